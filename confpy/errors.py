@@ -1,0 +1,98 @@
+"""The errors of confpy. Each knows where it happened and how the program ends.
+
+    ConfpyError                1   a bug of ours, or nothing more precise
+    ├── UsageError             2   a flag, a setting, a resource file
+    ├── StoreError             3   a store could not be read or followed
+    │   └── StoreRefused       3   the store answered, and said no to one prefix
+    ├── TemplateError          4   a template could not be read, compiled or rendered
+    │   └── KeyMissing         4   it asked for a key that is not there
+    ├── CheckError             5   the check said no: the candidate was dropped
+    ├── TargetError            6   the target could not be read or written
+    └── ReloadError            7   the target is new, its program was not told
+
+``docs/exit-codes.md`` is the contract that these numbers belong to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+
+class ConfpyError(Exception):
+    """Something failed, said for a person.
+
+    ``message`` is one line: what failed and why. ``hint`` is one line: what to do. ``where`` holds the places by
+    their log names: ``resource``, ``file``, ``line``, ``template``, ``key``, ``node``, ``command``, ``target``.
+    No value of a key and no secret may stand in any of them.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str = "", **where: str | int) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.where = where
+
+    def at(self, **where: str | int) -> ConfpyError:
+        """Add places that only the caller knows; those already named stay. Returns itself."""
+        self.where = {**where, **self.where}
+        return self
+
+    def fields(self) -> dict[str, str | int]:
+        """Return the keys of the log line that tells of this error."""
+        return {"error": self.message, **self.where, **({"hint": self.hint} if self.hint else {})}
+
+    def __str__(self) -> str:
+        places = " ".join(f"{name}={value}" for name, value in self.where.items())
+        return self.message + (f" ({places})" if places else "") + (f"; {self.hint}" if self.hint else "")
+
+
+class UsageError(ConfpyError):
+    """A flag, a variable, a settings file or a resource file is wrong."""
+
+    exit_code = 2
+
+
+class StoreError(ConfpyError):
+    """A store could not be read or followed; it is tried again."""
+
+    exit_code = 3
+
+
+class StoreRefused(StoreError):
+    """The store answered, but not for this prefix; only the resources that read it suffer."""
+
+
+class TemplateError(ConfpyError):
+    """A template could not be read, compiled or rendered; the old file stays."""
+
+    exit_code = 4
+
+
+class KeyMissing(TemplateError):
+    """A template asked for a key that the store does not have and gave no default."""
+
+
+class CheckError(ConfpyError):
+    """The check command, or the check of the output's format, refused the candidate; the old file stays."""
+
+    exit_code = 5
+
+
+class TargetError(ConfpyError):
+    """The target could not be read or written; the old file stays."""
+
+    exit_code = 6
+
+
+class ReloadError(ConfpyError):
+    """The reload command failed: the target is new, the reload is owed and tried again."""
+
+    exit_code = 7
+
+
+def exit_code(errors: Iterable[ConfpyError]) -> int:
+    """Return the smallest exit code of the errors, 0 where there is none."""
+    return min((error.exit_code for error in errors), default=0)

@@ -1,0 +1,417 @@
+"""The values that rooms hand to each other: frozen, and without behaviour beyond naming themselves.
+
+Three kinds: what a resource is; what stores and workers tell the owner (messages); what the owner wants done
+(actions). ``agent.step`` and ``mirror.step`` turn the second into the third; ``daemon.py`` carries the third out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from confpy.errors import ConfpyError, StoreError
+
+Command: TypeAlias = str | tuple[str, ...]
+"""A string goes to ``/bin/sh -c``; a tuple is executed as it stands."""
+
+Level: TypeAlias = Literal["debug", "info", "warning", "error"]
+
+
+# --- resources -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One ``conf.d/*.toml`` file: which keys, through which template, into which target."""
+
+    name: str
+    """The file's path below ``conf.d`` without its ending: unique, and what logs and people call it."""
+    file: str
+    """The file itself, for messages."""
+    src: str
+    """The template, relative to ``templates/``."""
+    dest: str
+    """The target, absolute."""
+    strip: str = "/"
+    """The effective prefix: cut from the keys before the template sees them."""
+    prefixes: tuple[str, ...] = ()
+    """What to ask the store for: ``strip`` joined with each of ``keys``, as the store spells it."""
+    mode: int | None = None
+    """Permission bits, or None: those of the existing target, else 0644."""
+    uid: int | None = None
+    """Owner, or None: that of the existing target, else ours."""
+    gid: int | None = None
+    strict_owner: bool = False
+    """Fail, instead of warn, where the owner cannot be given."""
+    check_cmd: Command | None = None
+    reload_cmd: Command | None = None
+    check_cmd_timeout: float = 30.0
+    """Seconds."""
+    reload_cmd_timeout: float = 60.0
+    """Seconds."""
+    output_format: str | None = None
+    """``json``, ``yaml``, ``toml`` or ``xml``: the candidate must parse as it."""
+    on_drift: Literal["restore", "warn"] = "restore"
+
+
+# --- what a read brings ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One prefix at one revision."""
+
+    revision: int
+    """Changes after it come by watching from ``revision + 1``; 0 where the store counts nothing."""
+    keys: Mapping[str, str] = field(default_factory=dict)
+    """Raw key → value, all those at or below the prefix (by path segment)."""
+    error: StoreError | None = None
+    """Why this prefix, and only this one, could not be read. ``keys`` is then empty and means nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What one read brought, per prefix asked for."""
+
+    listings: Mapping[str, Listing]
+    identity: str = ""
+    """Which store this is (etcd: the cluster's id); another one means that revisions do not compare."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """How many keys lie below each of the covers that the read was asked to count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The cheap answer to "has anything changed since?"."""
+
+    identity: str
+    revision: int
+    """The store's newest revision, of any key."""
+    newest: Mapping[str, int]
+    """Per prefix: the newest revision of a key that still exists, 0 where there is none."""
+    counts: Mapping[str, int]
+    """Per prefix: how many raw keys it has; with ``newest`` it betrays a lost deletion."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What one watch delivered at once: keys at or below ``prefix`` as of ``revision``."""
+
+    prefix: str
+    """The watch it came from: order holds only among the changes of one watch."""
+    revision: int
+    """The newest revision in it; the cursor of this watch afterwards."""
+    keys: Mapping[str, tuple[int, str | None]]
+    """Raw key → (its revision, its value or None where it was deleted), the last word on each key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stirred:
+    """Something changed below the prefixes, the store cannot say what: read again."""
+
+
+# --- what templates ask of the world ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """One question to the world outside the store, answered by a worker, never by the owner."""
+
+    kind: Literal["template", "ip", "srv", "exists"]
+    """``template``: source and code of a template; ``ip``: addresses of a name; ``srv``: SRV records;
+    ``exists``: whether a path does."""
+    name: str
+
+
+# --- what a delivery takes and tells ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Bytes that want to be a resource's target."""
+
+    resource: Resource
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """A target as last seen: equal stamps mean that nobody touched it, so that it need not be read again."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a target was when confpy last delivered or compared it."""
+
+    digest: bytes
+    stamp: Stamp | None
+    """None where the file was not there (noop)."""
+
+
+Outcome: TypeAlias = Literal["unchanged", "changed", "would change", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a delivery did for one resource."""
+
+    resource: str
+    outcome: Outcome
+    error: ConfpyError | None = None
+    known: Known | None = None
+    notes: tuple[str, ...] = ()
+    """Things to warn of that did not stop it (an owner that could not be given, a target written in place)."""
+    took: float = 0.0
+    """Seconds."""
+
+
+# --- messages: what others tell the owner ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """``conf.d`` was read."""
+
+    resources: tuple[Resource, ...]
+    errors: tuple[ConfpyError, ...] = ()
+    warnings: tuple[ConfpyError, ...] = ()
+    found: bool = True
+    """False where there is no ``conf.d`` to read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A read ended: with a snapshot, or with the error that stopped it as a whole."""
+
+    read: int
+    """The number of the ``Read`` that it answers."""
+    snapshot: Snapshot | None
+    error: StoreError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An ask ended. Both None: the store cannot say."""
+
+    ask: int
+    standing: Standing | None
+    error: StoreError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Every watch of this stream is established."""
+
+    stream: int
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A stream delivered."""
+
+    stream: int
+    changes: Changes | Stirred
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A stream ended. ``relist``: it cannot be resumed from its cursors (compacted, another store)."""
+
+    stream: int
+    error: StoreError
+    relist: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """Lookups were answered; a failed one holds its error."""
+
+    resolve: int
+    facts: Mapping[Lookup, object]
+    """Lookup → answer, or the ``ConfpyError`` that it ended in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A batch ended."""
+
+    batch: int
+    reports: tuple[Report, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """A reload job ended; no error means that the command succeeded."""
+
+    key: str
+    error: ReloadFailure | None
+    took: float
+
+
+ReloadFailure: TypeAlias = ConfpyError
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """The targets were looked at."""
+
+    drifted: Mapping[str, str]
+    """Resource → what is other than delivered ("content", "mode", "missing" …)."""
+    stamps: Mapping[str, Stamp]
+    """Resource → the new stamp of a target that was touched but is still right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """Stage files of dead processes were removed."""
+
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Signalled:
+    """A signal arrived."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Woken:
+    """A moment that the owner asked for has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crashed:
+    """A thread of ours ended in an exception that it should not have met."""
+
+    thread: str
+    error: ConfpyError
+
+
+Message: TypeAlias = (
+    Loaded | Listed | Asked | Opened | Changed | Lost | Resolved | Delivered | Reloaded | Inspected | Swept | Signalled
+    | Woken | Crashed
+)
+
+
+# --- actions: what the owner wants done ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Read ``conf.d``; answered by ``Loaded``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Read these prefixes at one revision, and count the keys below these covers; answered by ``Listed``."""
+
+    read: int
+    prefixes: tuple[str, ...]
+    covers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask how these prefixes stand; answered by ``Asked``."""
+
+    ask: int
+    prefixes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Open a stream; answered by ``Opened``, then ``Changed`` …, in the end ``Lost``."""
+
+    stream: int
+    cursors: Mapping[str, int]
+    """Prefix to watch → revision after which to begin."""
+    identity: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unwatch:
+    """Close a stream; whatever it still sends is ignored."""
+
+    stream: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resolve:
+    """Answer these lookups; answered by ``Resolved``."""
+
+    resolve: int
+    lookups: tuple[Lookup, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """Deliver these candidates, one after another on one worker; answered by ``Delivered``."""
+
+    batch: int
+    candidates: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """Run a reload command; answered by ``Reloaded``."""
+
+    key: str
+    """What it is paid by: one reload runs per key at a time."""
+    command: Command
+    timeout: float
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Inspect:
+    """Look at these targets; answered by ``Inspected``."""
+
+    targets: tuple[tuple[Resource, Known], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """Remove the stage files that dead processes left beside these targets; answered by ``Swept``."""
+
+    targets: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WakeAt:
+    """Send ``Woken`` at this monotonic time; a later ``WakeAt`` replaces it."""
+
+    moment: float
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Write one log line."""
+
+    level: Level
+    event: str
+    fields: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """Kill the process groups of the commands that run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End with this exit code."""
+
+    code: int
+
+
+Action: TypeAlias = (
+    Load | Read | Ask | Watch | Unwatch | Resolve | Deliver | Reload | Inspect | Sweep | WakeAt | Say | Kill | Stop
+)

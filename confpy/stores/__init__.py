@@ -1,0 +1,102 @@
+"""The stores: one protocol, one registry of names. A store's libraries load when it is opened, and only then."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from confpy.errors import StoreError, UsageError
+from confpy.model import Changes, Snapshot, Standing, Stirred
+
+if TYPE_CHECKING:
+    from confpy.settings import Settings
+
+REGISTRY: dict[str, str] = {
+    "env": "confpy.stores.env:EnvStore",
+    "file": "confpy.stores.file:FileStore",
+    "memory": "confpy.stores.memory:MemoryStore",
+    "etcdv3": "confpy.stores.etcd3:Etcd3Store",
+    "etcd": "confpy.stores.etcd3:Etcd3Store",
+}
+"""Name → ``module:class``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a store can hold and do."""
+
+    value_bytes: int | None = None
+    """The largest value, None where the store sets no bound."""
+    binary_values: bool = True
+    """Values may be any bytes; otherwise they are valid UTF-8 text."""
+    watches: bool = False
+    """It can tell of changes by itself."""
+
+
+class WatchLost(StoreError):
+    """A stream ended and cannot be resumed from its cursors: the prefixes have to be read again."""
+
+
+class WatchStream(Protocol):
+    """Changes as they come. Made by ``Store.watch``, which blocks until every watch of it is established."""
+
+    def __iter__(self) -> Iterator[Changes | Stirred]:
+        """Yield until ``close`` (then it ends), or raise ``WatchLost`` (read again) or ``StoreError`` (resume)."""
+
+    def close(self) -> None:
+        """End it. Any thread, any number of times; unblocks the iteration within 1 s."""
+
+
+class Store(Protocol):
+    """Where keys live. Every call is bounded in time, and may come from any thread.
+
+    Keys are raw here: as the store spells them, any bytes as ``surrogateescape`` text. A prefix stands for itself and
+    all below it by path segment (``confpy.keytree.covers``); "/" stands for every key.
+    """
+
+    limits: Limits
+
+    @classmethod
+    def open(cls, settings: Settings) -> Store:
+        """Make the store that the settings describe. No traffic yet; raises ``UsageError``."""
+
+    def prefixes(self, path: str) -> tuple[str, ...]:
+        """Return what to read for a key of a resource: ``path`` is the effective prefix joined with the key.
+
+        It has a leading slash unless the user wrote none. A store whose keys need no leading slash may answer with
+        two prefixes, one that folds case with the folded one.
+        """
+
+    def read(self, prefixes: Sequence[str], covers: Sequence[str] = ()) -> Snapshot:
+        """Read all prefixes at one revision; raises ``StoreError`` where nothing could be read.
+
+        ``covers`` are prefixes to count only, as part of the same requests where the store can, else left out.
+        """
+
+    def ask(self, prefixes: Sequence[str]) -> Standing | None:
+        """Say cheaply how the prefixes stand, or None where only a read can tell; raises ``StoreError``."""
+
+    def watch(self, cursors: Mapping[str, int], identity: str = "") -> WatchStream:
+        """Follow each prefix from the revision after its cursor, on one stream; raises like the stream."""
+
+    def close(self) -> None:
+        """Close everything. Any thread, any number of times; unblocks all other calls within 1 s."""
+
+
+def open_store(name: str, settings: Settings) -> Store:
+    """Open the store that is called ``name``; raises ``UsageError`` for an unknown or uninstalled one."""
+    try:
+        module, _, attribute = REGISTRY[name].partition(":")
+    except KeyError:
+        raise UsageError(f"unknown store {name!r}", hint="choose one of " + ", ".join(sorted(REGISTRY))) from None
+    try:
+        store: type[Store] = getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if error.name is not None and not error.name.startswith("confpy"):
+            raise UsageError(
+                f"the store {name!r} needs the Python package {error.name!r}", hint=f"pip install {error.name}"
+            ) from error
+        raise
+    return store.open(settings)
