@@ -251,11 +251,9 @@ class Reloaded:
     """A reload job ended; no error means that the command succeeded."""
 
     key: str
-    error: ReloadFailure | None
+    error: ConfpyError | None
     took: float
-
-
-ReloadFailure: TypeAlias = ConfpyError
+    """Seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,17 +285,20 @@ class Woken:
     """A moment that the owner asked for has come."""
 
 
-@dataclass(frozen=True, slots=True)
-class Crashed:
-    """A thread of ours ended in an exception that it should not have met."""
-
-    thread: str
-    error: ConfpyError
-
-
 Message: TypeAlias = (
-    Loaded | Listed | Asked | Opened | Changed | Lost | Resolved | Delivered | Reloaded | Inspected | Swept | Signalled
-    | Woken | Crashed
+    Loaded
+    | Listed
+    | Asked
+    | Opened
+    | Changed
+    | Lost
+    | Resolved
+    | Delivered
+    | Reloaded
+    | Inspected
+    | Swept
+    | Signalled
+    | Woken
 )
 
 

@@ -1,0 +1,177 @@
+"""The one user of subprocess: check and reload commands, bounded in time and output."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import select
+import shlex
+import signal as signals
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import IO
+
+from confpy.model import Command
+
+GRACE = 5.0
+"""Seconds between TERM and KILL for a command that ran out of time."""
+TAIL = 4096
+"""Bytes of output that a failed command shows."""
+OUTPUT_BOUND = 64 << 20
+"""Bytes of output that a command may leave in memory; what it writes beyond fails."""
+
+PLACEHOLDER = re.compile(r"\{\{\s*\.?(src|dest)\s*\}\}")
+
+
+def fill(command: Command, src: str, dest: str) -> Command:
+    """Put paths where a command says ``{{.src}}``, ``{{ src }}``, ``{{.dest}}`` or ``{{dest}}``; all else stays.
+
+    In a string the paths are quoted for the shell, in a list they stand as they are.
+    """
+    paths = {"src": src, "dest": dest}
+    if isinstance(command, str):
+        return PLACEHOLDER.sub(lambda match: shlex.quote(paths[match[1]]), command)
+    return tuple(PLACEHOLDER.sub(lambda match: paths[match[1]], word) for word in command)
+
+
+def show(command: Command) -> str:
+    """Return a command as one line for people."""
+    return command if isinstance(command, str) else shlex.join(command)
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """How a command ended."""
+
+    code: int
+    """Its exit code; negative: the signal that ended it; 126 and 127 as a shell has them."""
+    took: float
+    """Seconds."""
+    timed_out: bool = False
+    tail: str = ""
+    """The end of what it wrote, control characters taken out."""
+
+    @property
+    def failure(self) -> str:
+        """Say in a few words how it failed, empty where it did not."""
+        if self.timed_out:
+            return f"did not end within its time, killed after {self.took:.1f} s"
+        if self.code < 0:
+            return f"was ended by {signals.Signals(-self.code).name}"
+        return f"exited with {self.code}" if self.code else ""
+
+
+class Shell:
+    """Runs commands, each in a process group of its own, and can kill those that run."""
+
+    def __init__(self) -> None:
+        self._groups: set[int] = set()
+
+    def run(self, command: Command, environment: Mapping[str, str], timeout: float) -> Ran:
+        """Run a command to its end, or for ``timeout`` seconds: then TERM, and KILL after ``GRACE``, to its group.
+
+        ``environment`` is added to ours. A child that stays in the background holds nothing up.
+        """
+        began = time.monotonic()
+        argv = ("/bin/sh", "-c", command) if isinstance(command, str) else command
+        with _output() as output:
+            try:
+                process = subprocess.Popen(
+                    argv,
+                    env={**os.environ, **environment},
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                code = 127 if isinstance(error, FileNotFoundError) else 126
+                return Ran(code, time.monotonic() - began, tail=f"{argv[0]}: {error.strerror}")
+            self._groups.add(process.pid)
+            try:
+                timed_out = not _wait(process, timeout, output)
+                if timed_out:
+                    _kill_group(process.pid, signals.SIGTERM)
+                    _wait(process, GRACE, output)
+                    # Also where the leader has ended: it may have left children that ignored the TERM.
+                    _kill_group(process.pid, signals.SIGKILL)
+                code = process.wait()
+            finally:
+                self._groups.discard(process.pid)
+            return Ran(code, time.monotonic() - began, timed_out, _tail(output))
+
+    def kill_all(self) -> None:
+        """Kill the groups of all commands that run."""
+        for group in tuple(self._groups):
+            _kill_group(group, signals.SIGKILL)
+
+
+@contextlib.contextmanager
+def _output() -> Iterator[IO[bytes]]:
+    """Give a place for a command's output: a file, never a pipe, which a daemonizing child would hold open.
+
+    In memory, so that a read-only or full disk hinders no reload. Sealed at the end: what a child in the background
+    writes later fails softly (EPERM) instead of piling up for months.
+    """
+    if sys.platform != "linux":
+        with tempfile.TemporaryFile() as file:
+            yield file
+        return
+    import fcntl
+
+    with open(os.memfd_create("confpy-output", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING), "rb+", buffering=0) as file:
+        yield file
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW)
+            os.ftruncate(file.fileno(), 0)
+
+
+def _wait(process: subprocess.Popen[bytes], timeout: float, output: IO[bytes]) -> bool:
+    """Wait for the command itself (not for its children). False where it runs on after ``timeout`` seconds."""
+    deadline = time.monotonic() + timeout
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except (AttributeError, OSError):  # no pidfd (an old kernel): subprocess polls, some milliseconds late
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout)
+        return process.returncode is not None
+    try:
+        ended = select.poll()
+        ended.register(descriptor, select.POLLIN)
+        while True:
+            left = deadline - time.monotonic()
+            if ended.poll(max(0.0, min(left, 1.0)) * 1000):
+                process.wait()
+                return True
+            if left <= 0:
+                return False
+            _bound(output)
+    finally:
+        os.close(descriptor)
+
+
+def _bound(output: IO[bytes]) -> None:
+    """Let a command that floods its output fail to write more of it."""
+    if sys.platform == "linux" and os.fstat(output.fileno()).st_size > OUTPUT_BOUND:
+        import fcntl
+
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(output, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW)
+
+
+def _kill_group(group: int, number: signals.Signals) -> None:
+    # Gone already, or a child that changed its user (sudo): both are as good as it gets.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)
+
+
+def _tail(output: IO[bytes]) -> str:
+    size = os.fstat(output.fileno()).st_size
+    start = max(0, size - TAIL)
+    text = os.pread(output.fileno(), TAIL, start).decode("utf-8", "replace")
+    return "".join(char for char in text if char.isprintable() or char in "\n\t").strip()

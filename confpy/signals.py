@@ -1,0 +1,26 @@
+"""Signals become messages. A handler does ``SimpleQueue.put`` and nothing else: that alone cannot deadlock."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from confpy.model import Signalled
+
+HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+@contextmanager
+def heard(put: Callable[[Signalled], None]) -> Iterator[None]:
+    """Turn the signals that mean us into messages, and restore what was installed before."""
+
+    def hear(number: int, _frame: object) -> None:
+        put(Signalled(number))
+
+    before = {number: signal.signal(number, hear) for number in HEARD}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
