@@ -1,0 +1,460 @@
+"""The settings: one table, and how flags, variables and a TOML file fill it.
+
+A row of the table is a field of ``Settings``: its name, type and default, and beside them how it is written and what
+it is for. Flags, ``CONFPY_*`` variables, the keys of ``confpy.toml``, ``--help`` and ``docs/settings.md`` all come
+from these rows. Flags weigh more than variables, variables more than the file, the file more than the default.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from math import isfinite
+from typing import Literal, NamedTuple, TypeVar, cast
+
+from confpy.errors import ConfpyError, UsageError
+from confpy.model import Level
+
+T = TypeVar("T")
+
+Warnings = list[ConfpyError]
+
+LARGEST_FILE = 1 << 20
+"""Bytes of a TOML file; one that is larger was not written for us."""
+LONGEST = 10 * 365.25 * 86400
+"""Seconds. ``Condition.wait`` refuses what does not fit its clock, long after anybody stopped waiting."""
+
+EMPTY: tuple[object, ...] = ("", [], ())
+"""What counts as not given, so that ``-node "$NODE"`` works without a NODE."""
+
+CONFDIRS = ("/etc/confpy", "/etc/confd")
+FILES = ("confpy.toml", "confd.toml")
+CACHE_DIR = "/var/cache/confpy"
+CHILD_VARIABLES = frozenset({"CONFPY_SRC", "CONFPY_DEST", "CONFPY_RESOURCE"})
+"""What commands find in their environment: no settings, though they may start a confpy."""
+RETIRED = {
+    "verbose": "it was retired: the log level is set by log-level",
+    "debug": "it was retired: write log-level debug",
+    "quiet": "it was retired: write log-level error",
+}
+"""Flags and keys of confd's first years, still written in half of all ``confd.toml``."""
+
+
+# --- how values are written ------------------------------------------------------------------------------------------
+
+
+class Kind(NamedTuple):
+    """How the values of a setting or of a resource's key are written."""
+
+    expects: str
+    """What an error says was expected."""
+    accept: Callable[[object], object]
+    """Read a TOML value; raises ``ValueError``."""
+    parse: Callable[[str], object]
+    """Read the text of a flag or a variable; raises ``ValueError``."""
+    metavar: str = "TEXT"
+
+    def read(self, value: object, name: str, *, as_text: bool = False, **where: str) -> object:
+        """Return what ``value`` means; raises ``UsageError`` that speaks of ``name``.
+
+        ``as_text``: a string is the text of a flag or a variable, not a TOML string.
+        """
+        try:
+            return self.parse(value) if as_text and isinstance(value, str) else self.accept(value)
+        except ValueError:
+            raise UsageError(f"{name} is not {self.expects}: {shown(value)}", **where) from None
+
+
+def shown(value: object) -> str:
+    """Return a value as an error shows it: on one line, and not the whole of a long one."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def text(value: object) -> str:
+    # NUL is fine TOML, but no system call takes it.
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError
+    return value
+
+
+def strings(value: object) -> tuple[str, ...]:
+    return tuple(text(item) for item in (value if isinstance(value, list | tuple) else [value]))
+
+
+def boolean(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
+
+
+TRUTHS = dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True) | dict.fromkeys(
+    ("0", "f", "F", "FALSE", "false", "False"), False
+)
+"""The spellings of Go's strconv.ParseBool, which confd's flags take."""
+
+
+def truth(value: str) -> bool:
+    try:
+        return TRUTHS[value]
+    except KeyError:
+        raise ValueError from None
+
+
+UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+SPAN = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)", re.ASCII)
+
+
+def seconds(value: object) -> float:
+    """Return the seconds of a number, "600", "500ms" or "1m30s" (Go's time.ParseDuration, but for the sign)."""
+    if isinstance(value, str):
+        value = value.strip()
+        if SPAN.sub("", value):
+            if not re.fullmatch(r"\d+(\.\d+)?", value, re.ASCII):
+                raise ValueError
+            amount = float(value)
+        else:
+            amount = sum(float(count) * UNITS[unit] for count, unit in SPAN.findall(value))
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        # Compared before it is converted: an integer of TOML may be too large for a float.
+        amount = float(value) if value <= LONGEST else LONGEST + 1
+    else:
+        raise ValueError
+    if not isfinite(amount) or not 0 <= amount <= LONGEST:
+        raise ValueError
+    return amount
+
+
+def above_zero(value: object) -> float:
+    amount = seconds(value)
+    if not amount:
+        raise ValueError
+    return amount
+
+
+def choice(*names: str, **aliases: str) -> Kind:
+    """Return the kind whose values are ``names``, in any case; an alias stands for another spelling."""
+    meanings = {name: name for name in names} | aliases
+
+    def accept(value: object) -> str:
+        try:
+            return meanings[text(value).lower()]
+        except KeyError:
+            raise ValueError from None
+
+    return Kind(f"one of {', '.join(names)}", accept, accept, "|".join(names))
+
+
+TEXT = Kind("a string", text, text)
+PATH = Kind("a path", text, text, "PATH")
+BOOLEAN = Kind("true or false", boolean, truth, "")
+DURATION = Kind('a duration above zero, such as 30, "500ms" or "1m30s"', above_zero, above_zero, "DURATION")
+PAUSE = Kind('a duration, such as 0, 30, "500ms" or "1m30s"', seconds, seconds, "DURATION")
+LIST = Kind(
+    "a string or a list of strings",
+    strings,
+    lambda value: tuple(part for item in value.split(",") if (part := item.strip())),
+)
+
+
+# --- the table -------------------------------------------------------------------------------------------------------
+
+
+class Option(NamedTuple):
+    """A row: one setting, with all its names."""
+
+    name: str
+    kind: Kind
+    default: object
+    group: str
+    help: str
+    unset: str
+    """What the default means where it is no plain value."""
+    flag: str
+    """Without dashes."""
+    keys: tuple[str, ...]
+    """In the file, the documented one first; none where a file cannot set it."""
+    variables: tuple[str, ...]
+
+    @property
+    def shown_default(self) -> str:
+        """The default as ``--help`` and the manual show it; empty where there is nothing to show."""
+        if self.unset:
+            return self.unset
+        if isinstance(self.default, float):
+            return f"{self.default:g}s"
+        return "" if isinstance(self.default, bool) else str(self.default or "")
+
+
+def setting(
+    default: T,
+    kind: Kind,
+    help: str,  # noqa: A002  # what it is
+    *,
+    unset: str = "",
+    flag: str = "",
+    keys: tuple[str, ...] | None = None,
+    variables: tuple[str, ...] = (),
+) -> T:
+    """Make a row of the table; names are derived from the field's where none are given."""
+    row = {"kind": kind, "help": help, "unset": unset, "flag": flag, "keys": keys, "variables": variables}
+    return field(default=default, metadata=row)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What confpy was told. Durations are seconds."""
+
+    onetime: bool = setting(False, BOOLEAN, "Deliver everything once and end.")
+    watch: bool = setting(False, BOOLEAN, "Follow the store and deliver each change as it comes.")
+    interval: float = setting(600.0, DURATION, "How often to read the store when not watching.")
+    resync: float = setting(
+        60.0, DURATION, "How often to compare with the store, and to look at targets, when watching."
+    )
+    settle: float = setting(0.1, PAUSE, "How long a burst of changes must be quiet before it is delivered.")
+    max_wait: float = setting(2.0, PAUSE, "How long a burst may put off its delivery, or deliveries a reload.")
+    noop: bool = setting(False, BOOLEAN, "Say what would change, and change nothing.")
+    sync_only: bool = setting(False, BOOLEAN, "Run no check and no reload command.")
+    stop_timeout: float = setting(8.0, PAUSE, "How long a delivery in hand may take to end after SIGTERM.")
+    allow_empty: bool = setting(False, BOOLEAN, "With -onetime: a confdir without resources is no error.")
+
+    confdir: str = setting(
+        CONFDIRS[0], PATH, "The folder with conf.d/ and templates/.", unset="/etc/confpy if it exists, else /etc/confd"
+    )
+    config_file: str | None = setting(
+        None, PATH, "The settings file.", unset="confpy.toml, else confd.toml, in the confdir", keys=()
+    )
+    cache_dir: str | None = setting(
+        None, PATH, "Where compiled templates are kept.", unset=f"$CACHE_DIRECTORY, else {CACHE_DIR}"
+    )
+
+    backend: str = setting("etcd", TEXT, "The store that holds the keys: etcd, file, env …")
+    nodes: tuple[str, ...] = setting(
+        (),
+        LIST._replace(metavar="ADDRESS"),
+        "An address of the store. Repeat it, or join several by commas.",
+        unset="$ETCDCTL_PEERS for etcd, else the store's own",
+        flag="node",
+        keys=("nodes", "node"),
+    )
+    scheme: str = setting("http", choice("http", "https"), "How to speak to a node whose address does not say.")
+    prefix: str = setting("", TEXT, "Put before the keys of every resource, in place of the resource's own prefix.")
+    files: tuple[str, ...] = setting(
+        (),
+        LIST._replace(metavar="PATH"),
+        "Store file: a file or folder to read. Repeat it, or join several by commas.",
+        flag="file",
+        keys=("file", "files"),
+    )
+    filter: str = setting("*", TEXT._replace(metavar="GLOB"), "Store file: which names in a folder to read.")
+    client_cert: str | None = setting(None, PATH, "TLS certificate to show.", variables=("CONFD_CLIENT_CERT",))
+    client_key: str | None = setting(None, PATH, "TLS key of the certificate.", variables=("CONFD_CLIENT_KEY",))
+    client_ca_keys: str | None = setting(
+        None, PATH, "TLS authorities to trust.", unset="the system's", variables=("CONFD_CLIENT_CAKEYS",)
+    )
+    client_insecure: bool = setting(False, BOOLEAN, "Trust any certificate: for trials only.")
+    connect_timeout: float = setting(3.0, DURATION, "How long a node may take to accept a connection.")
+    read_timeout: float = setting(10.0, DURATION, "How long a node may take to answer.")
+
+    check_cmd_timeout: float = setting(30.0, DURATION, "How long a check_cmd may take.")
+    reload_cmd_timeout: float = setting(60.0, DURATION, "How long a reload_cmd may take.")
+    on_drift: Literal["restore", "warn"] = setting(
+        "restore", choice("restore", "warn"), "What to do about a target that somebody else changed."
+    )
+    strict_owner: bool = setting(False, BOOLEAN, "Fail, not warn, where a target's owner cannot be given.")
+    keep_stage_file: bool = setting(False, BOOLEAN, "Leave candidates that were not committed, to look at.")
+    sandbox: bool = setting(False, BOOLEAN, "Render templates that are not to be trusted (slower).")
+
+    log_level: Level = setting(  # noqa: RUF009  # a row like the others
+        "info",
+        choice("debug", "info", "warning", "error", trace="debug", warn="warning", fatal="error", panic="error"),
+        "The least level of log lines to write.",
+    )
+    log_format: Literal["text", "json", "auto"] = setting(
+        "auto", choice("auto", "text", "json"), "How log lines are written; auto is text, coloured on a terminal."
+    )
+
+    confdir_named: bool = False
+    """Somebody chose the confdir: that it is missing is then an error."""
+    origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+    def origin(self, name: str) -> str:
+        """Say where a value comes from: ``flag -interval``, ``variable CONFPY_INTERVAL``, ``file …``, ``default``."""
+        return self.origins.get(name, "default")
+
+
+GROUPS = {
+    "onetime": "Running",
+    "confdir": "Folders and files",
+    "backend": "The store",
+    "check_cmd_timeout": "Delivering",
+    "log_level": "Logs",
+}
+"""The heading that begins at a setting."""
+
+
+def _options() -> Iterator[Option]:
+    group = ""
+    for row in fields(Settings):
+        if row.metadata:
+            group = GROUPS.get(row.name, group)
+            given = dict(row.metadata)
+            given["flag"] = given["flag"] or row.name.replace("_", "-")
+            given["keys"] = (row.name,) if given["keys"] is None else given["keys"]
+            given["variables"] = (f"CONFPY_{row.name.upper()}", *given["variables"])
+            yield Option(name=row.name, default=row.default, group=group, **given)
+
+
+OPTIONS = tuple(_options())
+
+
+# --- reading files ---------------------------------------------------------------------------------------------------
+
+
+def read_text(path: str) -> str:
+    """Return a small text file; raises ``UsageError``. A FIFO or a device, which might never end, is refused."""
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise UsageError("is not a regular file", file=path)
+            content = file.read(LARGEST_FILE + 1)
+    except OSError as error:
+        raise UsageError(f"cannot be read: {error.strerror}", file=path) from None
+    if len(content) > LARGEST_FILE:
+        raise UsageError("is larger than 1 MiB, and so no file of settings", file=path)
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UsageError("is not UTF-8, as TOML must be", file=path, line=line) from None
+
+
+def parse_toml(content: str, path: str) -> dict[str, object]:
+    """Return the tables of a TOML file; raises ``UsageError`` with file and line."""
+    import tomllib
+
+    try:
+        return tomllib.loads(content)
+    except RecursionError:
+        raise UsageError("is not valid TOML: nested too deeply", file=path) from None
+    except ValueError as error:
+        reason, _, place = str(error).partition(" (at ")
+        wrong = UsageError(f"is not valid TOML: {reason[:1].lower()}{reason[1:]}", file=path)
+        line = re.match(r"line (\d+)", place)
+        raise (wrong.at(line=int(line[1])) if line else wrong) from None
+
+
+def plain(key: str) -> str:
+    """Return a key without what does not matter in it: case, ``-`` and ``_``."""
+    return key.replace("-", "").replace("_", "").lower()
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """Return the known word that was probably meant, or nothing."""
+    import difflib
+
+    spelled = {plain(name): name for name in known}
+    return "".join(spelled[match] for match in difflib.get_close_matches(plain(word), spelled, n=1, cutoff=0.7))
+
+
+def mend(word: str, known: Iterable[str]) -> str:
+    """Return the hint for an unknown word: why it is gone, or what was probably meant."""
+    meant = suggest(word, known)
+    return RETIRED.get(plain(word)) or (f"did you mean {meant}?" if meant else "")
+
+
+# --- loading ---------------------------------------------------------------------------------------------------------
+
+
+def load_settings(flags: Mapping[str, object], environ: Mapping[str, str]) -> tuple[Settings, Warnings]:
+    """Return the settings, and what to warn of.
+
+    ``flags`` has values by the setting's name, as text, or as the type that the file would give. An empty value
+    counts as not given, but for ``prefix``. Raises ``UsageError`` where a value is wrong or a file cannot be read.
+    """
+    values: dict[str, object] = {}
+    origins: dict[str, str] = {}
+    warnings: Warnings = []
+    for option in OPTIONS:
+        for value, origin in _given(option, flags, environ):
+            values[option.name] = value
+            origins[option.name] = origin
+            break
+    path = _settings_file(cast("str | None", values.get("config_file")), cast("str | None", values.get("confdir")))
+    if path is not None and "config_file" in values and not os.path.exists(path):
+        warnings.append(UsageError("the settings file does not exist: going on without it", file=path))
+        path = None
+    if path is not None:
+        for name, value in _read_file(path, warnings).items():
+            if name not in values:
+                values[name] = value
+                origins[name] = f"file {path}"
+    warnings.extend(_stray_variables(environ))
+
+    named = "confdir" in values
+    values.setdefault("confdir", _confdir())
+    values["config_file"] = path
+    if "nodes" not in values and str(values.get("backend", "etcd")).startswith("etcd"):
+        peers = LIST.parse(environ.get("ETCDCTL_PEERS", ""))
+        if peers:
+            values["nodes"], origins["nodes"] = peers, "variable ETCDCTL_PEERS"
+    if "cache_dir" not in values:
+        # systemd names several folders with colons between them.
+        folder = environ.get("CACHE_DIRECTORY", "").partition(":")[0]
+        values["cache_dir"] = folder or CACHE_DIR
+        if folder:
+            origins["cache_dir"] = "variable CACHE_DIRECTORY"
+    # Every value went through the kind of its field.
+    return Settings(confdir_named=named, origins=origins, **values), warnings  # type: ignore[arg-type]
+
+
+def _given(option: Option, flags: Mapping[str, object], environ: Mapping[str, str]) -> Iterator[tuple[object, str]]:
+    """Yield the values that flags and variables give to a setting, the weightiest first."""
+    flag = flags.get(option.name)
+    if flag is not None and (flag not in EMPTY or option.name == "prefix"):
+        origin = f"flag -{option.flag}"
+        yield option.kind.read(flag, origin, as_text=True), origin
+    for variable in option.variables:
+        if environ.get(variable):
+            origin = f"variable {variable}"
+            yield option.kind.read(environ[variable], origin, as_text=True), origin
+
+
+def _confdir() -> str:
+    return next((folder for folder in CONFDIRS if os.path.isdir(folder)), CONFDIRS[-1])
+
+
+def _settings_file(named: str | None, confdir: str | None) -> str | None:
+    if named:
+        return named
+    folder = confdir or _confdir()
+    return next((path for name in FILES if os.path.lexists(path := os.path.join(folder, name))), None)
+
+
+def _read_file(path: str, warnings: Warnings) -> dict[str, object]:
+    known = {plain(key): option for option in OPTIONS for key in option.keys}
+    values: dict[str, object] = {}
+    for key, value in parse_toml(read_text(path), path).items():
+        option = known.get(plain(key))
+        if isinstance(value, dict):
+            hint = "a resource belongs into conf.d/" if plain(key) == "template" else "settings stand above all tables"
+            warnings.append(UsageError(f"the table [{key}] holds no settings, ignored", hint=hint, file=path, key=key))
+        elif option is None:
+            hint = mend(key, (option.keys[0] for option in known.values()))
+            warnings.append(UsageError(f"unknown setting {key}, ignored", hint=hint, file=path, key=key))
+        elif value not in EMPTY or option.name == "prefix":
+            values[option.name] = option.kind.read(value, key, file=path, key=key)
+    return values
+
+
+def _stray_variables(environ: Mapping[str, str]) -> Iterator[ConfpyError]:
+    """Warn of variables that look like a mistyped setting; others (Kubernetes makes CONFPY_PORT …) may be anybody's."""
+    known = {variable for option in OPTIONS for variable in option.variables}
+    stray = sorted(name for name in environ if name.startswith("CONFPY_") and name not in known | CHILD_VARIABLES)
+    for name in stray:
+        meant = suggest(name.removeprefix("CONFPY_"), (variable.removeprefix("CONFPY_") for variable in known))
+        if meant:
+            yield UsageError(f"unknown variable {name}, ignored", hint=f"did you mean CONFPY_{meant}?")
