@@ -1,0 +1,231 @@
+"""A real etcd in a temporary folder: started, wounded, brought back, and gone without a trace."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Self
+
+from tests.servers.ports import free_port
+from tests.waiting import wait_until
+
+BINARY = os.environ.get("CONFPY_TEST_ETCD", "etcd")
+"""Which etcd to run: the tests hold on 3.3, 3.4, 3.5 and 3.6 alike."""
+
+TXN_OPERATIONS = 128
+"""The most operations that etcd takes in one transaction (``--max-txn-ops``)."""
+
+
+@cache
+def _help(binary: str) -> str:
+    return subprocess.run([binary, "--help"], capture_output=True, text=True, check=False).stdout
+
+
+def _bytes(text: str | bytes) -> bytes:
+    return text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
+
+
+def _base64(text: str | bytes) -> str:
+    return base64.b64encode(_bytes(text)).decode()
+
+
+class Etcd:
+    """One member, one cluster. ``endpoint`` stays the same through restarts."""
+
+    def __init__(self, *arguments: str, binary: str = BINARY, scheme: str = "http", started: bool = True) -> None:
+        """``arguments`` go to etcd as they stand; with ``scheme="https"`` they bring the certificates."""
+        self.binary = binary
+        self.arguments = arguments
+        self.scheme = scheme
+        self.folder = Path(tempfile.mkdtemp(prefix="confpy-etcd-"))
+        self.port, self._peer_port = free_port(), free_port()
+        self.endpoint = f"{scheme}://127.0.0.1:{self.port}"
+        self.process: subprocess.Popen[bytes] | None = None
+        self._cluster = 0
+        self._api = ""
+        if started:
+            try:
+                self.start()
+            except BaseException:
+                self.stop()
+                raise
+
+    # --- life --------------------------------------------------------------------------------------------------------
+
+    def _command(self) -> list[str]:
+        peers = f"http://127.0.0.1:{self._peer_port}"
+        command = [
+            self.binary, "--name=m", f"--data-dir={self.folder / 'data'}",
+            f"--listen-client-urls={self.endpoint}", f"--advertise-client-urls={self.endpoint}",
+            f"--listen-peer-urls={peers}", f"--initial-advertise-peer-urls={peers}", f"--initial-cluster=m={peers}",
+            f"--initial-cluster-token=confpy-{self._cluster}", "--heartbeat-interval=20", "--election-timeout=200",
+        ]  # fmt: skip
+        if "--unsafe-no-fsync" in _help(self.binary):
+            command.append("--unsafe-no-fsync")
+        return [*command, *self.arguments]
+
+    def start(self) -> None:
+        """Start it (again) on what its folder holds; return when it answers."""
+        environment = {"PATH": os.environ.get("PATH", ""), "ETCD_UNSUPPORTED_ARCH": "arm64"}
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                self._command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, cwd=self.folder
+            )
+        if self.scheme == "http":
+            wait_until(self._answers, seconds=30, what=f"etcd answers at {self.endpoint}")
+        else:
+            wait_until(self._listens, seconds=30, what=f"etcd listens at {self.endpoint}")
+
+    def _alive(self) -> None:
+        assert self.process is not None
+        if self.process.poll() is not None:
+            raise AssertionError("etcd ended:\n" + (self.folder / "log").read_text(errors="replace")[-4000:])
+
+    def _answers(self) -> bool:
+        self._alive()
+        try:
+            self.ask("kv/range", {"key": _base64("/"), "count_only": True})
+        except (OSError, http.client.HTTPException, EtcdSaysNo):
+            self._api = ""
+            return False
+        return True
+
+    def _listens(self) -> bool:
+        self._alive()
+        return b"ready to serve client requests" in (self.folder / "log").read_bytes()
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def stop(self) -> None:
+        """End it and remove its folder. Any number of times."""
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def restart(self) -> None:
+        """Kill it and start it again on the same data."""
+        self.kill()
+        self.start()
+
+    def freeze(self) -> None:
+        """Stop it with SIGSTOP: its sockets stay open, and nobody answers."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on after ``freeze``."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
+    def backup(self) -> Path:
+        """Return a copy of its data as it is now, for ``restore``."""
+        copy = Path(tempfile.mkdtemp(prefix="backup-", dir=self.folder))
+        self.freeze()
+        try:
+            shutil.copytree(self.folder / "data", copy, dirs_exist_ok=True)
+        finally:
+            self.thaw()
+        return copy
+
+    def restore(self, backup: Path) -> None:
+        """Go back to ``backup``: the same cluster, with an older history."""
+        self.kill()
+        shutil.rmtree(self.folder / "data")
+        shutil.copytree(backup, self.folder / "data")
+        self.start()
+
+    def replace(self) -> None:
+        """Start a new and empty cluster at the same address."""
+        self.kill()
+        shutil.rmtree(self.folder / "data")
+        self._cluster += 1
+        self.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    # --- keys --------------------------------------------------------------------------------------------------------
+
+    def ask(self, path: str, body: Mapping[str, Any], *, seconds: float = 10) -> dict[str, Any]:
+        """POST ``body`` to its JSON gateway, at a path below the API's (``kv/range``)."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=seconds)
+        try:
+            if not self._api:
+                connection.request("GET", "/version")
+                version = json.loads(connection.getresponse().read())["etcdserver"]
+                self._api = "/v3beta/" if version.startswith("3.3.") else "/v3/"
+            connection.request("POST", self._api + path, json.dumps(body))
+            response = connection.getresponse()
+            answer: dict[str, Any] = json.loads(response.read())
+        finally:
+            connection.close()
+        if response.status != 200:
+            raise EtcdSaysNo(str(answer.get("error") or answer.get("message")))
+        return answer
+
+    def put(self, key: str | bytes, value: str | bytes) -> int:
+        """Write one key; returns its revision."""
+        return int(self.ask("kv/put", {"key": _base64(key), "value": _base64(value)})["header"]["revision"])
+
+    def put_all(self, pairs: Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes]]) -> int:
+        """Write many keys, 128 a revision; returns the last revision."""
+        pairs = list(pairs.items() if isinstance(pairs, Mapping) else pairs)
+        puts = [{"request_put": {"key": _base64(key), "value": _base64(value)}} for key, value in pairs]
+        return self._transact(puts)
+
+    def transact(self, puts: Mapping[str, str | bytes], deletes: Sequence[str | bytes] = ()) -> int:
+        """Write and delete keys in one transaction; returns its revision."""
+        operations = [{"request_put": {"key": _base64(key), "value": _base64(value)}} for key, value in puts.items()]
+        operations += [{"request_delete_range": {"key": _base64(key)}} for key in deletes]
+        assert len(operations) <= TXN_OPERATIONS
+        return self._transact(operations)
+
+    def _transact(self, operations: list[dict[str, Any]]) -> int:
+        revision = 0
+        for start in range(0, len(operations), TXN_OPERATIONS):
+            answer = self.ask("kv/txn", {"success": operations[start : start + TXN_OPERATIONS]}, seconds=60)
+            revision = int(answer["header"]["revision"])
+        return revision
+
+    def delete(self, key: str | bytes, *, prefix: bool = False) -> int:
+        """Delete the key, or with ``prefix`` all keys that begin with it; returns the revision."""
+        body = {"key": _base64(key)}
+        if prefix:
+            end = _bytes(key)
+            body["range_end"] = _base64(end[:-1] + bytes([end[-1] + 1]))
+        return int(self.ask("kv/deleterange", body)["header"]["revision"])
+
+    def get(self, key: str | bytes) -> bytes | None:
+        """Return the value, or None where there is no such key."""
+        found = self.ask("kv/range", {"key": _base64(key)}).get("kvs")
+        return base64.b64decode(found[0].get("value", "")) if found else None
+
+    def revision(self) -> int:
+        """Return the newest revision of any key."""
+        return int(self.ask("kv/range", {"key": _base64("/"), "count_only": True})["header"]["revision"])
+
+    def compact(self, revision: int | None = None) -> int:
+        """Forget all history before ``revision``, the newest where none is given."""
+        revision = self.revision() if revision is None else revision
+        self.ask("kv/compaction", {"revision": str(revision), "physical": True})
+        return revision
+
+
+class EtcdSaysNo(Exception):
+    """The gateway answered with an error."""
