@@ -69,9 +69,11 @@ class Kind(NamedTuple):
 
 
 def shown(value: object) -> str:
-    """Return a value as an error shows it: on one line, and not the whole of a long one."""
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    """Return a value as an error shows it: on one line, short, and nothing of a list (it may be a command's)."""
+    if isinstance(value, list | dict):
+        return "a list" if isinstance(value, list) else "a table"
+    written = repr(value)
+    return written if len(written) <= 60 else written[:57] + "..."
 
 
 def text(value: object) -> str:

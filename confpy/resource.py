@@ -1,0 +1,306 @@
+"""Resources: what the files below ``conf.d`` ask for. A bad file stops only itself."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, cast
+
+from confpy.errors import ConfpyError, UsageError
+from confpy.keytree import join, normalise
+from confpy.model import Command, Loaded, Resource
+from confpy.settings import (
+    BOOLEAN,
+    DURATION,
+    TEXT,
+    Kind,
+    Settings,
+    choice,
+    parse_toml,
+    plain,
+    read_text,
+    strings,
+    suggest,
+)
+
+NO_ID = -1
+"""The user or group that chown leaves alone; confd's way to write "not given"."""
+LAST_ID = (1 << 32) - 2
+
+
+# --- how values are written ------------------------------------------------------------------------------------------
+
+
+def permission_bits(value: object) -> int | None:
+    """Return the mode of octal digits in a string, set-id and sticky bits included; an empty one says nothing."""
+    if not isinstance(value, str) or not re.fullmatch(r"(0o?)?[0-7]{0,4}", value):
+        raise ValueError
+    return int(value, 8) if value else None
+
+
+def account_id(value: object) -> int | None:
+    if not isinstance(value, int) or isinstance(value, bool) or not NO_ID <= value <= LAST_ID:
+        raise ValueError
+    return None if value == NO_ID else value
+
+
+def key_list(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ValueError
+    return strings(value)
+
+
+def command(value: object) -> Command:
+    if isinstance(value, list):
+        value = strings(value)
+        if not value or not value[0]:
+            raise ValueError
+        return value
+    if not text_of(value).strip():
+        raise ValueError
+    return text_of(value)
+
+
+def text_of(value: object) -> str:
+    return cast("str", TEXT.accept(value))
+
+
+def kind(expects: str, accept: Callable[[object], object]) -> Kind:
+    return Kind(expects, accept, accept)
+
+
+COMMAND = kind('a command, which is a string with something in it or a list such as ["nginx", "-t"]', command)
+ID = kind("a number of a user or group", account_id)
+DRIFT = choice("restore", "warn")
+KEYS: Mapping[str, Kind] = {
+    "src": TEXT,
+    "dest": TEXT,
+    "keys": kind('a list of strings, such as ["/services"]', key_list),
+    "prefix": TEXT,
+    "mode": kind("a string of octal digits", permission_bits),
+    "uid": ID,
+    "gid": ID,
+    "owner": TEXT,
+    "group": TEXT,
+    "strict_owner": BOOLEAN,
+    "check_cmd": COMMAND,
+    "reload_cmd": COMMAND,
+    "check_cmd_timeout": DURATION,
+    "reload_cmd_timeout": DURATION,
+    "output_format": choice("json", "yaml", "toml", "xml"),
+    "on_drift": DRIFT,
+}
+"""What may stand in ``[template]``."""
+
+WRITTEN_MODE = re.compile(r"^[ \t]*[\"']?mode[\"']?[ \t]*=[ \t]*(0o?)?(\d{1,4})\b", re.MULTILINE | re.IGNORECASE)
+"""A mode that was written as a number: the file's own text tells 0644, 0o644 and 644, the parsed integer does not."""
+NAMES_CANDIDATE = re.compile(r"\{\{\s*\.?src\s*\}\}|\bCONFPY_SRC\b")
+
+
+# --- loading ---------------------------------------------------------------------------------------------------------
+
+
+def load_resources(confdir: str, settings: Settings, prefixes_of: Callable[[str], tuple[str, ...]]) -> Loaded:
+    """Read every ``*toml`` below ``conf.d``, in confd's order: that of the names, folders descended in place.
+
+    ``prefixes_of`` is ``Store.prefixes``: it says what to read for a prefix joined with a key. Raises nothing: each
+    file's error is in the answer, as are the warnings.
+    """
+    root = os.path.join(confdir, "conf.d")
+    errors: list[ConfpyError] = []
+    warnings: list[ConfpyError] = []
+    try:
+        os.lstat(root)
+    except (FileNotFoundError, NotADirectoryError):
+        return Loaded((), found=False)
+    except OSError as error:
+        return Loaded((), (UsageError(f"cannot be read: {error.strerror}", file=root),))
+    by_dest: dict[str, Resource] = {}
+    for path in find_files(root, errors):
+        name = path[len(confdir) :].lstrip("/").removeprefix("conf.d/").removesuffix(".toml")
+        noted: list[ConfpyError] = []
+        try:
+            resource = read_resource(path, name, settings, prefixes_of, noted)
+        except UsageError as error:
+            errors.append(error.at(resource=name, file=path))
+        else:
+            folder, base = os.path.split(resource.dest)
+            dest = os.path.join(os.path.realpath(folder), base)
+            earlier = by_dest.pop(dest, None)
+            by_dest[dest] = resource
+            if earlier is not None:
+                hint = f"{earlier.name} is left out; give each its own dest"
+                noted.append(UsageError(f"the resource {earlier.name} has the same dest", hint=hint, target=dest))
+        warnings += [warning.at(resource=name, file=path) for warning in noted]
+    return Loaded(tuple(by_dest.values()), tuple(errors), tuple(warnings))
+
+
+def find_files(root: str, errors: list[ConfpyError]) -> Iterator[str]:
+    """Yield the resource files below ``root``, or ``root`` itself where it is a file.
+
+    Links are followed; what is reached twice counts once, so that a loop ends. Names that begin with a dot are
+    skipped: Kubernetes keeps a ConfigMap's versions in them.
+    """
+    seen: set[str] = set()
+    left = [root]
+    while left:
+        path = left.pop()
+        try:
+            is_folder = stat.S_ISDIR(os.stat(path).st_mode)
+            if path != root and not is_folder and not path.endswith("toml"):
+                continue
+            real = os.path.realpath(path)
+            if real in seen:
+                continue
+            seen.add(real)
+            if is_folder:
+                names = sorted(os.listdir(path), key=os.fsencode, reverse=True)
+                left += [os.path.join(path, name) for name in names if not name.startswith(".")]
+            else:
+                yield path
+        except OSError as error:
+            # A link that leads nowhere is an error only where it should have been a resource.
+            if error.errno not in {errno.ENOENT, errno.ELOOP}:
+                errors.append(UsageError(f"cannot be read: {error.strerror}", file=path))
+            elif path.endswith("toml") and os.path.islink(path):
+                errors.append(UsageError("is a link that leads nowhere", file=path))
+
+
+def read_resource(
+    path: str,
+    name: str,
+    settings: Settings,
+    prefixes_of: Callable[[str], tuple[str, ...]],
+    warnings: list[ConfpyError],
+) -> Resource:
+    """Return the resource of one file; raises ``UsageError``."""
+    content = read_text(path)
+    written = WRITTEN_MODE.search(content)
+    hint = mode_hint(written)
+    try:
+        tables = parse_toml(content, path)
+    except UsageError as error:
+        if written and error.where.get("line") == content.count("\n", 0, written.start(2)) + 1:
+            error.hint = hint
+        raise
+    given = read_table(find_table(tables, warnings), hint, warnings)
+    for key in ("src", "dest"):
+        if not given.get(key):
+            raise UsageError(f"{key} is missing", hint=f'write {key} = "…" below [template]', key=key)
+    prefix = settings.prefix or given.get("prefix", "")
+    strict = given.get("strict_owner", settings.strict_owner)
+    check = given.get("check_cmd")
+    if check is not None and not NAMES_CANDIDATE.search(check if isinstance(check, str) else "\n".join(check)):
+        hint = "write {{.src}} where the command takes the file to check"
+        warnings.append(UsageError("check_cmd does not look at the candidate", hint=hint, key="check_cmd"))
+    paths = [join(prefix, key) for key in given.get("keys", ())]
+    return Resource(
+        name=name,
+        file=path,
+        # Below templates/ with or without a leading slash, as in confd.
+        src=given["src"].lstrip("/"),
+        dest=absolute(given["dest"]),
+        strip=normalise(prefix),
+        prefixes=tuple(dict.fromkeys(raw for key in paths for raw in prefixes_of(key))),
+        mode=given.get("mode"),
+        uid=account(given, "uid", "owner", strict, warnings),
+        gid=account(given, "gid", "group", strict, warnings),
+        strict_owner=strict,
+        check_cmd=check,
+        reload_cmd=given.get("reload_cmd"),
+        check_cmd_timeout=given.get("check_cmd_timeout", settings.check_cmd_timeout),
+        reload_cmd_timeout=given.get("reload_cmd_timeout", settings.reload_cmd_timeout),
+        output_format=given.get("output_format"),
+        on_drift=given.get("on_drift", settings.on_drift),
+    )
+
+
+def mode_hint(written: re.Match[str] | None) -> str:
+    """Return the mode as it should have been written, for one that was written as a number."""
+    octal, digits = written.groups() if written else ("0", "644")
+    if not octal and not (re.fullmatch("[0-7]+", digits) and is_sensible(int(digits, 8))):
+        digits = f"{int(digits):o}"
+    return f'write mode = "{digits:0>4}"'
+
+
+def is_sensible(mode: int) -> bool:
+    """Say whether others may do no more than the group, and it no more than the owner: 420 is more likely 0644."""
+    owner, group, others = mode >> 6 & 7, mode >> 3 & 7, mode & 7
+    return group | owner == owner and others | group == group
+
+
+def find_table(tables: Mapping[str, object], warnings: list[ConfpyError]) -> Mapping[str, object]:
+    """Return ``[template]``, in any case, and warn of what stands beside it but seems to belong into it."""
+    name = next((name for name in tables if plain(name) == "template"), None)
+    if name is None:
+        meant = "".join(f"; did you mean it by [{name}]?" for name in tables if suggest(name, ["template"]))
+        raise UsageError("holds no [template]", hint="write [template] above src and dest" + meant)
+    table = tables[name]
+    if not isinstance(table, dict):
+        raise UsageError("holds no [template], but another kind of it", hint="write [template], once", key=name)
+    for other in tables:
+        if other != name and suggest(other, ["template", *KEYS]):
+            hint = "did you mean [template]?" if isinstance(tables[other], dict) else "move it below [template]"
+            warnings.append(UsageError(f"{other} stands outside [template], ignored", hint=hint, key=other))
+    return table
+
+
+def read_table(table: Mapping[str, object], if_mode: str, warnings: list[ConfpyError]) -> dict[str, Any]:
+    """Return the values of ``[template]`` by their documented keys; raises ``UsageError``.
+
+    ``if_mode`` is the hint for a wrong mode.
+    """
+    known = {plain(key): key for key in KEYS}
+    values: dict[str, Any] = {}
+    for written, value in table.items():
+        key = known.get(plain(written))
+        if key is None:
+            meant = suggest(written, KEYS)
+            hint = f"did you mean {meant}?" if meant else ""
+            warnings.append(UsageError(f"unknown key {written}, ignored", hint=hint, key=written))
+            continue
+        try:
+            values[key] = KEYS[key].read(value, key, key=written)
+        except UsageError as error:
+            error.hint = if_mode if key == "mode" else ""
+            raise
+    return values
+
+
+def absolute(dest: str) -> str:
+    """Return the target's path from the root; raises ``UsageError`` where it cannot be a file's."""
+    if dest.endswith("/"):
+        raise UsageError("dest is a folder", hint="end it with the name of a file", key="dest")
+    try:
+        return dest if os.path.isabs(dest) else os.path.join(os.getcwd(), dest)
+    except OSError:
+        raise UsageError("dest is relative, and the working directory is gone", key="dest") from None
+
+
+def account(given: Mapping[str, Any], number: str, name: str, strict: bool, warnings: list[ConfpyError]) -> int | None:
+    """Return the user or group to give the target to: the number, or else what the machine calls so.
+
+    One that the machine does not have is a warning, since files are often written for another image; ``strict``
+    makes it a ``UsageError``.
+    """
+    import grp
+    import pwd
+
+    wanted: str = given.get(name, "")
+    if given.get(number) is not None or not wanted:
+        return cast("int | None", given.get(number))
+    try:
+        return pwd.getpwnam(wanted).pw_uid if name == "owner" else grp.getgrnam(wanted).gr_gid
+    except (KeyError, ValueError, OSError):
+        if wanted.isascii() and wanted.isdecimal() and int(wanted) <= LAST_ID:
+            return int(wanted)
+        unknown = UsageError(f"{name} is not known on this machine: {wanted!r}", key=name)
+        if strict:
+            unknown.hint = "create it, or take strict_owner away"
+            raise unknown from None
+        unknown.hint = f"going on without; create it, or take {name} away"
+        warnings.append(unknown)
+        return None
