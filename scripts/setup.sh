@@ -1,0 +1,70 @@
+# Sourced by the scripts beside it: a virtual environment, and Debian packages where something is missing.
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+venv=$root/.venv
+# Servers live in sbin, which the PATH of a user who is not root may lack.
+PATH=${PATH:-/usr/local/bin:/usr/bin:/bin}:/usr/local/sbin:/usr/sbin:/sbin
+export PATH
+
+say() {
+    echo "$(basename "$0"): $*" >&2
+}
+
+die() {
+    say "$*"
+    exit 1
+}
+
+# Set $python to one that confpy runs on.
+find_python() {
+    for python in python3 python3.14 python3.13 python3.12 python3.11 /usr/bin/python3; do
+        "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null && return
+    done
+    die "Python 3.11 or newer is needed: install python3"
+}
+
+# Install these Debian packages, and leave no service running that they would start.
+install_packages() {
+    [ $# -gt 0 ] || return 0
+    command -v apt-get > /dev/null || die "what these Debian packages hold is missing, and there is no apt: $*"
+    as_root=
+    if [ "$(id -u)" -ne 0 ]; then
+        command -v sudo > /dev/null || die "missing, and only root can install them: apt-get install $*"
+        as_root=sudo
+    fi
+    say "installing $*"
+    $as_root sh -eu -s -- "$@" >&2 << 'END'
+        # https://people.debian.org/~hmh/invokerc.d-policyrc.d-specification.txt: 101 forbids to start a service.
+        policy=/usr/sbin/policy-rc.d
+        if [ ! -e $policy ]; then
+            trap 'rm -f $policy' EXIT
+            trap 'exit 1' HUP INT TERM
+            printf '#!/bin/sh\nexit 101\n' > $policy
+            chmod 755 $policy
+        fi
+        export DEBIAN_FRONTEND=noninteractive
+        apt-get -qq -o DPkg::Lock::Timeout=120 update < /dev/null
+        apt-get -qq -o DPkg::Lock::Timeout=120 --no-install-recommends -y install "$@" < /dev/null
+        # Nor at the next start of the machine.
+        for package; do
+            systemctl disable --quiet "${package%%-*}" 2> /dev/null || true
+        done
+END
+}
+
+# Make .venv and install the project into it, with these extras. What is installed already costs nothing.
+make_venv() {
+    find_python
+    extras=$1
+    wanted="$("$python" -c 'import sys; print(sys.version)') $root $extras $(cksum < "$root/pyproject.toml")"
+    stamp=$venv/confpy-${extras:-alone}
+    [ "$wanted" != "$(cat "$stamp" 2> /dev/null)" ] || return 0
+    "$python" -c 'import ensurepip, venv' 2> /dev/null || install_packages python3-venv
+    if ! "$venv/bin/python" -m pip --version > /dev/null 2>&1; then
+        say "making .venv"
+        "$python" -m venv --clear "$venv"
+    fi
+    say "installing confpy${extras:+[$extras]} into .venv"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable "$root${extras:+[$extras]}" >&2
+    echo "$wanted" > "$stamp"
+}

@@ -1,0 +1,47 @@
+"""What every test may rely on: a clean environment, the servers, and that no thread is left behind."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.waiting import wait_until
+
+pytest_plugins = ["tests.servers.fixtures"]
+
+PURE = tuple(Path(__file__).parent / folder for folder in ("unit", "sim"))
+"""Where tests start no servers, so that every thread is theirs."""
+
+SETTINGS = ("CONFPY_", "CONFD_", "ETCDCTL_", "CONSUL_", "VAULT_")
+OTHERS = ("CACHE_DIRECTORY", "STATE_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_USEC", "REQUESTS_CA_BUNDLE", "NETRC")
+"""Variables of the one who runs the tests that confpy or its libraries would take for theirs."""
+
+
+def pytest_configure() -> None:
+    for name in list(os.environ):
+        about_settings = name.startswith(SETTINGS) and not name.startswith("CONFPY_TEST_")
+        if about_settings or name in OTHERS or name.lower().endswith("_proxy"):
+            del os.environ[name]
+    # Servers live in sbin, which the PATH of a user who is not root may lack.
+    os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_stays(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a pure test that leaves a thread running."""
+    before = set(threading.enumerate())
+    yield
+    if any(folder in request.path.parents for folder in PURE):
+        wait_until(
+            lambda: not _alive(before),
+            seconds=2,
+            what=f"the threads of the test have ended: {[thread.name for thread in _alive(before)]}",
+        )
+
+
+def _alive(before: set[threading.Thread]) -> set[threading.Thread]:
+    return set(threading.enumerate()) - before
