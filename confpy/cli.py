@@ -1,0 +1,133 @@
+"""The command line: confd's flags, spelled as Go and everybody else spell them, made from the table of settings."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+import click
+
+from confpy import __version__
+from confpy.errors import ConfpyError, UsageError
+from confpy.log import Log
+from confpy.settings import BOOLEAN, LIST, OPTIONS, Option, load_settings, mend
+
+INTRODUCTION = """\
+Keep configuration files in step with a key store.
+
+For each file in CONFDIR/conf.d, confpy reads keys from the store, renders a template of CONFDIR/templates with them,
+checks the result, puts it in place in one step, and reloads the program that reads it.
+
+\b
+  confpy -onetime -backend env
+      render everything once, from the environment
+  confpy -watch -backend etcdv3 -node http://10.0.0.1:2379
+      follow etcd and deliver each change
+  confpy -noop -onetime -log-level debug
+      say what would change
+
+Flags take one dash or two, and their value after a space or a "=". They weigh more than CONFPY_* variables, which
+weigh more than the settings file.
+"""
+
+SEE = "confpy -help lists the flags"
+FLAGS = {option.flag: option for option in OPTIONS}
+
+
+class GoCommand(click.Command):
+    """A command whose flags are Go's: ``-interval 5``, ``--interval=5``, ``-watch``, ``-watch=false``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, list(spell(args)))
+
+    def format_options(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for group, options in groupby(OPTIONS, lambda option: option.group):
+            with formatter.section(group):
+                formatter.write_dl([describe(option) for option in options])
+        with formatter.section("Else"):
+            formatter.write_dl([("-version", "Show the version and end."), ("-h, -help", "Show this and end.")])
+
+
+def spell(args: Sequence[str]) -> Iterator[str]:
+    """Yield the arguments as click reads them: two dashes, and a value behind "="; raises ``UsageError``.
+
+    As with Go, what follows a flag that needs a value is the value, whatever it looks like, and a flag that is true
+    or false takes a value only behind "=".
+    """
+    rest = iter(args)
+    for arg in rest:
+        name, equals, value = arg.lstrip("-").partition("=")
+        if arg in {"-h", "--h", "-help", "--help", "-version", "--version"}:
+            yield f"--{name}"
+            continue
+        if not name or not arg.startswith("-") or arg.startswith("---"):
+            hint = "values of flags that are true or false are written as in -watch=false"
+            raise UsageError(f"unexpected argument {arg!r}", hint=hint if arg.lower() in {"true", "false"} else SEE)
+        option = FLAGS.get(name)
+        if option is None:
+            raise UsageError(f"unknown flag -{name}", hint=mend(name, (f"-{known}" for known in FLAGS)) or SEE)
+        if not equals and option.kind is BOOLEAN:
+            value = "true"
+        elif not equals:
+            try:
+                value = next(rest)
+            except StopIteration:
+                raise UsageError(f"flag -{name} needs a value", hint=SEE) from None
+        yield f"--{name}={value}"
+
+
+def describe(option: Option) -> tuple[str, str]:
+    """Return the lines of ``--help`` for one setting: how it is written, and what it does."""
+    default = f"{option.shown_default}; " if option.shown_default else ""
+    return f"-{option.flag} {option.kind.metavar}".rstrip(), f"{option.help}  [{default}{option.variables[0]}]"
+
+
+def parse(args: Sequence[str]) -> dict[str, Any] | None:
+    """Return the flags that were given, as text by setting; None where help or the version was all that was asked.
+
+    Raises ``UsageError``.
+    """
+    options: list[click.Parameter] = [
+        click.Option([f"--{option.flag}", option.name], multiple=option.kind.parse is LIST.parse) for option in OPTIONS
+    ]
+    options.append(click.Option(["--version"], is_flag=True))
+    command = GoCommand(
+        "confpy",
+        params=options,
+        help=INTRODUCTION,
+        options_metavar="[flags]",
+        context_settings={"help_option_names": ["--help", "--h"], "max_content_width": 110},
+        callback=lambda version, **given: click.echo(f"confpy {__version__}") if version else given,
+    )
+    try:
+        given = command.main(list(args), prog_name="confpy", standalone_mode=False)
+    except click.ClickException as error:
+        raise UsageError(error.format_message(), hint=SEE) from error
+    if not isinstance(given, dict):
+        return None
+    return {name: ",".join(text) if isinstance(text, tuple) else text for name, text in given.items()}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run confpy with these arguments, and return its exit code (``docs/exit-codes.md``)."""
+    flags: dict[str, Any] | None = {}
+    log = Log()
+    try:
+        flags = parse(sys.argv[1:] if argv is None else argv)
+        if flags is None:
+            return 0
+        if "json" in (flags["log_format"], os.environ.get("CONFPY_LOG_FORMAT")):
+            log = Log(form="json")
+        settings, warnings = load_settings(flags, os.environ)
+        log = Log(settings.log_level, settings.log_format)
+        from confpy.daemon import run
+
+        return run(settings, warnings)
+    except ConfpyError as error:
+        log.from_error(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
