@@ -114,7 +114,7 @@ def seconds(value: object) -> float:
     """Return the seconds of a number, "600", "500ms" or "1m30s" (Go's time.ParseDuration, but for the sign)."""
     if isinstance(value, str):
         value = value.strip()
-        if SPAN.sub("", value):
+        if not value or SPAN.sub("", value):
             if not re.fullmatch(r"\d+(\.\d+)?", value, re.ASCII):
                 raise ValueError
             amount = float(value)

@@ -1,0 +1,319 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import given, strategies
+
+from confpy import settings as module
+from confpy.errors import UsageError
+from confpy.settings import OPTIONS, Settings, load_settings, seconds
+
+
+@pytest.fixture
+def confdir(tmp_path):
+    """A confdir without a settings file."""
+    return tmp_path
+
+
+def write(confdir, text, name="confpy.toml"):
+    path = confdir / name
+    path.write_text(text)
+    return str(path)
+
+
+def load(confdir, flags=(), environ=()):
+    return load_settings({"confdir": str(confdir), **dict(flags)}, dict(environ))
+
+
+def warned(warnings):
+    return [(warning.message, warning.hint) for warning in warnings]
+
+
+def test_flags_weigh_more_than_variables_more_than_the_file_more_than_defaults(confdir):
+    file = write(confdir, "interval = 4\nresync = 4\nsettle = 4\n")
+    variables = {"CONFPY_INTERVAL": "3", "CONFPY_RESYNC": "3"}
+    settings, warnings = load(confdir, {"interval": "2"}, variables)
+    assert (settings.interval, settings.resync, settings.settle, settings.max_wait) == (2, 3, 4, 2)
+    assert [settings.origin(name) for name in ("interval", "resync", "settle", "max_wait")] == [
+        "flag -interval",
+        "variable CONFPY_RESYNC",
+        f"file {file}",
+        "default",
+    ]
+    assert warnings == []
+
+
+def test_without_anything_said_the_defaults_are_those_of_the_table(monkeypatch, tmp_path):
+    monkeypatch.setattr(module, "CONFDIRS", (str(tmp_path / "confpy"), str(tmp_path / "confd")))
+    settings, warnings = load_settings({}, {})
+    assert settings == Settings(confdir=str(tmp_path / "confd"), cache_dir="/var/cache/confpy")
+    assert warnings == []
+    assert settings.origins == {}
+
+
+def test_the_confdir_is_confpys_if_it_exists_else_confds(monkeypatch, tmp_path):
+    own, old = tmp_path / "confpy", tmp_path / "confd"
+    monkeypatch.setattr(module, "CONFDIRS", (str(own), str(old)))
+    assert load_settings({}, {})[0].confdir == str(old)
+    own.mkdir()
+    settings, _ = load_settings({}, {})
+    assert (settings.confdir, settings.confdir_named) == (str(own), False)
+
+
+@pytest.mark.parametrize("way", ["flag", "variable", "file"])
+def test_a_confdir_that_somebody_chose_is_known_as_named(tmp_path, way):
+    flags = {"confdir": "/srv/a"} if way == "flag" else {}
+    environ = {"CONFPY_CONFDIR": "/srv/a"} if way == "variable" else {}
+    if way == "file":
+        flags = {"config_file": write(tmp_path, 'confdir = "/srv/a"\n')}
+    settings, _ = load_settings(flags, environ)
+    assert (settings.confdir, settings.confdir_named) == ("/srv/a", True)
+
+
+def test_confpy_toml_is_read_before_confd_toml_and_a_named_file_before_both(confdir):
+    write(confdir, "interval = 1", "confd.toml")
+    assert load(confdir)[0].interval == 1
+    write(confdir, "interval = 2", "confpy.toml")
+    assert load(confdir)[0].interval == 2
+    other = write(confdir, "interval = 3", "other.toml")
+    settings, _ = load(confdir, {"config_file": other})
+    assert (settings.interval, settings.config_file) == (3, other)
+
+
+def test_a_named_file_that_is_missing_is_warned_of_and_does_not_stop(confdir):
+    settings, warnings = load(confdir, {"config_file": str(confdir / "gone.toml")})
+    assert settings.config_file is None
+    assert warned(warnings) == [("the settings file does not exist: going on without it", "")]
+
+
+def test_confds_own_keys_work_in_every_spelling(confdir):
+    write(
+        confdir,
+        'backend = "etcdv3"\nlog-level = "warning"\nsync-only = true\nclient_cakeys = "/ca"\nkeepstagefile = true\n'
+        'Interval = 600\nnodes = ["a", "b"]\nfile = ["/x,y"]\nprefix = "/p"\nclient_cert = "/c"\nONETIME = true\n',
+        "confd.toml",
+    )
+    settings, warnings = load(confdir)
+    assert settings.log_level == "warning"
+    assert (settings.sync_only, settings.keep_stage_file, settings.onetime) == (True, True, True)
+    assert (settings.client_ca_keys, settings.client_cert, settings.prefix) == ("/ca", "/c", "/p")
+    assert (settings.nodes, settings.files, settings.interval) == (("a", "b"), ("/x,y",), 600)
+    assert warnings == []
+
+
+def test_every_setting_can_be_given_by_each_of_its_names(confdir):
+    for option in OPTIONS:
+        if option.name in {"confdir", "config_file"}:
+            continue
+        text, typed = {
+            bool: ("true", "true"),
+            float: ("7", "7"),
+            tuple: ("a,b", '["a", "b"]'),
+        }.get(type(option.default), (option.kind.metavar.split("|")[-1], f'"{option.kind.metavar.split("|")[-1]}"'))
+        by_flag, _ = load(confdir, {option.name: text})
+        assert by_flag.origin(option.name) == f"flag -{option.flag}"
+        for variable in option.variables:
+            by_variable, _ = load(confdir, {}, {variable: text})
+            assert getattr(by_variable, option.name) == getattr(by_flag, option.name) != option.default
+        for key in option.keys:
+            file = write(confdir, f"{key} = {typed}\n")
+            by_file, _ = load(confdir)
+            assert getattr(by_file, option.name) == getattr(by_flag, option.name)
+            os.unlink(file)
+
+
+def test_an_unknown_key_is_a_warning_with_a_suggestion(confdir):
+    file = write(confdir, "intervall = 3\nzzz = 1\nverbose = true\n")
+    settings, warnings = load(confdir)
+    assert settings.interval == 600
+    assert [hint for _, hint in warned(warnings)] == [
+        "did you mean interval?",
+        "",
+        "it was retired: the log level is set by log-level",
+    ]
+    assert warnings[0].where == {"file": file, "key": "intervall"}
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("[confd]\ninterval = 3\n", "settings stand above all tables"),
+        ('[template]\nsrc = "a"\ndest = "b"\n', "a resource belongs into conf.d/"),
+    ],
+)
+def test_a_table_in_the_settings_file_is_a_warning(confdir, text, hint):
+    write(confdir, text)
+    settings, warnings = load(confdir)
+    assert settings.interval == 600
+    assert [hint for _, hint in warned(warnings)] == [hint]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ('watch = "true"', "true or false"),
+        ("watch = 1", "true or false"),
+        ("interval = true", "a duration"),
+        ("interval = 0", "a duration above zero"),
+        ("interval = -1", "a duration"),
+        ("interval = nan", "a duration"),
+        ("interval = inf", "a duration"),
+        ("interval = " + "9" * 400, "a duration"),
+        ('interval = "soon"', "a duration"),
+        ("nodes = 5", "a string or a list of strings"),
+        ("nodes = [5]", "a string or a list of strings"),
+        ("prefix = []", "a string"),
+        ('log-level = "loud"', "one of debug, info, warning, error"),
+        ('client_key = "a\\u0000b"', "a path"),
+        ('scheme = "ftp"', "one of http, https"),
+    ],
+)
+def test_a_wrong_value_in_the_file_is_an_error_with_file_key_and_what_was_expected(confdir, line, expected):
+    file = write(confdir, line)
+    with pytest.raises(UsageError) as caught:
+        load(confdir)
+    key = line.partition(" ")[0]
+    assert caught.value.message.startswith(f"{key} is not {expected}")
+    assert caught.value.where == {"file": file, "key": key}
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("flags", "environ", "message"),
+    [
+        ({"interval": "abc"}, {}, "flag -interval is not a duration"),
+        ({"watch": "yes"}, {}, "flag -watch is not true or false: 'yes'"),
+        ({}, {"CONFPY_WATCH": "yes"}, "variable CONFPY_WATCH is not true or false: 'yes'"),
+        ({}, {"CONFPY_SETTLE": "1d"}, "variable CONFPY_SETTLE is not a duration"),
+    ],
+)
+def test_a_wrong_flag_or_variable_is_named_as_it_was_written(confdir, flags, environ, message):
+    with pytest.raises(UsageError) as caught:
+        load(confdir, flags, environ)
+    assert caught.value.message.startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "part"),
+    [
+        (b"a = 1\nb = = 2\n", 2, "is not valid TOML"),
+        (b"a = 1\na = 2\n", 2, "is not valid TOML"),
+        (b"a = [", None, "is not valid TOML"),
+        (b"a = 1\nb = '\xff'\n", 2, "is not UTF-8"),
+        (b"a = " + b"[" * 5000 + b"\n", None, "is not valid TOML"),
+        (b"a = " + b"9" * 5000 + b"\n", None, "is not valid TOML"),
+        (b"#" * ((1 << 20) + 1), None, "is larger than 1 MiB"),
+    ],
+)
+def test_a_broken_file_is_an_error_with_file_and_line(confdir, content, line, part):
+    path = confdir / "confpy.toml"
+    path.write_bytes(content)
+    with pytest.raises(UsageError) as caught:
+        load(confdir)
+    assert caught.value.message.startswith(part)
+    assert caught.value.where == {"file": str(path), **({"line": line} if line else {})}
+    assert "\n" not in str(caught.value)
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_read(confdir):
+    (confdir / "confpy.toml").write_bytes(b"\xef\xbb\xbfinterval = 5\r\nwatch = true\r\n")
+    settings, warnings = load(confdir)
+    assert (settings.interval, settings.watch, warnings) == (5, True, [])
+
+
+def test_a_fifo_or_a_folder_in_the_files_place_is_refused_and_holds_nothing_up(confdir):
+    os.mkfifo(confdir / "confpy.toml")
+    with pytest.raises(UsageError, match="is not a regular file"):
+        load(confdir)
+    os.unlink(confdir / "confpy.toml")
+    os.mkdir(confdir / "confpy.toml")
+    with pytest.raises(UsageError, match=r"cannot be read|is not a regular file"):
+        load(confdir)
+
+
+def test_empty_values_count_as_not_given_but_for_an_empty_prefix(confdir):
+    write(confdir, 'prefix = "/p"\nnodes = ["a"]\nbackend = ""\n')
+    settings, _ = load(confdir, {"nodes": "", "prefix": "", "log_level": ""}, {"CONFPY_BACKEND": ""})
+    assert (settings.nodes, settings.prefix, settings.backend, settings.log_level) == (("a",), "", "etcd", "info")
+
+
+@pytest.mark.parametrize(("backend", "nodes"), [("etcd", ("a", "b")), ("etcdv3", ("a", "b")), ("file", ())])
+def test_the_peers_of_etcdctl_are_the_nodes_of_etcd_where_none_are_given(confdir, backend, nodes):
+    peers = {"ETCDCTL_PEERS": "a, b,"}
+    assert load(confdir, {"backend": backend}, peers)[0].nodes == nodes
+    assert load(confdir, {"backend": backend, "nodes": "c"}, peers)[0].nodes == ("c",)
+
+
+def test_the_first_cache_directory_of_systemd_is_used_where_none_is_given(confdir):
+    systemd = {"CACHE_DIRECTORY": "/run/a:/run/b"}
+    settings, _ = load(confdir, {}, systemd)
+    assert (settings.cache_dir, settings.origin("cache_dir")) == ("/run/a", "variable CACHE_DIRECTORY")
+    assert load(confdir, {"cache_dir": "/x"}, systemd)[0].cache_dir == "/x"
+
+
+def test_a_mistyped_variable_is_warned_of_and_those_of_others_are_not(confdir):
+    environ = {
+        "CONFPY_INTERVALL": "3",
+        "CONFPY_NODE": "a",
+        "CONFPY_PORT_80_TCP": "tcp://10.0.0.1:80",
+        "CONFPY_SERVICE_HOST": "10.0.0.1",
+        "CONFPY_SRC": "/x",
+        "CONFPY_RESOURCE": "r",
+        "CONFD_INTERVAL": "4",
+    }
+    _, warnings = load(confdir, {}, environ)
+    assert warned(warnings) == [
+        ("unknown variable CONFPY_INTERVALL, ignored", "did you mean CONFPY_INTERVAL?"),
+        ("unknown variable CONFPY_NODE, ignored", "did you mean CONFPY_NODES?"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (600, 600),
+        (0.5, 0.5),
+        ("600", 600),
+        ("1.5", 1.5),
+        ("500ms", 0.5),
+        ("2s", 2),
+        ("1m30s", 90),
+        ("1.5h", 5400),
+        ("10us", 1e-5),
+        (" 2s ", 2),
+        ("0", 0),
+    ],
+)
+def test_a_duration_is_a_number_of_seconds_or_gos_units(written, expected):
+    assert seconds(written) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "written", ["", "s", "2d", "-1s", "1 s", "1s2", "٣s", "1e3", "nan", "99999999h", True, None, []]
+)
+def test_anything_else_is_no_duration(written):
+    with pytest.raises(ValueError):  # noqa: PT011  # a kind's only error
+        seconds(written)
+
+
+def load_or_error(flags):
+    try:
+        return load_settings(flags, {})[0]
+    except UsageError as error:
+        return error
+
+
+@given(strategies.dictionaries(strategies.sampled_from([option.name for option in OPTIONS]), strategies.text()))
+def test_no_flag_whatever_its_text_ends_in_anything_but_a_usage_error(flags):
+    flags = {**flags, "config_file": "/nowhere", "confdir": "/nowhere"}
+    outcome = load_or_error(flags)
+    assert "\n" not in str(outcome) if isinstance(outcome, UsageError) else outcome.interval > 0
+
+
+@given(strategies.binary(max_size=200))
+def test_no_settings_file_whatever_its_bytes_ends_in_anything_but_a_usage_error(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "any.toml"
+    path.write_bytes(content)
+    outcome = load_or_error({"config_file": str(path)})
+    assert outcome.where["file"] == str(path) if isinstance(outcome, UsageError) else outcome.config_file == str(path)
