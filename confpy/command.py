@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import select
-import shlex
 import signal as signals
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from confpy.model import Command
+
+if TYPE_CHECKING:
+    import subprocess
 
 GRACE = 5.0
 """Seconds between TERM and KILL for a command that ran out of time."""
@@ -24,24 +23,6 @@ TAIL = 4096
 """Bytes of output that a failed command shows."""
 OUTPUT_BOUND = 64 << 20
 """Bytes of output that a command may leave in memory; what it writes beyond fails."""
-
-PLACEHOLDER = re.compile(r"\{\{\s*\.?(src|dest)\s*\}\}")
-
-
-def fill(command: Command, src: str, dest: str) -> Command:
-    """Put paths where a command says ``{{.src}}``, ``{{ src }}``, ``{{.dest}}`` or ``{{dest}}``; all else stays.
-
-    In a string the paths are quoted for the shell, in a list they stand as they are.
-    """
-    paths = {"src": src, "dest": dest}
-    if isinstance(command, str):
-        return PLACEHOLDER.sub(lambda match: shlex.quote(paths[match[1]]), command)
-    return tuple(PLACEHOLDER.sub(lambda match: paths[match[1]], word) for word in command)
-
-
-def show(command: Command) -> str:
-    """Return a command as one line for people."""
-    return command if isinstance(command, str) else shlex.join(command)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +58,8 @@ class Shell:
 
         ``environment`` is added to ours. A child that stays in the background holds nothing up.
         """
+        import subprocess
+
         began = time.monotonic()
         argv = ("/bin/sh", "-c", command) if isinstance(command, str) else command
         with _output() as output:
@@ -119,6 +102,8 @@ def _output() -> Iterator[IO[bytes]]:
     writes later fails softly (EPERM) instead of piling up for months.
     """
     if sys.platform != "linux":
+        import tempfile
+
         with tempfile.TemporaryFile() as file:
             yield file
         return
@@ -137,6 +122,8 @@ def _wait(process: subprocess.Popen[bytes], timeout: float, output: IO[bytes]) -
     try:
         descriptor = os.pidfd_open(process.pid)
     except (AttributeError, OSError):  # no pidfd (an old kernel): subprocess polls, some milliseconds late
+        import subprocess
+
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout)
         return process.returncode is not None

@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from confpy import target
-from confpy.command import Shell, fill, show
+from confpy.command import Shell
 from confpy.disk import Disk
 from confpy.errors import CheckError, ConfpyError, TargetError
 from confpy.model import Candidate, Inspected, Known, Outcome, Report, Resource, Stamp
+from confpy.placeholders import fill, show
 
 SLICE = 128
 """Candidates staged at once: each holds a descriptor, of which a process has 1,024 or fewer."""
@@ -55,10 +56,8 @@ class _Slice:
 
     def deliver(self, candidates: tuple[Candidate, ...]) -> list[Report]:
         staged = [one for one in map(self._stage, candidates) if one is not None]
-        self._sync(staged)
-        committed = [one for one in staged if self._check(one) and self._commit(one)]
-        for folder in {os.path.dirname(one.current.path): one for one in committed}:
-            self._disk.sync_folder(folder)
+        committed = [one for one in self._sync(staged) if self._check(one) and self._commit(one)]
+        self._sync_folders(committed)
         return [self._reports[candidate.resource.name] for candidate in candidates]
 
     def _stage(self, candidate: Candidate) -> target.Staged | None:
@@ -78,19 +77,32 @@ class _Slice:
             self._fail(resource, error)
             return None
 
-    def _sync(self, staged: list[target.Staged]) -> None:
-        """Bring the candidates to the platter before any of them takes a target's name."""
+    def _sync(self, staged: list[target.Staged]) -> list[target.Staged]:
+        """Bring the candidates to the platter before any of them takes a target's name; returns those that are."""
+        if len(staged) >= SYNC_ALL_FROM and self._disk.sync_all([one.descriptor for one in staged]):
+            return staged
+        return [one for one in staged if self._sync_one(one)]
+
+    def _sync_one(self, staged: target.Staged) -> bool:
         try:
-            if len(staged) >= SYNC_ALL_FROM:
-                self._disk.sync_all([one.descriptor for one in staged])
-            else:
-                for one in staged:
-                    self._disk.sync(one.descriptor)
+            self._disk.sync(staged.descriptor)
         except OSError as error:
-            for one in staged:
-                target.discard(one, self._disk)
-                self._fail(one.resource, target.failure("the candidate cannot be synced", one.resource, error))
-            staged.clear()
+            target.discard(staged, self._disk)
+            self._fail(staged.resource, target.failure("the candidate cannot be synced", staged.resource, error))
+            return False
+        return True
+
+    def _sync_folders(self, committed: list[target.Staged]) -> None:
+        """Make the renames last."""
+        for folder in sorted({os.path.dirname(one.current.path) for one in committed}):
+            try:
+                self._disk.sync_folder(folder)
+            except OSError as error:
+                for one in committed:
+                    if os.path.dirname(one.current.path) == folder:
+                        report = self._reports[one.resource.name]
+                        note = f"the folder could not be synced ({error.strerror}): a power cut may undo this"
+                        self._reports[one.resource.name] = replace(report, notes=(*report.notes, note))
 
     def _check(self, staged: target.Staged) -> bool:
         resource = staged.resource

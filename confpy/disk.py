@@ -7,6 +7,7 @@ the rooms above know what they were doing, and say so.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 
@@ -79,20 +80,13 @@ class Disk:
         """Bring the content of one file to the platter."""
         os.fdatasync(descriptor)
 
-    def sync_all(self, descriptors: list[int]) -> None:
-        """Bring many files down at once: one ``syncfs`` per file system is far cheaper than a sync for each."""
+    def sync_all(self, descriptors: list[int]) -> bool:
+        """Bring many files down at once, by one ``syncfs`` per file system. False where that cannot be done."""
         import ctypes
 
-        syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
-        devices: set[int] = set()
-        for descriptor in descriptors:
-            device = os.fstat(descriptor).st_dev
-            if device in devices:
-                continue
-            if syncfs is not None and syncfs(descriptor) == 0:
-                devices.add(device)
-            else:
-                os.fdatasync(descriptor)
+        syncfs = getattr(ctypes.CDLL(None), "syncfs", None)
+        by_device = {os.fstat(descriptor).st_dev: descriptor for descriptor in descriptors}
+        return syncfs is not None and all(syncfs(descriptor) == 0 for descriptor in by_device.values())
 
     def close(self, descriptor: int) -> None:
         os.close(descriptor)
@@ -107,9 +101,10 @@ class Disk:
         """Bring renames in ``folder`` to the platter."""
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            # Some network file systems cannot sync a folder, and say EINVAL; they have nothing to bring down.
-            with contextlib.suppress(OSError):
-                os.fsync(descriptor)
+            os.fsync(descriptor)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # some network file systems cannot sync a folder: nothing to bring down
+                raise
         finally:
             os.close(descriptor)
 

@@ -1,0 +1,363 @@
+"""The owner's body: the inbox, the threads and the signals. It carries out what the minds decide.
+
+One thread, the main one, owns all that changes and reads one queue. Each other thread does one job and posts what
+came of it; none of them touches what the owner holds. A job that meets a bug of ours still answers, with an error:
+nobody waits for a message that will not come.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import TypeVar
+
+from confpy import delivery, target
+from confpy.agent import Agent, Manners
+from confpy.clock import Clock, SystemClock
+from confpy.command import Shell
+from confpy.disk import Disk
+from confpy.errors import ConfpyError, ReloadError, StoreError
+from confpy.log import Log
+from confpy.mirror import NEVER, Mirror
+from confpy.model import (
+    Action,
+    Ask,
+    Asked,
+    Changed,
+    Deliver,
+    Delivered,
+    Inspect,
+    Inspected,
+    Kill,
+    Listed,
+    Load,
+    Loaded,
+    Lookup,
+    Lost,
+    Message,
+    Opened,
+    Read,
+    Reload,
+    Reloaded,
+    Report,
+    Resolve,
+    Resolved,
+    Say,
+    Stop,
+    Sweep,
+    Swept,
+    Unwatch,
+    WakeAt,
+    Watch,
+)
+from confpy.placeholders import show
+from confpy.resource import load_resources
+from confpy.settings import Settings
+from confpy.signals import heard
+from confpy.stores import Store, WatchLost, WatchStream, open_store
+from confpy.templates import Renderer
+from confpy.templates.resolve import Resolver
+
+Answer = TypeVar("Answer")
+
+UNREAD = 256
+"""Deliveries of streams that may wait in the inbox; then the streams wait, and the server with them."""
+RESOLVE_WITHIN = 5.0
+"""Seconds for one question to the world."""
+RESOLVERS = 8
+"""Questions to the world that are asked at once."""
+LONGEST_SLEEP = 3600.0
+
+
+def run(settings: Settings, warnings: Sequence[ConfpyError] = ()) -> int:
+    """Run confpy as the settings say, to its end. Returns the exit code; raises ``UsageError``."""
+    log = Log(settings.log_level, settings.log_format)
+    for warning in warnings:
+        log.write("warning", "settings.warning", warning.fields())
+    daemon = Daemon(settings, open_store(settings.backend, settings), log)
+    return daemon.run()
+
+
+@dataclass(slots=True)
+class _Line:
+    """What the owner and a stream's thread share: each writes its own field, then reads the other's."""
+
+    stream: WatchStream | None = None
+    cut: bool = False
+
+
+class Daemon:
+    """Everything that does something: made for one run."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        log: Log,
+        *,
+        disk: Disk | None = None,
+        shell: Shell | None = None,
+        clock: Clock | None = None,
+        random: Random | None = None,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._log = log
+        self._disk = disk or Disk()
+        self._shell = shell or Shell()
+        self._clock = clock or SystemClock()
+        self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._room = threading.BoundedSemaphore(UNREAD)
+        self._lines: dict[int, _Line] = {}
+        self._rules = delivery.Rules(settings.noop, settings.sync_only, settings.keep_stage_file)
+        templates = os.path.join(settings.confdir, "templates")
+        self._resolver = Resolver(
+            folder=templates, cache_dir=settings.cache_dir, sandbox=settings.sandbox, bounded=_bounded
+        )
+        random = random or Random()
+        follows = settings.watch and not settings.onetime and store.limits.watches
+        period = settings.resync if settings.watch else settings.interval
+        self._agent = Agent(
+            Manners(
+                onetime=settings.onetime,
+                period=period,
+                noop=settings.noop,
+                sync_only=settings.sync_only,
+                settle=settings.settle,
+                max_wait=settings.max_wait,
+                stop_timeout=settings.stop_timeout,
+                allow_empty=settings.allow_empty,
+                confdir=settings.confdir,
+            ),
+            Mirror(random, follows=follows, period=period),
+            Renderer(sandbox=settings.sandbox),
+            random,
+            dict(os.environ),
+        )
+
+    def run(self) -> int:
+        """Carry the mind until it says stop. Returns the exit code."""
+        with heard(self._inbox.put):
+            try:
+                return self._run()
+            finally:
+                self._store.close()
+
+    def _run(self) -> int:
+        if not self._settings.onetime:
+            self._log.write(
+                "info",
+                "confpy.started",
+                {
+                    "backend": self._settings.backend,
+                    "confdir": self._settings.confdir,
+                    "mode": "watch" if self._settings.watch else "poll",
+                },
+            )
+        wake_at = self._carry_out(self._agent.start())
+        while True:
+            messages = self._receive(wake_at)
+            actions = self._agent.step(messages, self._clock.monotonic(), self._clock.time())
+            for message in messages:
+                if isinstance(message, Changed):
+                    self._room.release()
+            wake_at = self._carry_out(actions)
+            for action in actions:
+                if isinstance(action, Stop):
+                    return action.code
+
+    def _receive(self, wake_at: float) -> list[Message]:
+        """Return all that waits in the inbox, or nothing at ``wake_at``."""
+        messages: list[Message] = []
+        wait = min(wake_at - self._clock.monotonic(), LONGEST_SLEEP)
+        with contextlib.suppress(queue.Empty):
+            messages.append(self._inbox.get(timeout=max(wait, 0.0)))
+            while True:
+                messages.append(self._inbox.get_nowait())
+        return messages
+
+    # --- actions ---------------------------------------------------------------------------------------------------
+
+    def _carry_out(self, actions: Sequence[Action]) -> float:
+        wake_at = NEVER
+        for action in actions:
+            match action:
+                case WakeAt():
+                    wake_at = action.moment
+                case Say():
+                    self._log.write(action.level, action.event, action.fields)
+                case Unwatch():
+                    self._unwatch(action.stream)
+                case Watch():
+                    line = self._lines[action.stream] = _Line()
+                    self._start(f"watch-{action.stream}", self._watch, action, line)
+                case Kill():
+                    self._shell.kill_all()
+                case Stop():
+                    pass
+                case Load():
+                    self._start("load", self._answer, self._load, lambda error: Loaded((), (error,)))
+                case Read():
+                    self._start("read", self._read, action)
+                case Ask():
+                    self._start("ask", self._ask, action)
+                case Resolve():
+                    self._start("resolve", self._resolve, action)
+                case Deliver():
+                    self._start(f"deliver-{action.batch}", self._deliver, action)
+                case Reload():
+                    self._start("reload", self._reload, action)
+                case Inspect():
+                    self._start("inspect", self._inspect, action)
+                case Sweep():
+                    self._start("sweep", self._sweep, action)
+        return wake_at
+
+    def _start(self, name: str, job: Callable[..., None], *arguments: object) -> None:
+        """Do a job on a thread of its own. It dies with the process: what it must not leave half done, it owns."""
+        threading.Thread(target=job, args=arguments, name=f"confpy-{name}", daemon=True).start()
+
+    def _answer(self, job: Callable[[], Message], failed: Callable[[ConfpyError], Message]) -> None:
+        """Post what a job returns, or what stands for its failure."""
+        try:
+            message = job()
+        except ConfpyError as error:
+            message = failed(error)
+        except Exception as error:  # noqa: BLE001 - a bug of ours stays inside its job, and is told
+            message = failed(_bug(error))
+        self._inbox.put(message)
+
+    def _load(self) -> Message:
+        return load_resources(self._settings.confdir, self._settings, self._store.prefixes)
+
+    def _read(self, action: Read) -> None:
+        self._answer(
+            lambda: Listed(action.read, self._store.read(action.prefixes, action.covers)),
+            lambda error: Listed(action.read, None, _store_error(error)),
+        )
+
+    def _ask(self, action: Ask) -> None:
+        self._answer(
+            lambda: Asked(action.ask, self._store.ask(action.prefixes)),
+            lambda error: Asked(action.ask, None, _store_error(error)),
+        )
+
+    def _watch(self, action: Watch, line: _Line) -> None:
+        """Follow one stream to its end."""
+        try:
+            line.stream = self._store.watch(action.cursors, action.identity)
+            if not line.cut:
+                self._inbox.put(Opened(action.stream))
+                for changes in line.stream:
+                    self._room.acquire()
+                    self._inbox.put(Changed(action.stream, changes))
+            error: ConfpyError = StoreError("the stream ended")
+        except ConfpyError as caught:
+            error = caught
+        except Exception as caught:  # noqa: BLE001 - a bug of ours stays inside its job, and is told
+            error = _bug(caught)
+        if line.stream is not None:
+            line.stream.close()
+        if not line.cut:
+            self._inbox.put(Lost(action.stream, _store_error(error), isinstance(error, WatchLost)))
+
+    def _unwatch(self, number: int) -> None:
+        line = self._lines.pop(number)
+        line.cut = True
+        if line.stream is not None:
+            line.stream.close()
+
+    def _resolve(self, action: Resolve) -> None:
+        """Answer the lookups, some at once, each within its time."""
+        facts: dict[Lookup, object] = {}
+        waiting: queue.SimpleQueue[Lookup] = queue.SimpleQueue()
+        for lookup in action.lookups:
+            waiting.put(lookup)
+
+        def work() -> None:
+            while True:
+                try:
+                    lookup = waiting.get_nowait()
+                except queue.Empty:
+                    return
+                facts[lookup] = self._resolver.resolve(lookup)
+
+        helpers = [
+            threading.Thread(target=work, name=f"confpy-resolve-{number}", daemon=True)
+            for number in range(min(RESOLVERS, len(action.lookups)) - 1)
+        ]
+        for helper in helpers:
+            helper.start()
+        work()
+        for helper in helpers:
+            helper.join()
+        self._inbox.put(Resolved(action.resolve, facts))
+
+    def _deliver(self, action: Deliver) -> None:
+        def failed(error: ConfpyError) -> Message:
+            reports = (Report(one.resource.name, "failed", error) for one in action.candidates)
+            return Delivered(action.batch, tuple(reports))
+
+        self._answer(
+            lambda: Delivered(action.batch, delivery.deliver(action.candidates, self._rules, self._disk, self._shell)),
+            failed,
+        )
+
+    def _reload(self, action: Reload) -> None:
+        began = time.monotonic()
+
+        def reload() -> Message:
+            ran = self._shell.run(action.command, action.environment, action.timeout)
+            if not ran.failure:
+                return Reloaded(action.key, None, ran.took)
+            hint = "raise reload_cmd_timeout if it needs longer" if ran.timed_out else ""
+            where = {"output": ran.tail} if ran.tail else {}
+            error = ReloadError(f"the reload {ran.failure}", hint=hint, command=show(action.command), **where)
+            return Reloaded(action.key, error, ran.took)
+
+        self._answer(reload, lambda error: Reloaded(action.key, error, time.monotonic() - began))
+
+    def _inspect(self, action: Inspect) -> None:
+        self._answer(lambda: delivery.inspect(action.targets, self._disk), lambda _: Inspected({}, {}))
+
+    def _sweep(self, action: Sweep) -> None:
+        self._answer(lambda: Swept(target.sweep(action.targets, self._disk)), lambda _: Swept(()))
+
+
+def _bounded(call: Callable[[], Answer], seconds: float) -> Answer:
+    """Return what ``call`` does, or raise ``TimeoutError`` and abandon it: a resolver of the C library has no limit."""
+    answers: queue.SimpleQueue[tuple[Answer | None, Exception | None]] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            answers.put((call(), None))
+        except Exception as error:  # noqa: BLE001 - raised again where it is waited for
+            answers.put((None, error))
+
+    threading.Thread(target=work, name="confpy-bounded", daemon=True).start()
+    try:
+        answer, error = answers.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError from None
+    if error is not None:
+        raise error
+    return answer  # type: ignore[return-value]
+
+
+def _store_error(error: ConfpyError) -> StoreError:
+    return error if isinstance(error, StoreError) else StoreError(error.message, hint=error.hint, **error.where)
+
+
+def _bug(error: Exception) -> ConfpyError:
+    """Make an error of a bug: where it was, never what it held."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}" if trace else "?"
+    return ConfpyError(f"a bug in confpy: {type(error).__name__} at {place}", hint="please report this line")
