@@ -1,0 +1,210 @@
+"""etcd v3, over its JSON gateway: read at one revision, ask cheaply, follow on one stream.
+
+etcd3gw knows where the gateway is and how it is called on each version of etcd. Its ``watch`` and its way to encode
+keys are not used: the one is silent when the server restarts or compacts, the other loses keys that are not latin-1.
+``docs/decisions/0003-etcd3-over-the-gateway.md`` says why it is done so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import requests
+from etcd3gw.client import Etcd3Client
+from etcd3gw.exceptions import Etcd3Exception
+
+from confpy.errors import StoreError
+from confpy.keytree import ROOT
+from confpy.model import Changes, Snapshot, Standing
+from confpy.stores import Limits
+from confpy.stores.etcd3_wire import PAGE_KEYS, Asking, Body, Compacted, Reading, Watches, refusal, understood
+from confpy.stores.http import Lines, Node, Nodes, Stream, TooLarge, Wire, parse_nodes, read_body, trust
+
+if TYPE_CHECKING:
+    from confpy.settings import Settings
+
+PORT = 2379
+ANSWER_BYTES = 16 << 20
+"""The largest answer, and the longest line of a stream, that is held in memory."""
+_BATCH_BYTES = 8 << 20
+"""How much of what has already come is put together at most."""
+_READ_ATTEMPTS = 3
+"""How often a read begins again because the history was compacted under it."""
+
+
+class Etcd3Store:
+    """The keys of an etcd v3 cluster, behind ``confpy.stores.Store``."""
+
+    limits = Limits(binary_values=True, watches=True)
+
+    def __init__(self, nodes: Nodes) -> None:
+        self._nodes = nodes
+        self._paths: dict[Node, str] = {}
+        """Where each node's gateway is (``/v3/``, ``/v3beta/``), once it has said so."""
+        self._page_keys = PAGE_KEYS
+
+    @classmethod
+    def open(cls, settings: Settings) -> Etcd3Store:
+        """Make the store that the settings describe. No traffic yet; raises ``UsageError``."""
+        # As with confd, a CA or a certificate means TLS for a node whose address does not say.
+        scheme = "https" if settings.client_ca_keys or settings.client_cert else settings.scheme
+        nodes = parse_nodes(settings.nodes or ("127.0.0.1",), scheme=scheme, port=PORT)
+        tls = None
+        if any(node.scheme == "https" for node in nodes):
+            tls = trust(
+                ca=settings.client_ca_keys,
+                cert=settings.client_cert,
+                key=settings.client_key,
+                insecure=settings.client_insecure,
+            )
+        timeouts = {"connect_timeout": settings.connect_timeout, "read_timeout": settings.read_timeout}
+        return cls(Nodes("etcd", nodes, tls=tls, **timeouts))
+
+    def prefixes(self, path: str) -> tuple[str, ...]:
+        """Return the key as given and, where the user wrote no leading slash, with one, too: etcd keeps both."""
+        if path in ("", ROOT):
+            return (ROOT,)
+        return (path,) if path.startswith(ROOT) else (ROOT + path, path)
+
+    def read(self, prefixes: Sequence[str], covers: Sequence[str] = ()) -> Snapshot:
+        """Read all prefixes at one revision, in ⌈prefixes/128⌉ requests where the pages suffice."""
+        # One denied prefix refuses its whole transaction (StoreRefused): here it would be split.
+        return self._nodes.talk(lambda wire: self._read(_Gateway(wire, self._paths), prefixes, covers))
+
+    def _read(self, gateway: _Gateway, prefixes: Sequence[str], covers: Sequence[str]) -> Snapshot:
+        for attempt in range(_READ_ATTEMPTS):
+            reading = Reading(prefixes, covers, page_keys=self._page_keys)
+            try:
+                while (request := reading.ask()) is not None:
+                    try:
+                        reading.take(*gateway.post("kv/txn", request))
+                    except TooLarge:
+                        if not reading.shrink():
+                            raise
+            except Compacted:
+                if attempt + 1 == _READ_ATTEMPTS:
+                    raise
+            else:
+                self._page_keys = reading.page_keys
+                return reading.snapshot()
+        raise AssertionError  # the last attempt returned or raised
+
+    def ask(self, prefixes: Sequence[str]) -> Standing:
+        """Say how the prefixes stand, for a few hundred bytes each and whatever they hold."""
+        return self._nodes.talk(lambda wire: self._ask(_Gateway(wire, self._paths), prefixes))
+
+    def _ask(self, gateway: _Gateway, prefixes: Sequence[str]) -> Standing:
+        asking = Asking(prefixes)
+        while (request := asking.ask()) is not None:
+            answer, _ = gateway.post("kv/txn", request)
+            asking.take(answer)
+        return asking.standing()
+
+    def watch(self, cursors: Mapping[str, int], identity: str = "") -> Etcd3Stream:
+        """Follow every prefix on one stream; returns when etcd has answered for each of them."""
+        return self._nodes.talk(lambda wire: self._watch(wire, Watches(cursors, identity)), keep=True)
+
+    def _watch(self, wire: Wire, watches: Watches) -> Etcd3Stream:
+        gateway = _Gateway(wire, self._paths)
+        with wire.within(self._nodes.read_timeout):
+            stream = Etcd3Stream(gateway.stream("watch", watches.body()), watches)
+            while not watches.established:
+                stream.receive()
+        return stream
+
+    def close(self) -> None:
+        """Cut every connection; what waits raises ``StoreError``, what iterates ends."""
+        self._nodes.close()
+
+
+class Etcd3Stream:
+    """Changes as etcd sends them. What has come already is put together for each watch; nothing is waited for."""
+
+    def __init__(self, stream: Stream, watches: Watches) -> None:
+        self._stream = stream
+        self._watches = watches
+        self._lines = Lines(ANSWER_BYTES)
+        self._closed = False
+
+    def __iter__(self) -> Iterator[Changes]:
+        """Yield until ``close``; raises ``WatchLost`` or ``StoreError`` after what came whole before it."""
+        failure: StoreError | None = None
+        while not self._closed:
+            yield from self._watches.take()
+            if failure is not None and not self._closed:
+                self._stream.close()
+                raise failure.at(node=self._stream.node.url)
+            size = 0
+            try:
+                while not size or (size < _BATCH_BYTES and self._stream.arrived()):
+                    size += self.receive()
+            except StoreError as error:
+                failure = error
+
+    def receive(self) -> int:
+        """Take what has come, wait where nothing has; returns how many bytes it was. Raises ``StoreError``."""
+        data = self._stream.read()
+        if not data:
+            raise StoreError("etcd closed the stream")
+        for line in self._lines.feed(data):
+            self._watches.feed(line)
+        return len(data)
+
+    def close(self) -> None:
+        """End it. Any thread, any number of times."""
+        self._closed = True
+        self._stream.close()
+
+
+class _Gateway:
+    """One wire to an etcd, as etcd3gw finds its gateway."""
+
+    def __init__(self, wire: Wire, paths: dict[Node, str]) -> None:
+        node = wire.node
+        self._wire = wire
+        self._paths = paths
+        self._client = Etcd3Client(
+            host=node.host,
+            port=node.port,
+            protocol=node.scheme,
+            api_path=paths.get(node),
+            session=wire.session,
+        )
+
+    def post(self, path: str, body: Body) -> tuple[Body, int]:
+        """Return the answer and its size in bytes; raises ``StoreError``, ``TooLarge`` above ``ANSWER_BYTES``."""
+        with self._wire.within(self._wire.patience):
+            text = read_body(self._open(path, json.dumps(body).encode()), ANSWER_BYTES)
+        with understood():
+            answer: Body = json.loads(text)
+        return answer, len(text)
+
+    def stream(self, path: str, body: bytes) -> Stream:
+        """Return the answer as a stream; raises ``StoreError``."""
+        # Without "close", Go throws away what it has not read of a request when it begins to answer (server.go,
+        # writeHeader): the later ones of many watches would never be created.
+        return Stream(self._wire, self._open(path, body, Connection="close"))
+
+    def _open(self, path: str, body: bytes, **headers: str) -> requests.Response:
+        url = self._discovered(self._client.get_url, path)
+        headers = {"Content-Type": "application/json", **headers}
+        response = self._client.session.post(url, data=body, headers=headers, stream=True, allow_redirects=False)
+        if response.status_code == requests.codes.ok:
+            return response
+        if response.status_code == requests.codes.not_found:
+            self._paths.pop(self._wire.node, None)  # another version of etcd than it was?
+        raise refusal(response.status_code, read_body(response, ANSWER_BYTES))
+
+    def _discovered(self, url: Callable[[str], str], path: str) -> str:
+        """Return the URL of ``path``; etcd3gw may ask the node for its version first."""
+        try:
+            with understood():
+                found = url(path)
+        except Etcd3Exception as error:
+            if isinstance(error.__context__, requests.RequestException):
+                raise error.__context__ from error
+            raise refusal(400, (error.detail_text or "").encode()) from error
+        self._paths[self._wire.node] = self._client.api_path
+        return found

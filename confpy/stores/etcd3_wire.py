@@ -1,0 +1,339 @@
+"""What to ask of etcd v3's JSON gateway, and how to read what it answers. Pure: no I/O, no thread, no time.
+
+The gateway speaks the messages of ``rpc.proto`` as JSON (https://etcd.io/docs/v3.5/dev-guide/api_grpc_gateway/): bytes
+in base64, 64-bit integers as strings, zero values left out.
+
+A prefix is one range of etcd: from ``/a/b`` up to, not including, ``/a/b0``, since ``0`` follows ``/``. Between the
+key ``/a/b`` and the first one below ``/a/b/`` lie *strangers* (``/a/b-c``, ``/a/b.d``), left out on our side.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode, b64encode
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeAlias
+
+from confpy.errors import StoreError, StoreRefused
+from confpy.keytree import ROOT, covers
+from confpy.model import Changes, Listing, Snapshot, Standing
+from confpy.stores import WatchLost
+
+Body: TypeAlias = dict[str, Any]
+
+TXN_OPERATIONS = 128
+"""The most operations of one transaction (etcd's default ``--max-txn-ops``)."""
+PAGE_BYTES = 8 << 20
+"""How large an answer should be."""
+PAGE_KEYS = 16_384
+"""The most keys to ask for at once, while nothing is known about their size."""
+
+_PERMISSION_DENIED = 7  # https://grpc.io/docs/guides/status-codes/
+
+
+class Compacted(StoreError):
+    """The revision that a read holds on to was compacted away."""
+
+
+# --- texts, bytes, answers -------------------------------------------------------------------------------------------
+
+
+def to_bytes(text: str) -> bytes:
+    """Return a raw key or a value as etcd has it."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def to_text(base64: str) -> str:
+    """Return a key or a value of an answer as text; any bytes survive."""
+    return b64decode(base64).decode("utf-8", "surrogateescape")
+
+
+def _base64(data: bytes) -> str:
+    return b64encode(data).decode()
+
+
+@contextmanager
+def understood() -> Iterator[None]:
+    """Turn the surprise at an answer that is not one of etcd's into a ``StoreError``."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise not_etcd() from error
+
+
+def not_etcd() -> StoreError:
+    """Return the error for an answer that etcd would not give."""
+    return StoreError("it answers, but not as etcd v3 does", hint="is this address one of an etcd's client URLs?")
+
+
+def refusal(status: int, text: bytes) -> StoreError:
+    """Return the error that an answer other than 200 stands for."""
+    try:
+        answer = json.loads(text)
+        said, code = answer.get("error") or answer["message"], answer.get("code")
+    except (LookupError, TypeError, ValueError, AttributeError):
+        if status == 400 and b"HTTPS" in text:  # said by Go's and by nginx' servers alike
+            return StoreError("it speaks TLS only", hint="write https:// instead of http://")
+        return not_etcd()
+    return _failure(str(said), code)
+
+
+def _failure(said: str, code: object = None) -> StoreError:
+    reason = " ".join(said.rpartition("desc = ")[2].removeprefix("etcdserver: ").split())[:200]
+    if "required revision has been compacted" in reason:
+        return Compacted("the history was compacted while it was read")
+    if code == _PERMISSION_DENIED or "permission denied" in reason:
+        return StoreRefused(f"etcd refuses: {reason}", hint="grant the role read access to the prefixes")
+    return StoreError(f"etcd says: {reason}")
+
+
+# --- ranges ----------------------------------------------------------------------------------------------------------
+
+
+def _range(prefix: str) -> tuple[bytes, bytes]:
+    """Return first key and end of the prefix with what lies below, and with its strangers."""
+    if prefix == ROOT:
+        return b"\0", b"\0"  # every key, also those without a leading slash
+    key = to_bytes(prefix)
+    return key, key + b"0"
+
+
+def _below(prefix: str) -> tuple[bytes, bytes]:
+    """Return first key and end of what lies below the prefix."""
+    if prefix == ROOT:
+        return b"\0", b"\0"
+    key = to_bytes(prefix)
+    return key + b"/", key + b"0"
+
+
+def _request(start: bytes, end: bytes, revision: int = 0, **options: object) -> Body:
+    request: Body = {"key": _base64(start), **options}
+    if end:
+        request["range_end"] = _base64(end)
+    if revision:
+        request["revision"] = str(revision)
+    return {"request_range": request}
+
+
+class _Span(NamedTuple):
+    """What is still to be read of a prefix."""
+
+    prefix: str
+    start: bytes
+    end: bytes
+
+
+class Reading:
+    """One read of many prefixes at one revision, page after page: send what ``ask`` says, give ``take`` the answer."""
+
+    def __init__(self, prefixes: Sequence[str], covers: Sequence[str] = (), *, page_keys: int = PAGE_KEYS) -> None:
+        self.page_keys = page_keys
+        """How many keys the next page may have: follows the sizes seen."""
+        self._keys: dict[str, dict[str, str]] = {prefix: {} for prefix in prefixes}
+        self._spans = deque(_Span(prefix, *_range(prefix)) for prefix in self._keys)
+        self._covers = deque(dict.fromkeys(covers))
+        self._counts: dict[str, int] = {}
+        self._asked: list[_Span] = []
+        self._counted: list[str] = []
+        self._revision = 0
+        self._identity = ""
+
+    def ask(self) -> Body | None:
+        """Return the next transaction, or None where all is read.
+
+        Covers are counted in the room that the prefixes leave; those that find none are left out.
+        """
+        self._spans.extendleft(reversed(self._asked))  # of an answer that never came
+        self._asked, self._counted = [], []
+        if not self._spans and (self._revision or not self._covers):
+            return None
+        while self._spans and len(self._asked) < min(TXN_OPERATIONS, self.page_keys):
+            self._asked.append(self._spans.popleft())
+        limit = self.page_keys // max(1, len(self._asked))
+        requests = [_request(span.start, span.end, self._revision, limit=str(limit)) for span in self._asked]
+        while self._covers and len(requests) < TXN_OPERATIONS:
+            cover = self._covers.popleft()
+            self._counted.append(cover)
+            requests.append(_request(*_below(cover), self._revision, count_only=True))
+        return {"success": requests}
+
+    def take(self, answer: Body, size: int) -> None:
+        """Take the answer of ``size`` bytes to what was asked last; raises ``StoreError``."""
+        with understood():
+            self._pin(answer["header"])
+            ranges = [response["response_range"] for response in answer["responses"]]
+            if len(ranges) != len(self._asked) + len(self._counted):
+                raise not_etcd()
+            rest = []
+            for span, found in zip(self._asked, ranges, strict=False):
+                self._keep(span.prefix, found.get("kvs", ()))
+                if found.get("more"):
+                    last = b64decode(found["kvs"][-1]["key"]) + b"\0"
+                    # Strangers come before all that is below the prefix, and one page of them is enough.
+                    rest.append(span._replace(start=last if span.prefix == ROOT else max(last, _below(span.prefix)[0])))
+            for cover, found in zip(self._counted, ranges[len(self._asked) :], strict=True):
+                self._counts[cover] = int(found.get("count", 0))
+            keys = sum(len(found.get("kvs", ())) for found in ranges)
+        self._asked, self._counted = [], []
+        self._spans.extendleft(reversed(rest))
+        if keys:
+            self.page_keys = max(1, min(PAGE_KEYS, self.page_keys * 4, PAGE_BYTES * keys // size))
+
+    def shrink(self) -> bool:
+        """Ask the last page again with fewer keys, since it was too large; False where it had one key only."""
+        if self.page_keys == 1:
+            return False
+        self.page_keys = max(1, min(self.page_keys // 64, len(self._asked)))
+        self._covers.extendleft(reversed(self._counted))
+        return True
+
+    def snapshot(self) -> Snapshot:
+        """Return what was read."""
+        listings = {prefix: Listing(self._revision, keys) for prefix, keys in self._keys.items()}
+        return Snapshot(listings, self._identity, self._counts)
+
+    def _pin(self, header: Body) -> None:
+        self._revision = self._revision or int(header["revision"])
+        self._identity = self._identity or str(header["cluster_id"])
+        if self._identity != str(header["cluster_id"]):
+            raise StoreError("another cluster answers in the middle of a read")
+
+    def _keep(self, prefix: str, pairs: Sequence[Body]) -> None:
+        kept = self._keys[prefix]
+        for pair in pairs:
+            key = to_text(pair["key"])
+            if covers(prefix, key):
+                kept[key] = to_text(pair.get("value", ""))
+
+
+class Asking:
+    """One ask how many prefixes stand, at one revision: send what ``ask`` says, give ``take`` the answer.
+
+    It takes two ranges for a prefix, the key itself and what is below: strangers would spoil newest and count.
+    """
+
+    def __init__(self, prefixes: Sequence[str]) -> None:
+        self._rest = deque(
+            (prefix, start, end)
+            for prefix in dict.fromkeys(prefixes)
+            for start, end in ([_below(prefix)] if prefix == ROOT else [(to_bytes(prefix), b""), _below(prefix)])
+        )
+        self._asked: list[str] = []
+        self._newest = dict.fromkeys(prefixes, 0)
+        self._counts = dict.fromkeys(prefixes, 0)
+        self._revision = 0
+        self._identity = ""
+
+    def ask(self) -> Body | None:
+        """Return the next transaction, or None where all is known."""
+        if not self._rest and self._revision:
+            return None
+        page = [self._rest.popleft() for _ in range(min(TXN_OPERATIONS, len(self._rest)))]
+        self._asked = [prefix for prefix, _, _ in page]
+        newest = {"sort_target": "MOD", "sort_order": "DESCEND", "limit": "1", "keys_only": True}
+        return {"success": [_request(start, end, self._revision, **newest) for _, start, end in page]}
+
+    def take(self, answer: Body) -> None:
+        """Take the answer to what was asked last; raises ``StoreError``."""
+        with understood():
+            self._revision = self._revision or int(answer["header"]["revision"])
+            self._identity = str(answer["header"]["cluster_id"])
+            for prefix, response in zip(self._asked, answer.get("responses", ()), strict=True):
+                found = response["response_range"]
+                self._counts[prefix] += int(found.get("count", 0))
+                for pair in found.get("kvs", ()):
+                    self._newest[prefix] = max(self._newest[prefix], int(pair["mod_revision"]))
+
+    def standing(self) -> Standing:
+        """Return how things stand."""
+        return Standing(self._identity, self._revision, self._newest, self._counts)
+
+
+# --- watches ---------------------------------------------------------------------------------------------------------
+
+
+class Watches:
+    """The watches of one stream: what to send, and what its lines mean."""
+
+    def __init__(self, cursors: Mapping[str, int], identity: str = "") -> None:
+        self._cursors = cursors
+        self._identity = identity
+        self._waiting = deque(cursors)
+        self._prefixes: dict[str, str] = {}
+        self._parts: dict[str, dict[str, tuple[int, str | None]]] = {}
+        """By watch: the events of a revision of which not all fragments have come."""
+        self._whole: dict[str, dict[str, tuple[int, str | None]]] = {}
+
+    def body(self) -> bytes:
+        """Return what opens them all: one message a line, and ``fragment`` so that no answer grows without bound."""
+        lines = []
+        for prefix, cursor in self._cursors.items():
+            start, end = _range(prefix)
+            create = {
+                "key": _base64(start),
+                "range_end": _base64(end),
+                "start_revision": str(cursor + 1),
+                "fragment": True,
+            }
+            lines.append(json.dumps({"create_request": create}))
+        return "\n".join(lines).encode()
+
+    @property
+    def established(self) -> bool:
+        """Whether etcd has said of each of them that it was created."""
+        return not self._waiting
+
+    def feed(self, line: bytes) -> None:
+        """Take one line of the stream; raises ``WatchLost`` or ``StoreError``."""
+        with understood():
+            message = json.loads(line)
+            if error := message.get("error"):
+                if isinstance(error, str):
+                    raise _failure(error)
+                raise _failure(error["message"], error.get("grpc_code") or error.get("code"))
+            result = message["result"]
+            header, watch = result["header"], result.get("watch_id", "0")
+            if self._identity and str(header["cluster_id"]) != self._identity:
+                raise WatchLost("another etcd cluster answers at this address")
+            if result.get("created"):
+                # Answers come in the order of the requests. A watch that is refused at once has the id -1.
+                self._prefixes[watch] = prefix = self._waiting.popleft()
+                if int(header.get("revision", 0)) < self._cursors[prefix] and not result.get("canceled"):
+                    raise WatchLost("etcd is at an older revision than before: was it restored from a backup?")
+            if result.get("canceled"):
+                raise self._canceled(self._prefixes[watch], result)
+            self._note(self._prefixes[watch], result.get("events", ()), more=result.get("fragment", False))
+
+    def take(self) -> list[Changes]:
+        """Return what was completed since the last call: one value for each watch that has news."""
+        taken = [
+            Changes(prefix, max(revision for revision, _ in keys.values()), keys)
+            for prefix, keys in self._whole.items()
+        ]
+        self._whole = {}
+        return taken
+
+    def _canceled(self, prefix: str, result: Body) -> StoreError:
+        if int(result.get("compact_revision", 0)):
+            return WatchLost(
+                f"etcd has forgotten the changes after revision {self._cursors[prefix]}: "
+                f"it was compacted at {result['compact_revision']}"
+            )
+        error = _failure(str(result.get("cancel_reason") or "the watch was canceled"))
+        error.at(prefix=prefix)
+        return error
+
+    def _note(self, prefix: str, events: Sequence[Body], *, more: bool) -> None:
+        parts = self._parts.setdefault(prefix, {})
+        for event in events:
+            pair = event["kv"]
+            key = to_text(pair["key"])
+            if covers(prefix, key):
+                value = None if event.get("type") == "DELETE" else to_text(pair.get("value", ""))
+                parts[key] = int(pair["mod_revision"]), value
+        if not more:
+            del self._parts[prefix]
+            if parts:
+                self._whole.setdefault(prefix, {}).update(parts)
