@@ -1,0 +1,178 @@
+"""What a template asks: of the view of its store, of the environment and the time, and of the world through facts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from confpy.errors import ConfpyError
+from confpy.keytree import Pair, View
+from confpy.model import Lookup
+from confpy.templates import LeftOut, Needs, World
+from confpy.templates.facts import Compiled, Service, service_lookup, template_lookup, template_name
+from confpy.templates.functions import Refused, as_text
+from confpy.templates.guard import flaw, literal_address
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+class Asking:
+    """The questions of one render, and the functions that put them.
+
+    The functions live as long as the environment that knows them; ``begin`` and ``end`` say which render they serve.
+    Between the two they fail, so that no template is answered while it is being compiled.
+    """
+
+    view: View
+    world: World
+
+    def begin(self, view: View, world: World) -> None:
+        self.view = view
+        self.world = world
+        self.asked: set[Lookup] = set()
+        self.timely = False
+        self.templates: dict[str, Compiled] = {}
+        self._left_out: dict[LeftOut, None] = {}
+        self._keys: dict[str, None] = {}
+        self._patterns: dict[str, None] = {}
+
+    def end(self) -> None:
+        """Let go of the view and the world."""
+        del self.view, self.world
+
+    @property
+    def left_out(self) -> tuple[LeftOut, ...]:
+        return tuple(self._left_out)
+
+    # --- the store ---------------------------------------------------------------------------------------------------
+
+    def get(self, key: str) -> Pair:
+        """Return the pair of a key; raises ``KeyMissing``."""
+        self._keys[key] = None
+        return self.view.get(key)
+
+    def getv(self, key: str, *default: str) -> str:
+        """Return the value of a key, else the default; raises ``KeyMissing`` where there is none."""
+        self._keys[key] = None
+        return self.view.getv(key, *default)
+
+    def gets(self, pattern: str) -> list[Pair]:
+        """Return the pairs whose key matches, sorted by key."""
+        pairs = self.view.gets(pattern)
+        self._patterns[pattern] = None
+        return pairs
+
+    def getvs(self, pattern: str) -> list[str]:
+        """Return the values of those keys, sorted by value."""
+        values = self.view.getvs(pattern)
+        self._patterns[pattern] = None
+        return values
+
+    def ls(self, path: str) -> list[str]:
+        return self.view.ls(path)
+
+    def lsdir(self, path: str) -> list[str]:
+        return self.view.lsdir(path)
+
+    def exists(self, key: str) -> bool:
+        return self.view.exists(key)
+
+    def key_of(self, value: object) -> str:
+        """Return the key that a value was read from in this render, nothing where that is not known.
+
+        It is looked for only when there is an error to tell of, so that values can be plain texts.
+        """
+        if isinstance(value, Pair):
+            return value.key
+        if not isinstance(value, str):
+            return ""
+        for key in reversed(self._keys):
+            if self.view.exists(key) and self.view.getv(key) == value:
+                return key
+        pairs = (pair for pattern in reversed(self._patterns) for pair in self.view.gets(pattern))
+        return next((pair.key for pair in pairs if pair.value == value), "")
+
+    def select_valid(self, items: Iterable[Any], kind: str = "hostport", **fields: str) -> list[Any]:
+        """Return the pairs or texts that are valid; the others are left out, and told of with their keys.
+
+        ``fields`` are for JSON objects: the field's name → its kind.
+        """
+        chosen = []
+        for item in items:
+            value = item.value if isinstance(item, Pair) else item
+            reason = flaw(value, kind, fields)
+            if reason:
+                self._left_out[LeftOut(self.key_of(item), reason)] = None
+            else:
+                chosen.append(item)
+        return chosen
+
+    # --- the world ---------------------------------------------------------------------------------------------------
+
+    def getenv(self, name: str, default: str = "") -> str:
+        """Return a variable of the environment; an empty one counts as not set."""
+        return self.world.environ.get(name) or default
+
+    def datetime(self) -> datetime:
+        """Return the time of this render, in the machine's time zone."""
+        from datetime import datetime  # few templates ask for the time
+
+        self.timely = True
+        return datetime.fromtimestamp(self.world.now).astimezone()  # made aware at once
+
+    def lookup_ip(self, name: str) -> list[str]:
+        """Return the addresses of a name, sorted as text; none where it cannot be resolved."""
+        literal = literal_address(as_text(name))
+        if literal or not name:
+            return [literal] if literal else []
+        answer = self._fact(Lookup("ip", name))
+        return list(answer) if isinstance(answer, tuple) else []
+
+    def lookup_ipv4(self, name: str) -> list[str]:
+        return [address for address in self.lookup_ip(name) if "." in address]
+
+    def lookup_ipv6(self, name: str) -> list[str]:
+        return [address for address in self.lookup_ip(name) if ":" in address]
+
+    def lookup_srv(self, service: str, proto: str, name: str) -> list[Service]:
+        """Return the SRV records of ``_service._proto.name``, sorted; none where there are none."""
+        answer = self._fact(service_lookup(service, proto, name))
+        return list(answer) if isinstance(answer, tuple) else []
+
+    def file_exists(self, path: str) -> bool:
+        """Say whether a path exists; one that may not be looked at counts as existing."""
+        answer = self._fact(Lookup("exists", as_text(path)))
+        if isinstance(answer, ConfpyError):
+            raise answer
+        return bool(answer)
+
+    def template(self, path: str) -> Compiled:
+        """Return a template that another one names; raises ``TemplateError`` unless it lies below ``templates/``."""
+        name = template_name(path)
+        if name.startswith("../") or name == "..":
+            raise Refused("only templates below templates/ can be included")
+        compiled = self.source(name)
+        if not compiled.confined:
+            raise Refused("only templates below templates/ can be included; this one is a link out of it")
+        return compiled
+
+    def source(self, path: str) -> Compiled:
+        answer = self._fact(template_lookup(path))
+        if isinstance(answer, Compiled):
+            self.templates[answer.name] = answer
+            return answer
+        if isinstance(answer, ConfpyError):
+            raise answer
+        raise TypeError(type(answer).__name__)
+
+    def _fact(self, lookup: Lookup) -> object:
+        facts: Mapping[Lookup, object] = self.world.facts
+        if lookup not in facts:
+            raise Needs(
+                frozenset({lookup}).union(
+                    need for template in self.templates.values() for need in template.needs if need not in facts
+                )
+            )
+        self.asked.add(lookup)
+        return facts[lookup]

@@ -1,0 +1,322 @@
+"""The Jinja environment: options, names, and how a template in it becomes bytes or an error that says where."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+from jinja2 import nodes
+from jinja2.ext import Extension
+from jinja2.lexer import Token
+
+from confpy.errors import ConfpyError, TemplateError
+from confpy.model import Lookup, Resource
+from confpy.templates import Needs, Rendered, World, formats, functions, guard
+from confpy.templates.asking import Asking
+from confpy.templates.facts import Compiled, TemplateMissing, service_lookup, template_lookup, template_name
+from confpy.templates.functions import Refused
+
+if TYPE_CHECKING:
+    from confpy.keytree import View
+
+# confd's name → the same with underscores, where it differs.
+ALIASES = {
+    "base64Decode": "base64_decode",
+    "base64Encode": "base64_encode",
+    "fileExists": "file_exists",
+    "jsonArray": "json_array",
+    "lookupIP": "lookup_ip",
+    "lookupIPV4": "lookup_ipv4",
+    "lookupIPV6": "lookup_ipv6",
+    "lookupSRV": "lookup_srv",
+    "parseBool": "parse_bool",
+    "sortByLength": "sort_by_length",
+    "sortKVByLength": "sort_kv_by_length",
+    "toLower": "to_lower",
+    "toUpper": "to_upper",
+    "trimSuffix": "trim_suffix",
+}
+
+PURE: Mapping[str, Callable[..., Any]] = {
+    "add": functions.add,
+    "atoi": functions.atoi,
+    "b64decode": formats.base64_decode,
+    "b64encode": formats.base64_encode,
+    "base": functions.base,
+    "base64_decode": formats.base64_decode,
+    "base64_encode": formats.base64_encode,
+    "contains": functions.contains,
+    "dir": functions.directory,
+    "div": functions.div,
+    "fail": functions.fail,
+    "from_json": formats.from_json,
+    "from_toml": formats.from_toml,
+    "from_yaml": formats.from_yaml,
+    "hostport": guard.hostport,
+    "int_range": guard.int_range,
+    "join": functions.join,
+    "json": formats.json_object,
+    "json_array": formats.json_array,
+    "map": functions.mapping,
+    "mod": functions.mod,
+    "mul": functions.mul,
+    "natural_sort": functions.natural_sort,
+    "nindent": functions.nindent,
+    "one_of": guard.one_of,
+    "parse_bool": functions.parse_bool,
+    "parse_hostport": guard.parse_hostport,
+    "regex_match": functions.regex_match,
+    "regex_replace": functions.regex_replace,
+    "regex_search": functions.regex_search,
+    "replace": functions.replace,
+    "required": functions.required,
+    "reverse": functions.reverse,
+    "seq": functions.seq,
+    "sha256": functions.sha256,
+    "shuffle": functions.shuffle,
+    "sort_by_length": functions.sort_by_length,
+    "sort_kv_by_length": functions.sort_kv_by_length,
+    "split": functions.split,
+    "sub": functions.sub,
+    "ternary": functions.ternary,
+    "to_json": formats.to_json,
+    "to_lower": functions.to_lower,
+    "to_toml": formats.to_toml,
+    "to_upper": functions.to_upper,
+    "to_yaml": formats.to_yaml,
+    "trim_prefix": functions.trim_prefix,
+    "trim_suffix": functions.trim_suffix,
+    **guard.QUOTES,
+    **{f"valid_{kind}": guard.valid(kind) for kind in guard.KINDS},
+}
+
+ASKING = (
+    "datetime", "exists", "file_exists", "get", "getenv", "gets", "getv", "getvs", "lookup_ip", "lookup_ipv4",
+    "lookup_ipv6", "lookup_srv", "ls", "lsdir", "select_valid",
+)  # fmt: skip
+
+# Random output would change the target, and reload its program, at every pass.
+RANDOM = {"random": "filters", "lipsum": "globals"}
+
+# Jinja makes all line ends alike. What stands for a carriage return while it reads must be white space to it, and no
+# line end: the space of the Ogham script is, and such a space in a template is set aside as half of a character.
+_HIDE = str.maketrans({"\r": "\u1680", "\u1680": "\ud800"})
+_SHOW = str.maketrans({"\u1680": "\r", "\ud800": "\u1680"})
+_HIDDEN = re.compile("[\u1680\ud800]")
+
+
+class LineEnds(Extension):
+    """Keeps the carriage returns of a template where they are."""
+
+    def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:  # noqa: ARG002
+        return source.translate(_HIDE) if "\r" in source or "\u1680" in source else source
+
+    def filter_stream(self, stream: Iterable[Token]) -> Iterator[Token]:
+        for token in stream:
+            if token.type in {"data", "string"} and _HIDDEN.search(token.value):
+                yield Token(token.lineno, token.type, token.value.translate(_SHOW))
+            else:
+                yield token
+
+
+class Facts(jinja2.BaseLoader):
+    """Takes the templates that others name from the facts.
+
+    A template lives for one render: Jinja keeps what an imported one computed, which the next render must not see.
+    """
+
+    def __init__(self, asking: Asking) -> None:
+        self._asking = asking
+        self._made: dict[str, jinja2.Template] = {}
+
+    def load(self, environment: jinja2.Environment, name: str, globals: Any = None) -> jinja2.Template:  # noqa: A002, ARG002
+        template = self._made.get(name)
+        if template is None:
+            try:
+                compiled = self._asking.template(name)
+            except TemplateMissing as missing:
+                raise _Absent(missing) from None
+            template = self._made[name] = make(environment, compiled)
+        return template
+
+    def forget(self) -> None:
+        self._made.clear()
+
+
+class _Absent(jinja2.TemplateNotFound):
+    """A missing template in the one form that ``ignore missing`` knows."""
+
+    def __init__(self, error: TemplateMissing) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+def environment(asking: Asking, *, sandbox: bool) -> jinja2.Environment:
+    """Return the one environment of a ``Renderer``, or of a ``Resolver``, which only compiles in it."""
+    kind: type[jinja2.Environment] = jinja2.Environment
+    if sandbox:
+        from jinja2.sandbox import SandboxedEnvironment  # loaded where it is asked for
+
+        kind = SandboxedEnvironment
+    made = kind(
+        loader=Facts(asking),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,
+        finalize=functions.printed,
+        cache_size=0,
+        extensions=[LineEnds, "jinja2.ext.do", "jinja2.ext.loopcontrols"],
+    )
+    names = {**PURE, **{name: getattr(asking, name) for name in ASKING}}
+    names |= {confd: names[ours] for confd, ours in ALIASES.items()}
+    made.filters = {**names, **made.filters}
+    made.tests |= {name: names[name] for name in names if name.startswith("valid_") or name.endswith("xists")}
+    made.globals |= names
+    for name, table in RANDOM.items():
+        del getattr(made, table)[name]
+    return made
+
+
+def make(environment: jinja2.Environment, compiled: Compiled) -> jinja2.Template:
+    return environment.template_class.from_code(environment, compiled.code, environment.globals)
+
+
+class Engine:
+    """Renders, in one environment, for one thread."""
+
+    def __init__(self, *, sandbox: bool) -> None:
+        self._asking = Asking()
+        self._environment = environment(self._asking, sandbox=sandbox)
+
+    def render(self, resource: Resource, view: View, world: World) -> Rendered:
+        """Render; raises ``Needs`` or ``TemplateError``."""
+        asking = self._asking
+        asking.begin(view, world)
+        try:
+            template = make(self._environment, asking.source(resource.src))
+            # Not template.render(): it dresses up the traceback, which is read as it is below.
+            text = "".join(template.root_render_func(template.new_context()))
+            content = text.encode("utf-8", "surrogateescape")
+            return Rendered(content, frozenset(asking.asked), asking.timely, asking.left_out)
+        except Needs as needs:
+            failure: Exception = Needs(needs.lookups)
+        except Exception as error:  # noqa: BLE001 - whatever a template does wrong is an error of the template
+            failure = self._explain(error).at(resource=resource.name, template=template_name(resource.src))
+        finally:
+            asking.end()
+            loader = self._environment.loader
+            assert isinstance(loader, Facts)
+            loader.forget()
+        # Raised out here, it does not carry the first error along, whose frames hold the values of keys.
+        raise failure
+
+    def _explain(self, error: Exception) -> ConfpyError:
+        where = _place(error.__traceback__)
+        if isinstance(error, _Absent):
+            error = error.error
+        if isinstance(error, Refused):
+            key = self._asking.key_of(error.value)
+            failure: ConfpyError = TemplateError(error.reason, hint=error.hint, **({"key": key} if key else {}))
+        elif isinstance(error, ConfpyError):
+            # A copy: a fact that holds an error is told of by each resource that meets it.
+            failure = type(error)(error.message, hint=error.hint, **error.where)
+        else:
+            sources = "\n".join(template.source for template in self._asking.templates.values())
+            message = _message(error, sources)
+            failure = TemplateError(message, hint=suggest(message, self._environment))
+        return failure.at(**where)
+
+
+def _place(traceback: TracebackType | None) -> dict[str, str | int]:
+    """Return the line that failed, and where the template that it stands in was called from."""
+    lines: list[tuple[str, int]] = []
+    while traceback is not None:
+        template = traceback.tb_frame.f_globals.get("__jinja_template__")
+        if isinstance(template, jinja2.Template):
+            lines.append((template.name or "", template.get_corresponding_lineno(traceback.tb_lineno)))
+        traceback = traceback.tb_next
+    if not lines:
+        return {}
+    (outer, outer_line), (inner, inner_line) = lines[0], lines[-1]
+    place: dict[str, str | int] = {"template": inner, "line": inner_line}
+    return place if inner == outer else place | {"called_from": f"{outer}:{outer_line}"}
+
+
+_QUOTED = re.compile(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"", re.DOTALL)
+# Their texts name types, attributes and arguments.
+_TELLING = (TypeError, AttributeError, ZeroDivisionError, OverflowError)
+
+
+def _message(error: Exception, sources: str) -> str:
+    """Say what Jinja or Python found, without what could be a value: words of the templates' own are none."""
+    if isinstance(error, _TELLING):
+        return str(error)
+    if isinstance(error, RecursionError):
+        return "it includes, imports or calls itself without end"
+    if isinstance(error, UnicodeError):
+        return "a text in it is no Unicode: half of a surrogate pair"
+    if isinstance(error, jinja2.TemplateError):
+
+        def shown(quoted: re.Match[str]) -> str:
+            word = quoted[1] or quoted[2] or ""
+            return quoted[0] if word in sources or word.endswith(" object") else "'…'"
+
+        return _QUOTED.sub(shown, error.message or type(error).__name__)
+    return f"{type(error).__name__} (its text is not shown, as it may hold a value)"
+
+
+_UNKNOWN = re.compile(r"^(?:(?P<kind>No (?:filter|test) named) )?'(?P<name>\w+)'(?P<undefined> is undefined)?")
+
+
+def suggest(message: str, environment: jinja2.Environment) -> str:
+    """Return a hint for a message about a name that nobody knows, else nothing."""
+    unknown = _UNKNOWN.match(message)
+    if unknown is None or not (unknown["kind"] or unknown["undefined"]):
+        return ""
+    if unknown["name"] in RANDOM:
+        return "random output would reload at every pass; shuffle(list, seed) keeps its order"
+    from difflib import get_close_matches  # only for errors
+
+    kind = unknown["kind"] or ""
+    known = environment.filters if "filter" in kind else environment.tests if "test" in kind else environment.globals
+    close = get_close_matches(unknown["name"], known, 1)
+    return f"did you mean {close[0]}?" if close else ""
+
+
+# --- compiling, on workers -------------------------------------------------------------------------------------------
+
+
+def compile_source(source: str, name: str, file: str, environment: jinja2.Environment) -> tuple[Any, frozenset[Lookup]]:
+    """Return the code of a template and the lookups that stand in it word for word; raises ``TemplateError``."""
+    try:
+        tree = environment.parse(source, name, file)
+        needs = frozenset(_needs(tree))
+        return environment.compile(tree, name, file), needs
+    except jinja2.TemplateSyntaxError as error:
+        message = error.message or "syntax error"
+        failure = TemplateError(message, hint=suggest(message, environment), template=name, line=error.lineno)
+    except RecursionError:
+        failure = TemplateError("nested too deeply", template=name)
+    raise failure
+
+
+def _needs(tree: nodes.Template) -> Iterator[Lookup]:
+    for reference in tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)):
+        named = getattr(reference, "template", None)
+        for constant in named.items if isinstance(named, nodes.List | nodes.Tuple) else [named]:
+            if isinstance(constant, nodes.Const) and isinstance(constant.value, str):
+                yield template_lookup(constant.value)
+    for call in tree.find_all(nodes.Call):
+        words = [argument.value for argument in call.args if isinstance(argument, nodes.Const)]
+        if not isinstance(call.node, nodes.Name) or len(words) != len(call.args) or not words:
+            continue
+        function = ALIASES.get(call.node.name, call.node.name)
+        if function in {"lookup_ip", "lookup_ipv4", "lookup_ipv6"} and not guard.literal_address(str(words[0])):
+            yield Lookup("ip", str(words[0]))
+        elif function == "lookup_srv" and len(words) == 3:
+            yield service_lookup(*words)
+        elif function == "file_exists":
+            yield Lookup("exists", str(words[0]))

@@ -1,0 +1,56 @@
+"""The answers that a ``Resolver`` gives and a render uses: small, frozen, comparable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from posixpath import normpath
+from types import CodeType
+from typing import NamedTuple
+
+from confpy.errors import TemplateError
+from confpy.model import Lookup
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A template as it was read. Two are equal when they were made of the same bytes at the same place."""
+
+    name: str
+    """Relative to ``templates/``, normalised; ``../`` in front where it lies outside."""
+    file: str
+    digest: str
+    """SHA-256 of the file's bytes, hexadecimal."""
+    confined: bool
+    """The file, all links followed, lies below ``templates/``: others may include it."""
+    source: str = field(compare=False, repr=False)
+    code: CodeType = field(compare=False, repr=False)
+    needs: frozenset[Lookup] = field(compare=False, repr=False)
+    """The lookups that stand in it word for word."""
+
+
+class TemplateMissing(TemplateError):
+    """There is no such template: what ``include … ignore missing`` forgives."""
+
+
+class Service(NamedTuple):
+    """One SRV record (RFC 2782)."""
+
+    target: str
+    """A host name, with the dot at its end."""
+    port: int
+    priority: int
+    weight: int
+
+
+def template_name(path: str) -> str:
+    """Return the one name of a path below ``templates/``, with or without a leading slash."""
+    return normpath(path.lstrip("/"))
+
+
+def template_lookup(path: str) -> Lookup:
+    return Lookup("template", template_name(path))
+
+
+def service_lookup(service: str, proto: str, name: str) -> Lookup:
+    """Name SRV records as Go's ``net.LookupSRV`` does: without service and protocol, the name stands for itself."""
+    return Lookup("srv", f"_{service}._{proto}.{name}" if service or proto else name)

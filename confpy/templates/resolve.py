@@ -1,0 +1,169 @@
+"""Answers what templates ask of the world: on workers, within seconds, and never with an exception."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from confpy.errors import ConfpyError, TemplateError
+from confpy.model import Lookup
+from confpy.templates.cache import CodeCache
+from confpy.templates.facts import Compiled, Service, TemplateMissing
+
+if TYPE_CHECKING:
+    import jinja2
+
+PATIENCE = 5.0
+"""Seconds that an answer may take."""
+LARGEST = 16 * 1024 * 1024
+"""Bytes that a template may have."""
+
+
+def directly(call: Callable[[], Any], seconds: float) -> Any:  # noqa: ARG001 - the shape of ``bounded``
+    """Call without a bound: for tests, and where nothing can hang."""
+    return call()
+
+
+class Resolver:
+    """The I/O side of rendering. Called from several threads at once."""
+
+    def __init__(
+        self,
+        *,
+        folder: str,
+        cache_dir: str | None,
+        sandbox: bool = False,
+        bounded: Callable[[Callable[[], Any], float], Any] = directly,
+    ) -> None:
+        """``folder`` is ``templates/``; ``bounded(call, seconds)`` returns what the call does, or raises in time."""
+        self._folder = folder
+        self._cache_dir = cache_dir
+        self._sandbox = sandbox
+        self._bounded = bounded
+        # Filled by whichever thread comes first: a second one would put the same there.
+        self._environment: jinja2.Environment | None = None
+        self._cache: CodeCache | None = None
+        self._known: dict[str, Compiled] = {}
+
+    def resolve(self, lookup: Lookup) -> object:
+        """Return the answer within seconds, or the ``ConfpyError`` that says why there is none.
+
+        ``template`` → ``Compiled``; ``ip`` → a tuple of addresses; ``srv`` → a tuple of ``Service``; ``exists`` → bool.
+        """
+        answers: dict[str, Callable[[str], object]] = {
+            "template": self._template,
+            "ip": addresses,
+            "srv": services,
+            "exists": _exists,
+        }
+        what = f"{lookup.kind} {lookup.name!r}"
+        try:
+            return self._bounded(lambda: answers[lookup.kind](lookup.name), PATIENCE)
+        except ConfpyError as error:
+            return error
+        except TimeoutError:
+            return TemplateError(f"no answer within {PATIENCE:g} s: {what}")
+        except OSError as error:
+            return TemplateError(f"{what}: {error.strerror or type(error).__name__}")
+        except Exception as error:  # noqa: BLE001 - a template that cannot be answered must not stop a worker
+            return TemplateError(f"{what}: {type(error).__name__}")
+
+    def _template(self, name: str) -> Compiled:
+        path = os.path.join(self._folder, name)
+        file = os.path.realpath(path)
+        content = _read(file, name, path)
+        digest = sha256(content).hexdigest()
+        confined = file.startswith(os.path.realpath(self._folder) + "/")
+        known = self._known.get(name)
+        if known is not None and (known.digest, known.file, known.confined) == (digest, path, confined):
+            return known
+        source = content.decode("utf-8", "surrogateescape")
+        cache = self._code_cache()
+        found = cache.load(name, path, digest) if cache else None
+        if found is None:
+            found = self._compile(source, name, path)
+            if cache:
+                cache.save(name, path, digest, *found)
+        code, needs = found
+        self._known[name] = compiled = Compiled(name, path, digest, confined, source, code, needs)
+        return compiled
+
+    def _compile(self, source: str, name: str, path: str) -> tuple[Any, frozenset[Lookup]]:
+        from confpy.templates import engine  # brings jinja2
+        from confpy.templates.asking import Asking
+
+        if self._environment is None:
+            self._environment = engine.environment(Asking(), sandbox=self._sandbox)
+        return engine.compile_source(source, name, path, self._environment)
+
+    def _code_cache(self) -> CodeCache | None:
+        if self._cache_dir is None:
+            return None
+        if self._cache is None:
+            import jinja2  # the first template is about to be rendered
+
+            import confpy
+
+            made_with = f"confpy={confpy.__version__} jinja2={jinja2.__version__} sandbox={self._sandbox}"
+            self._cache = CodeCache(self._cache_dir, made_with)
+        return self._cache
+
+
+def _read(file: str, name: str, path: str) -> bytes:
+    try:
+        # Without O_NONBLOCK a pipe in the place of a template would block.
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        raise TemplateMissing(
+            f"there is no template {path}", hint="src is relative to templates/", template=name
+        ) from None
+    except OSError as error:
+        raise TemplateError(f"cannot read {path}: {error.strerror}", template=name) from None
+    with open(descriptor, "rb") as opened:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise TemplateError(f"{path} is not a file", template=name)
+        content = opened.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise TemplateError(f"{path} is larger than {LARGEST >> 20} MiB", template=name)
+    return content
+
+
+def addresses(name: str) -> tuple[str, ...]:
+    """Return the addresses of a host name, sorted as text; a literal is its own. Raises ``TemplateError``."""
+    import socket  # few templates ask
+
+    from confpy.templates.guard import literal_address
+
+    try:
+        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a name"
+        raise TemplateError(f"cannot resolve {name!r}: {reason}") from None
+    return tuple(sorted({literal_address(str(peer[0])) for *_, peer in found}))
+
+
+def services(name: str) -> tuple[Service, ...]:
+    """Return the SRV records of a name, sorted as confd sorts them. Raises ``TemplateError``."""
+    import dns.exception  # few templates ask, and it is large
+    import dns.resolver
+
+    try:
+        answer = dns.resolver.Resolver().resolve(name, "SRV", search=True, lifetime=PATIENCE - 0.5)
+    except dns.exception.DNSException as error:
+        raise TemplateError(f"cannot look up the SRV records of {name!r}: {type(error).__name__}") from None
+    found = {Service(str(record.target), record.port, record.priority, record.weight) for record in answer}
+    return tuple(sorted(found, key=lambda service: "".join(map(str, service))))
+
+
+def _exists(path: str) -> bool:
+    """Say whether a path exists; only "not found" means that it does not."""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError):
+        return True
+    return True
