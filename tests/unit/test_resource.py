@@ -1,0 +1,404 @@
+from __future__ import annotations
+
+import errno
+import grp
+import os
+import pwd
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given, strategies
+
+from confpy.resource import KEYS, load_resources
+from confpy.settings import Settings
+
+MINIMAL = 'src = "a.tmpl"\ndest = "/srv/a"\n'
+MANUAL = Path(__file__).parents[2] / "docs" / "resources.md"
+
+
+@pytest.fixture
+def confd(tmp_path):
+    """An empty conf.d."""
+    folder = tmp_path / "conf.d"
+    folder.mkdir()
+    return folder
+
+
+def write(folder, name, text):
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return str(path)
+
+
+def load(confd, settings=None, prefixes_of=lambda key: (key,)):
+    return load_resources(str(confd.parent), settings or Settings(), prefixes_of)
+
+
+def load_one(confd, lines, settings=None):
+    """Load one resource of ``MINIMAL`` and these lines; it must load."""
+    write(confd, "a.toml", f"[template]\n{MINIMAL}{lines}")
+    loaded = load(confd, settings)
+    assert [str(error) for error in loaded.errors] == []
+    (resource,) = loaded.resources
+    return resource, loaded.warnings
+
+
+def names(loaded):
+    return [resource.name for resource in loaded.resources]
+
+
+# --- which files -----------------------------------------------------------------------------------------------------
+
+
+def test_a_confdir_without_conf_d_is_told_apart_from_an_empty_conf_d(tmp_path, confd):
+    assert load_resources(str(tmp_path / "gone"), Settings(), lambda key: (key,)).found is False
+    loaded = load(confd)
+    assert (loaded.found, loaded.resources, loaded.errors) == (True, (), ())
+
+
+def test_files_come_in_the_order_of_their_names_folders_in_place_and_dots_skipped(confd):
+    for number, name in enumerate(
+        ["b.toml", "a/z.toml", "a/b/c.toml", "Z.toml", "é.toml", "xtoml", "a.toml", "a-b.toml"]
+    ):
+        write(confd, name, f'[template]\nsrc = "s"\ndest = "/srv/{number}"\n')
+    for name in [".hidden.toml", ".git/x.toml", "..data/x.toml", "a.toml.bak", "README"]:
+        write(confd, name, "broken")
+    loaded = load(confd)
+    assert names(loaded) == ["Z", "a/b/c", "a/z", "a-b", "a", "b", "xtoml", "é"]
+    assert loaded.errors == ()
+
+
+def test_the_files_of_a_config_map_are_read_through_their_links_once(confd):
+    write(confd, "..2026/a.toml", f"[template]\n{MINIMAL}")
+    os.symlink("..2026", confd / "..data")
+    os.symlink("..data/a.toml", confd / "a.toml")
+    loaded = load(confd)
+    assert (names(loaded), loaded.warnings, loaded.errors) == (["a"], (), ())
+
+
+def test_linked_files_and_folders_are_followed_and_loops_end(confd, tmp_path):
+    write(tmp_path, "elsewhere/sub/b.toml", f"[template]\n{MINIMAL}")
+    os.symlink(tmp_path / "elsewhere", confd / "linked")
+    os.symlink(confd, tmp_path / "elsewhere" / "sub" / "loop")
+    os.symlink("linked/sub/b.toml", confd / "z.toml")
+    os.symlink("self", confd / "self")
+    loaded = load(confd)
+    assert (names(loaded), loaded.warnings, loaded.errors) == (["linked/sub/b"], (), ())
+
+
+def test_conf_d_may_be_a_file(tmp_path):
+    write(tmp_path, "conf.d", f"[template]\n{MINIMAL}")
+    assert names(load_resources(str(tmp_path) + "/", Settings(), lambda key: (key,))) == ["conf.d"]
+
+
+def test_a_dangling_link_is_an_error_only_where_it_should_be_a_resource(confd):
+    write(confd, "good.toml", f"[template]\n{MINIMAL}")
+    os.symlink("nowhere", confd / "bad.toml")
+    os.symlink("nowhere", confd / "other")
+    loaded = load(confd)
+    assert names(loaded) == ["good"]
+    assert [(error.message, error.where) for error in loaded.errors] == [
+        ("is a link that leads nowhere", {"file": str(confd / "bad.toml")})
+    ]
+
+
+def test_a_fifo_stops_only_itself(confd):
+    write(confd, "good.toml", f"[template]\n{MINIMAL}")
+    os.mkfifo(confd / "bad.toml")
+    loaded = load(confd)
+    assert names(loaded) == ["good"]
+    assert [error.message for error in loaded.errors] == ["is not a regular file"]
+
+
+def test_an_unreadable_folder_stops_only_itself(confd, monkeypatch):
+    write(confd, "good.toml", f"[template]\n{MINIMAL}")
+    (confd / "closed").mkdir()
+
+    def listdir(path, real=os.listdir):
+        # Permissions alone would not stop root, who may run this.
+        if path.endswith("closed"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return real(path)
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    loaded = load(confd)
+    assert names(loaded) == ["good"]
+    assert [error.message for error in loaded.errors] == ["cannot be read: Permission denied"]
+
+
+# --- what is in them -------------------------------------------------------------------------------------------------
+
+
+def test_src_and_dest_are_enough_and_the_rest_has_the_defaults_of_the_settings(confd):
+    settings = Settings(check_cmd_timeout=5.0, reload_cmd_timeout=6.0, on_drift="warn", strict_owner=True)
+    resource, warnings = load_one(confd, "", settings)
+    assert (resource.name, resource.file) == ("a", str(confd / "a.toml"))
+    assert (resource.src, resource.dest, resource.strip, resource.prefixes) == ("a.tmpl", "/srv/a", "/", ())
+    assert (resource.mode, resource.uid, resource.gid) == (None, None, None)
+    assert (resource.check_cmd, resource.reload_cmd, resource.output_format) == (None, None, None)
+    assert (resource.check_cmd_timeout, resource.reload_cmd_timeout) == (5, 6)
+    assert (resource.on_drift, resource.strict_owner) == ("warn", True)
+    assert warnings == ()
+
+
+def test_every_key_is_read_in_any_case(confd):
+    write(
+        confd,
+        "a.toml",
+        """
+        [Template]
+        SRC = "/sub/a.tmpl"
+        Dest = "/srv/a"
+        Keys = ["/x", "/y/"]
+        PREFIX = "/app"
+        Mode = "0640"
+        UID = 12
+        gid = 34
+        Check_Cmd = "check {{.src}}"
+        Reload_Cmd = ["reload", "{{dest}}"]
+        check_cmd_timeout = "500ms"
+        reload_cmd_timeout = 90
+        output_format = "JSON"
+        on_drift = "warn"
+        strict_owner = true
+        owner = ""
+        group = ""
+        """,
+    )
+    loaded = load(confd)
+    assert (loaded.errors, loaded.warnings) == ((), ())
+    (resource,) = loaded.resources
+    assert (resource.src, resource.dest, resource.strip) == ("sub/a.tmpl", "/srv/a", "/app")
+    assert resource.prefixes == ("/app/x", "/app/y")
+    assert (resource.mode, resource.uid, resource.gid) == (0o640, 12, 34)
+    assert (resource.check_cmd, resource.reload_cmd) == ("check {{.src}}", ("reload", "{{dest}}"))
+    assert (resource.check_cmd_timeout, resource.reload_cmd_timeout) == (0.5, 90)
+    assert (resource.output_format, resource.on_drift, resource.strict_owner) == ("json", "warn", True)
+
+
+@pytest.mark.parametrize(
+    ("overall", "own", "keys", "expected"),
+    [
+        ("", "", ["/nginx"], ("/", ("/nginx",))),
+        ("", "/app", ["/nginx"], ("/app", ("/app/nginx",))),
+        ("/prod", "/app", ["/nginx"], ("/prod", ("/prod/nginx",))),
+        ("prod/", "", ["nginx/"], ("/prod", ("prod/nginx",))),
+        ("/prod", "", ["/"], ("/prod", ("/prod",))),
+        ("", "", ["nginx"], ("/", ("nginx",))),
+        ("", "", ["/a", "/a/", "//a"], ("/", ("/a",))),
+        ("", "", [], ("/", ())),
+    ],
+)
+def test_the_global_prefix_takes_the_place_of_the_resources_own(confd, overall, own, keys, expected):
+    resource, _ = load_one(confd, f'prefix = "{own}"\nkeys = {keys}\n', Settings(prefix=overall))
+    assert (resource.strip, resource.prefixes) == expected
+
+
+def test_the_store_says_what_to_read_for_each_key(confd):
+    write(confd, "a.toml", f'[template]\n{MINIMAL}keys = ["a", "/b"]\n')
+    (resource,) = load(confd, prefixes_of=lambda key: (key, "/" + key.lstrip("/"))).resources
+    assert resource.prefixes == ("a", "/a", "/b")
+
+
+def test_a_relative_dest_is_below_the_working_directory(confd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(confd, "a.toml", '[template]\nsrc = "a"\ndest = "out/a"\n')
+    assert load(confd).resources[0].dest == f"{tmp_path}/out/a"
+
+
+@pytest.mark.parametrize(
+    ("written", "mode"),
+    [("0644", 0o644), ("644", 0o644), ("0o644", 0o644), ("4755", 0o4755), ("0", 0), ("000", 0), ("", None)],
+)
+def test_a_mode_is_octal_digits_in_a_string(confd, written, mode):
+    assert load_one(confd, f'mode = "{written}"\n')[0].mode == mode
+
+
+@pytest.mark.parametrize(
+    ("written", "right"),
+    [
+        ("0644", "0644"),
+        ("644", "0644"),
+        ("0o640", "0640"),
+        ("755", "0755"),
+        ("420", "0644"),
+        ("493", "0755"),
+        ("384", "0600"),
+        ('"rw-r--r--"', "0644"),
+        ('"0x1a4"', "0644"),
+        ('"99"', "0644"),
+        ('"44755"', "0644"),
+        ("true", "0644"),
+    ],
+)
+def test_a_mode_written_otherwise_is_an_error_that_shows_the_right_spelling(confd, written, right):
+    write(confd, "a.toml", f"[template]\n{MINIMAL}mode = {written}\n")
+    (error,) = load(confd).errors
+    assert error.hint == f'write mode = "{right}"'
+    assert error.where["resource"] == "a"
+
+
+@pytest.mark.parametrize(("key", "number"), [("owner", "uid"), ("group", "gid")])
+def test_names_of_users_and_groups_are_looked_up_and_numbers_come_first(confd, key, number):
+    name, expected = {
+        "owner": (pwd.getpwuid(os.getuid()).pw_name, os.getuid()),
+        "group": (grp.getgrgid(os.getgid()).gr_name, os.getgid()),
+    }[key]
+    for lines, found in [
+        (f'{key} = "{name}"', expected),
+        (f'{key} = "{name}"\n{number} = -1', expected),
+        (f'{key} = "{name}"\n{number} = 77', 77),
+        (f'{key} = "nobody here"\n{number} = 77', 77),
+        (f'{key} = "77"', 77),
+        (f"{number} = -1", None),
+    ]:
+        resource, warnings = load_one(confd, lines)
+        assert getattr(resource, number) == found
+        assert warnings == ()
+
+
+@pytest.mark.parametrize("key", ["owner", "group"])
+def test_an_unknown_owner_is_a_warning_and_an_error_where_owners_are_strict(confd, key):
+    resource, (warning,) = load_one(confd, f'{key} = "nobody-here"\n')
+    assert (resource.uid, resource.gid) == (None, None)
+    assert warning.message == f"{key} is not known on this machine: 'nobody-here'"
+    assert warning.where == {"resource": "a", "file": str(confd / "a.toml"), "key": key}
+    (error,) = load(confd, Settings(strict_owner=True)).errors
+    assert error.message == warning.message
+    write(confd, "a.toml", f'[template]\n{MINIMAL}{key} = "nobody-here"\nstrict_owner = true\n')
+    (error,) = load(confd).errors
+    assert error.message == warning.message
+
+
+@pytest.mark.parametrize(
+    ("lines", "message", "hint"),
+    [
+        ("ownr = 'root'\n", "unknown key ownr, ignored", "did you mean owner?"),
+        ("watch = true\n", "unknown key watch, ignored", ""),
+        ("[template.keys2]\n", "unknown key keys2, ignored", "did you mean keys?"),
+        ("[backend]\nx = 1\n", None, None),
+        ("[templates]\nx = 1\n", "templates stands outside [template], ignored", "did you mean [template]?"),
+        (
+            'check_cmd = "nginx -t"\n',
+            "check_cmd does not look at the candidate",
+            "write {{.src}} where the command takes the file to check",
+        ),
+        ('check_cmd = "check {{ .src }}"\n', None, None),
+        ('check_cmd = "check {{src}}"\n', None, None),
+        ('check_cmd = "check $CONFPY_SRC"\n', None, None),
+        ('check_cmd = ["check", "{{ src }}"]\n', None, None),
+        ('reload_cmd = "nginx -s reload"\n', None, None),
+    ],
+)
+def test_what_looks_like_a_mistake_is_a_warning_and_does_not_stop_the_resource(confd, lines, message, hint):
+    _, warnings = load_one(confd, lines)
+    assert [(warning.message, warning.hint) for warning in warnings] == ([(message, hint)] if message else [])
+
+
+def test_a_key_above_the_table_is_warned_of(confd):
+    write(confd, "a.toml", f'reload_cmd = "x"\n[template]\n{MINIMAL}')
+    loaded = load(confd)
+    assert names(loaded) == ["a"]
+    assert [(warning.message, warning.hint) for warning in loaded.warnings] == [
+        ("reload_cmd stands outside [template], ignored", "move it below [template]")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "where"),
+    [
+        ("", "holds no [template]", {}),
+        (MINIMAL, "holds no [template]", {}),
+        ("[templte]\n" + MINIMAL, "holds no [template]", {}),
+        ("template = 3\n", "holds no [template], but another kind of it", {"key": "template"}),
+        ("[[template]]\n" + MINIMAL, "holds no [template], but another kind of it", {"key": "template"}),
+        ('[template]\ndest = "/a"\n', "src is missing", {"key": "src"}),
+        ('[template]\nsrc = ""\ndest = "/a"\n', "src is missing", {"key": "src"}),
+        ('[template]\nsrc = "a"\n', "dest is missing", {"key": "dest"}),
+        ('[template]\nsrc = "a"\ndest = "/srv/"\n', "dest is a folder", {"key": "dest"}),
+        ('[template]\nsrc = "a"\ndest = "/a\\u0000b"\n', "dest is not a string", {"key": "dest"}),
+        (f"[template]\n{MINIMAL}keys = '/a'\n", "keys is not a list of strings", {"key": "keys"}),
+        (f"[template]\n{MINIMAL}keys = [1]\n", "keys is not a list of strings", {"key": "keys"}),
+        (f"[template]\n{MINIMAL}uid = '0'\n", "uid is not a number", {"key": "uid"}),
+        (f"[template]\n{MINIMAL}uid = true\n", "uid is not a number", {"key": "uid"}),
+        (f"[template]\n{MINIMAL}gid = -2\n", "gid is not a number", {"key": "gid"}),
+        (f"[template]\n{MINIMAL}gid = 4294967295\n", "gid is not a number", {"key": "gid"}),
+        (f"[template]\n{MINIMAL}Check_Cmd = ''\n", "check_cmd is not a command", {"key": "Check_Cmd"}),
+        (f"[template]\n{MINIMAL}check_cmd = '  '\n", "check_cmd is not a command", {"key": "check_cmd"}),
+        (f"[template]\n{MINIMAL}reload_cmd = []\n", "reload_cmd is not a command", {"key": "reload_cmd"}),
+        (f"[template]\n{MINIMAL}reload_cmd = ['']\n", "reload_cmd is not a command", {"key": "reload_cmd"}),
+        (f"[template]\n{MINIMAL}reload_cmd = ['a', 1]\n", "reload_cmd is not a command", {"key": "reload_cmd"}),
+        (f"[template]\n{MINIMAL}output_format = 'ini'\n", "output_format is not one of", {"key": "output_format"}),
+        (f"[template]\n{MINIMAL}on_drift = 'panic'\n", "on_drift is not one of", {"key": "on_drift"}),
+        (f"[template]\n{MINIMAL}check_cmd_timeout = 0\n", "check_cmd_timeout is not a", {"key": "check_cmd_timeout"}),
+        ("[template]\nsrc = \n", "is not valid TOML", {"line": 2}),
+        ("[template]\nsrc = 'a'\nsrc = 'b'\n", "is not valid TOML", {"line": 3}),
+    ],
+)
+def test_a_bad_file_stops_only_itself_and_says_where(confd, text, message, where):
+    write(confd, "bad.toml", text)
+    write(confd, "good.toml", f"[template]\n{MINIMAL}")
+    loaded = load(confd)
+    assert names(loaded) == ["good"]
+    (error,) = loaded.errors
+    assert error.message.startswith(message)
+    assert error.where == {"resource": "bad", "file": str(confd / "bad.toml"), **where}
+    assert error.exit_code == 2
+    assert "\n" not in str(error)
+
+
+def test_the_words_of_a_command_are_not_shown_since_a_password_may_be_among_them(confd):
+    write(confd, "a.toml", f"[template]\n{MINIMAL}reload_cmd = ['curl', '-u', 'me:canary', 1]\n")
+    (error,) = load(confd).errors
+    assert "canary" not in str(error)
+
+
+def test_of_two_resources_with_one_dest_the_last_wins_with_a_warning_that_names_both(confd, tmp_path):
+    (tmp_path / "real").mkdir()
+    os.symlink("real", tmp_path / "link")
+    for name, dest in [("a", "real/x"), ("b", "real/y"), ("c", "real//../real/x"), ("d", "link/x")]:
+        write(confd, f"{name}.toml", f'[template]\nsrc = "s"\ndest = "{tmp_path}/{dest}"\n')
+    loaded = load(confd)
+    assert names(loaded) == ["b", "d"]
+    assert [(warning.message, warning.hint, warning.where["resource"]) for warning in loaded.warnings] == [
+        ("the resource a has the same dest", "a is left out; give each its own dest", "c"),
+        ("the resource c has the same dest", "c is left out; give each its own dest", "d"),
+    ]
+
+
+def test_a_bad_file_does_not_push_out_the_resource_whose_dest_it_has(confd):
+    write(confd, "a.toml", f"[template]\n{MINIMAL}")
+    write(confd, "b.toml", f"[template]\n{MINIMAL}mode = 644\n")
+    assert names(load(confd)) == ["a"]
+
+
+@given(strategies.binary(max_size=100), strategies.sampled_from(sorted(KEYS)))
+def test_no_file_whatever_its_bytes_makes_loading_fail(tmp_path_factory, content, key):
+    confd = tmp_path_factory.getbasetemp() / "any" / "conf.d"
+    confd.mkdir(parents=True, exist_ok=True)
+    (confd / "a.toml").write_bytes(f"[template]\n{MINIMAL}{key} = ".encode() + content)
+    loaded = load(confd)
+    assert len(loaded.resources) + len(loaded.errors) == 1
+
+
+# --- the manual ------------------------------------------------------------------------------------------------------
+
+
+def test_the_manual_names_every_key():
+    assert set(re.findall(r"^\| `(\w+)` \|", MANUAL.read_text(), re.MULTILINE)) == set(KEYS)
+
+
+def test_every_example_of_the_manual_loads_without_an_error(confd):
+    examples = re.findall(r"^```toml\n(.*?)^```", MANUAL.read_text(), re.MULTILINE | re.DOTALL)
+    assert examples
+    for number, example in enumerate(examples):
+        write(confd, f"{number}.toml", example)
+    loaded = load(confd)
+    assert loaded.errors == ()
+    assert len(loaded.resources) == len(examples)
+    assert {warning.message.split(":")[0] for warning in loaded.warnings} <= {
+        "owner is not known on this machine",
+        "group is not known on this machine",
+    }
