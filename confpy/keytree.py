@@ -12,7 +12,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from posixpath import normpath
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from confpy.errors import KeyMissing, TemplateError
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import re
 
     from confpy.pathmatch import Glob
+
+Value = TypeVar("Value")
 
 ROOT = "/"
 
@@ -64,6 +66,16 @@ def minimal(prefixes: Iterable[str]) -> tuple[str, ...]:
     """Return the prefixes, sorted, without those that another one covers."""
     every = set(prefixes)
     return tuple(sorted(prefix for prefix in every if every.isdisjoint(a for a in ancestors(prefix) if a != prefix)))
+
+
+def select(prefixes: Iterable[str], keys: Mapping[str, Value]) -> dict[str, dict[str, Value]]:
+    """Return for each prefix those of the keys that it covers, at a cost of their depth, not of the prefixes."""
+    chosen: dict[str, dict[str, Value]] = {prefix: {} for prefix in prefixes}
+    for key, value in keys.items():
+        for prefix in ancestors(key):
+            if prefix in chosen:
+                chosen[prefix][key] = value
+    return chosen
 
 
 class _Sorted:

@@ -1,0 +1,183 @@
+"""Files and folders, followed: the only user of watchdog.
+
+Folders are watched, never files, so that renames, atomic replacements and the swapped symlinks of a Kubernetes volume
+are seen, also of what is not there yet. Nobody is told *what* happened: look again, and compare.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.observers import Observer
+
+QUIET = 0.05
+"""Seconds without an event that end a burst."""
+LONGEST = 0.5
+"""Seconds after which a burst is told of even if it goes on."""
+
+_WRITES = {"created", "deleted", "modified", "moved", "closed"}
+_TRIES = 10
+
+
+class _Place(NamedTuple):
+    """One folder to watch."""
+
+    device: int
+    inode: int
+    names: frozenset[str] | None
+    """The entries that matter, None for all of them and all below."""
+
+
+class Folder:
+    """Says when something at or below some paths may have changed.
+
+    Where the system cannot watch (no inotify left, a network file system) it says nothing: whoever must know looks
+    now and then, as often as ``wait`` comes back without news. All methods may be called from any thread.
+    """
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        """Begin to watch; what changes from here on is told by the next ``wait``."""
+        self._paths = tuple(os.path.abspath(path) for path in paths)
+        self._stirred = threading.Condition()
+        self._events = 0
+        self._closed = False
+        self._arming = threading.Lock()
+        self._armed: dict[str, _Place] = {}
+        self._observer = Observer()
+        self._observer.name = "confpy-folder"
+        self._arm()
+
+    def wait(self, timeout: float) -> bool:
+        """Return True when something stirred, False after ``timeout`` seconds or when closed."""
+        with self._stirred:
+            self._stirred.wait_for(lambda: self._events or self._closed, timeout)
+            stirred = self._events > 0
+            end = time.monotonic() + LONGEST
+            while self._events and not self._closed and time.monotonic() < end:
+                self._events = 0
+                self._stirred.wait_for(lambda: self._events or self._closed, QUIET)
+            self._events = 0
+            if self._closed:
+                return False
+        # What is there now may have to be watched elsewhere; before the caller looks, so that nothing falls between.
+        return self._arm() or stirred
+
+    def close(self) -> None:
+        """Stop watching and leave no thread behind."""
+        with self._stirred:
+            self._closed = True
+            self._stirred.notify_all()
+        with self._arming:
+            self._disarm()
+
+    def _arm(self) -> bool:
+        """Watch what has to be watched now; return whether that was anything new."""
+        with self._arming:
+            new = False
+            for _ in range(_TRIES):
+                wanted = _places(self._paths)
+                if self._closed or wanted == self._armed:
+                    break
+                self._disarm()
+                self._observer = Observer()
+                self._armed = wanted
+                new = True
+                try:
+                    for folder, place in wanted.items():
+                        listener = _Listener(self._note, place.names)
+                        self._observer.schedule(listener, folder, recursive=place.names is None)
+                    self._observer.start()
+                except OSError:
+                    # No inotify instance left, or the folder vanished again: the next wait tries anew.
+                    self._disarm()
+                    break
+            return new
+
+    def _disarm(self) -> None:
+        self._armed = {}
+        self._observer.unschedule_all()
+        if self._observer.is_alive():
+            self._observer.stop()
+            self._observer.join()
+
+    def _note(self) -> None:
+        with self._stirred:
+            self._events += 1
+            self._stirred.notify_all()
+
+
+class _Listener(FileSystemEventHandler):
+    def __init__(self, note: Callable[[], None], names: frozenset[str] | None) -> None:
+        self._note = note
+        self._names = names
+
+    def dispatch(self, event: FileSystemEvent) -> None:
+        # Reading is an event as well, and we read because of events.
+        if event.event_type not in _WRITES:
+            return
+        touched = {os.path.basename(os.fsdecode(path)) for path in (event.src_path, event.dest_path)}
+        if self._names is None or self._names & touched:
+            self._note()
+
+
+def _places(paths: Sequence[str]) -> dict[str, _Place]:
+    """Return the folders that have to be watched to see every change at or below the paths.
+
+    These are the paths themselves where they are folders, and all folders on the way to them, through every symlink,
+    for any step of the way can be replaced.
+    """
+    names: dict[str, set[str]] = {}
+    whole: set[str] = set()
+    seen: set[tuple[str, bool]] = set()
+    # Whether a path is only a step of the way, or what we want to know about.
+    pending = [(path, True) for path in paths]
+    while pending:
+        path, wanted = pending.pop()
+        if (path, wanted) in seen:
+            continue
+        seen.add((path, wanted))
+        parent, name = os.path.split(path)
+        if name:
+            names.setdefault(parent, set()).add(name)
+            pending.append((parent, False))
+        if os.path.islink(path):
+            pending.append((_target(path), wanted))
+        elif wanted and os.path.isdir(path):
+            whole.add(path)
+            pending += ((link, True) for link in _links(path))
+    places = {}
+    for folder in {*names, *whole}:
+        if any(other in whole for other in _above(folder)):
+            continue
+        try:
+            status = os.stat(folder)
+        except OSError:
+            continue
+        every = folder in whole
+        places[folder] = _Place(status.st_dev, status.st_ino, None if every else frozenset(names[folder]))
+    return places
+
+
+def _target(link: str) -> str:
+    try:
+        return os.path.normpath(os.path.join(os.path.realpath(os.path.dirname(link)), os.readlink(link)))
+    except OSError:  # gone since we looked
+        return link
+
+
+def _links(folder: str) -> list[str]:
+    links = []
+    for path, folders, files in os.walk(folder):
+        links += [link for name in (*folders, *files) if os.path.islink(link := os.path.join(path, name))]
+    return links
+
+
+def _above(path: str) -> Iterator[str]:
+    while (parent := os.path.dirname(path)) != path:
+        yield parent
+        path = parent

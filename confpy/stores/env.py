@@ -1,0 +1,56 @@
+"""The environment as a store: ``DB_MAX_CONN`` is the key ``/db/max/conn``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+from confpy.errors import StoreError
+from confpy.keytree import ROOT, select
+from confpy.model import Listing, Snapshot
+from confpy.stores import Limits
+
+if TYPE_CHECKING:
+    from confpy.settings import Settings
+
+
+class EnvStore:
+    """The variables that this process was started with. ``docs/stores/env.md`` is the contract."""
+
+    limits = Limits()
+
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        self._environment = os.environ if environment is None else environment
+
+    @classmethod
+    def open(cls, settings: Settings) -> EnvStore:  # noqa: ARG003 - there is nothing to set
+        return cls()
+
+    def prefixes(self, path: str) -> tuple[str, ...]:
+        """Fold a path as names are folded: ``/My_App`` is asked for, and stripped, as ``/my/app``."""
+        return ("/" + path.lower().replace("_", "/").strip("/"),)
+
+    def read(self, prefixes: Sequence[str], covers: Sequence[str] = ()) -> Snapshot:
+        """Match names in upper case, as confd does: one with small letters where the prefix stands needs ``/``."""
+        # Small letters sort after capitals: of FOO and foo, both /foo, FOO comes last here and wins.
+        names = {
+            ROOT + name.replace("_", "/"): value for name, value in sorted(self._environment.items(), reverse=True)
+        }
+        chosen = select({prefix.upper() for prefix in (*prefixes, *covers)}, names)
+        return Snapshot(
+            listings={
+                prefix: Listing(0, {key.lower(): value for key, value in chosen[prefix.upper()].items()})
+                for prefix in prefixes
+            },
+            counts={cover: len({key.lower() for key in chosen[cover.upper()]}) for cover in covers},
+        )
+
+    def ask(self, prefixes: Sequence[str]) -> None:  # noqa: ARG002
+        return None
+
+    def watch(self, cursors: Mapping[str, int], identity: str = "") -> NoReturn:  # noqa: ARG002
+        raise StoreError("the environment cannot be watched", hint="it does not change while a process runs")
+
+    def close(self) -> None:
+        pass

@@ -1,0 +1,187 @@
+"""Files as a store: YAML, JSON and TOML, every leaf a key. ``docs/stores/file.md`` is the contract."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from confpy.errors import StoreError, UsageError
+from confpy.keytree import select
+from confpy.model import Listing, Snapshot, Stirred
+from confpy.pathmatch import compile_glob
+from confpy.stores import Limits
+from confpy.stores.document import leaves
+
+if TYPE_CHECKING:
+    from confpy.folder import Folder
+    from confpy.settings import Settings
+
+POLL = 10.0
+"""Seconds between looks at files whose changes nobody told of (network file systems, no inotify left)."""
+
+Stamps = tuple[tuple[str, int, int, int, int], ...]
+
+
+class FileStore:
+    """Files and folders of files; a later file overrides an earlier one key by key."""
+
+    limits = Limits(watches=True)
+
+    def __init__(self, files: Sequence[str], names: str = "*") -> None:
+        """``names`` is a glob: which names to read in a folder. Raises ``UsageError``."""
+        if not files:
+            raise UsageError("the file store has no files", hint="name files or folders with -file")
+        try:
+            self._names = compile_glob(names).whole
+        except ValueError as error:
+            raise UsageError(str(error), hint="-filter takes a glob such as *.yaml") from None
+        self._files = tuple(files)
+        self._lock = threading.Lock()
+        self._generation = 0
+        self._digest = b""
+        self._watches: set[FileWatch] = set()
+        self._closed = False
+
+    @classmethod
+    def open(cls, settings: Settings) -> FileStore:
+        return cls(settings.files, settings.filter)
+
+    def prefixes(self, path: str) -> tuple[str, ...]:
+        return (path if path.startswith("/") else f"/{path}",)
+
+    def read(self, prefixes: Sequence[str], covers: Sequence[str] = ()) -> Snapshot:
+        """Read all files; one that is missing or malformed stops the read, as no key is known to be gone then."""
+        keys: dict[str, str] = {}
+        digest = hashlib.blake2b()
+        contents = list(self._contents(digest))
+        with self._lock:
+            if self._closed:
+                raise StoreError("the store is closed")
+            if digest.digest() != self._digest:
+                self._digest = digest.digest()
+                self._generation += 1
+            generation = self._generation
+        for file, content in contents:
+            if isinstance(content, OSError):
+                raise StoreError(f"cannot read the file: {content.strerror}", file=file) from content
+            keys.update(leaves(file, content))
+        chosen = select({*prefixes, *covers}, keys)
+        return Snapshot(
+            listings={prefix: Listing(generation, chosen[prefix]) for prefix in prefixes},
+            counts={cover: len(chosen[cover]) for cover in covers},
+        )
+
+    def ask(self, prefixes: Sequence[str]) -> None:  # noqa: ARG002 - only the content can tell
+        return None
+
+    def watch(self, cursors: Mapping[str, int], identity: str = "") -> FileWatch:  # noqa: ARG002 - files have none
+        # Loaded with the first watch: a one-shot run never follows.
+        from confpy.folder import Folder
+
+        folder = Folder(self._files)
+        with self._lock:
+            known = all(cursor == self._generation for cursor in cursors.values())
+            watch = FileWatch(self, folder, self._digest if known else b"")
+            self._watches.add(watch)
+            closed = self._closed
+        if closed:
+            watch.close()
+            raise StoreError("the store is closed")
+        return watch
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            watches = list(self._watches)
+        for watch in watches:
+            watch.close()
+
+    def forget(self, watch: FileWatch) -> None:
+        """A watch has ended."""
+        with self._lock:
+            self._watches.discard(watch)
+
+    def digest(self) -> bytes:
+        """Return what tells one content of all files from another."""
+        digest = hashlib.blake2b()
+        for _ in self._contents(digest):
+            pass
+        return digest.digest()
+
+    def stamps(self) -> Stamps:
+        """Return what the folders say of the files: other content has other stamps, but for the same tick."""
+        return tuple(_stamp(file) for file in self._list())
+
+    def _contents(self, digest: hashlib.blake2b) -> Iterator[tuple[str, bytes | OSError]]:
+        """Yield every file with its content, or why it cannot be read, and note all of it in the digest."""
+        for file in self._list():
+            content: bytes | OSError
+            try:
+                with open(file, "rb") as stream:
+                    content = stream.read()
+            except OSError as error:
+                content = error
+            note = b"errno %d" % (content.errno or 0) if isinstance(content, OSError) else content
+            digest.update(b"%s\0%d\0%s" % (os.fsencode(file), len(note), note))
+            yield file, content
+
+    def _list(self) -> Iterator[str]:
+        for file in self._files:
+            yield from self._walk(file, ())
+
+    def _walk(self, path: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
+        """Yield the files of a folder in lexical order, through links; a link back to a folder above ends there."""
+        try:
+            with os.scandir(path) as entries:
+                status = os.stat(path)
+                names = sorted(entry.name for entry in entries)
+        except OSError:  # no folder; that a file cannot be read is seen when it is read
+            yield path
+            return
+        identity = (status.st_dev, status.st_ino)
+        if identity in above:
+            return
+        for name in names:
+            file = os.path.join(path, name)
+            if name.startswith("."):
+                continue
+            if os.path.isdir(file):
+                yield from self._walk(file, (*above, identity))
+            elif self._names.fullmatch(name):
+                yield file
+
+
+class FileWatch:
+    """Says that the content of the files is another one than at the cursor, and each time that it changes."""
+
+    def __init__(self, store: FileStore, folder: Folder, digest: bytes) -> None:
+        self._store = store
+        self._folder = folder
+        self._digest = digest
+        self._closed = False
+
+    def __iter__(self) -> Iterator[Stirred]:
+        while not self._closed:
+            stamps = self._store.stamps()
+            digest = self._store.digest()
+            if digest != self._digest:
+                self._digest = digest
+                yield Stirred()
+            while not (self._closed or self._folder.wait(POLL) or self._store.stamps() != stamps):
+                pass
+
+    def close(self) -> None:
+        self._closed = True
+        self._folder.close()
+        self._store.forget(self)
+
+
+def _stamp(file: str) -> tuple[str, int, int, int, int]:
+    try:
+        status = os.stat(file)
+    except OSError as error:
+        return (file, -1, -1, -1, error.errno or 0)
+    return (file, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
