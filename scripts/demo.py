@@ -1,0 +1,273 @@
+"""The story that scripts/demo tells: confpy follows a file of keys. Ends with 1 where something did not happen."""
+
+from __future__ import annotations
+
+import difflib
+import http.client
+import os
+import queue
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PATIENCE = 5.0
+"""Seconds that each thing may take to happen."""
+BOLD, DIM, RED, GREEN, CYAN, PLAIN = (
+    ("\033[1m", "\033[2m", "\033[31m", "\033[32m", "\033[36m", "\033[0m")
+    if sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    else ("",) * 6
+)
+
+
+class NotSo(Exception):
+    """Something that the story tells did not happen."""
+
+
+class Keys:
+    """The store: a YAML file, replaced as a whole at each change."""
+
+    def __init__(self, file: Path, port: int) -> None:
+        self.file = file
+        self.port = port
+        self.containers: dict[str, str] = {}
+        self.maxconn = "1000"
+
+    def write(self) -> None:
+        lines = [f"      {name}: {address}" for name, address in self.containers.items()]
+        web = [f"    port: {self.port}", f"    maxconn: {self.maxconn}", "    containers:", *lines]
+        staged = self.file.with_suffix(".new")
+        staged.write_text("\n".join(["services:", "  web:", *web, ""]))
+        staged.rename(self.file)
+
+
+class Confpy:
+    """confpy itself, its log shown line by line."""
+
+    def __init__(self, folder: Path, keys: Path) -> None:
+        words = ["-watch", "-backend", "file", "-file", keys.name, "-confdir", os.path.relpath(ROOT, folder)]
+        tell(f"$ confpy {' '.join([*words[:-1], '.'])}", CYAN)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "confpy", *words], cwd=folder, stderr=subprocess.PIPE, text=True, errors="replace"
+        )
+        self.lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        threading.Thread(target=self._listen, name="log", daemon=True).start()
+
+    def _listen(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.lines.put(line.rstrip("\n"))
+        self.lines.put(None)
+
+    def says(self, pattern: str) -> None:
+        """Show the log until a line matches."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                line = self.lines.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                raise NotSo(f"confpy did not say {pattern!r}") from None
+            if line is None:
+                raise NotSo(f"confpy ended with {self.process.wait()}")
+            tell(textwrap.fill(f"confpy: {line}", 118, initial_indent="  ", subsequent_indent="    "), DIM)
+            if re.search(pattern, line):
+                return
+
+    def stop(self) -> int:
+        self.process.terminate()
+        try:
+            return self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+
+class Config:
+    """The target, shown as the difference to what it was."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.seen: list[str] = []
+
+    def show(self) -> None:
+        lines = self.file.read_text().splitlines()
+        for line in list(difflib.unified_diff(self.seen, lines, lineterm="", n=0))[2:]:
+            if not line.startswith("@@"):
+                tell(f"    {line}", GREEN if line.startswith("+") else RED)
+        self.seen = lines
+
+    def same(self) -> None:
+        if self.file.read_text().splitlines() != self.seen:
+            raise NotSo(f"{self.file.name} changed")
+        tell(f"    {self.file.name} is what it was")
+
+
+def tell(text: str, style: str = "") -> None:
+    print(f"{style}{text}{PLAIN if style else ''}", flush=True)
+
+
+def chapter(text: str) -> None:
+    tell(f"\n{text}", BOLD)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def container(name: str) -> Iterator[str]:
+    """Serve HTTP as a container would: each answer is its name. Yields its address."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(name.encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), name=name, daemon=True)
+        thread.start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@contextmanager
+def haproxy(folder: Path) -> Iterator[None]:
+    command = ["haproxy", "-W", "-db", "-p", "haproxy.pid", "-f", "haproxy.cfg"]
+    tell(f"$ {' '.join(command)}", CYAN)
+    with (folder / "haproxy.log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def answers_come_from(port: int, expected: set[str]) -> None:
+    """Ask HAProxy until its answers come from exactly these containers."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        if {answer(port) for _ in range(2 * len(expected) + 2)} == expected:
+            tell(f"    HAProxy answers: {', '.join(sorted(expected))}")
+            return
+        time.sleep(0.05)
+    raise NotSo(f"HAProxy's answers do not come from {', '.join(sorted(expected))}")
+
+
+def answer(port: int) -> str:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    try:
+        connection.request("GET", "/")
+        return connection.getresponse().read().decode()
+    except (OSError, http.client.HTTPException) as error:
+        return repr(error)
+    finally:
+        connection.close()
+
+
+def story(folder: Path, ends: ExitStack) -> None:
+    port = free_port()
+    keys = Keys(folder / "keys.yaml", port)
+    config = Config(folder / "haproxy.cfg")
+    address = {name: ends.enter_context(container(name)) for name in ("web-1", "web-2", "web-3")}
+
+    chapter("Two containers run, and stand in a file of keys. confpy makes HAProxy's configuration of it.")
+    keys.containers = {name: address[name] for name in ("web-1", "web-2")}
+    keys.write()
+    confpy = Confpy(folder, keys.file)
+    ends.callback(confpy.stop)
+    confpy.says(r"resource\.changed .*resource=haproxy")
+    config.show()
+    runs = bool(shutil.which("haproxy"))
+    if runs:
+        ends.enter_context(haproxy(folder))
+    else:
+        tell("    (HAProxy is not installed: a small check stands in for it.)")
+
+    def serves(*names: str) -> None:
+        if runs:
+            answers_come_from(port, set(names))
+
+    serves("web-1", "web-2")
+
+    chapter("A third container starts.")
+    keys.containers["web-3"] = address["web-3"]
+    keys.write()
+    confpy.says(r"resource\.changed .*reloaded=true")
+    config.show()
+    serves("web-1", "web-2", "web-3")
+
+    chapter("The first one goes.")
+    del keys.containers["web-1"]
+    keys.write()
+    confpy.says(r"resource\.changed .*reloaded=true")
+    config.show()
+    serves("web-2", "web-3")
+
+    chapter("Somebody registers a container with a port that does not exist. It is left out, the others stay.")
+    keys.containers["web-4"] = "10.0.0.4:99999"
+    keys.write()
+    confpy.says(r"value\.left_out .*web-4")
+    config.same()
+    serves("web-2", "web-3")
+
+    chapter("Somebody sets maxconn to plenty. The check refuses the new file, the old one stays.")
+    keys.maxconn = "plenty"
+    keys.write()
+    confpy.says(r"resource\.failed ")
+    config.same()
+    serves("web-2", "web-3")
+
+    chapter("They mend it.")
+    keys.maxconn = "500"
+    keys.write()
+    confpy.says(r"resource\.changed .*reloaded=true")
+    config.show()
+    serves("web-2", "web-3")
+
+    chapter("SIGTERM: confpy ends, and leaves nothing half done.")
+    code = confpy.stop()
+    tell(f"    exit code {code}")
+    if code not in (143, -signal.SIGTERM):
+        raise NotSo("confpy should have ended with 143")
+    left = sorted(path.name for path in folder.iterdir() if path.name.startswith("."))
+    if left:
+        raise NotSo(f"it left {', '.join(left)}")
+
+
+def main() -> int:
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="confpy-demo-") as folder, ExitStack() as ends:
+        try:
+            story(Path(folder), ends)
+        except NotSo as error:
+            log = Path(folder, "haproxy.log")
+            tell(f"\nThat did not work: {error}.", RED)
+            if log.exists():
+                tell(log.read_text(errors="replace"), DIM)
+            return 1
+    chapter(f"All as told, in {time.monotonic() - began:.1f} s, and everything is cleaned up.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
