@@ -108,7 +108,8 @@ def parse(args: Sequence[str]) -> dict[str, Any] | None:
         raise UsageError(error.format_message(), hint=SEE) from error
     if not isinstance(given, dict):
         return None
-    return {name: ",".join(text) if isinstance(text, tuple) else text for name, text in given.items()}
+    texts = {name: ",".join(text) if isinstance(text, tuple) else text for name, text in given.items() if text != ()}
+    return {name: text for name, text in texts.items() if text is not None}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -119,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         flags = parse(sys.argv[1:] if argv is None else argv)
         if flags is None:
             return 0
-        if "json" in (flags["log_format"], os.environ.get("CONFPY_LOG_FORMAT")):
+        if "json" in (flags.get("log_format"), os.environ.get("CONFPY_LOG_FORMAT")):
             log = Log(form="json")
         settings, warnings = load_settings(flags, os.environ)
         log = Log(settings.log_level, settings.log_format)

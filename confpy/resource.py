@@ -12,6 +12,7 @@ from typing import Any, cast
 from confpy.errors import ConfpyError, UsageError
 from confpy.keytree import join, normalise
 from confpy.model import Command, Loaded, Resource
+from confpy.placeholders import fill, show
 from confpy.settings import (
     BOOLEAN,
     DURATION,
@@ -97,7 +98,6 @@ KEYS: Mapping[str, Kind] = {
 
 WRITTEN_MODE = re.compile(r"^[ \t]*[\"']?mode[\"']?[ \t]*=[ \t]*(0o?)?(\d{1,4})\b", re.MULTILINE | re.IGNORECASE)
 """A mode that was written as a number: the file's own text tells 0644, 0o644 and 644, the parsed integer does not."""
-NAMES_CANDIDATE = re.compile(r"\{\{\s*\.?src\s*\}\}|\bCONFPY_SRC\b")
 
 
 # --- loading ---------------------------------------------------------------------------------------------------------
@@ -193,7 +193,7 @@ def read_resource(
     prefix = settings.prefix or given.get("prefix", "")
     strict = given.get("strict_owner", settings.strict_owner)
     check = given.get("check_cmd")
-    if check is not None and not NAMES_CANDIDATE.search(check if isinstance(check, str) else "\n".join(check)):
+    if check is not None and "CONFPY_SRC" not in show(fill(check, "$CONFPY_SRC", "")):
         hint = "write {{.src}} where the command takes the file to check"
         warnings.append(UsageError("check_cmd does not look at the candidate", hint=hint, key="check_cmd"))
     paths = [join(prefix, key) for key in given.get("keys", ())]

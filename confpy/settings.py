@@ -344,9 +344,9 @@ def parse_toml(content: str, path: str) -> dict[str, object]:
         raise UsageError("is not valid TOML: nested too deeply", file=path) from None
     except ValueError as error:
         reason, _, place = str(error).partition(" (at ")
-        wrong = UsageError(f"is not valid TOML: {reason[:1].lower()}{reason[1:]}", file=path)
         line = re.match(r"line (\d+)", place)
-        raise (wrong.at(line=int(line[1])) if line else wrong) from None
+        where: dict[str, str | int] = {"file": path, "line": int(line[1])} if line else {"file": path}
+        raise UsageError(f"is not valid TOML: {reason[:1].lower()}{reason[1:]}", hint="", **where) from None
 
 
 def plain(key: str) -> str:

@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import types
+
+import pytest
+from hypothesis import given, strategies
+
+from confpy import __version__, cli
+from confpy.errors import StoreError, UsageError
+from confpy.settings import OPTIONS, load_settings
+
+
+def settings_of(line):
+    """The settings that a command line makes, without a file or variables."""
+    return load_settings({"config_file": "/nowhere", **cli.parse(shlex.split(line))}, {})[0]
+
+
+@pytest.fixture
+def daemon(monkeypatch):
+    """What the command line hands to the daemon; ``daemon.ends`` is what the daemon does then."""
+    told = types.SimpleNamespace(ends=lambda: 0)
+
+    def run(settings, warnings):
+        told.settings, told.warnings = settings, warnings
+        return told.ends()
+
+    monkeypatch.setitem(sys.modules, "confpy.daemon", types.SimpleNamespace(run=run))
+    for name in [name for name in os.environ if name.startswith(("CONFPY_", "CONFD_"))]:
+        monkeypatch.delenv(name)
+    return told
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "-onetime -backend env -interval 5 -node a -node b",
+        "--onetime --backend env --interval 5 --node a --node b",
+        "-onetime=true -backend=env -interval=5s -node=a -node=b",
+        "--onetime=T --backend=env --interval=5000ms -node a,b",
+        "-watch=false -onetime -interval 9 -interval 5 -backend env -node=a,b",
+    ],
+)
+def test_one_dash_or_two_a_space_or_an_equals_sign_mean_the_same(line):
+    settings = settings_of(line)
+    assert (settings.onetime, settings.watch, settings.backend) == (True, False, "env")
+    assert (settings.interval, settings.nodes) == (5, ("a", "b"))
+
+
+@pytest.mark.parametrize("spelling", ["1", "t", "T", "TRUE", "true", "True"])
+def test_gos_spellings_of_true(spelling):
+    assert settings_of(f"-watch={spelling}").watch is True
+
+
+@pytest.mark.parametrize("spelling", ["0", "f", "F", "FALSE", "false", "False"])
+def test_gos_spellings_of_false(spelling):
+    assert settings_of(f"-watch={spelling} -noop={spelling}").noop is False
+
+
+def test_the_value_of_a_flag_is_taken_whatever_it_looks_like():
+    assert settings_of("-prefix -watch -onetime").prefix == "-watch"
+    assert settings_of("-prefix --  -onetime").onetime is True
+    assert settings_of("-prefix=a=b").prefix == "a=b"
+    assert cli.parse(["-prefix=", "-onetime"]) == {"prefix": "", "onetime": "true"}
+
+
+def test_each_flag_of_the_table_reaches_its_setting():
+    for option in OPTIONS:
+        word = option.kind.metavar.split("|")[-1]
+        assert cli.parse([f"-{option.flag}=x{word}"]) == {option.name: f"x{word}"}
+
+
+def test_every_flag_of_confd_that_is_no_login_is_known():
+    flags = """
+        backend confdir config-file node interval watch onetime noop sync-only keep-stage-file prefix log-level scheme
+        client-cert client-key client-ca-keys client-insecure file filter
+    """
+    for flag in flags.split():
+        assert flag in cli.FLAGS
+
+
+@pytest.mark.parametrize(
+    ("line", "error", "hint"),
+    [
+        ("-intervall 5", "unknown flag -intervall", "did you mean -interval?"),
+        ("--one-time", "unknown flag -one-time", "did you mean -onetime?"),
+        ("-zzz", "unknown flag -zzz", cli.SEE),
+        ("-debug", "unknown flag -debug", "it was retired: write log-level debug"),
+        ("-interval", "flag -interval needs a value", cli.SEE),
+        (
+            "-watch false",
+            "unexpected argument 'false'",
+            "values of flags that are true or false are written as in -watch=false",
+        ),
+        ("-onetime render", "unexpected argument 'render'", cli.SEE),
+        ("---watch", "unexpected argument '---watch'", cli.SEE),
+        ("--", "unexpected argument '--'", cli.SEE),
+        ("-", "unexpected argument '-'", cli.SEE),
+        ("''", "unexpected argument ''", cli.SEE),
+        ("-=x", "unexpected argument '-=x'", cli.SEE),
+        ("-watch=maybe", "flag -watch is not true or false: 'maybe'", ""),
+        ("-interval soon", "flag -interval is not a duration", ""),
+        ("-log-level loud", "flag -log-level is not one of debug", ""),
+    ],
+)
+def test_bad_input_is_one_line_and_code_2(daemon, capfd, line, error, hint):
+    code = cli.main([*shlex.split(line), "-log-format=json"] if not error.endswith("value") else shlex.split(line))
+    out, err = capfd.readouterr()
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    if err.startswith("{"):
+        told = json.loads(err)
+        assert told["error"].startswith(error)
+        assert told.get("hint", "") == hint
+    else:
+        assert error in err
+    assert not hasattr(daemon, "settings")
+
+
+def test_a_broken_settings_file_is_one_line_and_code_2(daemon, capfd, tmp_path):
+    (tmp_path / "confpy.toml").write_text("a = = 1\n")
+    assert cli.main(["-confdir", str(tmp_path)]) == 2
+    err = capfd.readouterr().err
+    assert re.fullmatch(
+        rf'\S+ error confpy\.failed error="is not valid TOML: .*" file={tmp_path}/confpy.toml line=1\n', err
+    )
+
+
+def test_the_daemon_gets_settings_and_warnings_and_its_code_is_ours(daemon, capfd, tmp_path):
+    (tmp_path / "confpy.toml").write_text("verbose = true\n")
+    daemon.ends = lambda: 5
+    assert cli.main(["-confdir", str(tmp_path), "-onetime"]) == 5
+    assert (daemon.settings.onetime, daemon.settings.confdir) == (True, str(tmp_path))
+    assert [warning.where["key"] for warning in daemon.warnings] == ["verbose"]
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("error", [StoreError("etcd is down"), UsageError("wrong")])
+def test_an_error_that_ends_the_daemon_is_one_line_and_its_code(daemon, capfd, error):
+    def fail():
+        raise error
+
+    daemon.ends = fail
+    assert cli.main(["-onetime", "-log-format=json"]) == error.exit_code
+    err = capfd.readouterr().err
+    assert json.loads(err)["error"] == error.message
+
+
+def test_an_interrupt_before_anything_runs_ends_with_130(daemon, capfd):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    daemon.ends = interrupt
+    assert cli.main([]) == 130
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("flag", ["-version", "--version"])
+def test_the_version_goes_to_stdout(capfd, flag):
+    assert cli.main([flag]) == 0
+    assert capfd.readouterr() == (f"confpy {__version__}\n", "")
+
+
+@pytest.mark.parametrize("flag", ["-h", "-help", "--help"])
+def test_help_goes_to_stdout_and_shows_each_flag_with_default_and_variable(capfd, flag):
+    assert cli.main([flag]) == 0
+    out, err = capfd.readouterr()
+    assert err == ""
+    words = " ".join(out.split())
+    for option in OPTIONS:
+        assert " ".join(" -".join(cli.describe(option)).replace(" -" + option.help, " " + option.help).split()) in words
+    assert all(len(line) <= 110 for line in out.splitlines())
+
+
+def test_the_command_lines_that_help_shows_are_valid():
+    lines = [line.strip() for line in cli.INTRODUCTION.splitlines() if line.startswith("  confpy ")]
+    assert len(lines) == 3
+    for line in lines:
+        assert settings_of(line.removeprefix("confpy "))
+
+
+@given(strategies.lists(strategies.text(strategies.characters(exclude_characters="\0"), max_size=12), max_size=4))
+def test_no_arguments_whatever_they_are_end_in_anything_but_a_usage_error(arguments):
+    try:
+        given = cli.parse(arguments)
+    except UsageError as error:
+        given = error.fields()
+    assert given is None or all(isinstance(name, str) for name in given)
+
+
+def test_help_and_errors_load_neither_the_daemon_nor_a_template_engine():
+    code = (
+        "import sys, confpy.cli as cli; cli.main(['-help']); "
+        "sys.exit(' '.join(m for m in ('jinja2', 'confpy.daemon', 'structlog', 'tomllib') if m in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=30)
+    assert done.stderr.strip() == ""
+
+
+def test_bad_input_to_the_real_command_has_no_traceback():
+    for arguments in (["-interval", "abc"], ["-bogus"], ["\udc80"], ["-log-level", "\udc80"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "confpy", *arguments], check=False, capture_output=True, text=True, timeout=30
+        )
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+        assert "Traceback" not in done.stderr
