@@ -168,7 +168,11 @@ class Mirror:
 
     def wake_at(self) -> float:
         """Return the monotonic time of the next thing to do unasked."""
-        return min(self._read_at, self._resync_at, self._watch_at)
+        return min(
+            self._read_at if self._reading is None else NEVER,
+            self._resync_at if self._reading is None and self._asking is None and self._wanted else NEVER,
+            self._watch_at if self._applied and self._read_at == NEVER else NEVER,
+        )
 
     def step(self, message: Message, now: float) -> Turn:
         """Take one message; those that are not about the store only let time pass."""
@@ -256,8 +260,9 @@ class Mirror:
         """Return what to watch: the wanted prefixes, a group's under one cover where that brings few strangers."""
         chosen = [prefix for prefix in self._wanted if prefix in self._applied]
         for parent in self._candidates():
-            own = sum(self.tree.raw_count(prefix) for prefix in self._wanted if covers(parent, prefix))
-            if parent in self._counts and self._counts[parent] <= 2 * own:
+            below = [prefix for prefix in self._applied if covers(parent, prefix)]
+            own = sum(map(self.tree.raw_count, below))
+            if below and parent in self._counts and self._counts[parent] <= 2 * own:
                 chosen.append(parent)
         return minimal(chosen)
 

@@ -1,0 +1,91 @@
+"""The real mirror against a simulated store: whatever happens, the tree ends equal to the store."""
+
+from __future__ import annotations
+
+import pytest
+
+from confpy.keytree import covers
+from tests.sim.world import World
+
+PREFIXES = ("/services/web", "/services/maxconn", "/app", "/certs/a", "/certs/b")
+KEYS = (
+    *(f"/services/web/{name}" for name in "abc"),
+    "/services/maxconn",
+    "/services/webber/x",
+    *(f"/app/{name}" for name in "xyz"),
+    "/certs/a/1",
+    "/certs/b/1",
+)
+SEEDS = 400
+
+
+def equal(world: World, prefixes: tuple[str, ...]) -> bool:
+    wanted = {
+        key: value for key, (_, value) in world.server.keys.items() if any(covers(one, key) for one in prefixes)
+    }
+    return dict(world.mirror.tree.items("/")) == wanted
+
+
+def disturb(world: World, *, restores: bool) -> None:
+    """Let something happen to the server."""
+    random = world.random
+    match random.randint(0, 40):
+        case 0:
+            world.server.compacted = random.randint(world.server.compacted, world.server.revision)
+        case 1 if restores:
+            world.server.restore(random, other_identity=random.random() < 0.5)
+        case 2:
+            world.streams.clear()  # gone without a word
+        case number if number < 12:
+            world.server.delete(random.choice(KEYS))
+        case _:
+            world.server.put(random.choice(KEYS))
+
+
+def live(seed: int, *, restores: bool, follows: bool = True) -> World:
+    world = World(seed, follows=follows)
+    groups = [PREFIXES[:2], PREFIXES[2:3], PREFIXES[3:]]
+    wanted = groups[: world.random.randint(1, 3)]
+    world.take(world.mirror.want(wanted))
+    for _ in range(60):
+        disturb(world, restores=restores)
+        world.run(world.random.choice((0.0, 0.05, 0.5, 5.0)))
+        if world.random.random() < 0.03:
+            wanted = groups[: world.random.randint(1, 3)]
+            world.take(world.mirror.want(wanted))
+    world.calm = True
+    world.take(world.mirror.want(groups))
+    # The faults are over. One backoff and two resyncs are enough for all but one: a store that came back from a backup
+    # and has overtaken its old revision since cannot be told from itself, until the tenth resync reads in full.
+    world.run(60 + (11 if restores else 3) * 66)
+    return world
+
+
+@pytest.mark.parametrize("part", range(10))
+def test_the_tree_ends_equal_to_the_store_whatever_is_delayed_lost_compacted_or_repeated(part):
+    for seed in range(part, SEEDS, 10):
+        world = live(seed, restores=False)
+        assert equal(world, PREFIXES), f"seed {seed}"
+
+
+@pytest.mark.parametrize("part", range(10))
+def test_the_tree_ends_equal_to_a_store_that_came_back_from_an_older_backup(part):
+    for seed in range(part, SEEDS, 10):
+        world = live(seed, restores=True)
+        assert equal(world, PREFIXES), f"seed {seed}"
+
+
+def test_polling_alone_ends_equal_to_the_store():
+    for seed in range(300):
+        world = live(seed, restores=True, follows=False)
+        assert equal(world, PREFIXES), f"seed {seed}"
+
+
+def test_a_quiet_store_costs_one_read_one_stream_and_one_ask_per_period():
+    world = World(1)
+    world.calm = True
+    world.take(world.mirror.want([("/app",)]))
+    world.run(300)
+    assert (world.reads, world.opened) == (1, 1)
+    world.run(600)
+    assert world.reads == 2, "every tenth resync reads in full"
