@@ -14,13 +14,14 @@ from typing import NamedTuple
 
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver
 
 QUIET = 0.05
 """Seconds without an event that end a burst."""
 LONGEST = 0.5
 """Seconds after which a burst is told of even if it goes on."""
 
-_WRITES = {"created", "deleted", "modified", "moved", "closed"}
+_WRITES = {"attrib", "closed", "created", "deleted", "modified", "moved"}
 _TRIES = 10
 
 
@@ -48,8 +49,7 @@ class Folder:
         self._closed = False
         self._arming = threading.Lock()
         self._armed: dict[str, _Place] = {}
-        self._observer = Observer()
-        self._observer.name = "confpy-folder"
+        self._observer: BaseObserver | None = None
         self._arm()
 
     def wait(self, timeout: float) -> bool:
@@ -84,26 +84,32 @@ class Folder:
                 if self._closed or wanted == self._armed:
                     break
                 self._disarm()
-                self._observer = Observer()
-                self._armed = wanted
-                new = True
                 try:
-                    for folder, place in wanted.items():
-                        listener = _Listener(self._note, place.names)
-                        self._observer.schedule(listener, folder, recursive=place.names is None)
-                    self._observer.start()
+                    self._observe(wanted)
                 except OSError:
-                    # No inotify instance left, or the folder vanished again: the next wait tries anew.
+                    # No inotify instance left, or a folder vanished again: the next wait tries anew.
                     self._disarm()
                     break
+                new = True
             return new
+
+    def _observe(self, places: dict[str, _Place]) -> None:
+        self._observer = Observer()
+        for folder, place in places.items():
+            self._observer.schedule(_Listener(self._note, place.names), folder, recursive=place.names is None)
+        self._observer.start()
+        self._armed = places
 
     def _disarm(self) -> None:
         self._armed = {}
-        self._observer.unschedule_all()
-        if self._observer.is_alive():
-            self._observer.stop()
+        if self._observer is None:
+            return
+        started = self._observer.is_alive()
+        # Also one that never started: some have threads from the moment that they are made.
+        self._observer.stop()
+        if started:
             self._observer.join()
+        self._observer = None
 
     def _note(self) -> None:
         with self._stirred:
@@ -143,12 +149,13 @@ def _places(paths: Sequence[str]) -> dict[str, _Place]:
         seen.add((path, wanted))
         parent, name = os.path.split(path)
         if name:
-            names.setdefault(parent, set()).add(name)
+            # By its real name, as a folder that is reached on two ways can be watched only once.
+            names.setdefault(os.path.realpath(parent), set()).add(name)
             pending.append((parent, False))
         if os.path.islink(path):
             pending.append((_target(path), wanted))
         elif wanted and os.path.isdir(path):
-            whole.add(path)
+            whole.add(os.path.realpath(path))
             pending += ((link, True) for link in _links(path))
     places = {}
     for folder in {*names, *whole}:

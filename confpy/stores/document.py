@@ -58,12 +58,7 @@ def leaves(file: str, content: bytes) -> Iterator[tuple[str, str]]:
     """
     text = _decode(file, content)
     try:
-        node = _parse_toml(text) if file.endswith(".toml") else _parse(text)
-        if node is None:
-            return
-        if not isinstance(node, dict):
-            raise Malformed("the top level has to be a mapping", 1)
-        yield from _flatten(node)
+        yield from _flatten(_parse_toml(text) if file.endswith(".toml") else _parse(text))
     except Malformed as error:
         places: dict[str, str | int] = {"file": file, "line": error.line, "column": error.column}
         raise StoreError(error.problem).at(**{name: place for name, place in places.items() if place}) from None

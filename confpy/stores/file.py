@@ -184,4 +184,4 @@ def _stamp(file: str) -> tuple[str, int, int, int, int]:
         status = os.stat(file)
     except OSError as error:
         return (file, -1, -1, -1, error.errno or 0)
-    return (file, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    return (file, status.st_dev, status.st_ino, status.st_size, status.st_ctime_ns)

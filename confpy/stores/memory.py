@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from confpy.errors import StoreError
 from confpy.keytree import covers as prefix_covers
 from confpy.keytree import select
 from confpy.model import Changes, Listing, Snapshot, Standing
@@ -34,7 +36,7 @@ class MemoryStore:
         self._history: deque[tuple[int, dict[str, str | None]]] = deque()
         self._kept = history
         self._compacted = 1
-        self._closed = False
+        self._watches: set[_Position] = set()
 
     @classmethod
     def open(cls, settings: Settings) -> MemoryStore:  # noqa: ARG003 - there is nothing to set
@@ -82,7 +84,6 @@ class MemoryStore:
 
     def read(self, prefixes: Sequence[str], covers: Sequence[str] = ()) -> Snapshot:
         with self._changed:
-            self._check_open()
             chosen = select({*prefixes, *covers}, self._keys)
             return Snapshot(
                 listings={
@@ -95,7 +96,6 @@ class MemoryStore:
 
     def ask(self, prefixes: Sequence[str]) -> Standing:
         with self._changed:
-            self._check_open()
             chosen = select(prefixes, self._keys)
             return Standing(
                 identity=self.identity,
@@ -105,73 +105,70 @@ class MemoryStore:
             )
 
     def watch(self, cursors: Mapping[str, int], identity: str = "") -> MemoryWatch:
+        position = _Position(dict(cursors), identity or self.identity)
         with self._changed:
-            self._check_open()
-            return MemoryWatch(self, cursors, identity or self.identity)
+            self._check(position)
+            self._watches.add(position)
+        return MemoryWatch(self._follow(position), partial(self._end, position))
 
     def close(self) -> None:
+        """End all watches. The keys stay, and the store can be read and watched again."""
         with self._changed:
-            self._closed = True
+            self._watches.clear()
             self._changed.notify_all()
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise StoreError("the store is closed")
-
-
-class MemoryWatch:
-    """A stream of a ``MemoryStore``: a cursor for each prefix, and what lies behind it in the history."""
-
-    def __init__(self, store: MemoryStore, cursors: Mapping[str, int], identity: str) -> None:
-        self._store = store
-        self._cursors = dict(cursors)
-        self._identity = identity
-        self._closed = False
-        self._check()
-
-    def __iter__(self) -> Iterator[Changes]:
-        changed = self._store._changed  # noqa: SLF001 - the store's other half
+    def _follow(self, position: _Position) -> Iterator[Changes]:
         while True:
-            with changed:
-                while not (self._over() or (pending := self._pending())):
-                    changed.wait()
-                if self._over():
+            with self._changed:
+                while position in self._watches and not (pending := self._pending(position)):
+                    self._changed.wait()
+                if position not in self._watches:
                     return
             yield from pending
 
-    def close(self) -> None:
-        with self._store._changed:  # noqa: SLF001
-            self._closed = True
-            self._store._changed.notify_all()  # noqa: SLF001
+    def _end(self, position: _Position) -> None:
+        with self._changed:
+            self._watches.discard(position)
+            self._changed.notify_all()
 
-    def _over(self) -> bool:
-        return self._closed or self._store._closed  # noqa: SLF001
-
-    def _check(self) -> None:
-        store = self._store
-        if self._identity != store.identity:
+    def _check(self, position: _Position) -> None:
+        if position.identity != self.identity:
             raise WatchLost("the store is another one than before")
-        for cursor in self._cursors.values():
-            if not store._compacted <= cursor <= store._revision:  # noqa: SLF001
+        for cursor in position.cursors.values():
+            if not self._compacted <= cursor <= self._revision:
                 raise WatchLost(f"the changes after revision {cursor} are not known any more")
 
-    def _pending(self) -> list[Changes]:
-        self._check()
+    def _pending(self, position: _Position) -> list[Changes]:
+        """Return what happened since, for each prefix that it happened to, and move the cursors on."""
+        self._check(position)
         pending = []
-        for prefix, cursor in self._cursors.items():
-            keys = {
-                key: (revision, value)
-                for revision, done in self._since(cursor)
-                for key, value in done.items()
-                if prefix_covers(prefix, key)
-            }
-            self._cursors[prefix] = self._store._revision  # noqa: SLF001
+        for prefix, cursor in position.cursors.items():
+            # Revisions follow one another without a gap, so that the last ones can be counted off.
+            unseen = islice(reversed(self._history), self._revision - cursor)
+            keys: dict[str, tuple[int, str | None]] = {}
+            for revision, done in reversed(list(unseen)):
+                keys.update((key, (revision, value)) for key, value in done.items() if prefix_covers(prefix, key))
+            position.cursors[prefix] = self._revision
             if keys:
                 pending.append(Changes(prefix, max(revision for revision, _ in keys.values()), keys))
         return pending
 
-    def _since(self, cursor: int) -> list[tuple[int, dict[str, str | None]]]:
-        """Return the history after the cursor: revisions follow one another without gaps."""
-        history = self._store._history  # noqa: SLF001
-        unseen = self._store._revision - cursor  # noqa: SLF001
-        return [history[position] for position in range(len(history) - unseen, len(history))]
+
+@dataclass(eq=False, slots=True)
+class _Position:
+    """How far a watch has come."""
+
+    cursors: dict[str, int]
+    identity: str
+
+
+class MemoryWatch:
+    """A stream of a ``MemoryStore``."""
+
+    def __init__(self, changes: Iterator[Changes], end: Callable[[], None]) -> None:
+        self._changes = changes
+        self.close = end
+        """End it. Any thread, any number of times."""
+
+    def __iter__(self) -> Iterator[Changes]:
+        return self._changes

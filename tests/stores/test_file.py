@@ -1,0 +1,270 @@
+"""The file store: the contract, and what editors, deployments and Kubernetes do to files."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import threading
+from contextlib import closing, contextmanager
+
+import pytest
+
+import confpy.stores.file
+from confpy.errors import StoreError
+from confpy.folder import Folder
+from confpy.stores.file import FileStore
+from tests.stores.contract import WatchContract, following
+from tests.waiting import wait_until
+
+
+def document(keys) -> bytes:
+    """Keys as YAML, values of any bytes included."""
+    return "".join(f"{json.dumps(key, ensure_ascii=False)}: {_scalar(value)}\n" for key, value in keys.items()).encode()
+
+
+def _scalar(value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return "!!binary " + base64.b64encode(value.encode("utf-8", "surrogateescape")).decode()
+    return json.dumps(value, ensure_ascii=False)
+
+
+def replace(path, content: str | bytes) -> None:
+    """Put a whole new file in the place of another, as careful programs do."""
+    new = path.with_name(f".{path.name}.new")
+    new.write_bytes(content if isinstance(content, bytes) else content.encode())
+    new.replace(path)
+
+
+class TestFileStore(WatchContract):
+    @pytest.fixture(autouse=True)
+    def _folder(self, tmp_path):
+        self.file = tmp_path / "keys.yaml"
+        self.keys = {}
+        self.file.write_bytes(b"")
+
+    def open(self):
+        return FileStore([str(self.file)])
+
+    def write(self, keys):
+        self.keys.update(keys)
+        self.keys = {key: value for key, value in self.keys.items() if value is not None}
+        replace(self.file, document(self.keys))
+
+
+@contextmanager
+def followed(*paths, names="*"):
+    store = FileStore([str(path) for path in paths], names)
+    with closing(store), following(store, store.read(["/"])) as seen:
+        yield seen
+
+
+@pytest.fixture(autouse=True)
+def _only_events_tell(request, monkeypatch):
+    """Without the slow poll, so that a test fails when an event was missed."""
+    monkeypatch.setattr(confpy.stores.file, "POLL", 60.0)
+
+
+def test_a_file_written_in_place_is_seen(tmp_path):
+    file = tmp_path / "a.yaml"
+    file.write_text("a: 1")
+    with followed(file) as seen:
+        file.write_text("a: 2")
+        seen.wait_for({"/a": "2"})
+
+
+def test_a_file_that_is_replaced_again_and_again_is_seen(tmp_path):
+    file = tmp_path / "a.yaml"
+    file.write_text("a: 0")
+    with followed(file) as seen:
+        for n in range(1, 6):
+            replace(file, f"a: {n}")
+            seen.wait_for({"/a": str(n)})
+
+
+def test_a_file_that_vanishes_and_comes_back_is_seen(tmp_path):
+    file = tmp_path / "a.yaml"
+    file.write_text("a: 1")
+    with closing(FileStore([str(file)])) as store:
+        revision = store.read(["/"]).listings["/"].revision
+        with closing(store.watch({"/": revision})) as stream:
+            changes = iter(stream)
+            file.rename(tmp_path / "elsewhere")
+            next(changes)
+            with pytest.raises(StoreError):
+                store.read(["/"])
+            (tmp_path / "elsewhere").rename(file)
+            next(changes)
+            assert store.read(["/"]).listings["/"].keys == {"/a": "1"}
+
+
+def test_a_malformed_file_stops_the_read_and_its_mending_is_seen(tmp_path):
+    file = tmp_path / "a.yaml"
+    file.write_text("a: [")
+    with closing(FileStore([str(file)])) as store:
+        with pytest.raises(StoreError):
+            store.read(["/"])
+        with closing(store.watch({"/": 1})) as stream:
+            replace(file, "a: [1]")
+            next(iter(stream))
+            assert store.read(["/"]).listings["/"].keys == {"/a/0": "1"}
+
+
+def test_the_swapped_link_of_a_kubernetes_volume_is_seen(tmp_path):
+    def publish(version, text):
+        folder = tmp_path / f"..{version}"
+        folder.mkdir()
+        (folder / "keys.yaml").write_text(text)
+        (tmp_path / "..data_tmp").symlink_to(folder.name)
+        (tmp_path / "..data_tmp").replace(tmp_path / "..data")
+        return folder
+
+    old = publish("one", "a: 1")
+    (tmp_path / "keys.yaml").symlink_to("..data/keys.yaml")
+    with followed(tmp_path) as folder, followed(tmp_path / "keys.yaml") as file:
+        for version, text, keys in (("two", "a: 2", {"/a": "2"}), ("three", "b: 3", {"/b": "3"})):
+            new = publish(version, text)
+            shutil.rmtree(old)
+            old = new
+            folder.wait_for(keys)
+            file.wait_for(keys)
+
+
+def test_a_link_to_a_file_elsewhere_is_followed_there(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "conf").mkdir()
+    real = tmp_path / "real" / "a.yaml"
+    real.write_text("a: 1")
+    (tmp_path / "conf" / "a.yaml").symlink_to(real)
+    with followed(tmp_path / "conf") as folder, followed(tmp_path / "conf" / "a.yaml") as file:
+        replace(real, "a: 2")
+        folder.wait_for({"/a": "2"})
+        file.wait_for({"/a": "2"})
+
+
+def test_a_folder_on_the_way_that_is_a_swapped_link_is_seen(tmp_path):
+    for release in ("one", "two"):
+        (tmp_path / release).mkdir()
+        (tmp_path / release / "a.yaml").write_text(f"release: {release}")
+    (tmp_path / "current").symlink_to("one")
+    with followed(tmp_path / "current" / "a.yaml") as seen:
+        (tmp_path / "next").symlink_to("two")
+        (tmp_path / "next").replace(tmp_path / "current")
+        seen.wait_for({"/release": "two"})
+        replace(tmp_path / "two" / "a.yaml", "release: three")
+        seen.wait_for({"/release": "three"})
+
+
+def test_a_folder_that_is_replaced_is_followed_in_its_new_form(tmp_path):
+    folder = tmp_path / "conf"
+    folder.mkdir()
+    (folder / "a.yaml").write_text("a: 1")
+    with followed(folder) as seen:
+        folder.rename(tmp_path / "old")
+        folder.mkdir()
+        (folder / "a.yaml").write_text("a: 2")
+        seen.wait_for({"/a": "2"})
+        replace(folder / "a.yaml", "a: 3")
+        seen.wait_for({"/a": "3"})
+
+
+def test_files_and_folders_that_are_added_and_removed_are_seen(tmp_path):
+    folder = tmp_path / "conf"
+    folder.mkdir()
+    with followed(folder, names="*.yaml") as seen:
+        (folder / "deep" / "er").mkdir(parents=True)
+        (folder / "deep" / "er" / "a.yaml").write_text("a: 1")
+        (folder / "deep" / "er" / "a.txt").write_text("]")
+        seen.wait_for({"/a": "1"})
+        replace(folder / "b.yaml", "a: 2\nb: 2")
+        seen.wait_for({"/a": "1", "/b": "2"})
+        shutil.rmtree(folder / "deep")
+        seen.wait_for({"/a": "2", "/b": "2"})
+
+
+def test_a_folder_that_is_not_there_yet_is_seen_when_it_comes(tmp_path):
+    file = tmp_path / "not" / "yet" / "a.yaml"
+    with closing(FileStore([str(file)])) as store:
+        with pytest.raises(StoreError):
+            store.read(["/"])
+        with closing(store.watch({"/": 1})) as stream:
+            file.parent.mkdir(parents=True)
+            file.write_text("a: 1")
+            next(iter(stream))
+            assert store.read(["/"]).listings["/"].keys in ({"/a": "1"}, {})
+            wait_until(lambda: store.read(["/"]).listings["/"].keys == {"/a": "1"}, what="the file is whole")
+
+
+def test_what_no_event_told_of_is_found_by_the_poll(tmp_path, monkeypatch):
+    monkeypatch.setattr(confpy.stores.file, "POLL", 0.05)
+    monkeypatch.setattr(Folder, "_note", lambda _: None)
+    file = tmp_path / "a.yaml"
+    file.write_text("a: 1")
+    with followed(file) as seen:
+        replace(file, "a: 2")
+        seen.wait_for({"/a": "2"})
+
+
+def test_a_file_that_was_only_touched_stirs_nobody(tmp_path):
+    file = tmp_path / "a.yaml"
+    file.write_text("a: 1")
+    with closing(FileStore([str(file)])) as store:
+        revision = store.read(["/"]).listings["/"].revision
+        stirred = []
+        with closing(store.watch({"/": revision})) as stream:
+            follower = threading.Thread(target=lambda: stirred.extend(stream))
+            follower.start()
+            os.utime(file)
+            replace(file, "a: 1")
+            with closing(Folder([str(file)])) as folder:
+                file.touch()
+                assert folder.wait(5)
+            assert not stirred
+            replace(file, "a: 2")
+            wait_until(lambda: stirred, what="the change has been told")
+        follower.join(5)
+        assert not follower.is_alive()
+
+
+def test_the_same_content_has_the_same_revision(tmp_path):
+    file = tmp_path / "a.yaml"
+    file.write_text("a: 1")
+    store = FileStore([str(file)])
+    revisions = [store.read(["/"]).listings["/"].revision for _ in range(3)]
+    file.write_text("a: 2")
+    revisions.append(store.read(["/"]).listings["/"].revision)
+    assert revisions == [1, 1, 1, 2]
+
+
+def test_reading_a_folder_does_not_stir_it(tmp_path):
+    (tmp_path / "a.yaml").write_text("a: 1")
+    with closing(Folder([str(tmp_path)])) as folder:
+        while folder.wait(0.2):
+            pass
+        (tmp_path / "a.yaml").read_text()
+        os.listdir(tmp_path)
+        assert not folder.wait(0.3)
+
+
+def test_a_folder_says_nothing_of_its_neighbours(tmp_path):
+    (tmp_path / "ours").mkdir()
+    with closing(Folder([str(tmp_path / "ours")])) as folder:
+        while folder.wait(0.2):
+            pass
+        (tmp_path / "theirs").write_text("x")
+        assert not folder.wait(0.3)
+        (tmp_path / "ours" / "x").write_text("x")
+        assert folder.wait(5)
+
+
+def test_a_folder_where_nothing_can_be_watched_is_silent_and_closes(tmp_path, monkeypatch):
+    def refuse(*_arguments, **_names):
+        raise OSError(24, "inotify instance limit reached")
+
+    monkeypatch.setattr("watchdog.observers.inotify.InotifyEmitter.on_thread_start", refuse)
+    with closing(Folder([str(tmp_path)])) as folder:
+        (tmp_path / "x").write_text("x")
+        assert not folder.wait(0.1)
