@@ -189,8 +189,7 @@ class _Gateway:
 
     def _open(self, path: str, body: bytes, **headers: str) -> requests.Response:
         url = self._discovered(self._client.get_url, path)
-        headers = {"Content-Type": "application/json", **headers}
-        response = self._client.session.post(url, data=body, headers=headers, stream=True, allow_redirects=False)
+        response = self._wire.post(url, body, **headers)
         if response.status_code == requests.codes.ok:
             return response
         if response.status_code == requests.codes.not_found:

@@ -157,10 +157,9 @@ class Nodes:
                 break
             position = (first + turns) % len(self._nodes)
             wire = self._open(self._nodes[position])
-            done = False
             try:
                 result = turn(wire)
-                done = True
+                wire.kept = keep
             except (WatchLost, StoreRefused) as error:
                 error.at(node=wire.node.url)
                 raise
@@ -173,7 +172,7 @@ class Nodes:
                 self._next = position
                 return result
             finally:
-                if not (done and keep):
+                if not wire.kept:
                     wire.close()
         raise self._none_works(tried)
 
@@ -208,6 +207,8 @@ class Nodes:
             wires = list(self._wires)
         for wire in wires:
             wire.cut(self.closed())
+            if wire.kept:  # no turn will close it
+                wire.close()
 
 
 # --- one conversation ------------------------------------------------------------------------------------------------
@@ -232,7 +233,11 @@ class Wire:
             self.session.mount(scheme, _Adapter(self, nodes.tls))
         self._nodes = nodes
         self._cause: StoreError | None = None
+        self.connections: list[HTTPConnection] = []
+        self.kept = False
+        """Whether it outlives the turn that it was opened for."""
         self._end: socket.socket | None = None
+        self._response: requests.Response | None = None
         self._lookup: SimpleQueue[_Addresses | OSError | None] = SimpleQueue()
         self._lock = threading.Lock()
 
@@ -248,12 +253,26 @@ class Wire:
     def close(self) -> None:
         """End the conversation and let go of its sockets. Any thread, any number of times."""
         self.cut(self._nodes.closed())
+        response, self._response = self._response, None
+        if response is not None:
+            response.close()
         self.session.close()
+        # urllib3 closes what its pools hold when they are collected; and these would hold us until then.
+        while self.connections:
+            self.connections.pop().close()
         with self._lock:
             if self._end is not None:
                 self._end.close()
                 self._end = None
         self._nodes.forget(self)
+
+    def post(self, url: str, body: bytes, **headers: str) -> requests.Response:
+        """Send ``body``, return the answer whose own body is still to be read; the answer before it is let go."""
+        if self._response is not None:
+            self._response.close()
+        headers = {"Content-Type": "application/json", **headers}
+        self._response = self.session.post(url, data=body, headers=headers, stream=True, allow_redirects=False)
+        return self._response
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:
@@ -278,7 +297,7 @@ class Wire:
                 raise self._cause from error
             if isinstance(error, StoreError):
                 raise
-            raise _said(error) from error
+            raise _said(error, self.node) from error
 
     def arrived(self) -> bool:
         """Whether bytes wait to be read, or the end does."""
@@ -315,7 +334,7 @@ class Wire:
                 f"no connection within {self._nodes.connect_timeout:g} s",
                 hint="is the address right, does a firewall block it?",
             ) from failure
-        raise _said(failure or OSError("the name has no address")) from failure
+        raise _said(failure or OSError("the name has no address"), self.node) from failure
 
     def _record(self, end: socket.socket) -> None:
         """Keep a second handle of the socket: TLS takes the first one away, and this one cuts it all the same."""
@@ -391,6 +410,7 @@ class _Connection(HTTPConnection):
     def __init__(self, wire: Wire, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._wire = wire
+        wire.connections.append(self)
 
     def _new_conn(self) -> socket.socket:
         return self._wire.dial(self._dns_host, self.port or 80)
@@ -400,6 +420,7 @@ class _TlsConnection(HTTPSConnection):
     def __init__(self, wire: Wire, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._wire = wire
+        wire.connections.append(self)
 
     def _new_conn(self) -> socket.socket:
         return self._wire.dial(self._dns_host, self.port or 443)
@@ -437,7 +458,6 @@ class Stream:
     def __init__(self, wire: Wire, response: requests.Response) -> None:
         self.node = wire.node
         self._wire = wire
-        self._response = response
         # Below urllib3, whose readers wait for a whole chunk or buffer bytes where `arrived` does not see them.
         raw: Any = response.raw
         self._source: BufferedReader | None = raw._fp.fp  # noqa: SLF001
@@ -468,7 +488,6 @@ class Stream:
     def close(self) -> None:
         """End it. Any thread, any number of times."""
         self._wire.close()
-        self._response.close()
 
 
 class Chunks:
@@ -534,7 +553,7 @@ class Lines:
 # --- errors ----------------------------------------------------------------------------------------------------------
 
 
-def _said(error: BaseException) -> StoreError:
+def _said(error: BaseException, node: Node) -> StoreError:
     """Say for people what went wrong on the way to an answer and on the way back."""
     causes = list(_causes(error))
     for cause in causes:
@@ -546,7 +565,8 @@ def _said(error: BaseException) -> StoreError:
         if isinstance(cause, TimeoutError):
             return StoreError("no answer in time", hint="is the address right, is the server alive?")
         if isinstance(cause, ConnectionError):  # also http.client's RemoteDisconnected
-            return StoreError("the connection was broken before the answer came")
+            hint = "if it stays so: does the server want https://?" if node.scheme == "http" else ""
+            return StoreError("the connection was broken before the answer came", hint=hint)
         if isinstance(cause, HTTPException):
             return StoreError("its answer is not HTTP, or was broken off", hint="is it the right port?")
     for cause in causes:
@@ -562,14 +582,16 @@ def _said_of_tls(error: ssl.SSLError) -> StoreError:
             f"its certificate is not trusted: {error.verify_message}",
             hint="name the CA that signed it (client_ca_keys), and the node as the certificate does",
         )
+    if isinstance(error, ssl.SSLEOFError):
+        return StoreError("the TLS connection was broken off", hint="if it stays so: does the server want http://?")
     if reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE"):
         return StoreError("it does not speak TLS", hint="write http:// instead of https://, or mend the port")
+    said = reason.lower().replace("_", " ")
     if "CERTIFICATE" in reason or "HANDSHAKE_FAILURE" in reason:
         return StoreError(
-            f"it refused our certificate ({reason.lower().replace('_', ' ')})",
-            hint="give one that it trusts (client_cert, client_key)",
+            f"it refused our certificate ({said})", hint="give one that it trusts (client_cert, client_key)"
         )
-    return StoreError(f"TLS failed ({reason.lower().replace('_', ' ') or 'connection broken off'})")
+    return StoreError(f"TLS failed ({said})")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

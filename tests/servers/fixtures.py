@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.servers.etcd import Etcd
 from tests.servers.proxy import FaultProxy
+
+if TYPE_CHECKING:
+    from confpy.stores.etcd3 import Etcd3Store
 
 
 @pytest.fixture
@@ -22,3 +27,18 @@ def proxy(etcd: Etcd) -> Iterator[FaultProxy]:
     """A proxy before the test's etcd that counts, and fails when told to."""
     with FaultProxy(etcd.port) as server:
         yield server
+
+
+@pytest.fixture
+def etcd_store() -> Iterator[Callable[..., Etcd3Store]]:
+    """Opens etcd v3 stores: ``etcd_store(*nodes, **settings)``; they are closed after the test."""
+    from confpy.settings import Settings
+    from confpy.stores.etcd3 import Etcd3Store
+
+    with ExitStack() as stack:
+
+        def opened(*nodes: str, **settings: object) -> Etcd3Store:
+            settings = {"connect_timeout": 2.0, "read_timeout": 5.0, **settings}
+            return stack.enter_context(closing(Etcd3Store.open(Settings(nodes=nodes, **settings))))
+
+        yield opened

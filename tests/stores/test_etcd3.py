@@ -1,0 +1,390 @@
+"""The etcd v3 store against a real etcd: what it reads, asks and follows."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import threading
+import time
+
+import pytest
+
+from confpy.errors import StoreError
+from confpy.stores import WatchLost
+from confpy.stores import etcd3 as etcd3_module
+from tests.servers.etcd import Etcd
+from tests.waiting import wait_until
+
+BINARY = bytes(range(256))
+SERVICES = [f"/services/{number:04}" for number in range(1000)]
+
+
+def collect(stream, count, *, seconds=20):
+    """Read changes until they hold ``count`` keys (several changes of one key in one go are one); close on time-out."""
+    timer = threading.Timer(seconds, stream.close)
+    timer.start()
+    got, keys = [], {}
+    try:
+        for changes in stream:
+            got.append(changes)
+            keys.update({(changes.prefix, key): value for key, value in changes.keys.items()})
+            if len(keys) >= count:
+                return got
+    finally:
+        timer.cancel()
+    raise AssertionError(f"only {len(keys)} of {count} keys changed: {sorted(keys)[:20]}")
+
+
+def merged(changes):
+    """The last word on each key."""
+    out = {}
+    for one in changes:
+        out.update({key: value for key, (_, value) in one.keys.items()})
+    return out
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_thousand_prefixes_are_eight_reads_and_one_stream(etcd, proxy, etcd_store):
+    etcd.put_all({f"{service}/a": service for service in SERVICES})
+    store = etcd_store(proxy.endpoint)
+    snapshot = store.read(SERVICES, ["/services"])
+    assert proxy.count("kv/txn") == 8
+    assert all(dict(snapshot.listings[service].keys) == {f"{service}/a": service} for service in SERVICES)
+    assert {listing.revision for listing in snapshot.listings.values()} == {etcd.revision()}
+    assert snapshot.counts == {"/services": 1000}
+
+    stream = store.watch(
+        {service: listing.revision for service, listing in snapshot.listings.items()}, snapshot.identity
+    )
+    assert proxy.count("/watch") == 1
+    etcd.put_all({f"{service}/a": "new" for service in SERVICES})
+    assert merged(collect(stream, 1000)) == {f"{service}/a": "new" for service in SERVICES}
+    assert (proxy.count("kv/txn"), proxy.count("/watch"), len(proxy.requests)) == (8, 1, 10)  # and one GET /version
+
+
+def test_one_common_prefix_is_one_read_and_one_stream(etcd, proxy, etcd_store):
+    etcd.put_all({f"{service}/a": service for service in SERVICES})
+    store = etcd_store(proxy.endpoint)
+    snapshot = store.read(["/services"])
+    stream = store.watch({"/services": snapshot.listings["/services"].revision}, snapshot.identity)
+    stream.close()
+    assert len(snapshot.listings["/services"].keys) == 1000
+    assert (proxy.count("kv/txn"), proxy.count("/watch")) == (1, 1)
+
+
+def test_a_prefix_is_cut_at_a_slash(etcd, etcd_store):
+    keys = ["/a/b", "/a/b/c", "/a/b-x", "/a/b.y", "/a/b c", "/a/b0", "/a/bc", "/a", "/a/b/", "/a/b//d", "a/b"]
+    etcd.put_all(dict.fromkeys(keys, "v"))
+    store = etcd_store(etcd.endpoint)
+    listings = store.read(["/a/b", "a/b", "/", "/none"]).listings
+    assert set(listings["/a/b"].keys) == {"/a/b", "/a/b/c", "/a/b/", "/a/b//d"}
+    assert set(listings["a/b"].keys) == {"a/b"}
+    assert set(listings["/"].keys) == set(keys)
+    assert dict(listings["/none"].keys) == {}
+
+
+def test_a_key_without_a_leading_slash_is_looked_for_in_both_spellings(etcd_store, etcd):
+    store = etcd_store(etcd.endpoint)
+    assert store.prefixes("/a/b") == ("/a/b",)
+    assert store.prefixes("a/b") == ("/a/b", "a/b")
+    assert store.prefixes("/") == ("/",)
+
+
+def test_keys_and_values_of_any_bytes_come_back_as_they_are(etcd, etcd_store):
+    pairs = {"/k/日本語": "wörld".encode(), b"/k/\xff\xfe": BINARY, "/k/empty": b"", "/k/lines": b"a\nb\r\n\0"}
+    etcd.put_all(pairs)
+    store = etcd_store(etcd.endpoint)
+    listing = store.read(["/k"]).listings["/k"]
+    decoded = {
+        (key if isinstance(key, bytes) else key.encode()).decode("utf-8", "surrogateescape"): value.decode(
+            "utf-8", "surrogateescape"
+        )
+        for key, value in pairs.items()
+    }
+    assert dict(listing.keys) == decoded
+    stream = store.watch({"/k": listing.revision})
+    etcd.put(b"/k/\xff\xfe", BINARY[::-1])
+    etcd.put("/k/日本語/é", BINARY)
+    assert merged(collect(stream, 2)) == {
+        "/k/\udcff\udcfe": BINARY[::-1].decode("utf-8", "surrogateescape"),
+        "/k/日本語/é": BINARY.decode("utf-8", "surrogateescape"),
+    }
+
+
+def test_pages_hold_one_revision_while_others_write(etcd, etcd_store, monkeypatch):
+    etcd.put_all({f"/p/{number:04}": "x" * 2000 for number in range(500)})
+    before = etcd.revision()
+    store = etcd_store(etcd.endpoint)
+    done = threading.Event()
+
+    def write():
+        while not done.is_set():
+            etcd.transact({f"/p/{number:04}": "new" for number in range(100)})
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        wait_until(lambda: etcd.revision() > before, what="the writer writes")
+        with monkeypatch.context() as patch:
+            patch.setattr(etcd3_module, "ANSWER_BYTES", 100_000)
+            listing = store.read(["/p"]).listings["/p"]
+    finally:
+        done.set()
+        writer.join()
+    assert len(listing.keys) == 500
+    assert [value for key, value in listing.keys.items() if key < "/p/0100"] == ["new"] * 100
+    stream = store.watch({"/p": listing.revision})
+    last = etcd.put("/p/0000", "last")
+    for changes in stream:
+        assert changes.revision > listing.revision
+        if changes.revision == last:
+            break
+
+
+def test_large_values_are_read_in_pages_that_stay_small(etcd, proxy, etcd_store):
+    value = "x" * 1_000_000
+    for number in range(40):
+        etcd.put(f"/big/{number}", value)
+    store = etcd_store(proxy.endpoint, read_timeout=30.0)
+    listing = store.read(["/big"]).listings["/big"]
+    assert all(found == value for found in listing.keys.values())
+    assert len(listing.keys) == 40
+    assert 5 <= proxy.count("kv/txn") <= 12
+    before = proxy.count("kv/txn")
+    store.read(["/big"])  # the sizes are known now: nothing is read in vain
+    assert proxy.count("kv/txn") - before <= 8
+
+
+def test_a_read_whose_history_is_compacted_under_it_begins_again(etcd, etcd_store, monkeypatch):
+    etcd.put_all({f"/p/{number}": "v" for number in range(300)})
+    store = etcd_store(etcd.endpoint)
+    post, compacted = etcd3_module._Gateway.post, []
+
+    def post_and_compact_once(gateway, path, body):
+        result = post(gateway, path, body)
+        if not compacted:
+            etcd.put("/p/0", "new")
+            compacted.append(etcd.compact())
+        return result
+
+    monkeypatch.setattr(etcd3_module._Gateway, "post", post_and_compact_once)
+    snapshot = store.read([f"/p/{number}" for number in range(300)])
+    assert compacted
+    assert snapshot.listings["/p/0"].keys == {"/p/0": "new"}
+    assert {listing.revision for listing in snapshot.listings.values()} == set(compacted)
+
+
+# --- asking ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_ask_agrees_with_a_read_and_is_small(etcd, proxy, etcd_store):
+    etcd.put_all({f"/a/{number}": "x" * 500 for number in range(2000)})
+    etcd.put("/a-neighbour", "v")
+    etcd.put("/b", "v")
+    store = etcd_store(proxy.endpoint)
+    snapshot = store.read(["/a", "/b", "/none", "/"])
+    read = proxy.bytes_down
+    standing = store.ask(["/a", "/b", "/none", "/"])
+    assert proxy.bytes_down - read < 3000
+    assert standing.identity == snapshot.identity
+    assert standing.revision == etcd.revision()
+    assert standing.counts == {prefix: len(listing.keys) for prefix, listing in snapshot.listings.items()}
+    assert standing.newest["/none"] == 0
+    assert standing.newest["/b"] == standing.newest["/"] == standing.revision
+    assert standing.newest["/a"] == standing.revision - 2
+
+
+def test_an_ask_betrays_a_deletion_by_its_count(etcd, etcd_store):
+    etcd.put_all({"/a/1": "v", "/a/2": "v"})
+    store = etcd_store(etcd.endpoint)
+    before = store.ask(["/a"])
+    etcd.delete("/a/1")
+    after = store.ask(["/a"])
+    assert (before.counts, after.counts) == ({"/a": 2}, {"/a": 1})
+    assert after.newest == before.newest
+    assert after.revision > before.revision
+
+
+# --- following -------------------------------------------------------------------------------------------------------
+
+
+def test_what_changed_between_read_and_watch_comes_first(etcd, etcd_store):
+    store = etcd_store(etcd.endpoint)
+    snapshot = store.read(["/a"])
+    revision = etcd.put("/a/x", "1")
+    stream = store.watch({"/a": snapshot.listings["/a"].revision}, snapshot.identity)
+    (changes,) = collect(stream, 1)
+    assert (changes.prefix, changes.revision, dict(changes.keys)) == ("/a", revision, {"/a/x": (revision, "1")})
+
+
+def test_a_deletion_and_the_end_of_a_lease_are_told(etcd, etcd_store):
+    etcd.put("/a/x", "1")
+    lease = etcd.ask("lease/grant", {"TTL": "1"})["ID"]
+    etcd.ask("kv/put", {"key": "L2EveQ==", "value": "MQ==", "lease": lease})  # /a/y
+    store = etcd_store(etcd.endpoint)
+    stream = store.watch({"/a": etcd.revision()})
+    etcd.delete("/a/x")
+    assert merged(collect(stream, 2)) == {"/a/x": None, "/a/y": None}
+
+
+def test_a_burst_comes_whole_in_few_changes(etcd, etcd_store):
+    store = etcd_store(etcd.endpoint)
+    stream = store.watch({"/a": etcd.revision()})
+    last = etcd.put_all([(f"/a/{number % 500}", str(number)) for number in range(20_000)][:20_000])
+    wait_until(stream._stream.arrived, what="the burst begins to arrive")
+    got, changes = [], iter(stream)
+    while not got or got[-1].revision < last:
+        got.append(next(changes))
+    assert merged(got) == {f"/a/{number % 500}": str(number) for number in range(19_500, 20_000)}
+    assert [one.revision for one in got] == sorted(one.revision for one in got)
+
+
+def test_what_has_come_is_put_together_and_a_lone_change_waits_for_nothing(etcd, etcd_store):
+    store = etcd_store(etcd.endpoint)
+    stream = store.watch({"/a": etcd.revision(), "/b": etcd.revision()})
+    changes = iter(stream)
+    etcd.put("/a/lone", "1")
+    began = time.monotonic()
+    assert next(changes).keys.keys() == {"/a/lone"}
+    assert time.monotonic() - began < 1
+    for number in range(100):
+        etcd.put(f"/a/{number}", "1")
+        etcd.put(f"/b/{number}", "1")
+    wait_until(stream._stream.arrived, what="they arrive")
+    got = collect(stream, 200)
+    assert len(got) < 100
+
+
+def test_events_of_twenty_megabytes_come_in_parts_and_leave_as_one(etcd, etcd_store):
+    store = etcd_store(etcd.endpoint)
+    cursor = etcd.revision()
+    value = "x" * 1_000_000
+    for number in range(20):
+        etcd.put(f"/big/{number}", value)
+    stream = store.watch({"/big": cursor})
+    got = collect(stream, 20)
+    assert all(found == value for found in merged(got).values())
+
+
+def test_a_compacted_cursor_means_to_read_again(etcd, etcd_store):
+    store = etcd_store(etcd.endpoint)
+    cursor = etcd.revision()
+    for number in range(5):
+        etcd.put("/a/x", str(number))
+    etcd.compact()
+    with pytest.raises(WatchLost, match="compacted"):
+        list(store.watch({"/a": cursor}))
+    snapshot = store.read(["/a"])
+    stream = store.watch({"/a": snapshot.listings["/a"].revision}, snapshot.identity)
+    etcd.put("/a/x", "next")
+    assert merged(collect(stream, 1)) == {"/a/x": "next"}
+
+
+def test_a_store_restored_from_a_backup_means_to_read_again(etcd, etcd_store):
+    backup = etcd.backup()
+    for number in range(5):
+        etcd.put("/a/x", str(number))
+    store = etcd_store(etcd.endpoint)
+    snapshot = store.read(["/a"])
+    etcd.restore(backup)
+    with pytest.raises(WatchLost, match="backup"):
+        store.watch({"/a": snapshot.listings["/a"].revision}, snapshot.identity)
+
+
+def test_another_cluster_at_the_address_means_to_read_again(etcd, etcd_store):
+    store = etcd_store(etcd.endpoint)
+    snapshot = store.read(["/a"])
+    etcd.replace()
+    with pytest.raises(WatchLost, match="another etcd cluster"):
+        store.watch({"/a": 0}, snapshot.identity)
+
+
+def test_a_denied_prefix_is_said_to_be_denied(etcd, etcd_store):
+    etcd.put("/a/x", "1")
+    etcd.ask("auth/user/add", {"name": "root", "password": "root"})
+    etcd.ask("auth/user/grant", {"user": "root", "role": "root"})
+    etcd.ask("auth/enable", {})
+    with pytest.raises(StoreError) as caught:
+        etcd_store(etcd.endpoint).read(["/a"])
+    assert "user name is empty" in str(caught.value)
+
+
+# --- TLS -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    """A CA, and a server's and a client's certificate that it signed."""
+    folder = tmp_path_factory.mktemp("tls")
+
+    def openssl(*arguments):
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+    key = ["-newkey", "rsa:2048", "-nodes"]
+    openssl("req", "-x509", *key, "-subj", "/CN=test CA", "-days", "3", "-keyout", "ca.key", "-out", "ca.pem")
+    for name in ("server", "client"):
+        (folder / f"{name}.ext").write_text(
+            "subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\nkeyUsage=digitalSignature\n"
+        )
+        openssl("req", *key, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
+        signing = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", f"{name}.ext"]
+        openssl("x509", "-req", "-in", f"{name}.csr", *signing, "-out", f"{name}.pem")
+    return folder
+
+
+@pytest.fixture
+def tls_etcd(certificates):
+    arguments = [f"--cert-file={certificates}/server.pem", f"--key-file={certificates}/server.key"]
+    with Etcd(*arguments, scheme="https") as server:
+        yield server
+
+
+def test_tls_reads_and_follows_with_the_named_ca(tls_etcd, certificates, etcd_store):
+    store = etcd_store(f"127.0.0.1:{tls_etcd.port}", client_ca_keys=str(certificates / "ca.pem"))
+    snapshot = store.read(["/a"])
+    stream = store.watch({"/a": snapshot.listings["/a"].revision}, snapshot.identity)
+    closer = threading.Timer(0.2, stream.close)
+    closer.start()
+    began = time.monotonic()
+    assert list(stream) == []
+    assert time.monotonic() - began < 1.2
+
+
+def test_tls_trusts_nobody_it_was_not_told_of(tls_etcd, etcd_store):
+    with pytest.raises(StoreError, match=r"not trusted.*client_ca_keys"):
+        etcd_store(tls_etcd.endpoint).read(["/a"])
+    assert etcd_store(tls_etcd.endpoint, client_insecure=True).read(["/a"]).identity
+
+
+def test_tls_shows_the_clients_certificate(certificates, etcd_store):
+    arguments = [f"--cert-file={certificates}/server.pem", f"--key-file={certificates}/server.key"]
+    arguments += [f"--trusted-ca-file={certificates}/ca.pem", "--client-cert-auth"]
+    with Etcd(*arguments, scheme="https") as server:
+        ca = str(certificates / "ca.pem")
+        pair = {"client_cert": str(certificates / "client.pem"), "client_key": str(certificates / "client.key")}
+        assert etcd_store(server.endpoint, client_ca_keys=ca, **pair).read(["/a"]).identity
+        with pytest.raises(StoreError, match=r"certificate|broken"):
+            etcd_store(server.endpoint, client_ca_keys=ca).read(["/a"])
+
+
+def test_http_to_a_tls_port_and_tls_to_a_plain_one_are_told_apart(tls_etcd, etcd, etcd_store):
+    with pytest.raises(StoreError, match="https://"):
+        etcd_store(f"http://127.0.0.1:{tls_etcd.port}").read(["/a"])
+    with pytest.raises(StoreError, match="http://"):
+        etcd_store(f"https://127.0.0.1:{etcd.port}").read(["/a"])
+
+
+def test_nothing_of_a_store_stays_behind(etcd, etcd_store):
+    store = etcd_store(etcd.endpoint)
+    store.read(["/a"])
+    gc.collect()  # of what other tests left
+    threads, sockets = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    for _ in range(200):
+        revision = store.read(["/a"]).listings["/a"].revision
+        store.ask(["/a"])
+        store.watch({"/a": revision}).close()
+    assert threading.active_count() == threads
+    assert len(os.listdir("/proc/self/fd")) == sockets

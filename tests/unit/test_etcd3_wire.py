@@ -1,0 +1,304 @@
+"""What is asked of etcd's gateway, and how its answers are read."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode, b64encode
+
+import pytest
+
+from confpy.errors import StoreError, StoreRefused
+from confpy.model import Changes
+from confpy.stores import WatchLost
+from confpy.stores.etcd3_wire import PAGE_KEYS, Asking, Compacted, Reading, Watches, refusal, to_bytes, to_text
+
+HEADER = {"cluster_id": "77", "member_id": "1", "revision": "9", "raft_term": "2"}
+
+
+def b64(text):
+    return b64encode(text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text).decode()
+
+
+def pair(key, value="v", revision=5):
+    return {"key": b64(key), "value": b64(value), "mod_revision": str(revision)}
+
+
+def answer(*ranges):
+    return {"header": HEADER, "succeeded": True, "responses": [{"response_range": found} for found in ranges]}
+
+
+def found(*pairs, more=False):
+    """A range's answer; etcd leaves out what is zero."""
+    return {"kvs": list(pairs), "count": str(len(pairs)), **({"more": True} if more else {})} if pairs else {}
+
+
+def ranges(request):
+    """The ranges of a transaction: (first key, end, the rest of the request)."""
+    out = []
+    for operation in request["success"]:
+        fields = dict(operation["request_range"])
+        out.append((b64decode(fields.pop("key")), b64decode(fields.pop("range_end", "")), fields))
+    return out
+
+
+@pytest.mark.parametrize("data", [b"/a", "/日本/é".encode(), bytes(range(256)), b""])
+def test_any_bytes_survive_as_text(data):
+    assert to_bytes(to_text(b64(data))) == data
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_thousand_prefixes_take_eight_transactions_at_one_revision():
+    reading = Reading([f"/s/{number}" for number in range(1000)])
+    sizes, revisions = [], []
+    while (request := reading.ask()) is not None:
+        sizes.append(len(request["success"]))
+        revisions.append({fields.get("revision") for _, _, fields in ranges(request)})
+        reading.take(answer(*[found(pair("/x"))] * len(request["success"])), 1000)
+    assert sizes == [128] * 7 + [104]
+    assert revisions == [{None}] + [{"9"}] * 7
+
+
+def test_a_prefix_is_itself_and_all_below_it_and_no_neighbour():
+    reading = Reading(["/a/b"])
+    ((start, end, fields),) = ranges(reading.ask())
+    assert (start, end, fields) == (b"/a/b", b"/a/b0", {"limit": str(PAGE_KEYS)})
+    reading.take(answer(found(pair("/a/b", "1"), pair("/a/b-x"), pair("/a/b.y"), pair("/a/b/c", ""))), 400)
+    assert reading.ask() is None
+    snapshot = reading.snapshot()
+    assert snapshot.listings["/a/b"].keys == {"/a/b": "1", "/a/b/c": ""}
+    assert snapshot.listings["/a/b"].revision == 9
+    assert snapshot.identity == "77"
+
+
+def test_the_root_is_every_key():
+    reading = Reading(["/"])
+    assert ranges(reading.ask())[0][:2] == (b"\0", b"\0")
+    reading.take(answer(found(pair("/a"), pair("b"))), 200)
+    assert set(reading.snapshot().listings["/"].keys) == {"/a", "b"}
+
+
+def test_a_page_goes_on_after_its_last_key_and_holds_the_revision():
+    reading = Reading(["/a", "/b"])
+    reading.ask()
+    reading.take(answer(found(pair("/a/1"), more=True), found()), 100)
+    assert [(start, end, fields["revision"]) for start, end, fields in ranges(reading.ask())] == [
+        (b"/a/1\0", b"/a0", "9")
+    ]
+    reading.take(answer(found(pair("/a/2"))), 100)
+    assert reading.ask() is None
+    assert list(reading.snapshot().listings["/a"].keys) == ["/a/1", "/a/2"]
+
+
+def test_of_many_strangers_one_page_is_read_and_the_rest_skipped():
+    reading = Reading(["/a"])
+    reading.ask()
+    reading.take(answer(found(pair("/a"), pair("/a-1"), pair("/a-2"), more=True)), 100)
+    assert ranges(reading.ask())[0][:2] == (b"/a/", b"/a0")
+
+
+def test_pages_follow_the_size_of_the_values():
+    reading = Reading(["/a"])
+    reading.ask()
+    reading.take(answer(found(pair("/a/1"), pair("/a/2"), more=True)), 2 << 20)
+    assert ranges(reading.ask())[0][2]["limit"] == "8"  # 1 MB each
+
+
+def test_a_page_that_was_too_large_is_asked_again_smaller_until_one_key_remains():
+    reading = Reading(["/a", "/b", "/c"], ["/"])
+    sizes = []
+    while True:
+        asked = ranges(reading.ask())
+        limits = [int(fields["limit"]) for _, _, fields in asked if "limit" in fields]
+        sizes.append(sum(limits))
+        assert (b"\0", b"\0", {"count_only": True}) in asked
+        if not reading.shrink():
+            break
+    assert sizes[0] > sizes[-1] == 1
+    while (request := reading.ask()) is not None:
+        reading.take(answer(*[found(pair(start)) for start, _, _ in ranges(request)]), 100)
+    assert all(len(listing.keys) == 1 for listing in reading.snapshot().listings.values())
+
+
+def test_covers_are_counted_in_the_room_that_is_left():
+    reading = Reading([f"/s/{number}" for number in range(127)], ["/s", "/t"])
+    request = reading.ask()
+    assert len(request["success"]) == 128
+    assert ranges(request)[-1] == (b"/s/", b"/s0", {"count_only": True})
+    reading.take(answer(*[found()] * 127, {"count": "12"}), 100)
+    assert reading.ask() is None
+    assert reading.snapshot().counts == {"/s": 12}
+
+
+def test_nothing_to_read_asks_nothing():
+    assert Reading([]).ask() is None
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "{}", '"x"', '{"header": {}}', '{"header": {"revision": "x", "cluster_id": "1"}, "responses": []}']
+)
+def test_an_answer_that_is_none_is_a_store_error(text):
+    reading, asking = Reading(["/a"]), Asking(["/a"])
+    reading.ask()
+    asking.ask()
+    with pytest.raises(StoreError, match="not as etcd"):
+        reading.take(json.loads(text), len(text))
+    with pytest.raises(StoreError, match="not as etcd"):
+        asking.take(json.loads(text))
+
+
+def test_another_cluster_in_the_middle_of_a_read_is_an_error():
+    reading = Reading(["/a"])
+    reading.ask()
+    reading.take(answer(found(pair("/a/1"), more=True)), 100)
+    reading.ask()
+    with pytest.raises(StoreError, match="another cluster"):
+        reading.take({**answer(found()), "header": {**HEADER, "cluster_id": "78"}}, 100)
+
+
+# --- asking ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_ask_counts_what_a_read_would_bring():
+    asking = Asking(["/a", "/"])
+    request = ranges(asking.ask())
+    assert [(start, end) for start, end, _ in request] == [(b"/a", b""), (b"/a/", b"/a0"), (b"\0", b"\0")]
+    assert all(fields["keys_only"] and fields["limit"] == "1" for _, _, fields in request)
+    asking.take(
+        answer(
+            {"count": "1", "kvs": [pair("/a", revision=3)]}, {"count": "4", "kvs": [pair("/a/x", revision=7)]}, found()
+        )
+    )
+    assert asking.ask() is None
+    standing = asking.standing()
+    assert (standing.identity, standing.revision) == ("77", 9)
+    assert standing.newest == {"/a": 7, "/": 0}
+    assert standing.counts == {"/a": 5, "/": 0}
+
+
+# --- watching --------------------------------------------------------------------------------------------------------
+
+
+def line(watch=0, *events, **fields):
+    """A line of the stream; like the gateway's, without zero values."""
+    result = {"header": HEADER, **({"watch_id": str(watch)} if watch else {}), **fields}
+    if events:
+        result["events"] = list(events)
+    return json.dumps({"result": result}).encode()
+
+
+def put(key, value, revision):
+    return {"kv": pair(key, value, revision)}
+
+
+def delete(key, revision):
+    return {"type": "DELETE", "kv": {"key": b64(key), "mod_revision": str(revision)}}
+
+
+@pytest.fixture
+def watches():
+    opened = Watches({"/a": 4, "/b": 9}, "77")
+    opened.feed(line(0, created=True))
+    assert not opened.established
+    opened.feed(line(1, created=True))
+    assert opened.established
+    return opened
+
+
+def test_all_watches_go_in_one_body_each_from_behind_its_cursor():
+    lines = [json.loads(text)["create_request"] for text in Watches({"/a": 4, "/": 9}).body().splitlines()]
+    assert [(b64decode(one["key"]), b64decode(one["range_end"]), one["start_revision"]) for one in lines] == [
+        (b"/a", b"/a0", "5"),
+        (b"\0", b"\0", "10"),
+    ]
+    assert all(one["fragment"] is True for one in lines)
+
+
+def test_what_came_is_one_change_for_each_watch_and_the_last_word_on_each_key(watches):
+    watches.feed(line(0, put("/a/x", "1", 5), put("/a/y", "2", 6)))
+    watches.feed(line(1, put("/b", "3", 12)))
+    watches.feed(line(0, delete("/a/x", 7), put("/a-stranger", "no", 8)))
+    assert watches.take() == [
+        Changes("/a", 7, {"/a/x": (7, None), "/a/y": (6, "2")}),
+        Changes("/b", 12, {"/b": (12, "3")}),
+    ]
+    assert watches.take() == []
+
+
+def test_strangers_alone_are_no_change(watches):
+    watches.feed(line(0, put("/a-b", "1", 5)))
+    assert watches.take() == []
+
+
+def test_fragments_are_joined_before_anybody_sees_them(watches):
+    watches.feed(line(0, put("/a/1", "1", 5), fragment=True))
+    watches.feed(line(1, put("/b/1", "2", 10)))
+    assert watches.take() == [Changes("/b", 10, {"/b/1": (10, "2")})]
+    watches.feed(line(0, put("/a/2", "1", 5)))
+    assert watches.take() == [Changes("/a", 5, {"/a/1": (5, "1"), "/a/2": (5, "1")})]
+
+
+@pytest.mark.parametrize(
+    ("fields", "match"),
+    [
+        ({"canceled": True, "compact_revision": "8"}, r"forgotten .* compacted at 8"),
+        ({"header": {**HEADER, "cluster_id": "78"}}, "another etcd cluster"),
+    ],
+)
+def test_a_watch_that_cannot_go_on_from_its_cursor_is_lost(watches, fields, match):
+    with pytest.raises(WatchLost, match=match):
+        watches.feed(line(0, **fields))
+
+
+def test_a_store_that_is_behind_the_cursor_is_lost():
+    with pytest.raises(WatchLost, match="older revision"):
+        Watches({"/a": 10}, "77").feed(line(0, created=True))
+
+
+def test_a_watch_that_is_refused_says_so_and_names_its_prefix():
+    refused = line(-1, created=True, canceled=True, cancel_reason="etcdserver: permission denied")
+    with pytest.raises(StoreRefused, match="permission denied") as caught:
+        Watches({"/a": 10}, "77").feed(refused)
+    assert caught.value.where["prefix"] == "/a"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"error": {"grpc_code": 14, "http_code": 503, "message": "transport is closing"}}',
+        '{"error": {"code": 14, "message": "rpc error: code = Unavailable desc = transport is closing"}}',
+        '{"error": "transport is closing"}',
+    ],
+)
+def test_an_error_line_is_an_error_that_can_be_resumed_from(watches, text):
+    with pytest.raises(StoreError, match="etcd says: transport is closing") as caught:
+        watches.feed(text.encode())
+    assert not isinstance(caught.value, WatchLost)
+
+
+@pytest.mark.parametrize("text", [b"<html>", b"[]", b'{"result": 1}', b'{"result": {"header": {}}}', b"\xff"])
+def test_a_line_that_is_none_of_etcds_is_an_error(watches, text):
+    with pytest.raises(StoreError, match="not as etcd"):
+        watches.feed(text)
+
+
+# --- refusals --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "kind", "match"),
+    [
+        (404, b"404 page not found\n", StoreError, "not as etcd v3"),
+        (200, b"<html>\n<body>", StoreError, "not as etcd v3"),
+        (400, b"Client sent an HTTP request to an HTTPS server.\n", StoreError, "speaks TLS only"),
+        (503, b'{"error":"etcdserver: no leader","code":14}', StoreError, "etcd says: no leader"),
+        (403, b'{"error":"etcdserver: permission denied","code":7}', StoreRefused, "permission denied"),
+        (400, b'{"code":11,"message":"mvcc: required revision has been compacted"}', Compacted, "history"),
+    ],
+)  # fmt: skip
+def test_a_refusal_is_said_in_one_line(status, text, kind, match):
+    error = refusal(status, text)
+    assert type(error) is kind
+    assert match in str(error)
+    assert "\n" not in str(error)
