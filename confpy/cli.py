@@ -88,7 +88,7 @@ def describe(option: Option) -> tuple[str, str]:
 def parse(args: Sequence[str]) -> dict[str, Any] | None:
     """Return the flags that were given, as text by setting; None where help or the version was all that was asked.
 
-    Raises ``UsageError``.
+    Raises ``UsageError``, and ``ConfpyError`` where help or version cannot be written.
     """
     options: list[click.Parameter] = [
         click.Option([f"--{option.flag}", option.name], multiple=option.kind.parse is LIST.parse) for option in OPTIONS
@@ -106,6 +106,8 @@ def parse(args: Sequence[str]) -> dict[str, Any] | None:
         given = command.main(list(args), prog_name="confpy", standalone_mode=False)
     except click.ClickException as error:
         raise UsageError(error.format_message(), hint=SEE) from error
+    except OSError as error:
+        raise ConfpyError(f"cannot write to stdout: {error.strerror}") from error
     if not isinstance(given, dict):
         return None
     texts = {name: ",".join(text) if isinstance(text, tuple) else text for name, text in given.items() if text != ()}
@@ -114,7 +116,6 @@ def parse(args: Sequence[str]) -> dict[str, Any] | None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run confpy with these arguments, and return its exit code (``docs/exit-codes.md``)."""
-    flags: dict[str, Any] | None = {}
     log = Log()
     try:
         flags = parse(sys.argv[1:] if argv is None else argv)

@@ -183,6 +183,21 @@ def test_the_command_lines_that_help_shows_are_valid():
         assert settings_of(line.removeprefix("confpy "))
 
 
+@pytest.mark.parametrize("flag", ["-help", "-version"])
+def test_a_stdout_that_takes_nothing_is_one_line_without_a_traceback(flag):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "confpy", flag],
+            check=False,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=30,
+        )
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "cannot write to stdout: No space left on device" in done.stderr
+
+
 @given(strategies.lists(strategies.text(strategies.characters(exclude_characters="\0"), max_size=12), max_size=4))
 def test_no_arguments_whatever_they_are_end_in_anything_but_a_usage_error(arguments):
     try:
