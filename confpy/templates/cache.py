@@ -33,12 +33,15 @@ class CodeCache:
         try:
             folder = _open_trusted(self._folder)
             try:
-                descriptor = os.open(_entry(name, file), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+                # Without O_NONBLOCK a pipe in this place would block.
+                flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+                descriptor = os.open(_entry(name, file), flags, dir_fd=folder)
             finally:
                 os.close(folder)
+            if not _ours_alone(os.fstat(descriptor), stat.S_IFREG):
+                os.close(descriptor)
+                return None
             with open(descriptor, "rb") as opened:
-                if not _ours_alone(os.fstat(descriptor), stat.S_IFREG):
-                    return None
                 content = opened.read()
         except OSError:
             return None

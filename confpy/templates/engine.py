@@ -227,6 +227,9 @@ class Engine:
             sources = "\n".join(template.source for template in self._asking.templates.values())
             message = _message(error, sources)
             failure = TemplateError(message, hint=suggest(message, self._environment))
+        if where and "template" in failure.where:
+            # It was found while another template was read.
+            where = {"called_from": f"{where['template']}:{where['line']}"}
         return failure.at(**where)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import binascii
 import json
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -55,6 +56,8 @@ def json_array(text: object) -> list[Any]:
 
 def _number(digits: str) -> float | int:
     number = float(digits)
+    if math.isinf(number):
+        raise ValueError(digits)
     return int(number) if number.is_integer() and abs(number) < 2**53 else number
 
 

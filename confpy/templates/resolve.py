@@ -74,7 +74,7 @@ class Resolver:
     def _template(self, name: str) -> Compiled:
         path = os.path.join(self._folder, name)
         file = os.path.realpath(path)
-        content = _read(file, name, path)
+        content = _read(file, path)
         digest = sha256(content).hexdigest()
         confined = file.startswith(os.path.realpath(self._folder) + "/")
         known = self._known.get(name)
@@ -112,22 +112,21 @@ class Resolver:
         return self._cache
 
 
-def _read(file: str, name: str, path: str) -> bytes:
+def _read(file: str, path: str) -> bytes:
     try:
         # Without O_NONBLOCK a pipe in the place of a template would block.
         descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
-        raise TemplateMissing(
-            f"there is no template {path}", hint="src is relative to templates/", template=name
-        ) from None
+        raise TemplateMissing(f"there is no template {path}", hint="src is relative to templates/") from None
     except OSError as error:
-        raise TemplateError(f"cannot read {path}: {error.strerror}", template=name) from None
+        raise TemplateError(f"cannot read {path}: {error.strerror}") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise TemplateError(f"{path} is not a file")
     with open(descriptor, "rb") as opened:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise TemplateError(f"{path} is not a file", template=name)
         content = opened.read(LARGEST + 1)
     if len(content) > LARGEST:
-        raise TemplateError(f"{path} is larger than {LARGEST >> 20} MiB", template=name)
+        raise TemplateError(f"{path} is larger than {LARGEST >> 20} MiB")
     return content
 
 

@@ -1,0 +1,63 @@
+"""Render a template as the daemon does: answer what it needs, and render again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from confpy.keytree import KeyTree, View
+from confpy.model import Lookup, Resource
+from confpy.templates import Needs, Rendered, Renderer, World
+from confpy.templates.resolve import Resolver
+
+RENDERER = Renderer()
+SANDBOXED = Renderer(sandbox=True)
+
+
+def resource(src: str) -> Resource:
+    return Resource(name="web", file="conf.d/web.toml", src=src, dest="/run/web")
+
+
+def view_of(keys: Mapping[str, str]) -> View:
+    tree = KeyTree()
+    for key, value in keys.items():
+        tree.set(key, value)
+    return View(tree, ["/"], "/")
+
+
+def render_in(
+    folder: Path,
+    src: str,
+    keys: Mapping[str, str] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    now: float = 0.0,
+    facts: Mapping[Lookup, object] | None = None,
+    sandbox: bool = False,
+) -> Rendered:
+    """Render a template of a folder, at most ten rounds long."""
+    resolver = Resolver(folder=str(folder), cache_dir=None, sandbox=sandbox)
+    known = dict(facts or {})
+    for _ in range(10):
+        world = World(now, environ or {}, known)
+        try:
+            return (SANDBOXED if sandbox else RENDERER).render(resource(src), view_of(keys or {}), world)
+        except Needs as needs:
+            known |= {lookup: resolver.resolve(lookup) for lookup in needs.lookups}
+    raise AssertionError("ten rounds, and it still needs more")
+
+
+def rendered(template: str | bytes, keys: Mapping[str, str] | None = None, **more) -> Rendered:
+    """Render a template that is given as text; ``files`` are others beside it."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        for path, content in {"main": template, **more.pop("files", {})}.items():
+            file = folder / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return render_in(folder, "main", keys, **more)
+
+
+def text(template: str | bytes, keys: Mapping[str, str] | None = None, **more) -> str:
+    return rendered(template, keys, **more).content.decode("utf-8", "surrogateescape")

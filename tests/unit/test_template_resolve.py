@@ -1,0 +1,300 @@
+"""The I/O side: answers or errors as values, and a cache of code that trusts nobody."""
+
+from __future__ import annotations
+
+import os
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from confpy.errors import ConfpyError, TemplateError
+from confpy.model import Lookup
+from confpy.templates import cache, engine
+from confpy.templates.facts import Compiled, TemplateMissing
+from confpy.templates.resolve import LARGEST, Resolver
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "templates"
+    path.mkdir()
+    (path / "main").write_text("{% include 'part' %}{{ lookupIP('n.test') }}")
+    (path / "part").write_text("part")
+    return path
+
+
+@pytest.fixture
+def cache_dir(tmp_path):
+    path = tmp_path / "cache"
+    path.mkdir(mode=0o700)
+    return path
+
+
+def source(path: str) -> Lookup:
+    return Lookup("template", path)
+
+
+def test_a_template_is_answered_with_its_code_and_what_it_will_ask(folder):
+    answer = Resolver(folder=str(folder), cache_dir=None).resolve(source("main"))
+    assert isinstance(answer, Compiled)
+    assert answer.needs == {source("part"), Lookup("ip", "n.test")}
+    assert answer.confined
+    assert answer.file == f"{folder}/main"
+
+
+def test_an_unchanged_template_is_the_same_answer_and_a_changed_one_is_not(folder):
+    resolver = Resolver(folder=str(folder), cache_dir=None)
+    first = resolver.resolve(source("part"))
+    assert resolver.resolve(source("part")) is first
+    assert Resolver(folder=str(folder), cache_dir=None).resolve(source("part")) == first
+    (folder / "part").write_text("trap")
+    assert resolver.resolve(source("part")) != first
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (str, "there is no template"),
+        (Path.mkdir, "is not a file"),
+        (os.mkfifo, "is not a file"),
+        (lambda path: path.symlink_to(path), "cannot read"),
+        (lambda path: path.write_bytes(b"x" * (LARGEST + 1)), "larger than 16 MiB"),
+        (lambda path: path.write_text("{{"), "end of template"),
+        (lambda path: path.write_text("{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}"), "nested too deeply|too many"),
+    ],
+)
+def test_what_cannot_be_read_or_compiled_is_answered_with_an_error(folder, make, message):
+    make(folder / "odd")
+    answer = Resolver(folder=str(folder), cache_dir=None).resolve(source("odd"))
+    assert isinstance(answer, TemplateError)
+    assert "odd" in str(answer)
+    import re
+
+    assert re.search(message, answer.message)
+
+
+def test_a_file_in_the_place_of_a_folder_is_a_missing_template(folder):
+    assert isinstance(Resolver(folder=str(folder), cache_dir=None).resolve(source("part/x")), TemplateMissing)
+    assert isinstance(Resolver(folder=str(folder), cache_dir=None).resolve(source("a\0b")), ConfpyError)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [TimeoutError(), OSError(5, "Input/output error"), RuntimeError("secret"), TemplateError("no")],
+)
+def test_nothing_that_goes_wrong_is_raised(error):
+    def bounded(call, seconds):
+        assert seconds == 5.0
+        raise error
+
+    for kind in ("template", "ip", "srv", "exists"):
+        answer = Resolver(folder="/x", cache_dir=None, bounded=bounded).resolve(Lookup(kind, "n"))
+        assert isinstance(answer, TemplateError)
+        assert "secret" not in str(answer)
+
+
+def test_names_are_resolved_to_sorted_addresses():
+    resolver = Resolver(folder="/x", cache_dir=None)
+    found = resolver.resolve(Lookup("ip", "localhost"))
+    assert set(found) <= {"127.0.0.1", "::1"}
+    assert found == tuple(sorted(found)) != ()
+    assert isinstance(resolver.resolve(Lookup("ip", "a..b")), TemplateError)
+    assert isinstance(resolver.resolve(Lookup("ip", "x" * 300)), TemplateError)
+
+
+def test_paths_exist_unless_they_are_not_found(tmp_path):
+    resolver = Resolver(folder="/x", cache_dir=None)
+    for path, there in [(tmp_path, True), (tmp_path / "none", False), ("/dev/null/x", True), ("/etc/passwd", True)]:
+        assert resolver.resolve(Lookup("exists", str(path))) is there
+
+
+def test_srv_records_are_read_from_a_name_server(monkeypatch):
+    import dns.message
+    import dns.resolver
+    import dns.rrset
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server, ThreadPoolExecutor(1) as pool:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(10)
+
+        def serve():
+            query, client = server.recvfrom(4096)
+            answer = dns.message.make_response(dns.message.from_wire(query))
+            answer.answer.append(
+                dns.rrset.from_text("_http._tcp.web.test.", 1, "IN", "SRV", "1 2 90 b.test.", "1 2 80 a.test.")
+            )
+            server.sendto(answer.to_wire(), client)
+
+        class Local(dns.resolver.Resolver):
+            def __init__(self):
+                super().__init__(configure=False)
+                self.nameservers, self.port = ["127.0.0.1"], server.getsockname()[1]
+
+        monkeypatch.setattr(dns.resolver, "Resolver", Local)
+        served = pool.submit(serve)
+        answer = Resolver(folder="/x", cache_dir=None).resolve(Lookup("srv", "_http._tcp.web.test"))
+        served.result()
+        assert answer == (("a.test.", 80, 1, 2), ("b.test.", 90, 1, 2))
+
+        class Nowhere(Local):
+            def __init__(self):
+                super().__init__()
+                self.nameservers = []
+
+        monkeypatch.setattr(dns.resolver, "Resolver", Nowhere)
+        failed = Resolver(folder="/x", cache_dir=None).resolve(Lookup("srv", "_http._tcp.web.test"))
+        assert isinstance(failed, TemplateError)
+
+
+# --- the cache -----------------------------------------------------------------------------------------------------
+
+
+class Compiler:
+    """Counts what is compiled, and not taken from the cache."""
+
+    def __init__(self, monkeypatch):
+        self.count = 0
+        real = engine.compile_source
+
+        def counted(*arguments):
+            self.count += 1
+            return real(*arguments)
+
+        monkeypatch.setattr(engine, "compile_source", counted)
+
+
+@pytest.fixture
+def compiler(monkeypatch):
+    return Compiler(monkeypatch)
+
+
+def resolve(folder: Path, cache_dir: Path, **more) -> object:
+    answer = Resolver(folder=str(folder), cache_dir=str(cache_dir), **more).resolve(source("main"))
+    assert isinstance(answer, Compiled)
+    assert answer.needs == {source("part"), Lookup("ip", "n.test")}
+    return answer
+
+
+def entries(cache_dir: Path) -> list[Path]:
+    return sorted(cache_dir.iterdir())
+
+
+def test_code_is_compiled_once_and_kept_for_its_owner_alone(folder, cache_dir, compiler):
+    first, second = resolve(folder, cache_dir), resolve(folder, cache_dir)
+    assert compiler.count == 1
+    assert first == second
+    (entry,) = entries(cache_dir)
+    assert entry.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_folder_is_made_where_it_is_missing(folder, tmp_path, compiler):
+    resolve(folder, tmp_path / "made")
+    resolve(folder, tmp_path / "made")
+    assert compiler.count == 1
+    assert (tmp_path / "made").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_changed_template_takes_the_place_of_its_old_code(folder, cache_dir, compiler):
+    resolve(folder, cache_dir)
+    (folder / "main").write_text("{% include 'part' %}{{ lookupIP('n.test') }} changed")
+    resolve(folder, cache_dir)
+    assert compiler.count == 2
+    assert len(entries(cache_dir)) == 1
+
+
+def test_code_of_another_engine_option_or_version_is_not_used(folder, cache_dir, compiler, monkeypatch):
+    resolve(folder, cache_dir)
+    resolve(folder, cache_dir, sandbox=True)
+    assert compiler.count == 2
+    monkeypatch.setattr("jinja2.__version__", "9.9")
+    resolve(folder, cache_dir, sandbox=True)
+    assert compiler.count == 3
+    monkeypatch.setattr(cache, "FORMAT", "confpy-code 9")
+    resolve(folder, cache_dir, sandbox=True)
+    assert compiler.count == 4
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda entry: entry.write_bytes(b""),
+        lambda entry: entry.write_bytes(entry.read_bytes()[:-1]),
+        lambda entry: entry.write_bytes(b"confpy-code 9 something new\n"),
+        lambda entry: entry.write_bytes(entry.read_bytes()[:-4] + b"\xff\xff\xff\xff"),
+        lambda entry: entry.chmod(0o620),
+        lambda entry: entry.chmod(0o602),
+        lambda entry: (entry.rename(entry.with_name("other")), entry.symlink_to("other")),
+        lambda entry: (entry.unlink(), os.mkfifo(entry)),
+        lambda entry: (entry.unlink(), entry.mkdir()),
+    ],
+)
+def test_code_that_is_not_whole_or_that_others_can_write_is_made_anew(folder, cache_dir, compiler, spoil):
+    resolve(folder, cache_dir)
+    spoil(entries(cache_dir)[0])
+    resolve(folder, cache_dir)
+    assert compiler.count == 2
+
+
+@pytest.mark.parametrize("mode", [0o720, 0o702, 0o1777])
+def test_a_folder_that_others_can_write_is_not_used(folder, cache_dir, compiler, mode):
+    resolve(folder, cache_dir)
+    cache_dir.chmod(mode)
+    resolve(folder, cache_dir)
+    assert compiler.count == 2
+
+
+@pytest.mark.parametrize(("mode", "compiled"), [(0o777, 2), (0o1777, 1)])
+def test_a_parent_that_others_can_write_is_not_trusted_unless_it_is_sticky(folder, tmp_path, compiler, mode, compiled):
+    parent = tmp_path / "parent"
+    parent.mkdir()
+    parent.chmod(mode)
+    resolve(folder, parent / "cache")
+    resolve(folder, parent / "cache")
+    assert compiler.count == compiled
+
+
+@pytest.mark.parametrize("owned", ["entry", "folder", "parent"])
+def test_what_belongs_to_another_user_is_not_used(folder, tmp_path, compiler, monkeypatch, owned):
+    # To change an owner takes root; to be somebody else who looks at it shows the same.
+    parent = tmp_path / "parent"
+    (parent / "cache").mkdir(mode=0o700, parents=True)
+    resolve(folder, parent / "cache")
+    target = {"entry": entries(parent / "cache")[0], "folder": parent / "cache", "parent": parent}[owned].stat().st_ino
+    real = os.fstat
+
+    def of_another(descriptor):
+        status = real(descriptor)
+        if status.st_ino != target:
+            return status
+        return os.stat_result([*status[:4], 4242, *status[5:]])
+
+    monkeypatch.setattr(cache.os, "fstat", of_another)
+    resolve(folder, parent / "cache")
+    assert compiler.count == 2
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing_but_time(folder, tmp_path):
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/none"), Path("/dev/null")):
+        resolve(folder, place)
+
+
+def test_a_full_disk_leaves_no_half_entry(folder, cache_dir, monkeypatch):
+    def full(*arguments, **more):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cache.os, "rename", full)
+    resolve(folder, cache_dir)
+    assert entries(cache_dir) == []
+
+
+def test_many_threads_may_ask_at_once(folder, cache_dir):
+    for number in range(20):
+        (folder / f"t{number}").write_text("{{ getv('/k') }}" * 20)
+    resolver = Resolver(folder=str(folder), cache_dir=str(cache_dir))
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda number: resolver.resolve(source(f"t{number % 20}")), range(200)))
+    assert all(isinstance(answer, Compiled) for answer in answers)
+    assert len(entries(cache_dir)) == 20
