@@ -117,7 +117,7 @@ def load_resources(confdir: str, settings: Settings, prefixes_of: Callable[[str]
     except (FileNotFoundError, NotADirectoryError):
         return Loaded((), found=False)
     except OSError as error:
-        return Loaded((), (UsageError(f"cannot be read: {error.strerror}", file=root),))
+        return Loaded((), (UsageError(f"the path cannot be read: {error.strerror}", file=root),))
     by_dest: dict[str, Resource] = {}
     for path in find_files(root, errors):
         name = path[len(confdir) :].lstrip("/").removeprefix("conf.d/").removesuffix(".toml")
@@ -164,9 +164,9 @@ def find_files(root: str, errors: list[ConfpyError]) -> Iterator[str]:
         except OSError as error:
             # A link that leads nowhere is an error only where it should have been a resource.
             if error.errno not in {errno.ENOENT, errno.ELOOP}:
-                errors.append(UsageError(f"cannot be read: {error.strerror}", file=path))
+                errors.append(UsageError(f"the path cannot be read: {error.strerror}", file=path))
             elif path.endswith("toml") and os.path.islink(path):
-                errors.append(UsageError("is a link that leads nowhere", file=path))
+                errors.append(UsageError("the link leads nowhere", file=path))
 
 
 def read_resource(
@@ -237,10 +237,12 @@ def find_table(tables: Mapping[str, object], warnings: list[ConfpyError]) -> Map
     name = next((name for name in tables if plain(name) == "template"), None)
     if name is None:
         meant = "".join(f"; did you mean it by [{name}]?" for name in tables if suggest(name, ["template"]))
-        raise UsageError("holds no [template]", hint="write [template] above src and dest" + meant)
+        raise UsageError("the file holds no [template]", hint="write [template] above src and dest" + meant)
     table = tables[name]
     if not isinstance(table, dict):
-        raise UsageError("holds no [template], but another kind of it", hint="write [template], once", key=name)
+        raise UsageError(
+            "the file holds no [template], but another kind of it", hint="write [template], once", key=name
+        )
     for other in tables:
         if other != name and suggest(other, ["template", *KEYS]):
             hint = "did you mean [template]?" if isinstance(tables[other], dict) else "move it below [template]"

@@ -72,6 +72,8 @@ def shown(value: object) -> str:
     """Return a value as an error shows it: on one line, short, and nothing of a list (it may be a command's)."""
     if isinstance(value, list | dict):
         return "a list" if isinstance(value, list) else "a table"
+    if isinstance(value, int) and value.bit_length() > 128:
+        return "a huge number"  # Python refuses to write one of 4,300 digits
     written = repr(value)
     return written if len(written) <= 60 else written[:57] + "..."
 
@@ -319,19 +321,19 @@ OPTIONS = tuple(_options())
 def read_text(path: str) -> str:
     """Return a small text file; raises ``UsageError``. A FIFO or a device, which might never end, is refused."""
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise UsageError("is not a regular file", file=path)
+                raise UsageError("the file is not a regular one", file=path)
             content = file.read(LARGEST_FILE + 1)
     except OSError as error:
-        raise UsageError(f"cannot be read: {error.strerror}", file=path) from None
+        raise UsageError(f"the path cannot be read: {error.strerror}", file=path) from None
     if len(content) > LARGEST_FILE:
-        raise UsageError("is larger than 1 MiB, and so no file of settings", file=path)
+        raise UsageError("the file is larger than 1 MiB, and so not of settings", file=path)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise UsageError("is not UTF-8, as TOML must be", file=path, line=line) from None
+        raise UsageError("the file is not UTF-8, as TOML must be", file=path, line=line) from None
 
 
 def parse_toml(content: str, path: str) -> dict[str, object]:
@@ -341,12 +343,12 @@ def parse_toml(content: str, path: str) -> dict[str, object]:
     try:
         return tomllib.loads(content)
     except RecursionError:
-        raise UsageError("is not valid TOML: nested too deeply", file=path) from None
+        raise UsageError("the file is not valid TOML: nested too deeply", file=path) from None
     except ValueError as error:
         reason, _, place = str(error).partition(" (at ")
         line = re.match(r"line (\d+)", place)
         where: dict[str, str | int] = {"file": path, "line": int(line[1])} if line else {"file": path}
-        raise UsageError(f"is not valid TOML: {reason[:1].lower()}{reason[1:]}", hint="", **where) from None
+        raise UsageError(f"the file is not valid TOML: {reason[:1].lower()}{reason[1:]}", hint="", **where) from None
 
 
 def plain(key: str) -> str:

@@ -126,7 +126,7 @@ def test_a_broken_settings_file_is_one_line_and_code_2(daemon, capfd, tmp_path):
     assert cli.main(["-confdir", str(tmp_path)]) == 2
     err = capfd.readouterr().err
     assert re.fullmatch(
-        rf'\S+ error confpy\.failed error="is not valid TOML: .*" file={tmp_path}/confpy.toml line=1\n', err
+        rf'\S+ error confpy\.failed error="the file is not valid TOML: .*" file={tmp_path}/confpy.toml line=1\n', err
     )
 
 

@@ -100,7 +100,7 @@ def test_a_dangling_link_is_an_error_only_where_it_should_be_a_resource(confd):
     loaded = load(confd)
     assert names(loaded) == ["good"]
     assert [(error.message, error.where) for error in loaded.errors] == [
-        ("is a link that leads nowhere", {"file": str(confd / "bad.toml")})
+        ("the link leads nowhere", {"file": str(confd / "bad.toml")})
     ]
 
 
@@ -109,7 +109,7 @@ def test_a_fifo_stops_only_itself(confd):
     os.mkfifo(confd / "bad.toml")
     loaded = load(confd)
     assert names(loaded) == ["good"]
-    assert [error.message for error in loaded.errors] == ["is not a regular file"]
+    assert [error.message for error in loaded.errors] == ["the file is not a regular one"]
 
 
 def test_an_unreadable_folder_stops_only_itself(confd, monkeypatch):
@@ -125,7 +125,7 @@ def test_an_unreadable_folder_stops_only_itself(confd, monkeypatch):
     monkeypatch.setattr(os, "listdir", listdir)
     loaded = load(confd)
     assert names(loaded) == ["good"]
-    assert [error.message for error in loaded.errors] == ["cannot be read: Permission denied"]
+    assert [error.message for error in loaded.errors] == ["the path cannot be read: Permission denied"]
 
 
 # --- what is in them -------------------------------------------------------------------------------------------------
@@ -309,11 +309,11 @@ def test_a_key_above_the_table_is_warned_of(confd):
 @pytest.mark.parametrize(
     ("text", "message", "where"),
     [
-        ("", "holds no [template]", {}),
-        (MINIMAL, "holds no [template]", {}),
-        ("[templte]\n" + MINIMAL, "holds no [template]", {}),
-        ("template = 3\n", "holds no [template], but another kind of it", {"key": "template"}),
-        ("[[template]]\n" + MINIMAL, "holds no [template], but another kind of it", {"key": "template"}),
+        ("", "the file holds no [template]", {}),
+        (MINIMAL, "the file holds no [template]", {}),
+        ("[templte]\n" + MINIMAL, "the file holds no [template]", {}),
+        ("template = 3\n", "the file holds no [template], but another kind of it", {"key": "template"}),
+        ("[[template]]\n" + MINIMAL, "the file holds no [template], but another kind of it", {"key": "template"}),
         ('[template]\ndest = "/a"\n', "src is missing", {"key": "src"}),
         ('[template]\nsrc = ""\ndest = "/a"\n', "src is missing", {"key": "src"}),
         ('[template]\nsrc = "a"\n', "dest is missing", {"key": "dest"}),
@@ -323,6 +323,7 @@ def test_a_key_above_the_table_is_warned_of(confd):
         (f"[template]\n{MINIMAL}keys = [1]\n", "keys is not a list of strings", {"key": "keys"}),
         (f"[template]\n{MINIMAL}uid = '0'\n", "uid is not a number", {"key": "uid"}),
         (f"[template]\n{MINIMAL}uid = true\n", "uid is not a number", {"key": "uid"}),
+        (f"[template]\n{MINIMAL}uid = 0x{'f' * 5000}\n", "uid is not a number", {"key": "uid"}),
         (f"[template]\n{MINIMAL}gid = -2\n", "gid is not a number", {"key": "gid"}),
         (f"[template]\n{MINIMAL}gid = 4294967295\n", "gid is not a number", {"key": "gid"}),
         (f"[template]\n{MINIMAL}Check_Cmd = ''\n", "check_cmd is not a command", {"key": "Check_Cmd"}),
@@ -333,8 +334,8 @@ def test_a_key_above_the_table_is_warned_of(confd):
         (f"[template]\n{MINIMAL}output_format = 'ini'\n", "output_format is not one of", {"key": "output_format"}),
         (f"[template]\n{MINIMAL}on_drift = 'panic'\n", "on_drift is not one of", {"key": "on_drift"}),
         (f"[template]\n{MINIMAL}check_cmd_timeout = 0\n", "check_cmd_timeout is not a", {"key": "check_cmd_timeout"}),
-        ("[template]\nsrc = \n", "is not valid TOML", {"line": 2}),
-        ("[template]\nsrc = 'a'\nsrc = 'b'\n", "is not valid TOML", {"line": 3}),
+        ("[template]\nsrc = \n", "the file is not valid TOML", {"line": 2}),
+        ("[template]\nsrc = 'a'\nsrc = 'b'\n", "the file is not valid TOML", {"line": 3}),
     ],
 )
 def test_a_bad_file_stops_only_itself_and_says_where(confd, text, message, where):
