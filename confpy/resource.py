@@ -95,6 +95,7 @@ KEYS: Mapping[str, Kind] = {
     "on_drift": DRIFT,
 }
 """What may stand in ``[template]``."""
+SPELLED = {plain(key): key for key in KEYS}
 
 WRITTEN_MODE = re.compile(r"^[ \t]*[\"']?mode[\"']?[ \t]*=[ \t]*(0o?)?(\d{1,4})\b", re.MULTILINE | re.IGNORECASE)
 """A mode that was written as a number: the file's own text tells 0644, 0o644 and 644, the parsed integer does not."""
@@ -255,10 +256,9 @@ def read_table(table: Mapping[str, object], if_mode: str, warnings: list[ConfpyE
 
     ``if_mode`` is the hint for a wrong mode.
     """
-    known = {plain(key): key for key in KEYS}
     values: dict[str, Any] = {}
     for written, value in table.items():
-        key = known.get(plain(written))
+        key = SPELLED.get(plain(written))
         if key is None:
             meant = suggest(written, KEYS)
             hint = f"did you mean {meant}?" if meant else ""
