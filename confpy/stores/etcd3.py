@@ -136,17 +136,17 @@ class Etcd3Stream:
             if failure is not None and not self._closed:
                 self._stream.close()
                 raise failure.at(node=self._stream.node.url)
-            size = 0
             try:
-                while not size or (size < _BATCH_BYTES and self._stream.arrived()):
+                size = self.receive()
+                while size < _BATCH_BYTES and self._stream.arrived():
                     size += self.receive()
             except StoreError as error:
                 failure = error
 
     def receive(self) -> int:
-        """Take what has come, wait where nothing has; returns how many bytes it was. Raises ``StoreError``."""
+        """Take what has come, waiting where nothing has; returns how many bytes it was. Raises ``StoreError``."""
         data = self._stream.read()
-        if not data:
+        if data is None:
             raise StoreError("etcd closed the stream")
         for line in self._lines.feed(data):
             self._watches.feed(line)

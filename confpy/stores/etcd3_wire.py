@@ -20,13 +20,14 @@ from confpy.errors import StoreError, StoreRefused
 from confpy.keytree import ROOT, covers
 from confpy.model import Changes, Listing, Snapshot, Standing
 from confpy.stores import WatchLost
+from confpy.stores.http import TooLarge
 
 Body: TypeAlias = dict[str, Any]
 
 TXN_OPERATIONS = 128
 """The most operations of one transaction (etcd's default ``--max-txn-ops``)."""
-PAGE_BYTES = 8 << 20
-"""How large an answer should be."""
+PAGE_BYTES = 4 << 20
+"""How large an answer should be, as JSON: 3 MB of data, since the gateway of etcd 3.3 takes 4 MB from its etcd."""
 PAGE_KEYS = 16_384
 """The most keys to ask for at once, while nothing is known about their size."""
 
@@ -82,6 +83,8 @@ def refusal(status: int, text: bytes) -> StoreError:
 
 def _failure(said: str, code: object = None) -> StoreError:
     reason = " ".join(said.rpartition("desc = ")[2].removeprefix("etcdserver: ").split())[:200]
+    if "received message larger than max" in reason:  # etcd 3.3's gateway
+        return TooLarge("an answer is larger than the gateway of etcd passes on")
     if "required revision has been compacted" in reason:
         return Compacted("the history was compacted while it was read")
     if code == _PERMISSION_DENIED or "permission denied" in reason:
@@ -292,7 +295,8 @@ class Watches:
             if error := message.get("error"):
                 if isinstance(error, str):
                     raise _failure(error)
-                raise _failure(error["message"], error.get("grpc_code") or error.get("code"))
+                failure = _failure(error["message"], error.get("grpc_code") or error.get("code"))
+                raise WatchLost(failure.message) if isinstance(failure, TooLarge) else failure
             result = message["result"]
             header, watch = result["header"], result.get("watch_id", "0")
             if self._identity and str(header["cluster_id"]) != self._identity:

@@ -464,16 +464,17 @@ class Stream:
         chunked = response.headers.get("Transfer-Encoding", "").lower() == "chunked"
         self._chunks = Chunks() if chunked else None
 
-    def read(self) -> bytes:
-        """Return the bytes that came, at least one, or none where the body ended; raises ``StoreError``."""
+    def read(self) -> bytes | None:
+        """Return what has come, waiting where nothing has; None where the body ended. Raises ``StoreError``.
+
+        It may be empty: what came was the coding around the body, and to wait for more would hold up what came before.
+        """
         with self._wire.translated():
-            while raw := self._received():
-                body = raw if self._chunks is None else self._chunks.feed(raw)
-                if body:
-                    return body
-                if self._chunks is not None and self._chunks.ended:
-                    break
-        return b""
+            raw = self._received()
+            if self._chunks is None or not raw:
+                return raw or None
+            body = self._chunks.feed(raw)
+            return None if self._chunks.ended and not body else body
 
     def _received(self) -> bytes:
         try:

@@ -11,6 +11,7 @@ from confpy.errors import StoreError, StoreRefused
 from confpy.model import Changes
 from confpy.stores import WatchLost
 from confpy.stores.etcd3_wire import PAGE_KEYS, Asking, Compacted, Reading, Watches, refusal, to_bytes, to_text
+from confpy.stores.http import TooLarge
 
 HEADER = {"cluster_id": "77", "member_id": "1", "revision": "9", "raft_term": "2"}
 
@@ -102,7 +103,7 @@ def test_pages_follow_the_size_of_the_values():
     reading = Reading(["/a"])
     reading.ask()
     reading.take(answer(found(pair("/a/1"), pair("/a/2"), more=True)), 2 << 20)
-    assert ranges(reading.ask())[0][2]["limit"] == "8"  # 1 MB each
+    assert ranges(reading.ask())[0][2]["limit"] == "4"  # 1 MB each
 
 
 def test_a_page_that_was_too_large_is_asked_again_smaller_until_one_key_remains():
@@ -277,6 +278,12 @@ def test_an_error_line_is_an_error_that_can_be_resumed_from(watches, text):
     assert not isinstance(caught.value, WatchLost)
 
 
+def test_events_that_the_gateway_cannot_pass_on_mean_to_read_again(watches):
+    error = {"error": {"grpc_code": 8, "message": "grpc: received message larger than max (9 vs. 4194304)"}}
+    with pytest.raises(WatchLost, match="larger"):
+        watches.feed(json.dumps(error).encode())
+
+
 @pytest.mark.parametrize("text", [b"<html>", b"[]", b'{"result": 1}', b'{"result": {"header": {}}}', b"\xff"])
 def test_a_line_that_is_none_of_etcds_is_an_error(watches, text):
     with pytest.raises(StoreError, match="not as etcd"):
@@ -294,6 +301,7 @@ def test_a_line_that_is_none_of_etcds_is_an_error(watches, text):
         (400, b"Client sent an HTTP request to an HTTPS server.\n", StoreError, "speaks TLS only"),
         (503, b'{"error":"etcdserver: no leader","code":14}', StoreError, "etcd says: no leader"),
         (403, b'{"error":"etcdserver: permission denied","code":7}', StoreRefused, "permission denied"),
+        (429, b'{"error":"grpc: received message larger than max (5 vs. 4)","code":8}', TooLarge, "passes on"),
         (400, b'{"code":11,"message":"mvcc: required revision has been compacted"}', Compacted, "history"),
     ],
 )  # fmt: skip
