@@ -173,7 +173,8 @@ CONFD = tree_of("/a", "/b/c", "/b/d/e", "/app/db", "/app/db/x", "/app/db/sub/dee
     [
         ("", [], []), ("a", [], []), ("app", [], []), (".", [], []), ("/nope", [], []), ("/ap", [], []),
         ("/app/*", [], []), ("/app", ["db"], ["db"]), ("/app/", ["db"], ["db"]),
-        ("/app/db", ["db", "sub", "x"], ["sub"]), ("/app/db/", ["sub", "x"], ["sub"]), ("/b/d/", ["e"], []), ("/b/c", ["c"], []), ("/b/c/", [], []),
+        ("/app/db", ["db", "sub", "x"], ["sub"]), ("/app/db/", ["sub", "x"], ["sub"]),
+        ("/b/d/", ["e"], []), ("/b/c", ["c"], []), ("/b/c/", [], []),
         ("/a", ["a"], []),
         # Where confd lists leaves only, or the wrong level:
         ("/", ["a", "app", "app2", "b", "deis"], ["app", "app2", "b", "deis"]), ("//app", ["db"], ["db"]),
