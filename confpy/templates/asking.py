@@ -137,7 +137,7 @@ class Asking:
 
     def lookup_srv(self, service: str, proto: str, name: str) -> list[Service]:
         """Return the SRV records of ``_service._proto.name``, sorted; none where there are none."""
-        answer = self._fact(service_lookup(service, proto, name))
+        answer = self._fact(service_lookup(as_text(service), as_text(proto), as_text(name)))
         return list(answer) if isinstance(answer, tuple) else []
 
     def file_exists(self, path: str) -> bool:

@@ -292,6 +292,11 @@ def suggest(message: str, environment: jinja2.Environment) -> str:
 # --- compiling, on workers -------------------------------------------------------------------------------------------
 
 
+# What only Go's templates say: {{getv "/key"}}, {{range …}}, {{end}}, {{.Value}}, {{$x := …}}.
+_CONFD = re.compile(r"""\{\{-?\s*(?:(?:range|if|else|end|with|define|template)\b|[.$]|\w+\s+["`.$(])""")
+_CONFD_HINT = 'this looks like a Go template, as confd has them; here it is Jinja: {{ getv("/key") }}'
+
+
 def compile_source(source: str, name: str, file: str, environment: jinja2.Environment) -> tuple[Any, frozenset[Lookup]]:
     """Return the code of a template and the lookups that stand in it word for word; raises ``TemplateError``."""
     try:
@@ -300,7 +305,8 @@ def compile_source(source: str, name: str, file: str, environment: jinja2.Enviro
         return environment.compile(tree, name, file), needs
     except jinja2.TemplateSyntaxError as error:
         message = error.message or "syntax error"
-        failure = TemplateError(message, hint=suggest(message, environment), template=name, line=error.lineno)
+        hint = suggest(message, environment) or (_CONFD_HINT if _CONFD.search(source) else "")
+        failure = TemplateError(message, hint=hint, template=name, line=error.lineno)
     except RecursionError:
         failure = TemplateError("nested too deeply", template=name)
     raise failure
@@ -313,13 +319,14 @@ def _needs(tree: nodes.Template) -> Iterator[Lookup]:
             if isinstance(constant, nodes.Const) and isinstance(constant.value, str):
                 yield template_lookup(constant.value)
     for call in tree.find_all(nodes.Call):
-        words = [argument.value for argument in call.args if isinstance(argument, nodes.Const)]
+        constants = [argument.value for argument in call.args if isinstance(argument, nodes.Const)]
+        words = [value for value in constants if isinstance(value, str)]
         if not isinstance(call.node, nodes.Name) or len(words) != len(call.args) or not words:
             continue
         function = ALIASES.get(call.node.name, call.node.name)
-        if function in {"lookup_ip", "lookup_ipv4", "lookup_ipv6"} and not guard.literal_address(str(words[0])):
-            yield Lookup("ip", str(words[0]))
+        if function in {"lookup_ip", "lookup_ipv4", "lookup_ipv6"} and not guard.literal_address(words[0]):
+            yield Lookup("ip", words[0])
         elif function == "lookup_srv" and len(words) == 3:
             yield service_lookup(*words)
         elif function == "file_exists":
-            yield Lookup("exists", str(words[0]))
+            yield Lookup("exists", words[0])

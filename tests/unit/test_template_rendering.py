@@ -171,6 +171,13 @@ def test_mistakes_are_said_for_people(template, message, hint):
     assert (error.message, error.hint, error.where["template"]) == (message, hint, "main")
 
 
+@pytest.mark.parametrize(
+    "template", ['{{getv "/k"}}', "{{range gets}}{{.Value}}{{end}}", "{{- if exists `/k`}}{{end}}", "{{$x}}"]
+)
+def test_a_template_of_confd_is_recognised(template):
+    assert "Go template" in failure(template).hint
+
+
 SECRET = "hunter2"
 
 
@@ -295,6 +302,35 @@ def test_renders_of_one_renderer_do_not_see_each_other():
 def test_the_sandbox_keeps_python_out():
     with pytest.raises(TemplateError, match="unsafe"):
         text("{{ getv.__self__ }}{{ ''.__class__.__mro__ }}", sandbox=True)
+
+
+def test_a_render_touches_no_file_and_no_network(tmp_path):
+    # In a process of its own: an audit hook stays for good. The first render imports what the second one uses.
+    code = """
+import sys
+from tests.rendering import RENDERER, resource, view_of
+from confpy.model import Lookup
+from confpy.templates import World
+from confpy.templates.resolve import Resolver
+
+resolver = Resolver(folder=sys.argv[1], cache_dir=None)
+asked = [Lookup("template", "main"), Lookup("template", "part"), Lookup("exists", "/")]
+facts = {lookup: resolver.resolve(lookup) for lookup in asked}
+render = lambda now: RENDERER.render(resource("main"), view_of({"/k": "{}"}), World(now, {"A": "b"}, facts)).content
+render(0.0)
+touched = []
+sys.addaudithook(lambda event, _: touched.append(event) if event.split(".")[0] in ("open", "os", "socket") else None)
+content = render(1.0)
+assert not touched, touched
+assert content == b"part {} true b \\n"
+"""
+    (tmp_path / "main").write_text(
+        "{% include 'part' %} {{ getv('/k') | json | to_yaml }} {{ file_exists('/') }} {{ getenv('A') }} "
+        "{{ to_toml({}) }}{% set now = datetime() %}\n"
+    )
+    (tmp_path / "part").write_text("part")
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_face_of_the_package_brings_no_jinja():
