@@ -8,7 +8,7 @@ keys are not used: the one is silent when the server restarts or compacts, the o
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import requests
@@ -108,7 +108,7 @@ class Etcd3Store:
 
     def _watch(self, wire: Wire, watches: Watches) -> Etcd3Stream:
         gateway = _Gateway(wire, self._paths)
-        with wire.within(self._nodes.read_timeout):
+        with wire.bounded():
             stream = Etcd3Stream(gateway.stream("watch", watches.body()), watches)
             while not watches.established:
                 stream.receive()
@@ -175,7 +175,7 @@ class _Gateway:
 
     def post(self, path: str, body: Body) -> tuple[Body, int]:
         """Return the answer and its size in bytes; raises ``StoreError``, ``TooLarge`` above ``ANSWER_BYTES``."""
-        with self._wire.within(self._wire.patience):
+        with self._wire.bounded():
             text = read_body(self._open(path, json.dumps(body).encode()), ANSWER_BYTES)
         with understood():
             answer: Body = json.loads(text)
@@ -188,22 +188,21 @@ class _Gateway:
         return Stream(self._wire, self._open(path, body, Connection="close"))
 
     def _open(self, path: str, body: bytes, **headers: str) -> requests.Response:
-        url = self._discovered(self._client.get_url, path)
-        response = self._wire.post(url, body, **headers)
+        response = self._wire.post(self._url(path), body, **headers)
         if response.status_code == requests.codes.ok:
             return response
         if response.status_code == requests.codes.not_found:
             self._paths.pop(self._wire.node, None)  # another version of etcd than it was?
         raise refusal(response.status_code, read_body(response, ANSWER_BYTES))
 
-    def _discovered(self, url: Callable[[str], str], path: str) -> str:
-        """Return the URL of ``path``; etcd3gw may ask the node for its version first."""
+    def _url(self, path: str) -> str:
+        """Return the URL of ``path``; etcd3gw asks the node for its version first, where we do not know it yet."""
         try:
             with understood():
-                found = url(path)
+                url: str = self._client.get_url(path)
         except Etcd3Exception as error:
             if isinstance(error.__context__, requests.RequestException):
                 raise error.__context__ from error
             raise refusal(400, (error.detail_text or "").encode()) from error
         self._paths[self._wire.node] = self._client.api_path
-        return found
+        return url

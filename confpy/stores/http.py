@@ -222,8 +222,6 @@ class Wire:
 
     def __init__(self, nodes: Nodes, node: Node) -> None:
         self.node = node
-        self.patience = nodes.read_timeout
-        """How many seconds a request may take as a whole: for ``within``. Requests itself is given no timeout."""
         self.session = requests.Session()
         self.session.trust_env = False  # .netrc would replace our headers, REQUESTS_CA_BUNDLE our CA
         self.session.verify = nodes.tls is None or nodes.tls.verify_mode != ssl.CERT_NONE
@@ -232,10 +230,10 @@ class Wire:
         for scheme in ("http://", "https://"):
             self.session.mount(scheme, _Adapter(self, nodes.tls))
         self._nodes = nodes
-        self._cause: StoreError | None = None
-        self.connections: list[HTTPConnection] = []
         self.kept = False
         """Whether it outlives the turn that it was opened for."""
+        self._cause: StoreError | None = None
+        self._connections: list[HTTPConnection] = []
         self._end: socket.socket | None = None
         self._response: requests.Response | None = None
         self._lookup: SimpleQueue[_Addresses | OSError | None] = SimpleQueue()
@@ -253,17 +251,17 @@ class Wire:
     def close(self) -> None:
         """End the conversation and let go of its sockets. Any thread, any number of times."""
         self.cut(self._nodes.closed())
-        response, self._response = self._response, None
+        with self._lock:
+            response, self._response = self._response, None
+            end, self._end = self._end, None
+            connections, self._connections = self._connections, []
         if response is not None:
             response.close()
         self.session.close()
-        # urllib3 closes what its pools hold when they are collected; and these would hold us until then.
-        while self.connections:
-            self.connections.pop().close()
-        with self._lock:
-            if self._end is not None:
-                self._end.close()
-                self._end = None
+        for connection in connections:  # urllib3 would leave them to the garbage collector, and they keep us from it
+            connection.close()
+        if end is not None:
+            end.close()
         self._nodes.forget(self)
 
     def post(self, url: str, body: bytes, **headers: str) -> requests.Response:
@@ -275,8 +273,12 @@ class Wire:
         return self._response
 
     @contextmanager
-    def within(self, seconds: float) -> Iterator[None]:
-        """Cut what the block does when it takes longer; all that it meets comes out as a ``StoreError``."""
+    def bounded(self) -> Iterator[None]:
+        """Cut what the block does after ``read_timeout``; all that it meets comes out as a ``StoreError``.
+
+        Requests itself is given no timeouts: they would bound each ``recv``, not the whole.
+        """
+        seconds = self._nodes.read_timeout
         timer = threading.Timer(seconds, self.cut, [StoreError(f"no answer within {seconds:g} s")])
         timer.name, timer.daemon = "confpy-deadline", True
         timer.start()
@@ -298,6 +300,8 @@ class Wire:
             if isinstance(error, StoreError):
                 raise
             raise _said(error, self.node) from error
+        if self._cause is not None:  # a cut can look like the end of a body
+            raise self._cause
 
     def arrived(self) -> bool:
         """Whether bytes wait to be read, or the end does."""
@@ -312,6 +316,19 @@ class Wire:
 
     def dial(self, host: str, port: int) -> socket.socket:
         """Connect, within ``connect_timeout`` for each address of the host; raises ``StoreError``."""
+        try:
+            return self._connected(host, port)
+        except StoreError as error:
+            if self.session.proxies and host != self.node.host:
+                error.message = f"the proxy {host}:{port}: {error.message}"
+            raise
+
+    def made(self, connection: HTTPConnection) -> None:
+        """Remember a connection of urllib3's, to close it."""
+        with self._lock:
+            self._connections.append(connection)
+
+    def _connected(self, host: str, port: int) -> socket.socket:
         failure: OSError | None = None
         for family, kind, protocol, _, address in self._resolve(host, port):
             end = socket.socket(family, kind, protocol)
@@ -410,7 +427,7 @@ class _Connection(HTTPConnection):
     def __init__(self, wire: Wire, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._wire = wire
-        wire.connections.append(self)
+        wire.made(self)
 
     def _new_conn(self) -> socket.socket:
         return self._wire.dial(self._dns_host, self.port or 80)
@@ -420,7 +437,7 @@ class _TlsConnection(HTTPSConnection):
     def __init__(self, wire: Wire, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._wire = wire
-        wire.connections.append(self)
+        wire.made(self)
 
     def _new_conn(self) -> socket.socket:
         return self._wire.dial(self._dns_host, self.port or 443)

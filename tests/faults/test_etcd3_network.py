@@ -87,7 +87,7 @@ def closes_within_a_second(store, call):
     call.end()
     assert call.ended - began < 1
     assert isinstance(call.error, StoreError)
-    assert "closed" in str(call.error)
+    assert "the store was closed" in str(call.error)
     store.close()
 
 
@@ -160,7 +160,7 @@ def test_close_ends_the_iteration_of_a_quiet_stream(etcd, etcd_store, who):
     if who == "stream":
         assert call.result == []
     else:
-        assert "closed" in str(call.error)
+        assert "the store was closed" in str(call.error)
     stream.close()
 
 

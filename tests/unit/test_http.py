@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from confpy.errors import StoreError, UsageError
 from confpy.stores import WatchLost
 from confpy.stores.http import Chunks, Lines, Node, Nodes, Wire, parse_nodes, trust
+from tests.servers.ports import free_port
 
 
 def nodes(*texts, **options):
@@ -207,3 +208,16 @@ def test_nothing_begins_on_a_closed_store():
     store.close()
     with pytest.raises(StoreError, match="closed"):
         store.talk(lambda wire: wire)
+
+
+def test_a_proxy_that_does_not_answer_is_named(monkeypatch):
+    port = free_port()
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
+    store = nodes("db.example")
+
+    def turn(wire):
+        with wire.bounded():
+            return wire.post("http://db.example:2379/", b"")
+
+    with pytest.raises(StoreError, match=rf"the proxy 127\.0\.0\.1:{port}: connection refused"):
+        store.talk(turn)
