@@ -71,9 +71,12 @@ EXAMPLES = [
         moves={
             "/etc/haproxy/": "@/",
             "/run/haproxy.pid": "@/haproxy.pid",
+            "/run/haproxy-master.sock": "@/master.sock",
             **({} if AS_ROOT else {"    user haproxy\n    group haproxy\n": ""}),
         },
-        serve=lambda folder, port: HAProxy(folder / "haproxy.cfg", folder / "haproxy.pid", port=port),
+        serve=lambda folder, port: HAProxy(
+            folder / "haproxy.cfg", pidfile=folder / "haproxy.pid", socket=folder / "master.sock", port=port
+        ),
         setting="maxconn",
         complaint="failed to parse 'abc' as type 'integer'",
         good="300",
