@@ -6,6 +6,7 @@ are seen, also of what is not there yet. Nobody is told *what* happened: look ag
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -15,6 +16,9 @@ from typing import NamedTuple
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
+
+# Threads of watchdog that meet the end of a watch speak of it as an error, on stderr where nobody listens otherwise.
+logging.getLogger("watchdog").addHandler(logging.NullHandler())
 
 QUIET = 0.05
 """Seconds without an event that end a burst."""

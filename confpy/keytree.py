@@ -237,10 +237,11 @@ class _Window:
                 self._toward.setdefault(path, set()).add(step.rpartition(ROOT)[2])
 
     def covers(self, path: str) -> bool:
-        return not self._covers.isdisjoint(ancestors(path))
+        return ROOT in self._covers or not self._covers.isdisjoint(ancestors(path))
 
     def get(self, path: str) -> str | None:
-        return self._tree.get(path) if self.covers(path) else None
+        value = self._tree.get(path)
+        return value if value is not None and self.covers(path) else None
 
     def children(self, path: str) -> dict[str, bool]:
         if self.covers(path):

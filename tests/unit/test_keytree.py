@@ -348,11 +348,14 @@ def test_a_lookup_costs_what_it_finds_and_not_what_there_is():
     tree.replace("/", {f"/s/{n % 100:03}/{n}": "x" for n in range(100_000)})
     tree.replace("/web", {f"/web/{n}": "x" for n in range(10)})
     view = View(tree, ["/"])
-    # Looking at every key takes 10 ms and more.
-    assert seconds(lambda: view.getv("/s/007/7")) < 0.001
-    assert seconds(lambda: view.gets("/web/*")) < 0.002
-    assert seconds(lambda: view.ls("/")) < 0.002
-    assert seconds(lambda: view.ls("/s")) < 0.005
-    assert seconds(lambda: view.gets("/s/*")) < 0.005
-    assert seconds(lambda: view.gets("/s/*/7")) < 0.005
-    assert seconds(lambda: tree.set("/s/050/new", "x") and tree.delete("/s/050/new")) < 0.005
+    look_at_every_key = seconds(lambda: [path for path, _ in tree.items("/")])
+    for lookup in (
+        lambda: view.getv("/s/007/7"),
+        lambda: view.gets("/web/*"),
+        lambda: view.ls("/"),
+        lambda: view.ls("/s"),
+        lambda: view.gets("/s/*"),
+        lambda: view.gets("/s/*/7"),
+        lambda: tree.set("/s/050/new", "x") and tree.delete("/s/050/new"),
+    ):
+        assert seconds(lookup) < look_at_every_key / 4
