@@ -166,7 +166,8 @@ class Agent:
         self._changed: set[str] = set()
         self._index = PrefixIndex()
         self._facts: dict[Lookup, object] = {}
-        self._resolving: dict[int, frozenset[Lookup]] = {}
+        self._asked: set[Lookup] = set()
+        """Look-ups that are being answered."""
         self._batches: dict[int, tuple[Candidate, ...]] = {}
         self._in_flight: set[int] = set()
         self._waiting: deque[int] = deque()
@@ -341,7 +342,7 @@ class Agent:
             and not (track.tried and self._manners.onetime)
             and self._now >= track.retry_at
             and self._now >= track.settle.due()
-            and not any(lookup not in self._facts for lookup in track.awaited)
+            and self._asked.isdisjoint(track.awaited)
             and self._busy.isdisjoint(track.commands)
             and self.mirror.ready(track.resource.prefixes)
         )
@@ -475,15 +476,14 @@ class Agent:
     # --- the world and drift ---------------------------------------------------------------------------------------
 
     def _resolve(self, lookups: set[Lookup]) -> None:
-        asked = frozenset().union(*self._resolving.values())
-        new = tuple(sorted(lookups - asked, key=lambda lookup: (lookup.kind, lookup.name)))
+        new = tuple(sorted(lookups - self._asked, key=lambda lookup: (lookup.kind, lookup.name)))
         if new:
             self._number += 1
-            self._resolving[self._number] = frozenset(new)
+            self._asked.update(new)
             self._do(Resolve(self._number, new))
 
     def _take_facts(self, resolved: Resolved) -> None:
-        self._resolving.pop(resolved.resolve, None)
+        self._asked.difference_update(resolved.facts)
         moved = set()
         for lookup, answer in resolved.facts.items():
             before = self._facts.get(lookup)
@@ -541,15 +541,18 @@ class Agent:
     # --- time and the end ------------------------------------------------------------------------------------------
 
     def _tick(self) -> None:
+        if self._stopping is not None:
+            return
         if self._now >= self._load_at:
             self._load_at = NEVER
             self._do(Load())
-        if self._now >= self._look_at and self._stopping is None:
+        if self._now >= self._look_at:
             self._look()
 
     def _wake_at(self) -> float:
-        moments = [self.mirror.wake_at(), self._load_at, self._look_at, self._stop_at]
+        moments = [self.mirror.wake_at(), self._stop_at]
         if self._stopping is None:
+            moments += (self._load_at, self._look_at)
             for track in self._dirty.values():
                 if not track.in_flight:
                     moment = max(track.retry_at, track.settle.due())

@@ -17,6 +17,8 @@ KEYS = (
     "/certs/b/1",
 )
 SEEDS = 400
+PERIOD = 5.0
+"""Seconds between resyncs: short, so that many fall into a run."""
 
 
 def equal(world: World, prefixes: tuple[str, ...]) -> bool:
@@ -43,7 +45,7 @@ def disturb(world: World, *, restores: bool) -> None:
 
 
 def live(seed: int, *, restores: bool, follows: bool = True) -> World:
-    world = World(seed, follows=follows)
+    world = World(seed, follows=follows, period=PERIOD)
     groups = [PREFIXES[:2], PREFIXES[2:3], PREFIXES[3:]]
     wanted = groups[: world.random.randint(1, 3)]
     world.take(world.mirror.want(wanted))
@@ -57,7 +59,7 @@ def live(seed: int, *, restores: bool, follows: bool = True) -> World:
     world.take(world.mirror.want(groups))
     # The faults are over. One backoff and two resyncs are enough for all but one: a store that came back from a backup
     # and has overtaken its old revision since cannot be told from itself, until the tenth resync reads in full.
-    world.run(60 + (11 if restores else 3) * 66)
+    world.run(60 + (11 if restores else 3) * 1.1 * PERIOD)
     return world
 
 

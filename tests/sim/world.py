@@ -103,13 +103,15 @@ class Stream:
 class World:
     """The mirror, its server, and the messages on their way between them."""
 
-    def __init__(self, seed: int, *, follows: bool = True) -> None:
+    def __init__(self, seed: int, *, follows: bool = True, period: float = 60.0) -> None:
         self.random = Random(seed)
         self.server = Server()
         self.now = 0.0
-        self.mirror = Mirror(Random(seed), follows=follows, period=60.0)
+        self.mirror = Mirror(Random(seed), follows=follows, period=period)
         self.streams: dict[int, Stream] = {}
         self.calm = False
+        self.slowest = 0.3
+        """Seconds that a stream may take from one delivery to the next."""
         self.said: list[str] = []
         self.reads = 0
         self.opened = 0
@@ -152,6 +154,10 @@ class World:
             case Say():
                 self.said.append(action.event)
 
+    def wakes(self) -> float:
+        """When the mind wants to be woken."""
+        return self.mirror.wake_at()
+
     # --- time --------------------------------------------------------------------------------------------------------
 
     def later(self, seconds: float, what: object) -> None:
@@ -163,7 +169,7 @@ class World:
         end = self.now + seconds
         while True:
             arrives = self._queue[0][0] if self._queue else float("inf")
-            wakes = self.mirror.wake_at()
+            wakes = self.wakes()
             moment = min(arrives, wakes)
             if moment > end:
                 self.now = end
@@ -171,7 +177,7 @@ class World:
             self.now = max(self.now, moment)
             if wakes <= arrives:
                 self.tell(Woken())
-                assert self.mirror.wake_at() > self.now, "it would spin"
+                assert self.wakes() > self.now, "it would spin"
             else:
                 self._arrive(heapq.heappop(self._queue)[2])
 
@@ -229,7 +235,7 @@ class World:
                 if self.random.random() < 0.5 or self.calm:
                     self._deliver(stream, prefix, place)
         if number in self.streams:
-            self.later(self.random.uniform(0.01, 0.3), ("stream", number))
+            self.later(self.random.uniform(0.01, self.slowest), ("stream", number))
 
     def _deliver(self, stream: Stream, prefix: str, place: int) -> None:
         events = [one for one in self.server.history if one[0] > place and covers(prefix, one[1])]

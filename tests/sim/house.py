@@ -1,0 +1,173 @@
+"""The whole mind on a simulated store, disk and shell: resources in, targets and reloads out."""
+
+from __future__ import annotations
+
+import hashlib
+from random import Random
+
+from confpy.agent import Agent, Manners
+from confpy.errors import CheckError, ReloadError, TemplateError
+from confpy.keytree import View
+from confpy.model import (
+    Action,
+    Candidate,
+    Deliver,
+    Delivered,
+    Inspect,
+    Inspected,
+    Known,
+    Load,
+    Loaded,
+    Lookup,
+    Message,
+    Reload,
+    Reloaded,
+    Report,
+    Resolve,
+    Resolved,
+    Resource,
+    Say,
+    Stamp,
+    Stop,
+    Sweep,
+    Swept,
+    WakeAt,
+)
+from confpy.templates import Needs, Rendered
+from confpy.templates import World as Facts
+from tests.sim.world import World
+
+
+class Printer:
+    """Renders a resource as the list of its keys; asks for its template first, as the real one does."""
+
+    def render(self, resource: Resource, view: View, world: Facts) -> Rendered:
+        template = Lookup("template", resource.src)
+        if template not in world.facts:
+            raise Needs(frozenset({template}))
+        if isinstance(world.facts[template], TemplateError):
+            raise world.facts[template]
+        return Rendered(self.text(resource, view), frozenset({template}), False, ())
+
+    def text(self, resource: Resource, view: View) -> bytes:
+        found = [pair for depth in range(1, 5) for pair in view.gets("/*" * depth)]
+        return repr(sorted(found)).encode()
+
+
+class House(World):
+    """The agent, its store, its disk and its shell."""
+
+    def __init__(self, seed: int, resources: tuple[Resource, ...], **manners: object) -> None:
+        super().__init__(seed, period=5.0)
+        self.resources = resources
+        self.printer = Printer()
+        self.agent = Agent(Manners(period=5.0, **manners), self.mirror, self.printer, Random(seed), {})
+        self.targets: dict[str, bytes] = {}
+        self.loaded: dict[str, bytes] = {}
+        """Target → the content that its program has read."""
+        self.reloading: set[str] = set()
+        self.delivering: set[str] = set()
+        self.reloads = 0
+        self.commits = 0
+        self.ended: int | None = None
+        self.lines: list[Say] = []
+        self._touched = 0
+        self._wakes = float("inf")
+        self._stamps: dict[str, Stamp] = {}
+        for action in self.agent.start():
+            self._carry_out(action)
+
+    def tell(self, message: Message) -> None:
+        if self.ended is None:
+            self._wakes = float("inf")
+            for action in self.agent.step((message,), self.now, 1e9 + self.now):
+                self._carry_out(action)
+
+    def wakes(self) -> float:
+        return self._wakes if self.ended is None else float("inf")
+
+    def touch(self, dest: str, content: bytes | None) -> None:
+        """Somebody else writes or removes a target."""
+        if content is None:
+            self.targets.pop(dest, None)
+            self._stamps.pop(dest, None)
+        else:
+            self._write(dest, content)
+
+    def _write(self, dest: str, content: bytes) -> None:
+        self._touched += 1
+        self.targets[dest] = content
+        self._stamps[dest] = Stamp(1, self._touched, len(content), 0, 0)
+
+    def _carry_out(self, action: Action) -> None:
+        soon = self.random.uniform(0.001, 0.3)
+        match action:
+            case WakeAt():
+                self._wakes = action.moment
+            case Load():
+                self.later(soon, Loaded(self.resources))
+            case Sweep():
+                self.later(soon, Swept(()))
+            case Resolve():
+                answers = {
+                    one: TemplateError("no such template") if self._fails(0.2) else "code" for one in action.lookups
+                }
+                self.later(soon, Resolved(action.resolve, answers))
+            case Deliver():
+                commands = {one.resource.check_cmd for one in action.candidates} - {None}
+                assert self.delivering.isdisjoint(commands), "two deliveries share a command"
+                self.delivering |= commands
+                self.later(soon, ("deliver", action, commands))
+            case Reload():
+                assert action.key not in self.reloading, "one command reloads twice at once"
+                self.reloading.add(action.key)
+                self.reloads += 1
+                seen = {
+                    one.dest: self.targets.get(one.dest) for one in self.resources if one.reload_cmd == action.command
+                }
+                self.later(soon, ("reload", action, seen))
+            case Inspect():
+                self.later(soon, ("inspect", action))
+            case Stop():
+                self.ended = action.code
+            case Say():
+                self.lines.append(action)
+            case _:
+                super()._carry_out(action)
+
+    def _arrive(self, what: object) -> None:
+        match what:
+            case ("deliver", Deliver() as action, set() as commands):
+                self.delivering -= commands
+                self.tell(Delivered(action.batch, tuple(map(self._deliver_one, action.candidates))))
+            case ("reload", Reload() as action, dict() as seen):
+                self.reloading.discard(action.key)
+                if self._fails(0.3):
+                    self.tell(Reloaded(action.key, ReloadError("the reload exited with 1"), 0.1))
+                else:
+                    self.loaded.update({dest: content for dest, content in seen.items() if content is not None})
+                    self.tell(Reloaded(action.key, None, 0.1))
+            case ("inspect", Inspect() as action):
+                self.tell(self._inspect(action))
+            case _:
+                super()._arrive(what)
+
+    def _deliver_one(self, candidate: Candidate) -> Report:
+        resource, content = candidate.resource, candidate.content
+        known = hashlib.sha256(content).digest()
+        if self.targets.get(resource.dest) == content:
+            return Report(resource.name, "unchanged", known=Known(known, self._stamps[resource.dest]))
+        if self._fails(0.2):
+            return Report(resource.name, "failed", CheckError("the check exited with 1"))
+        self.commits += 1
+        self._write(resource.dest, content)
+        return Report(resource.name, "changed", known=Known(known, self._stamps[resource.dest]))
+
+    def _inspect(self, action: Inspect) -> Inspected:
+        drifted = {}
+        for resource, known in action.targets:
+            if resource.dest not in self.targets:
+                drifted[resource.name] = "missing"
+            elif self._stamps[resource.dest] != known.stamp:
+                drifted[resource.name] = "content"
+        return Inspected(drifted, {})

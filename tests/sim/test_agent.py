@@ -1,0 +1,108 @@
+"""The real mind in a simulated house: whatever fails on the way, targets and programs end right."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from confpy.keytree import KeyTree, View
+from confpy.model import Resource, Signalled
+from tests.sim.house import House
+from tests.sim.test_mirror import disturb
+
+RESOURCES = (
+    Resource("web", "", "web.j2", "/out/web", prefixes=("/services/web", "/services/maxconn"), reload_cmd="lb"),
+    Resource("app", "", "app.j2", "/out/app", prefixes=("/app",), check_cmd="check app", reload_cmd="lb"),
+    Resource("certs", "", "certs.j2", "/out/certs", prefixes=("/certs/a", "/certs/b"), reload_cmd="certs"),
+    Resource("plain", "", "plain.j2", "/out/plain", prefixes=("/app/x",)),
+    Resource("keyless", "", "keyless.j2", "/out/keyless", reload_cmd="other"),
+)
+SEEDS = 300
+
+
+def expected(house: House) -> dict[str, bytes]:
+    tree = KeyTree()
+    for key, (_, value) in house.server.keys.items():
+        tree.set(key, value)
+    return {one.dest: house.printer.text(one, View(tree, one.prefixes)) for one in house.resources}
+
+
+def live(seed: int) -> House:
+    house = House(seed, RESOURCES)
+    for _ in range(60):
+        disturb(house, restores=False)
+        if house.random.random() < 0.05:
+            house.touch(house.random.choice(RESOURCES).dest, house.random.choice((None, b"by hand")))
+        house.run(house.random.choice((0.0, 0.05, 0.5, 5.0)))
+    house.calm = True
+    # One backoff of a store, one of a resource, one of a reload (up to 300 s), and the resyncs between them.
+    house.run(600)
+    return house
+
+
+@pytest.mark.parametrize("part", range(10))
+def test_targets_end_as_their_templates_over_the_stores_keys_and_programs_have_read_them(part):
+    for seed in range(part, SEEDS, 10):
+        house = live(seed)
+        assert house.targets == expected(house), f"seed {seed}"
+        reloaded = {one.dest for one in RESOURCES if one.reload_cmd}
+        assert house.loaded == {dest: text for dest, text in house.targets.items() if dest in reloaded}, f"seed {seed}"
+
+
+def test_nothing_is_delivered_or_reloaded_when_nothing_changes():
+    house = House(7, RESOURCES)
+    house.calm = True
+    house.run(60)
+    commits, reloads = house.commits, house.reloads
+    assert (commits, reloads) == (5, 3), "one commit a resource, one reload a command"
+    house.run(600)
+    assert (house.commits, house.reloads) == (commits, reloads)
+
+
+def test_fifty_resources_with_one_reload_command_cause_one_reload():
+    resources = tuple(
+        Resource(f"r{number}", "", "t.j2", f"/out/{number}", prefixes=(f"/app/{number}",), reload_cmd="lb")
+        for number in range(50)
+    )
+    house = House(3, resources)
+    house.calm = True
+    house.run(20)
+    assert (house.commits, house.reloads) == (50, 1)
+
+
+def test_a_burst_is_delivered_a_few_times_and_ends_in_the_final_state():
+    house = House(5, RESOURCES)
+    house.calm = True
+    house.run(20)
+    house.slowest = 0.02
+    before = house.commits
+    for _ in range(500):
+        house.server.put("/app/x")
+        house.run(0.01)
+    house.run(20)
+    assert house.targets == expected(house)
+    # "app" and "plain" read the key: at once, then every max_wait (2 s) of the 5 s, then the last.
+    assert house.commits - before <= 2 * 5
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_signal_ends_it_within_the_stop_timeout_with_its_code(seed):
+    house = House(seed, RESOURCES)
+    house.run(house.random.uniform(0, 5))
+    house.tell(Signalled(signal.SIGTERM))
+    house.run(8.1)
+    assert house.ended == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_one_shot_ends_after_one_try_of_everything_with_the_code_of_what_failed(seed):
+    house = House(seed, RESOURCES, onetime=True)
+    house.calm = seed % 2 == 0
+    house.run(120)
+    assert house.ended is not None
+    failed = [line for line in house.lines if line.event.endswith("failed")]
+    assert (house.ended == 0) == (not failed)
+    if house.ended == 0:
+        assert house.targets == expected(house)
+    assert house.reloads <= 3
