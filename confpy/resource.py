@@ -54,15 +54,14 @@ def key_list(value: object) -> tuple[str, ...]:
     return strings(value)
 
 
-def command(value: object) -> Command:
+def command(value: object) -> Command | None:
+    """Return a command; an empty string is none, as confd has it, an empty list is a mistake."""
     if isinstance(value, list):
         value = strings(value)
         if not value or not value[0]:
             raise ValueError
         return value
-    if not text_of(value).strip():
-        raise ValueError
-    return text_of(value)
+    return text_of(value) if text_of(value).strip() else None
 
 
 def text_of(value: object) -> str:
@@ -73,7 +72,7 @@ def kind(expects: str, accept: Callable[[object], object]) -> Kind:
     return Kind(expects, accept, accept)
 
 
-COMMAND = kind('a command, which is a string with something in it or a list such as ["nginx", "-t"]', command)
+COMMAND = kind('a command, which is a string or a list such as ["nginx", "-t"]', command)
 ID = kind("a number of a user or group", account_id)
 DRIFT = choice("restore", "warn")
 KEYS: Mapping[str, Kind] = {
@@ -204,7 +203,8 @@ def read_resource(
         # Below templates/ with or without a leading slash, as in confd.
         src=given["src"].lstrip("/"),
         dest=absolute(given["dest"]),
-        strip=normalise(prefix),
+        # As the store spells it: the environment is case-blind, and so is what is cut from its keys.
+        strip=normalise(prefixes_of(join(prefix, "/"))[0]),
         prefixes=tuple(dict.fromkeys(raw for key in paths for raw in prefixes_of(key))),
         mode=given.get("mode"),
         uid=account(given, "uid", "owner", strict, warnings),

@@ -12,6 +12,7 @@ from hypothesis import given, strategies
 
 from confpy.resource import KEYS, load_resources
 from confpy.settings import Settings
+from confpy.stores.env import EnvStore
 
 MINIMAL = 'src = "a.tmpl"\ndest = "/srv/a"\n'
 MANUAL = Path(__file__).parents[2] / "docs" / "resources.md"
@@ -326,8 +327,6 @@ def test_a_key_above_the_table_is_warned_of(confd):
         (f"[template]\n{MINIMAL}uid = 0x{'f' * 5000}\n", "uid is not a number", {"key": "uid"}),
         (f"[template]\n{MINIMAL}gid = -2\n", "gid is not a number", {"key": "gid"}),
         (f"[template]\n{MINIMAL}gid = 4294967295\n", "gid is not a number", {"key": "gid"}),
-        (f"[template]\n{MINIMAL}Check_Cmd = ''\n", "check_cmd is not a command", {"key": "Check_Cmd"}),
-        (f"[template]\n{MINIMAL}check_cmd = '  '\n", "check_cmd is not a command", {"key": "check_cmd"}),
         (f"[template]\n{MINIMAL}reload_cmd = []\n", "reload_cmd is not a command", {"key": "reload_cmd"}),
         (f"[template]\n{MINIMAL}reload_cmd = ['']\n", "reload_cmd is not a command", {"key": "reload_cmd"}),
         (f"[template]\n{MINIMAL}reload_cmd = ['a', 1]\n", "reload_cmd is not a command", {"key": "reload_cmd"}),
@@ -403,3 +402,14 @@ def test_every_example_of_the_manual_loads_without_an_error(confd):
         "owner is not known on this machine",
         "group is not known on this machine",
     }
+
+
+def test_a_command_that_is_an_empty_string_is_none_as_in_confd(confd):
+    resource = load_one(confd, "check_cmd = ''\nreload_cmd = '  '\n")
+    assert (resource.check_cmd, resource.reload_cmd) == (None, None)
+
+
+def test_the_prefix_is_cut_as_the_store_spells_it(confd):
+    write(confd, "a.toml", f"[template]\n{MINIMAL}prefix = '/My_App'\nkeys = ['/x']\n")
+    (resource,) = load(confd, prefixes_of=EnvStore({}).prefixes).resources
+    assert (resource.strip, resource.prefixes) == ("/my/app", ("/my/app/x",))
