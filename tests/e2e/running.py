@@ -41,8 +41,12 @@ class Ended:
     """What a one-shot run left: its exit code, and its log."""
 
     code: int
-    events: list[Event]
+    log: str
     output: str
+
+    @property
+    def events(self) -> list[Event]:
+        return read_events(self.log)
 
     def find(self, event: str, **fields: object) -> Event:
         """Return the one event that is called so and has these fields."""
@@ -58,7 +62,7 @@ def run_once(*flags: str, folder: Path, more: Mapping[str, str] | None = None, u
         cwd=folder, env=environment(folder, more), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
         check=False,
     )  # fmt: skip
-    return Ended(ended.returncode, read_events(ended.stderr), ended.stdout)
+    return Ended(ended.returncode, ended.stderr, ended.stdout)
 
 
 def matches(one: Event, event: str, fields: Mapping[str, object]) -> bool:
