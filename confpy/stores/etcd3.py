@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import requests
@@ -74,22 +75,21 @@ class Etcd3Store:
         return self._nodes.talk(lambda wire: self._read(_Gateway(wire, self._paths), prefixes, covers))
 
     def _read(self, gateway: _Gateway, prefixes: Sequence[str], covers: Sequence[str]) -> Snapshot:
-        for attempt in range(_READ_ATTEMPTS):
-            reading = Reading(prefixes, covers, page_keys=self._page_keys)
+        for _ in range(_READ_ATTEMPTS - 1):
+            with suppress(Compacted):
+                return self._read_once(gateway, prefixes, covers)
+        return self._read_once(gateway, prefixes, covers)
+
+    def _read_once(self, gateway: _Gateway, prefixes: Sequence[str], covers: Sequence[str]) -> Snapshot:
+        reading = Reading(prefixes, covers, page_keys=self._page_keys)
+        while (request := reading.ask()) is not None:
             try:
-                while (request := reading.ask()) is not None:
-                    try:
-                        reading.take(*gateway.post("kv/txn", request))
-                    except TooLarge:
-                        if not reading.shrink():
-                            raise
-            except Compacted:
-                if attempt + 1 == _READ_ATTEMPTS:
+                reading.take(*gateway.post("kv/txn", request))
+            except TooLarge:
+                if not reading.shrink():
                     raise
-            else:
-                self._page_keys = reading.page_keys
-                return reading.snapshot()
-        raise AssertionError  # the last attempt returned or raised
+        self._page_keys = reading.page_keys
+        return reading.snapshot()
 
     def ask(self, prefixes: Sequence[str]) -> Standing:
         """Say how the prefixes stand, for a few hundred bytes each and whatever they hold."""
@@ -185,7 +185,9 @@ class _Gateway:
         """Return the answer as a stream; raises ``StoreError``."""
         # Without "close", Go throws away what it has not read of a request when it begins to answer (server.go,
         # writeHeader): the later ones of many watches would never be created.
-        return Stream(self._wire, self._open(path, body, Connection="close"))
+        # "hasleader": a member that is cut off from its cluster ends the stream, instead of being silent on it.
+        headers = {"Connection": "close", "Grpc-Metadata-hasleader": "true"}
+        return Stream(self._wire, self._open(path, body, **headers))
 
     def _open(self, path: str, body: bytes, **headers: str) -> requests.Response:
         response = self._wire.post(self._url(path), body, **headers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import base64
 import http.client
 import json
@@ -47,10 +48,11 @@ class Etcd:
         self.arguments = arguments
         self.scheme = scheme
         self.folder = Path(tempfile.mkdtemp(prefix="confpy-etcd-"))
-        self.port, self._peer_port = free_port(), free_port()
+        self.port, self.peer_port = free_port(), free_port()
         self.endpoint = f"{scheme}://127.0.0.1:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None
         self._cluster = 0
+        atexit.register(self.stop)  # for scripts that end in an exception
         self._api = ""
         if started:
             try:
@@ -62,7 +64,7 @@ class Etcd:
     # --- life --------------------------------------------------------------------------------------------------------
 
     def _command(self) -> list[str]:
-        peers = f"http://127.0.0.1:{self._peer_port}"
+        peers = f"http://127.0.0.1:{self.peer_port}"
         command = [
             self.binary, "--name=m", f"--data-dir={self.folder / 'data'}",
             f"--listen-client-urls={self.endpoint}", f"--advertise-client-urls={self.endpoint}",
@@ -114,6 +116,7 @@ class Etcd:
         """End it and remove its folder. Any number of times."""
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
+        atexit.unregister(self.stop)
 
     def restart(self) -> None:
         """Kill it and start it again on the same data."""
