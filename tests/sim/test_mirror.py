@@ -22,9 +22,7 @@ PERIOD = 5.0
 
 
 def equal(world: World, prefixes: tuple[str, ...]) -> bool:
-    wanted = {
-        key: value for key, (_, value) in world.server.keys.items() if any(covers(one, key) for one in prefixes)
-    }
+    wanted = {key: value for key, (_, value) in world.server.keys.items() if any(covers(one, key) for one in prefixes)}
     return dict(world.mirror.tree.items("/")) == wanted
 
 

@@ -405,7 +405,7 @@ def test_every_example_of_the_manual_loads_without_an_error(confd):
 
 
 def test_a_command_that_is_an_empty_string_is_none_as_in_confd(confd):
-    resource = load_one(confd, "check_cmd = ''\nreload_cmd = '  '\n")
+    resource, _ = load_one(confd, "check_cmd = ''\nreload_cmd = '  '\n")
     assert (resource.check_cmd, resource.reload_cmd) == (None, None)
 
 
