@@ -59,4 +59,3 @@ def test_a_kill_before_any_step_leaves_whole_files_and_the_next_start_leaves_no_
         assert place.strays() == [], f"step {step}: stage files remain"
     # Fewer steps than this would mean that the deaths did not fall into the delivery.
     assert step > 12 * resources
-    print(f"{step - 1} deaths with {resources} resources")

@@ -10,7 +10,6 @@ import pytest
 
 from tests.e2e.running import Confpy
 from tests.servers.etcd import Etcd
-from tests.servers.proxy import FaultProxy
 from tests.waiting import wait_until
 
 

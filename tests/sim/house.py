@@ -47,9 +47,9 @@ class Printer:
             raise Needs(frozenset({template}))
         if isinstance(world.facts[template], TemplateError):
             raise world.facts[template]
-        return Rendered(self.text(resource, view), frozenset({template}), False, ())
+        return Rendered(self.text(view), frozenset({template}), False, ())
 
-    def text(self, resource: Resource, view: View) -> bytes:
+    def text(self, view: View) -> bytes:
         found = [pair for depth in range(1, 5) for pair in view.gets("/*" * depth)]
         return repr(sorted(found)).encode()
 

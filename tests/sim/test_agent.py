@@ -25,7 +25,7 @@ def expected(house: House) -> dict[str, bytes]:
     tree = KeyTree()
     for key, (_, value) in house.server.keys.items():
         tree.set(key, value)
-    return {one.dest: house.printer.text(one, View(tree, one.prefixes)) for one in house.resources}
+    return {one.dest: house.printer.text(View(tree, one.prefixes)) for one in house.resources}
 
 
 def live(seed: int) -> House:
