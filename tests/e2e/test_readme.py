@@ -1,0 +1,65 @@
+"""The README and the examples' READMEs tell the truth: their commands run, and their links lead somewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from confpy.cli import parse
+from tests.e2e.running import ROOT, environment
+
+README = (ROOT / "README.md").read_text()
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    ROOT / "docs" / "why.md",
+    *sorted(ROOT.glob("examples/*/README.md")),
+]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+ELSEWHERE = ("./scripts/", "pipx install", "confpy -watch -backend etcdv3")
+"""How the blocks begin that are no part of the tour: scripts, the installation, and what test_examples.py runs."""
+
+
+def test_the_tour_says_what_it_shows(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    command = tmp_path / "bin" / "confpy"
+    command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m confpy "$@"\n')
+    command.chmod(0o755)
+    blocks = [(kind, text) for kind, text in BLOCK.findall(README) if not text.startswith(ELSEWHERE)]
+    assert [kind for kind, _ in blocks] == ["sh", "text", "sh", "text"]
+    # One shell for all of it, as a reader has. It says after each block where the next one begins.
+    script = "\necho ---\n".join(text for kind, text in blocks if kind == "sh")
+    ran = subprocess.run(
+        ["/bin/sh", "-eu", "-c", script],
+        cwd=tmp_path, env=environment(tmp_path, {"PATH": f"{command.parent}:{os.environ['PATH']}"}),
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.split("---\n") == [text for kind, text in blocks if kind == "text"]
+    assert "value.left_out resource=web key=/web/backends/b" in ran.stderr
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_of_confpy_have_flags_that_exist(page: Path) -> None:
+    blocks = "".join(text for kind, text in BLOCK.findall(page.read_text()) if kind == "sh")
+    for line in re.findall(r"^confpy (.*?)(?: &)?$", blocks, re.MULTILINE):
+        assert parse(shlex.split(line, comments=True)) is not None
+
+
+def test_the_scripts_that_it_names_are_there_and_can_be_run() -> None:
+    scripts = set(re.findall(r"(?:\./)?(scripts/\w+|\.ci/run)", README))
+    assert scripts >= {"scripts/demo", "scripts/test", "scripts/lint", ".ci/run"}
+    assert all(os.access(ROOT / script, os.X_OK) for script in scripts)
