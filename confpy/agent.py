@@ -17,14 +17,14 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Protocol
 
-from confpy.clock import Backoff, Settle, jittered
+from confpy.clock import Backoff, Settle, jittered, rarely
+from confpy.debts import Commit, Debts
 from confpy.errors import ConfpyError, StoreError, TemplateError, UsageError, exit_code
 from confpy.keytree import PrefixIndex, View, normalise
-from confpy.mirror import NEVER, Mirror, Turn, rarely
+from confpy.mirror import NEVER, Mirror, Turn
 from confpy.model import (
     Action,
     Candidate,
-    Command,
     Deliver,
     Delivered,
     Inspect,
@@ -36,7 +36,6 @@ from confpy.model import (
     Loaded,
     Lookup,
     Message,
-    Reload,
     Reloaded,
     Report,
     Resolve,
@@ -50,7 +49,7 @@ from confpy.model import (
     WakeAt,
     Woken,
 )
-from confpy.placeholders import fill, show
+from confpy.placeholders import show
 from confpy.templates import Needs, Rendered, World
 
 BATCHES_AT_ONCE = 32
@@ -123,32 +122,6 @@ class Track:
         return found or (NO_COMMANDS,)
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """One commit that owes a reload."""
-
-    resource: Resource
-    trigger: str
-    keys: int
-    revision: int
-    took: float
-
-
-@dataclass(slots=True)
-class Debt:
-    """The reloads that one command owes."""
-
-    command: Command
-    timeout: float
-    backoff: Backoff
-    owed: dict[str, Commit] = field(default_factory=dict)
-    """Resource → its newest commit since the last run began."""
-    paying: dict[str, Commit] | None = None
-    """What the run in flight will have paid."""
-    since: float = 0.0
-    retry_at: float = float("-inf")
-
-
 class Agent:
     """The mind. Whoever carries it calls ``start`` once, then ``step`` with every message."""
 
@@ -172,7 +145,7 @@ class Agent:
         self._in_flight: set[int] = set()
         self._waiting: deque[int] = deque()
         self._busy: set[str] = set()
-        self._debts: dict[str, Debt] = {}
+        self._debts = Debts(random, longest_wait=manners.max_wait)
         self._number = 0
         self._errors: list[ConfpyError] = []
         self._loaded = False
@@ -199,7 +172,7 @@ class Agent:
         self._mark_changed()
         if not self._ended:
             self._tick()
-            self._pay()
+            self._actions += self._debts.pay(self._now, self._busy)
             if self._stopping is None:
                 self._pass()
             self._end()
@@ -383,9 +356,9 @@ class Agent:
         if report.outcome == "would change":
             self._say("warning", "resource.would_change", resource=resource.name, target=resource.dest)
         elif report.outcome == "changed" and (resource.reload_cmd is None or self._manners.sync_only):
-            self._say("info", "resource.changed", **_facts(commit), reloaded=False)
+            self._actions.append(commit.tell(reloaded=False))
         elif report.outcome == "changed":
-            self._owe(commit)
+            self._debts.owe(commit, self._now)
         else:
             self._say("debug", "resource.unchanged", resource=resource.name)
 
@@ -410,68 +383,10 @@ class Agent:
                 self._say("warning", "value.left_out", resource=track.resource.name, key=one.key, reason=one.reason)
         track.left_out = left_out
 
-    # --- reloads ---------------------------------------------------------------------------------------------------
-
-    def _owe(self, commit: Commit) -> None:
-        resource = commit.resource
-        assert resource.reload_cmd is not None
-        command = fill(resource.reload_cmd, resource.dest, resource.dest)
-        debt = self._debts.get(show(command))
-        if debt is None:
-            debt = Debt(command, resource.reload_cmd_timeout, Backoff(self._random, cap=300.0), since=self._now)
-            self._debts[show(command)] = debt
-        elif not debt.owed:
-            debt.since = self._now
-        debt.timeout = max(debt.timeout, resource.reload_cmd_timeout)
-        debt.owed[resource.name] = commit
-        # What is new deserves a try of its own; the backoff of an older failure has had no word on it.
-        debt.retry_at = float("-inf")
-
-    def _pay(self) -> None:
-        """Start the reloads that are owed, that no delivery in flight will owe too, and that no failure delays."""
-        for key, debt in self._debts.items():
-            if not debt.owed or debt.paying is not None or self._now < debt.retry_at:
-                continue
-            if self._now < debt.since + self._manners.max_wait and self._owed_soon(debt):
-                continue
-            debt.paying, debt.owed = debt.owed, {}
-            commits = debt.paying.values()
-            environment = {
-                "CONFPY_RESOURCE": "\n".join(commit.resource.name for commit in commits),
-                "CONFPY_DEST": "\n".join(commit.resource.dest for commit in commits),
-                "CONFPY_SRC": "\n".join(commit.resource.dest for commit in commits),
-            }
-            self._do(Reload(key, debt.command, debt.timeout, environment))
-
-    def _owed_soon(self, debt: Debt) -> bool:
-        written = {
-            show(commit.resource.reload_cmd) for commit in debt.owed.values() if commit.resource.reload_cmd is not None
-        }
-        return not self._busy.isdisjoint(written)
-
     def _take_reload(self, reloaded: Reloaded) -> None:
-        debt = self._debts[reloaded.key]
-        paid, debt.paying = debt.paying or {}, None
-        if reloaded.error is None:
-            debt.backoff.reset()
-            for commit in paid.values():
-                self._say("info", "resource.changed", **_facts(commit, reloaded.took), reloaded=True)
-            if not debt.owed:
-                del self._debts[reloaded.key]
-            return
-        debt.owed = {**paid, **debt.owed}
-        names = ", ".join(paid)
-        error = reloaded.error.at(resource=names)
-        if self._manners.onetime:
-            del self._debts[reloaded.key]
-            self._errors.append(error)
-            self._say("error", "reload.failed", **error.fields())
-            return
-        attempt = debt.backoff.attempts + 1
-        wait = debt.backoff.wait()
-        debt.retry_at = self._now + wait
-        if rarely(attempt):
-            self._say("error", "reload.failed", **error.fields(), did="the reload stays owed", retry_in=round(wait, 1))
+        self._actions += self._debts.take(reloaded, self._now, once=self._manners.onetime)
+        if reloaded.error is not None and self._manners.onetime:
+            self._errors.append(reloaded.error)
 
     # --- the world and drift ---------------------------------------------------------------------------------------
 
@@ -550,7 +465,7 @@ class Agent:
             self._look()
 
     def _wake_at(self) -> float:
-        moments = [self.mirror.wake_at(), self._stop_at]
+        moments = [self.mirror.wake_at(), self._debts.wake_at(), self._stop_at]
         if self._stopping is None:
             moments += (self._load_at, self._look_at)
             for track in self._dirty.values():
@@ -558,11 +473,6 @@ class Agent:
                     moment = max(track.retry_at, track.settle.due())
                     if moment > self._now:
                         moments.append(moment)
-        moments += [
-            max(debt.retry_at, debt.since + self._manners.max_wait)
-            for debt in self._debts.values()
-            if debt.owed and debt.paying is None
-        ]
         return min(moments)
 
     def _take_signal(self, number: int) -> None:
@@ -583,7 +493,7 @@ class Agent:
     def _end(self) -> None:
         """Stop where there is nothing left to do, or no time left to do it."""
         if self._stopping is not None:
-            working = bool(self._in_flight) or any(debt.paying is not None for debt in self._debts.values())
+            working = bool(self._in_flight) or self._debts.running()
             if not working or self._now >= self._stop_at:
                 if working:
                     self._do(Kill())
@@ -597,9 +507,8 @@ class Agent:
 
     def _stop(self, code: int) -> None:
         self._ended = True
-        for key, debt in self._debts.items():
-            if debt.owed:
-                self._say("warning", "reload.owed", command=key, resource=", ".join(debt.owed), did="stops without it")
+        for command, names in self._debts.owed().items():
+            self._say("warning", "reload.owed", command=command, resource=names, did="stops without it")
         self._do(Stop(code))
 
     def _do(self, action: Action) -> None:
@@ -607,18 +516,6 @@ class Agent:
 
     def _say(self, level: Level, event: str, **fields: object) -> None:
         self._actions.append(Say(level, event, fields))
-
-
-def _facts(commit: Commit, reload_took: float = 0.0) -> dict[str, object]:
-    """Return the fields of the line that tells of a commit."""
-    return {
-        "resource": commit.resource.name,
-        "target": commit.resource.dest,
-        "trigger": commit.trigger,
-        "revision": commit.revision,
-        "keys": commit.keys,
-        "took": round(commit.took + reload_took, 3),
-    }
 
 
 def _batches(candidates: list[tuple[Track, Candidate]]) -> list[list[tuple[Track, Candidate]]]:

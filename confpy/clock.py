@@ -60,6 +60,11 @@ def jittered(seconds: float, random: Random, spread: float = 0.1) -> float:
     return seconds * (1 - spread + 2 * spread * random.random())
 
 
+def rarely(attempt: int) -> bool:
+    """Say whether the attempt with this number is worth a line: the first, second, fourth, eighth and so on."""
+    return attempt & (attempt - 1) == 0
+
+
 class Settle:
     """When a burst of changes is to be delivered: at once after quiet, else when quiet again, never later than max.
 

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from confpy.clock import Backoff, jittered
+from confpy.clock import Backoff, jittered, rarely
 from confpy.errors import StoreError
 from confpy.keytree import ROOT, KeyTree, ancestors, covers, minimal, normalise
 from confpy.model import (
@@ -439,11 +439,6 @@ class Mirror:
                 return path
             path = path[: path.rfind("/")] if "/" in path else ""
         return ROOT if ROOT in self._applied else None
-
-
-def rarely(attempt: int) -> bool:
-    """Say whether the attempt with this number is worth a line: the first, second, fourth, eighth and so on."""
-    return attempt & (attempt - 1) == 0
 
 
 def _parent(prefixes: Sequence[str]) -> str:
