@@ -19,7 +19,7 @@ from typing import Protocol
 
 from confpy.clock import Backoff, Settle, jittered, rarely
 from confpy.debts import Commit, Debts
-from confpy.errors import ConfpyError, StoreError, TemplateError, UsageError, exit_code
+from confpy.errors import ConfpyError, StoreError, TemplateError, UsageError, bug, exit_code
 from confpy.keytree import PrefixIndex, View, normalise
 from confpy.mirror import NEVER, Mirror, Turn
 from confpy.model import (
@@ -294,6 +294,9 @@ class Agent:
                 self._forget_failed_templates(track)
                 self._fail(track, error.at(resource=track.resource.name))
                 continue
+            except Exception as error:  # noqa: BLE001 - a bug of ours stops this resource and no other
+                self._fail(track, bug(error).at(resource=track.resource.name))
+                continue
             track.asked, track.timely = rendered.asked, rendered.timely
             self._tell_left_out(track, rendered)
             candidates.append((track, Candidate(track.resource, rendered.content)))
@@ -337,7 +340,10 @@ class Agent:
             for note in report.notes if report.outcome != "would change" else ():
                 self._say("warning", "target.warning", resource=report.resource, warning=note)
             if report.error is not None:
+                newer = track.dirty
                 self._fail(track, report.error)
+                if newer:  # it changed meanwhile: what failed is not what it wants now
+                    track.retry_at = float("-inf")
             else:
                 self._succeed(track, report)
         self._send()

@@ -22,7 +22,7 @@ from confpy.agent import Agent, Manners
 from confpy.clock import Clock, SystemClock
 from confpy.command import Shell
 from confpy.disk import Disk
-from confpy.errors import ConfpyError, ReloadError, StoreError
+from confpy.errors import ConfpyError, ReloadError, StoreError, bug
 from confpy.log import Log
 from confpy.mirror import NEVER, Mirror
 from confpy.model import (
@@ -230,7 +230,7 @@ class Daemon:
         except ConfpyError as error:
             message = failed(error)
         except Exception as error:  # noqa: BLE001 - a bug of ours stays inside its job, and is told
-            message = failed(_bug(error))
+            message = failed(bug(error))
         self._inbox.put(message)
 
     def _load(self) -> Message:
@@ -261,7 +261,7 @@ class Daemon:
         except ConfpyError as caught:
             error = caught
         except Exception as caught:  # noqa: BLE001 - a bug of ours stays inside its job, and is told
-            error = _bug(caught)
+            error = bug(caught)
         if line.stream is not None:
             line.stream.close()
         if not line.cut:
@@ -352,12 +352,3 @@ def _bounded(call: Callable[[], Answer], seconds: float) -> Answer:
 
 def _store_error(error: ConfpyError) -> StoreError:
     return error if isinstance(error, StoreError) else StoreError(error.message, hint=error.hint, **error.where)
-
-
-def _bug(error: Exception) -> ConfpyError:
-    """Make an error of a bug: where it was, never what it held."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    place = f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}" if trace else "?"
-    return ConfpyError(f"a bug in confpy: {type(error).__name__} at {place}", hint="please report this line")

@@ -96,3 +96,12 @@ class ReloadError(ConfpyError):
 def exit_code(errors: Iterable[ConfpyError]) -> int:
     """Return the smallest exit code of the errors, 0 where there is none."""
     return min((error.exit_code for error in errors), default=0)
+
+
+def bug(error: Exception) -> ConfpyError:
+    """Make the error of a bug of ours: where it was, never what it held."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f"{trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}" if trace else "?"
+    return ConfpyError(f"a bug in confpy: {type(error).__name__} at {place}", hint="please report this line")

@@ -18,6 +18,7 @@ What makes it right:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from random import Random
 
@@ -224,15 +225,16 @@ class Mirror:
                 return
         self._identity = snapshot.identity
         self._counts = snapshot.counts or self._counts
+        read: dict[str, int] = {}
         for prefix, listing in snapshot.listings.items():
             if listing.error is not None:
                 self.errors[prefix] = listing.error
                 continue
             self.errors.pop(prefix, None)
             turn.changed |= self.tree.replace(prefix, listing.keys)
-            for below in [one for one in self._applied if covers(prefix, one)]:
-                del self._applied[below]
-            self._applied[prefix] = listing.revision
+            read[prefix] = listing.revision
+        # What was read makes the positions of what lies below it superfluous.
+        self._applied = {one: at for one, at in self._applied.items() if read.keys().isdisjoint(ancestors(one))} | read
         for changes in reading.kept.values():
             self._apply(turn, changes)
         self._doubts.clear()
@@ -259,12 +261,20 @@ class Mirror:
     def _covers(self) -> tuple[str, ...]:
         """Return what to watch: the wanted prefixes, a group's under one cover where that brings few strangers."""
         chosen = [prefix for prefix in self._wanted if prefix in self._applied]
-        for parent in self._candidates():
-            below = [prefix for prefix in self._applied if covers(parent, prefix)]
-            own = sum(map(self.tree.raw_count, below))
-            if below and parent in self._counts and self._counts[parent] <= 2 * own:
+        parents = self._counts.keys() & set(self._candidates())
+        for parent, below in self._below(parents).items():
+            if self._counts[parent] <= 2 * sum(map(self.tree.raw_count, below)):
                 chosen.append(parent)
         return minimal(chosen)
+
+    def _below(self, heads: AbstractSet[str]) -> dict[str, list[str]]:
+        """Return which read prefixes lie at or below each of the heads."""
+        found: dict[str, list[str]] = {}
+        for prefix in self._applied:
+            for head in ancestors(prefix):
+                if head in heads:
+                    found.setdefault(head, []).append(prefix)
+        return found
 
     def _open(self, turn: Turn) -> None:
         self._watch_at = NEVER
@@ -273,10 +283,8 @@ class Mirror:
             turn.actions.append(Unwatch(self._opening))
         self._number += 1
         self._opening = self._number
-        cursors = {
-            cover: min(revision for prefix, revision in self._applied.items() if covers(cover, prefix))
-            for cover in self._watched
-        }
+        below = self._below(set(self._watched))
+        cursors = {cover: min(self._applied[prefix] for prefix in prefixes) for cover, prefixes in below.items()}
         turn.actions.append(Watch(self._opening, cursors, self._identity))
 
     def _opened(self, turn: Turn, now: float) -> None:
