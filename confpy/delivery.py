@@ -72,10 +72,15 @@ class _Slice:
             if self._rules.noop:
                 self._report(resource, "would change", notes=tuple(found))
                 return None
-            return target.stage(resource, current, candidate.content, self._disk)
+            staged = target.stage(resource, current, candidate.content, self._disk)
         except TargetError as error:
             self._fail(resource, error)
             return None
+        if target.changes(staged, self._disk.fstat(staged.descriptor)):
+            return staged
+        target.discard(staged, self._disk)
+        self._report(resource, "unchanged", known=_known(current, candidate.content))
+        return None
 
     def _sync(self, staged: list[target.Staged]) -> list[target.Staged]:
         """Bring the candidates to the platter before any of them takes a target's name; returns those that are."""
@@ -125,11 +130,15 @@ class _Slice:
 
     def _commit(self, staged: target.Staged) -> bool:
         try:
-            known = target.commit(staged, self._disk)
+            status = target.commit(staged, self._disk)
         except TargetError as error:
             self._fail(staged.resource, error)
             return False
-        self._report(staged.resource, "changed", known=known, notes=tuple(staged.notes))
+        known = Known(target.digest(staged.content), target.stamp(status))
+        if target.changes(staged, status):
+            self._report(staged.resource, "changed", known=known, notes=tuple(staged.notes))
+        else:
+            self._report(staged.resource, "unchanged", known=known)
         return True
 
     def _fail(self, resource: Resource, error: ConfpyError) -> None:
@@ -174,8 +183,7 @@ def inspect(targets: tuple[tuple[Resource, Known], ...], disk: Disk) -> Inspecte
     stamps: dict[str, Stamp] = {}
     for resource, known in targets:
         try:
-            path = disk.resolve(resource.dest)
-            status = disk.stat(path)
+            status = disk.stat(resource.dest)
             if status is None:
                 drifted[resource.name] = "missing"
                 continue
@@ -191,6 +199,8 @@ def inspect(targets: tuple[tuple[Resource, Known], ...], disk: Disk) -> Inspecte
                 drifted[resource.name] = ", ".join(found)
             else:
                 stamps[resource.name] = seen
-        except (OSError, TargetError) as error:
-            drifted[resource.name] = str(error)
+        except OSError as error:
+            drifted[resource.name] = f"cannot be seen: {error.strerror}"
+        except TargetError as error:
+            drifted[resource.name] = error.message
     return Inspected(drifted, stamps)

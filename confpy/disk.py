@@ -6,11 +6,11 @@ the rooms above know what they were doing, and say so.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import os
 
+READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -29,24 +29,36 @@ class Disk:
         return os.path.realpath(path)
 
     def read(self, path: str) -> bytes:
-        with open(path, "rb") as file:
+        """Read a file. A link or a FIFO that somebody has just put in its place is not followed or waited for."""
+        with open(os.open(path, READ), "rb") as file:
             return file.read()
 
     def names(self, folder: str) -> list[str]:
         return os.listdir(folder)
 
     def create(self, path: str) -> int:
-        """Make a new file that only we may read, and lock it: a lock ends with its process, however that ends."""
+        """Make a new file that only we may read, and lock it: a lock ends with its process, however that ends.
+
+        Raises ``FileExistsError`` where the name is taken, also by a sweep that caught the file before it was locked.
+        """
         descriptor = os.open(path, CREATE, 0o600)
-        # A file system without locks (some NFS) refuses: a sweep there cannot lock the file either, and leaves it be.
-        with contextlib.suppress(OSError):
+        try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            caught = os.fstat(descriptor).st_nlink == 0
+        except BlockingIOError:
+            caught = True
+        except OSError:
+            # A file system without locks (some NFS): a sweep there cannot lock the file either, and leaves it be.
+            caught = False
+        if caught:
+            os.close(descriptor)
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
         return descriptor
 
     def remove_if_abandoned(self, path: str) -> bool:
         """Remove a stage file unless a living process holds its lock. True where it was removed."""
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+            descriptor = os.open(path, READ)
         except OSError:
             return False
         try:
@@ -57,10 +69,6 @@ class Disk:
         finally:
             os.close(descriptor)
         return True
-
-    def is_linked(self, descriptor: int) -> bool:
-        """Say whether the open file still has a name: a sweep may have caught it before it was locked."""
-        return os.fstat(descriptor).st_nlink > 0
 
     def write(self, descriptor: int, content: bytes) -> None:
         rest = memoryview(content)
@@ -114,8 +122,11 @@ class Disk:
 
     def reserve(self, descriptor: int, size: int) -> None:
         """Take the room before anything is overwritten, so that a full disk is found while the old bytes stand."""
-        if size:
-            os.posix_fallocate(descriptor, 0, size)
+        try:
+            os.posix_fallocate(descriptor, 0, max(1, size))
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:  # musl on a file system that cannot: the write itself will tell
+                raise
 
     def overwrite(self, descriptor: int, content: bytes) -> None:
         """Make the open file hold ``content`` and no more."""

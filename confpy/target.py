@@ -6,17 +6,19 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import stat
 from dataclasses import dataclass, field
 
 from confpy.disk import Disk
 from confpy.errors import TargetError
-from confpy.model import Known, Resource, Stamp
+from confpy.model import Resource, Stamp
 
 NEW_MODE = 0o644
 """Permission bits of a target that did not exist and whose resource names none."""
 STAGE_MARK = ".confpy-"
 """What the names of stage files have in common; the dot in front keeps them out of ``include *.conf``."""
+STAGE_NAME = re.compile(r"\.(.+)" + re.escape(STAGE_MARK) + "[0-9a-f]{8}", re.DOTALL)
 
 
 def digest(content: bytes) -> bytes:
@@ -46,7 +48,8 @@ def look(resource: Resource, disk: Disk) -> Current:
     """Read a resource's target; raises ``TargetError`` for one that cannot be a target or be read."""
     try:
         path = disk.resolve(resource.dest)
-        status = disk.stat(path)
+        # By the name as given, so that the kernel has its say about links (fs.protected_symlinks).
+        status = disk.stat(resource.dest)
         if status is None:
             return Current(path, None, None)
         if stat.S_ISDIR(status.st_mode):
@@ -90,22 +93,21 @@ class Staged:
     descriptor: int
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def mode(self) -> int:
+        return self.current.mode if self.resource.mode is None else self.resource.mode
+
 
 def stage(resource: Resource, current: Current, content: bytes, disk: Disk) -> Staged:
     """Write a candidate beside its target; raises ``TargetError``, and then nothing of it is left."""
-    folder, name = os.path.split(current.path)
+    folder = os.path.dirname(current.path)
     staged = None
     try:
-        for _ in range(8):
-            path = os.path.join(folder, f".{name}{STAGE_MARK}{os.urandom(4).hex()}")
-            staged = Staged(resource, current, content, path, disk.create(path))
-            if disk.is_linked(staged.descriptor):
-                break
-            disk.close(staged.descriptor)  # a sweep of another confpy caught it before the lock
-        assert staged is not None
-        disk.write(staged.descriptor, content)
-        _give_owner(staged, disk)
-        disk.chmod(staged.descriptor, current.mode if resource.mode is None else resource.mode)
+        path, descriptor = _create(current.path, disk)
+        staged = Staged(resource, current, content, path, descriptor)
+        disk.write(descriptor, content)
+        _give_owner(staged, descriptor, disk)
+        disk.chmod(descriptor, staged.mode)
     except OSError as error:
         if staged is not None:
             discard(staged, disk)
@@ -117,24 +119,52 @@ def stage(resource: Resource, current: Current, content: bytes, disk: Disk) -> S
     return staged
 
 
-def _give_owner(staged: Staged, disk: Disk) -> None:
-    """Give the candidate the wanted owner, or that of the target it replaces."""
+def _create(target: str, disk: Disk) -> tuple[str, int]:
+    """Make an empty stage file beside a target; returns its path and descriptor."""
+    folder, name = os.path.split(target)
+    tries = 8
+    while True:
+        path = os.path.join(folder, f".{name}{STAGE_MARK}{os.urandom(4).hex()}")
+        try:
+            return path, disk.create(path)
+        except FileExistsError:
+            tries -= 1
+            if not tries:
+                raise
+
+
+def _give_owner(staged: Staged, descriptor: int, disk: Disk) -> None:
+    """Give an open file the wanted owner, or that of the target."""
     resource, was = staged.resource, staged.current.status
-    mine = disk.fstat(staged.descriptor)
+    mine = disk.fstat(descriptor)
     uid = resource.uid if resource.uid is not None else was.st_uid if was else mine.st_uid
     gid = resource.gid if resource.gid is not None else was.st_gid if was else mine.st_gid
     if (uid, gid) == (mine.st_uid, mine.st_gid):
         return
     try:
-        disk.chown(staged.descriptor, uid, gid)
+        disk.chown(descriptor, uid, gid)
     except OSError as error:
         if resource.strict_owner:
             raise failure(f"the owner {uid}:{gid} cannot be given", resource, error) from error
-        staged.notes.append(f"owner {uid}:{gid} cannot be given ({error.strerror}), it stays ours")
+        note = f"owner {uid}:{gid} cannot be given ({error.strerror})"
+        if note not in staged.notes:
+            staged.notes.append(note)
         # The group alone may be one of ours.
         if gid != mine.st_gid:
             with contextlib.suppress(OSError):
-                disk.chown(staged.descriptor, -1, gid)
+                disk.chown(descriptor, -1, gid)
+
+
+def changes(staged: Staged, status: os.stat_result) -> bool:
+    """Say whether a file that holds the candidate, with this mode and owner, is other than the target was.
+
+    Not every difference can be mended: root in a container may not give files away, a mounted folder of another
+    system has modes of its own. Where it is the only one, a delivery would change nothing, again and again.
+    """
+    was = staged.current.status
+    if was is None or staged.current.content != staged.content:
+        return True
+    return (was.st_mode, was.st_uid, was.st_gid) != (status.st_mode, status.st_uid, status.st_gid)
 
 
 def discard(staged: Staged, disk: Disk) -> None:
@@ -151,65 +181,72 @@ def close(staged: Staged, disk: Disk) -> None:
         staged.descriptor = -1
 
 
-def commit(staged: Staged, disk: Disk) -> Known:
-    """Put a candidate in its target's place, atomically where the file system can; raises ``TargetError``."""
-    path = staged.current.path
+def commit(staged: Staged, disk: Disk) -> os.stat_result:
+    """Put a candidate in its target's place, atomically where the file system can; raises ``TargetError``.
+
+    Returns what was put there, not what stands there by now: somebody may have come in between, and that is drift.
+    """
     try:
         try:
-            disk.rename(staged.path, path)
+            disk.rename(staged.path, staged.current.path)
+            return disk.fstat(staged.descriptor)
         except OSError as error:
             # EBUSY: the target is a mount point (a file bind-mounted into a container) and cannot be renamed over.
             if error.errno not in (errno.EBUSY, errno.EXDEV) or staged.current.content is None:
                 raise
-            _write_in_place(staged, disk)
-            staged.notes.append("written in place, not atomically: it is a mount point")
-        status = disk.stat(path)
+            return _write_in_place(staged, staged.current.content, disk)
     except OSError as error:
-        discard(staged, disk)
         raise failure("the target cannot be replaced", staged.resource, error) from error
-    close(staged, disk)
-    return Known(digest(staged.content), stamp(status) if status else None)
+    finally:
+        discard(staged, disk)
 
 
-def _write_in_place(staged: Staged, disk: Disk) -> None:
-    """Overwrite the target where it stands; on failure its old bytes are put back."""
-    old = staged.current.content
-    assert old is not None
-    wanted = disk.fstat(staged.descriptor)
+def _write_in_place(staged: Staged, old: bytes, disk: Disk) -> os.stat_result:
+    """Make the target what the candidate is, where it stands; where there is no room the ``old`` bytes stay."""
     descriptor = disk.open_existing(staged.current.path)
     try:
-        try:
-            disk.reserve(descriptor, max(len(old), len(staged.content)))
-            disk.overwrite(descriptor, staged.content)
-        except OSError:
-            disk.overwrite(descriptor, old)
-            raise
-        now = disk.fstat(descriptor)
-        if (now.st_uid, now.st_gid) != (wanted.st_uid, wanted.st_gid):
-            with contextlib.suppress(OSError):  # said when the candidate was staged
-                disk.chown(descriptor, wanted.st_uid, wanted.st_gid)
-        if now.st_mode != wanted.st_mode:
-            disk.chmod(descriptor, stat.S_IMODE(wanted.st_mode))
+        # Owner and mode come first: what is asked to be closed shall not stand open with the new content.
+        _give_owner(staged, descriptor, disk)
+        if stat.S_IMODE(disk.fstat(descriptor).st_mode) != staged.mode:
+            disk.chmod(descriptor, staged.mode)
+        if staged.content != old:
+            _overwrite(staged, descriptor, old, disk)
+            staged.notes.append("written in place, not atomically: it is a mount point")
+        return disk.fstat(descriptor)
     finally:
         disk.close(descriptor)
-    disk.remove(staged.path)
+
+
+def _overwrite(staged: Staged, descriptor: int, old: bytes, disk: Disk) -> None:
+    try:
+        disk.reserve(descriptor, max(len(old), len(staged.content)))
+        disk.overwrite(descriptor, staged.content)
+    except OSError:
+        try:
+            disk.overwrite(descriptor, old)
+        except OSError as error:
+            raise failure(
+                "the target is torn: neither the new nor the old fits in place", staged.resource, error
+            ) from error
+        raise
 
 
 def sweep(dests: tuple[str, ...], disk: Disk) -> tuple[str, ...]:
     """Remove the stage files beside these targets that no living process holds; returns their paths."""
-    wanted: dict[str, list[str]] = {}
+    targets: dict[str, set[str]] = {}
     for dest in dests:
         folder, name = os.path.split(disk.resolve(dest))
-        wanted.setdefault(folder, []).append(f".{name}{STAGE_MARK}")
+        targets.setdefault(folder, set()).add(name)
     removed = []
-    for folder, marks in wanted.items():
+    for folder, wanted in targets.items():
         try:
-            names = [name for name in disk.names(folder) if STAGE_MARK in name]
+            names = disk.names(folder)
         except OSError:
             continue
         for name in names:
+            match = STAGE_NAME.fullmatch(name)
             path = os.path.join(folder, name)
-            if name.startswith(tuple(marks)) and disk.remove_if_abandoned(path):
+            if match and match[1] in wanted and disk.remove_if_abandoned(path):
                 removed.append(path)
     return tuple(removed)
 
@@ -217,7 +254,7 @@ def sweep(dests: tuple[str, ...], disk: Disk) -> tuple[str, ...]:
 HINTS = {
     errno.ENOENT: "make the folder first",
     errno.ENOTDIR: "a part of the path is no folder",
-    errno.EACCES: "give confpy's user the right to write there",
+    errno.EACCES: "give confpy's user the right to do that",
     errno.EPERM: "give confpy's user the right to do that",
     errno.ENOSPC: "make room on the disk; it is tried again",
     errno.EDQUOT: "make room in the quota; it is tried again",
