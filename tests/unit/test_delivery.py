@@ -1,0 +1,403 @@
+"""A batch on its way to its targets: on real files and with real checks, every step on the disk counted."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from confpy.command import Shell
+from confpy.delivery import SLICE, Rules, deliver, inspect
+from confpy.disk import Disk
+from confpy.errors import CheckError, TargetError
+from confpy.model import Candidate, Known, Report, Resource
+from tests.apart import as_nobody
+
+
+class Counting(Disk):
+    """The real disk, its steps written down."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[str, tuple]] = []
+
+    def __getattribute__(self, name):
+        found = super().__getattribute__(name)
+        if not callable(found) or name == "names_of":
+            return found
+
+        def step(*arguments):
+            self.steps.append((name, arguments))
+            return found(*arguments)
+
+        return step
+
+    def names_of(self) -> list[str]:
+        return [name for name, _ in self.steps]
+
+
+def resource(dest, **more) -> Resource:
+    dest = str(dest)
+    return Resource(name=os.path.basename(dest), file="web.toml", src="web.j2", dest=dest, **more)
+
+
+def run(*wanted: tuple[Resource, bytes], disk: Disk | None = None, shell: Shell | None = None, **rules) -> list[Report]:
+    candidates = tuple(Candidate(one, content) for one, content in wanted)
+    return list(deliver(candidates, Rules(**rules), disk or Disk(), shell or Shell()))
+
+
+def outcomes(reports: list[Report]) -> list[str]:
+    return [report.outcome for report in reports]
+
+
+def names(folder) -> list[str]:
+    return sorted(os.listdir(folder))
+
+
+@pytest.fixture
+def old(tmp_path) -> Path:
+    path = tmp_path / "f"
+    path.write_bytes(b"old")
+    return path
+
+
+# --- what is equal stays untouched -----------------------------------------------------------------------------------
+
+
+def test_a_target_that_is_right_is_only_looked_at(old):
+    old.chmod(0o640)
+    before, disk = old.stat(), Counting()
+    wanted = resource(old, mode=0o640, uid=before.st_uid, gid=before.st_gid, check_cmd="false")
+    (report,) = run((wanted, b"old"), disk=disk)
+    after = old.stat()
+    assert report.outcome == "unchanged"
+    assert (after.st_ino, after.st_mtime_ns, after.st_ctime_ns) == (
+        before.st_ino,
+        before.st_mtime_ns,
+        before.st_ctime_ns,
+    )
+    assert set(disk.names_of()) == {"resolve", "stat", "read"}
+    assert inspect(((wanted, report.known),), Disk()).drifted == {}
+
+
+@pytest.mark.parametrize("more", [{"mode": 0o600}, {"mode": 0o4755}])
+def test_a_mode_alone_that_differs_is_delivered(old, more):
+    old.chmod(0o644)
+    wanted = resource(old, **more)
+    assert outcomes(run((wanted, b"old"))) == ["changed"]
+    assert stat.S_IMODE(old.stat().st_mode) == more["mode"]
+    assert outcomes(run((wanted, b"old"))) == ["unchanged"]
+
+
+def test_a_report_knows_what_was_delivered(old):
+    wanted = resource(old)
+    (report,) = run((wanted, b"new"))
+    assert report.outcome == "changed"
+    assert inspect(((wanted, report.known),), Disk()).drifted == {}
+
+
+class Unable(Disk):
+    """A disk on which one thing cannot be done: some file systems, and root in many a container."""
+
+    def __init__(self, **replaced) -> None:
+        self.__dict__.update(replaced)
+
+
+def refuse(*_arguments):
+    raise PermissionError(errno.EPERM, "Operation not permitted")
+
+
+def test_an_owner_that_root_may_not_give_is_a_note_and_is_not_delivered_for_ever(old):
+    wanted, disk = resource(old, uid=os.geteuid() + 1), Unable(chown=refuse)
+    (report,) = run((wanted, b"new"), disk=disk)
+    assert report.outcome == "changed"
+    assert report.notes == (f"owner {os.geteuid() + 1}:{old.stat().st_gid} cannot be given (Operation not permitted)",)
+    before = old.stat()
+    assert outcomes(run((wanted, b"new"), disk=disk)) == ["unchanged"]
+    assert old.stat() == before
+    assert names(old.parent) == ["f"]
+
+
+def test_a_file_system_without_modes_is_not_delivered_to_for_ever(old):
+    old.chmod(0o600)
+    wanted, disk = resource(old, mode=0o644), Unable(chmod=lambda *_: None)
+    assert outcomes(run((wanted, b"new"), disk=disk)) == ["changed"]
+    assert outcomes(run((wanted, b"new"), disk=disk)) == ["unchanged"]
+    assert names(old.parent) == ["f"]
+
+
+@pytest.fixture
+def open_folder():
+    """A folder that a user who is not root can reach and write to."""
+    with tempfile.TemporaryDirectory() as made:
+        os.chmod(made, 0o777)
+        yield Path(made)
+
+
+def test_an_owner_that_a_user_may_not_give_is_a_note_and_is_not_delivered_for_ever(open_folder):
+    wanted = resource(open_folder / "f", uid=0, gid=0)
+
+    def twice() -> list[tuple[str, tuple[str, ...]]]:
+        reports = [*run((wanted, b"new")), *run((wanted, b"new"))]
+        return [(report.outcome, report.notes) for report in reports]
+
+    note = "owner 0:0 cannot be given (Operation not permitted)"
+    assert as_nobody(twice) == [("changed", (note,)), ("unchanged", ())]
+
+
+def test_a_strict_owner_that_cannot_be_given_fails_and_keeps_the_old_file(open_folder):
+    path = open_folder / "f"
+    path.write_bytes(b"old")
+    path.chmod(0o666)
+    wanted = resource(path, uid=0, gid=1, strict_owner=True)
+
+    def deliver() -> tuple[str, dict]:
+        (report,) = run((wanted, b"new"))
+        return report.outcome, report.error.fields()
+
+    outcome, fields = as_nobody(deliver)
+    assert outcome == "failed"
+    assert fields["error"] == "the owner 0:1 cannot be given: Operation not permitted"
+    assert fields["target"] == str(path)
+    assert fields["resource"] == "f"
+    assert path.read_bytes() == b"old"
+    assert names(open_folder) == ["f"]
+
+
+# --- the order of the steps ------------------------------------------------------------------------------------------
+
+
+def test_bytes_are_down_before_the_rename_and_the_rename_before_the_end(tmp_path):
+    disk = Counting()
+    run((resource(tmp_path / "a", check_cmd="test -s {{src}}"), b"a"), (resource(tmp_path / "b"), b"b"), disk=disk)
+    steps = [name for name in disk.names_of() if name in ("write", "chmod", "sync", "rename", "sync_folder")]
+    assert steps == ["write", "chmod"] * 2 + ["sync"] * 2 + ["rename"] * 2 + ["sync_folder"]
+    assert [arguments for name, arguments in disk.steps if name == "sync_folder"] == [(str(tmp_path),)]
+
+
+def test_each_folder_is_synced_once(tmp_path):
+    disk, wanted = Counting(), []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        wanted += [(resource(tmp_path / folder / f"{folder}{number}"), b"new") for number in range(3)]
+    run(*wanted, disk=disk)
+    assert disk.names_of().count("sync_folder") == 2
+
+
+def test_three_hundred_candidates_go_in_slices_with_one_sync_each(tmp_path):
+    disk = Counting()
+    wanted = [(resource(tmp_path / f"{number}"), b"%d" % number) for number in range(300)]
+    assert outcomes(run(*wanted, disk=disk)) == ["changed"] * 300
+    assert all((tmp_path / f"{number}").read_bytes() == b"%d" % number for number in range(300))
+    assert len(names(tmp_path)) == 300
+    steps = disk.names_of()
+    assert (steps.count("sync_all"), steps.count("sync_folder")) == (3, 3)
+    # The last slice of 44 is above the bound too: no file is synced by itself.
+    assert steps.count("sync") == 0
+    held = most = 0
+    for step in steps:
+        held += (step == "create") - (step == "close")
+        most = max(most, held)
+    assert (held, most) == (0, SLICE)
+
+
+def test_where_syncfs_is_refused_each_candidate_is_synced(tmp_path):
+    synced = []
+    disk = Unable(sync_all=lambda _: False, sync=synced.append)
+    wanted = [(resource(tmp_path / f"{number}"), b"new") for number in range(40)]
+    assert outcomes(run(*wanted, disk=disk)) == ["changed"] * 40
+    assert len(synced) == 40
+
+
+def test_a_candidate_that_cannot_be_synced_is_not_committed(old):
+    def broken(_descriptor):
+        raise OSError(errno.EIO, "Input/output error")
+
+    (report,) = run((resource(old), b"new"), disk=Unable(sync=broken))
+    assert isinstance(report.error, TargetError)
+    assert report.error.message == "the candidate cannot be synced: Input/output error"
+    assert old.read_bytes() == b"old"
+    assert names(old.parent) == ["f"]
+
+
+def test_a_folder_that_cannot_be_synced_is_a_note(old):
+    def broken(_folder):
+        raise OSError(errno.EIO, "Input/output error")
+
+    (report,) = run((resource(old), b"new"), disk=Unable(sync_folder=broken))
+    assert report.outcome == "changed"
+    assert report.notes == ("the folder could not be synced (Input/output error): a power cut may undo this",)
+
+
+# --- checks ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_check_sees_the_candidate_and_the_old_target_and_its_variables(old, tmp_path):
+    seen = tmp_path / "seen"
+    command = (
+        "{ cat {{.src}}; echo; cat {{.dest}}; echo; cat $CONFPY_SRC; echo; cat $CONFPY_DEST; echo; "
+        f"echo $CONFPY_RESOURCE; stat -c %a {{{{.src}}}}; }} > {seen}"
+    )
+    run((resource(old, check_cmd=command, mode=0o640), b"new"))
+    assert seen.read_text().split() == ["new", "old", "new", "old", "f", "640"]
+
+
+def test_a_check_that_says_no_keeps_the_old_file_and_leaves_no_candidate(old):
+    wanted = resource(old, check_cmd="echo line 3: bad; exit 9")
+    (report,) = run((wanted, b"new"))
+    assert isinstance(report.error, CheckError)
+    fields = report.error.fields()
+    assert fields["error"] == "the check exited with 9"
+    assert fields["output"] == "line 3: bad"
+    assert fields["resource"] == "f"
+    assert fields["command"] == "echo line 3: bad; exit 9"
+    assert old.read_bytes() == b"old"
+    assert names(old.parent) == ["f"]
+
+
+def test_a_candidate_whose_check_failed_is_kept_where_that_is_wished(old):
+    (report,) = run((resource(old, check_cmd="false"), b"new"), keep_stage_file=True)
+    kept = Path(report.error.where["candidate"])
+    assert kept.read_bytes() == b"new"
+    assert kept.parent == old.parent
+    assert old.read_bytes() == b"old"
+
+
+def test_a_check_that_takes_too_long_names_the_key_that_allows_more(old):
+    (report,) = run((resource(old, check_cmd=["sleep", "60"], check_cmd_timeout=0.2), b"new"))
+    assert report.error.hint == "raise check_cmd_timeout if it needs longer"
+    assert "did not end within its time" in report.error.message
+    assert old.read_bytes() == b"old"
+
+
+def test_a_check_that_is_not_there_fails_the_resource(old):
+    (report,) = run((resource(old, check_cmd=("no-such-program", "{{src}}")), b"new"))
+    assert report.error.fields()["error"] == "the check exited with 127"
+    assert report.error.fields()["output"] == "no-such-program: No such file or directory"
+    assert old.read_bytes() == b"old"
+
+
+def test_a_candidate_of_the_wrong_format_never_meets_its_check(old, tmp_path):
+    wanted = resource(old, output_format="json", check_cmd=f"touch {tmp_path}/checked")
+    (report,) = run((wanted, b'{"password": "hunter2"'))
+    assert isinstance(report.error, CheckError)
+    assert report.error.where["line"] == 1
+    assert "hunter2" not in str(report.error)
+    assert names(tmp_path) == ["f"]
+    assert old.read_bytes() == b"old"
+
+
+# --- each stands alone -----------------------------------------------------------------------------------------------
+
+
+def test_those_that_fail_stop_no_other(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "checked").write_bytes(b"old")
+    reports = run(
+        (resource(tmp_path / "first"), b"new"),
+        (resource(tmp_path / "none" / "f"), b"new"),
+        (resource(tmp_path / "folder"), b"new"),
+        (resource(tmp_path / "checked", check_cmd="false"), b"new"),
+        (resource(tmp_path / "data", output_format="yaml"), b"a: ["),
+        (resource(tmp_path / "last"), b"new"),
+    )
+    assert outcomes(reports) == ["changed", "failed", "failed", "failed", "failed", "changed"]
+    assert [report.error.exit_code for report in reports if report.error] == [6, 6, 5, 5]
+    assert names(tmp_path) == ["checked", "first", "folder", "last"]
+    assert (tmp_path / "checked").read_bytes() == b"old"
+
+
+def test_noop_says_what_would_change_and_does_nothing(old, tmp_path):
+    (tmp_path / "link").symlink_to("f")
+    disk = Counting()
+    before = old.stat()
+    reports = run(
+        (resource(old, mode=0o600, check_cmd=f"touch {tmp_path}/checked"), b"new"),
+        (resource(tmp_path / "none"), b"new"),
+        (resource(tmp_path / "link"), b"old"),
+        disk=disk,
+        noop=True,
+    )
+    assert [(report.outcome, report.notes) for report in reports] == [
+        ("would change", ("content", "mode")),
+        ("would change", ("missing",)),
+        ("unchanged", ()),
+    ]
+    assert old.stat() == before
+    assert names(tmp_path) == ["f", "link"]
+    assert set(disk.names_of()) == {"resolve", "stat", "read"}
+
+
+def test_sync_only_writes_and_runs_no_check(old):
+    assert outcomes(run((resource(old, check_cmd="false"), b"new"), sync_only=True)) == ["changed"]
+    assert old.read_bytes() == b"new"
+
+
+# --- looking after what was delivered --------------------------------------------------------------------------------
+
+
+def delivered(wanted: Resource) -> tuple[Resource, Known]:
+    (report,) = run((wanted, b"content"))
+    return wanted, report.known
+
+
+def test_targets_that_nobody_touched_are_not_read(tmp_path):
+    known = tuple(delivered(resource(tmp_path / f"{number}")) for number in range(5))
+    (tmp_path / "3").write_bytes(b"CONTENT")
+    disk = Counting()
+    assert inspect(known, disk).drifted == {"3": "content"}
+    assert [arguments for name, arguments in disk.steps if name == "read"] == [(str(tmp_path / "3"),)]
+
+
+@pytest.mark.parametrize(
+    ("harm", "named"),
+    [
+        (lambda path: path.unlink(), "missing"),
+        (lambda path: path.write_bytes(b"other"), "content"),
+        (lambda path: path.chmod(0o666), "mode"),
+        (lambda path: (path.write_bytes(b"other"), path.chmod(0o666)), "content, mode"),
+        (lambda path: (path.unlink(), path.mkdir()), "the target is a directory"),
+        (lambda path: (path.unlink(), os.mkfifo(path)), "the target is not a regular file"),
+    ],
+)
+def test_drift_is_named(tmp_path, harm, named):
+    known = delivered(resource(tmp_path / "f", mode=0o644))
+    harm(tmp_path / "f")
+    assert inspect((known,), Disk()).drifted == {"f": named}
+
+
+def test_an_owner_that_somebody_changed_is_drift_to_those_who_could_mend_it(tmp_path):
+    wanted, known = delivered(resource(tmp_path / "f", uid=os.geteuid()))
+    foreign = Resource(name="f", file="", src="", dest=wanted.dest, uid=os.geteuid() + 1, strict_owner=True)
+    os.utime(tmp_path / "f")
+    assert inspect(((foreign, known),), Disk()).drifted == {"f": "owner"}
+
+
+def test_a_target_that_was_touched_but_is_right_gets_a_new_stamp_and_is_then_not_read(tmp_path):
+    wanted, known = delivered(resource(tmp_path / "f"))
+    os.utime(tmp_path / "f", (1, 1))
+    seen = inspect(((wanted, known),), Disk())
+    assert seen.drifted == {}
+    disk = Counting()
+    again = inspect(((wanted, Known(known.digest, seen.stamps["f"])),), disk)
+    assert (again.drifted, again.stamps) == ({}, {})
+    assert disk.names_of() == ["stat"]
+
+
+def test_a_target_replaced_by_a_link_to_the_same_bytes_elsewhere_is_still_right(tmp_path):
+    known = delivered(resource(tmp_path / "f"))
+    os.rename(tmp_path / "f", tmp_path / "g")
+    (tmp_path / "f").symlink_to("g")
+    assert inspect((known,), Disk()).drifted == {}
+
+
+def test_a_target_that_cannot_be_seen_any_more_is_drift(open_folder):
+    (open_folder / "in").mkdir()
+    known = delivered(resource(open_folder / "in" / "f"))
+    (open_folder / "in").chmod(0)
+    seen = as_nobody(lambda: inspect((known,), Disk()).drifted)
+    (open_folder / "in").chmod(0o755)
+    assert seen == {"f": "cannot be seen: Permission denied"}
