@@ -43,8 +43,9 @@ install_packages() {
             chmod 755 $policy
         fi
         export DEBIAN_FRONTEND=noninteractive
-        apt-get -qq -o DPkg::Lock::Timeout=120 update < /dev/null
-        apt-get -qq -o DPkg::Lock::Timeout=120 --no-install-recommends -y install "$@" < /dev/null
+        for step in update "install -y --no-install-recommends $*"; do
+            said=$(apt-get -q -o DPkg::Lock::Timeout=120 $step 2>&1 < /dev/null) || { echo "$said"; exit 1; }
+        done
         # Nor at the next start of the machine.
         for package; do
             systemctl disable --quiet "${package%%-*}" 2> /dev/null || true
