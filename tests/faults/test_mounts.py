@@ -143,7 +143,7 @@ def test_an_owner_that_a_mount_refuses_is_not_delivered_for_ever(bound):
     class Squashed(Disk):
         """The mount comes from a server that lets nobody give files away."""
 
-        def chown(self, descriptor, uid, gid):
+        def chown(self, descriptor, *_owner):
             if os.fstat(descriptor).st_ino == source.stat().st_ino:
                 raise PermissionError(1, "Operation not permitted")
 
@@ -215,7 +215,7 @@ def test_a_torn_target_is_called_torn(bound):
     source, target = bound
 
     class Broken(Disk):
-        def overwrite(self, descriptor, content):
+        def overwrite(self, *_what):
             raise OSError(5, "Input/output error")
 
     def story() -> None:
