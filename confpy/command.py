@@ -22,7 +22,9 @@ GRACE = 5.0
 TAIL = 4096
 """Bytes of output that a failed command shows."""
 OUTPUT_BOUND = 64 << 20
-"""Bytes of output that a command may leave in memory; what it writes beyond fails."""
+"""Bytes of output kept in memory while a command runs; beyond it only the end is kept."""
+LOOK = 0.05
+"""Seconds between two looks at how much a command has written: short, since it may write gigabytes in one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,10 @@ class Ran:
         if self.timed_out:
             return f"did not end within its time, killed after {self.took:.1f} s"
         if self.code < 0:
-            return f"was ended by {signals.Signals(-self.code).name}"
+            try:
+                return f"was ended by {signals.Signals(-self.code).name}"
+            except ValueError:  # most real-time signals have no name
+                return f"was ended by signal {-self.code}"
         return f"exited with {self.code}" if self.code else ""
 
 
@@ -83,9 +88,13 @@ class Shell:
                     _wait(process, GRACE, output)
                     # Also where the leader has ended: it may have left children that ignored the TERM.
                     _kill_group(process.pid, signals.SIGKILL)
-                code = process.wait()
+                    # One that became another user (sudo), or hangs in the kernel, outlives even that.
+                    _wait(process, GRACE, output)
             finally:
                 self._groups.discard(process.pid)
+            # Reaped only now: until then its number can belong to no other group.
+            ended = process.poll()
+            code = -signals.SIGKILL if ended is None else ended
             return Ran(code, time.monotonic() - began, timed_out, _tail(output))
 
     def kill_all(self) -> None:
@@ -101,19 +110,23 @@ def _output() -> Iterator[IO[bytes]]:
     In memory, so that a read-only or full disk hinders no reload. Sealed at the end: what a child in the background
     writes later fails softly (EPERM) instead of piling up for months.
     """
-    if sys.platform != "linux":
-        import tempfile
-
-        with tempfile.TemporaryFile() as file:
-            yield file
-        return
-    import fcntl
-
-    with open(os.memfd_create("confpy-output", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING), "rb+", buffering=0) as file:
+    with _file() as file:
         yield file
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW)
-            os.ftruncate(file.fileno(), 0)
+        if sys.platform == "linux":
+            import fcntl
+
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW)
+                os.ftruncate(file.fileno(), 0)
+
+
+def _file() -> IO[bytes]:
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # some kernels forbid it (vm.memfd_noexec=2)
+            return open(os.memfd_create("confpy-output", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING), "rb+", buffering=0)
+    import tempfile
+
+    return tempfile.TemporaryFile(buffering=0)
 
 
 def _wait(process: subprocess.Popen[bytes], timeout: float, output: IO[bytes]) -> bool:
@@ -132,8 +145,7 @@ def _wait(process: subprocess.Popen[bytes], timeout: float, output: IO[bytes]) -
         ended.register(descriptor, select.POLLIN)
         while True:
             left = deadline - time.monotonic()
-            if ended.poll(max(0.0, min(left, 1.0)) * 1000):
-                process.wait()
+            if ended.poll(max(0.0, min(left, LOOK)) * 1000):
                 return True
             if left <= 0:
                 return False
@@ -143,12 +155,15 @@ def _wait(process: subprocess.Popen[bytes], timeout: float, output: IO[bytes]) -
 
 
 def _bound(output: IO[bytes]) -> None:
-    """Let a command that floods its output fail to write more of it."""
-    if sys.platform == "linux" and os.fstat(output.fileno()).st_size > OUTPUT_BOUND:
-        import fcntl
-
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(output, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW)
+    """Drop what a command that floods its output has written, but for the end."""
+    descriptor = output.fileno()
+    status = os.fstat(descriptor)
+    if status.st_blocks * 512 > OUTPUT_BOUND:
+        start = max(0, status.st_size - TAIL)
+        end = os.pread(descriptor, TAIL, start)
+        # The command goes on writing where it was: what is before has become a hole, which takes no room.
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, end, start)
 
 
 def _kill_group(group: int, number: signals.Signals) -> None:

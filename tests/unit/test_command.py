@@ -1,0 +1,257 @@
+"""Commands: real ones, well-behaved and not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from confpy import command
+from confpy.command import OUTPUT_BOUND, TAIL, Ran, Shell
+from tests.apart import Child, as_nobody
+from tests.waiting import wait_until
+
+
+def run(wanted, timeout: float = 30.0, **environment) -> Ran:
+    return Shell().run(wanted, environment, timeout)
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    """No test waits five seconds between TERM and KILL."""
+    monkeypatch.setattr(command, "GRACE", 0.3)
+
+
+def is_gone(pid: int) -> bool:
+    """Say whether a process has ended: it may be a zombie that nobody has reaped."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def read_pid(path: Path) -> int:
+    return int(wait_until(lambda: path.exists() and path.read_text().strip(), what=f"a process number in {path}"))
+
+
+# --- how it is run ---------------------------------------------------------------------------------------------------
+
+
+def test_a_string_goes_to_the_shell_and_a_list_to_none():
+    assert run("echo $((1 + 1)); echo two >&2").tail == "2\ntwo"
+    assert run(("echo", "$((1 + 1))", "a  b", "*")).tail == "$((1 + 1)) a  b *"
+
+
+def test_its_variables_are_added_to_ours(monkeypatch):
+    monkeypatch.setenv("MINE", "kept")
+    assert run('echo "$MINE $CONFPY_SRC"', CONFPY_SRC="/a b").tail == "kept /a b"
+
+
+def test_its_input_is_empty_and_its_group_its_own():
+    assert run("read line || echo nothing to read").tail == "nothing to read"
+    leader, group = run("echo $$; cut -d' ' -f5 /proc/$$/stat").tail.split()
+    assert leader == group
+
+
+def test_it_inherits_no_open_file_and_its_signals_are_as_usual(tmp_path):
+    with open(tmp_path / "open", "w") as file:
+        os.set_inheritable(file.fileno(), True)
+        told = run("ls -l /proc/self/fd; grep -E 'Sig(Blk|Ign)' /proc/self/status").tail
+    assert str(tmp_path) not in told
+    ignored = int(told.split("SigIgn:")[1].split()[0], 16)
+    assert not ignored & (1 << (signal.SIGPIPE - 1))
+
+
+@pytest.mark.parametrize("code", [0, 1, 7, 255])
+def test_an_exit_code_is_told(code):
+    ran = run(f"exit {code}")
+    assert (ran.code, ran.timed_out) == (code, False)
+    assert ran.failure == (f"exited with {code}" if code else "")
+
+
+@pytest.mark.parametrize(
+    ("number", "named"), [(signal.SIGSEGV, "SIGSEGV"), (signal.SIGHUP, "SIGHUP"), (signal.SIGRTMIN + 6, "signal 40")]
+)
+def test_a_signal_that_ended_it_is_named(number, named):
+    ran = run(f"kill -{int(number)} $$")
+    assert ran.code == -number
+    assert ran.failure == f"was ended by {named}"
+
+
+def test_a_program_that_is_not_there_is_127_and_one_that_cannot_run_126(tmp_path):
+    (tmp_path / "plain").write_text("#!/bin/sh\n")
+    missing, plain = run(("no-such-program",)), run((str(tmp_path / "plain"),))
+    assert (missing.code, missing.tail) == (127, "no-such-program: No such file or directory")
+    assert (plain.code, plain.tail) == (126, f"{tmp_path}/plain: Permission denied")
+    assert run("no-such-program").code == 127
+    assert run(f"'{tmp_path}/plain'").code == 126
+    assert run((str(tmp_path),)).code == 126
+
+
+def test_a_list_that_is_too_long_for_the_system_is_126():
+    ran = run(("echo", "a" * (1 << 20)))
+    assert (ran.code, ran.tail) == (126, "echo: Argument list too long")
+
+
+# --- its time --------------------------------------------------------------------------------------------------------
+
+
+def test_a_command_out_of_time_is_asked_to_end_first():
+    ran = run("trap 'echo asked; exit 3' TERM; sleep 60 & wait", 0.3)
+    assert (ran.timed_out, ran.code, ran.tail) == (True, 3, "asked")
+    assert ran.failure.startswith("did not end within its time, killed after ")
+
+
+def test_a_command_that_ignores_that_is_killed_with_all_its_children(tmp_path, hasty):
+    script = f"trap '' TERM; sleep 99 & echo $! > {tmp_path}/child; wait; sleep 99"
+    ran = run(script, 0.5)
+    assert (ran.timed_out, ran.code) == (True, -signal.SIGKILL)
+    assert ran.took < 10
+    wait_until(lambda: is_gone(read_pid(tmp_path / "child")), what="the child is gone")
+
+
+def test_children_that_outlive_a_command_out_of_time_are_killed(tmp_path, hasty):
+    # The leader ends at once when asked; its child does not listen.
+    script = f"sh -c 'trap \"\" TERM; echo $$ > {tmp_path}/child; sleep 99; sleep 99' & wait"
+    assert run(script, 0.5).code == -signal.SIGTERM
+    wait_until(lambda: is_gone(read_pid(tmp_path / "child")), what="the child is gone")
+
+
+def test_a_command_that_we_may_not_kill_is_not_waited_for_for_ever(hasty):
+    def refuse(_group, _number):
+        """As the kernel does for a command that has become another user (sudo)."""
+        raise PermissionError(1, "Operation not permitted")
+
+    # In a child: what is left behind there troubles nobody.
+    def story() -> Ran:
+        killpg, os.killpg = os.killpg, refuse
+        ran = run("echo $$; exec sleep 99", 0.2)
+        killpg(int(ran.tail), signal.SIGKILL)
+        return ran
+
+    ran = Child(story).result()
+    assert (ran.timed_out, ran.code) == (True, -signal.SIGKILL)
+    assert ran.took < 10
+
+
+def test_no_time_at_all_still_ends_well(hasty):
+    assert run(("sleep", "60"), 0.0).timed_out
+
+
+def test_all_that_run_are_killed_from_another_thread_at_once(tmp_path):
+    shell, ran = Shell(), []
+    script = f"sleep 99 & echo $! > {tmp_path}/$0; wait"
+    threads = [
+        threading.Thread(target=lambda name=name: ran.append(shell.run(("sh", "-c", script, name), {}, 60.0)))
+        for name in ("a", "b")
+    ]
+    for thread in threads:
+        thread.start()
+    children = [read_pid(tmp_path / name) for name in ("a", "b")]
+    shell.kill_all()
+    for thread in threads:
+        thread.join(10)
+    assert [one.failure for one in ran] == ["was ended by SIGKILL"] * 2
+    for child in children:
+        wait_until(lambda child=child: is_gone(child), what="the child is gone")
+    shell.kill_all()
+
+
+def test_no_process_and_no_descriptor_stays_behind():
+    before = len(os.listdir("/proc/self/fd"))
+    shell = Shell()
+    for _ in range(20):
+        shell.run("true", {}, 10)
+        shell.run(("no-such-program",), {}, 10)
+    assert len(os.listdir("/proc/self/fd")) == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+# --- what it leaves in the background --------------------------------------------------------------------------------
+
+
+def test_a_daemon_that_keeps_the_output_open_holds_nothing_up(tmp_path):
+    ran = run(f"sleep 30 & echo $! > {tmp_path}/daemon; echo started")
+    assert (ran.code, ran.tail) == (0, "started")
+    assert ran.took < 20
+    daemon = read_pid(tmp_path / "daemon")
+    assert not is_gone(daemon)
+    os.kill(daemon, signal.SIGKILL)
+
+
+def test_a_daemon_that_goes_on_writing_fails_softly_and_takes_no_memory(tmp_path):
+    # It writes once it is told that the command has ended, and says how that went.
+    script = f"""
+    (while [ ! -e {tmp_path}/go ]; do sleep 0.02; done
+     echo more; echo $? > {tmp_path}/code
+     stat -L -c %s /proc/self/fd/1 > {tmp_path}/size
+     sleep 30) &
+    echo $! > {tmp_path}/daemon
+    """
+    assert run(script).code == 0
+    (tmp_path / "go").touch()
+    assert read_pid(tmp_path / "code") != 0
+    assert read_pid(tmp_path / "daemon")
+    wait_until(lambda: (tmp_path / "size").exists() and (tmp_path / "size").read_text(), what="the size is told")
+    assert (tmp_path / "size").read_text() == "0\n"
+    os.kill(read_pid(tmp_path / "daemon"), signal.SIGKILL)
+
+
+# --- its output ------------------------------------------------------------------------------------------------------
+
+
+def test_the_last_four_kilobytes_are_told():
+    ran = run("seq 1 100000; exit 1")
+    assert len(ran.tail) <= TAIL
+    assert ran.tail.endswith("\n99999\n100000")
+
+
+def test_a_flood_is_bounded_and_its_end_told(monkeypatch, tmp_path):
+    sizes = []
+    bound = command._bound
+
+    def watched(output):
+        sizes.append(os.fstat(output.fileno()).st_blocks * 512)
+        bound(output)
+
+    monkeypatch.setattr(command, "_bound", watched)
+    ran = run("i=0; while [ $i -lt 8 ]; do head -c 50000000 /dev/zero; sleep 0.1; i=$((i + 1)); done; echo the end")
+    assert (ran.code, ran.tail) == (0, "the end")
+    assert sizes
+    # 400 MB were written; what is seen between two looks is the bound and what one look missed.
+    assert max(sizes) < OUTPUT_BOUND + 200_000_000
+
+
+def test_what_a_flood_had_written_last_survives_the_bound(monkeypatch):
+    monkeypatch.setattr(command, "OUTPUT_BOUND", 100_000)
+    ran = run("seq 1 100000; sleep 0.3; exit 4")
+    assert ran.code == 4
+    assert ran.tail.endswith("\n99999\n100000")
+
+
+def test_control_characters_and_broken_bytes_are_taken_out():
+    tail = run(r"printf '\033[31mred\033[0m\r\n\tA\000B\377C\342\200\256D\302\205E'").tail
+    assert tail == "[31mred[0m\n\tAB\ufffdCDE"
+
+
+def test_a_script_that_opens_its_error_output_anew_runs(tmp_path):
+    ran = run("echo one; echo two > /dev/stderr; echo three > /proc/self/fd/1; exit 5")
+    assert ran.code == 5
+    assert "three" in ran.tail
+
+
+def test_a_user_who_is_not_root_runs_commands_too():
+    import subprocess  # noqa: F401 - loaded before the child gives up the right to read it
+
+    assert as_nobody(lambda: run("id -u; exit 2").code) == 2
+
+
+def test_it_takes_its_time_as_told():
+    began = time.monotonic()
+    ran = run("sleep 0.3")
+    assert 0.3 <= ran.took <= time.monotonic() - began

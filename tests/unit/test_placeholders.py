@@ -1,0 +1,80 @@
+"""The paths in a command: through a real shell, whatever they are made of."""
+
+from __future__ import annotations
+
+import os
+import shlex
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from confpy.command import Shell
+from confpy.placeholders import fill, show
+
+# Any path that Linux knows: all bytes but NUL, also those that are not UTF-8.
+PATHS = st.binary(min_size=1, max_size=40).map(lambda raw: "/" + os.fsdecode(raw.replace(b"\0", b"0")))
+
+
+@pytest.mark.parametrize(
+    "written", ["{{.src}}", "{{ .src }}", "{{src}}", "{{ src }}", "{{src }}", "{{   .src}}", "{{\t.src\n}}"]
+)
+def test_every_spelling_of_a_placeholder_is_filled_in(written):
+    assert fill(f"check {written}", "/s", "/d") == "check /s"
+    assert fill(f"check {written.replace('src', 'dest')}", "/s", "/d") == "check /d"
+    assert fill(("check", f"--file={written}"), "/s", "/d") == ("check", "--file=/s")
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "{{.ID}}",
+        "{{.Src}}",
+        "{{.srcs}}",
+        "{{. src}}",
+        "{{..src}}",
+        "{{src.name}}",
+        "{{.src | base}}",
+        "{{source}}",
+        "{ {src}}",
+        "{src}",
+        "{{}}",
+        "{{-src-}}",
+        "$src",
+    ],
+)
+def test_what_is_no_placeholder_stays(written):
+    command = f'docker ps --format "{written}"'
+    assert fill(command, "/s", "/d") == command
+    assert fill((command, written), "/s", "/d") == (command, written)
+
+
+def test_all_placeholders_of_a_command_are_filled_in():
+    assert fill("diff {{.src}} {{dest}} || cp {{src}} {{.dest}}", "/s", "/d") == "diff /s /d || cp /s /d"
+
+
+def test_what_a_path_contains_is_not_filled_in_again():
+    assert fill(("{{src}}{{dest}}",), "/{{dest}}", "/{{src}}") == ("/{{dest}}/{{src}}",)
+
+
+@given(PATHS, PATHS)
+@example("/a b", "/it's")
+@example("/$(touch /tmp/x); rm -rf *", '/"`\\\n\t')
+@example("/\\1\\g<0>", "/-n %s é \udcff")
+def test_paths_are_whole_words_to_a_posix_shell(src, dest):
+    assert shlex.split(fill("printf {{.src}} {{ dest }}", src, dest)) == ["printf", src, dest]
+    assert fill(("printf", "{{.src}}", "={{dest}}"), src, dest) == ("printf", src, f"={dest}")
+
+
+@settings(max_examples=15, deadline=None)
+@given(PATHS, PATHS)
+@example("/a b\nc", '/it\'s "so" $HOME `id` \\ * ; & | <')
+def test_paths_arrive_whole_through_a_real_shell(src, dest):
+    # od shows every byte, also those that Ran.tail takes out.
+    ran = Shell().run(fill("printf '%s\\0' {{.src}} {{dest}} | od -An -v -tx1", src, dest), {}, 30)
+    assert bytes.fromhex("".join(ran.tail.split())) == os.fsencode(f"{src}\0{dest}\0")
+
+
+def test_a_command_is_shown_as_one_would_type_it():
+    assert show("check {{.src}} | tail") == "check {{.src}} | tail"
+    assert show(("check", "a b", "{{.src}}", "it's")) == "check 'a b' '{{.src}}' 'it'\"'\"'s'"
