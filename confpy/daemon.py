@@ -135,7 +135,7 @@ class Daemon:
                 allow_empty=settings.allow_empty,
                 confdir=settings.confdir,
             ),
-            Mirror(random, follows=follows, period=period),
+            Mirror(random, follows=follows, period=period, once=settings.onetime),
             Renderer(sandbox=settings.sandbox),
             random,
             dict(os.environ),

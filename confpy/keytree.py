@@ -302,7 +302,15 @@ class View:
             return value
         if default:
             return default[0]
-        raise KeyMissing("key does not exist", key=key)
+        raise KeyMissing("key does not exist", key=key, hint=self._advise(key))
+
+    def _advise(self, key: str) -> str:
+        """Say why a key may be missing: the commonest reason is that the resource did not ask for it."""
+        if not key.startswith(ROOT):
+            return "keys begin with a slash"
+        if not any(window.covers(_path(head, key)) for head, window in self._windows):
+            return "it is not below any of the resource's keys"
+        return "put it into the store, or give a default"
 
     def exists(self, key: str) -> bool:
         """Say whether the key has a value of its own; keys below it do not count."""

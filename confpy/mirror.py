@@ -93,8 +93,11 @@ class _Doubt:
 class Mirror:
     """The local copy of a store's keys. ``step`` takes what the store answered and returns what to ask next."""
 
-    def __init__(self, random: Random, *, follows: bool, period: float) -> None:
-        """``follows``: keep a stream open; ``period``: seconds from one resync (or poll) to the next."""
+    def __init__(self, random: Random, *, follows: bool, period: float, once: bool = False) -> None:
+        """``follows``: keep a stream open; ``period``: seconds from one resync (or poll) to the next.
+
+        ``once``: one read is all that is wanted, and whoever wants it tells of its failure.
+        """
         self.tree = KeyTree()
         self.errors: dict[str, StoreError] = {}
         """Prefix → why the store refuses just that one."""
@@ -103,6 +106,7 @@ class Mirror:
         self._random = random
         self._follows = follows
         self._period = period
+        self._once = once
         self._wanted: tuple[str, ...] = ()
         self._groups: tuple[tuple[str, ...], ...] = ()
         self._applied: dict[str, int] = {}
@@ -429,7 +433,8 @@ class Mirror:
         attempts = self._read_backoff.attempts
         if self.lost is None:
             self._lost_since = now
-        if self.lost is None or self.lost.message != error.message or rarely(attempts + 1):
+        news = self.lost is None or self.lost.message != error.message or rarely(attempts + 1)
+        if news and not self._once:
             turn.say("error", "store.lost", **error.fields(), attempt=attempts + 1, did="kept what was; tries again")
         self.lost = error
 
