@@ -247,7 +247,7 @@ def test_a_read_only_folder_is_told(tmp_path):
     def story() -> None:
         place = small_disk(tmp_path / "small", 64)
         (place / "f").write_bytes(b"old")
-        mount("-o", "remount,ro", place)
+        mount("-o", "remount,bind,ro", place)
         report = run(place / "f", b"new")
         assert "beside the target: Read-only file system" in report.error.message
         assert (place / "f").read_bytes() == b"old"

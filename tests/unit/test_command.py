@@ -20,6 +20,12 @@ def run(wanted, timeout: float = 30.0, **environment) -> Ran:
     return Shell().run(wanted, environment, timeout)
 
 
+@pytest.fixture(autouse=True)
+def _plain_path(monkeypatch):
+    """A folder in PATH that we may not read would change how a program is missed."""
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+
+
 @pytest.fixture
 def hasty(monkeypatch):
     """No test waits five seconds between TERM and KILL."""

@@ -273,7 +273,8 @@ def test_a_check_that_takes_too_long_names_the_key_that_allows_more(old):
     assert old.read_bytes() == b"old"
 
 
-def test_a_check_that_is_not_there_fails_the_resource(old):
+def test_a_check_that_is_not_there_fails_the_resource(old, monkeypatch):
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
     (report,) = run((resource(old, check_cmd=("no-such-program", "{{src}}")), b"new"))
     assert report.error.fields()["error"] == "the check exited with 127"
     assert report.error.fields()["output"] == "no-such-program: No such file or directory"
