@@ -256,6 +256,7 @@ HINTS = {
     errno.ENOTDIR: "a part of the path is no folder",
     errno.EACCES: "give confpy's user the right to do that",
     errno.EPERM: "give confpy's user the right to do that",
+    errno.ENAMETOOLONG: "choose a shorter name: that of a candidate has 17 bytes more",
     errno.ENOSPC: "make room on the disk; it is tried again",
     errno.EDQUOT: "make room in the quota; it is tried again",
     errno.EROFS: "the file system is read-only",

@@ -151,6 +151,13 @@ def test_a_file_in_the_place_of_the_folder_is_told(tmp_path):
         put(resource(tmp_path / "file" / "f"), b"new")
 
 
+def test_a_name_that_leaves_no_room_for_the_candidates_is_told(tmp_path):
+    put(resource(tmp_path / ("a" * 238)), b"new")
+    with pytest.raises(TargetError, match="File name too long") as caught:
+        put(resource(tmp_path / ("a" * 239)), b"new")
+    assert caught.value.hint == "choose a shorter name: that of a candidate has 17 bytes more"
+
+
 def test_a_target_with_any_bytes_in_its_name_is_delivered(tmp_path):
     path = tmp_path / "a b\n'\"\\é\udcff"
     put(resource(path), b"new")
