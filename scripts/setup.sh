@@ -65,7 +65,9 @@ make_venv() {
         say "making .venv"
         "$python" -m venv --clear "$venv"
     fi
+    # In its compatible mode an editable installation is a line in a .pth file, in others code that each start pays for.
     say "installing confpy${extras:+[$extras]} into .venv"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable "$root${extras:+[$extras]}" >&2
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+        --config-settings editable_mode=compat --editable "$root${extras:+[$extras]}" >&2
     echo "$wanted" > "$stamp"
 }
