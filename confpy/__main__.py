@@ -1,3 +1,5 @@
+"""``python -m confpy``."""
+
 import sys
 
 from confpy.cli import main

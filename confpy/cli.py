@@ -107,6 +107,8 @@ def parse(args: Sequence[str]) -> dict[str, Any] | None:
     except click.ClickException as error:
         raise UsageError(error.format_message(), hint=SEE) from error
     except OSError as error:
+        # What could not be written is still in the buffer, and would be tried again at the end, with a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         raise ConfpyError(f"cannot write to stdout: {error.strerror}") from error
     if not isinstance(given, dict):
         return None

@@ -10,6 +10,7 @@ import logging
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from watchdog.observers.api import BaseObserver
 
 # Threads of watchdog that meet the end of a watch speak of it as an error, on stderr where nobody listens otherwise.
 logging.getLogger("watchdog").addHandler(logging.NullHandler())
+warnings.filterwarnings("ignore", "Callback with id", RuntimeWarning)
 
 QUIET = 0.05
 """Seconds without an event that end a burst."""

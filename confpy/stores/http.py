@@ -600,7 +600,7 @@ def _said_of_tls(error: ssl.SSLError) -> StoreError:
             f"its certificate is not trusted: {error.verify_message}",
             hint="name the CA that signed it (client_ca_keys), and the node as the certificate does",
         )
-    if isinstance(error, ssl.SSLEOFError):
+    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):  # which of them, differs between OpenSSLs
         return StoreError("the TLS connection was broken off", hint="if it stays so: does the server want http://?")
     if reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE"):
         return StoreError("it does not speak TLS", hint="write http:// instead of https://, or mend the port")

@@ -193,6 +193,7 @@ def test_a_stdout_that_takes_nothing_is_one_line_without_a_traceback(flag):
             stderr=subprocess.PIPE,
             text=True,
             timeout=30,
+            env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
         )
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "cannot write to stdout: No space left on device" in done.stderr
