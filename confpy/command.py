@@ -12,11 +12,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
+from confpy.errors import ConfpyError
 from confpy.model import Command
+from confpy.placeholders import show
 
 if TYPE_CHECKING:
     import subprocess
 
+NOT_FOUND, NOT_EXECUTABLE = 127, 126
+"""Exit codes of a shell for a command that it could not run."""
 GRACE = 5.0
 """Seconds between TERM and KILL for a command that ran out of time."""
 TAIL = 4096
@@ -51,6 +55,18 @@ class Ran:
                 return f"was ended by signal {-self.code}"
         return f"exited with {self.code}" if self.code else ""
 
+    def error(self, kind: type[ConfpyError], role: str, command: Command) -> ConfpyError:
+        """Return the error of a command that failed as a resource's ``role``: check or reload."""
+        hint = ""
+        if self.timed_out:
+            hint = f"raise {role}_cmd_timeout if it needs longer"
+        elif self.code == NOT_FOUND:
+            hint = "is the program installed, and on the PATH?"
+        elif self.code == NOT_EXECUTABLE:
+            hint = "may confpy's user execute it?"
+        where = {"output": self.tail} if self.tail else {}
+        return kind(f"the {role} {self.failure}", hint=hint, command=show(command), **where)
+
 
 class Shell:
     """Runs commands, each in a process group of its own, and can kill those that run."""
@@ -78,7 +94,7 @@ class Shell:
                     start_new_session=True,
                 )
             except OSError as error:
-                code = 127 if isinstance(error, FileNotFoundError) else 126
+                code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
                 return Ran(code, time.monotonic() - began, tail=f"{argv[0]}: {error.strerror}")
             self._groups.add(process.pid)
             try:

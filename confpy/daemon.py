@@ -56,7 +56,6 @@ from confpy.model import (
     WakeAt,
     Watch,
 )
-from confpy.placeholders import show
 from confpy.resource import load_resources
 from confpy.settings import Settings
 from confpy.signals import heard
@@ -314,11 +313,7 @@ class Daemon:
 
         def reload() -> Message:
             ran = self._shell.run(action.command, action.environment, action.timeout)
-            if not ran.failure:
-                return Reloaded(action.key, None, ran.took)
-            hint = "raise reload_cmd_timeout if it needs longer" if ran.timed_out else ""
-            where = {"output": ran.tail} if ran.tail else {}
-            error = ReloadError(f"the reload {ran.failure}", hint=hint, command=show(action.command), **where)
+            error = ran.error(ReloadError, "reload", action.command) if ran.failure else None
             return Reloaded(action.key, error, ran.took)
 
         self._answer(reload, lambda error: Reloaded(action.key, error, time.monotonic() - began))

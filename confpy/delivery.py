@@ -16,7 +16,7 @@ from confpy.command import Shell
 from confpy.disk import Disk
 from confpy.errors import CheckError, ConfpyError, TargetError
 from confpy.model import Candidate, Inspected, Known, Outcome, Report, Resource, Stamp
-from confpy.placeholders import fill, show
+from confpy.placeholders import fill
 
 SLICE = 128
 """Candidates staged at once: each holds a descriptor, of which a process has 1,024 or fewer."""
@@ -119,6 +119,7 @@ class _Slice:
             if resource.check_cmd is not None and not self._rules.sync_only:
                 check(resource, staged.path, self._shell)
         except CheckError as error:
+            error.at(did="kept the old file")
             if self._rules.keep_stage_file:
                 error.at(candidate=staged.path)
                 target.close(staged, self._disk)
@@ -172,9 +173,7 @@ def check(resource: Resource, candidate: str, shell: Shell) -> None:
     command = fill(resource.check_cmd, candidate, resource.dest)
     ran = shell.run(command, environment(candidate, resource.dest, resource.name), resource.check_cmd_timeout)
     if ran.failure:
-        hint = "raise check_cmd_timeout if it needs longer" if ran.timed_out else "the old file stays"
-        where = {"output": ran.tail} if ran.tail else {}
-        raise CheckError(f"the check {ran.failure}", hint=hint, command=show(command), **where)
+        raise ran.error(CheckError, "check", command)
 
 
 def inspect(targets: tuple[tuple[Resource, Known], ...], disk: Disk) -> Inspected:

@@ -21,7 +21,9 @@ def parse(content: bytes, kind: str) -> None:
     line, reason = {"json": _json, "toml": _toml, "xml": _xml, "yaml": _yaml}[kind](text)
     if reason:
         where = {"line": line} if line else {}
-        raise CheckError(f"the rendered file is not {kind}: {reason}", hint="the old file stays", **where)
+        raise CheckError(
+            f"the rendered file is not {kind}: {reason}", hint="mend the template, or output_format", **where
+        )
 
 
 def _json(text: str) -> tuple[int, str]:

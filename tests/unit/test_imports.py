@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "stores": {"folder", "keytree", "pathmatch", "settings"},
     "templates": {"keytree", "pathmatch"},
     "keytree": {"pathmatch"},
-    "command": set(),
+    "command": {"placeholders"},
     "disk": set(),
     "folder": set(),
     "log": set(),
