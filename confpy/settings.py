@@ -35,6 +35,14 @@ FILES = ("confpy.toml", "confd.toml")
 CACHE_DIR = "/var/cache/confpy"
 CHILD_VARIABLES = frozenset({"CONFPY_SRC", "CONFPY_DEST", "CONFPY_RESOURCE"})
 """What commands find in their environment: no settings, though they may start a confpy."""
+CONSUL_VARIABLES: tuple[Mapping[str, str], ...] = (
+    {"nodes": "CONSUL_HTTP_ADDR"},
+    {"auth_token_file": "CONSUL_HTTP_TOKEN_FILE", "auth_token": "CONSUL_HTTP_TOKEN"},
+    {"scheme": "CONSUL_HTTP_SSL"},
+    {"client_ca_keys": "CONSUL_CACERT"},
+    {"client_cert": "CONSUL_CLIENT_CERT", "client_key": "CONSUL_CLIENT_KEY"},
+)
+"""What Consul's own tools read, by the setting that it stands for. Settings of a group are taken together or not."""
 RETIRED = {
     "verbose": "it was retired: the log level is set by log-level",
     "debug": "it was retired: write log-level debug",
@@ -56,6 +64,8 @@ class Kind(NamedTuple):
     parse: Callable[[str], object]
     """Read the text of a flag or a variable; raises ``ValueError``."""
     metavar: str = "TEXT"
+    secret: bool = False
+    """No value is ever shown."""
 
     def read(self, value: object, name: str, *, as_text: bool = False, **where: str) -> object:
         """Return what ``value`` means; raises ``UsageError`` that speaks of ``name``.
@@ -65,7 +75,8 @@ class Kind(NamedTuple):
         try:
             return self.parse(value) if as_text and isinstance(value, str) else self.accept(value)
         except ValueError:
-            raise UsageError(f"{name} is not {self.expects}: {shown(value)}", **where) from None
+            found = "" if self.secret else f": {shown(value)}"
+            raise UsageError(f"{name} is not {self.expects}{found}", **where) from None
 
 
 def shown(value: object) -> str:
@@ -153,6 +164,7 @@ def choice(*names: str, **aliases: str) -> Kind:
 
 
 TEXT = Kind("a string", text, text)
+SECRET = Kind("a string", text, text, "SECRET", secret=True)
 PATH = Kind("a path", text, text, "PATH")
 BOOLEAN = Kind("true or false", boolean, truth, "")
 DURATION = Kind('a duration above zero, such as 30, "500ms" or "1m30s"', above_zero, above_zero, "DURATION")
@@ -205,7 +217,7 @@ def setting(
 ) -> T:
     """Make a row of the table; names are derived from the field's where none are given."""
     row = {"kind": kind, "help": help, "unset": unset, "flag": flag, "keys": keys, "variables": variables}
-    return field(default=default, metadata=row)
+    return field(default=default, metadata=row, repr=not kind.secret)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,6 +272,15 @@ class Settings:
         None, PATH, "TLS authorities to trust.", unset="the system's", variables=("CONFD_CLIENT_CAKEYS",)
     )
     client_insecure: bool = setting(False, BOOLEAN, "Trust any certificate: for trials only.")
+    basic_auth: bool = setting(False, BOOLEAN, "Log in with username and password.")
+    username: str | None = setting(None, TEXT._replace(metavar="NAME"), "Who logs in.")
+    password: str | None = setting(None, SECRET, "The password; rather give a file.")
+    password_file: str | None = setting(None, PATH, "A file that holds the password.")
+    auth_token: str | None = setting(None, SECRET, "Consul: the ACL token; rather give a file.")
+    auth_token_file: str | None = setting(None, PATH, "Consul: a file that holds the ACL token.")
+    datacenter: str | None = setting(
+        None, TEXT._replace(metavar="NAME"), "Consul: whose keys to read.", unset="the agent's own"
+    )
     connect_timeout: float = setting(3.0, DURATION, "How long a node may take to accept a connection.")
     read_timeout: float = setting(10.0, DURATION, "How long a node may take to answer.")
 
@@ -397,6 +418,7 @@ def load_settings(flags: Mapping[str, object], environ: Mapping[str, str]) -> tu
                 values[name] = value
                 origins[name] = f"file {path}"
     warnings.extend(_stray_variables(environ))
+    warnings.extend(_shown_secrets(origins))
 
     named = "confdir" in values
     values.setdefault("confdir", _confdir())
@@ -405,6 +427,8 @@ def load_settings(flags: Mapping[str, object], environ: Mapping[str, str]) -> tu
         peers = LIST.parse(environ.get("ETCDCTL_PEERS", ""))
         if peers:
             values["nodes"], origins["nodes"] = peers, "variable ETCDCTL_PEERS"
+    if values.get("backend") == "consul":
+        _take_consuls(environ, values, origins)
     if "cache_dir" not in values:
         # systemd names several folders with colons between them.
         folder = environ.get("CACHE_DIRECTORY", "").partition(":")[0]
@@ -425,6 +449,32 @@ def _given(option: Option, flags: Mapping[str, object], environ: Mapping[str, st
         if environ.get(variable):
             origin = f"variable {variable}"
             yield option.kind.read(environ[variable], origin, as_text=True), origin
+
+
+def _take_consuls(environ: Mapping[str, str], values: dict[str, object], origins: dict[str, str]) -> None:
+    """Fill in what Consul's own variables say, where nobody said otherwise."""
+    kinds = {option.name: option.kind for option in OPTIONS}
+    for group in CONSUL_VARIABLES:
+        if group.keys() & values.keys():
+            continue
+        for name, variable in group.items():
+            if given := environ.get(variable):
+                origin = f"variable {variable}"
+                if name == "scheme":
+                    values[name] = "https" if BOOLEAN.read(given, origin, as_text=True) else "http"
+                else:
+                    values[name] = kinds[name].read(given, origin, as_text=True)
+                origins[name] = origin
+
+
+def _shown_secrets(origins: Mapping[str, str]) -> Iterator[ConfpyError]:
+    """Warn of secrets that stand where every user of the machine can read them."""
+    for option in OPTIONS:
+        if option.kind.secret and origins.get(option.name, "").startswith("flag "):
+            hint = f"give -{option.flag}-file or {option.variables[0]} instead"
+            yield UsageError(
+                f"flag -{option.flag}: everybody on this machine can see it in the list of processes", hint=hint
+            )
 
 
 def _confdir() -> str:
