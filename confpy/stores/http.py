@@ -14,7 +14,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -272,13 +272,22 @@ class Wire:
         self._response = self.session.post(url, data=body, headers=headers, stream=True, allow_redirects=False)
         return self._response
 
+    def get(self, url: str, headers: Mapping[str, str]) -> requests.Response:
+        """Ask, return the answer whose own body is still to be read; the answer before it is let go."""
+        if self._response is not None:
+            self._response.close()
+        self._response = self.session.get(url, headers=headers, stream=True, allow_redirects=False)
+        return self._response
+
     @contextmanager
-    def bounded(self) -> Iterator[None]:
+    def bounded(self, pause: float = 0.0) -> Iterator[None]:
         """Cut what the block does after ``read_timeout``; all that it meets comes out as a ``StoreError``.
+
+        ``pause`` is how many seconds more the server was asked to wait before it answers.
 
         Requests itself is given no timeouts: they would bound each ``recv``, not the whole.
         """
-        seconds = self._nodes.read_timeout
+        seconds = self._nodes.read_timeout + pause
         timer = threading.Timer(seconds, self.cut, [StoreError(f"no answer within {seconds:g} s")])
         timer.name, timer.daemon = "confpy-deadline", True
         timer.start()
