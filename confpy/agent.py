@@ -203,14 +203,18 @@ class Agent:
     # --- resources and keys ----------------------------------------------------------------------------------------
 
     def _take_resources(self, loaded: Loaded) -> None:
-        for warning in loaded.warnings:
-            self._say("warning", "resource.warning", **warning.fields())
-        for error in loaded.errors:
-            self._say("error", "resource.refused", **error.fields())
-        self._errors += loaded.errors
-        if not loaded.resources and not loaded.errors:
-            self._lack_resources(loaded)
+        waits = not loaded.resources and not self._manners.onetime
+        if not waits or rarely(self._load_backoff.attempts + 1):
+            for warning in loaded.warnings:
+                self._say("warning", "resource.warning", **warning.fields())
+            for error in loaded.errors:
+                self._say("error", "resource.refused", **error.fields())
+            if not loaded.resources and not loaded.errors:
+                self._lack_resources(loaded)
+        if waits:
+            self._load_at = self._now + self._load_backoff.wait()
             return
+        self._errors += loaded.errors
         self._loaded = True
         for resource in loaded.resources:
             covers = tuple(dict.fromkeys(normalise(prefix) for prefix in resource.prefixes))
@@ -230,11 +234,8 @@ class Agent:
         what = f"no resource in {where}/conf.d" if loaded.found else f"there is no {where}/conf.d"
         error = UsageError(what, hint="name another with -confdir, or allow it with -allow-empty", file=where)
         if not self._manners.onetime:
-            if rarely(self._load_backoff.attempts + 1):
-                self._say("warning", "resources.missing", error=what, did="waits for them")
-            self._load_at = self._now + self._load_backoff.wait()
+            self._say("warning", "resources.missing", error=what, did="waits for them")
             return
-        self._loaded = True
         if not self._manners.allow_empty:
             self._errors.append(error)
             self._say("error", "resources.missing", **error.fields())

@@ -12,7 +12,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import TypeVar
@@ -22,7 +22,7 @@ from confpy.agent import Agent, Manners
 from confpy.clock import Clock, SystemClock
 from confpy.command import Shell
 from confpy.disk import Disk
-from confpy.errors import ConfpyError, ReloadError, StoreError, bug
+from confpy.errors import ConfpyError, ReloadError, StoreError, TemplateError, bug
 from confpy.log import Log
 from confpy.mirror import NEVER, Mirror
 from confpy.model import (
@@ -166,6 +166,8 @@ class Daemon:
             for message in messages:
                 if isinstance(message, Changed):
                     self._room.release()
+                elif isinstance(message, Lost):
+                    self._lines.pop(message.stream, None)
             wake_at = self._carry_out(actions)
             for action in actions:
                 if isinstance(action, Stop):
@@ -194,116 +196,132 @@ class Daemon:
                 case Unwatch():
                     self._unwatch(action.stream)
                 case Watch():
-                    line = self._lines[action.stream] = _Line()
-                    self._start(f"watch-{action.stream}", self._watch, action, line)
+                    self._watch(action)
                 case Kill():
                     self._shell.kill_all()
                 case Stop():
                     pass
                 case Load():
-                    self._start("load", self._answer, self._load, lambda error: Loaded((), (error,)))
+                    self._start("load", self._load, lambda error: Loaded((), (error,)))
                 case Read():
-                    self._start("read", self._read, action)
+                    self._read(action)
                 case Ask():
-                    self._start("ask", self._ask, action)
+                    self._ask(action)
                 case Resolve():
-                    self._start("resolve", self._resolve, action)
+                    self._resolve(action)
                 case Deliver():
-                    self._start(f"deliver-{action.batch}", self._deliver, action)
+                    self._deliver(action)
                 case Reload():
-                    self._start("reload", self._reload, action)
+                    self._reload(action)
                 case Inspect():
-                    self._start("inspect", self._inspect, action)
+                    self._inspect(action)
                 case Sweep():
-                    self._start("sweep", self._sweep, action)
+                    self._sweep(action)
         return wake_at
 
-    def _start(self, name: str, job: Callable[..., None], *arguments: object) -> None:
-        """Do a job on a thread of its own. It dies with the process: what it must not leave half done, it owns."""
-        threading.Thread(target=job, args=arguments, name=f"confpy-{name}", daemon=True).start()
+    def _start(self, name: str, job: Callable[[], Message | None], failed: Callable[[ConfpyError], Message]) -> None:
+        """Do a job on a thread of its own, and post what it returns, or what stands for its failure.
 
-    def _answer(self, job: Callable[[], Message], failed: Callable[[ConfpyError], Message]) -> None:
-        """Post what a job returns, or what stands for its failure."""
+        The thread dies with the process: what it must not leave half done, it owns.
+        """
+
+        def work() -> None:
+            try:
+                message = job()
+            except ConfpyError as error:
+                message = failed(error)
+            except Exception as error:  # noqa: BLE001 - a bug of ours stays inside its job, and is told
+                message = failed(bug(error))
+            if message is not None:
+                self._inbox.put(message)
+
         try:
-            message = job()
-        except ConfpyError as error:
-            message = failed(error)
-        except Exception as error:  # noqa: BLE001 - a bug of ours stays inside its job, and is told
-            message = failed(bug(error))
-        self._inbox.put(message)
+            threading.Thread(target=work, name=f"confpy-{name}", daemon=True).start()
+        except RuntimeError:
+            hint = "raise the limit of threads (ulimit -u, TasksMax, pids.max), or give it memory"
+            self._inbox.put(failed(ConfpyError("no thread can be started", hint=hint)))
 
     def _load(self) -> Message:
         return load_resources(self._settings.confdir, self._settings, self._store.prefixes)
 
     def _read(self, action: Read) -> None:
-        self._answer(
+        self._start(
+            "read",
             lambda: Listed(action.read, self._store.read(action.prefixes, action.covers)),
             lambda error: Listed(action.read, None, _store_error(error)),
         )
 
     def _ask(self, action: Ask) -> None:
-        self._answer(
+        self._start(
+            "ask",
             lambda: Asked(action.ask, self._store.ask(action.prefixes)),
             lambda error: Asked(action.ask, None, _store_error(error)),
         )
 
-    def _watch(self, action: Watch, line: _Line) -> None:
+    def _watch(self, action: Watch) -> None:
         """Follow one stream to its end."""
-        try:
-            line.stream = self._store.watch(action.cursors, action.identity)
-            if not line.cut:
-                self._inbox.put(Opened(action.stream))
-                for changes in line.stream:
-                    self._room.acquire()
-                    self._inbox.put(Changed(action.stream, changes))
-            error: ConfpyError = StoreError("the stream ended")
-        except ConfpyError as caught:
-            error = caught
-        except Exception as caught:  # noqa: BLE001 - a bug of ours stays inside its job, and is told
-            error = bug(caught)
-        if line.stream is not None:
-            line.stream.close()
-        if not line.cut:
-            self._inbox.put(Lost(action.stream, _store_error(error), isinstance(error, WatchLost)))
+        line = self._lines[action.stream] = _Line()
+
+        def follow() -> Message:
+            try:
+                line.stream = self._store.watch(action.cursors, action.identity)
+                if not line.cut:
+                    self._inbox.put(Opened(action.stream))
+                    for changes in line.stream:
+                        self._room.acquire()
+                        self._inbox.put(Changed(action.stream, changes))
+                raise StoreError("the stream ended")
+            finally:
+                if line.stream is not None:
+                    line.stream.close()
+
+        self._start(
+            f"watch-{action.stream}",
+            follow,
+            lambda error: Lost(action.stream, _store_error(error), isinstance(error, WatchLost)),
+        )
 
     def _unwatch(self, number: int) -> None:
-        line = self._lines.pop(number)
+        line = self._lines.pop(number, None)
+        if line is None:  # its end has come by itself
+            return
         line.cut = True
         if line.stream is not None:
             line.stream.close()
 
     def _resolve(self, action: Resolve) -> None:
-        """Answer the lookups, some at once, each within its time."""
-        facts: dict[Lookup, object] = {}
+        """Answer the lookups, some at once, and tell of each as it comes: one that hangs holds up no other."""
         waiting: queue.SimpleQueue[Lookup] = queue.SimpleQueue()
         for lookup in action.lookups:
             waiting.put(lookup)
 
-        def work() -> None:
-            while True:
-                try:
-                    lookup = waiting.get_nowait()
-                except queue.Empty:
-                    return
-                facts[lookup] = self._resolver.resolve(lookup)
+        def left() -> Iterator[Lookup]:
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    yield waiting.get_nowait()
 
-        helpers = [
-            threading.Thread(target=work, name=f"confpy-resolve-{number}", daemon=True)
-            for number in range(min(RESOLVERS, len(action.lookups)) - 1)
-        ]
-        for helper in helpers:
-            helper.start()
-        work()
-        for helper in helpers:
-            helper.join()
-        self._inbox.put(Resolved(action.resolve, facts))
+        def work() -> None:
+            for lookup in left():
+                self._inbox.put(Resolved(action.resolve, {lookup: self._resolver.resolve(lookup)}))
+
+        def failed(error: ConfpyError) -> Message:
+            return Resolved(
+                action.resolve, {lookup: TemplateError(error.message, hint=error.hint) for lookup in left()}
+            )
+
+        for number in range(min(RESOLVERS, len(action.lookups))):
+            self._start(f"resolve-{number}", work, failed)
 
     def _deliver(self, action: Deliver) -> None:
         def failed(error: ConfpyError) -> Message:
-            reports = (Report(one.resource.name, "failed", error) for one in action.candidates)
+            reports = (Report(one.resource.name, "failed", own(error)) for one in action.candidates)
             return Delivered(action.batch, tuple(reports))
 
-        self._answer(
+        def own(error: ConfpyError) -> ConfpyError:
+            return ConfpyError(error.message, hint=error.hint, **error.where)
+
+        self._start(
+            f"deliver-{action.batch}",
             lambda: Delivered(action.batch, delivery.deliver(action.candidates, self._rules, self._disk, self._shell)),
             failed,
         )
@@ -316,13 +334,13 @@ class Daemon:
             error = ran.error(ReloadError, "reload", action.command) if ran.failure else None
             return Reloaded(action.key, error, ran.took)
 
-        self._answer(reload, lambda error: Reloaded(action.key, error, time.monotonic() - began))
+        self._start("reload", reload, lambda error: Reloaded(action.key, error, time.monotonic() - began))
 
     def _inspect(self, action: Inspect) -> None:
-        self._answer(lambda: delivery.inspect(action.targets, self._disk), lambda _: Inspected({}, {}))
+        self._start("inspect", lambda: delivery.inspect(action.targets, self._disk), lambda _: Inspected({}, {}))
 
     def _sweep(self, action: Sweep) -> None:
-        self._answer(lambda: Swept(target.sweep(action.targets, self._disk)), lambda _: Swept(()))
+        self._start("sweep", lambda: Swept(target.sweep(action.targets, self._disk)), lambda _: Swept(()))
 
 
 def _bounded(call: Callable[[], Answer], seconds: float) -> Answer:

@@ -47,6 +47,8 @@ class Resolver:
         self._environment: jinja2.Environment | None = None
         self._cache: CodeCache | None = None
         self._known: dict[str, Compiled] = {}
+        self._abandoned: set[Lookup] = set()
+        """What a call that nobody waits for any more still asks: a mount that hangs is asked once, not for ever."""
 
     def resolve(self, lookup: Lookup) -> object:
         """Return the answer within seconds, or the ``ConfpyError`` that says why there is none.
@@ -59,17 +61,38 @@ class Resolver:
             "srv": services,
             "exists": _exists,
         }
-        what = f"{lookup.kind} {lookup.name!r}"
+
+        ended = []
+
+        def answer() -> object:
+            try:
+                return answers[lookup.kind](lookup.name)
+            finally:
+                ended.append(True)
+                self._abandoned.discard(lookup)
+
+        what = self._told(lookup)
+        if lookup in self._abandoned:
+            return TemplateError(f"{what}: still no answer")
         try:
-            return self._bounded(lambda: answers[lookup.kind](lookup.name), PATIENCE)
+            return self._bounded(answer, PATIENCE)
         except ConfpyError as error:
-            return error
+            return error if lookup.kind == "template" else type(error)(f"{what}: {error.message}", hint=error.hint)
         except TimeoutError:
-            return TemplateError(f"no answer within {PATIENCE:g} s: {what}")
+            self._abandoned.add(lookup)
+            if ended:
+                self._abandoned.discard(lookup)
+            return TemplateError(f"{what}: no answer within {PATIENCE:g} s")
         except OSError as error:
             return TemplateError(f"{what}: {error.strerror or type(error).__name__}")
         except Exception as error:  # noqa: BLE001 - a template that cannot be answered must not stop a worker
             return TemplateError(f"{what}: {type(error).__name__}")
+
+    def _told(self, lookup: Lookup) -> str:
+        """Name a lookup: one that stands in no template word for word may be made of a key's value."""
+        kind = {"template": "the template", "ip": "the addresses of", "srv": "the SRV records of", "exists": "the path"}
+        known = lookup.kind == "template" or any(lookup in one.needs for one in tuple(self._known.values()))
+        return f"{kind[lookup.kind]} {repr(lookup.name) if known else 'a name that is not shown, as it may be a value'}"
 
     def _template(self, name: str) -> Compiled:
         path = os.path.join(self._folder, name)
@@ -140,7 +163,7 @@ def addresses(name: str) -> tuple[str, ...]:
         found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or "not a name"
-        raise TemplateError(f"cannot resolve {name!r}: {reason}") from None
+        raise TemplateError(reason) from None
     return tuple(sorted({literal_address(str(peer[0])) for *_, peer in found}))
 
 
@@ -152,7 +175,7 @@ def services(name: str) -> tuple[Service, ...]:
     try:
         answer = dns.resolver.Resolver().resolve(name, "SRV", search=True, lifetime=PATIENCE - 0.5)
     except dns.exception.DNSException as error:
-        raise TemplateError(f"cannot look up the SRV records of {name!r}: {type(error).__name__}") from None
+        raise TemplateError(type(error).__name__) from None
     found = {Service(str(record.target), record.port, record.priority, record.weight) for record in answer}
     return tuple(sorted(found, key=lambda service: "".join(map(str, service))))
 

@@ -95,6 +95,31 @@ def test_nothing_that_goes_wrong_is_raised(error):
         assert "secret" not in str(answer)
 
 
+def test_a_call_that_hangs_is_not_made_again_while_it_does():
+    hanging = []
+
+    def bounded(call, seconds):
+        hanging.append(call)
+        raise TimeoutError
+
+    resolver = Resolver(folder="/x", cache_dir=None, bounded=bounded)
+    for _ in range(3):
+        assert isinstance(resolver.resolve(Lookup("exists", "/dead")), TemplateError)
+    assert len(hanging) == 1
+    hanging[0]()
+    resolver.resolve(Lookup("exists", "/dead"))
+    assert len(hanging) == 2
+
+
+def test_a_name_is_told_only_where_a_template_has_it_word_for_word(folder):
+    (folder / "main").write_text('{{ lookup_ip("plain..test") }}{{ lookup_ip(getv("/k")) }}')
+    resolver = Resolver(folder=str(folder), cache_dir=None)
+    resolver.resolve(source("main"))
+    assert "plain..test" in str(resolver.resolve(Lookup("ip", "plain..test")))
+    for kind in ("ip", "srv"):
+        assert "hunter2" not in str(resolver.resolve(Lookup(kind, "hunter2..test")))
+
+
 def test_names_are_resolved_to_sorted_addresses():
     resolver = Resolver(folder="/x", cache_dir=None)
     found = resolver.resolve(Lookup("ip", "localhost"))

@@ -1,0 +1,133 @@
+"""The owner's body on the memory store: what must hold however its threads and its world behave."""
+
+from __future__ import annotations
+
+import json
+import threading
+from random import Random
+
+from confpy.daemon import Daemon
+from confpy.errors import StoreError
+from confpy.log import Log
+from confpy.model import Signalled
+from confpy.settings import Settings
+from confpy.stores.memory import MemoryStore
+from tests.waiting import wait_until
+
+
+class Impatient(Random):
+    """Draws the shortest wait of every backoff."""
+
+    def random(self):
+        return 0.0
+
+
+class Running:
+    """A daemon in this process, on a thread of its own: signals are told to it as messages."""
+
+    def __init__(self, folder, store, resources, templates, **settings):
+        for name in ("conf.d", "templates"):
+            (folder / name).mkdir(exist_ok=True)
+        for name, text in resources.items():
+            (folder / "conf.d" / f"{name}.toml").write_text(text)
+        for name, text in templates.items():
+            (folder / "templates" / name).write_text(text)
+        self.code = None
+        self.daemon = Daemon(
+            Settings(**{"confdir": str(folder), "cache_dir": None, "watch": True, "settle": 0.0, **settings}),
+            store,
+            Log(form="json"),
+            random=Impatient(),
+        )
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self):
+        self.code = self.daemon._run()
+
+    def __enter__(self):
+        return self.daemon
+
+    def __exit__(self, *_):
+        self.daemon._inbox.put(Signalled(15))
+        self._thread.join(20)
+        self.daemon._store.close()
+        assert not self._thread.is_alive()
+
+
+def resource(folder, name, template, more=""):
+    return f'[template]\nsrc = "{template}"\ndest = "{folder}/{name}.out"\nkeys = ["/a"]\n{more}\n'
+
+
+def read(folder, name):
+    try:
+        return (folder / f"{name}.out").read_text()
+    except FileNotFoundError:
+        return None
+
+
+def test_a_stream_that_breaks_again_and_again_leaves_nothing_behind(tmp_path):
+    class Breaking(MemoryStore):
+        """Each stream ends with an error as soon as it has brought something."""
+
+        def watch(self, cursors, identity=""):
+            stream = super().watch(cursors, identity)
+
+            class Broken:
+                def __iter__(self):
+                    for changes in stream:
+                        yield changes
+                        raise StoreError("reset")
+
+                def close(self):
+                    stream.close()
+
+            return Broken()
+
+    store = Breaking({"/a": "0"})
+    with Running(tmp_path, store, {"r": resource(tmp_path, "r", "t")}, {"t": '{{ getv("/a") }}'}) as daemon:
+        for number in range(1, 6):
+            wait_until(lambda: store._watches, what="a stream")
+            store.set("/a", str(number))
+            wait_until(lambda n=number: read(tmp_path, "r") == str(n), what="the change")
+            wait_until(lambda: not store._watches, what="the stream has ended")
+        wait_until(lambda: store._watches and len(daemon._lines) == 1, what="one line for the one stream")
+
+
+def test_a_thread_that_cannot_be_started_is_told_of_and_tried_again(tmp_path, monkeypatch, capfd):
+    start, refused = threading.Thread.start, []
+
+    def start_or_refuse(thread):
+        job = thread.name.removeprefix("confpy-").rpartition("-")[0] or thread.name.removeprefix("confpy-")
+        if thread.name.startswith("confpy-") and job not in refused:
+            refused.append(job)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_or_refuse)
+    store = MemoryStore({"/a": "0"})
+    reload = f'reload_cmd = "touch {tmp_path}/reloaded"'
+    with Running(tmp_path, store, {"r": resource(tmp_path, "r", "t", reload)}, {"t": '{{ getv("/a") }}'}):
+        wait_until((tmp_path / "reloaded").exists, seconds=30, what="the reload")
+        wait_until(lambda: store._watches, what="a stream")
+    assert {"read", "resolve", "deliver", "reload", "watch"} <= set(refused)
+    events = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert any("no thread can be started" in event.get("error", "") for event in events)
+
+
+def test_a_lookup_that_hangs_holds_up_no_other_resource(tmp_path, monkeypatch):
+    stuck = threading.Event()
+
+    def hang(name):
+        stuck.wait()
+        return ()
+
+    monkeypatch.setattr("confpy.templates.resolve.addresses", hang)
+    names = "".join(f'{{{{ lookup_ip("dead{number}")|length }}}}' for number in range(20))
+    templates = {"dead": names, "live": '{{ file_exists("/") }}{{ getv("/a") }}'}
+    resources = {name: resource(tmp_path, name, name) for name in templates}
+    try:
+        with Running(tmp_path, MemoryStore({"/a": "0"}), resources, templates):
+            wait_until(lambda: read(tmp_path, "live") == "true0", seconds=4, what="the resource that asks for a path")
+    finally:
+        stuck.set()
