@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import Protocol
+from typing import Literal, Protocol
 
 from confpy.clock import Backoff, Settle, jittered, rarely
 from confpy.debts import Commit, Debts
@@ -80,6 +80,8 @@ class Manners:
     stop_timeout: float = 8.0
     """Seconds from the first signal to the end."""
     allow_empty: bool = False
+    on_missing: Literal["error", "empty"] = "empty"
+    """For resources that do not say."""
     confdir: str = ""
     """For messages."""
 
@@ -285,6 +287,9 @@ class Agent:
         for _, track in sorted(self._dirty.items()):
             if not self._due(track):
                 continue
+            if lack := self._lack(track.resource):
+                self._fail(track, lack)
+                continue
             try:
                 rendered = self._renderer.render(track.resource, track.view, world)
             except Needs as needs:
@@ -323,6 +328,15 @@ class Agent:
             and self._busy.isdisjoint(track.commands)
             and self.mirror.ready(track.resource.prefixes)
         )
+
+    def _lack(self, resource: Resource) -> StoreError | None:
+        """Return why the resource fails where a key that it asks for is not in the store, else None."""
+        on_missing = resource.on_missing or self._manners.on_missing
+        path = self.mirror.missing(resource.prefixes) if on_missing == "error" else None
+        if path is None:
+            return None
+        hint = 'put it there, or write on_missing = "empty"'
+        return StoreError("the key is not in the store", hint=hint, key=path, resource=resource.name)
 
     def _send(self) -> None:
         while self._waiting and len(self._in_flight) < BATCHES_AT_ONCE:

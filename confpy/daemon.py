@@ -132,6 +132,7 @@ class Daemon:
                 max_wait=settings.max_wait,
                 stop_timeout=settings.stop_timeout,
                 allow_empty=settings.allow_empty,
+                on_missing=store.limits.missing,
                 confdir=settings.confdir,
             ),
             Mirror(random, follows=follows, period=period, once=settings.onetime),

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from random import Random
+from typing import TypeVar
 
 from confpy.clock import Backoff, jittered, rarely
 from confpy.errors import StoreError
@@ -43,6 +44,8 @@ from confpy.model import (
     Unwatch,
     Watch,
 )
+
+News = TypeVar("News")
 
 NEVER = float("inf")
 FULL_READ_EVERY = 10
@@ -77,7 +80,13 @@ class _Reading:
     def keep(self, changes: Changes) -> None:
         before = self.kept.get(changes.prefix)
         if before is not None:
-            changes = Changes(changes.prefix, changes.revision, {**before.keys, **changes.keys})
+            changes = Changes(
+                changes.prefix,
+                changes.revision,
+                {**_without(before.keys, changes.gone), **changes.keys},
+                {**before.gone, **changes.gone},
+                {**_without(before.folders, changes.gone), **changes.folders},
+            )
         self.kept[changes.prefix] = changes
 
 
@@ -110,6 +119,8 @@ class Mirror:
         self._wanted: tuple[str, ...] = ()
         self._groups: tuple[tuple[str, ...], ...] = ()
         self._applied: dict[str, int] = {}
+        self._folders = KeyTree()
+        """Paths that are there, be it without a key; where a store has no folders, none."""
         self._counts: Mapping[str, int] = {}
         self._identity = ""
         self._number = 0
@@ -143,6 +154,7 @@ class Mirror:
             del self._applied[prefix]
             if not any(covers(prefix, one) for one in wanted):
                 self.tree.replace(prefix, {})
+                self._folders.replace(prefix, {})
         turn = Turn()
         if any(prefix not in self._applied for prefix in self._wanted) and self._reading is None:
             self._read(turn, tuple(prefix for prefix in self._wanted if prefix not in self._applied))
@@ -151,6 +163,13 @@ class Mirror:
     def ready(self, prefixes: Sequence[str]) -> bool:
         """Say whether the tree holds these prefixes: they were read, and the store did not refuse them."""
         return all(self._above(prefix) is not None for prefix in prefixes)
+
+    def missing(self, prefixes: Sequence[str]) -> str | None:
+        """Return the path of a prefix that is not in the store, or None; of those with one path, one suffices."""
+        for path in map(normalise, prefixes):
+            if not self.tree.count(path) and not self._folders.count(path):
+                return path
+        return None
 
     def error(self, prefixes: Sequence[str]) -> StoreError | None:
         """Return why the tree does not hold these prefixes, or None where it does or nothing is known yet."""
@@ -236,6 +255,7 @@ class Mirror:
                 continue
             self.errors.pop(prefix, None)
             turn.changed |= self.tree.replace(prefix, listing.keys)
+            self._folders.replace(prefix, dict.fromkeys(listing.folders, ""))
             read[prefix] = listing.revision
         # What was read makes the positions of what lies below it superfluous.
         self._applied = {one: at for one, at in self._applied.items() if read.keys().isdisjoint(ancestors(one))} | read
@@ -310,6 +330,12 @@ class Mirror:
         self._apply(turn, message.changes)
 
     def _apply(self, turn: Turn, changes: Changes) -> None:
+        for path, revision in changes.gone.items():
+            for one, applied in self._applied.items():
+                below = path if covers(one, path) else one
+                if covers(path, below) and revision > applied:
+                    turn.changed |= self.tree.replace(below, {})
+                    self._folders.replace(below, {})
         for raw, (revision, value) in changes.keys.items():
             prefix = self._above(raw)
             # A key under a cover that nobody wants, or a repeat.
@@ -318,6 +344,10 @@ class Mirror:
             seen = self.tree.delete(raw) if value is None else self.tree.set(raw, value)
             if seen:
                 turn.changed.add(normalise(raw))
+        for path, revision in changes.folders.items():
+            above = self._above(path)
+            if above is not None and revision > self._applied[above] and self._folders.set(path, ""):
+                turn.changed.add(path)
         for prefix in self._applied if changes.prefix not in self._applied else (changes.prefix,):
             if covers(changes.prefix, prefix):
                 self._applied[prefix] = max(self._applied[prefix], changes.revision)
@@ -452,6 +482,11 @@ class Mirror:
                 return path
             path = path[: path.rfind("/")] if "/" in path else ""
         return ROOT if ROOT in self._applied else None
+
+
+def _without(news: Mapping[str, News], gone: Iterable[str]) -> dict[str, News]:
+    """Return what is not at or below a path that went."""
+    return {key: one for key, one in news.items() if not any(covers(path, key) for path in gone)}
 
 
 def _parent(prefixes: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ Three kinds: what a resource is; what stores and workers tell the owner (message
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -53,6 +54,8 @@ class Resource:
     output_format: str | None = None
     """``json``, ``yaml``, ``toml`` or ``xml``: the candidate must parse as it."""
     on_drift: Literal["restore", "warn"] = "restore"
+    on_missing: Literal["error", "empty"] | None = None
+    """Whether it fails, and keeps its target, while one of its prefixes is not in the store; None: the store says."""
 
 
 # --- what a read brings ----------------------------------------------------------------------------------------------
@@ -68,6 +71,8 @@ class Listing:
     """Raw key → value, all those at or below the prefix (by path segment)."""
     error: StoreError | None = None
     """Why this prefix, and only this one, could not be read. ``keys`` is then empty and means nothing."""
+    folders: AbstractSet[str] = frozenset()
+    """Paths at or below it that are there without a key: what tells an empty tree from a missing one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +109,10 @@ class Changes:
     """The newest revision in it; the cursor of this watch afterwards."""
     keys: Mapping[str, tuple[int, str | None]]
     """Raw key → (its revision, its value or None where it was deleted), the last word on each key."""
+    gone: Mapping[str, int] = field(default_factory=dict)
+    """Path → revision in which it went with all that was below it. ``keys`` and ``folders`` are from after that."""
+    folders: Mapping[str, int] = field(default_factory=dict)
+    """Path → revision as of which it is there, be it without a key."""
 
 
 @dataclass(frozen=True, slots=True)

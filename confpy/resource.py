@@ -92,6 +92,7 @@ KEYS: Mapping[str, Kind] = {
     "reload_cmd_timeout": DURATION,
     "output_format": choice("json", "yaml", "toml", "xml"),
     "on_drift": DRIFT,
+    "on_missing": choice("error", "empty"),
 }
 """What may stand in ``[template]``."""
 SPELLED = {plain(key): key for key in KEYS}
@@ -216,6 +217,7 @@ def read_resource(
         reload_cmd_timeout=given.get("reload_cmd_timeout", settings.reload_cmd_timeout),
         output_format=given.get("output_format"),
         on_drift=given.get("on_drift", settings.on_drift),
+        on_missing=given.get("on_missing"),
     )
 
 

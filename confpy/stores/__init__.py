@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from confpy.errors import StoreError, UsageError
 from confpy.model import Changes, Snapshot, Standing, Stirred
@@ -33,6 +33,8 @@ class Limits:
     """Values may be any bytes; otherwise they are valid UTF-8 text."""
     watches: bool = False
     """It can tell of changes by itself."""
+    missing: Literal["error", "empty"] = "empty"
+    """What a tree that is not there is to a resource that does not say (``on_missing``)."""
 
 
 class WatchLost(StoreError):

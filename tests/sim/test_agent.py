@@ -106,3 +106,35 @@ def test_one_shot_ends_after_one_try_of_everything_with_the_code_of_what_failed(
     if house.ended == 0:
         assert house.targets == expected(house)
     assert house.reloads <= 3
+
+
+def test_a_resource_whose_key_is_missing_keeps_its_target_until_the_key_is_there_again():
+    keeps = Resource("keeps", "", "t.j2", "/out/keeps", prefixes=("/app",), on_missing="error")
+    empties = Resource("empties", "", "t.j2", "/out/empties", prefixes=("/app",), on_missing="empty")
+    follows_store = Resource("store", "", "t.j2", "/out/store", prefixes=("/app",))
+    house = House(3, (keeps, empties, follows_store), on_missing="error")
+    house.calm = True
+    house.server.put("/app/x")
+    house.run(10)
+    full = dict(house.targets)
+    house.server.drop("/app")
+    house.run(30)
+    assert house.targets["/out/keeps"] == full["/out/keeps"]
+    assert house.targets["/out/store"] == full["/out/store"]
+    assert house.targets["/out/empties"] != full["/out/empties"]
+    said = [line.fields for line in house.lines if line.event == "resource.failed"]
+    assert {line["resource"] for line in said} == {"keeps", "store"}
+    assert {line["key"] for line in said} == {"/app"}
+    house.server.put("/app/x")
+    house.run(2)
+    assert house.targets["/out/keeps"] == house.targets["/out/empties"] == house.targets["/out/store"]
+
+
+def test_one_shot_fails_for_a_missing_key_and_delivers_the_rest():
+    lost = Resource("lost", "", "t.j2", "/out/lost", prefixes=("/none",), on_missing="error")
+    once = House(3, (lost, RESOURCES[1]), onetime=True)
+    once.calm = True
+    once.server.put("/app/x")
+    once.run(20)
+    assert once.ended == 3
+    assert list(once.targets) == ["/out/app"]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
 from confpy.keytree import covers
+from confpy.mirror import Mirror
+from confpy.model import Changed, Changes, Listed, Listing, Opened, Snapshot, Watch
 from tests.sim.world import World
 
 PREFIXES = ("/services/web", "/services/maxconn", "/app", "/certs/a", "/certs/b")
@@ -36,6 +40,8 @@ def disturb(world: World, *, restores: bool) -> None:
             world.server.restore(random, other_identity=random.random() < 0.5)
         case 2:
             world.streams.clear()  # gone without a word
+        case 3:
+            world.server.drop(random.choice(("/services", "/services/web", "/app", "/app/x", "/certs")))
         case number if number < 12:
             world.server.delete(random.choice(KEYS))
         case _:
@@ -89,3 +95,42 @@ def test_a_quiet_store_costs_one_read_one_stream_and_one_ask_per_period():
     assert (world.reads, world.opened) == (1, 1)
     world.run(600)
     assert world.reads == 2, "every tenth resync reads in full"
+
+
+def listed(mirror, listing, prefix="/web"):
+    (read,) = mirror.want([(prefix,)]).actions
+    return mirror.step(Listed(read.read, Snapshot({prefix: listing}, "a")), 0.0)
+
+
+def test_an_empty_folder_is_there_and_a_missing_one_is_not():
+    for listing, missing in (
+        (Listing(5), "/web"),
+        (Listing(5, folders={"/web"}), None),
+        (Listing(5, folders={"/web/sub"}), None),
+        (Listing(5, {"/web/a": "1"}), None),
+    ):
+        mirror = Mirror(Random(1), follows=False, period=60)
+        listed(mirror, listing)
+        assert mirror.missing(("/web",)) == missing
+    assert mirror.missing(("/web", "/web/none")) == "/web/none"
+
+
+def test_a_folder_that_went_is_missing_and_one_whose_last_key_went_is_empty():
+    mirror = Mirror(Random(1), follows=True, period=60)
+    turn = listed(mirror, Listing(5, {"/web/a": "1", "/web/sub/b": "2"}))
+    stream = next(action.stream for action in turn.actions if isinstance(action, Watch))
+    mirror.step(Opened(stream), 0.0)
+
+    def tell(revision, keys=(), **places):
+        changes = Changes("/web", revision, dict(keys), **places)
+        return mirror.step(Changed(stream, changes), 0.0).changed
+
+    assert tell(6, {"/web/a": (6, None)}, folders={"/web": 6}) == {"/web/a", "/web"}
+    assert tell(7, gone={"/web/sub": 7}, folders={"/web": 7}) == {"/web/sub/b"}
+    assert mirror.missing(("/web",)) is None
+    assert tell(8, gone={"/web": 8}) == set()
+    assert mirror.missing(("/web",)) == "/web"
+    assert tell(9, folders={"/web": 9}) == {"/web"}
+    assert mirror.missing(("/web",)) is None
+    assert tell(9, gone={"/web": 9}) == set(), "a repeat"
+    assert mirror.missing(("/web",)) is None

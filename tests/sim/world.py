@@ -43,6 +43,8 @@ class Server:
         self.compacted = 1
         self.keys: dict[str, tuple[int, str]] = {}
         self.history: list[tuple[int, str, str | None]] = []
+        self.drops: set[int] = set()
+        """The revisions in which a folder went, with all that it held."""
 
     def put(self, key: str) -> None:
         self.revision += 1
@@ -56,6 +58,12 @@ class Server:
             del self.keys[key]
             self.history.append((self.revision, key, None))
 
+    def drop(self, folder: str) -> None:
+        self.revision += 1
+        self.drops.add(self.revision)
+        self.keys = {key: kept for key, kept in self.keys.items() if not covers(folder, key)}
+        self.history.append((self.revision, folder, None))
+
     def restore(self, random: Random, *, other_identity: bool) -> None:
         """Come back from an older backup: some of the newest history never was."""
         kept = random.randint(0, len(self.history))
@@ -65,10 +73,13 @@ class Server:
         self.compacted = min(self.compacted, self.revision)
         self.keys = {}
         for revision, key, value in self.history:
-            if value is None:
-                self.keys.pop(key, None)
-            else:
+            if value is not None:
                 self.keys[key] = (revision, value)
+            else:
+                self.keys.pop(key, None)
+                if revision in self.drops:
+                    self.keys = {one: kept for one, kept in self.keys.items() if not covers(key, one)}
+        self.drops = {revision for revision in self.drops if revision <= self.revision}
         if other_identity:
             self.identity += "'"
 
@@ -238,10 +249,22 @@ class World:
             self.later(self.random.uniform(0.01, self.slowest), ("stream", number))
 
     def _deliver(self, stream: Stream, prefix: str, place: int) -> None:
-        events = [one for one in self.server.history if one[0] > place and covers(prefix, one[1])]
+        drops = self.server.drops
+        events = [
+            one
+            for one in self.server.history
+            if one[0] > place and (covers(prefix, one[1]) or (one[0] in drops and covers(one[1], prefix)))
+        ]
         if not events:
             return
         some = events if self.calm else events[: self.random.randint(1, len(events))]
         stream.places[prefix] = some[-1][0]
-        keys = {key: (revision, value) for revision, key, value in some}
-        self.tell(Changed(stream.number, Changes(prefix, some[-1][0], keys)))
+        keys: dict[str, tuple[int, str | None]] = {}
+        gone: dict[str, int] = {}
+        for revision, key, value in some:
+            if revision in drops:
+                keys = {one: change for one, change in keys.items() if not covers(key, one)}
+                gone[key if covers(prefix, key) else prefix] = revision
+            else:
+                keys[key] = (revision, value)
+        self.tell(Changed(stream.number, Changes(prefix, some[-1][0], keys, gone)))
