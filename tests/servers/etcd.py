@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import quote, urlencode
 
 from tests.servers.ports import free_port
 from tests.waiting import wait_until
@@ -228,6 +229,52 @@ class Etcd:
         revision = self.revision() if revision is None else revision
         self.ask("kv/compaction", {"revision": str(revision), "physical": True})
         return revision
+
+
+class Etcd2(Etcd):
+    """One member with the API of etcd v2, and that alone: keys of v2 and of v3 do not see each other."""
+
+    def __init__(self, *arguments: str, **options: Any) -> None:
+        super().__init__("--enable-v2", *arguments, **options)
+        self._connection: http.client.HTTPConnection | None = None
+
+    def stop(self) -> None:
+        super().stop()
+        if self._connection is not None:
+            self._connection.close()
+
+    def request(self, method: str, path: str, **form: str | int) -> dict[str, Any]:
+        """Send a form to a path below ``/v2``; returns the answer, or raises ``EtcdSaysNo``."""
+        body = urlencode(form, errors="surrogateescape")
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        for attempt in (1, 2):
+            self._connection = self._connection or http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+            try:
+                self._connection.request(method, "/v2" + quote(path, safe="/?=&"), body, headers)
+                response = self._connection.getresponse()
+                answer: dict[str, Any] = json.loads(response.read() or b"{}")
+                break
+            except (OSError, http.client.HTTPException):  # it was restarted since
+                self._connection.close()
+                self._connection = None
+                if attempt == 2:
+                    raise
+        if response.status >= 400:
+            raise EtcdSaysNo(str(answer.get("message")))
+        return answer
+
+    def set(self, key: str, value: str, **more: str | int) -> int:
+        """Write a key, ``ttl`` seconds to live where that is given; returns its index."""
+        return int(self.request("PUT", "/keys" + key, value=value, **more)["node"]["modifiedIndex"])
+
+    def make(self, folder: str, **more: str | int) -> int:
+        """Make a folder, or with ``prevExist="true"`` change one; returns its index."""
+        return int(self.request("PUT", "/keys" + folder, dir="true", **more)["node"]["modifiedIndex"])
+
+    def remove(self, key: str, *, recursive: bool = False) -> int:
+        """Remove a key, or a folder with all in it; returns the index."""
+        path = f"/keys{key}?recursive=true" if recursive else "/keys" + key
+        return int(self.request("DELETE", path)["node"]["modifiedIndex"])
 
 
 class EtcdSaysNo(Exception):

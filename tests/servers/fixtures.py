@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.servers.etcd import Etcd
+from tests.servers.etcd import Etcd, Etcd2
 from tests.servers.proxy import FaultProxy
 
 if TYPE_CHECKING:
+    from confpy.stores.etcd2 import Etcd2Store
     from confpy.stores.etcd3 import Etcd3Store
 
 
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
 def etcd() -> Iterator[Etcd]:
     """A real etcd of its own for this test."""
     with Etcd() as server:
+        yield server
+
+
+@pytest.fixture
+def etcd2() -> Iterator[Etcd2]:
+    """A real etcd with its API v2, of its own for this test."""
+    with Etcd2() as server:
         yield server
 
 
@@ -40,5 +48,20 @@ def etcd_store() -> Iterator[Callable[..., Etcd3Store]]:
         def opened(*nodes: str, **settings: object) -> Etcd3Store:
             settings = {"connect_timeout": 2.0, "read_timeout": 5.0, **settings}
             return stack.enter_context(closing(Etcd3Store.open(Settings(nodes=nodes, **settings))))
+
+        yield opened
+
+
+@pytest.fixture
+def etcd2_store() -> Iterator[Callable[..., Etcd2Store]]:
+    """Opens etcd v2 stores: ``etcd2_store(*nodes, **settings)``; they are closed after the test."""
+    from confpy.settings import Settings
+    from confpy.stores.etcd2 import Etcd2Store
+
+    with ExitStack() as stack:
+
+        def opened(*nodes: str, **settings: object) -> Etcd2Store:
+            settings = {"connect_timeout": 2.0, "read_timeout": 5.0, **settings}
+            return stack.enter_context(closing(Etcd2Store.open(Settings(nodes=nodes, **settings))))
 
         yield opened
