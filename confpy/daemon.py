@@ -8,6 +8,7 @@ nobody waits for a message that will not come.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import queue
 import threading
@@ -80,6 +81,10 @@ def run(settings: Settings, warnings: Sequence[ConfpyError] = ()) -> int:
     for warning in warnings:
         log.write("warning", "settings.warning", warning.fields())
     daemon = Daemon(settings, open_store(settings.backend, settings), log)
+    if not settings.onetime:
+        # The command turned it off for start-up. What start-up made stays: it need not be looked through again.
+        gc.freeze()
+        gc.enable()
     return daemon.run()
 
 
