@@ -49,34 +49,34 @@ class Asking:
 
     def get(self, key: str) -> Pair:
         """Return the pair of a key; raises ``KeyMissing``."""
-        self._keys[key] = None
-        return self.view.get(key)
+        self._keys[as_text(key)] = None
+        return self.view.get(as_text(key))
 
     def getv(self, key: str, *default: str) -> str:
         """Return the value of a key, else the default; raises ``KeyMissing`` where there is none."""
-        self._keys[key] = None
-        return self.view.getv(key, *default)
+        self._keys[as_text(key)] = None
+        return self.view.getv(as_text(key), *default)
 
     def gets(self, pattern: str) -> list[Pair]:
         """Return the pairs whose key matches, sorted by key."""
-        pairs = self.view.gets(pattern)
+        pairs = self.view.gets(as_text(pattern))
         self._patterns[pattern] = None
         return pairs
 
     def getvs(self, pattern: str) -> list[str]:
         """Return the values of those keys, sorted by value."""
-        values = self.view.getvs(pattern)
+        values = self.view.getvs(as_text(pattern))
         self._patterns[pattern] = None
         return values
 
     def ls(self, path: str) -> list[str]:
-        return self.view.ls(path)
+        return self.view.ls(as_text(path))
 
     def lsdir(self, path: str) -> list[str]:
-        return self.view.lsdir(path)
+        return self.view.lsdir(as_text(path))
 
     def exists(self, key: str) -> bool:
-        return self.view.exists(key)
+        return self.view.exists(as_text(key))
 
     def key_of(self, value: object) -> str:
         """Return the key that a value was read from in this render, nothing where that is not known.

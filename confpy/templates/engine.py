@@ -251,12 +251,14 @@ def _place(traceback: TracebackType | None) -> dict[str, str | int]:
 _QUOTED = re.compile(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"", re.DOTALL)
 # Their texts name types, attributes and arguments.
 _TELLING = (TypeError, AttributeError, ZeroDivisionError, OverflowError)
+# "Asking.getv() missing 1 required …": where we keep a function is nothing to its caller.
+_CLASS = re.compile(r"^(?:\w+\.)+(?=\w+\(\))")
 
 
 def _message(error: Exception, sources: str) -> str:
     """Say what Jinja or Python found, without what could be a value: words of the templates' own are none."""
     if isinstance(error, _TELLING):
-        return str(error)
+        return _CLASS.sub("", str(error))
     if isinstance(error, RecursionError):
         return "it includes, imports or calls itself without end"
     if isinstance(error, UnicodeError):

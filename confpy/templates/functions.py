@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from posixpath import normpath
 from typing import NoReturn, TypeVar
 
@@ -33,13 +33,22 @@ class Refused(Exception):  # becomes a TemplateError, which knows where
 
 
 def printed(value: object) -> object:
-    """Return what ``{{ … }}`` prints for a value: booleans as every configuration format spells them, null never."""
+    """Return what ``{{ … }}`` prints for a value: booleans as every configuration format spells them, null never.
+
+    Nor what has no text but its place in memory, which would change the target, and reload its program, at every pass.
+    """
+    if isinstance(value, str | Undefined):
+        return value
     if value is True:
         return "true"
     if value is False:
         return "false"
     if value is None:
         raise Refused("null (None) cannot be printed", hint='give another value with default("…", true)')
+    if isinstance(value, Iterator):
+        raise Refused("a list that is not made yet cannot be printed", hint="put | join or | list behind it")
+    if callable(value):
+        raise Refused("a function cannot be printed", hint="call it: put () behind its name")
     return value
 
 

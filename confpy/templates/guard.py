@@ -172,8 +172,13 @@ def one_of(value: object, *allowed: object) -> object:
 
 
 def hostport(host: object, port: object) -> str:
-    """Return ``host:port``, an IPv6 address in brackets; raises ``Refused`` where it is no address to connect to."""
+    """Return ``host:port``, an IPv6 address in brackets, also where it came with them.
+
+    Raises ``Refused`` where it is no address to connect to.
+    """
     name, number = as_text(host), as_text(port)
+    if name.startswith("[") and name.endswith("]") and ":" in name:
+        name = name[1:-1]
     address = f"[{name}]:{number}" if ":" in name else f"{name}:{number}"
     reason = _hostport(address)
     if reason:

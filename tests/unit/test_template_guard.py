@@ -112,6 +112,18 @@ def test_host_and_port_come_back_from_an_address(host, port):
     assert guard.flaw(address, "hostport", {}) == ""
 
 
+def test_an_address_that_has_its_brackets_already_keeps_them():
+    assert guard.hostport("[fd00::1]", 80) == "[fd00::1]:80"
+
+
+@pytest.mark.parametrize(
+    "host", ["[web]", "[10.0.0.1]", "[", "[]", "[[fd00::1]]", "[fd00::1", "fd00::1]", "[fd00::1]:1"]
+)
+def test_brackets_are_for_ipv6_alone(host):
+    with pytest.raises(Refused):
+        guard.hostport(host, 80)
+
+
 # --- quoting -------------------------------------------------------------------------------------------------------
 
 LINE_QUOTES = ["apache_quote", "haproxy_quote", "nginx_quote", "quote", "squote"]

@@ -162,13 +162,25 @@ def test_a_missing_template_is_named_by_the_path_that_was_looked_for(tmp_path):
         ("{{ {}.field }}", "'dict object' has no attribute 'field'", ""),
         ("{{ 'a' + 1 }}", 'can only concatenate str (not "int") to str', ""),
         ("{% include 'main' %}", "it includes, imports or calls itself without end", ""),
-        ("{{ getv() }}", "Asking.getv() missing 1 required positional argument: 'key'", ""),
+        ("{{ getv() }}", "getv() missing 1 required positional argument: 'key'", ""),
+        ("{{ getv(['/k']) }}", "text is needed here, not list", ""),
+        ("{{ gets(none) }}", "text is needed here, not NoneType", ""),
+        ("{{ ls(missing) }}", "'missing' is undefined", ""),
         ("{{ '\\ud83d' }}", "a text in it is no Unicode: half of a surrogate pair", ""),
     ],
 )
 def test_mistakes_are_said_for_people(template, message, hint):
     error = failure(template)
     assert (error.message, error.hint, error.where["template"]) == (message, hint, "main")
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{{ getv }}", "{{ [1]|map('string') }}", "{{ [1]|reverse }}", "{% for one in [1] %}{{ loop }}{% endfor %}"],
+)
+def test_what_would_print_its_place_in_memory_is_an_error(template):
+    # Another text at each pass would be another target, and a reload, at each pass.
+    assert failure(template).message.endswith("cannot be printed")
 
 
 @pytest.mark.parametrize(
