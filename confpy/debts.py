@@ -121,8 +121,8 @@ class Debts:
         return any(debt.paying for debt in self._debts.values())
 
     def owed(self) -> dict[str, str]:
-        """Return what is owed and not being paid: command → its resources."""
-        return {key: ", ".join(debt.owed) for key, debt in self._debts.items() if debt.owed}
+        """Return what is owed, also where a run is at it, which may not come to its end: command → its resources."""
+        return {key: ", ".join({**debt.paying, **debt.owed}) for key, debt in self._debts.items()}
 
     def __bool__(self) -> bool:
         return bool(self._debts)
