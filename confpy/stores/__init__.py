@@ -17,6 +17,8 @@ REGISTRY: dict[str, str] = {
     "env": "confpy.stores.env:EnvStore",
     "file": "confpy.stores.file:FileStore",
     "memory": "confpy.stores.memory:MemoryStore",
+    "etcdv2": "confpy.stores.etcd2:Etcd2Store",
+    "consul": "confpy.stores.consul:ConsulStore",
     "etcdv3": "confpy.stores.etcd3:Etcd3Store",
     "etcd": "confpy.stores.etcd3:Etcd3Store",
 }

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.servers.consul import Consul
 from tests.servers.etcd import Etcd, Etcd2
 from tests.servers.proxy import FaultProxy
 
 if TYPE_CHECKING:
+    from confpy.stores.consul import ConsulStore
     from confpy.stores.etcd2 import Etcd2Store
     from confpy.stores.etcd3 import Etcd3Store
 
@@ -63,5 +65,34 @@ def etcd2_store() -> Iterator[Callable[..., Etcd2Store]]:
         def opened(*nodes: str, **settings: object) -> Etcd2Store:
             settings = {"connect_timeout": 2.0, "read_timeout": 5.0, **settings}
             return stack.enter_context(closing(Etcd2Store.open(Settings(nodes=nodes, **settings))))
+
+        yield opened
+
+
+@pytest.fixture
+def consul() -> Iterator[Consul]:
+    """A real Consul of its own for this test."""
+    with Consul() as server:
+        yield server
+
+
+@pytest.fixture
+def consul_proxy(consul: Consul) -> Iterator[FaultProxy]:
+    """A proxy before the test's Consul that counts, and fails when told to."""
+    with FaultProxy(consul.port) as server:
+        yield server
+
+
+@pytest.fixture
+def consul_store() -> Iterator[Callable[..., ConsulStore]]:
+    """Opens Consul stores: ``consul_store(*nodes, **settings)``; they are closed after the test."""
+    from confpy.settings import Settings
+    from confpy.stores.consul import ConsulStore
+
+    with ExitStack() as stack:
+
+        def opened(*nodes: str, **settings: object) -> ConsulStore:
+            settings = {"connect_timeout": 2.0, "read_timeout": 5.0, **settings}
+            return stack.enter_context(closing(ConsulStore.open(Settings(nodes=nodes, **settings))))
 
         yield opened

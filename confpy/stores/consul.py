@@ -1,0 +1,422 @@
+"""Consul's KV: recursive reads, and blocking queries on a few string prefixes that cover what is wanted.
+
+py-consul knows the API. Its connections are ours, so that they end in time and can be cut; its environment variables
+are read by our settings, since in it they weigh more than what is said in its arguments.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+
+import consul
+import requests
+from consul.base import Response
+from consul.exceptions import ConsulException
+
+from confpy.clock import jittered
+from confpy.errors import ConfpyError, StoreError, StoreRefused, UsageError
+from confpy.keytree import ROOT, ancestors, covers, select
+from confpy.model import Changes, Listing, Snapshot, Standing
+from confpy.settings import read_text
+from confpy.stores import Limits, WatchLost
+from confpy.stores.consul_wire import QUERIES, Answer, Cover, Following, Told, cover, not_consul, refusal, to_text
+from confpy.stores.http import Nodes, Wire, parse_nodes, read_body, trust
+
+if TYPE_CHECKING:
+    from confpy.settings import Settings
+
+PORT = 8500
+ANSWER_BYTES = 64 << 20
+"""The largest answer that is held in memory: Consul has no pages."""
+WAIT = 300.0
+"""Seconds that a query waits for a change."""
+TURN = 2.0
+"""The same where several queries have to take turns."""
+PACE = 1.1
+"""Seconds from one query to the next, give or take a tenth, where the one brought nothing new."""
+DENIED = 60.0
+"""Seconds until a string prefix that the token may not list is tried again."""
+
+
+class ConsulStore:
+    """The keys of a Consul datacenter, behind ``confpy.stores.Store``.
+
+    A revision is the index of a query. Indexes of two queries compare, as both count what the servers wrote; but the
+    wider one may be ahead with nothing to show for it, and so no prefix is told a lower revision than before, unless
+    the servers were restored.
+    """
+
+    limits = Limits(value_bytes=512 << 10, binary_values=True, watches=True)
+
+    def __init__(self, nodes: Nodes, login: Login, datacenter: str | None) -> None:
+        self._nodes = nodes
+        self._login = login
+        self._datacenter = datacenter
+        self._lock = threading.Lock()
+        self._told: dict[str, Told] = {}
+        self._indexes: dict[str, int] = {}
+        """String prefix → the index of what was told of it."""
+        self._denied: dict[str, float] = {}
+        """String prefix that the token may not list → until when that is believed."""
+        self._streams: set[ConsulStream] = set()
+
+    @classmethod
+    def open(cls, settings: Settings) -> ConsulStore:
+        """Make the store that the settings describe. No traffic yet; raises ``UsageError``."""
+        nodes = parse_nodes(settings.nodes or ("127.0.0.1",), scheme=settings.scheme, port=PORT)
+        tls = None
+        if any(node.scheme == "https" for node in nodes):
+            tls = trust(
+                ca=settings.client_ca_keys,
+                cert=settings.client_cert,
+                key=settings.client_key,
+                insecure=settings.client_insecure,
+            )
+        login = Login(settings)
+        login.token()
+        login.pair()
+        timeouts = {"connect_timeout": settings.connect_timeout, "read_timeout": settings.read_timeout}
+        return cls(Nodes("consul", nodes, tls=tls, **timeouts), login, settings.datacenter)
+
+    def prefixes(self, path: str) -> tuple[str, ...]:
+        """Return the path with a leading slash: no key of Consul's needs one, and every raw key here has one."""
+        return (path if path.startswith(ROOT) else ROOT + path,)
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def read(self, prefixes: Sequence[str], covers: Sequence[str] = ()) -> Snapshot:  # noqa: ARG002
+        """Read all prefixes, each at the index of the query that brought it; ``covers`` are left out."""
+        return self._nodes.talk(lambda wire: self._read(self._agent(wire), prefixes))
+
+    def _read(self, agent: _Agent, prefixes: Sequence[str]) -> Snapshot:
+        with self._lock:
+            before = {prefix: told.revision for prefix, told in self._told.items()}
+        indexes: dict[str, int] = {}
+        found: dict[str, tuple[int, dict[str, tuple[int, bytes | None]]]] = {}
+        waiting = list(dict.fromkeys(prefixes))
+        refused: list[str] = []
+        while waiting:
+            chosen = self._cover(waiting)
+            refused += chosen.refused
+            waiting = []
+            for query, below in chosen.queries.items():
+                try:
+                    answer = agent.ask(query)
+                except StoreRefused:
+                    self._deny(query)
+                    waiting += below
+                    continue
+                indexes[query] = answer.at
+                found |= {prefix: (answer.at, keys) for prefix, keys in select(below, answer.keys).items()}
+        listings = {prefix: Listing(0, error=_refused(prefix)) for prefix in refused}
+        with self._lock:
+            if any(self._older(prefix, index, keys, before) for prefix, (index, keys) in found.items()):
+                self._told.clear()
+                self._indexes.clear()
+                before.clear()
+            for prefix, (index, keys) in found.items():
+                revision = max(index, before.get(prefix, 0))
+                modified = {key: at for key, (at, _) in keys.items()}
+                told = self._told.setdefault(prefix, Told(revision, modified))
+                told.read(revision, modified)
+                listings[prefix] = Listing(revision, {key: to_text(value) for key, (_, value) in keys.items()})
+            self._indexes |= indexes
+        return Snapshot(listings)
+
+    def _older(self, prefix: str, index: int, keys: Mapping[str, tuple[int, Any]], before: Mapping[str, int]) -> bool:
+        """Say whether an answer with a lower index than before has another content: then the servers went back."""
+        told = self._told.get(prefix)
+        if told is None or index >= told.revision or told.revision != before.get(prefix):
+            return False
+        return told.keys != {key: modified for key, (modified, _) in keys.items()}
+
+    def ask(self, prefixes: Sequence[str]) -> Standing | None:
+        """Compare the indexes with those of what was told last; None where one is another, and only a read can tell."""
+        chosen = self._cover(prefixes)
+        indexes = self._nodes.talk(lambda wire: self._standing(self._agent(wire), chosen))
+        with self._lock:
+            if chosen.refused or any(self._indexes.get(query) != index for query, index in indexes.items()):
+                return None
+            told = {prefix: self._told[prefix] for prefix in prefixes if prefix in self._told}
+            if len(told) < len(prefixes):
+                return None
+            return Standing(
+                identity="",
+                revision=max((one.revision for one in told.values()), default=0),
+                newest={prefix: max(one.keys.values(), default=0) for prefix, one in told.items()},
+                counts={prefix: len(one.keys) for prefix, one in told.items()},
+            )
+
+    def _standing(self, agent: _Agent, chosen: Cover) -> dict[str, int]:
+        indexes: dict[str, int] = {}
+        for query in chosen.queries:
+            try:
+                indexes[query] = agent.ask_index(query)
+            except StoreRefused:
+                self._deny(query)
+                indexes[query] = 0
+        return indexes
+
+    # --- following ---------------------------------------------------------------------------------------------------
+
+    def watch(self, cursors: Mapping[str, int], identity: str = "") -> ConsulStream:  # noqa: ARG002
+        """Follow every prefix by at most 16 blocking queries; returns when Consul has answered for each of them."""
+        chosen, indexes = self._established(cursors)
+        if chosen.refused:
+            raise WatchLost(_refused(chosen.refused[0]).message)
+        with self._lock:
+            followings = [
+                self._following(query, below, cursors, indexes[query]) for query, below in chosen.queries.items()
+            ]
+        stream = ConsulStream(followings, self._connect, self._note, self._streams.discard)
+        with self._lock:
+            self._streams.add(stream)
+        stream.start()
+        return stream
+
+    def _established(self, cursors: Mapping[str, int]) -> tuple[Cover, dict[str, int]]:
+        """Return queries that the token may make, and how they stand."""
+        while True:
+            chosen = self._cover(cursors)
+            indexes = self._nodes.talk(lambda wire: self._standing(self._agent(wire), chosen))  # noqa: B023
+            if 0 not in indexes.values():
+                return chosen, indexes
+
+    def _following(self, query: str, below: Sequence[str], cursors: Mapping[str, int], index: int) -> Following:
+        known: dict[str, int] = {}
+        current = self._indexes.get(query) == index
+        for prefix in below:
+            above = next((one for one in reversed([*ancestors(prefix)]) if one in self._told), None)
+            if above is None:
+                raise WatchLost("the prefix was not read yet")
+            told = self._told[above]
+            current = current and told.revision <= cursors[prefix]
+            known |= {key: at for key, at in told.at(cursors[prefix]).items() if covers(prefix, key)}
+        return Following(query, below, known, index if current else 0)
+
+    def _note(self, query: str, index: int, news: Sequence[Changes]) -> None:
+        """A stream brought an answer to a query."""
+        with self._lock:
+            self._indexes[query] = index
+            for changes in news:
+                if changes.prefix in self._told:
+                    self._told[changes.prefix].note(changes.revision, changes.keys)
+
+    # --- the way to Consul -------------------------------------------------------------------------------------------
+
+    def _cover(self, prefixes: Sequence[str] | Mapping[str, int]) -> Cover:
+        now = time.monotonic()
+        with self._lock:
+            self._denied = {query: until for query, until in self._denied.items() if until > now}
+            weights = {prefix: len(told.keys) + 1 for prefix, told in self._told.items()}
+            return cover(prefixes, weights, self._denied.keys())
+
+    def _deny(self, query: str) -> None:
+        with self._lock:
+            self._denied[query] = time.monotonic() + jittered(DENIED, random.Random())
+
+    def _connect(self) -> _Agent:
+        """Return an agent whose connection stays, and is the caller's to close."""
+        return self._nodes.talk(self._agent, keep=True)
+
+    def _agent(self, wire: Wire) -> _Agent:
+        return _Agent(wire, self._login, self._datacenter)
+
+    def close(self) -> None:
+        """Cut every connection; what waits raises ``StoreError``, what iterates ends."""
+        with self._lock:
+            streams = list(self._streams)
+        for stream in streams:
+            stream.close()
+        self._nodes.close()
+
+
+class ConsulStream:
+    """Changes as the queries bring them: each on a thread of its own, put together while nobody takes them."""
+
+    def __init__(
+        self,
+        followings: Sequence[Following],
+        connect: Callable[[], _Agent],
+        note: Callable[[str, int, Sequence[Changes]], None],
+        ended: Callable[[ConsulStream], None],
+    ) -> None:
+        self._turns = [followings[number::QUERIES] for number in range(min(QUERIES, len(followings)))]
+        self._connect = connect
+        self._note = note
+        self._ended = ended
+        self._random = random.Random()
+        self._news = threading.Condition()
+        self._pending: dict[str, Changes] = {}
+        self._agents: set[_Agent] = set()
+        self._failure: StoreError | None = None
+        self._closed = threading.Event()
+
+    def start(self) -> None:
+        """Begin to ask."""
+        for number, turns in enumerate(self._turns):
+            threading.Thread(target=self._follow, args=[turns], name=f"confpy-consul-{number}", daemon=True).start()
+
+    def __iter__(self) -> Iterator[Changes]:
+        """Yield until ``close``; raises ``WatchLost`` or ``StoreError`` after what came before it."""
+        while True:
+            with self._news:
+                while not (self._pending or self._failure or self._closed.is_set()):
+                    self._news.wait()
+                if self._closed.is_set():
+                    return
+                pending, self._pending = self._pending, {}
+                failure = self._failure
+            yield from pending.values()
+            if failure is not None and not pending:
+                self.close()
+                raise failure
+
+    def close(self) -> None:
+        """End it. Any thread, any number of times."""
+        with self._news:
+            self._closed.set()
+            self._news.notify_all()
+            agents = list(self._agents)
+        for agent in agents:
+            agent.close()
+        self._ended(self)
+
+    def _follow(self, turns: Sequence[Following]) -> None:
+        agent = None
+        try:
+            agent = self._connect()
+            with self._news:
+                self._agents.add(agent)
+            while not self._closed.is_set():
+                for following in turns:
+                    self._ask(agent, following, WAIT if len(turns) == 1 else TURN)
+        except ConfpyError as error:
+            self._fail(error if isinstance(error, StoreError) else StoreError(error.message))
+        finally:
+            if agent is not None:
+                agent.close()
+                with self._news:
+                    self._agents.discard(agent)
+
+    def _ask(self, agent: _Agent, following: Following, wait: float) -> None:
+        began = time.monotonic()
+        answer = agent.ask(following.query, following.index, jittered(wait, self._random))
+        news = following.take(answer)
+        self._note(following.query, answer.at, news)
+        with self._news:
+            for changes in news:
+                before = self._pending.get(changes.prefix)
+                keys = {**before.keys, **changes.keys} if before else changes.keys
+                self._pending[changes.prefix] = Changes(changes.prefix, changes.revision, keys)
+            self._news.notify_all()
+        if not news:
+            # The index moves for keys of others, too. It must not make us ask without end.
+            self._closed.wait(max(0.0, began + jittered(PACE, self._random) - time.monotonic()))
+
+    def _fail(self, error: StoreError) -> None:
+        with self._news:
+            self._failure = self._failure or error
+            self._news.notify_all()
+
+
+class Login:
+    """Who we are to Consul; what stands in files is read anew for each connection."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def token(self) -> str | None:
+        """Return the ACL token; raises ``UsageError``."""
+        return _secret(self._settings.auth_token, self._settings.auth_token_file)
+
+    def pair(self) -> tuple[bytes, bytes] | None:
+        """Return user and password, where basic auth is wanted; raises ``UsageError``."""
+        if not self._settings.basic_auth:
+            return None
+        password = _secret(self._settings.password, self._settings.password_file)
+        return (self._settings.username or "").encode(), (password or "").encode()
+
+
+def _secret(text: str | None, file: str | None) -> str | None:
+    secret = read_text(file).strip() if file else text
+    if secret and not secret.isprintable():
+        raise UsageError("a password or a token is not printable text", **({"file": file} if file else {}))
+    return secret
+
+
+class _Agent(consul.Consul):  # type: ignore[misc]
+    """One wire to a Consul, as py-consul speaks on it."""
+
+    def __init__(self, wire: Wire, login: Login, datacenter: str | None) -> None:
+        self._wire = wire
+        try:
+            wire.session.auth = login.pair()  # type: ignore[assignment]
+            token = login.token()
+        except UsageError as error:
+            raise StoreError(error.message, hint=error.hint, **error.where) from error
+        super().__init__(wire.node.host, wire.node.port, scheme=wire.node.scheme, dc=datacenter, verify=True)
+        self.token = token  # py-consul prefers the variable to its argument
+
+    def http_connect(self, *_: object, **__: object) -> _Requests:
+        return _Requests(self._wire)
+
+    def ask(self, query: str, index: int = 0, wait: float = 0.0) -> Answer:
+        """Return what lies below a string prefix: at once, or after up to ``wait`` seconds while it is at ``index``."""
+        at, found = self._get(query, recurse=True, index=index or None, wait=f"{max(1, round(wait))}s")
+        try:
+            return Answer(at, {f"/{item['Key']}": (int(item["ModifyIndex"]), item["Value"]) for item in found or ()})
+        except (LookupError, TypeError, ValueError) as error:
+            raise not_consul().at(node=self._wire.node.url) from error
+
+    def ask_index(self, query: str) -> int:
+        """Return the index of a query alone: the names come cut at the next slash, the values not at all."""
+        index, _ = self._get(query, keys=True, separator="/")
+        return index
+
+    def _get(self, query: str, **options: Any) -> tuple[int, Any]:
+        try:
+            index, found = self.kv.get(query, **options)
+            return max(1, int(index)), found  # 0 would be answered at once, without end
+        except StoreError as error:
+            error.at(node=self._wire.node.url)
+            raise
+        except (ConsulException, LookupError, TypeError, ValueError, AttributeError):
+            # Not its cause: py-consul puts the whole answer into its errors.
+            raise not_consul().at(node=self._wire.node.url) from None
+
+    def close(self) -> None:
+        """End the connection. Any thread, any number of times."""
+        self._wire.close()
+
+
+class _Requests:
+    """What py-consul asks by: a wire, and a deadline for each request."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    def get(
+        self, understand: Callable[[Response], Any], path: str, params: Sequence[tuple[str, Any]], headers: Any
+    ) -> Any:
+        """Return what ``understand`` makes of the answer; raises ``StoreError``."""
+        # Bytes that are not UTF-8 stand in a prefix as surrogates. Consul can hold no such key, and says so.
+        url = self._wire.node.url + quote(path.encode("utf-8", "surrogateescape")) + "?" + urlencode(params)
+        wait = next((float(value[:-1]) for name, value in params if name == "wait"), 0.0)
+        with self._wire.bounded(wait * 17 / 16):  # Consul adds up to a sixteenth
+            answer = self._wire.get(url, headers)
+            body = read_body(answer, ANSWER_BYTES)
+        if answer.status_code not in (requests.codes.ok, requests.codes.not_found):
+            raise refusal(answer.status_code, body)
+        return understand(Response(answer.status_code, answer.headers, body.decode("utf-8", "replace")))
+
+
+def _refused(prefix: str) -> StoreRefused:
+    return StoreRefused(
+        "Consul refuses the prefix: permission denied", hint="give the token a policy that may list it", prefix=prefix
+    )
