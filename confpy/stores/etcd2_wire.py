@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, TypeAlias
 from urllib.parse import quote, urlencode
 
@@ -103,7 +104,8 @@ def heads(prefixes: Collection[str], most: int, refused: Collection[str] = ()) -
     depth = max((prefix.count(ROOT) for prefix in every), default=0)
     while len(chosen) > most and depth > 0:
         depth -= 1
-        chosen = _fewest([_cut(prefix, depth, refused) for prefix in every])
+        fewer = _fewest([_cut(prefix, depth, refused) for prefix in every])
+        chosen = fewer if len(fewer) < len(chosen) else chosen
     return chosen
 
 
@@ -113,8 +115,8 @@ def _fewest(paths: Collection[str]) -> tuple[str, ...]:
 
 
 def _cut(prefix: str, depth: int, refused: Collection[str]) -> str:
-    head = ROOT.join(prefix.split(ROOT)[: depth + 1]) or ROOT
-    return head if head not in refused and shows(head, prefix) else prefix
+    above = islice(ancestors(prefix), depth, None)
+    return next((head for head in above if head not in refused and shows(head, prefix)), prefix)
 
 
 def shows(prefix: str, key: str) -> bool:
@@ -150,7 +152,7 @@ class Reading:
             self.refuse(error)
             return
         with understood():
-            place, answer = Place.of(headers), self._answer(status, text)
+            answer, place = self._answer(status, text), Place.of(headers)
             keys, folders = _spread(answer["node"]) if status == 200 else ({}, [])
         if self._identity not in ("", place.cluster):
             raise StoreError("another cluster answers in the middle of a read")

@@ -237,6 +237,7 @@ class Etcd2(Etcd):
     def __init__(self, *arguments: str, **options: Any) -> None:
         super().__init__("--enable-v2", *arguments, **options)
         self._connection: http.client.HTTPConnection | None = None
+        self._authorization: dict[str, str] = {}
 
     def stop(self) -> None:
         super().stop()
@@ -245,23 +246,37 @@ class Etcd2(Etcd):
 
     def request(self, method: str, path: str, **form: str | int) -> dict[str, Any]:
         """Send a form to a path below ``/v2``; returns the answer, or raises ``EtcdSaysNo``."""
-        body = urlencode(form, errors="surrogateescape")
-        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        return self._send(method, path, urlencode(form, errors="surrogateescape"), "application/x-www-form-urlencoded")
+
+    def _send(self, method: str, path: str, body: str, kind: str) -> dict[str, Any]:
         for attempt in (1, 2):
             self._connection = self._connection or http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
             try:
-                self._connection.request(method, "/v2" + quote(path, safe="/?=&"), body, headers)
+                self._connection.request(
+                    method, "/v2" + quote(path, safe="/?=&"), body, {"Content-Type": kind, **self._authorization}
+                )
                 response = self._connection.getresponse()
-                answer: dict[str, Any] = json.loads(response.read() or b"{}")
+                text = response.read()
                 break
             except (OSError, http.client.HTTPException):  # it was restarted since
                 self._connection.close()
                 self._connection = None
                 if attempt == 2:
                     raise
+        answer: dict[str, Any] = json.loads(text or b"{}")
         if response.status >= 400:
             raise EtcdSaysNo(str(answer.get("message")))
         return answer
+
+    def guard(self, *paths: str) -> None:
+        """Let only root (password ``root``) see anything but these, and what is below them."""
+        root = {"user": "root", "password": "root"}
+        reads = [pattern for path in paths for pattern in (path, f"{path}/*")]
+        guest = {"role": "guest", "revoke": {"kv": {"read": ["/*"], "write": ["/*"]}}, "grant": {"kv": {"read": reads}}}
+        self._send("PUT", "/auth/users/root", json.dumps(root), "application/json")
+        self._send("PUT", "/auth/enable", "", "application/json")
+        self._authorization = {"Authorization": "Basic " + base64.b64encode(b"root:root").decode()}
+        self._send("PUT", "/auth/roles/guest", json.dumps(guest), "application/json")
 
     def set(self, key: str, value: str, **more: str | int) -> int:
         """Write a key, ``ttl`` seconds to live where that is given; returns its index."""
