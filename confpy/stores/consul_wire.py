@@ -111,14 +111,16 @@ def cover(
             groups += parts
         else:
             done.append(group)
-    queries, refused = {}, []
+    queries: dict[str, tuple[str, ...]] = {}
+    refused: list[str] = []
     for group in sorted(done):
         head = _head(group)
-        query = f"{head}/" if head in denied else head
+        query = f"{head}/" if head in denied else _sendable(head)
         if query in denied or query == ROOT:
             refused += [spelled[name] for name in group]
         else:
-            queries[query] = tuple(spelled[name] for name in group)
+            wide = next((one for one in queries if query.startswith(one)), query)
+            queries[wide] = (*queries.get(wide, ()), *(spelled[name] for name in group))
     return Cover(queries, tuple(refused))
 
 
@@ -127,6 +129,12 @@ def _head(names: Sequence[str]) -> str:
     first, last = names[0], names[-1]
     length = next((at for at, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))
     return first[:length]
+
+
+def _sendable(head: str) -> str:
+    """Return the string prefix without a ``.`` or ``..`` at its end, where URLs take it for a step."""
+    above, slash, last = head.rpartition(ROOT)
+    return above + slash if last in (".", "..") else head
 
 
 # --- what is new -----------------------------------------------------------------------------------------------------

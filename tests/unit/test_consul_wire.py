@@ -1,0 +1,182 @@
+"""Consul's answers: which queries cover which prefixes, and what the indexes mean."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from confpy.errors import StoreError, StoreRefused
+from confpy.stores import WatchLost, consul_wire
+from confpy.stores.consul_wire import Answer, Following, Told, cover, refusal, to_text
+
+SERVICES = [f"/svc/{number:04}" for number in range(1000)]
+PREFIXES = st.lists(
+    st.lists(st.text("ab-é", min_size=1, max_size=3), min_size=0, max_size=4).map(lambda names: "/" + "/".join(names)),
+    min_size=1,
+    max_size=60,
+    unique=True,
+)
+
+
+# --- which queries ---------------------------------------------------------------------------------------------------
+
+
+def test_few_prefixes_are_asked_for_one_by_one():
+    chosen = cover(["/a/b", "/c", "/d/e"], {})
+    assert chosen.queries == {"a/b": ("/a/b",), "c": ("/c",), "d/e": ("/d/e",)}
+    assert cover([], {}).queries == {}
+
+
+def test_the_root_is_the_empty_string_and_brings_everything():
+    assert cover(["/"], {}).queries == {"": ("/",)}
+    assert cover(["/", "/a"], {}).queries == {"": ("/", "/a")}
+
+
+def test_a_thousand_prefixes_are_covered_by_sixteen_queries_of_equal_weight():
+    chosen = cover(SERVICES, dict.fromkeys(SERVICES, 20))
+    assert 8 <= len(chosen.queries) <= 16
+    assert {len(below) for below in chosen.queries.values()} == {100}
+    assert chosen.queries["svc/00"] == tuple(SERVICES[:100])
+
+
+def test_where_most_keys_are_the_queries_are_narrow():
+    prefixes = [f"/big/{number}" for number in range(8)] + [f"/small/{number}" for number in range(12)]
+    chosen = cover(prefixes, {prefix: 100 for prefix in prefixes if prefix.startswith("/big")})
+    assert {query for query in chosen.queries if query.startswith("big")} == {f"big/{number}" for number in range(8)}
+    assert chosen.queries["small/"] == tuple(sorted(prefixes[8:]))
+
+
+@given(PREFIXES, st.data())
+def test_every_prefix_has_one_query_that_brings_it_and_never_more_than_sixteen_are_open(prefixes, data):
+    weights = {prefix: data.draw(st.integers(0, 1000)) for prefix in prefixes}
+    chosen = cover(prefixes, weights)
+    assert len(chosen.queries) <= 16
+    assert chosen.refused == ()
+    assert sorted(prefix for below in chosen.queries.values() for prefix in below) == sorted(prefixes)
+    assert all(prefix[1:].startswith(query) for query, below in chosen.queries.items() for prefix in below)
+
+
+@given(PREFIXES, st.data())
+def test_what_may_not_be_listed_is_never_asked_for(prefixes, data):
+    parts = sorted({prefix[1:end] for prefix in prefixes for end in range(1, len(prefix) + 1)})
+    denied = set(data.draw(st.lists(st.sampled_from(parts), unique=True)))
+    chosen = cover(prefixes, {}, denied)
+    assert denied.isdisjoint(chosen.queries)
+    asked = [prefix for below in chosen.queries.values() for prefix in below]
+    assert sorted([*asked, *chosen.refused]) == sorted(prefixes)
+
+
+def test_no_query_ends_in_what_a_url_takes_for_a_step():
+    names = [f"/a/{dots}{name}" for dots in (".", "..") for name in "bcdefghijk"]
+    assert cover(names, {}).queries == {"a/": tuple(sorted(names))}
+    assert set(cover([*names, "/b"], {}).queries) == {"a/", "b"}
+
+
+def test_a_prefix_that_may_not_be_listed_is_asked_for_with_its_slash_and_then_given_up():
+    assert cover(["/a", "/b"], {}, {"a"}).queries == {"a/": ("/a",), "b": ("/b",)}
+    given_up = cover(["/a", "/b"], {}, {"a", "a/"})
+    assert (given_up.queries, given_up.refused) == ({"b": ("/b",)}, ("/a",))
+
+
+# --- what is new -----------------------------------------------------------------------------------------------------
+
+
+def following(known=(), index=0):
+    return Following("a", ["/a"], dict(known), index)
+
+
+def news(follower, at, keys):
+    return {key: one for changes in follower.take(Answer(at, keys)) for key, one in changes.keys.items()}
+
+
+def test_an_answer_brings_what_was_put_and_what_is_gone():
+    follower = following({"/a/x": 3, "/a/y": 4, "/a/z": 5}, 5)
+    assert news(follower, 9, {"/a/x": (3, b"1"), "/a/y": (8, b"2"), "/a/new": (7, None)}) == {
+        "/a/y": (8, "2"),
+        "/a/new": (7, ""),
+        "/a/z": (9, None),
+    }
+    assert follower.index == 9
+
+
+def test_the_same_index_and_the_same_keys_are_no_news():
+    follower = following({"/a/x": 3}, 3)
+    assert follower.take(Answer(3, {"/a/x": (3, b"1")})) == []
+
+
+def test_an_index_that_moves_for_keys_of_others_is_no_news():
+    follower = following({"/a/x": 3}, 3)
+    assert follower.take(Answer(50, {"/a/x": (3, b"1"), "/ab/x": (50, b"1")})) == []
+    assert follower.take(Answer(60, {"/a/x": (3, b"1")})) == []
+    assert follower.index == 60
+
+
+def test_an_index_that_goes_back_over_the_same_keys_is_followed_down():
+    follower = following({"/a/x": 3}, 50)
+    assert follower.take(Answer(10, {"/a/x": (3, b"1")})) == []
+    assert follower.index == 10
+    assert news(follower, 51, {"/a/x": (51, b"2")}) == {"/a/x": (51, "2")}
+
+
+@pytest.mark.parametrize("keys", [{}, {"/a/x": (2, b"old")}, {"/a/x": (3, b"1"), "/a/y": (9, b"")}])
+def test_an_index_that_goes_back_over_other_keys_means_to_read_again(keys):
+    with pytest.raises(WatchLost, match="went back"):
+        following({"/a/x": 3}, 50).take(Answer(10, keys))
+
+
+def test_a_key_whose_own_index_goes_back_means_to_read_again():
+    with pytest.raises(WatchLost, match="went back"):
+        following({"/a/x": 30}, 30).take(Answer(70, {"/a/x": (20, b"old"), "/a/y": (70, b"")}))
+
+
+def test_a_late_stream_hears_of_deletions_that_were_told_to_another():
+    told = Told(10, {"/a/x": 3, "/a/y": 4})
+    told.note(12, {"/a/x": (12, None), "/a/y": (11, "new")})
+    assert told.at(12) == {"/a/y": 11}
+    assert told.at(10) == {"/a/x": 0}
+    follower = following(told.at(10))
+    assert news(follower, 12, {"/a/y": (11, b"new")}) == {"/a/x": (12, None), "/a/y": (11, "new")}
+
+
+def test_a_read_that_is_older_than_what_a_stream_told_takes_nothing_of_it_back():
+    told = Told(10, {"/a/x": 3, "/a/y": 4})
+    told.note(20, {"/a/x": (20, None), "/a/new": (15, "1")})
+    told.read(12, {"/a/x": 3, "/a/y": 4})
+    assert (told.revision, told.keys) == (20, {"/a/y": 4, "/a/new": 15})
+
+
+def test_deletions_beyond_memory_mean_to_read_again(monkeypatch):
+    monkeypatch.setattr(consul_wire, "REMEMBERED", 2)
+    told = Told(10, {})
+    told.note(20, {f"/a/{number}": (20, None) for number in range(3)})
+    assert told.at(20) == {}
+    with pytest.raises(WatchLost, match="deletions after index 10"):
+        told.at(10)
+
+
+# --- values and refusals ---------------------------------------------------------------------------------------------
+
+
+def test_values_are_any_bytes_and_placeholders_are_empty():
+    assert to_text(bytes(range(256))).encode("utf-8", "surrogateescape") == bytes(range(256))
+    assert to_text(None) == ""
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [
+        (403, "Permission denied", "may list the prefix"),
+        (403, "ACL not found", "auth_token"),
+        (401, "", "basic_auth"),
+        (500, "No path to datacenter", "datacenter"),
+        (500, "No cluster leader", "No cluster leader"),
+        (400, "Client sent an HTTP request to an HTTPS server.", "https://"),
+        (302, "", "not as Consul does"),
+    ],
+)
+def test_what_consul_refuses_is_said_with_what_to_do(status, body, said):
+    error = refusal(status, body.encode())
+    assert said in str(error)
+    assert isinstance(error, StoreError)
+    assert isinstance(error, StoreRefused) == (body == "Permission denied")
