@@ -22,10 +22,9 @@ from confpy.clock import jittered
 from confpy.errors import ConfpyError, StoreError, StoreRefused, UsageError
 from confpy.keytree import ROOT, ancestors, covers, select
 from confpy.model import Changes, Listing, Snapshot, Standing
-from confpy.settings import read_text
 from confpy.stores import Limits, WatchLost
 from confpy.stores.consul_wire import QUERIES, Answer, Cover, Following, Told, cover, not_consul, refusal, to_text
-from confpy.stores.http import Nodes, Wire, parse_nodes, read_body, trust
+from confpy.stores.http import Nodes, Wire, basic_auth, parse_nodes, read_body, secret, trust
 
 if TYPE_CHECKING:
     from confpy.settings import Settings
@@ -333,21 +332,11 @@ class Login:
 
     def token(self) -> str | None:
         """Return the ACL token; raises ``UsageError``."""
-        return _secret(self._settings.auth_token, self._settings.auth_token_file)
+        return secret(self._settings.auth_token, self._settings.auth_token_file)
 
     def pair(self) -> tuple[bytes, bytes] | None:
         """Return user and password, where basic auth is wanted; raises ``UsageError``."""
-        if not self._settings.basic_auth:
-            return None
-        password = _secret(self._settings.password, self._settings.password_file)
-        return (self._settings.username or "").encode(), (password or "").encode()
-
-
-def _secret(text: str | None, file: str | None) -> str | None:
-    secret = read_text(file).strip() if file else text
-    if secret and not secret.isprintable():
-        raise UsageError("a password or a token is not printable text", **({"file": file} if file else {}))
-    return secret
+        return basic_auth(self._settings)
 
 
 class _Agent(consul.Consul):  # type: ignore[misc]

@@ -8,23 +8,25 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urljoin, urlsplit
 
-from confpy.errors import StoreError, StoreRefused
+from confpy.errors import StoreError, StoreRefused, UsageError
 from confpy.keytree import normalise
 from confpy.model import Changes, Snapshot
 from confpy.stores import Limits
 from confpy.stores.etcd2_wire import WATCH_HEADS, Reading, Waiting, heads, refusal, shows, url_path
-from confpy.stores.http import Nodes, TooLarge, Wire, parse_nodes, read_body, trust
+from confpy.stores.http import Nodes, TooLarge, Wire, basic_auth, parse_nodes, read_body, trust
 
 if TYPE_CHECKING:
     import requests
 
     from confpy.settings import Settings
+
+Login: TypeAlias = "Callable[[], tuple[bytes, bytes] | None]"
 
 PORT = 2379
 DEFAULT_NODES = ("127.0.0.1:2379", "127.0.0.1:4001")
@@ -41,8 +43,11 @@ class Etcd2Store:
 
     limits = Limits(binary_values=False, watches=True, missing="error")
 
-    def __init__(self, nodes: Nodes) -> None:
+    def __init__(self, nodes: Nodes, login: Login, own: Collection[str]) -> None:
+        """``own`` are the URLs of the nodes: no other is shown the login."""
         self._nodes = nodes
+        self._login = login
+        self._own = own
         self._refused: set[str] = set()
         """Paths above prefixes that etcd does not let us read: not to be asked again."""
 
@@ -60,8 +65,10 @@ class Etcd2Store:
                 key=settings.client_key,
                 insecure=settings.client_insecure,
             )
+        login = partial(basic_auth, settings)
+        login()
         timeouts = {"connect_timeout": settings.connect_timeout, "read_timeout": settings.read_timeout}
-        return cls(Nodes("etcd v2", nodes, tls=tls, **timeouts))
+        return cls(Nodes("etcd v2", nodes, tls=tls, **timeouts), login, {node.url for node in nodes})
 
     def prefixes(self, path: str) -> tuple[str, ...]:
         """Return the path: every key of etcd v2 begins with a slash."""
@@ -69,7 +76,7 @@ class Etcd2Store:
 
     def read(self, prefixes: Sequence[str], covers: Sequence[str] = ()) -> Snapshot:  # noqa: ARG002 - v2 cannot count
         """Read each prefix as of its own index; many are read together. A refused one is the error of its listing."""
-        return self._nodes.talk(lambda wire: self._read(_Api(wire), prefixes))
+        return self._nodes.talk(lambda wire: self._read(self._api(wire), prefixes))
 
     def _read(self, api: _Api, prefixes: Sequence[str]) -> Snapshot:
         reading = Reading(prefixes, self._refused)
@@ -96,7 +103,7 @@ class Etcd2Store:
                 for head in heads(cursors, WATCH_HEADS, self._refused):
                     mine = {prefix: cursor for prefix, cursor in cursors.items() if shows(head, prefix)}
                     try:
-                        line = self._nodes.talk(partial(_Line, Waiting(head, mine, identity)), keep=True)
+                        line = self._nodes.talk(partial(self._wait, Waiting(head, mine, identity)), keep=True)
                     except StoreRefused:
                         if head in cursors:
                             raise
@@ -107,6 +114,16 @@ class Etcd2Store:
                 else:
                     opened.pop_all()
                     return Etcd2Stream(lines)
+
+    def _wait(self, waiting: Waiting, wire: Wire) -> _Line:
+        return _Line(waiting, self._api(wire))
+
+    def _api(self, wire: Wire) -> _Api:
+        try:
+            wire.session.auth = self._login()  # type: ignore[assignment]
+        except UsageError as error:
+            raise StoreError(error.message, hint=error.hint, **error.where) from error
+        return _Api(wire, self._own)
 
     def close(self) -> None:
         """Cut every connection; what waits raises ``StoreError``, what iterates ends."""
@@ -167,10 +184,10 @@ class Etcd2Stream:
 class _Line:
     """A connection that waits below one head. Made when etcd has taken the wait up; raises ``StoreError``."""
 
-    def __init__(self, waiting: Waiting, wire: Wire) -> None:
+    def __init__(self, waiting: Waiting, api: _Api) -> None:
         self.waiting = waiting
-        self.node = wire.node.url
-        self._api = _Api(wire)
+        self.node = api.wire.node.url
+        self._api = api
         self.ask()
 
     def ask(self) -> None:
@@ -198,9 +215,10 @@ class _Line:
 class _Api:
     """One wire to an etcd, or to where it redirects."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: Wire, own: Collection[str]) -> None:
         self.wire = wire
         self._url = wire.node.url
+        self._own = own
 
     def get(self, path: str) -> requests.Response:
         """Return the answer whose body is still to be read; follows redirects. Raises ``StoreError`` and more."""
@@ -218,4 +236,6 @@ class _Api:
             # All that follows goes there, too; a wire holds one connection at a time.
             self._url = f"{to.scheme}://{to.netloc}"
             self.wire.session.close()
+            if self._url not in self._own:
+                self.wire.session.auth = None
         raise StoreError(f"it redirects more than {_REDIRECTS} times", hint="do its nodes agree on their leader?")

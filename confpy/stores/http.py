@@ -32,6 +32,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from confpy.errors import StoreError, StoreRefused, UsageError
+from confpy.settings import Settings, read_text
 from confpy.stores import WatchLost
 
 Result = TypeVar("Result")
@@ -114,6 +115,22 @@ def trust(
         context.verify_mode = ssl.CERT_NONE
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # the user asked for it by name
     return context
+
+
+def secret(text: str | None, file: str | None) -> str | None:
+    """Return what stands in the file where one is given, else ``text``; raises ``UsageError``."""
+    found = read_text(file).strip() if file else text
+    if found and not found.isprintable():
+        raise UsageError("a password or a token is not printable text", **({"file": file} if file else {}))
+    return found
+
+
+def basic_auth(settings: Settings) -> tuple[bytes, bytes] | None:
+    """Return user and password, where logging in by them is wanted; raises ``UsageError``."""
+    if not settings.basic_auth:
+        return None
+    password = secret(settings.password, settings.password_file)
+    return (settings.username or "").encode(), (password or "").encode()
 
 
 class Nodes:

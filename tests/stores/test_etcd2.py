@@ -287,3 +287,40 @@ def test_a_refused_prefix_stops_only_itself(etcd2, etcd2_store):
     listings = store.read(["/open", "/shut"]).listings
     assert listings["/open"].keys == {"/open/x": "1"}
     assert "refuses" in str(listings["/shut"].error)
+
+
+def test_a_user_reads_and_follows_what_it_may_and_a_wrong_password_is_refused(etcd2, etcd2_store, tmp_path):
+    etcd2.set("/shut/x", "1")
+    etcd2.guard("/open")
+    (tmp_path / "password").write_text("root\n")
+    login = {"basic_auth": True, "username": "root"}
+    store = etcd2_store(etcd2.endpoint, password_file=str(tmp_path / "password"), **login)
+    with following(store, store.read(["/shut"])) as seen:
+        etcd2.set("/shut/x", "2")
+        seen.wait_for({"/shut/x": "2"})
+    refused = read(etcd2_store(etcd2.endpoint, password="wrong", **login), "/shut").error
+    assert "refuses" in str(refused)
+    assert "wrong" not in str(refused)
+
+
+def test_a_login_is_shown_to_no_server_but_the_nodes(etcd2, etcd2_store):
+    etcd2.set("/shut/x", "1")
+    etcd2.guard("/open")
+    login = {"basic_auth": True, "username": "root", "password": "root"}
+    with Redirecting(etcd2.endpoint) as other:
+        assert "refuses" in str(read(etcd2_store(other.endpoint, **login), "/shut").error)
+        for _ in range(4):  # whichever of them is asked first
+            assert read(etcd2_store(other.endpoint, etcd2.endpoint, **login), "/shut").keys == {"/shut/x": "1"}
+
+
+def test_a_refused_wait_is_an_error_and_a_refused_folder_above_is_passed_by(etcd2, etcd2_store):
+    for number in range(20):
+        etcd2.set(f"/s/{number}/x", "1")
+    etcd2.guard(*(f"/s/{number}" for number in range(20)))
+    store = etcd2_store(etcd2.endpoint)
+    cursor = read(store, "/s/1").revision
+    with pytest.raises(StoreError, match="refuses"):
+        store.watch({"/shut": cursor})
+    stream = store.watch({f"/s/{number}": cursor for number in range(20)})
+    etcd2.set("/s/7/x", "2")
+    assert set(first(stream).keys) == {"/s/7/x"}
