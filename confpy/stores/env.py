@@ -22,6 +22,7 @@ class EnvStore:
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         self._environment = os.environ if environment is None else environment
+        self._hidden = added_by_python() if environment is None else frozenset()
 
     @classmethod
     def open(cls, settings: Settings) -> EnvStore:  # noqa: ARG003 - there is nothing to set
@@ -35,7 +36,9 @@ class EnvStore:
         """Match names in upper case, as confd does: one with small letters where the prefix stands needs ``/``."""
         # Small letters sort after capitals: of FOO and foo, both /foo, FOO comes last here and wins.
         names = {
-            ROOT + name.replace("_", "/"): value for name, value in sorted(self._environment.items(), reverse=True)
+            ROOT + name.replace("_", "/"): value
+            for name, value in sorted(self._environment.items(), reverse=True)
+            if name not in self._hidden
         }
         chosen = select({prefix.upper() for prefix in (*prefixes, *covers)}, names)
         return Snapshot(
@@ -54,3 +57,15 @@ class EnvStore:
 
     def close(self) -> None:
         pass
+
+
+def added_by_python() -> frozenset[str]:
+    """Return the variable that Python sets for itself where no locale is (PEP 538): nobody gave it as a key."""
+    if os.environ.get("LC_CTYPE") not in {"C.UTF-8", "C.utf8", "UTF-8"}:
+        return frozenset()
+    try:
+        with open("/proc/self/environ", "rb") as file:  # as it was when the process began
+            given = any(variable.startswith(b"LC_CTYPE=") for variable in file.read().split(b"\0"))
+    except OSError:
+        return frozenset()
+    return frozenset() if given else frozenset({"LC_CTYPE"})

@@ -71,6 +71,16 @@ def test_a_change_of_the_environment_of_this_process_is_seen(monkeypatch):
     assert EnvStore().read(["/confpytest"]).listings["/confpytest"].keys == {"/confpytest/x": "1"}
 
 
+@pytest.mark.parametrize(("given", "keys"), [({}, {}), ({"LC_CTYPE": "C.UTF-8"}, {"/lc/ctype": "C.UTF-8"})])
+def test_a_variable_that_python_sets_for_itself_is_no_key(given, keys):
+    program = "from confpy.stores.env import EnvStore; print(EnvStore().read(['/lc']).listings['/lc'].keys)"
+    environment = {"PYTHONPATH": str(Path(__file__).parents[2]), **given}
+    result = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == str(keys)
+
+
 def test_the_store_loads_nothing_heavy():
     program = (
         "import sys, confpy.stores.env, confpy.keytree\n"
