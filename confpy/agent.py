@@ -54,6 +54,8 @@ from confpy.templates import Needs, Rendered, World
 
 BATCHES_AT_ONCE = 32
 """Deliveries that run beside each other; more wait for a worker."""
+PUT_AWAY = 0.5
+"""Seconds in which a delivery whose check was killed may remove its candidate."""
 NO_COMMANDS = ""
 """What resources with neither check nor reload share instead of a command."""
 
@@ -157,6 +159,7 @@ class Agent:
         self._inspecting = False
         self._stopping: int | None = None
         self._stop_at = NEVER
+        self._killed = False
         self._ended = False
         self._actions: list[Action] = []
         self._now = 0.0
@@ -515,9 +518,12 @@ class Agent:
         """Stop where there is nothing left to do, or no time left to do it."""
         if self._stopping is not None:
             working = bool(self._in_flight) or self._debts.running()
-            if not working or self._now >= self._stop_at:
-                if working:
-                    self._do(Kill())
+            late = self._now >= self._stop_at
+            if working and late:
+                self._do(Kill())
+            if working and late and not self._killed:
+                self._killed, self._stop_at = True, self._now + PUT_AWAY
+            elif late or not working:
                 self._stop(self._stopping)
         elif self._manners.onetime and self._loaded and not self._in_flight and self._settled():
             self._stop(exit_code(self._errors))
