@@ -56,6 +56,10 @@ BATCHES_AT_ONCE = 32
 """Deliveries that run beside each other; more wait for a worker."""
 PUT_AWAY = 0.5
 """Seconds in which a delivery whose check was killed may remove its candidate."""
+MOST_LOOKUPS = 5000
+"""Questions to the world that one render may have: one that asks for something else each time would never end."""
+MOST_KEYS = 10_000
+"""Changed keys that are counted for the log while a resource cannot be delivered."""
 NO_COMMANDS = ""
 """What resources with neither check nor reload share instead of a command."""
 
@@ -112,7 +116,9 @@ class Track:
     timely: bool = False
     """It printed the time: every look renders it anew."""
     awaited: frozenset[Lookup] = frozenset()
-    """Look-ups without which it cannot be rendered."""
+    """Look-ups without which it cannot be rendered: all that this render has met so far."""
+    doubted: frozenset[Lookup] = frozenset()
+    """What a failed render rested on: asked again before the next."""
     left_out: frozenset[object] = frozenset()
     """What the last render left out: said once."""
     drift: str = ""
@@ -266,7 +272,8 @@ class Agent:
         for path in self._changed:
             for name in self._index.match(path):
                 track = concerned[name] = self._tracks[name]
-                track.keys.add(path)
+                if len(track.keys) < MOST_KEYS:
+                    track.keys.add(path)
         self._changed = set()
         for track in concerned.values():
             if track.tried:
@@ -293,19 +300,28 @@ class Agent:
             if lack := self._lack(track.resource):
                 self._fail(track, lack)
                 continue
+            if track.doubted:
+                needed |= track.doubted
+                track.awaited, track.doubted = track.doubted, frozenset()
+                continue
             try:
                 rendered = self._renderer.render(track.resource, track.view, world)
             except Needs as needs:
-                track.awaited = needs.lookups
+                track.awaited |= needs.lookups
                 needed |= needs.lookups
+                if len(track.awaited) > MOST_LOOKUPS:
+                    track.awaited = frozenset()
+                    error = TemplateError(f"the template asks for more than {MOST_LOOKUPS} names, paths or templates")
+                    self._fail(track, error.at(resource=track.resource.name))
                 continue
             except TemplateError as error:
-                self._forget_failed_templates(track)
+                track.awaited, track.doubted = frozenset(), error.asked
                 self._fail(track, error.at(resource=track.resource.name))
                 continue
             except Exception as error:  # noqa: BLE001 - a bug of ours stops this resource and no other
                 self._fail(track, bug(error).at(resource=track.resource.name))
                 continue
+            track.awaited = frozenset()
             track.asked, track.timely = rendered.asked, rendered.timely
             self._tell_left_out(track, rendered)
             candidates.append((track, Candidate(track.resource, rendered.content)))
@@ -429,22 +445,21 @@ class Agent:
             if isinstance(answer, ConfpyError) and lookup.kind != "template":
                 kept = before is not None and not isinstance(before, ConfpyError)
                 did = "kept the answer from before" if kept else "the template sees no answer"
-                self._say("warning", "lookup.failed", **answer.fields(), did=did)
+                if kept or not isinstance(before, ConfpyError) or before.message != answer.message:
+                    names = sorted(
+                        track.resource.name
+                        for track in self._tracks.values()
+                        if lookup in track.asked or lookup in track.awaited
+                    )
+                    self._say("warning", "lookup.failed", **answer.at(resource=", ".join(names)).fields(), did=did)
                 if kept:
                     continue
             if lookup in self._facts and before != answer:
                 moved.add(lookup)
             self._facts[lookup] = answer
-        for track in self._tracks.values():
-            if not moved.isdisjoint(track.asked) and not track.dirty:
-                self._mark(track, "world")
-
-    def _forget_failed_templates(self, track: Track) -> None:
-        """Let the retry read the template again: it may have been mended."""
-        track.awaited = frozenset()
-        for lookup in [one for one, answer in self._facts.items() if isinstance(answer, ConfpyError)]:
-            if lookup.kind == "template":
-                del self._facts[lookup]
+        for track in self._tracks.values() if moved else ():
+            if not moved.isdisjoint(track.asked):
+                self._mark(track, track.trigger if track.dirty else "world")
 
     def _look(self) -> None:
         """Look at every target, and ask the world again for those who asked it."""
@@ -457,12 +472,16 @@ class Agent:
         for track in idle:
             if track.timely:
                 self._mark(track, "time")
-        self._resolve({lookup for track in idle for lookup in track.asked if lookup.kind != "template"})
+        tracks = self._tracks.values()
+        used = {lookup for track in tracks for lookup in (*track.asked, *track.awaited, *track.doubted)}
+        self._facts = {lookup: answer for lookup, answer in self._facts.items() if lookup in used}
+        self._resolve({lookup for track in tracks for lookup in track.asked if lookup.kind != "template"})
 
     def _take_drift(self, inspected: Inspected) -> None:
         self._inspecting = False
         for name, stamp in inspected.stamps.items():
             track = self._tracks[name]
+            track.drift = ""
             if track.known is not None:
                 track.known = Known(track.known.digest, stamp)
         for name, what in inspected.drifted.items():

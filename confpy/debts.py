@@ -6,7 +6,7 @@ backoff is over, or at once when there is something new to reload.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from random import Random
 
@@ -16,6 +16,10 @@ from confpy.placeholders import fill, show
 
 LONGEST = 300.0
 """Seconds between two tries of a reload that keeps failing, at most."""
+RELOADS_AT_ONCE = 32
+"""Commands that run beside each other; more wait for one to end."""
+LIST_BYTES = 64 << 10
+"""What a command's variable lists at most: no command can be started with 128 KiB in one variable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +91,16 @@ class Debts:
 
     def pay(self, now: float, delivering: Collection[str]) -> Iterator[Action]:
         """Yield the reloads to start; ``delivering`` are the commands of the deliveries in flight."""
+        room = self._room()
         for key, debt in self._debts.items():
-            if not debt.owed or debt.paying or now < debt.retry_at:
+            if not debt.owed or debt.paying or now < debt.retry_at or not room:
                 continue
             if show(debt.written) in delivering and now < debt.since + self._longest_wait:
                 continue
             debt.paying, debt.owed = debt.owed, {}
-            dests = "\n".join(commit.resource.dest for commit in debt.paying.values())
-            environment = {"CONFPY_RESOURCE": "\n".join(debt.paying), "CONFPY_DEST": dests, "CONFPY_SRC": dests}
+            room -= 1
+            dests = _lines(commit.resource.dest for commit in debt.paying.values())
+            environment = {"CONFPY_RESOURCE": _lines(debt.paying), "CONFPY_DEST": dests, "CONFPY_SRC": dests}
             yield Reload(key, debt.command, debt.timeout, environment)
 
     def take(self, reloaded: Reloaded, now: float, *, once: bool) -> Iterator[Action]:
@@ -118,7 +124,11 @@ class Debts:
             del self._debts[reloaded.key]
 
     def running(self) -> bool:
-        return any(debt.paying for debt in self._debts.values())
+        return self._room() < RELOADS_AT_ONCE
+
+    def _room(self) -> int:
+        """Return how many more reloads may run now."""
+        return RELOADS_AT_ONCE - sum(bool(debt.paying) for debt in self._debts.values())
 
     def owed(self) -> dict[str, str]:
         """Return what is owed, also where a run is at it, which may not come to its end: command → its resources."""
@@ -129,6 +139,8 @@ class Debts:
 
     def wake_at(self) -> float:
         """Return the monotonic time at which a reload that waits may start."""
+        if not self._room():
+            return float("inf")
         return min(
             (
                 max(debt.retry_at, debt.since + self._longest_wait)
@@ -137,3 +149,11 @@ class Debts:
             ),
             default=float("inf"),
         )
+
+
+def _lines(names: Iterable[str]) -> str:
+    """List names, one a line: the first of them where they are too many for a variable."""
+    lines = "\n".join(names)
+    if len(lines.encode("utf-8", "surrogateescape")) <= LIST_BYTES:
+        return lines
+    return lines.encode("utf-8", "surrogateescape")[:LIST_BYTES].rpartition(b"\n")[0].decode("utf-8", "surrogateescape")

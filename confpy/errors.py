@@ -16,7 +16,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class ConfpyError(Exception):
@@ -69,6 +69,8 @@ class TemplateError(ConfpyError):
     """A template could not be read, compiled or rendered; the old file stays."""
 
     exit_code = 4
+    asked: frozenset[Any] = frozenset()
+    """The lookups that the render rested on: with another answer to one of them it may succeed."""
 
 
 class KeyMissing(TemplateError):

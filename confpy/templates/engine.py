@@ -205,6 +205,8 @@ class Engine:
             failure: Exception = Needs(needs.lookups)
         except Exception as error:  # noqa: BLE001 - whatever a template does wrong is an error of the template
             failure = self._explain(error).at(resource=resource.name, template=template_name(resource.src))
+            if isinstance(failure, TemplateError):
+                failure.asked = frozenset(asking.asked)
         finally:
             asking.end()
             loader = self._environment.loader

@@ -7,7 +7,7 @@ import threading
 from random import Random
 
 from confpy.daemon import Daemon
-from confpy.errors import StoreError
+from confpy.errors import StoreError, TemplateError
 from confpy.log import Log
 from confpy.model import Signalled
 from confpy.settings import Settings
@@ -131,3 +131,32 @@ def test_a_lookup_that_hangs_holds_up_no_other_resource(tmp_path, monkeypatch):
             wait_until(lambda: read(tmp_path, "live") == "true0", seconds=4, what="the resource that asks for a path")
     finally:
         stuck.set()
+
+
+def test_a_render_that_failed_on_an_answer_is_made_again_with_a_new_one(tmp_path, monkeypatch):
+    answers = [TemplateError("no name server")]
+
+    def addresses(_name):
+        if isinstance(answers[0], TemplateError):
+            raise answers[0]
+        return answers[0]
+
+    monkeypatch.setattr("confpy.templates.resolve.addresses", addresses)
+    templates = {
+        "name": '{{ lookup_ip("web.test")[0] }}',
+        "path": f'{{% if not file_exists("{tmp_path}/there") %}}{{{{ fail("not yet") }}}}{{% endif %}}there',
+    }
+    resources = {name: resource(tmp_path, name, name) for name in templates}
+    with Running(tmp_path, MemoryStore({"/a": "0"}), resources, templates) as daemon:
+        wait_until(lambda: sum(bool(t.error) for t in daemon._agent._tracks.values()) == 2, what="both fail")
+        answers[0] = ("10.0.0.1",)
+        (tmp_path / "there").touch()
+        wait_until(lambda: (read(tmp_path, "name"), read(tmp_path, "path")) == ("10.0.0.1", "there"), what="both")
+
+
+def test_a_template_that_asks_for_ever_new_things_fails_instead_of_spinning(tmp_path, monkeypatch):
+    monkeypatch.setattr("confpy.agent.MOST_LOOKUPS", 50)
+    templates = {"t": '{{ file_exists("/" ~ datetime().timestamp()) }}'}
+    with Running(tmp_path, MemoryStore({"/a": "0"}), {"r": resource(tmp_path, "r", "t")}, templates) as daemon:
+        error = wait_until(lambda: next((t.error for t in daemon._agent._tracks.values()), None), what="its error")
+        assert "more than" in error.message

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from random import Random
 
-from confpy.debts import Commit, Debts
+from confpy.debts import RELOADS_AT_ONCE, Commit, Debts
 from confpy.errors import ReloadError
 from confpy.model import Reload, Reloaded, Resource
 
@@ -46,3 +48,36 @@ def test_a_reload_that_failed_stays_owed():
     list(debts.take(Reloaded(run.key, ReloadError("the reload exited with 1"), 0.1), 1.0, once=False))
     assert debts.owed() == {"reload": "web"}
     assert 1.0 < debts.wake_at() <= 2.0
+
+
+def owing_each(resources):
+    debts = Debts(Random(1), longest_wait=2.0)
+    for resource in resources:
+        debts.owe(Commit(resource, "change", 1, 1, 0.0), 0.0)
+    return debts
+
+
+def test_a_thousand_reload_commands_do_not_run_all_at_once():
+    debts = owing_each(Resource(f"r{n}", "", "t", f"/out/{n}", reload_cmd=f"reload {n}") for n in range(1000))
+    running = [action.key for action in debts.pay(1.0, ())]
+    begun = set(running)
+    assert len(running) == RELOADS_AT_ONCE
+    assert not list(debts.pay(1.0, ()))
+    assert debts.wake_at() == float("inf"), "nothing to wake for until one of them has ended"
+    while running:
+        list(debts.take(Reloaded(running.pop(0), None, 0.1), 1.0, once=False))
+        running += [action.key for action in debts.pay(1.0, ())]
+        begun |= set(running)
+    assert len(begun) == 1000
+    assert not debts
+
+
+def test_a_reload_of_thousands_of_resources_can_be_started():
+    names = [f"{n:04}-" + "ä" * 60 for n in range(3000)]
+    debts = owing_each(Resource(name, "", "t", f"/out/{name}", reload_cmd="true") for name in names)
+    (reload,) = debts.pay(1.0, ())
+    assert isinstance(reload, Reload)
+    assert subprocess.run(["true"], env={**os.environ, **reload.environment}, check=True).returncode == 0
+    listed = reload.environment["CONFPY_RESOURCE"].split("\n")
+    assert listed == names[: len(listed)], "whole names, as many as there is room for"
+    assert len(listed) > 400
