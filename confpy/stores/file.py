@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -120,8 +122,7 @@ class FileStore:
         for file in self._list():
             content: bytes | OSError
             try:
-                with open(file, "rb") as stream:
-                    content = stream.read()
+                content = _read(file)
             except OSError as error:
                 content = error
             note = b"errno %d" % (content.errno or 0) if isinstance(content, OSError) else content
@@ -177,6 +178,17 @@ class FileWatch:
         self._closed = True
         self._folder.close()
         self._store.forget(self)
+
+
+def _read(file: str) -> bytes:
+    """Return a file's content; raises ``OSError``, also for a FIFO, which might never end, unless a shell made it."""
+    if file.startswith("/dev/"):  # <(…) is /dev/fd/63
+        with open(file, "rb") as stream:
+            return stream.read()
+    with open(file, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file")
+        return stream.read()
 
 
 def _stamp(file: str) -> tuple[str, int, int, int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -184,6 +185,23 @@ def test_a_missing_file_is_an_error_that_names_it(tmp_path):
     with pytest.raises(StoreError) as caught:
         FileStore([str(tmp_path / "none.yaml")]).read(["/"])
     assert caught.value.where == {"file": str(tmp_path / "none.yaml")}
+
+
+def test_a_fifo_that_nobody_writes_to_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "keys.yaml")
+    with pytest.raises(StoreError, match="no regular file") as caught:
+        FileStore([str(tmp_path)]).read(["/"])
+    assert caught.value.where["file"] == str(tmp_path / "keys.yaml")
+
+
+def test_a_pipe_of_the_shell_is_read():
+    reader, writer = os.pipe()
+    os.write(writer, b"a: 1")
+    os.close(writer)
+    try:
+        assert FileStore([f"/dev/fd/{reader}"]).read(["/"]).listings["/"].keys == {"/a": "1"}
+    finally:
+        os.close(reader)
 
 
 def test_no_file_and_a_malformed_filter_are_usage_errors():
