@@ -118,12 +118,13 @@ def parse(args: Sequence[str]) -> dict[str, Any] | None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run confpy with these arguments, and return its exit code (``docs/exit-codes.md``)."""
-    log = Log()
+    # A flag that is wrong is told of in the form that the environment asks for: no flag is known yet.
+    log = Log(form="json") if os.environ.get("CONFPY_LOG_FORMAT") == "json" else Log()
     try:
         flags = parse(sys.argv[1:] if argv is None else argv)
         if flags is None:
             return 0
-        if "json" in (flags.get("log_format"), os.environ.get("CONFPY_LOG_FORMAT")):
+        if flags.get("log_format") == "json":
             log = Log(form="json")
         settings, warnings = load_settings(flags, os.environ)
         log = Log(settings.log_level, settings.log_format)
