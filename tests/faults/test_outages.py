@@ -16,7 +16,14 @@ from tests.waiting import wait_until
 class Follower:
     """A confpy over ``prefixes``, each a resource that prints its keys."""
 
-    def __init__(self, folder: Path, *nodes: str, prefixes: tuple[str, ...] = ("/app",), resync: str = "2s") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *nodes: str,
+        backend: str = "etcdv3",
+        prefixes: tuple[str, ...] = ("/app",),
+        resync: str = "2s",
+    ) -> None:
         self.folder = folder
         for name in ("conf.d", "templates", "out"):
             (folder / name).mkdir()
@@ -29,7 +36,7 @@ class Follower:
             )
         flags = [part for node in nodes for part in ("-node", node)]
         self.confpy = Confpy(
-            "-watch", "-backend", "etcdv3", *flags, "-confdir", str(folder), "-resync", resync, folder=folder
+            "-watch", "-backend", backend, *flags, "-confdir", str(folder), "-resync", resync, folder=folder
         )
 
     def text(self, number: int = 0) -> str:

@@ -147,11 +147,13 @@ class Consul:
 
     # --- keys --------------------------------------------------------------------------------------------------------
 
-    def ask(self, method: str, path: str, body: bytes = b"", *, seconds: float = 10) -> tuple[Any, int]:
+    def ask(
+        self, method: str, path: str, body: bytes = b"", *, token: str | None = None, seconds: float = 10
+    ) -> tuple[Any, int]:
         """Return the answer to a request below ``/v1/``, and its index."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=seconds)
         try:
-            connection.request(method, f"/v1/{path}", body, {"X-Consul-Token": self.token} if self.token else {})
+            connection.request(method, f"/v1/{path}", body, {"X-Consul-Token": token or self.token})
             response = connection.getresponse()
             answer = response.read()
         finally:

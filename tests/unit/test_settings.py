@@ -318,3 +318,64 @@ def test_no_settings_file_whatever_its_bytes_ends_in_anything_but_a_usage_error(
     path.write_bytes(content)
     outcome = load_or_error({"config_file": str(path)})
     assert outcome.where["file"] == str(path) if isinstance(outcome, UsageError) else outcome.config_file == str(path)
+
+
+# --- logins ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_secret_on_the_command_line_warns_and_is_shown_nowhere(confdir):
+    flags = {"password": "s3cret", "auth_token": "t0ken"}
+    settings, warnings = load(confdir, flags)
+    assert (settings.password, settings.auth_token) == ("s3cret", "t0ken")
+    assert sorted(warning.message.split(":")[0] for warning in warnings) == ["flag -auth-token", "flag -password"]
+    assert all("CONFPY_" in warning.hint and "-file" in warning.hint for warning in warnings)
+    said = repr(settings) + "".join(map(str, warnings))
+    assert "s3cret" not in said
+    assert "t0ken" not in said
+
+
+def test_a_secret_from_a_variable_or_a_file_warns_of_nothing(confdir):
+    write(confdir, 'password = "s3cret"\n')
+    settings, warnings = load(confdir, environ={"CONFPY_AUTH_TOKEN": "t0ken"})
+    assert (settings.password, settings.auth_token, warnings) == ("s3cret", "t0ken", [])
+
+
+def test_a_secret_of_the_wrong_type_is_refused_and_not_shown(confdir):
+    write(confdir, "password = 123456789\n")
+    with pytest.raises(UsageError, match="password is not a string") as caught:
+        load(confdir)
+    assert "123456789" not in str(caught.value)
+
+
+CONSULS = {
+    "CONSUL_HTTP_ADDR": "consul:8501",
+    "CONSUL_HTTP_TOKEN": "t0ken",
+    "CONSUL_HTTP_SSL": "true",
+    "CONSUL_CACERT": "/ca",
+    "CONSUL_CLIENT_CERT": "/cert",
+    "CONSUL_CLIENT_KEY": "/key",
+}
+
+
+def test_consuls_own_variables_are_honoured_for_consul_alone(confdir):
+    settings, warnings = load(confdir, {"backend": "consul"}, CONSULS)
+    assert (settings.nodes, settings.auth_token, settings.scheme) == (("consul:8501",), "t0ken", "https")
+    assert (settings.client_ca_keys, settings.client_cert, settings.client_key) == ("/ca", "/cert", "/key")
+    assert settings.origin("auth_token") == "variable CONSUL_HTTP_TOKEN"
+    assert warnings == []
+    other, _ = load(confdir, {"backend": "etcdv3"}, CONSULS)
+    assert (other.nodes, other.auth_token, other.scheme, other.client_cert) == ((), None, "http", None)
+
+
+def test_what_was_said_beats_consuls_own_variables_in_whole_groups(confdir):
+    write(confdir, 'auth_token_file = "/token"\nclient_cert = "/other"\n')
+    flags = {"backend": "consul", "nodes": "here", "scheme": "http"}
+    settings, _ = load(confdir, flags, {**CONSULS, "CONFPY_CLIENT_CA_KEYS": "/mine"})
+    assert (settings.nodes, settings.scheme, settings.client_ca_keys) == (("here",), "http", "/mine")
+    assert (settings.auth_token, settings.auth_token_file) == (None, "/token")
+    assert (settings.client_cert, settings.client_key) == ("/other", None)
+
+
+def test_a_variable_of_consuls_that_means_nothing_is_named(confdir):
+    with pytest.raises(UsageError, match="CONSUL_HTTP_SSL is not true or false"):
+        load(confdir, {"backend": "consul"}, {"CONSUL_HTTP_SSL": "perhaps"})
