@@ -102,10 +102,13 @@ class _Doubt:
 class Mirror:
     """The local copy of a store's keys. ``step`` takes what the store answered and returns what to ask next."""
 
-    def __init__(self, random: Random, *, follows: bool, period: float, once: bool = False) -> None:
+    def __init__(
+        self, random: Random, *, follows: bool, period: float, once: bool = False, binary: bool = True
+    ) -> None:
         """``follows``: keep a stream open; ``period``: seconds from one resync (or poll) to the next.
 
-        ``once``: one read is all that is wanted, and whoever wants it tells of its failure.
+        ``once``: one read is all that is wanted, and whoever wants it tells of its failure. ``binary``: the store keeps
+        any bytes; one that does not has U+FFFD where they were no UTF-8.
         """
         self.tree = KeyTree()
         self.errors: dict[str, StoreError] = {}
@@ -116,6 +119,9 @@ class Mirror:
         self._follows = follows
         self._period = period
         self._once = once
+        self._binary = binary
+        self._damaged: set[str] = set()
+        """Raw keys that lost bytes in the store, and were told of."""
         self._wanted: tuple[str, ...] = ()
         self._groups: tuple[tuple[str, ...], ...] = ()
         self._applied: dict[str, int] = {}
@@ -254,6 +260,7 @@ class Mirror:
                 self.errors[prefix] = listing.error
                 continue
             self.errors.pop(prefix, None)
+            self._examine(turn, listing.keys)
             turn.changed |= self.tree.replace(prefix, listing.keys)
             self._folders.replace(prefix, dict.fromkeys(listing.folders, ""))
             read[prefix] = listing.revision
@@ -268,6 +275,13 @@ class Mirror:
             self._read(turn, missing)
         elif self._follows and self._covers() != self._watched:
             self._watch_at = min(self._watch_at, now)
+
+    def _examine(self, turn: Turn, keys: Mapping[str, str]) -> None:
+        """Warn, once a key, of bytes that the store could not keep."""
+        for raw, value in () if self._binary else keys.items():
+            if ("\ufffd" in value or "\ufffd" in raw) and raw not in self._damaged:
+                self._damaged.add(raw)
+                turn.say("warning", "value.damaged", key=raw, reason="not UTF-8 when it was put: the store has U+FFFD")
 
     def _start_over(self, turn: Turn, why: str) -> None:
         """Forget every position: none of them means anything in the store that answers now."""
@@ -341,6 +355,8 @@ class Mirror:
             # A key under a cover that nobody wants, or a repeat.
             if prefix is None or revision <= self._applied[prefix]:
                 continue
+            if value is not None:
+                self._examine(turn, {raw: value})
             seen = self.tree.delete(raw) if value is None else self.tree.set(raw, value)
             if seen:
                 turn.changed.add(normalise(raw))

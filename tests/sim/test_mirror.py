@@ -8,7 +8,7 @@ import pytest
 
 from confpy.keytree import covers
 from confpy.mirror import Mirror
-from confpy.model import Changed, Changes, Listed, Listing, Opened, Snapshot, Watch
+from confpy.model import Asked, Changed, Changes, Listed, Listing, Opened, Say, Snapshot, Watch, Woken
 from tests.sim.world import World
 
 PREFIXES = ("/services/web", "/services/maxconn", "/app", "/certs/a", "/certs/b")
@@ -134,3 +134,18 @@ def test_a_folder_that_went_is_missing_and_one_whose_last_key_went_is_empty():
     assert mirror.missing(("/web",)) is None
     assert tell(9, gone={"/web": 9}) == set(), "a repeat"
     assert mirror.missing(("/web",)) is None
+
+
+def test_a_store_that_cannot_keep_bytes_is_told_of_once_a_key():
+    mirror = Mirror(Random(1), follows=False, period=60, binary=False)
+    turn = listed(mirror, Listing(5, {"/web/a": "x\ufffdy", "/web/b": "fine"}))
+    said = [action for action in turn.actions if isinstance(action, Say)]
+    assert [(one.level, one.event, one.fields["key"]) for one in said] == [("warning", "value.damaged", "/web/a")]
+    assert "x\ufffdy" not in str(said)
+    mirror.resync(1.0)
+    (ask,) = mirror.step(Woken(), 1.0).actions
+    (read,) = mirror.step(Asked(ask.ask, None), 1.0).actions
+    turn = mirror.step(Listed(read.read, Snapshot({"/web": Listing(6, {"/web/a": "\ufffd"})}, "a")), 1.0)
+    assert not [action for action in turn.actions if isinstance(action, Say)]
+    any_bytes = Mirror(Random(1), follows=False, period=60)
+    assert not [one for one in listed(any_bytes, Listing(5, {"/web/a": "\ufffd"})).actions if isinstance(one, Say)]

@@ -12,6 +12,7 @@ from confpy.errors import StoreError
 from confpy.keytree import KeyTree
 from confpy.stores import WatchLost
 from confpy.stores import etcd2 as etcd2_module
+from tests.servers.proxy import FaultProxy
 from tests.stores.contract import following
 from tests.waiting import wait_until
 
@@ -49,7 +50,7 @@ def test_an_empty_folder_and_a_missing_one_are_told_apart(etcd2, etcd2_store):
 def test_a_thousand_prefixes_are_few_requests(etcd2, etcd2_store):
     for number in range(1000):
         etcd2.set(f"/services/{number}/a", "1")
-    with etcd2_proxy(etcd2) as proxy:
+    with FaultProxy(etcd2.port) as proxy:
         store = etcd2_store(proxy.endpoint)
         prefixes = [f"/services/{number}" for number in range(1000)]
         snapshot = store.read([*prefixes, "/config"])
@@ -234,12 +235,6 @@ class Redirecting:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
-
-
-def etcd2_proxy(etcd):
-    from tests.servers.proxy import FaultProxy
-
-    return FaultProxy(etcd.port)
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])

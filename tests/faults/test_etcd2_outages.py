@@ -1,0 +1,191 @@
+"""A whole confpy on a real etcd v2, and what happens to it: the next change arrives, and nothing good is emptied."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
+
+import pytest
+
+from tests.e2e.running import Confpy, run_once
+from tests.servers.etcd import Etcd2, EtcdSaysNo
+from tests.servers.proxy import FaultProxy
+from tests.waiting import wait_until
+
+
+class House:
+    """A confpy over ``/app``, which prints its keys; its reload command leaves a line in ``reloads``."""
+
+    def __init__(self, folder, *nodes, resync="300s", extra=""):
+        self.folder = folder
+        self.target = folder / "out"
+        for name in ("conf.d", "templates"):
+            (folder / name).mkdir()
+        (folder / "templates" / "t.j2").write_text(
+            '{% for key, value in gets("/*/*") + gets("/*/*/*") %}{{ key }}={{ value }}\n{% endfor %}'
+        )
+        (folder / "conf.d" / "app.toml").write_text(
+            f'[template]\nsrc = "t.j2"\ndest = "{self.target}"\nkeys = ["/app"]\n'
+            f"reload_cmd = \"echo reloaded >> '{folder}/reloads'\"\n{extra}"
+        )
+        named = [part for node in nodes for part in ("-node", node)]
+        self.flags = ("-backend", "etcdv2", *named, "-confdir", str(folder))
+        self.confpy = None
+        self.resync = resync
+
+    def __enter__(self):
+        self.confpy = Confpy("-watch", *self.flags, "-resync", self.resync, folder=self.folder)
+        return self
+
+    def __exit__(self, *_):
+        self.confpy.stop()
+        assert not [event for event in self.confpy.events if "a bug in confpy" in str(event)]
+
+    def lines(self):
+        return self.target.read_text().splitlines() if self.target.exists() else None
+
+    def shows(self, *lines, seconds=30):
+        wait_until(
+            lambda: self.lines() == list(lines), seconds=seconds, what=f"{lines} in the target, not {self.lines()}"
+        )
+
+    def reloads(self):
+        file = self.folder / "reloads"
+        return len(file.read_text().splitlines()) if file.exists() else 0
+
+
+def test_a_backend_with_a_ttl_is_there_until_it_expires(tmp_path, etcd2):
+    etcd2.set("/app/web/a", "10.0.0.1:80", ttl=3)
+    with House(tmp_path, etcd2.endpoint) as house:
+        house.shows("/app/web/a=10.0.0.1:80")
+        house.shows(seconds=10)  # the folder is there, and empty
+
+
+def test_a_heartbeat_reloads_nothing(tmp_path, etcd2):
+    etcd2.set("/app/a", "1", ttl=60)
+    with House(tmp_path, etcd2.endpoint) as house:
+        house.shows("/app/a=1")
+        wait_until(lambda: house.reloads() == 1, what="the first reload")
+        for _ in range(50):
+            etcd2.set("/app/a", "1", ttl=60)
+        etcd2.set("/app/b", "2")
+        house.shows("/app/a=1", "/app/b=2")
+        wait_until(lambda: house.reloads() == 2, what="the second reload")
+        changed = [event for event in house.confpy.events if event["event"] == "resource.changed"]
+        assert len(changed) == 2
+
+
+def test_a_tree_that_is_removed_leaves_the_target_until_it_is_there_again(tmp_path, etcd2):
+    etcd2.set("/app/sub/a", "1")
+    with House(tmp_path, etcd2.endpoint) as house:
+        house.shows("/app/sub/a=1")
+        etcd2.remove("/app", recursive=True)
+        house.confpy.says("resource.failed", key="/app")
+        house.shows("/app/sub/a=1")
+        etcd2.make("/app")
+        house.shows()
+        etcd2.set("/app/b", "2")
+        house.shows("/app/b=2")
+
+
+def test_a_tree_that_is_removed_empties_the_target_where_that_is_wanted(tmp_path, etcd2):
+    etcd2.set("/app/a", "1")
+    with House(tmp_path, etcd2.endpoint, extra='on_missing = "empty"\n') as house:
+        house.shows("/app/a=1")
+        etcd2.remove("/app", recursive=True)
+        house.shows()
+
+
+def test_one_shot_fails_where_the_tree_is_missing_and_keeps_the_target(tmp_path, etcd2):
+    house = House(tmp_path, etcd2.endpoint)
+    house.target.write_text("old\n")
+    ended = run_once(*house.flags, folder=tmp_path)
+    assert ended.code == 3
+    assert ended.find("resource.failed")["key"] == "/app"
+    house.shows("old")
+
+
+def test_a_value_that_was_not_utf8_is_told_of_without_it(tmp_path, etcd2):
+    etcd2.set("/app/a", "\udcff")
+    house = House(tmp_path, etcd2.endpoint)
+    ended = run_once(*house.flags, folder=tmp_path)
+    assert ended.code == 0
+    assert ended.find("value.damaged")["key"] == "/app/a"
+
+
+def test_a_change_after_a_kill_and_a_restart_arrives(tmp_path, etcd2):
+    etcd2.set("/app/a", "1")
+    with House(tmp_path, etcd2.endpoint) as house:
+        house.shows("/app/a=1")
+        etcd2.kill()
+        house.confpy.says("watch.lost")
+        etcd2.start()
+        etcd2.set("/app/b", "2")
+        house.shows("/app/a=1", "/app/b=2")
+
+
+def test_more_changes_than_etcd_remembers_while_nobody_waits_lose_nothing(tmp_path, etcd2):
+    etcd2.set("/app/a", "1")
+    with FaultProxy(etcd2.port) as proxy, House(tmp_path, proxy.endpoint) as house:
+        house.shows("/app/a=1")
+        proxy.refuse()
+        proxy.reset()
+        house.confpy.says("watch.lost")
+        etcd2.set("/app/b", "2")
+        for number in range(1_100):
+            etcd2.set("/other", str(number))
+        proxy.heal()
+        house.shows("/app/a=1", "/app/b=2")
+        etcd2.remove("/app/a")
+        house.shows("/app/b=2")
+
+
+def test_a_wait_that_falls_silent_is_late_by_no_more_than_a_resync(tmp_path, etcd2):
+    etcd2.set("/app/a", "1")
+    with FaultProxy(etcd2.port) as proxy, House(tmp_path, proxy.endpoint, etcd2.endpoint, resync="2s") as house:
+        house.shows("/app/a=1")
+        proxy.black_hole()
+        etcd2.set("/app/b", "2")
+        house.shows("/app/a=1", "/app/b=2", seconds=60)
+
+
+@pytest.fixture
+def members():
+    with ExitStack() as stack:
+        three = [stack.enter_context(Etcd2(started=False)) for _ in range(3)]
+        peers = [f"http://127.0.0.1:{member.peer_port}" for member in three]
+        cluster = ",".join(f"m{number}={peer}" for number, peer in enumerate(peers))
+        for number, member in enumerate(three):
+            own = (f"--name=m{number}", f"--initial-cluster={cluster}", "--initial-cluster-token=three")
+            member.arguments = (*member.arguments, *own)
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(Etcd2.start, three))  # none answers before two of them have started
+        yield three
+
+
+def written(member, key, value):
+    """Whether the cluster took it."""
+    try:
+        return member.set(key, value)
+    except (EtcdSaysNo, OSError):
+        return 0
+
+
+def test_every_change_arrives_while_members_of_a_cluster_come_and_go(tmp_path, members):
+    members[0].set("/app/n", "start")
+    with House(tmp_path, *(member.endpoint for member in members), resync="5s") as house:
+        house.shows("/app/n=start")
+        for number, member in enumerate(members):
+            member.kill()
+            write = partial(written, members[number - 1], "/app/n", str(number))
+            wait_until(write, seconds=30, what="the two that live have a leader")
+            house.shows(f"/app/n={number}")
+            member.start()
+        for member in members[1:]:
+            member.kill()
+        house.shows("/app/n=2")
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(Etcd2.start, members[1:]))
+        wait_until(lambda: written(members[0], "/app/n", "end"), seconds=30, what="the cluster is back")
+        house.shows("/app/n=end")
