@@ -226,7 +226,7 @@ def test_bad_input_to_the_real_command_has_no_traceback():
         assert "Traceback" not in done.stderr
 
 
-def test_a_wrong_flag_is_told_of_in_the_form_that_the_environment_asks_for(daemon, monkeypatch, capsys):
+def test_a_wrong_flag_is_told_of_in_the_form_that_the_environment_asks_for(daemon, monkeypatch, capfd):
     monkeypatch.setenv("CONFPY_LOG_FORMAT", "json")
     assert cli.main(["-bogus"]) == 2
-    assert json.loads(capsys.readouterr().err)["error"] == "unknown flag -bogus"
+    assert json.loads(capfd.readouterr().err)["error"] == "unknown flag -bogus"
