@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from random import Random
 
-from confpy.agent import Agent, Manners
+from confpy.agent import BATCHES_AT_ONCE, Agent, Manners
+from confpy.debts import RELOADS_AT_ONCE
 from confpy.errors import CheckError, ReloadError, TemplateError
 from confpy.keytree import View
 from confpy.model import (
@@ -37,21 +38,31 @@ from confpy.templates import Needs, Rendered
 from confpy.templates import World as Facts
 from tests.sim.world import World
 
+ADDRESS = "lookups"
+"""A resource with this template asks for an address."""
+
 
 class Printer:
     """Renders a resource as the list of its keys; asks for its template first, as the real one does."""
 
     def render(self, resource: Resource, view: View, world: Facts) -> Rendered:
-        template = Lookup("template", resource.src)
-        if template not in world.facts:
-            raise Needs(frozenset({template}))
-        if isinstance(world.facts[template], TemplateError):
-            raise world.facts[template]
-        return Rendered(self.text(view), frozenset({template}), False, ())
+        asked = {Lookup("template", resource.src)}
+        if resource.src == ADDRESS:
+            asked.add(Lookup("ip", resource.name))
+        if not asked <= world.facts.keys():
+            raise Needs(frozenset(asked - world.facts.keys()))
+        answers = [world.facts[one] for one in sorted(asked, key=lambda one: one.kind)]
+        for answer in answers:
+            if isinstance(answer, TemplateError):
+                error = TemplateError(answer.message)
+                error.asked = frozenset(asked)
+                raise error
+        address = answers[0] if resource.src == ADDRESS else ""
+        return Rendered(self.text(view, str(address)), frozenset(asked), False, ())
 
-    def text(self, view: View) -> bytes:
+    def text(self, view: View, address: str = "") -> bytes:
         found = [pair for depth in range(1, 5) for pair in view.gets("/*" * depth)]
-        return repr(sorted(found)).encode()
+        return f"{address}{sorted(found)}".encode()
 
 
 class House(World):
@@ -61,14 +72,20 @@ class House(World):
         super().__init__(seed, period=5.0)
         self.resources = resources
         self.printer = Printer()
-        self.agent = Agent(Manners(period=5.0, **manners), self.mirror, self.printer, Random(seed), {})
+        self.manners = Manners(period=5.0, **manners)
+        self.agent = Agent(self.manners, self.mirror, self.printer, Random(seed), {})
         self.targets: dict[str, bytes] = {}
         self.loaded: dict[str, bytes] = {}
         """Target → the content that its program has read."""
         self.reloading: set[str] = set()
         self.delivering: set[str] = set()
+        self.batches = 0
         self.reloads = 0
         self.commits = 0
+        self.address = 1
+        """What a name resolves to now."""
+        self.by_hand: set[str] = set()
+        """Targets that somebody else wrote or removed since they were delivered."""
         self.ended: int | None = None
         self.lines: list[Say] = []
         self._touched = 0
@@ -88,6 +105,7 @@ class House(World):
 
     def touch(self, dest: str, content: bytes | None) -> None:
         """Somebody else writes or removes a target."""
+        self.by_hand.add(dest)
         if content is None:
             self.targets.pop(dest, None)
             self._stamps.pop(dest, None)
@@ -110,17 +128,26 @@ class House(World):
                 self.later(soon, Swept(()))
             case Resolve():
                 answers = {
-                    one: TemplateError("no such template") if self._fails(0.2) else "code" for one in action.lookups
+                    one: TemplateError("no answer")
+                    if self._fails(0.2)
+                    else f"code of {one.name}"
+                    if one.kind == "template"
+                    else self.address
+                    for one in action.lookups
                 }
                 self.later(soon, Resolved(action.resolve, answers))
             case Deliver():
                 commands = {one.resource.check_cmd for one in action.candidates} - {None}
+                self.batches += 1
+                assert self.batches <= BATCHES_AT_ONCE, "too many deliveries at once"
                 assert self.delivering.isdisjoint(commands), "two deliveries share a command"
                 self.delivering |= commands
                 self.later(soon, ("deliver", action, commands))
             case Reload():
                 assert action.key not in self.reloading, "one command reloads twice at once"
                 self.reloading.add(action.key)
+                assert len(self.reloading) <= RELOADS_AT_ONCE, "too many reloads at once"
+                assert self.ended is None, "it goes on after its end"
                 self.reloads += 1
                 seen = {
                     one.dest: self.targets.get(one.dest) for one in self.resources if one.reload_cmd == action.command
@@ -139,6 +166,7 @@ class House(World):
         match what:
             case ("deliver", Deliver() as action, set() as commands):
                 self.delivering -= commands
+                self.batches -= 1
                 self.tell(Delivered(action.batch, tuple(map(self._deliver_one, action.candidates))))
             case ("reload", Reload() as action, dict() as seen):
                 self.reloading.discard(action.key)
@@ -159,7 +187,10 @@ class House(World):
             return Report(resource.name, "unchanged", known=Known(known, self._stamps[resource.dest]))
         if self._fails(0.2):
             return Report(resource.name, "failed", CheckError("the check exited with 1"))
+        if self.manners.noop:
+            return Report(resource.name, "would change")
         self.commits += 1
+        self.by_hand.discard(resource.dest)
         self._write(resource.dest, content)
         return Report(resource.name, "changed", known=Known(known, self._stamps[resource.dest]))
 
