@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -319,3 +321,35 @@ def test_a_refused_wait_is_an_error_and_a_refused_folder_above_is_passed_by(etcd
     stream = store.watch({f"/s/{number}": cursor for number in range(20)})
     etcd2.set("/s/7/x", "2")
     assert set(first(stream).keys) == {"/s/7/x"}
+
+
+# --- bounds ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_server_that_drips_cannot_hold_up_a_read_or_a_wait(etcd2, etcd2_store):
+    etcd2.set("/a/x", "x" * 1000)
+    with FaultProxy(etcd2.port) as proxy:
+        store = etcd2_store(proxy.endpoint, read_timeout=1.0)
+        cursor = read(store, "/a").revision
+        proxy.drip(1)
+        for ask in (lambda: store.read(["/a"]), lambda: store.watch({"/a": cursor})):
+            began = time.monotonic()
+            with pytest.raises(StoreError, match="no answer within 1 s"):
+                ask()
+            assert time.monotonic() - began < 3
+
+
+def test_nothing_of_a_store_stays_behind(etcd2, etcd2_store):
+    store = etcd2_store(etcd2.endpoint)
+    revision = read(store, "/a").revision
+    gc.collect()  # of what other tests left
+    threads, sockets = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    for number in range(200):
+        read(store, "/a")
+        stream = store.watch({"/a": revision, "/b": revision})
+        if number % 2:
+            with following(store, store.read(["/a"])):
+                pass
+        stream.close()
+    wait_until(lambda: threading.active_count() <= threads, what="the threads end")
+    assert len(os.listdir("/proc/self/fd")) <= sockets
