@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 WEIGHTS: Mapping[Level, int] = {"debug": 0, "info": 1, "warning": 2, "error": 3}
 PATIENCE_MS = 100
-"""How long a full pipe that does not block may hold up a line before the rest of it is given up."""
+"""How long a full pipe may hold up a line before the rest of it is given up."""
 CLAIMED = frozenset({"exc_info", "exception", "stack"})
 """Fields that structlog's text renderer would write on lines of their own."""
 
@@ -57,25 +57,34 @@ class Log:
 
 
 class Stderr(io.FileIO):
-    """The descriptor itself: no buffer that fails later, and a write that fails is over."""
+    """The descriptor itself: no buffer that fails later, and a write that fails is over.
+
+    Nothing is written that is not known to fit: a reader that stopped would hold up the owner for ever.
+    """
+
+    _patience = PATIENCE_MS
+    _torn = False
+    """The line before ended in its middle."""
 
     def write(self, line: ReadableBuffer, /) -> int:
-        rest = memoryview(line)
+        whole = memoryview(line)
+        rest = memoryview(b"\n" + bytes(line)) if self._torn else whole
         try:
-            while rest:
-                # None: the pipe is full, and somebody who shares it made it non-blocking.
-                written = super().write(rest)
-                if written is None and not self._wait():
-                    break
-                rest = rest[written or 0 :]
+            while rest and self._wait():
+                # What polls as writable takes so many bytes without waiting (pipe(7)).
+                rest = rest[super().write(rest[: select.PIPE_BUF]) or 0 :]
         except OSError:
             pass
-        return len(memoryview(line)) - len(rest)
+        self._torn = 0 < len(rest) < len(whole) or (self._torn and bool(rest))
+        return max(0, len(whole) - len(rest))
 
     def _wait(self) -> bool:
         room = select.poll()
         room.register(self, select.POLLOUT)
-        return bool(room.poll(PATIENCE_MS))
+        ready = bool(room.poll(self._patience))
+        # Once given up it is not waited for again, until it takes something: else each line would cost that time.
+        self._patience = PATIENCE_MS if ready else 0
+        return ready
 
 
 def _stderr() -> Stderr | None:

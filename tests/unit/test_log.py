@@ -132,6 +132,24 @@ def test_a_full_pipe_that_does_not_block_costs_lines_but_neither_an_error_nor_a_
         os.close(writer)
 
 
+def test_a_reader_that_stopped_costs_lines_but_no_wait_without_end():
+    code = (
+        "log = Log(form='json')\nfor n in range(3000): log.write('info', 'x', {'number': n, 'long': 'y' * (n % 7000)})"
+    )
+    reader, writer = os.pipe()
+    try:
+        assert run(code, stderr=writer, capture_output=False).returncode == 0
+        os.set_blocking(reader, False)
+        os.close(writer)
+        writer = -1
+        lines = b"".join(iter(lambda: os.read(reader, 65536), b"")).split(b"\n")
+        assert json.loads(lines[0])["number"] == 0
+    finally:
+        os.close(reader)
+        if writer >= 0:
+            os.close(writer)
+
+
 def test_long_lines_of_several_threads_stay_apart():
     code = """
 import threading
