@@ -80,6 +80,8 @@ class House(World):
         self.reloading: set[str] = set()
         self.delivering: set[str] = set()
         self.batches = 0
+        self.hangs = False
+        """Some deliveries come to no end."""
         self.reloads = 0
         self.commits = 0
         self.address = 1
@@ -142,7 +144,8 @@ class House(World):
                 assert self.batches <= BATCHES_AT_ONCE, "too many deliveries at once"
                 assert self.delivering.isdisjoint(commands), "two deliveries share a command"
                 self.delivering |= commands
-                self.later(soon, ("deliver", action, commands))
+                hangs = self.hangs and self.random.random() < 0.3
+                self.later(1000.0 if hangs else soon, ("deliver", action, commands))
             case Reload():
                 assert action.key not in self.reloading, "one command reloads twice at once"
                 self.reloading.add(action.key)

@@ -123,6 +123,8 @@ class World:
         self.calm = False
         self.slowest = 0.3
         """Seconds that a stream may take from one delivery to the next."""
+        self.stalls = 0.005
+        """The chance that a stream falls silent, without a word, at a delivery."""
         self.said: list[str] = []
         self.reads = 0
         self.opened = 0
@@ -218,7 +220,7 @@ class World:
     # --- streams -----------------------------------------------------------------------------------------------------
 
     def _open(self, action: Watch) -> None:
-        if self._fails(0.1):
+        if self.stalls and self._fails(0.1):
             self.tell(Lost(action.stream, StoreError("refused")))
         elif action.identity != self.server.identity or any(
             not self.server.compacted - 1 <= cursor <= self.server.revision for cursor in action.cursors.values()
@@ -239,7 +241,7 @@ class World:
             del self.streams[number]
             self.tell(Lost(number, StoreError("reset")))
             return
-        if self._fails(0.005):
+        if self._fails(self.stalls):
             stream.stalled = True
         if not stream.stalled:
             for prefix, place in stream.places.items():
