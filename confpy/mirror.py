@@ -142,6 +142,8 @@ class Mirror:
         self._watch_at = NEVER
         self._read_backoff = Backoff(random)
         self._watch_backoff = Backoff(random)
+        self._watch_lost_at: float | None = None
+        """When a loss of the stream was told of, until it is open again."""
         self._lost_since = 0.0
 
     # --- what the owner asks of it ---------------------------------------------------------------------------------
@@ -330,6 +332,9 @@ class Mirror:
             turn.actions.append(Unwatch(self._current))
         self._current, self._opening = self._opening, None
         self._store_found(turn, now)
+        if self._watch_lost_at is not None:
+            turn.say("info", "watch.recovered", after=round(now - self._watch_lost_at, 1))
+            self._watch_lost_at = None
 
     def _changed(self, turn: Turn, message: Changed, now: float) -> None:
         self._watch_backoff.reset()
@@ -376,6 +381,8 @@ class Mirror:
         wait = self._watch_backoff.wait()
         if rarely(self._watch_backoff.attempts):
             turn.say("warning", "watch.lost", **message.error.fields(), retry_in=round(wait, 1))
+            if self._watch_lost_at is None:
+                self._watch_lost_at = now
         if message.relist:
             self._close_streams(turn)
             self._read_at = min(self._read_at, now + wait)
