@@ -63,6 +63,8 @@ class ConsulStore:
         self._denied: dict[str, float] = {}
         """String prefix that the token may not list → until when that is believed."""
         self._streams: set[ConsulStream] = set()
+        self._read_as: str | None = None
+        """The token of the last read."""
 
     @classmethod
     def open(cls, settings: Settings) -> ConsulStore:
@@ -77,8 +79,7 @@ class ConsulStore:
                 insecure=settings.client_insecure,
             )
         login = Login(settings)
-        login.token()
-        login.pair()
+        login.read()
         timeouts = {"connect_timeout": settings.connect_timeout, "read_timeout": settings.read_timeout}
         return cls(Nodes("consul", nodes, tls=tls, **timeouts), login, settings.datacenter)
 
@@ -114,6 +115,15 @@ class ConsulStore:
                 found |= {prefix: (answer.at, keys) for prefix, keys in select(below, answer.keys).items()}
         listings = {prefix: Listing(0, error=_refused(prefix)) for prefix in refused}
         with self._lock:
+            if self._told and agent.token != self._read_as:
+                # Consul leaves out what a token may not read. What the token before could read is not believed gone.
+                for prefix in [one for one, (_, keys) in found.items() if not keys]:
+                    if prefix in self._told and self._told[prefix].keys:
+                        del found[prefix]
+                        listings[prefix] = Listing(0, error=_refused(prefix, "it is empty since the token changed"))
+                indexes.clear()
+                self._indexes.clear()
+            self._read_as = agent.token
             if any(self._older(prefix, index, keys, before) for prefix, (index, keys) in found.items()):
                 self._told.clear()
                 self._indexes.clear()
@@ -165,6 +175,8 @@ class ConsulStore:
 
     def watch(self, cursors: Mapping[str, int], identity: str = "") -> ConsulStream:  # noqa: ARG002
         """Follow every prefix by at most 16 blocking queries; returns when Consul has answered for each of them."""
+        if self._login.now()[1] != self._read_as:
+            raise WatchLost("the token changed")
         chosen, indexes = self._established(cursors)
         if chosen.refused:
             raise WatchLost(_refused(chosen.refused[0]).message)
@@ -330,13 +342,16 @@ class Login:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    def token(self) -> str | None:
-        """Return the ACL token; raises ``UsageError``."""
-        return secret(self._settings.auth_token, self._settings.auth_token_file)
+    def read(self) -> tuple[tuple[bytes, bytes] | None, str | None]:
+        """Return user and password, where basic auth is wanted, and the ACL token; raises ``UsageError``."""
+        return basic_auth(self._settings), secret(self._settings.auth_token, self._settings.auth_token_file)
 
-    def pair(self) -> tuple[bytes, bytes] | None:
-        """Return user and password, where basic auth is wanted; raises ``UsageError``."""
-        return basic_auth(self._settings)
+    def now(self) -> tuple[tuple[bytes, bytes] | None, str | None]:
+        """Return the same; raises ``StoreError``, since a file that went away may come back."""
+        try:
+            return self.read()
+        except UsageError as error:
+            raise StoreError(error.message, hint=error.hint, **error.where) from error
 
 
 class _Agent(consul.Consul):  # type: ignore[misc]
@@ -344,11 +359,7 @@ class _Agent(consul.Consul):  # type: ignore[misc]
 
     def __init__(self, wire: Wire, login: Login, datacenter: str | None) -> None:
         self._wire = wire
-        try:
-            wire.session.auth = login.pair()  # type: ignore[assignment]
-            token = login.token()
-        except UsageError as error:
-            raise StoreError(error.message, hint=error.hint, **error.where) from error
+        wire.session.auth, token = login.now()  # type: ignore[assignment]
         super().__init__(wire.node.host, wire.node.port, scheme=wire.node.scheme, dc=datacenter, verify=True)
         self.token = token  # py-consul prefers the variable to its argument
 
@@ -405,7 +416,7 @@ class _Requests:
         return understand(Response(answer.status_code, answer.headers, body.decode("utf-8", "replace")))
 
 
-def _refused(prefix: str) -> StoreRefused:
+def _refused(prefix: str, why: str = "permission denied") -> StoreRefused:
     return StoreRefused(
-        "Consul refuses the prefix: permission denied", hint="give the token a policy that may list it", prefix=prefix
+        f"Consul refuses the prefix: {why}", hint="give the token a policy that may list it", prefix=prefix
     )

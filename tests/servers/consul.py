@@ -40,10 +40,10 @@ class ConsulSaysNo(Exception):
 class Consul:
     """One server, one datacenter. ``endpoint`` stays the same through restarts."""
 
-    def __init__(self, *, acl: bool = False, lists: bool = False, started: bool = True, **config: Any) -> None:
+    def __init__(self, *, acl: bool = False, lists: bool = False, https: int = -1, **config: Any) -> None:
         """``acl``: control access, deny by default; ``lists``: recursive reads need a right of their own.
 
-        ``config`` goes to Consul's configuration as it stands.
+        ``https`` is a port for HTTPS, beside that of HTTP. ``config`` goes to Consul's configuration as it stands.
         """
         self.folder = Path(tempfile.mkdtemp(prefix="confpy-consul-"))
         self.port = free_port()
@@ -54,7 +54,7 @@ class Consul:
         settings: dict[str, Any] = {
             "server": True, "bootstrap_expect": 1, "node_name": "n", "datacenter": "dc1",
             "bind_addr": "127.0.0.1", "client_addr": "127.0.0.1", "data_dir": str(self.folder / "data"),
-            "ports": {"http": self.port, "dns": -1, "grpc": -1, **ports},
+            "ports": {"http": self.port, "https": https, "dns": -1, "grpc": -1, **ports},
             "performance": {"raft_multiplier": 1}, "disable_update_check": True, "leave_on_terminate": False,
             "limits": {"http_max_conns_per_client": 200, "txn_max_req_len": 8 << 20, "kv_max_value_size": 512 << 10},
         }  # fmt: skip
@@ -65,12 +65,11 @@ class Consul:
             }  # fmt: skip
         (self.folder / "consul.json").write_text(json.dumps(settings | config))
         atexit.register(self.stop)  # for scripts that end in an exception
-        if started:
-            try:
-                self.start()
-            except BaseException:
-                self.stop()
-                raise
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
 
     # --- life --------------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
 import time
 from contextlib import closing, contextmanager
@@ -12,6 +13,7 @@ import pytest
 from confpy.errors import StoreError, StoreRefused
 from confpy.stores import WatchLost
 from tests.servers.consul import MASTER, Consul
+from tests.servers.ports import free_port
 from tests.stores.contract import following
 from tests.waiting import wait_until
 
@@ -203,6 +205,24 @@ def test_a_token_opens_what_its_policy_says(consul_store, tmp_path):
         assert store.read(["/b"]).listings["/b"].keys == {"/b/x": "2"}
 
 
+def test_a_tree_that_is_empty_under_a_new_token_is_not_believed_at_once(consul_store, tmp_path):
+    with guarded() as consul:
+        consul.transact({"a/x": "1", "b/x": "2"})
+        file = tmp_path / "token"
+        file.write_text(consul.grant('key_prefix "" { policy = "read" }'))
+        store = consul_store(consul.endpoint, auth_token_file=str(file))
+        before = store.read(["/a", "/b"])
+        file.write_text(consul.grant('key_prefix "b" { policy = "read" }'))
+        with pytest.raises(WatchLost, match="token changed"):
+            store.watch({prefix: listing.revision for prefix, listing in before.listings.items()})
+        listings = store.read(["/a", "/b"]).listings
+        assert isinstance(listings["/a"].error, StoreRefused)
+        assert listings["/b"].keys == {"/b/x": "2"}
+        assert store.ask(["/a", "/b"]) is None
+        again = store.read(["/a", "/b"]).listings
+        assert (again["/a"].error, dict(again["/a"].keys)) == (None, {})
+
+
 def test_consuls_own_variable_does_not_beat_what_was_said(consul_store, monkeypatch):
     with guarded() as consul:
         consul.put("a/x", "1")
@@ -312,3 +332,46 @@ def test_nothing_of_a_stream_stays_behind(consul, consul_store):
         store.watch(cursors).close()
     wait_until(lambda: threading.active_count() <= threads, what="the threads have ended")
     assert len(os.listdir("/proc/self/fd")) <= files
+
+
+# --- TLS -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    """A CA, and a certificate that it signed, for a server and for a client alike."""
+    folder = tmp_path_factory.mktemp("tls")
+
+    def openssl(*arguments):
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+    key = ["-newkey", "rsa:2048", "-nodes"]
+    openssl("req", "-x509", *key, "-subj", "/CN=test CA", "-days", "3", "-keyout", "ca.key", "-out", "ca.pem")
+    (folder / "both.ext").write_text("subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n")
+    openssl("req", *key, "-subj", "/CN=both", "-keyout", "both.key", "-out", "both.csr")
+    signing = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "both.ext"]
+    openssl("x509", "-req", "-in", "both.csr", *signing, "-out", "both.pem")
+    return folder
+
+
+def test_https_is_spoken_with_the_named_ca_and_the_clients_certificate(certificates, consul_store):
+    port = free_port()
+    files = {name: str(certificates / name) for name in ("ca.pem", "both.pem", "both.key")}
+    with Consul(
+        https=port,
+        ca_file=files["ca.pem"], cert_file=files["both.pem"], key_file=files["both.key"], verify_incoming_https=True,
+    ) as consul:  # fmt: skip
+        consul.put("a/x", "1")
+        shown = {"client_cert": files["both.pem"], "client_key": files["both.key"]}
+        store = consul_store(f"127.0.0.1:{port}", scheme="https", client_ca_keys=files["ca.pem"], **shown)
+        with following(store, store.read(["/a"])) as seen:
+            consul.put("a/x", "2")
+            seen.wait_for({"/a/x": "2"})
+        with pytest.raises(StoreError, match="not trusted"):
+            consul_store(f"https://127.0.0.1:{port}", **shown).read(["/a"])
+        with pytest.raises(StoreError, match=r"certificate|broken"):
+            consul_store(f"https://127.0.0.1:{port}", client_ca_keys=files["ca.pem"]).read(["/a"])
+        with pytest.raises(StoreError, match="https://"):
+            consul_store(f"http://127.0.0.1:{port}").read(["/a"])
+        with pytest.raises(StoreError, match="http://"):
+            consul_store(f"https://127.0.0.1:{consul.port}", client_ca_keys=files["ca.pem"]).read(["/a"])
