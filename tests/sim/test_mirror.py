@@ -106,9 +106,11 @@ def test_streams_that_break_and_are_resumed_bring_every_change_themselves():
     for seed in range(100):
         world = World(seed, period=60.0)
         world.stalls = 0.0
-        world.take(world.mirror.want([PREFIXES[:2], PREFIXES[2:]]))
+        world.take(world.mirror.want([PREFIXES[:1], PREFIXES[2:4]]))
         world.run(5)
-        for _ in range(100):
+        for step in range(100):
+            if step == 50:
+                world.take(world.mirror.want([PREFIXES[:2], PREFIXES[2:]]))
             disturb(world, restores=False)
             world.run(world.random.choice((0.0, 0.05, 0.5)))
         world.calm = True

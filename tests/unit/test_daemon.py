@@ -70,8 +70,11 @@ def test_a_stream_that_breaks_again_and_again_leaves_nothing_behind(tmp_path):
     class Breaking(MemoryStore):
         """Each stream ends with an error as soon as it has brought something."""
 
+        opened = 0
+
         def watch(self, cursors, identity=""):
             stream = super().watch(cursors, identity)
+            self.opened += 1
 
             class Broken:
                 def __iter__(self):
@@ -87,11 +90,10 @@ def test_a_stream_that_breaks_again_and_again_leaves_nothing_behind(tmp_path):
     store = Breaking({"/a": "0"})
     with Running(tmp_path, store, {"r": resource(tmp_path, "r", "t")}, {"t": '{{ getv("/a") }}'}) as daemon:
         for number in range(1, 6):
-            wait_until(lambda: store._watches, what="a stream")
+            wait_until(lambda n=number: store.opened == n, what="a stream")
             store.set("/a", str(number))
             wait_until(lambda n=number: read(tmp_path, "r") == str(n), what="the change")
-            wait_until(lambda: not store._watches, what="the stream has ended")
-        wait_until(lambda: store._watches and len(daemon._lines) == 1, what="one line for the one stream")
+        wait_until(lambda: store.opened == 6 and len(daemon._lines) == 1, what="one line for the one stream")
 
 
 def test_a_thread_that_cannot_be_started_is_told_of_and_tried_again(tmp_path, monkeypatch, capfd):
