@@ -252,7 +252,7 @@ class Settings:
         (),
         LIST._replace(metavar="ADDRESS"),
         "An address of the store. Repeat it, or join several by commas.",
-        unset="$ETCDCTL_PEERS for etcd, else the store's own",
+        unset="$ETCDCTL_PEERS for etcd, $CONSUL_HTTP_ADDR for consul, else the store's own",
         flag="node",
         keys=("nodes", "node"),
     )
