@@ -8,7 +8,7 @@ import select
 import signal as signals
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
@@ -77,25 +77,29 @@ class Shell:
     def run(self, command: Command, environment: Mapping[str, str], timeout: float) -> Ran:
         """Run a command to its end, or for ``timeout`` seconds: then TERM, and KILL after ``GRACE``, to its group.
 
-        ``environment`` is added to ours. A child that stays in the background holds nothing up.
+        ``environment`` is added to ours. A child that stays in the background holds nothing up. Raises nothing: what
+        cannot even be begun (no descriptor left, no memory) is a command that could not be executed.
         """
-        import subprocess
-
         began = time.monotonic()
         argv = ("/bin/sh", "-c", command) if isinstance(command, str) else command
+        try:
+            return self._run(argv, environment, timeout, began)
+        except OSError as error:
+            code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
+            return Ran(code, time.monotonic() - began, tail=f"{argv[0]}: {error.strerror}")
+
+    def _run(self, argv: Sequence[str], environment: Mapping[str, str], timeout: float, began: float) -> Ran:
+        import subprocess
+
         with _output() as output:
-            try:
-                process = subprocess.Popen(
-                    argv,
-                    env={**os.environ, **environment},
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    start_new_session=True,
-                )
-            except OSError as error:
-                code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
-                return Ran(code, time.monotonic() - began, tail=f"{argv[0]}: {error.strerror}")
+            process = subprocess.Popen(
+                argv,
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
             self._groups.add(process.pid)
             try:
                 timed_out = not _wait(process, timeout, output)

@@ -18,8 +18,8 @@ from confpy.errors import CheckError, ConfpyError, TargetError
 from confpy.model import Candidate, Inspected, Known, Outcome, Report, Resource, Stamp
 from confpy.placeholders import fill
 
-SLICE = 128
-"""Candidates staged at once: each holds a descriptor, of which a process has 1,024 or fewer."""
+SLICE = 64
+"""Candidates staged at once: each holds a descriptor, of which a process often has no more than 1,024."""
 SYNC_ALL_FROM = 32
 """From so many candidates on, one ``syncfs`` is cheaper than a sync for each."""
 
@@ -55,8 +55,15 @@ class _Slice:
         self._reports: dict[str, Report] = {}
 
     def deliver(self, candidates: tuple[Candidate, ...]) -> list[Report]:
-        staged = [one for one in map(self._stage, candidates) if one is not None]
-        committed = [one for one in self._sync(staged) if self._check(one) and self._commit(one)]
+        staged: list[target.Staged] = []
+        try:
+            staged += (one for one in map(self._stage, candidates) if one is not None)
+            committed = [one for one in self._sync(staged) if self._check(one) and self._commit(one)]
+        finally:
+            # Whatever stops the slice as a whole, a bug of ours included, leaves no candidate and no descriptor behind.
+            for one in staged:
+                if one.descriptor >= 0:
+                    target.discard(one, self._disk)
         self._sync_folders(committed)
         return [self._reports[candidate.resource.name] for candidate in candidates]
 

@@ -50,6 +50,8 @@ News = TypeVar("News")
 NEVER = float("inf")
 FULL_READ_EVERY = 10
 """Every tenth resync reads all keys instead of asking how they stand."""
+STEADY = 30.0
+"""Seconds after which a stream that breaks off was a good one: something between us ends quiet connections."""
 DOUBT = 2.0
 """Seconds that a stream may lag behind an ask before its changes count as lost."""
 
@@ -143,6 +145,7 @@ class Mirror:
         self._read_backoff = Backoff(random)
         self._watch_backoff = Backoff(random)
         self._watch_lost_at: float | None = None
+        self._opened_at = 0.0
         """When a loss of the stream was told of, until it is open again."""
         self._lost_since = 0.0
 
@@ -331,6 +334,7 @@ class Mirror:
         if self._current is not None:
             turn.actions.append(Unwatch(self._current))
         self._current, self._opening = self._opening, None
+        self._opened_at = now
         self._store_found(turn, now)
         if self._watch_lost_at is not None:
             turn.say("info", "watch.recovered", after=round(now - self._watch_lost_at, 1))
@@ -378,6 +382,8 @@ class Mirror:
             self._opening = None
         else:
             self._current = None
+            if now - self._opened_at > STEADY:
+                self._watch_backoff.reset()
         wait = self._watch_backoff.wait()
         if rarely(self._watch_backoff.attempts):
             turn.say("warning", "watch.lost", **message.error.fields(), retry_in=round(wait, 1))

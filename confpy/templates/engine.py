@@ -68,6 +68,8 @@ PURE: Mapping[str, Callable[..., Any]] = {
     "one_of": guard.one_of,
     "parse_bool": functions.parse_bool,
     "parse_hostport": guard.parse_hostport,
+    "regex_find": functions.regex_search,
+    "regex_findall": functions.regex_findall,
     "regex_match": functions.regex_match,
     "regex_replace": functions.regex_replace,
     "regex_search": functions.regex_search,

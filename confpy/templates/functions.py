@@ -166,6 +166,12 @@ def regex_search(text: object, pattern: str, default: object = None) -> object:
     return found[1] if found.re.groups else found[0]
 
 
+def regex_findall(text: object, pattern: str) -> list[str]:
+    """Return all matches: of each its first group where the pattern has one, else all of it."""
+    compiled = _pattern(pattern)
+    return [found[1] or "" if compiled.groups else found[0] for found in compiled.finditer(as_text(text))]
+
+
 def regex_replace(text: object, pattern: str, replacement: str) -> str:
     r"""Replace every match; ``\1`` in the replacement is the first group."""
     compiled = _pattern(pattern)

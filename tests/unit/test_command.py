@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -261,3 +262,12 @@ def test_it_takes_its_time_as_told():
     began = time.monotonic()
     ran = run("sleep 0.3")
     assert 0.3 <= ran.took <= time.monotonic() - began
+
+
+def test_a_command_for_which_there_is_no_descriptor_left_is_one_that_could_not_be_executed(monkeypatch):
+    def none_left(*_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr("confpy.command._file", none_left)
+    ran = Shell().run("true", {}, 5.0)
+    assert (ran.code, ran.tail) == (126, "/bin/sh: Too many open files")

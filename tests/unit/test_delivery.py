@@ -194,7 +194,7 @@ def test_three_hundred_candidates_go_in_slices_with_one_sync_each(tmp_path):
     assert all((tmp_path / f"{number}").read_bytes() == b"%d" % number for number in range(300))
     assert len(names(tmp_path)) == 300
     steps = disk.names_of()
-    assert (steps.count("sync_all"), steps.count("sync_folder")) == (3, 3)
+    assert (steps.count("sync_all"), steps.count("sync_folder")) == (5, 5)
     # The last slice of 44 is above the bound too: no file is synced by itself.
     assert steps.count("sync") == 0
     held = most = 0
@@ -402,3 +402,16 @@ def test_a_target_that_cannot_be_seen_any_more_is_drift(open_folder):
     seen = as_nobody(lambda: inspect((known,), Disk()).drifted)
     (open_folder / "in").chmod(0o755)
     assert seen == {"f": "cannot be seen: Permission denied"}
+
+
+def test_a_bug_in_a_check_leaves_no_candidate_and_no_descriptor(tmp_path, monkeypatch):
+    def broken(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("confpy.delivery.check", broken)
+    resource = Resource("a", "", "a.j2", str(tmp_path / "a"), check_cmd="true {{.src}}")
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(MemoryError):
+        deliver((Candidate(resource, b"new"),), Rules(), Disk(), Shell())
+    assert os.listdir(tmp_path) == []
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -1,0 +1,91 @@
+"""The mirror, one step at a time. Whole lives of it are in tests/sim."""
+
+from __future__ import annotations
+
+from random import Random
+
+from confpy.errors import StoreError
+from confpy.mirror import Mirror
+from confpy.model import Changed, Changes, Listed, Listing, Lost, Opened, Read, Snapshot, Stirred, Unwatch, Watch, Woken
+
+READ_AGAIN = 3
+"""The number of what ``follow`` leaves a mirror to ask next: after the read and the stream."""
+
+
+def follow(*prefixes: str, revision: int = 10) -> tuple[Mirror, Watch]:
+    """Return a mirror that has read its prefixes at a revision, and the stream that it wants."""
+    mirror = Mirror(Random(1), follows=True, period=60.0)
+    (read,) = mirror.want([(prefix,) for prefix in prefixes]).actions
+    assert isinstance(read, Read)
+    snapshot = Snapshot({prefix: Listing(revision, {f"{prefix}/k": "old"}) for prefix in prefixes}, "a")
+    (watch,) = mirror.step(Listed(read.read, snapshot), 0.0).actions
+    assert isinstance(watch, Watch)
+    mirror.step(Opened(watch.stream), 0.0)
+    return mirror, watch
+
+
+def changes(prefix: str, revision: int, value: str | None) -> Changes:
+    return Changes(prefix, revision, {f"{prefix}/k": (revision, value)})
+
+
+def test_each_watch_is_resumed_from_its_own_cursor_after_interleaved_changes():
+    mirror, watch = follow("/one", "/two")
+    mirror.step(Changed(watch.stream, changes("/one", 30, "new")), 1.0)
+    mirror.step(Changed(watch.stream, changes("/two", 20, "new")), 1.0)
+    mirror.step(Lost(watch.stream, StoreError("reset")), 2.0)
+    (again,) = mirror.step(Woken(), mirror.wake_at()).actions
+    assert isinstance(again, Watch)
+    assert again.cursors == {"/one": 30, "/two": 20}
+
+
+def test_a_change_that_was_applied_already_is_dropped():
+    mirror, watch = follow("/one")
+    mirror.step(Changed(watch.stream, changes("/one", 30, "newer")), 1.0)
+    turn = mirror.step(Changed(watch.stream, changes("/one", 20, "older")), 1.0)
+    assert (turn.changed, mirror.tree.get("/one/k")) == (set(), "newer")
+
+
+def test_an_answer_that_is_older_than_what_came_meanwhile_does_not_roll_the_tree_back():
+    mirror, watch = follow("/one")
+    mirror.step(Changed(watch.stream, Stirred()), 1.0)  # have it read again
+    mirror.step(Changed(watch.stream, changes("/one", 30, "newer")), 1.5)
+    answer = Snapshot({"/one": Listing(20, {"/one/k": "older", "/one/other": "x"})}, "a")
+    mirror.step(Listed(READ_AGAIN, answer), 2.0)
+    assert (mirror.tree.get("/one/k"), mirror.tree.get("/one/other")) == ("newer", "x")
+
+
+def test_new_prefixes_get_a_second_stream_and_the_first_is_closed_when_it_stands():
+    mirror, watch = follow("/one")
+    (read,) = mirror.want([("/one",), ("/two",)]).actions
+    assert isinstance(read, Read)
+    assert read.prefixes == ("/two",)
+    (second,) = mirror.step(Listed(read.read, Snapshot({"/two": Listing(12)}, "a")), 1.0).actions
+    assert isinstance(second, Watch)
+    assert second.cursors == {"/one": 10, "/two": 12}
+    assert mirror.step(Opened(second.stream), 2.0).actions == [Unwatch(watch.stream)]
+
+
+def reopen(mirror: Mirror, watch: Watch, now: float) -> tuple[Watch, float]:
+    """Break the stream, and let the next one stand; return it, and when that was."""
+    mirror.step(Lost(watch.stream, StoreError("reset")), now)
+    while True:
+        now = mirror.wake_at()
+        for action in mirror.step(Woken(), now).actions:
+            if isinstance(action, Watch):
+                mirror.step(Opened(action.stream), now)
+                return action, now
+
+
+def test_a_stream_that_stood_for_long_is_reopened_as_soon_as_at_first():
+    mirror, watch = follow("/one")
+    now = 0.0
+    for _ in range(8):  # each ends as soon as it stands
+        watch, now = reopen(mirror, watch, now)
+    _, then = reopen(mirror, watch, now + 31.0)
+    assert then <= now + 32.0
+
+
+def test_nothing_is_wanted_of_time_while_answers_are_awaited():
+    mirror = Mirror(Random(1), follows=True, period=60.0)
+    mirror.want([("/one",)])
+    assert mirror.wake_at() == float("inf")
