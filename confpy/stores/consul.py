@@ -24,7 +24,7 @@ from confpy.keytree import ROOT, ancestors, covers, select
 from confpy.model import Changes, Listing, Snapshot, Standing
 from confpy.stores import Limits, WatchLost
 from confpy.stores.consul_wire import QUERIES, Answer, Cover, Following, Told, cover, not_consul, refusal, to_text
-from confpy.stores.http import Nodes, Wire, basic_auth, parse_nodes, read_body, secret, trust
+from confpy.stores.http import Nodes, Wire, basic_auth, open_nodes, read_body, secret
 
 if TYPE_CHECKING:
     from confpy.settings import Settings
@@ -69,19 +69,10 @@ class ConsulStore:
     @classmethod
     def open(cls, settings: Settings) -> ConsulStore:
         """Make the store that the settings describe. No traffic yet; raises ``UsageError``."""
-        nodes = parse_nodes(settings.nodes or ("127.0.0.1",), scheme=settings.scheme, port=PORT)
-        tls = None
-        if any(node.scheme == "https" for node in nodes):
-            tls = trust(
-                ca=settings.client_ca_keys,
-                cert=settings.client_cert,
-                key=settings.client_key,
-                insecure=settings.client_insecure,
-            )
+        nodes = open_nodes("consul", settings, default=("127.0.0.1",), port=PORT)
         login = Login(settings)
         login.read()
-        timeouts = {"connect_timeout": settings.connect_timeout, "read_timeout": settings.read_timeout}
-        return cls(Nodes("consul", nodes, tls=tls, **timeouts), login, settings.datacenter)
+        return cls(nodes, login, settings.datacenter)
 
     def prefixes(self, path: str) -> tuple[str, ...]:
         """Return the path with a leading slash: no key of Consul's needs one, and every raw key here has one."""

@@ -19,7 +19,7 @@ from confpy.keytree import normalise
 from confpy.model import Changes, Snapshot
 from confpy.stores import Limits
 from confpy.stores.etcd2_wire import WATCH_HEADS, Reading, Waiting, heads, refusal, shows, url_path
-from confpy.stores.http import Nodes, TooLarge, Wire, basic_auth, parse_nodes, read_body, trust
+from confpy.stores.http import Nodes, TooLarge, Wire, basic_auth, etcd_scheme, open_nodes, read_body
 
 if TYPE_CHECKING:
     import requests
@@ -54,21 +54,10 @@ class Etcd2Store:
     @classmethod
     def open(cls, settings: Settings) -> Etcd2Store:
         """Make the store that the settings describe. No traffic yet; raises ``UsageError``."""
-        # As with confd, a CA or a certificate means TLS for a node whose address does not say.
-        scheme = "https" if settings.client_ca_keys or settings.client_cert else settings.scheme
-        nodes = parse_nodes(settings.nodes or DEFAULT_NODES, scheme=scheme, port=PORT)
-        tls = None
-        if any(node.scheme == "https" for node in nodes):
-            tls = trust(
-                ca=settings.client_ca_keys,
-                cert=settings.client_cert,
-                key=settings.client_key,
-                insecure=settings.client_insecure,
-            )
+        nodes = open_nodes("etcd v2", settings, default=DEFAULT_NODES, port=PORT, scheme=etcd_scheme(settings))
         login = partial(basic_auth, settings)
         login()
-        timeouts = {"connect_timeout": settings.connect_timeout, "read_timeout": settings.read_timeout}
-        return cls(Nodes("etcd v2", nodes, tls=tls, **timeouts), login, {node.url for node in nodes})
+        return cls(nodes, login, {node.url for node in nodes})
 
     def prefixes(self, path: str) -> tuple[str, ...]:
         """Return the path: every key of etcd v2 begins with a slash."""

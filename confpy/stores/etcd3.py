@@ -21,7 +21,7 @@ from confpy.keytree import ROOT
 from confpy.model import Changes, Snapshot, Standing
 from confpy.stores import Limits
 from confpy.stores.etcd3_wire import PAGE_KEYS, Asking, Body, Compacted, Reading, Watches, refusal, understood
-from confpy.stores.http import Lines, Node, Nodes, Stream, TooLarge, Wire, parse_nodes, read_body, trust
+from confpy.stores.http import Lines, Node, Nodes, Stream, TooLarge, Wire, etcd_scheme, open_nodes, read_body
 
 if TYPE_CHECKING:
     from confpy.settings import Settings
@@ -49,19 +49,7 @@ class Etcd3Store:
     @classmethod
     def open(cls, settings: Settings) -> Etcd3Store:
         """Make the store that the settings describe. No traffic yet; raises ``UsageError``."""
-        # As with confd, a CA or a certificate means TLS for a node whose address does not say.
-        scheme = "https" if settings.client_ca_keys or settings.client_cert else settings.scheme
-        nodes = parse_nodes(settings.nodes or ("127.0.0.1",), scheme=scheme, port=PORT)
-        tls = None
-        if any(node.scheme == "https" for node in nodes):
-            tls = trust(
-                ca=settings.client_ca_keys,
-                cert=settings.client_cert,
-                key=settings.client_key,
-                insecure=settings.client_insecure,
-            )
-        timeouts = {"connect_timeout": settings.connect_timeout, "read_timeout": settings.read_timeout}
-        return cls(Nodes("etcd", nodes, tls=tls, **timeouts))
+        return cls(open_nodes("etcd", settings, default=("127.0.0.1",), port=PORT, scheme=etcd_scheme(settings)))
 
     def prefixes(self, path: str) -> tuple[str, ...]:
         """Return the key as given and, where the user wrote no leading slash, with one, too: etcd keeps both."""

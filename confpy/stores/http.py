@@ -133,6 +133,29 @@ def basic_auth(settings: Settings) -> tuple[bytes, bytes] | None:
     return (settings.username or "").encode(), (password or "").encode()
 
 
+def open_nodes(store: str, settings: Settings, *, default: Sequence[str], port: int, scheme: str = "") -> Nodes:
+    """Return the nodes that the settings name, else the ``default`` ones; raises ``UsageError``.
+
+    ``scheme`` is for those whose address says none; empty: that of the settings.
+    """
+    nodes = parse_nodes(settings.nodes or default, scheme=scheme or settings.scheme, port=port)
+    tls = None
+    if any(node.scheme == "https" for node in nodes):
+        tls = trust(
+            ca=settings.client_ca_keys,
+            cert=settings.client_cert,
+            key=settings.client_key,
+            insecure=settings.client_insecure,
+        )
+    timeouts = {"connect_timeout": settings.connect_timeout, "read_timeout": settings.read_timeout}
+    return Nodes(store, nodes, tls=tls, **timeouts)
+
+
+def etcd_scheme(settings: Settings) -> str:
+    """Return the scheme of etcd's nodes: as with confd, a CA or a certificate means TLS."""
+    return "https" if settings.client_ca_keys or settings.client_cert else settings.scheme
+
+
 class Nodes:
     """The nodes of one store: tried in turn from a random one on, with all their connections in reach of ``close``."""
 
@@ -158,6 +181,9 @@ class Nodes:
         self._wires: set[Wire] = set()
         self._closed = False
         self._lock = threading.Lock()
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self._nodes)
 
     def talk(self, turn: Callable[[Wire], Result], *, keep: bool = False) -> Result:
         """Return what ``turn`` makes of a fresh wire to a node that works; the next call begins with that node.
