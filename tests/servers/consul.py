@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import atexit
 import base64
 import http.client
 import json
 import os
 import shutil
-import signal
-import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from urllib.parse import quote
 
+from tests.servers.life import Living
 from tests.servers.ports import free_port
 from tests.waiting import wait_until
 
@@ -37,18 +34,19 @@ class ConsulSaysNo(Exception):
     """An answer other than 200."""
 
 
-class Consul:
+class Consul(Living):
     """One server, one datacenter. ``endpoint`` stays the same through restarts."""
+
+    name = "consul"
 
     def __init__(self, *, acl: bool = False, lists: bool = False, https: int = -1, **config: Any) -> None:
         """``acl``: control access, deny by default; ``lists``: recursive reads need a right of their own.
 
         ``https`` is a port for HTTPS, beside that of HTTP. ``config`` goes to Consul's configuration as it stands.
         """
-        self.folder = Path(tempfile.mkdtemp(prefix="confpy-consul-"))
+        super().__init__()
         self.port = free_port()
         self.endpoint = f"http://127.0.0.1:{self.port}"
-        self.process: subprocess.Popen[bytes] | None = None
         self.token = MASTER if acl else ""
         ports = {name: free_port() for name in ("server", "serf_lan", "serf_wan")}
         settings: dict[str, Any] = {
@@ -64,7 +62,6 @@ class Consul:
                 "enabled": True, "default_policy": "deny", "enable_key_list_policy": lists, "tokens": tokens,
             }  # fmt: skip
         (self.folder / "consul.json").write_text(json.dumps(settings | config))
-        atexit.register(self.stop)  # for scripts that end in an exception
         try:
             self.start()
         except BaseException:
@@ -76,73 +73,17 @@ class Consul:
     def start(self) -> None:
         """Start it (again) on what its folder holds; return when it can be written to."""
         command = [BINARY, "agent", f"-config-file={self.folder / 'consul.json'}", "-log-level=warn"]
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={"PATH": os.defpath}, cwd=self.folder
-            )
+        self.run(command, {"PATH": os.defpath})
         wait_until(self._answers, seconds=30, what=f"Consul answers at {self.endpoint}")
 
     def _answers(self) -> bool:
-        assert self.process is not None
-        if self.process.poll() is not None:
-            raise AssertionError("Consul ended:\n" + (self.folder / "log").read_text(errors="replace")[-4000:])
+        self.alive()
         try:
             self.put("confpy-test-probe", "")
             self.delete("confpy-test-probe")
         except (OSError, http.client.HTTPException, ConsulSaysNo):
             return False
         return True
-
-    def kill(self) -> None:
-        """End it as a power cut would."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
-
-    def stop(self) -> None:
-        """End it and remove its folder. Any number of times."""
-        self.kill()
-        shutil.rmtree(self.folder, ignore_errors=True)
-        atexit.unregister(self.stop)
-
-    def restart(self) -> None:
-        """Kill it and start it again on the same data."""
-        self.kill()
-        self.start()
-
-    def freeze(self) -> None:
-        """Stop it with SIGSTOP: its sockets stay open, and nobody answers."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """Let it go on after ``freeze``."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGCONT)
-
-    def backup(self) -> Path:
-        """Return a copy of its data as it is now, for ``restore``."""
-        copy = Path(tempfile.mkdtemp(prefix="backup-", dir=self.folder))
-        self.freeze()
-        try:
-            shutil.copytree(self.folder / "data", copy, dirs_exist_ok=True)
-        finally:
-            self.thaw()
-        return copy
-
-    def restore(self, backup: Path) -> None:
-        """Go back to ``backup``: the same server, with lower indexes."""
-        self.kill()
-        shutil.rmtree(self.folder / "data")
-        shutil.copytree(backup, self.folder / "data")
-        self.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     # --- keys --------------------------------------------------------------------------------------------------------
 

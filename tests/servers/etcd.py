@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import atexit
 import base64
 import http.client
 import json
 import os
 import shutil
-import signal
 import subprocess
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from urllib.parse import quote, urlencode
 
+from tests.servers.life import Living
 from tests.servers.ports import free_port
 from tests.waiting import wait_until
 
@@ -40,20 +37,20 @@ def _base64(text: str | bytes) -> str:
     return base64.b64encode(_bytes(text)).decode()
 
 
-class Etcd:
+class Etcd(Living):
     """One member, one cluster. ``endpoint`` stays the same through restarts."""
+
+    name = "etcd"
 
     def __init__(self, *arguments: str, binary: str = BINARY, scheme: str = "http", started: bool = True) -> None:
         """``arguments`` go to etcd as they stand; with ``scheme="https"`` they bring the certificates."""
+        super().__init__()
         self.binary = binary
         self.arguments = arguments
         self.scheme = scheme
-        self.folder = Path(tempfile.mkdtemp(prefix="confpy-etcd-"))
         self.port, self.peer_port = free_port(), free_port()
         self.endpoint = f"{scheme}://127.0.0.1:{self.port}"
-        self.process: subprocess.Popen[bytes] | None = None
         self._cluster = 0
-        atexit.register(self.stop)  # for scripts that end in an exception
         self._api = ""
         if started:
             try:
@@ -79,22 +76,14 @@ class Etcd:
     def start(self) -> None:
         """Start it (again) on what its folder holds; return when it answers."""
         environment = {"PATH": os.environ.get("PATH", ""), "ETCD_UNSUPPORTED_ARCH": "arm64"}
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                self._command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, cwd=self.folder
-            )
+        self.run(self._command(), environment)
         if self.scheme == "http":
             wait_until(self._answers, seconds=30, what=f"etcd answers at {self.endpoint}")
         else:
             wait_until(self._listens, seconds=30, what=f"etcd listens at {self.endpoint}")
 
-    def _alive(self) -> None:
-        assert self.process is not None
-        if self.process.poll() is not None:
-            raise AssertionError("etcd ended:\n" + (self.folder / "log").read_text(errors="replace")[-4000:])
-
     def _answers(self) -> bool:
-        self._alive()
+        self.alive()
         try:
             self.ask("kv/range", {"key": _base64("/"), "count_only": True})
         except (OSError, http.client.HTTPException, EtcdSaysNo):
@@ -103,53 +92,8 @@ class Etcd:
         return True
 
     def _listens(self) -> bool:
-        self._alive()
+        self.alive()
         return b"ready to serve client requests" in (self.folder / "log").read_bytes()
-
-    def kill(self) -> None:
-        """End it as a power cut would."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
-
-    def stop(self) -> None:
-        """End it and remove its folder. Any number of times."""
-        self.kill()
-        shutil.rmtree(self.folder, ignore_errors=True)
-        atexit.unregister(self.stop)
-
-    def restart(self) -> None:
-        """Kill it and start it again on the same data."""
-        self.kill()
-        self.start()
-
-    def freeze(self) -> None:
-        """Stop it with SIGSTOP: its sockets stay open, and nobody answers."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """Let it go on after ``freeze``."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGCONT)
-
-    def backup(self) -> Path:
-        """Return a copy of its data as it is now, for ``restore``."""
-        copy = Path(tempfile.mkdtemp(prefix="backup-", dir=self.folder))
-        self.freeze()
-        try:
-            shutil.copytree(self.folder / "data", copy, dirs_exist_ok=True)
-        finally:
-            self.thaw()
-        return copy
-
-    def restore(self, backup: Path) -> None:
-        """Go back to ``backup``: the same cluster, with an older history."""
-        self.kill()
-        shutil.rmtree(self.folder / "data")
-        shutil.copytree(backup, self.folder / "data")
-        self.start()
 
     def replace(self) -> None:
         """Start a new and empty cluster at the same address."""
@@ -157,12 +101,6 @@ class Etcd:
         shutil.rmtree(self.folder / "data")
         self._cluster += 1
         self.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     # --- keys --------------------------------------------------------------------------------------------------------
 
