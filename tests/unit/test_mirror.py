@@ -6,7 +6,24 @@ from random import Random
 
 from confpy.errors import StoreError
 from confpy.mirror import Mirror
-from confpy.model import Changed, Changes, Listed, Listing, Lost, Opened, Read, Snapshot, Stirred, Unwatch, Watch, Woken
+from confpy.model import (
+    Ask,
+    Asked,
+    Changed,
+    Changes,
+    Listed,
+    Listing,
+    Lost,
+    Opened,
+    Read,
+    Say,
+    Snapshot,
+    Standing,
+    Stirred,
+    Unwatch,
+    Watch,
+    Woken,
+)
 
 READ_AGAIN = 3
 """The number of what ``follow`` leaves a mirror to ask next: after the read and the stream."""
@@ -89,3 +106,29 @@ def test_nothing_is_wanted_of_time_while_answers_are_awaited():
     mirror = Mirror(Random(1), follows=True, period=60.0)
     mirror.want([("/one",)])
     assert mirror.wake_at() == float("inf")
+
+
+def test_a_cover_over_two_prefixes_is_watched_from_the_older_of_their_positions():
+    mirror, watch = follow("/s/a")
+    mirror.step(Changed(watch.stream, changes("/s/a", 30, "new")), 1.0)
+    (read,) = mirror.want([("/s/a", "/s/b")]).actions
+    assert isinstance(read, Read)
+    assert (read.prefixes, read.covers) == (("/s/b",), ("/s",))
+    answer = Snapshot({"/s/b": Listing(20, {"/s/b/k": "x"})}, "a", {"/s": 2})
+    (second,) = mirror.step(Listed(read.read, answer), 2.0).actions
+    assert isinstance(second, Watch)
+    assert second.cursors == {"/s": 20}
+
+
+def test_a_deletion_that_the_stream_did_not_bring_is_found_by_counting():
+    mirror, _ = follow("/one")
+    (ask,) = mirror.step(Woken(), 100.0).actions
+    assert isinstance(ask, Ask)
+    gone = Standing("a", 11, {"/one": 0}, {"/one": 0})
+    assert mirror.step(Asked(ask.ask, gone), 100.0).actions == []  # it may be on its way
+    (ask,) = mirror.step(Woken(), mirror.wake_at()).actions
+    assert isinstance(ask, Ask)
+    did = mirror.step(Asked(ask.ask, gone), 103.0).actions
+    assert [type(one) for one in did] == [Say, Unwatch, Read]
+    assert isinstance(did[0], Say)
+    assert did[0].event == "watch.missed"
