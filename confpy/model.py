@@ -84,6 +84,10 @@ class Snapshot:
     """Which store this is (etcd: the cluster's id); another one means that revisions do not compare."""
     counts: Mapping[str, int] = field(default_factory=dict)
     """How many keys lie below each of the covers that the read was asked to count."""
+    on_missing: Literal["error", "empty"] | None = None
+    """What a missing tree is to resources that do not say, where only the read showed which store this is."""
+    notes: tuple[Say, ...] = ()
+    """What the store wants told."""
 
 
 @dataclass(frozen=True, slots=True)

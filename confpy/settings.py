@@ -33,6 +33,7 @@ EMPTY: tuple[object, ...] = ("", [], ())
 CONFDIRS = ("/etc/confpy", "/etc/confd")
 FILES = ("confpy.toml", "confd.toml")
 CACHE_DIR = "/var/cache/confpy"
+STATE_DIR = "/var/lib/confpy"
 CHILD_VARIABLES = frozenset({"CONFPY_SRC", "CONFPY_DEST", "CONFPY_RESOURCE"})
 """What commands find in their environment: no settings, though they may start a confpy."""
 CONSUL_VARIABLES: tuple[Mapping[str, str], ...] = (
@@ -247,6 +248,10 @@ class Settings:
         None, PATH, "Where compiled templates are kept.", unset=f"$CACHE_DIRECTORY, else {CACHE_DIR}"
     )
 
+    state_dir: str | None = setting(
+        None, PATH, "Where is kept what must survive a restart.", unset=f"$STATE_DIRECTORY, else {STATE_DIR}"
+    )
+
     backend: str = setting("etcd", TEXT, "The store that holds the keys: etcd, file, env …")
     nodes: tuple[str, ...] = setting(
         (),
@@ -255,6 +260,15 @@ class Settings:
         unset="$ETCDCTL_PEERS for etcd, $CONSUL_HTTP_ADDR for consul, else the store's own",
         flag="node",
         keys=("nodes", "node"),
+    )
+    srv_domain: str | None = setting(
+        None, TEXT._replace(metavar="NAME"), "The domain whose SRV records name the nodes."
+    )
+    srv_record: str | None = setting(
+        None,
+        TEXT._replace(metavar="NAME"),
+        "The SRV record that names the nodes.",
+        unset="made of the store and srv_domain, as in _etcd._tcp.example.com",
     )
     scheme: str = setting("http", choice("http", "https"), "How to speak to a node whose address does not say.")
     prefix: str = setting("", TEXT, "Put before the keys of every resource, in place of the resource's own prefix.")
@@ -270,6 +284,12 @@ class Settings:
     client_key: str | None = setting(None, PATH, "TLS key of the certificate.", variables=("CONFD_CLIENT_KEY",))
     client_ca_keys: str | None = setting(
         None, PATH, "TLS authorities to trust.", unset="the system's", variables=("CONFD_CLIENT_CAKEYS",)
+    )
+    server_name: str | None = setting(
+        None,
+        TEXT._replace(metavar="NAME"),
+        "What the nodes' TLS certificates must be made out to.",
+        unset="the name in the node's address",
     )
     client_insecure: bool = setting(False, BOOLEAN, "Trust any certificate: for trials only.")
     basic_auth: bool = setting(False, BOOLEAN, "Log in with username and password.")
@@ -429,12 +449,19 @@ def load_settings(flags: Mapping[str, object], environ: Mapping[str, str]) -> tu
             values["nodes"], origins["nodes"] = peers, "variable ETCDCTL_PEERS"
     if values.get("backend") == "consul":
         _take_consuls(environ, values, origins)
-    if "cache_dir" not in values:
-        # systemd names several folders with colons between them.
-        folder = environ.get("CACHE_DIRECTORY", "").partition(":")[0]
-        values["cache_dir"] = folder or CACHE_DIR
-        if folder:
-            origins["cache_dir"] = "variable CACHE_DIRECTORY"
+    for name, variable, default in (
+        ("cache_dir", "CACHE_DIRECTORY", CACHE_DIR),
+        ("state_dir", "STATE_DIRECTORY", STATE_DIR),
+    ):
+        if name not in values:
+            # systemd names several folders with colons between them.
+            folder = environ.get(variable, "").partition(":")[0]
+            values[name] = folder or default
+            if folder:
+                origins[name] = f"variable {variable}"
+    if values.get("client_insecure"):
+        hint = "whoever is on the way to the store can change its answers: name its CA (client_ca_keys)"
+        warnings.append(UsageError(f"{origins['client_insecure']}: any certificate is trusted", hint=hint))
     # Every value went through the kind of its field.
     return Settings(confdir_named=named, origins=origins, **values), warnings  # type: ignore[arg-type]
 

@@ -47,9 +47,16 @@ def test_flags_weigh_more_than_variables_more_than_the_file_more_than_defaults(c
 def test_without_anything_said_the_defaults_are_those_of_the_table(monkeypatch, tmp_path):
     monkeypatch.setattr(module, "CONFDIRS", (str(tmp_path / "confpy"), str(tmp_path / "confd")))
     settings, warnings = load_settings({}, {})
-    assert settings == Settings(confdir=str(tmp_path / "confd"), cache_dir="/var/cache/confpy")
+    assert settings == Settings(
+        confdir=str(tmp_path / "confd"), cache_dir="/var/cache/confpy", state_dir="/var/lib/confpy"
+    )
     assert warnings == []
     assert settings.origins == {}
+
+
+def test_a_store_whose_certificates_are_not_checked_is_warned_of(tmp_path):
+    _, warnings = load(tmp_path, {"client_insecure": "true"})
+    assert [warning.message for warning in warnings] == ["flag -client-insecure: any certificate is trusted"]
 
 
 def test_the_confdir_is_confpys_if_it_exists_else_confds(monkeypatch, tmp_path):
