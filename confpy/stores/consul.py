@@ -23,8 +23,10 @@ from confpy.errors import ConfpyError, StoreError, StoreRefused, UsageError
 from confpy.keytree import ROOT, ancestors, covers, select
 from confpy.model import Changes, Listing, Snapshot, Standing
 from confpy.stores import Limits, WatchLost
+from confpy.stores.body import read_body
 from confpy.stores.consul_wire import QUERIES, Answer, Cover, Following, Told, cover, not_consul, refusal, to_text
-from confpy.stores.http import Nodes, Wire, basic_auth, open_nodes, read_body, secret
+from confpy.stores.http import Nodes, Wire, open_nodes
+from confpy.stores.trust import basic_auth, secret
 
 if TYPE_CHECKING:
     from confpy.settings import Settings

@@ -18,8 +18,11 @@ from confpy.errors import StoreError, StoreRefused, UsageError
 from confpy.keytree import normalise
 from confpy.model import Changes, Snapshot
 from confpy.stores import Limits
+from confpy.stores.body import TooLarge, read_body
 from confpy.stores.etcd2_wire import WATCH_HEADS, Reading, Waiting, heads, refusal, shows, url_path
-from confpy.stores.http import Nodes, TooLarge, Wire, basic_auth, etcd_scheme, open_nodes, read_body
+from confpy.stores.http import Nodes, Wire, open_nodes
+from confpy.stores.nodes import etcd_scheme
+from confpy.stores.trust import basic_auth
 
 if TYPE_CHECKING:
     import requests

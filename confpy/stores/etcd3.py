@@ -20,8 +20,10 @@ from confpy.errors import StoreError
 from confpy.keytree import ROOT
 from confpy.model import Changes, Snapshot, Standing
 from confpy.stores import Limits
+from confpy.stores.body import Lines, Stream, TooLarge, read_body
 from confpy.stores.etcd3_wire import PAGE_KEYS, Asking, Body, Compacted, Reading, Watches, refusal, understood
-from confpy.stores.http import Lines, Node, Nodes, Stream, TooLarge, Wire, etcd_scheme, open_nodes, read_body
+from confpy.stores.http import Nodes, Wire, open_nodes
+from confpy.stores.nodes import Node, etcd_scheme
 
 if TYPE_CHECKING:
     from confpy.settings import Settings

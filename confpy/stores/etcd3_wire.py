@@ -20,7 +20,7 @@ from confpy.errors import StoreError, StoreRefused
 from confpy.keytree import ROOT, covers
 from confpy.model import Changes, Listing, Snapshot, Standing
 from confpy.stores import WatchLost
-from confpy.stores.http import TooLarge
+from confpy.stores.body import TooLarge
 
 Body: TypeAlias = dict[str, Any]
 

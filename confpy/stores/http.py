@@ -7,7 +7,6 @@ also bounds a body that drips, which the timeouts of requests do not.
 
 from __future__ import annotations
 
-import ipaddress
 import random
 import select
 import socket
@@ -16,14 +15,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from http.client import HTTPException
-from io import BufferedReader
 from queue import Empty, SimpleQueue
-from typing import Any, TypeAlias, TypeVar
-from urllib.parse import urlsplit
-from urllib.request import getproxies_environment, proxy_bypass
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import requests
 import urllib3
@@ -31,15 +26,18 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from confpy.errors import StoreError, StoreRefused, UsageError
-from confpy.settings import Settings, read_text
+from confpy.errors import StoreError, StoreRefused
 from confpy.stores import WatchLost
+from confpy.stores.failures import said
+from confpy.stores.nodes import Node, parse_nodes, proxies
+from confpy.stores.trust import trust
+
+if TYPE_CHECKING:
+    from confpy.settings import Settings
 
 Result = TypeVar("Result")
 _Addresses: TypeAlias = list[tuple[Any, ...]]
 
-_PIECE = 65536
-_HEAD_BYTES = 1024
 # A quiet stream has no read timeout. Its death shows after 30 s + 3 × 10 s without an answer from the other kernel.
 _KEEPALIVE = (
     ("SO_KEEPALIVE", socket.SOL_SOCKET, 1),
@@ -51,86 +49,7 @@ _KEEPALIVE = (
 )
 
 
-class TooLarge(StoreError):
-    """An answer is larger than the caller wants to hold."""
-
-
 # --- nodes -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """Where one server of the store listens."""
-
-    scheme: str
-    host: str
-    port: int
-
-    @property
-    def url(self) -> str:
-        """Its address as people write it."""
-        return f"{self.scheme}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
-
-
-def parse_nodes(texts: Sequence[str], *, scheme: str, port: int) -> tuple[Node, ...]:
-    """Read ``host``, ``host:port`` or ``scheme://host:port`` (IPv6 in brackets); raises ``UsageError``."""
-    return tuple(dict.fromkeys(_parse_node(text.strip(), scheme, port) for text in texts))
-
-
-def _parse_node(text: str, scheme: str, port: int) -> Node:
-    with suppress(ValueError):
-        return Node(scheme, str(ipaddress.IPv6Address(text)), port)  # bare, without brackets
-    if "@" in text:  # not shown: what stands before it may be a password
-        raise UsageError("the address of a node holds a user or a password", hint="give them by their own settings")
-    with suppress(ValueError):
-        parts = urlsplit(text if "://" in text else f"{scheme}://{text}")
-        if parts.scheme in ("http", "https") and parts.hostname and parts.path in ("", "/") and not parts.query:
-            return Node(parts.scheme, parts.hostname, parts.port or port)
-    raise UsageError(f"{text!r} is not the address of a node", hint="write host:port or http://host:port")
-
-
-def trust(
-    *, ca: str | None = None, cert: str | None = None, key: str | None = None, insecure: bool = False
-) -> ssl.SSLContext:
-    """Return what TLS trusts (the machine's CAs where no ``ca`` is given) and shows; raises ``UsageError``."""
-    if key and not cert:
-        raise UsageError("a client key is given without its certificate", hint="give the certificate, too")
-    try:
-        context = ssl.create_default_context(cafile=ca)
-    except OSError as error:  # ssl.SSLError is one
-        raise UsageError(
-            f"the CA file cannot be used: {error.strerror or error}", hint="it must be readable and PEM", file=ca or ""
-        ) from error
-    if cert:
-        try:
-            context.load_cert_chain(cert, key, password="")  # no prompt for the passphrase of an encrypted key
-        except (OSError, ValueError) as error:
-            raise UsageError(
-                f"the client certificate cannot be used: {getattr(error, 'strerror', None) or error}",
-                hint="certificate and key must be readable, PEM, without a passphrase, and belong together",
-                file=cert,
-            ) from error
-    if insecure:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # the user asked for it by name
-    return context
-
-
-def secret(text: str | None, file: str | None) -> str | None:
-    """Return what stands in the file where one is given, else ``text``; raises ``UsageError``."""
-    found = read_text(file).strip() if file else text
-    if found and not found.isprintable():
-        raise UsageError("a password or a token is not printable text", **({"file": file} if file else {}))
-    return found
-
-
-def basic_auth(settings: Settings) -> tuple[bytes, bytes] | None:
-    """Return user and password, where logging in by them is wanted; raises ``UsageError``."""
-    if not settings.basic_auth:
-        return None
-    password = secret(settings.password, settings.password_file)
-    return (settings.username or "").encode(), (password or "").encode()
 
 
 def open_nodes(store: str, settings: Settings, *, default: Sequence[str], port: int, scheme: str = "") -> Nodes:
@@ -149,11 +68,6 @@ def open_nodes(store: str, settings: Settings, *, default: Sequence[str], port: 
         )
     timeouts = {"connect_timeout": settings.connect_timeout, "read_timeout": settings.read_timeout}
     return Nodes(store, nodes, tls=tls, **timeouts)
-
-
-def etcd_scheme(settings: Settings) -> str:
-    """Return the scheme of etcd's nodes: as with confd, a CA or a certificate means TLS."""
-    return "https" if settings.client_ca_keys or settings.client_cert else settings.scheme
 
 
 class Nodes:
@@ -268,7 +182,7 @@ class Wire:
         self.session = requests.Session()
         self.session.trust_env = False  # .netrc would replace our headers, REQUESTS_CA_BUNDLE our CA
         self.session.verify = nodes.tls is None or nodes.tls.verify_mode != ssl.CERT_NONE
-        self.session.proxies = _proxies(node)
+        self.session.proxies = proxies(node)
         self.session.headers["Accept-Encoding"] = "identity"
         for scheme in ("http://", "https://"):
             self.session.mount(scheme, _Adapter(self, nodes.tls))
@@ -351,7 +265,7 @@ class Wire:
                 raise self._cause from error
             if isinstance(error, StoreError):
                 raise
-            raise _said(error, self.node) from error
+            raise said(error, self.node) from error
         if self._cause is not None:  # a cut can look like the end of a body
             raise self._cause
 
@@ -403,7 +317,7 @@ class Wire:
                 f"no connection within {self._nodes.connect_timeout:g} s",
                 hint="is the address right, does a firewall block it?",
             ) from failure
-        raise _said(failure or OSError("the name has no address"), self.node) from failure
+        raise said(failure or OSError("the name has no address"), self.node) from failure
 
     def _record(self, end: socket.socket) -> None:
         """Keep a second handle of the socket: TLS takes the first one away, and this one cuts it all the same."""
@@ -442,16 +356,6 @@ class Wire:
         if isinstance(found, OSError):
             raise StoreError(str(found), hint="does DNS work?") from found
         return found or []
-
-
-def _proxies(node: Node) -> dict[str, str]:
-    """Return the proxies that the environment names for this node; none for the machine itself, as in Go."""
-    if node.host == "localhost" or node.host.startswith("127.") or node.host == "::1":
-        return {}
-    if proxy_bypass(f"{node.host}:{node.port}"):
-        return {}
-    proxies = getproxies_environment()
-    return {scheme: proxies[scheme] for scheme in ("http", "https") if scheme in proxies}
 
 
 class _Adapter(HTTPAdapter):
@@ -505,173 +409,3 @@ class _TlsPool(HTTPSConnectionPool):
     def __init__(self, wire: Wire, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.ConnectionCls = partial(_TlsConnection, wire)  # type: ignore[assignment]
-
-
-# --- what comes back -------------------------------------------------------------------------------------------------
-
-
-def read_body(response: requests.Response, limit: int) -> bytes:
-    """Read an answer as a whole; raises ``TooLarge`` above ``limit`` bytes."""
-    body = bytearray()
-    for piece in response.iter_content(_PIECE):
-        body += piece
-        if len(body) > limit:
-            response.close()
-            raise TooLarge(f"an answer is larger than {limit >> 20} MB")
-    return bytes(body)
-
-
-class Stream:
-    """The body of an answer that does not end, as it comes: never waits for more than there is."""
-
-    def __init__(self, wire: Wire, response: requests.Response) -> None:
-        self.node = wire.node
-        self._wire = wire
-        # Below urllib3, whose readers wait for a whole chunk or buffer bytes where `arrived` does not see them.
-        raw: Any = response.raw
-        self._source: BufferedReader | None = raw._fp.fp  # noqa: SLF001
-        chunked = response.headers.get("Transfer-Encoding", "").lower() == "chunked"
-        self._chunks = Chunks() if chunked else None
-
-    def read(self) -> bytes | None:
-        """Return what has come, waiting where nothing has; None where the body ended. Raises ``StoreError``.
-
-        It may be empty: what came was the coding around the body, and to wait for more would hold up what came before.
-        """
-        with self._wire.translated():
-            raw = self._received()
-            if self._chunks is None or not raw:
-                return raw or None
-            body = self._chunks.feed(raw)
-            return None if self._chunks.ended and not body else body
-
-    def _received(self) -> bytes:
-        try:
-            return self._source.read1(_PIECE) if self._source is not None else b""
-        except ValueError:  # closed by another thread a moment ago
-            return b""
-
-    def arrived(self) -> bool:
-        """Whether ``read`` would return at once."""
-        return self._wire.arrived()
-
-    def close(self) -> None:
-        """End it. Any thread, any number of times."""
-        self._wire.close()
-
-
-class Chunks:
-    """Takes chunked transfer coding apart, however its bytes are cut (RFC 9112, 7.1). Raises ``StoreError``."""
-
-    def __init__(self) -> None:
-        self.ended = False
-        self._head = b""
-        """The beginning of a chunk's first line, while its end has not come."""
-        self._rest = 0
-        """Bytes of the chunk still to come, with the two of its line end."""
-
-    def feed(self, raw: bytes) -> bytes:
-        """Return the body's bytes among ``raw``."""
-        data, at = self._head + raw, 0
-        self._head = b""
-        body: list[bytes] = []
-        while at < len(data) and not self.ended:
-            if self._rest:
-                taken = min(self._rest, len(data) - at)
-                body.append(data[at : at + min(taken, max(0, self._rest - 2))])
-                self._rest -= taken
-                at += taken
-                continue
-            end = data.find(b"\r\n", at)
-            if end < 0 and len(data) - at < _HEAD_BYTES:
-                self._head = data[at:]
-                break
-            try:
-                size = int(data[at:end].partition(b";")[0], 16)
-            except ValueError:
-                raise StoreError("the stream is not HTTP") from None
-            self._rest, self.ended, at = size + 2, size == 0, end + 2
-        return b"".join(body)
-
-
-class Lines:
-    """Cuts bytes into lines, however they come. Raises ``WatchLost`` for a line longer than ``limit`` bytes."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._pieces: list[bytes] = []
-        self._length = 0
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """Return the lines that ``data`` completes, without their ends and without the empty ones."""
-        *whole, rest = data.split(b"\n")
-        lines = []
-        for piece in whole:
-            self._hold(piece)
-            lines.append(b"".join(self._pieces))
-            self._pieces, self._length = [], 0
-        self._hold(rest)
-        return [line for line in lines if line.strip()]
-
-    def _hold(self, piece: bytes) -> None:
-        self._pieces.append(piece)
-        self._length += len(piece)
-        if self._length > self._limit:
-            raise WatchLost(f"one line of the stream is longer than {self._limit >> 20} MB")
-
-
-# --- errors ----------------------------------------------------------------------------------------------------------
-
-
-def _said(error: BaseException, node: Node) -> StoreError:
-    """Say for people what went wrong on the way to an answer and on the way back."""
-    causes = list(_causes(error))
-    for cause in causes:
-        if isinstance(cause, ssl.SSLError):
-            return _said_of_tls(cause)
-    for cause in causes:
-        if isinstance(cause, ConnectionRefusedError):
-            return StoreError("connection refused", hint="does the server run, are host and port right?")
-        if isinstance(cause, TimeoutError):
-            return StoreError("no answer in time", hint="is the address right, is the server alive?")
-        if isinstance(cause, ConnectionError):  # also http.client's RemoteDisconnected
-            hint = "if it stays so: does the server want https://?" if node.scheme == "http" else ""
-            return StoreError("the connection was broken before the answer came", hint=hint)
-        if isinstance(cause, HTTPException):
-            return StoreError("its answer is not HTTP, or was broken off", hint="is it the right port?")
-    for cause in causes:
-        if isinstance(cause, OSError) and cause.strerror:
-            return StoreError(cause.strerror[0].lower() + cause.strerror[1:])
-    return StoreError(f"the request failed ({type(error).__name__})")
-
-
-def _said_of_tls(error: ssl.SSLError) -> StoreError:
-    reason = error.reason or ""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return StoreError(
-            f"its certificate is not trusted: {error.verify_message}",
-            hint="name the CA that signed it (client_ca_keys), and the node as the certificate does",
-        )
-    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):  # which of them, differs between OpenSSLs
-        return StoreError("the TLS connection was broken off", hint="if it stays so: does the server want http://?")
-    if reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE"):
-        return StoreError("it does not speak TLS", hint="write http:// instead of https://, or mend the port")
-    said = reason.lower().replace("_", " ")
-    if "CERTIFICATE" in reason or "HANDSHAKE_FAILURE" in reason:
-        return StoreError(
-            f"it refused our certificate ({said})", hint="give one that it trusts (client_cert, client_key)"
-        )
-    return StoreError(f"TLS failed ({said})")
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield the error and all that it wraps, in the many ways of requests and urllib3."""
-    seen: set[int] = set()
-    open_ = [error]
-    while open_:
-        cause = open_.pop(0)
-        if id(cause) not in seen:
-            seen.add(id(cause))
-            yield cause
-            inner = (cause.__cause__, cause.__context__, getattr(cause, "reason", None), *cause.args)
-            open_.extend(one for one in inner if isinstance(one, BaseException))

@@ -10,8 +10,8 @@ import pytest
 from confpy.errors import StoreError, StoreRefused
 from confpy.model import Changes
 from confpy.stores import WatchLost
+from confpy.stores.body import TooLarge
 from confpy.stores.etcd3_wire import PAGE_KEYS, Asking, Compacted, Reading, Watches, refusal, to_bytes, to_text
-from confpy.stores.http import TooLarge
 
 HEADER = {"cluster_id": "77", "member_id": "1", "revision": "9", "raft_term": "2"}
 

@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 
 from confpy.errors import StoreError, UsageError
 from confpy.stores import WatchLost
-from confpy.stores.http import Chunks, Lines, Node, Nodes, Wire, parse_nodes, trust
+from confpy.stores.body import Chunks, Lines
+from confpy.stores.http import Nodes, Wire
+from confpy.stores.nodes import Node, parse_nodes
+from confpy.stores.trust import trust
 from tests.servers.ports import free_port
 
 
