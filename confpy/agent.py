@@ -27,6 +27,7 @@ from confpy.model import (
     Candidate,
     Deliver,
     Delivered,
+    Group,
     Inspect,
     Inspected,
     Kill,
@@ -361,7 +362,7 @@ class Agent:
         while self._waiting and len(self._in_flight) < BATCHES_AT_ONCE:
             number = self._waiting.popleft()
             self._in_flight.add(number)
-            self._do(Deliver(number, self._batches[number]))
+            self._do(Deliver(number, tuple(Group(one.resource.name, (one,)) for one in self._batches[number])))
 
     def _take_reports(self, delivered: Delivered) -> None:
         self._in_flight.discard(delivered.batch)

@@ -23,7 +23,7 @@ from confpy.agent import Agent, Manners
 from confpy.clock import Clock, SystemClock
 from confpy.command import Shell
 from confpy.disk import Disk
-from confpy.errors import ConfpyError, ReloadError, StoreError, TemplateError, bug
+from confpy.errors import ConfpyError, StoreError, TemplateError, bug
 from confpy.log import Log
 from confpy.mirror import NEVER, Mirror
 from confpy.model import (
@@ -57,6 +57,7 @@ from confpy.model import (
     WakeAt,
     Watch,
 )
+from confpy.reload import reload
 from confpy.resource import load_resources
 from confpy.settings import Settings
 from confpy.signals import heard
@@ -326,27 +327,26 @@ class Daemon:
 
     def _deliver(self, action: Deliver) -> None:
         def failed(error: ConfpyError) -> Message:
-            reports = (Report(one.resource.name, "failed", own(error)) for one in action.candidates)
-            return Delivered(action.batch, tuple(reports))
+            candidates = (one for group in action.groups for one in group.candidates)
+            return Delivered(action.batch, tuple(Report(one.resource.name, "failed", own(error)) for one in candidates))
 
         def own(error: ConfpyError) -> ConfpyError:
             return ConfpyError(error.message, hint=error.hint, **error.where)
 
         self._start(
             f"deliver-{action.batch}",
-            lambda: Delivered(action.batch, delivery.deliver(action.candidates, self._rules, self._disk, self._shell)),
+            lambda: Delivered(action.batch, delivery.deliver(action.groups, self._rules, self._disk, self._shell)),
             failed,
         )
 
     def _reload(self, action: Reload) -> None:
         began = time.monotonic()
 
-        def reload() -> Message:
-            ran = self._shell.run(action.command, action.environment, action.timeout)
-            error = ran.error(ReloadError, "reload", action.command) if ran.failure else None
-            return Reloaded(action.key, error, ran.took)
-
-        self._start("reload", reload, lambda error: Reloaded(action.key, error, time.monotonic() - began))
+        self._start(
+            "reload",
+            lambda: reload(action, self._shell),
+            lambda error: Reloaded(action.key, error, time.monotonic() - began),
+        )
 
     def _inspect(self, action: Inspect) -> None:
         self._start("inspect", lambda: delivery.inspect(action.targets, self._disk), lambda _: Inspected({}, {}))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from confpy.clock import Backoff, rarely
-from confpy.model import Action, Command, Reload, Reloaded, Resource, Say
+from confpy.model import Action, Reload, ReloadBy, Reloaded, Resource, Say
 from confpy.placeholders import fill, show
 
 LONGEST = 300.0
@@ -51,8 +51,8 @@ class Commit:
 
 @dataclass(slots=True)
 class _Debt:
-    command: Command
-    written: Command
+    command: ReloadBy
+    written: ReloadBy
     """The command as its resources have it."""
     backoff: Backoff
     timeout: float = 0.0

@@ -15,7 +15,7 @@ from confpy import target
 from confpy.command import Shell
 from confpy.disk import Disk
 from confpy.errors import CheckError, ConfpyError, TargetError
-from confpy.model import Candidate, Inspected, Known, Outcome, Report, Resource, Stamp
+from confpy.model import Candidate, Group, Inspected, Known, Outcome, Report, Resource, Stamp
 from confpy.placeholders import fill
 
 SLICE = 64
@@ -36,8 +36,9 @@ class Rules:
     """Leave the candidate of a failed check where it was staged, to be looked at."""
 
 
-def deliver(candidates: tuple[Candidate, ...], rules: Rules, disk: Disk, shell: Shell) -> tuple[Report, ...]:
-    """Deliver candidates; returns a report for each, in their order, and raises nothing for what fails."""
+def deliver(groups: tuple[Group, ...], rules: Rules, disk: Disk, shell: Shell) -> tuple[Report, ...]:
+    """Deliver groups; returns a report for each candidate, in their order, and raises nothing for what fails."""
+    candidates = tuple(one for group in groups for one in group.candidates)
     reports: list[Report] = []
     for start in range(0, len(candidates), SLICE):
         reports += _Slice(rules, disk, shell).deliver(candidates[start : start + SLICE])
@@ -162,7 +163,7 @@ class _Slice:
         notes: tuple[str, ...] = (),
     ) -> None:
         took = time.monotonic() - self._began
-        self._reports[resource.name] = Report(resource.name, outcome, error, known, notes, took)
+        self._reports[resource.name] = Report(resource.name, outcome, error, known, notes, took=took)
 
 
 def _known(current: target.Current, content: bytes) -> Known:

@@ -16,6 +16,35 @@ from confpy.errors import ConfpyError, StoreError
 Command: TypeAlias = str | tuple[str, ...]
 """A string goes to ``/bin/sh -c``; a tuple is executed as it stands."""
 
+
+@dataclass(frozen=True, slots=True)
+class SignalReload:
+    """Send a signal to the process that a file names, or to all processes of a name."""
+
+    signal: str
+    """``HUP``."""
+    pidfile: str = ""
+    process: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpReload:
+    """Make a request; any 2xx is success."""
+
+    method: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class SocketReload:
+    """Say one line to a Unix socket, and read the answer."""
+
+    path: str
+    line: str
+
+
+ReloadBy: TypeAlias = "Command | SignalReload | HttpReload | SocketReload"
+
 Level: TypeAlias = Literal["debug", "info", "warning", "error"]
 
 
@@ -46,7 +75,12 @@ class Resource:
     strict_owner: bool = False
     """Fail, instead of warn, where the owner cannot be given."""
     check_cmd: Command | None = None
-    reload_cmd: Command | None = None
+    check_mode: Literal["staged", "swap"] = "staged"
+    """``swap``: the check runs with the whole group in place, which is put back where it fails."""
+    reload_cmd: ReloadBy | None = None
+    verify_cmd: Command | None = None
+    """Runs after the reload and counts as part of it."""
+    on_reload_failure: Literal["retry", "rollback", "keep"] = "retry"
     check_cmd_timeout: float = 30.0
     """Seconds."""
     reload_cmd_timeout: float = 60.0
@@ -56,6 +90,31 @@ class Resource:
     on_drift: Literal["restore", "warn"] = "restore"
     on_missing: Literal["error", "empty"] | None = None
     """Whether it fails, and keeps its target, while one of its prefixes is not in the store; None: the store says."""
+    group: str = ""
+    """Resources of one name are delivered together; empty: it stands alone."""
+    settle: float | None = None
+    """Seconds of quiet after which a burst is delivered; None: the setting."""
+    max_wait: float | None = None
+    """Seconds that a burst may put off its delivery; None: the setting."""
+    min_reload_interval: float = 0.0
+    """Seconds from one reload of its command to the next, at least."""
+    splay: float = 0.0
+    """Seconds within which its reload starts, at random."""
+    min_keys: int = 0
+    """Fewer keys than this are not believed."""
+    max_shrink: float | None = None
+    """The share of its keys that may go at once and be believed; None: any."""
+    shrink_grace: float = 30.0
+    """Seconds after which a shrink is confirmed by another read."""
+    on_shrink: Literal["confirm", "keep", "render"] = "confirm"
+    write: Literal["auto", "rename", "inplace"] = "auto"
+    symlink: Literal["follow", "replace", "refuse"] = "follow"
+    mkdir: bool = False
+    """Make the target's folder where it is missing."""
+    dir_mode: int | None = None
+    """Permission bits of folders that are made; None: 0755."""
+    backup: int = 0
+    """How many versions of the target to keep beside it."""
 
 
 # --- what a read brings ----------------------------------------------------------------------------------------------
@@ -146,6 +205,18 @@ class Candidate:
 
     resource: Resource
     content: bytes
+    keys: int = 0
+    """How many keys the resource has in the store."""
+    only_missing: bool = False
+    """It came from old keys: it makes a target that is missing, and changes none that is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Candidates that are delivered together or not at all: one of each of its resources."""
+
+    name: str
+    candidates: tuple[Candidate, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +239,8 @@ class Known:
     """None where the file was not there (noop)."""
 
 
-Outcome: TypeAlias = Literal["unchanged", "changed", "would change", "failed"]
+Outcome: TypeAlias = Literal["unchanged", "changed", "would change", "failed", "held"]
+"""``held``: nothing is wrong with it, but another of its group failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +253,8 @@ class Report:
     known: Known | None = None
     notes: tuple[str, ...] = ()
     """Things to warn of that did not stop it (an owner that could not be given, a target written in place)."""
+    record: int = 0
+    """The ledger's record that the commit stands in; 0: none."""
     took: float = 0.0
     """Seconds."""
 
@@ -367,10 +441,10 @@ class Resolve:
 
 @dataclass(frozen=True, slots=True)
 class Deliver:
-    """Deliver these candidates, one after another on one worker; answered by ``Delivered``."""
+    """Deliver these groups, one after another on one worker; answered by ``Delivered``."""
 
     batch: int
-    candidates: tuple[Candidate, ...]
+    groups: tuple[Group, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,9 +453,10 @@ class Reload:
 
     key: str
     """What it is paid by: one reload runs per key at a time."""
-    command: Command
+    command: ReloadBy
     timeout: float
     environment: Mapping[str, str]
+    verify: Command | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,23 +4,40 @@ from __future__ import annotations
 
 import re
 import shlex
+from typing import overload
 
-from confpy.model import Command
+from confpy.model import Command, HttpReload, ReloadBy, SignalReload, SocketReload
 
 PLACEHOLDER = re.compile(r"\{\{\s*\.?(src|dest)\s*\}\}")
 
 
-def fill(command: Command, src: str, dest: str) -> Command:
+@overload
+def fill(command: Command, src: str, dest: str) -> Command: ...
+@overload
+def fill(command: ReloadBy, src: str, dest: str) -> ReloadBy: ...
+def fill(command: ReloadBy, src: str, dest: str) -> ReloadBy:
     """Put paths where a command says ``{{.src}}``, ``{{ src }}``, ``{{.dest}}`` or ``{{dest}}``; all else stays.
 
     In a string the paths are quoted for the shell, in a list they stand as they are.
     """
+    if isinstance(command, SignalReload | HttpReload | SocketReload):
+        return command
     paths = {"src": src, "dest": dest}
     if isinstance(command, str):
         return PLACEHOLDER.sub(lambda match: shlex.quote(paths[match[1]]), command)
     return tuple(PLACEHOLDER.sub(lambda match: paths[match[1]], word) for word in command)
 
 
-def show(command: Command) -> str:
+def show(command: ReloadBy) -> str:
     """Return a command as one line for people."""
-    return command if isinstance(command, str) else shlex.join(command)
+    match command:
+        case SignalReload():
+            return f"signal {command.signal} to {command.pidfile or command.process}"
+        case HttpReload():
+            return f"{command.method} {command.url}"
+        case SocketReload():
+            return f"{command.line!r} to unix:{command.path}"
+        case str():
+            return command
+        case _:
+            return shlex.join(command)

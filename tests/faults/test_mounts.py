@@ -12,7 +12,7 @@ import pytest
 from confpy.command import Shell
 from confpy.delivery import Rules, deliver
 from confpy.disk import Disk
-from confpy.model import Candidate, Report, Resource
+from confpy.model import Candidate, Group, Report, Resource
 from tests.apart import with_mounts
 
 IN_PLACE = "written in place, not atomically: it is a mount point"
@@ -20,7 +20,7 @@ IN_PLACE = "written in place, not atomically: it is a mount point"
 
 def run(dest: Path, content: bytes, disk: Disk | None = None, **more) -> Report:
     wanted = Resource(name="web", file="web.toml", src="web.j2", dest=str(dest), **more)
-    (report,) = deliver((Candidate(wanted, content),), Rules(), disk or Disk(), Shell())
+    (report,) = deliver((Group(wanted.name, (Candidate(wanted, content),)),), Rules(), disk or Disk(), Shell())
     return report
 
 
@@ -298,7 +298,7 @@ def test_many_candidates_over_two_file_systems_are_all_brought_down(tmp_path):
         dests = [folder / str(number) for number in range(20) for folder in (place, tmp_path)]
         wanted = [Resource(name=str(dest), file="", src="", dest=str(dest)) for dest in dests]
         disk = Steps()
-        reports = deliver(tuple(Candidate(one, b"new") for one in wanted), Rules(), disk, Shell())
+        reports = deliver(tuple(Group(one.name, (Candidate(one, b"new"),)) for one in wanted), Rules(), disk, Shell())
         assert {report.outcome for report in reports} == {"changed"}
         assert "sync" not in disk.taken
         assert disk.taken.count("sync_folder") == 2

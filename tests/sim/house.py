@@ -139,7 +139,7 @@ class House(World):
                 }
                 self.later(soon, Resolved(action.resolve, answers))
             case Deliver():
-                commands = {one.resource.check_cmd for one in action.candidates} - {None}
+                commands = {one.resource.check_cmd for group in action.groups for one in group.candidates} - {None}
                 self.batches += 1
                 assert self.batches <= BATCHES_AT_ONCE, "too many deliveries at once"
                 assert self.delivering.isdisjoint(commands), "two deliveries share a command"
@@ -170,7 +170,12 @@ class House(World):
             case ("deliver", Deliver() as action, set() as commands):
                 self.delivering -= commands
                 self.batches -= 1
-                self.tell(Delivered(action.batch, tuple(map(self._deliver_one, action.candidates))))
+                self.tell(
+                    Delivered(
+                        action.batch,
+                        tuple(self._deliver_one(one) for group in action.groups for one in group.candidates),
+                    )
+                )
             case ("reload", Reload() as action, dict() as seen):
                 self.reloading.discard(action.key)
                 if self._fails(0.3):

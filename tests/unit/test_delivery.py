@@ -14,7 +14,7 @@ from confpy.command import Shell
 from confpy.delivery import SLICE, Rules, deliver, inspect
 from confpy.disk import Disk
 from confpy.errors import CheckError, TargetError
-from confpy.model import Candidate, Known, Report, Resource
+from confpy.model import Candidate, Group, Known, Report, Resource
 from tests.apart import as_nobody
 
 
@@ -45,8 +45,8 @@ def resource(dest, **more) -> Resource:
 
 
 def run(*wanted: tuple[Resource, bytes], disk: Disk | None = None, shell: Shell | None = None, **rules) -> list[Report]:
-    candidates = tuple(Candidate(one, content) for one, content in wanted)
-    return list(deliver(candidates, Rules(**rules), disk or Disk(), shell or Shell()))
+    groups = tuple(Group(one.name, (Candidate(one, content),)) for one, content in wanted)
+    return list(deliver(groups, Rules(**rules), disk or Disk(), shell or Shell()))
 
 
 def outcomes(reports: list[Report]) -> list[str]:
@@ -412,6 +412,6 @@ def test_a_bug_in_a_check_leaves_no_candidate_and_no_descriptor(tmp_path, monkey
     resource = Resource("a", "", "a.j2", str(tmp_path / "a"), check_cmd="true {{.src}}")
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(MemoryError):
-        deliver((Candidate(resource, b"new"),), Rules(), Disk(), Shell())
+        deliver((Group(resource.name, (Candidate(resource, b"new"),)),), Rules(), Disk(), Shell())
     assert os.listdir(tmp_path) == []
     assert len(os.listdir("/proc/self/fd")) == before
