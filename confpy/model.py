@@ -92,10 +92,10 @@ class Resource:
     """Whether it fails, and keeps its target, while one of its prefixes is not in the store; None: the store says."""
     group: str = ""
     """Resources of one name are delivered together; empty: it stands alone."""
-    settle: float | None = None
-    """Seconds of quiet after which a burst is delivered; None: the setting."""
-    max_wait: float | None = None
-    """Seconds that a burst may put off its delivery; None: the setting."""
+    settle: float = 0.1
+    """Seconds of quiet after which a burst is delivered."""
+    max_wait: float = 2.0
+    """Seconds that a burst may put off its delivery."""
     min_reload_interval: float = 0.0
     """Seconds from one reload of its command to the next, at least."""
     splay: float = 0.0

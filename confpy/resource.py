@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -16,6 +17,7 @@ from confpy.placeholders import fill, show
 from confpy.settings import (
     BOOLEAN,
     DURATION,
+    PAUSE,
     TEXT,
     Kind,
     Settings,
@@ -64,6 +66,18 @@ def command(value: object) -> Command | None:
     return text_of(value) if text_of(value).strip() else None
 
 
+def count(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 31:
+        raise ValueError
+    return value
+
+
+def share(value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
+        raise ValueError
+    return float(value)
+
+
 def text_of(value: object) -> str:
     return cast("str", TEXT.accept(value))
 
@@ -74,7 +88,11 @@ def kind(expects: str, accept: Callable[[object], object]) -> Kind:
 
 COMMAND = kind('a command, which is a string or a list such as ["nginx", "-t"]', command)
 ID = kind("a number of a user or group", account_id)
+COUNT = kind("a number from 0 on", count)
+SHARE = kind("a share from 0 to 1, such as 0.5", share)
 DRIFT = choice("restore", "warn")
+RELOAD_FAILURE = choice("retry", "rollback", "keep")
+SHRINK = choice("confirm", "keep", "render")
 KEYS: Mapping[str, Kind] = {
     "src": TEXT,
     "dest": TEXT,
@@ -86,13 +104,30 @@ KEYS: Mapping[str, Kind] = {
     "owner": TEXT,
     "group": TEXT,
     "strict_owner": BOOLEAN,
+    "mkdir": BOOLEAN,
+    "dir_mode": kind("a string of octal digits", permission_bits),
+    "write": choice("auto", "rename", "inplace"),
+    "symlink": choice("follow", "replace", "refuse"),
+    "backup": COUNT,
     "check_cmd": COMMAND,
+    "check_mode": choice("staged", "swap"),
     "reload_cmd": COMMAND,
+    "verify_cmd": COMMAND,
+    "on_reload_failure": RELOAD_FAILURE,
+    "reload_retry": choice("always", "never"),
+    "min_reload_interval": PAUSE,
+    "splay": PAUSE,
+    "settle": PAUSE,
+    "max_wait": PAUSE,
     "check_cmd_timeout": DURATION,
     "reload_cmd_timeout": DURATION,
     "output_format": choice("json", "yaml", "toml", "xml"),
     "on_drift": DRIFT,
     "on_missing": choice("error", "empty"),
+    "min_keys": COUNT,
+    "max_shrink": SHARE,
+    "on_shrink": SHRINK,
+    "shrink_grace": PAUSE,
 }
 """What may stand in ``[template]``."""
 SPELLED = {plain(key): key for key in KEYS}
@@ -192,10 +227,17 @@ def read_resource(
         if not given.get(key):
             raise UsageError(f"{key} is missing", hint=f'write {key} = "…" below [template]', key=key)
     prefix = settings.prefix or given.get("prefix", "")
-    strict = given.get("strict_owner", settings.strict_owner)
+
+    def own(key: str) -> Any:
+        """What the resource says, else the setting of that name."""
+        return given.get(key, getattr(settings, key))
+
+    strict = own("strict_owner")
+    group = delivered_with(given, strict)
     check = given.get("check_cmd")
-    if check is not None and "CONFPY_SRC" not in show(fill(check, "$CONFPY_SRC", "")):
-        hint = "write {{.src}} where the command takes the file to check"
+    in_place = given.get("check_mode") == "swap"
+    if check is not None and not in_place and "CONFPY_SRC" not in show(fill(check, "$CONFPY_SRC", "")):
+        hint = 'write {{.src}} for the file to check, or check_mode = "swap"'
         warnings.append(UsageError("check_cmd does not look at the candidate", hint=hint, key="check_cmd"))
     paths = [join(prefix, key) for key in given.get("keys", ())]
     return Resource(
@@ -212,12 +254,29 @@ def read_resource(
         gid=account(given, "gid", "group", strict, warnings),
         strict_owner=strict,
         check_cmd=check,
+        check_mode=given.get("check_mode", "staged"),
         reload_cmd=given.get("reload_cmd"),
-        check_cmd_timeout=given.get("check_cmd_timeout", settings.check_cmd_timeout),
-        reload_cmd_timeout=given.get("reload_cmd_timeout", settings.reload_cmd_timeout),
+        verify_cmd=given.get("verify_cmd"),
+        on_reload_failure="keep" if given.get("reload_retry") == "never" else own("on_reload_failure"),
+        check_cmd_timeout=own("check_cmd_timeout"),
+        reload_cmd_timeout=own("reload_cmd_timeout"),
         output_format=given.get("output_format"),
-        on_drift=given.get("on_drift", settings.on_drift),
+        on_drift=own("on_drift"),
         on_missing=given.get("on_missing"),
+        group=group,
+        settle=own("settle"),
+        max_wait=own("max_wait"),
+        min_reload_interval=own("min_reload_interval"),
+        splay=own("splay"),
+        min_keys=given.get("min_keys", 0),
+        max_shrink=given.get("max_shrink"),
+        shrink_grace=own("shrink_grace"),
+        on_shrink=own("on_shrink"),
+        write=given.get("write", "auto"),
+        symlink=given.get("symlink", "follow"),
+        mkdir=given.get("mkdir", False),
+        dir_mode=given.get("dir_mode"),
+        backup=given.get("backup", 0),
     )
 
 
@@ -282,6 +341,23 @@ def absolute(dest: str) -> str:
         return dest if os.path.isabs(dest) else os.path.join(os.getcwd(), dest)
     except OSError:
         raise UsageError("dest is relative, and the working directory is gone", key="dest") from None
+
+
+def delivered_with(given: dict[str, Any], strict: bool) -> str:
+    """Take the name of the resources' group that this one is delivered with, if ``group`` means that.
+
+    Where there is an ``owner``, or the machine has a group of users of that name, it means that one: as in many of
+    confd's files (``docs/decisions/0005-group-has-two-meanings.md``).
+    """
+    import grp
+
+    name: str = given.get("group", "")
+    if not name or name.isdecimal() or strict or given.get("owner") or given.get("uid") is not None:
+        return ""
+    with contextlib.suppress(KeyError, ValueError, OSError):
+        grp.getgrnam(name)
+        return ""
+    return str(given.pop("group"))
 
 
 def account(given: Mapping[str, Any], number: str, name: str, strict: bool, warnings: list[ConfpyError]) -> int | None:

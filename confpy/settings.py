@@ -306,6 +306,15 @@ class Settings:
 
     check_cmd_timeout: float = setting(30.0, DURATION, "How long a check_cmd may take.")
     reload_cmd_timeout: float = setting(60.0, DURATION, "How long a reload_cmd may take.")
+    on_reload_failure: Literal["retry", "rollback", "keep"] = setting(
+        "retry", choice("retry", "rollback", "keep"), "What to do about a reload that fails."
+    )
+    min_reload_interval: float = setting(0.0, PAUSE, "How much time lies between two reloads by one command, at least.")
+    splay: float = setting(0.0, PAUSE, "Put each reload off by a random time up to this.")
+    on_shrink: Literal["confirm", "keep", "render"] = setting(
+        "confirm", choice("confirm", "keep", "render"), "What to do about keys that seem to have vanished."
+    )
+    shrink_grace: float = setting(30.0, PAUSE, "How long vanished keys are kept before they are read again.")
     on_drift: Literal["restore", "warn"] = setting(
         "restore", choice("restore", "warn"), "What to do about a target that somebody else changed."
     )

@@ -264,8 +264,9 @@ def test_names_of_users_and_groups_are_looked_up_and_numbers_come_first(confd, k
 
 @pytest.mark.parametrize("key", ["owner", "group"])
 def test_an_unknown_owner_is_a_warning_and_an_error_where_owners_are_strict(confd, key):
-    resource, (warning,) = load_one(confd, f'{key} = "nobody-here"\n')
-    assert (resource.uid, resource.gid) == (None, None)
+    uid = "uid = 12\n" if key == "group" else ""
+    resource, (warning,) = load_one(confd, f'{key} = "nobody-here"\n{uid}')
+    assert (resource.uid, resource.gid) == (12 if uid else None, None)
     assert warning.message == f"{key} is not known on this machine: 'nobody-here'"
     assert warning.where == {"resource": "a", "file": str(confd / "a.toml"), "key": key}
     (error,) = load(confd, Settings(strict_owner=True)).errors
@@ -273,6 +274,20 @@ def test_an_unknown_owner_is_a_warning_and_an_error_where_owners_are_strict(conf
     write(confd, "a.toml", f'[template]\n{MINIMAL}{key} = "nobody-here"\nstrict_owner = true\n')
     (error,) = load(confd).errors
     assert error.message == warning.message
+
+
+def test_a_group_that_is_none_of_the_machines_is_one_of_resources(confd):
+    resource, warnings = load_one(confd, 'group = "no-such-group"\n')
+    assert (resource.group, resource.gid, warnings) == ("no-such-group", None, ())
+    for beside in ('owner = "root"', "strict_owner = true"):
+        write(confd, "a.toml", f'[template]\n{MINIMAL}group = "no-such-group"\n{beside}\n')
+        loaded = load(confd)
+        assert "group is not known" in str([*loaded.errors, *loaded.warnings][0])
+
+
+def test_a_reload_that_is_never_tried_again_is_confds_way(confd):
+    resource, _ = load_one(confd, 'reload_cmd = "true"\nreload_retry = "never"\n')
+    assert resource.on_reload_failure == "keep"
 
 
 @pytest.mark.parametrize(
@@ -286,7 +301,7 @@ def test_an_unknown_owner_is_a_warning_and_an_error_where_owners_are_strict(conf
         (
             'check_cmd = "nginx -t"\n',
             "check_cmd does not look at the candidate",
-            "write {{.src}} where the command takes the file to check",
+            'write {{.src}} for the file to check, or check_mode = "swap"',
         ),
         ('check_cmd = "check {{ .src }}"\n', None, None),
         ('check_cmd = "check {{src}}"\n', None, None),
