@@ -30,7 +30,9 @@ class Limits:
     """What a store can hold and do."""
 
     value_bytes: int | None = None
-    """The largest value, None where the store sets no bound."""
+    """The largest value (in etcd, with what stands beside it), None where the store sets no bound."""
+    binary_keys: bool = False
+    """Keys may be any bytes; otherwise they are valid UTF-8 text."""
     binary_values: bool = True
     """Values may be any bytes; otherwise they are valid UTF-8 text."""
     watches: bool = False

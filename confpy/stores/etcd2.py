@@ -44,7 +44,7 @@ _SHORTEST_WAIT = 1.0
 class Etcd2Store:
     """The keys of an etcd v2 cluster, or of the v2 API of a later one, behind ``confpy.stores.Store``."""
 
-    limits = Limits(binary_values=False, watches=True, missing="error")
+    limits = Limits(value_bytes=10 << 20, binary_values=False, watches=True, missing="error")
 
     def __init__(self, nodes: Nodes, login: Login, own: Collection[str]) -> None:
         """``own`` are the URLs of the nodes: no other is shown the login."""

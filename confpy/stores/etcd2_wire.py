@@ -167,6 +167,7 @@ class Reading:
         head = self._left.popleft()
         mine = self._below(head)
         if head in mine:
+            error.at(prefix=head)
             self._listings[head] = Listing(0, error=error)
             mine.remove(head)
         else:

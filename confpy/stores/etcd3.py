@@ -40,7 +40,7 @@ _READ_ATTEMPTS = 3
 class Etcd3Store:
     """The keys of an etcd v3 cluster, behind ``confpy.stores.Store``."""
 
-    limits = Limits(binary_values=True, watches=True)
+    limits = Limits(value_bytes=3 << 19, binary_keys=True, watches=True)  # etcd --max-request-bytes
 
     def __init__(self, nodes: Nodes) -> None:
         self._nodes = nodes

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class MemoryStore:
     """Keys with revisions and a history, as etcd has them. Every method may be called from any thread."""
 
-    limits = Limits(watches=True)
+    limits = Limits(binary_keys=True, watches=True)
 
     def __init__(
         self, keys: Mapping[str, str] | None = None, *, identity: str = "memory", history: int = 10_000
