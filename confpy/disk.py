@@ -9,9 +9,17 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import struct
+import time
+from collections.abc import Iterable
 
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+LOCK = struct.Struct("hhqqi4x")
+"""``struct flock`` of 64-bit Linux: type, from where, start, length, process."""
+POLL = 0.02
+"""Seconds between two tries to get a lock that another process holds."""
+NO_ATTRIBUTES = (errno.ENOTSUP, errno.ENODATA, errno.ENOENT)
 
 
 class Disk:
@@ -33,8 +41,40 @@ class Disk:
         with open(os.open(path, READ), "rb") as file:
             return file.read()
 
+    def read_link(self, path: str) -> str | None:
+        """Return where a link leads, or None for what is no link or not there."""
+        try:
+            return os.readlink(path)
+        except OSError as error:
+            if error.errno in (errno.EINVAL, errno.ENOENT, errno.ENOTDIR):
+                return None
+            raise
+
     def names(self, folder: str) -> list[str]:
         return os.listdir(folder)
+
+    def make_folder(self, path: str) -> None:
+        """Make a folder that only we may enter, and what is missing above it; one that is there stays as it is."""
+        above = os.path.dirname(path)
+        os.makedirs(above, 0o755, exist_ok=True)
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            return
+        self.sync_folder(above)
+
+    def make_folders(self, path: str, mode: int) -> None:
+        """Make a folder and those above it, each that is missing with exactly these permission bits."""
+        if os.path.isdir(path):
+            return
+        above = os.path.dirname(path)
+        self.make_folders(above, mode)
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            return
+        os.chmod(path, mode)
+        self.sync_folder(above)
 
     def create(self, path: str) -> int:
         """Make a new file that only we may read, and lock it: a lock ends with its process, however that ends.
@@ -55,6 +95,34 @@ class Disk:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
         return descriptor
 
+    def adopt(self, path: str) -> int | None:
+        """Open and lock a file that its process left behind. None where that lives, or the file is gone by now."""
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(descriptor).st_nlink:
+                return descriptor
+        except BlockingIOError:
+            pass
+        os.close(descriptor)
+        return None
+
+    def open_locks(self, path: str) -> int:
+        """Open the file whose bytes are locks, and make it where it is missing."""
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+    def lock(self, descriptor: int, places: Iterable[int], seconds: float) -> set[int]:
+        """Lock bytes of an open file, one after another; returns those that were free within the time.
+
+        They belong to the open file and not to the process (OFD locks): to close the descriptor gives them back, and
+        threads keep each other out, too.
+        """
+        deadline = time.monotonic() + seconds
+        return {place for place in places if _lock_byte(descriptor, place, deadline)}
+
     def remove_if_abandoned(self, path: str) -> bool:
         """Remove a stage file unless a living process holds its lock. True where it was removed."""
         try:
@@ -74,6 +142,26 @@ class Disk:
         rest = memoryview(content)
         while rest:
             rest = rest[os.write(descriptor, rest) :]
+
+    def truncate(self, descriptor: int, size: int) -> None:
+        """Cut an open file, and go on writing at its end."""
+        os.ftruncate(descriptor, size)
+        os.lseek(descriptor, size, os.SEEK_SET)
+
+    def attributes(self, path: str) -> dict[str, bytes]:
+        """Return the extended attributes of a file, access control list and security label among them."""
+        try:
+            return {
+                name: os.getxattr(path, name, follow_symlinks=False)
+                for name in os.listxattr(path, follow_symlinks=False)
+            }
+        except OSError as error:
+            if error.errno in NO_ATTRIBUTES:
+                return {}
+            raise
+
+    def give_attribute(self, descriptor: int, name: str, value: bytes) -> None:
+        os.setxattr(descriptor, name, value)
 
     def chown(self, descriptor: int, uid: int, gid: int) -> None:
         os.fchown(descriptor, uid, gid)
@@ -101,6 +189,10 @@ class Disk:
 
     def rename(self, old: str, new: str) -> None:
         os.rename(old, new)
+
+    def link(self, old: str, new: str) -> None:
+        """Give a file a second name; a link gets one of its own."""
+        os.link(old, new, follow_symlinks=False)
 
     def remove(self, path: str) -> None:
         os.unlink(path)
@@ -134,3 +226,22 @@ class Disk:
         self.write(descriptor, content)
         os.ftruncate(descriptor, len(content))
         os.fsync(descriptor)
+
+
+def _lock_byte(descriptor: int, place: int, deadline: float) -> bool:
+    wanted = LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, place, 1, 0)
+    while True:
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, wanted)
+        except BlockingIOError:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            time.sleep(min(POLL, left))
+        except OSError as error:
+            # A file system without locks: there is nobody to wait for that could be told from nobody at all.
+            if error.errno in (errno.EINVAL, errno.ENOLCK, errno.ENOTSUP):
+                return True
+            raise
+        else:
+            return True
