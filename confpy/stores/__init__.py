@@ -20,7 +20,7 @@ REGISTRY: dict[str, str] = {
     "etcdv2": "confpy.stores.etcd2:Etcd2Store",
     "consul": "confpy.stores.consul:ConsulStore",
     "etcdv3": "confpy.stores.etcd3:Etcd3Store",
-    "etcd": "confpy.stores.etcd3:Etcd3Store",
+    "etcd": "confpy.stores.etcd:EtcdStore",
 }
 """Name → ``module:class``."""
 
@@ -43,6 +43,10 @@ class Limits:
 
 class WatchLost(StoreError):
     """A stream ended and cannot be resumed from its cursors: the prefixes have to be read again."""
+
+
+class NoApi(StoreError):
+    """A node answers, and does not have what this store speaks: it holds no key for it."""
 
 
 class WatchStream(Protocol):

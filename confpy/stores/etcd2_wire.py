@@ -20,7 +20,7 @@ from urllib.parse import quote, urlencode
 from confpy.errors import StoreError, StoreRefused
 from confpy.keytree import ROOT, ancestors, covers, normalise, select
 from confpy.model import Changes, Listing, Snapshot
-from confpy.stores import WatchLost
+from confpy.stores import NoApi, WatchLost
 
 Body: TypeAlias = dict[str, Any]
 
@@ -87,7 +87,7 @@ def refusal(status: int, text: bytes) -> StoreError:
         return StoreError("it speaks TLS only", hint="write https:// instead of http://")
     if status == 404:
         hint = "start etcd 3.4 or 3.5 with --enable-v2, or choose the store etcdv3"
-        return StoreError("it has no API v2", hint=hint)
+        return NoApi("it has no API v2", hint=hint)
     return not_etcd()
 
 

@@ -24,8 +24,9 @@ def command(*flags: str) -> list[str]:
 
 
 def environment(folder: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return what confpy gets: ours, its cache in the test's folder, and ``more``."""
-    return {**os.environ, "PYTHONPATH": str(ROOT), "CONFPY_CACHE_DIR": str(folder / "cache"), **(more or {})}
+    """Return what confpy gets: ours, its cache and its state in the test's folder, and ``more``."""
+    own = {"CONFPY_CACHE_DIR": str(folder / "cache"), "CONFPY_STATE_DIR": str(folder / "state")}
+    return {**os.environ, "PYTHONPATH": str(ROOT), **own, **(more or {})}
 
 
 def read_events(log: str) -> list[Event]:
