@@ -361,6 +361,66 @@ class Swept:
 
 
 @dataclass(frozen=True, slots=True)
+class Owed:
+    """A reload that an earlier confpy did not get done, for the content that its targets have."""
+
+    key: str
+    command: ReloadBy
+    timeout: float
+    verify: Command | None
+    resources: tuple[str, ...]
+    dests: tuple[str, ...]
+    """Of each resource its target."""
+    records: tuple[int, ...] = ()
+    """Where it stands in the ledger."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What an earlier confpy left behind is settled."""
+
+    debts: tuple[Owed, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """Resource → how many keys it had when it was last delivered."""
+    identity: str = ""
+    """The store that they came from."""
+    revision: int = 0
+    """And its revision then."""
+    notes: tuple[Say, ...] = ()
+    """What was done about deliveries that were cut off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """The targets that a reload refused are as before."""
+
+    key: str
+    reports: tuple[Report, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """Whether a person said that a resource's keys may be gone."""
+
+    resource: str
+    accepted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """The keys that were last delivered; none where they are not known."""
+
+    keys: Mapping[str, str]
+    age: float = 0.0
+    """Seconds since they were kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edited:
+    """Something below ``conf.d`` or ``templates`` changed."""
+
+
+@dataclass(frozen=True, slots=True)
 class Signalled:
     """A signal arrived."""
 
@@ -384,6 +444,11 @@ Message: TypeAlias = (
     | Reloaded
     | Inspected
     | Swept
+    | Recovered
+    | Restored
+    | Accepted
+    | Recalled
+    | Edited
     | Signalled
     | Woken
 )
@@ -474,6 +539,62 @@ class Sweep:
 
 
 @dataclass(frozen=True, slots=True)
+class Recover:
+    """Settle what an earlier confpy left behind; answered by ``Recovered``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Acquit:
+    """Note that the reload of these records is owed no more."""
+
+    key: str
+    records: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """Put back the targets as they were when this reload last succeeded; answered by ``Restored``."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Note how many keys resources had when they were delivered, and from which store."""
+
+    counts: Mapping[str, int]
+    identity: str
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Note that a resource's keys are not believed; answered by ``Accepted``."""
+
+    resource: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Note that they are believed again."""
+
+    resource: str
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """Keep the keys, for a start without the store."""
+
+    keys: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """Bring the keys that were last kept; answered by ``Recalled``."""
+
+
+@dataclass(frozen=True, slots=True)
 class WakeAt:
     """Send ``Woken`` at this monotonic time; a later ``WakeAt`` replaces it."""
 
@@ -502,5 +623,26 @@ class Stop:
 
 
 Action: TypeAlias = (
-    Load | Read | Ask | Watch | Unwatch | Resolve | Deliver | Reload | Inspect | Sweep | WakeAt | Say | Kill | Stop
+    Load
+    | Read
+    | Ask
+    | Watch
+    | Unwatch
+    | Resolve
+    | Deliver
+    | Reload
+    | Inspect
+    | Sweep
+    | Recover
+    | Acquit
+    | Restore
+    | Count
+    | Hold
+    | Release
+    | Save
+    | Recall
+    | WakeAt
+    | Say
+    | Kill
+    | Stop
 )
