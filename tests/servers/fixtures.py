@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.servers.consul import Consul
-from tests.servers.etcd import Etcd, Etcd2
+from tests.servers.etcd import BINARY, Etcd, Etcd2, versions
 from tests.servers.proxy import FaultProxy
 
 if TYPE_CHECKING:
@@ -18,10 +18,20 @@ if TYPE_CHECKING:
     from confpy.stores.etcd3 import Etcd3Store
 
 
+EVERY_ETCD = ("test_etcd3", "test_etcd3_contract", "test_etcd3_network")
+"""The modules whose tests run on each version of etcd that is here."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "etcd" in metafunc.fixturenames and metafunc.module.__name__.rpartition(".")[2] in EVERY_ETCD:
+        found = versions()
+        metafunc.parametrize("etcd", found.values(), ids=[f"etcd {version}" for version in found], indirect=True)
+
+
 @pytest.fixture
-def etcd() -> Iterator[Etcd]:
+def etcd(request: pytest.FixtureRequest) -> Iterator[Etcd]:
     """A real etcd of its own for this test."""
-    with Etcd() as server:
+    with Etcd(binary=getattr(request, "param", BINARY)) as server:
         yield server
 
 

@@ -8,7 +8,7 @@ import struct
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
-from typing import Self
+from typing import NamedTuple, Self
 
 from tests.servers.ports import free_port
 
@@ -37,7 +37,7 @@ class FaultProxy:
         self._closed = threading.Event()
         self._flow = threading.Event()
         self._flow.set()
-        self._rate: float | None = None
+        self._drip: _Drip | None = None
         self._piece: int | None = None
         self._merging = False
         self._listener: socket.socket | None = None
@@ -58,6 +58,17 @@ class FaultProxy:
         """Take everything, pass nothing, and say nothing. ``heal`` passes on what was held, as TCP would."""
         self._flow.clear()
 
+    def forget(self) -> None:
+        """Be a black hole to the open connections alone, as a firewall that forgot them is; new ones work."""
+        for link in self._snapshot():
+            link.forgotten = True
+
+    def inject(self, data: bytes) -> None:
+        """Say ``data`` on every open connection, as if the server had."""
+        for link in self._snapshot():
+            with suppress(OSError):
+                link.client.sendall(data)
+
     def reset(self) -> None:
         """Break every open connection with RST; new ones work."""
         for link in self._snapshot():
@@ -68,9 +79,13 @@ class FaultProxy:
         for link in self._snapshot():
             link.half_close()
 
-    def drip(self, bytes_per_second: float) -> None:
-        """Let the bytes down come one after another, this many a second."""
-        self._rate = bytes_per_second
+    def drip(self, bytes_per_second: float, *, only: str = "", head: bool = True) -> None:
+        """Let the bytes down come one after another, this many a second.
+
+        ``only`` is a regular expression: drip what follows a request whose method and path it finds. With ``head``
+        false, the head of an answer comes at once, and its body drips.
+        """
+        self._drip = _Drip(bytes_per_second, re.compile(only), head)
 
     def split(self, size: int) -> None:
         """Pass what comes down in pieces of ``size`` bytes."""
@@ -90,7 +105,9 @@ class FaultProxy:
 
     def heal(self) -> None:
         """Stop misbehaving."""
-        self._rate, self._piece, self._merging = None, None, False
+        self._drip, self._piece, self._merging = None, None, False
+        for link in self._snapshot():
+            link.forgotten = False
         self._flow.set()
         if self._listener is None:
             self._listen()
@@ -151,7 +168,13 @@ class FaultProxy:
     def _pass_up(self, link: _Link) -> None:
         seen = _requests()
         next(seen)
-        self._pass(link, link.client, link.server, lambda data: self.requests.extend(seen.send(data)))
+
+        def note(data: bytes) -> None:
+            requests = seen.send(data)
+            self.requests.extend(requests)
+            link.request = requests[-1] if requests else link.request
+
+        self._pass(link, link.client, link.server, note)
 
     def _pass_down(self, link: _Link) -> None:
         def note(data: bytes) -> None:
@@ -165,7 +188,7 @@ class FaultProxy:
             while data := source.recv(65536):
                 if down and self._merging:
                     data += _all_that_comes(source)
-                for piece in self._pieces(data) if down else (data,):
+                for piece in self._pieces(link, data) if down else (data,):
                     note(piece)
                     self._gate(link)
                     sink.sendall(piece)
@@ -178,19 +201,25 @@ class FaultProxy:
 
     def _gate(self, link: _Link) -> None:
         """Wait out a black hole; raise where the connection was broken meanwhile."""
-        while not self._flow.wait(0.02) and not link.broken:
-            pass
+        while (link.forgotten or not self._flow.is_set()) and not link.broken and not self._closed.is_set():
+            self._closed.wait(0.02)
         if link.broken:
             raise ConnectionResetError
 
-    def _pieces(self, data: bytes) -> Iterator[bytes]:
+    def _pieces(self, link: _Link, data: bytes) -> Iterator[bytes]:
         while data:
-            rate = self._rate
-            size = max(1, int(rate / 20)) if rate is not None else self._piece or len(data)
+            drip = self._drip if self._drip is not None and self._drip.only.search(link.request) else None
+            head = data.find(b"\r\n\r\n") + 4 if data.startswith(b"HTTP/") else 0
+            if drip is None:
+                size = self._piece or len(data)
+            elif head and not drip.head:
+                size = head
+            else:
+                size = max(1, int(drip.rate / 20))
             yield data[:size]
             data = data[size:]
-            if rate is not None:
-                self._closed.wait(size / rate)
+            if drip is not None and size != head:
+                self._closed.wait(size / drip.rate)
 
     def _ended(self, link: _Link) -> None:
         """One way of the link ended; with the second one it is gone."""
@@ -203,6 +232,12 @@ class FaultProxy:
         link.server.close()
 
 
+class _Drip(NamedTuple):
+    rate: float
+    only: re.Pattern[str]
+    head: bool
+
+
 class _Link:
     """One connection: both its ends."""
 
@@ -211,6 +246,8 @@ class _Link:
         self.server = server
         self.ways = 2
         self.broken = False
+        self.forgotten = False
+        self.request = ""
         for end in (client, server):
             end.settimeout(None)
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import gc
+import os
+import socket
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 
-from confpy.errors import StoreError
+import pytest
+
+from confpy.errors import StoreError, StoreRefused
 from confpy.keytree import KeyTree, covers
 from confpy.model import Changes, Stirred
+from confpy.settings import Settings
+from tests.calling import Call
+from tests.servers.consul import ConsulSaysNo
+from tests.servers.etcd import EtcdSaysNo
+from tests.servers.proxy import FaultProxy
 from tests.waiting import wait_until
+
+BOUNDLESS = 4 << 20
+"""Bytes of a value, for a store that sets no bound."""
 
 
 class ReadContract:
@@ -18,6 +31,10 @@ class ReadContract:
 
     nests = True
     """A key with a value may have others below it."""
+    odd = " .-%2f?#+&=\"'\\;:,*[]{}()<>|~^`!@$"
+    """What a part of a key may hold."""
+    beside = 0
+    """Bytes of ``limits.value_bytes`` that the store needs for the key and what else it keeps beside a value."""
 
     def open(self):
         """Open the store under test, another one each time, on the same keys."""
@@ -76,6 +93,22 @@ class ReadContract:
         self.write({"/raw": value})
         assert self.read("/raw") == [{"/raw": value}]
 
+    def test_a_key_may_hold_any_bytes_where_the_store_says_so_and_odd_characters_everywhere(self):
+        with closing(self.open()) as store:
+            name = "k\udcff\udc80" if store.limits.binary_keys else "k"
+        keys = {f"/odd/{self.odd}": "1", f"/odd/{self.odd}/{name}" if self.nests else f"/odd/{name}": "2"}
+        self.write({**keys, "/other": "3"})
+        assert self.read("/odd", f"/odd/{self.odd}") == [
+            keys,
+            {key: value for key, value in keys.items() if covers(f"/odd/{self.odd}", key)},
+        ]
+
+    def test_a_value_as_large_as_the_store_says_is_read_whole(self):
+        with closing(self.open()) as store:
+            value = "x" * ((store.limits.value_bytes or BOUNDLESS) - self.beside)
+        self.write({"/large": value, "/small": "1"})
+        assert self.read("/large", "/small") == [{"/large": value}, {"/small": "1"}]
+
     def test_a_deleted_key_is_gone_and_comes_back_when_it_is_made_again(self):
         self.write({"/a/x": "1", "/a/y": "1"})
         assert self.read("/a") == [{"/a/x": "1", "/a/y": "1"}]
@@ -127,6 +160,25 @@ class ReadContract:
         closer.join(5)
         store.close()
         assert not closer.is_alive()
+
+    def test_nothing_is_left_after_a_thousand_opens(self):
+        def use():
+            with closing(self.open()) as store:
+                snapshot = store.read(["/a"])
+                if store.limits.watches:
+                    store.watch({"/a": snapshot.listings["/a"].revision}, snapshot.identity).close()
+
+        self.write({"/a/x": "1"})
+        for _ in range(100):  # what is made once and kept, and what the allocator needs
+            use()
+        before = threads_and_descriptors()
+        objects, resident = objects_and_memory()
+        for _ in range(900):
+            use()
+        wait_until(lambda: threads_and_descriptors() <= before, what=f"{before} threads and descriptors again")
+        more_objects, more_resident = objects_and_memory()
+        assert more_objects - objects < 450
+        assert more_resident - resident < 8 << 20
 
 
 class WatchContract(ReadContract):
@@ -194,13 +246,16 @@ class WatchContract(ReadContract):
     def test_prefixes_can_be_added_while_another_watch_is_open(self):
         self.write({"/a/x": "1", "/b/x": "1"})
         with closing(self.open()) as store:
-            with following(store, store.read(["/a"])) as first, following(store, store.read(["/a", "/b"])) as both:
-                self.write({"/a/x": "2", "/b/x": "2"})
-                first.wait_for({"/a/x": "2"})
-                both.wait_for({"/a/x": "2", "/b/x": "2"})
+            with following(store, store.read(["/a"])) as first:
+                snapshot = store.read(["/a", "/b"])
+                self.write({"/a/x": "between", "/b/new": "between"})
+                with following(store, snapshot) as both:
+                    self.write({"/b/x": "2"})
+                    first.wait_for({"/a/x": "between"})
+                    both.wait_for({"/a/x": "between", "/b/new": "between", "/b/x": "2"})
             with following(store, store.read(["/b"])) as last:
                 self.write({"/b/x": "3"})
-                last.wait_for({"/b/x": "3"})
+                last.wait_for({"/b/new": "between", "/b/x": "3"})
 
     def test_closing_the_stream_ends_the_iteration_within_a_second(self):
         with closing(self.open()) as store, following(store, store.read(["/"])) as seen:
@@ -222,18 +277,182 @@ class WatchContract(ReadContract):
             assert not seen.thread.is_alive()
             assert seen.error is None or isinstance(seen.error, StoreError)
 
-    def test_no_thread_is_left_after_a_hundred_opens(self):
-        before = threading.active_count()
-        for _ in range(100):
-            with closing(self.open()) as store:
-                snapshot = store.read(["/a"])
-                store.watch({"/a": snapshot.listings["/a"].revision}, snapshot.identity).close()
-        wait_until(lambda: threading.active_count() <= before, what="the threads of closed stores end")
-
     @contextmanager
     def followed(self, *prefixes: str):
         with closing(self.open()) as store, following(store, store.read(prefixes)) as seen:
             yield seen
+
+
+class NetworkContract(WatchContract):
+    """For stores on a network: ``store`` is the class under test, ``server`` the real server of this test."""
+
+    store: type
+    server: object
+
+    def open(self):
+        return self.open_at(self.server.endpoint)
+
+    def open_at(self, *nodes, **settings):
+        return self.store.open(Settings(nodes=nodes, **{"connect_timeout": 2.0, "read_timeout": 5.0, **settings}))
+
+    def test_a_value_beyond_what_the_store_takes_is_refused_when_it_is_put_and_harms_nobody(self):
+        with closing(self.open()) as store:
+            self.write({"/a/x": "1"})
+            with following(store, store.read(["/a"])) as seen:
+                with pytest.raises((EtcdSaysNo, ConsulSaysNo)):
+                    self.write({"/a/x": "x" * (store.limits.value_bytes + 1)})
+                self.write({"/a/y": "2"})
+                seen.wait_for({"/a/x": "1", "/a/y": "2"})
+
+    # --- close, from another thread ----------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("call", ["read", "watch"])
+    @pytest.mark.parametrize("wait", ["connect", "TLS", "answer"])
+    def test_closing_ends_a_call_within_a_second(self, wait, call):
+        with full() if wait == "connect" else silent() as (port, reached):
+            scheme = "https" if wait == "TLS" else "http"
+            store = self.open_at(f"{scheme}://127.0.0.1:{port}", connect_timeout=30.0, read_timeout=30.0)
+            under_way = Call(lambda: store.read(["/a"]) if call == "read" else store.watch({"/a": 1}))
+            wait_until(reached, what=f"the store waits for {wait}")
+            closes_within_a_second(store, under_way)
+
+    def test_closing_ends_the_look_up_of_a_name_within_a_second(self, monkeypatch):
+        looking, answered = threading.Event(), threading.Event()
+        look_up = socket.getaddrinfo
+
+        def slow(host, *arguments, **options):
+            if host != "slow.invalid" or options.get("flags") == socket.AI_NUMERICHOST:
+                return look_up(host, *arguments, **options)
+            looking.set()
+            answered.wait(30)
+            raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+
+        monkeypatch.setattr(socket, "getaddrinfo", slow)
+        store = self.open_at("http://slow.invalid:1", connect_timeout=30.0, read_timeout=30.0)
+        under_way = Call(lambda: store.read(["/a"]))
+        try:
+            assert looking.wait(10)
+            closes_within_a_second(store, under_way)
+        finally:
+            answered.set()
+
+    def test_closing_ends_a_call_whose_answer_drips_within_a_second(self):
+        self.write({"/a/x": "x" * 10_000})
+        with FaultProxy(self.server.port) as proxy:
+            store = self.open_at(proxy.endpoint, read_timeout=60.0)
+            store.read(["/none"])
+            told = proxy.bytes_down
+            proxy.drip(500)
+            under_way = Call(lambda: store.read(["/a"]))
+            wait_until(lambda: proxy.bytes_down > told + 200, what="the answer drips")
+            closes_within_a_second(store, under_way)
+
+    def test_closing_ends_the_opening_of_a_stream_within_a_second(self):
+        with FaultProxy(self.server.port) as proxy:
+            store = self.open_at(proxy.endpoint, read_timeout=60.0)
+            snapshot = store.read(["/a"])
+            asked = len(proxy.requests)
+            proxy.black_hole()
+            under_way = Call(lambda: store.watch({"/a": snapshot.listings["/a"].revision}, snapshot.identity))
+            wait_until(lambda: len(proxy.requests) > asked, what="the store asks for a stream")
+            closes_within_a_second(store, under_way)
+
+    def test_closing_ends_streams_within_a_second_where_the_server_is_silent(self):
+        with FaultProxy(self.server.port) as proxy:
+            store = self.open_at(proxy.endpoint)
+            with following(store, store.read(["/a"])) as seen:
+                wait_until(proxy.open_connections, what="the stream is open")
+                proxy.black_hole()
+                began = time.monotonic()
+                store.close()
+                seen.thread.join(5)
+                assert time.monotonic() - began < 1
+
+
+class RefusalContract:
+    """For stores whose server can refuse one prefix and give another."""
+
+    def open_without(self, prefix):
+        """Open the store as somebody who may read everything but ``prefix``."""
+        raise NotImplementedError
+
+    def write(self, keys: Mapping[str, str]) -> None:
+        """Put keys as somebody who may do so, before and after ``open_without``."""
+        raise NotImplementedError
+
+    def test_a_refused_prefix_fails_alone_and_is_named(self):
+        self.write({"/a/x": "1", "/shut/x": "2", "/z/x": "3"})
+        with closing(self.open_without("/shut")) as store:
+            for _ in range(2):
+                listings = store.read(["/a", "/shut", "/z"]).listings
+                assert isinstance(listings["/shut"].error, StoreRefused)
+                assert listings["/shut"].error.where["prefix"] == "/shut"
+                assert not listings["/shut"].keys
+                assert [(listings[prefix].error, listings[prefix].keys) for prefix in ("/a", "/z")] == [
+                    (None, {"/a/x": "1"}),
+                    (None, {"/z/x": "3"}),
+                ]
+
+    def test_what_is_not_refused_is_followed(self):
+        self.write({"/a/x": "1", "/shut/x": "2", "/z/x": "3"})
+        with closing(self.open_without("/shut")) as store:
+            with following(store, store.read(["/a", "/z"])) as seen:
+                self.write({"/a/x": "2", "/shut/x": "3", "/z/y": "4"})
+                seen.wait_for({"/a/x": "2", "/z/x": "3", "/z/y": "4"})
+            with pytest.raises(StoreError):
+                store.watch({"/shut": 1})
+
+
+def closes_within_a_second(store, under_way):
+    began = time.monotonic()
+    store.close()
+    under_way.end()
+    assert under_way.ended - began < 1
+    assert isinstance(under_way.error, StoreError)
+    assert "the store was closed" in str(under_way.error)
+
+
+@contextmanager
+def silent():
+    """A server that lets connect and never answers: its port, and whether somebody has connected."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, ExitStack() as accepted:
+        listener.setblocking(False)
+
+        def reached():
+            with suppress(BlockingIOError):
+                return accepted.enter_context(listener.accept()[0])
+
+        yield listener.getsockname()[1], reached
+
+
+@contextmanager
+def full():
+    """A server whose backlog is full, so that nobody gets an answer to a SYN: its port, and whether somebody waits."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, ExitStack() as fillers:
+        address = listener.getsockname()
+        for _ in range(4):
+            filler = fillers.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(address)
+
+        def waiting():
+            with open("/proc/net/tcp") as table:
+                return sum(f":{address[1]:04X} 02 " in line for line in table)
+
+        wait_until(waiting, what="the backlog is full")
+        already = waiting()
+        yield address[1], lambda: waiting() > already
+
+
+def threads_and_descriptors():
+    return threading.active_count(), len(os.listdir("/proc/self/fd"))
+
+
+def objects_and_memory():
+    """How many objects Python knows, and the bytes of memory that the process holds."""
+    gc.collect()
+    with open("/proc/self/statm") as file:
+        return len(gc.get_objects()), int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 class Seen:

@@ -4,17 +4,36 @@ from __future__ import annotations
 
 import pytest
 
-from tests.stores.contract import WatchContract
+from confpy.stores.consul import ConsulStore
+from tests.servers.consul import Consul
+from tests.stores.contract import NetworkContract, RefusalContract
 
 
-class TestConsulStore(WatchContract):
+def write(consul, keys):
+    consul.transact({key.removeprefix("/"): value for key, value in keys.items()})
+
+
+class TestConsulStore(NetworkContract):
+    store = ConsulStore
+
     @pytest.fixture(autouse=True)
-    def _server(self, consul, consul_store):
-        self.consul = consul
-        self.open_store = consul_store
-
-    def open(self):
-        return self.open_store(self.consul.endpoint)
+    def _server(self, consul):
+        self.server = consul
 
     def write(self, keys):
-        self.consul.transact({key.removeprefix("/"): value for key, value in keys.items()})
+        write(self.server, keys)
+
+
+class TestConsulRefusals(RefusalContract):
+    @pytest.fixture(autouse=True)
+    def _server(self, consul_store):
+        self.open_store = consul_store
+        with Consul(acl=True, lists=True) as self.server:
+            yield
+
+    def open_without(self, prefix):
+        rules = f'key_prefix "" {{ policy = "list" }}\nkey_prefix "{prefix[1:]}" {{ policy = "deny" }}'
+        return self.open_store(self.server.endpoint, auth_token=self.server.grant(rules))
+
+    def write(self, keys):
+        write(self.server, keys)

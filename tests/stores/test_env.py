@@ -10,6 +10,8 @@ from tests.stores.contract import ReadContract
 
 
 class TestEnvStore(ReadContract):
+    odd = ReadContract.odd.replace("=", "")
+
     @pytest.fixture(autouse=True)
     def _environment(self):
         self.environment = {}

@@ -1,22 +1,22 @@
-"""etcd v3: the contract, on a real server."""
+"""etcd v3: the contract, on a real server of each version that is here."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.stores.contract import WatchContract
+from confpy.stores.etcd3 import Etcd3Store
+from tests.stores.contract import NetworkContract
 
 
-class TestEtcd3Store(WatchContract):
+class TestEtcd3Store(NetworkContract):
+    store = Etcd3Store
+    beside = 512
+
     @pytest.fixture(autouse=True)
-    def _server(self, etcd, etcd_store):
-        self.etcd = etcd
-        self.open_store = etcd_store
-
-    def open(self):
-        return self.open_store(self.etcd.endpoint)
+    def _server(self, etcd):
+        self.server = etcd
 
     def write(self, keys):
-        self.etcd.put_all({key: value for key, value in keys.items() if value is not None})
+        self.server.put_all({key: value for key, value in keys.items() if value is not None})
         for key in (key for key, value in keys.items() if value is None):
-            self.etcd.delete(key)
+            self.server.delete(key)
