@@ -88,7 +88,7 @@ class Manners:
     """Seconds from the first signal to the end."""
     allow_empty: bool = False
     on_missing: Literal["error", "empty"] = "empty"
-    """For resources that do not say."""
+    """For resources that do not say, unless a read said it."""
     confdir: str = ""
     """For messages."""
 
@@ -112,6 +112,8 @@ class Track:
     tried: bool = False
     """It had an outcome: what one-shot waits for."""
     error: ConfpyError | None = None
+    told: bool = False
+    """A line has told of a failure since it was right last."""
     known: Known | None = None
     asked: frozenset[Lookup] = frozenset()
     timely: bool = False
@@ -239,7 +241,7 @@ class Agent:
         if not self._manners.noop:
             self._do(Sweep(tuple(resource.dest for resource in loaded.resources)))
         self._look_at = self._now + jittered(self._manners.period, self._random)
-        self._follow(self.mirror.want(resource.prefixes for resource in loaded.resources))
+        self._follow(self.mirror.want({resource.name: resource.prefixes for resource in loaded.resources}))
 
     def _lack_resources(self, loaded: Loaded) -> None:
         where = self._manners.confdir
@@ -259,13 +261,15 @@ class Agent:
         if not turn.learned:
             return
         for track in self._tracks.values():
-            error = self.mirror.error(track.resource.prefixes)
-            if error is None and isinstance(track.error, StoreError):
-                track.retry_at = float("-inf")
-            elif error is not None and not track.tried:
+            error, before = self.mirror.error(track.resource.prefixes), track.error
+            if error is None:
+                if isinstance(before, StoreError):
+                    track.retry_at = float("-inf")
+            elif (before is None or before.message != error.message) and not (track.tried and self._manners.onetime):
                 # Each has an error of its own: what one adds to it must not show in another's.
                 own = StoreError(error.message, hint=error.hint, **error.where).at(resource=track.resource.name)
-                self._fail(track, own, quiet=not self._manners.onetime)
+                # The mirror tells of it, once for all; a store that is away, in one-shot, it leaves to us.
+                self._fail(track, own, quiet=not (self._manners.onetime and error is self.mirror.lost))
 
     def _mark_changed(self) -> None:
         """Make dirty whom the changed paths concern. What arrived together counts as one change to each."""
@@ -351,7 +355,7 @@ class Agent:
 
     def _lack(self, resource: Resource) -> StoreError | None:
         """Return why the resource fails where a key that it asks for is not in the store, else None."""
-        on_missing = resource.on_missing or self._manners.on_missing
+        on_missing = resource.on_missing or self.mirror.on_missing or self._manners.on_missing
         path = self.mirror.missing(resource.prefixes) if on_missing == "error" else None
         if path is None:
             return None
@@ -384,9 +388,9 @@ class Agent:
         self._send()
 
     def _succeed(self, track: Track, report: Report) -> None:
-        if track.error is not None and report.outcome == "unchanged":
+        if track.told and report.outcome == "unchanged":
             self._say("info", "resource.recovered", resource=report.resource)
-        track.tried = True
+        track.tried, track.told = True, False
         track.error = None
         track.backoff.reset()
         track.known = report.known
@@ -411,11 +415,13 @@ class Agent:
         attempt = track.backoff.attempts + 1
         wait = track.backoff.wait()
         track.retry_at = self._now + wait
-        if self._manners.onetime:
+        once = self._manners.onetime
+        if once:
             self._errors.append(error)
-            self._say("error", "resource.failed", **error.fields())
-        elif not quiet and (before is None or before.message != error.message or rarely(attempt)):
-            self._say("error", "resource.failed", **error.fields(), retry_in=round(wait, 1))
+        if not quiet and (once or before is None or before.message != error.message or rarely(attempt)):
+            track.told = True
+            again = {} if once else {"retry_in": round(wait, 1)}
+            self._say("error", "resource.failed", **error.fields(), **again)
 
     def _tell_left_out(self, track: Track, rendered: Rendered) -> None:
         left_out = frozenset(rendered.left_out)

@@ -61,8 +61,11 @@ def jittered(seconds: float, random: Random, spread: float = 0.1) -> float:
 
 
 def rarely(attempt: int) -> bool:
-    """Say whether the attempt with this number is worth a line: the first, second, fourth, eighth and so on."""
-    return attempt & (attempt - 1) == 0
+    """Say whether the attempt with this number is worth a line: the first, fourth, sixteenth, 64th and so on.
+
+    With waits of up to a minute that is at once, after some seconds, five minutes, half an hour, two hours.
+    """
+    return attempt & (attempt - 1) == 0 and attempt.bit_length() % 2 == 1
 
 
 class Settle:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import builtins
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from posixpath import normpath
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -62,10 +62,10 @@ def ancestors(key: str) -> Iterator[str]:
         yield key
 
 
-def minimal(prefixes: Iterable[str]) -> tuple[str, ...]:
-    """Return the prefixes, sorted, without those that another one covers."""
+def minimal(prefixes: Iterable[str], shows: Callable[[str, str], bool] = covers) -> tuple[str, ...]:
+    """Return the prefixes, sorted, without those that another one covers, and shows."""
     every = set(prefixes)
-    return tuple(sorted(prefix for prefix in every if every.isdisjoint(a for a in ancestors(prefix) if a != prefix)))
+    return tuple(sorted(p for p in every if not any(a != p and a in every and shows(a, p) for a in ancestors(p))))
 
 
 def select(prefixes: Iterable[str], keys: Mapping[str, Value]) -> dict[str, dict[str, Value]]:
@@ -145,13 +145,19 @@ class KeyTree:
         """Remove a raw key, if it is there; return whether what templates see changed."""
         return bool(self._apply({}, (raw,)))
 
-    def replace(self, prefix: str, keys: Mapping[str, str]) -> builtins.set[str]:
-        """Make what the raw prefix covers equal to the raw keys; return the paths that changed."""
+    def replace(self, prefix: str, keys: Mapping[str, str], besides: Collection[str] = ()) -> builtins.set[str]:
+        """Make what the raw prefix covers equal to the raw keys; return the paths that changed.
+
+        What lies at or below a prefix of ``besides`` stays as it is.
+        """
         before = self._raw.values
-        return self._apply(
-            {raw: value for raw, value in keys.items() if before.get(raw) != value},
-            [raw for raw in self._raw.covered(prefix) if raw not in keys],
-        )
+        put = {raw: value for raw, value in keys.items() if before.get(raw) != value}
+        gone = [raw for raw in self._raw.covered(prefix) if raw not in keys]
+        if besides:
+            apart = frozenset(besides)
+            put = {raw: value for raw, value in put.items() if apart.isdisjoint(ancestors(raw))}
+            gone = [raw for raw in gone if apart.isdisjoint(ancestors(raw))]
+        return self._apply(put, gone)
 
     def get(self, path: str) -> str | None:
         return self._seen.values.get(path)

@@ -13,18 +13,20 @@ What makes it right:
   answer never rolls the tree back.
 * A watch is never trusted alone. Every ``period`` the store is asked how the prefixes stand; what the tree should
   have had by then is read again. So a lost watch means late, never wrong.
+* A prefix that the store refuses is left out of all that the others share, and asked for alone, ever more rarely. Its
+  keys stay in the tree, where nobody sees them before it was read again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from random import Random
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from confpy.clock import Backoff, jittered, rarely
-from confpy.errors import StoreError
+from confpy.errors import StoreError, StoreRefused
 from confpy.keytree import ROOT, KeyTree, ancestors, covers, minimal, normalise
 from confpy.model import (
     Action,
@@ -34,6 +36,7 @@ from confpy.model import (
     Changes,
     Level,
     Listed,
+    Listing,
     Lost,
     Message,
     Opened,
@@ -54,6 +57,8 @@ STEADY = 30.0
 """Seconds after which a stream that breaks off was a good one: something between us ends quiet connections."""
 DOUBT = 2.0
 """Seconds that a stream may lag behind an ask before its changes count as lost."""
+NAMED = 10
+"""Prefixes and resources that one line names; it counts the others."""
 
 
 @dataclass(slots=True)
@@ -76,6 +81,8 @@ class _Reading:
     prefixes: tuple[str, ...]
     since: Mapping[str, int]
     """``applied`` when the read was sent: a linearizable answer is not older."""
+    alone: bool
+    """It is about what was refused, and about nothing that the others need."""
     kept: dict[str, Changes] = field(default_factory=dict)
     """Per watch, what came meanwhile: the last word on each key."""
 
@@ -92,6 +99,15 @@ class _Reading:
         self.kept[changes.prefix] = changes
 
 
+@dataclass(slots=True)
+class _Refusal:
+    """What the store said to one prefix."""
+
+    error: StoreError
+    since: float
+    ask_at: float
+
+
 @dataclass(frozen=True, slots=True)
 class _Doubt:
     """What an ask knew of a prefix and the tree did not."""
@@ -105,35 +121,54 @@ class Mirror:
     """The local copy of a store's keys. ``step`` takes what the store answered and returns what to ask next."""
 
     def __init__(
-        self, random: Random, *, follows: bool, period: float, once: bool = False, binary: bool = True
+        self,
+        random: Random,
+        *,
+        follows: bool,
+        period: float,
+        once: bool = False,
+        binary: bool = True,
+        shows: Callable[[str, str], bool] = covers,
     ) -> None:
         """``follows``: keep a stream open; ``period``: seconds from one resync (or poll) to the next.
 
         ``once``: one read is all that is wanted, and whoever wants it tells of its failure. ``binary``: the store keeps
-        any bytes; one that does not has U+FFFD where they were no UTF-8.
+        any bytes; one that does not has U+FFFD where they were no UTF-8. ``shows`` says whether a read of a prefix
+        brings a key that it covers; where it does not, the key's own prefix is read and watched beside the other.
         """
         self.tree = KeyTree()
-        self.errors: dict[str, StoreError] = {}
-        """Prefix → why the store refuses just that one."""
         self.lost: StoreError | None = None
         """Why the store cannot be read now."""
+        self.on_missing: Literal["error", "empty"] | None = None
+        """What a missing tree is to a resource that does not say, once a read has told."""
         self._random = random
         self._follows = follows
         self._period = period
         self._once = once
         self._binary = binary
+        self._shows = shows
         self._damaged: set[str] = set()
         """Raw keys that lost bytes in the store, and were told of."""
-        self._wanted: tuple[str, ...] = ()
+        self._readers: dict[str, list[str]] = {}
+        """Prefix → the resources that read it."""
         self._groups: tuple[tuple[str, ...], ...] = ()
+        self._wanted: tuple[str, ...] = ()
+        """What is read and followed: all that resources read, but for what is refused and what another one shows."""
+        self._refused: dict[str, _Refusal] = {}
+        self._backoffs: dict[str, Backoff] = {}
+        """Of what was refused since the last full read: one that comes and goes is asked for no more often for it."""
+        self._barred: set[str] = set()
+        """Covers that the store refused since the last full read."""
         self._applied: dict[str, int] = {}
+        self._reach: dict[str, list[str]] = {}
+        """Watched prefix → those in ``applied`` that it brings changes of, as far as it was needed."""
         self._folders = KeyTree()
         """Paths that are there, be it without a key; where a store has no folders, none."""
         self._counts: Mapping[str, int] = {}
         self._identity = ""
         self._number = 0
         self._reading: _Reading | None = None
-        self._asking: int | None = None
+        self._asking: Ask | None = None
         self._current: int | None = None
         self._opening: int | None = None
         self._watched: tuple[str, ...] = ()
@@ -151,24 +186,25 @@ class Mirror:
 
     # --- what the owner asks of it ---------------------------------------------------------------------------------
 
-    def want(self, groups: Iterable[Sequence[str]]) -> Turn:
-        """Follow these prefixes from now on; a group's (a resource's) are seen in one order where that is cheap."""
-        self._groups = tuple({tuple(sorted(set(group))): None for group in groups})
-        self._wanted = minimal(prefix for group in self._groups for prefix in group)
-        for prefix in self._wanted:
-            above = self._above(prefix)
-            if above is not None:
-                self._applied[prefix] = self._applied[above]
-        # What lies below a wanted prefix that is still to be read stays until that read replaces it.
-        wanted = set(self._wanted)
-        for prefix in [one for one in self._applied if wanted.isdisjoint(ancestors(one))]:
-            del self._applied[prefix]
-            if not any(covers(prefix, one) for one in wanted):
-                self.tree.replace(prefix, {})
-                self._folders.replace(prefix, {})
+    def want(self, resources: Mapping[str, Sequence[str]]) -> Turn:
+        """Follow from now on what these resources read; one's prefixes are seen in one order where that is cheap."""
+        self._readers = {}
+        for name, prefixes in resources.items():
+            for prefix in prefixes:
+                self._readers.setdefault(prefix, []).append(name)
+        self._groups = tuple({tuple(sorted(set(prefixes))): None for prefixes in resources.values()})
+        held = {*self._applied, *self._refused}
+        self._refused = {prefix: one for prefix, one in self._refused.items() if prefix in self._readers}
+        self._choose()
+        for prefix in held:
+            # What lies below a prefix that is still to be read stays until that read replaces it.
+            if not any(one in self._readers and self._shows(one, prefix) for one in ancestors(prefix)):
+                kept = [one for one in self._readers if covers(prefix, one)]
+                self.tree.replace(prefix, {}, kept)
+                self._folders.replace(prefix, {}, kept)
         turn = Turn()
-        if any(prefix not in self._applied for prefix in self._wanted) and self._reading is None:
-            self._read(turn, tuple(prefix for prefix in self._wanted if prefix not in self._applied))
+        if self._reading is None:
+            self._read_missing(turn)
         return turn
 
     def ready(self, prefixes: Sequence[str]) -> bool:
@@ -185,10 +221,9 @@ class Mirror:
     def error(self, prefixes: Sequence[str]) -> StoreError | None:
         """Return why the tree does not hold these prefixes, or None where it does or nothing is known yet."""
         for prefix in prefixes:
-            for refused, error in self.errors.items():
-                if covers(refused, prefix):
-                    return error
-            if self._above(prefix) is None and self.lost is not None:
+            if prefix in self._refused:
+                return self._refused[prefix].error
+            if self.lost is not None and self._above(prefix) is None:
                 return self.lost
         return None
 
@@ -206,7 +241,8 @@ class Mirror:
         return min(
             self._read_at if self._reading is None else NEVER,
             self._resync_at if self._reading is None and self._asking is None and self._wanted else NEVER,
-            self._watch_at if self._applied and self._read_at == NEVER else NEVER,
+            self._watch_at if self._read_at == NEVER else NEVER,
+            self._retry_at() if self._reading is None else NEVER,
         )
 
     def step(self, message: Message, now: float) -> Turn:
@@ -215,7 +251,7 @@ class Mirror:
         match message:
             case Listed() if self._reading is not None and message.read == self._reading.number:
                 self._listed(turn, message, now)
-            case Asked() if message.ask == self._asking:
+            case Asked() if self._asking is not None and message.ask == self._asking.ask:
                 self._asked(turn, message, now)
             case Opened() if message.stream == self._opening:
                 self._opened(turn, now)
@@ -228,11 +264,31 @@ class Mirror:
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
-    def _read(self, turn: Turn, prefixes: tuple[str, ...]) -> None:
+    def _choose(self) -> None:
+        """Settle what is to be read and followed, and keep the positions that count for it."""
+        self._wanted = minimal((prefix for prefix in self._readers if prefix not in self._refused), self._shows)
+        known = {prefix: self._above(prefix) for prefix in self._wanted}
+        self._applied |= {prefix: self._applied[above] for prefix, above in known.items() if above is not None}
+        for prefix in list(self._applied):
+            if not any(one in known and self._shows(one, prefix) for one in ancestors(prefix)):
+                del self._applied[prefix]
+        self._reach.clear()
+
+    def _read(self, turn: Turn, prefixes: tuple[str, ...], *, alone: bool = False) -> None:
         self._number += 1
-        self._read_at = NEVER
-        self._reading = _Reading(self._number, prefixes, dict(self._applied))
+        self._reading = _Reading(self._number, prefixes, dict(self._applied), alone)
         turn.actions.append(Read(self._number, prefixes, self._candidates() if self._follows else ()))
+
+    def _read_all(self, turn: Turn) -> None:
+        self._read_at = NEVER
+        if self._wanted:
+            self._read(turn, self._wanted)
+
+    def _read_missing(self, turn: Turn) -> None:
+        """Read what is wanted and was not read yet, if there is any."""
+        missing = tuple(prefix for prefix in self._wanted if not self.ready((prefix,)))
+        if missing:
+            self._read(turn, missing)
 
     def _listed(self, turn: Turn, message: Listed, now: float) -> None:
         reading, self._reading = self._reading, None
@@ -240,10 +296,16 @@ class Mirror:
         turn.learned = True
         if message.snapshot is None:
             self._store_lost(turn, message.error or StoreError("the read failed"), now)
-            self._read_at = now + self._read_backoff.wait()
+            again_at = now + self._read_backoff.wait()
+            if not reading.alone:
+                self._read_at = again_at
+            for prefix in self._refused.keys() & set(reading.prefixes):
+                self._refused[prefix].ask_at = again_at
             return
         self._store_found(turn, now)
         snapshot = message.snapshot
+        turn.actions += snapshot.notes
+        self.on_missing = snapshot.on_missing or self.on_missing
         replaced = bool(self._identity and snapshot.identity and snapshot.identity != self._identity)
         back = not replaced and any(
             listing.revision < reading.since.get(prefix, 0)
@@ -255,31 +317,41 @@ class Mirror:
             reading.kept.clear()
             if set(reading.prefixes) != set(self._wanted):
                 self._identity = snapshot.identity
-                self._read(turn, self._wanted)
+                self._read_all(turn)
                 return
         self._identity = snapshot.identity
         self._counts = snapshot.counts or self._counts
-        read: dict[str, int] = {}
-        for prefix, listing in snapshot.listings.items():
-            if listing.error is not None:
-                self.errors[prefix] = listing.error
-                continue
-            self.errors.pop(prefix, None)
-            self._examine(turn, listing.keys)
-            turn.changed |= self.tree.replace(prefix, listing.keys)
-            self._folders.replace(prefix, dict.fromkeys(listing.folders, ""))
-            read[prefix] = listing.revision
-        # What was read makes the positions of what lies below it superfluous.
-        self._applied = {one: at for one, at in self._applied.items() if read.keys().isdisjoint(ancestors(one))} | read
+        self._take_listings(turn, {one: kept for one, kept in snapshot.listings.items() if kept.error is None}, now)
+        self._refuse(turn, {one: kept.error for one, kept in snapshot.listings.items() if kept.error is not None}, now)
         for changes in reading.kept.values():
             self._apply(turn, changes)
-        self._doubts.clear()
-        self._resync_at = now + jittered(self._period, self._random)
-        missing = tuple(prefix for prefix in self._wanted if not self.ready((prefix,)) and prefix not in self.errors)
-        if missing:
-            self._read(turn, missing)
-        elif self._follows and self._covers() != self._watched:
-            self._watch_at = min(self._watch_at, now)
+        self._doubts = {prefix: doubt for prefix, doubt in self._doubts.items() if prefix not in reading.prefixes}
+        if not reading.alone or self._resync_at == NEVER:
+            self._resync_at = now + jittered(self._period, self._random)
+        self._read_missing(turn)
+        if self._reading is None:
+            self._follow(now)
+
+    def _take_listings(self, turn: Turn, listings: Mapping[str, Listing], now: float) -> None:
+        """Put what was read into the tree, but where more is known already than the read says."""
+        self._recover(turn, listings, now)
+        positions = self._applied | {prefix: listing.revision for prefix, listing in listings.items()}
+        own: dict[str, list[str]] = {}
+        self._applied = dict(positions)
+        for prefix, position in positions.items():
+            for above in ancestors(prefix):
+                if above == prefix or above not in listings:
+                    continue
+                if position > listings[above].revision or not self._shows(above, prefix):
+                    own.setdefault(above, []).append(prefix)
+                else:
+                    self._applied.pop(prefix, None)
+        self._reach.clear()
+        for prefix, listing in listings.items():
+            self._examine(turn, listing.keys)
+            besides = own.get(prefix, ())
+            turn.changed |= self.tree.replace(prefix, listing.keys, besides)
+            self._folders.replace(prefix, dict.fromkeys(listing.folders, ""), besides)
 
     def _examine(self, turn: Turn, keys: Mapping[str, str]) -> None:
         """Warn, once a key, of bytes that the store could not keep."""
@@ -292,14 +364,75 @@ class Mirror:
         """Forget every position: none of them means anything in the store that answers now."""
         turn.say("warning", "store.replaced", reason=why, did="read everything again")
         self._applied.clear()
+        self._reach.clear()
         self._close_streams(turn)
+
+    # --- what the store refuses ------------------------------------------------------------------------------------
+
+    def _retry_at(self) -> float:
+        return min((refusal.ask_at for refusal in self._refused.values()), default=NEVER)
+
+    def _refuse(self, turn: Turn, errors: Mapping[str, StoreError], now: float) -> None:
+        """Leave these prefixes out of all that is shared, and say so as ``_store_lost`` does."""
+        news: dict[str, list[str]] = {}
+        waits: dict[int, float] = {}
+        for prefix, error in errors.items():
+            before = self._refused.get(prefix)
+            backoff = self._backoffs.setdefault(prefix, Backoff(self._random))
+            attempts = backoff.attempts
+            # What was refused together is asked for together.
+            wait = waits.setdefault(attempts, backoff.wait())
+            self._refused[prefix] = _Refusal(error, now if before is None else before.since, now + wait)
+            self._applied.pop(prefix, None)
+            if before is None or before.error.message != error.message or rarely(attempts + 1):
+                news.setdefault(error.message, []).append(prefix)
+        for prefixes in news.values():
+            refusal = self._refused[prefixes[0]]
+            fields = {**refusal.error.fields(), **self._whom(prefixes), "did": "kept what was; goes on with the others"}
+            if not self._once:
+                fields["retry_in"] = round(refusal.ask_at - now, 1)
+            turn.say("error", "prefix.refused", **fields)
+        self._choose()
+
+    def _recover(self, turn: Turn, read: Collection[str], now: float) -> None:
+        """Take it that what was read, and what that shows, is refused no more."""
+        found = [
+            prefix
+            for prefix in self._refused
+            if any(one in read and self._shows(one, prefix) for one in ancestors(prefix))
+        ]
+        if found:
+            since = min(self._refused.pop(prefix).since for prefix in found)
+            turn.say("info", "prefix.recovered", **self._whom(found), after=round(now - since, 1))
+        self._choose()
+
+    def _refused_by(self, turn: Turn, error: StoreError, asked: Collection[str], now: float) -> bool:
+        """Say whether the error refuses one prefix of those asked for, and leave that one out from now on."""
+        prefix = error.where.get("prefix") if isinstance(error, StoreRefused) else None
+        if not isinstance(prefix, str) or prefix not in asked:
+            return False
+        if prefix in self._wanted:
+            turn.learned = True
+            self._refuse(turn, {prefix: error}, now)
+            if self._reading is None:
+                self._read_missing(turn)
+        elif prefix not in self._refused:
+            self._barred.add(prefix)
+        self._follow(now)
+        return True
+
+    def _whom(self, prefixes: Sequence[str]) -> dict[str, object]:
+        """Return for a line which prefixes it is about, and who reads them."""
+        names = dict.fromkeys(name for prefix in prefixes for name in self._readers.get(prefix, ()))
+        return {"prefix": _few(prefixes), "resource": _few(list(names))}
 
     # --- watching --------------------------------------------------------------------------------------------------
 
     def _candidates(self) -> tuple[str, ...]:
         """Return the prefixes that might cover a group's, to be counted."""
         parents = {_parent(group) for group in self._groups if len(group) > 1}
-        return tuple(sorted(parents - {ROOT} - set(self._wanted)))
+        refused = {above for prefix in self._refused for above in ancestors(prefix)}
+        return tuple(sorted(parents - {ROOT} - set(self._wanted) - refused - self._barred))
 
     def _covers(self) -> tuple[str, ...]:
         """Return what to watch: the wanted prefixes, a group's under one cover where that brings few strangers."""
@@ -308,20 +441,28 @@ class Mirror:
         for parent, below in self._below(parents).items():
             if self._counts[parent] <= 2 * sum(map(self.tree.raw_count, below)):
                 chosen.append(parent)
-        return minimal(chosen)
+        return minimal(chosen, self._shows)
+
+    def _follow(self, now: float) -> None:
+        """See to it that a stream follows what was read, and no more."""
+        if self._follows and self._covers() != self._watched:
+            self._watch_at = min(self._watch_at, now)
 
     def _below(self, heads: AbstractSet[str]) -> dict[str, list[str]]:
-        """Return which read prefixes lie at or below each of the heads."""
+        """Return which read prefixes each of the heads shows."""
         found: dict[str, list[str]] = {}
         for prefix in self._applied:
             for head in ancestors(prefix):
-                if head in heads:
+                if head in heads and self._shows(head, prefix):
                     found.setdefault(head, []).append(prefix)
         return found
 
     def _open(self, turn: Turn) -> None:
         self._watch_at = NEVER
         self._watched = self._covers()
+        if not self._watched:
+            self._close_streams(turn)
+            return
         if self._opening is not None:
             turn.actions.append(Unwatch(self._opening))
         self._number += 1
@@ -343,10 +484,7 @@ class Mirror:
     def _changed(self, turn: Turn, message: Changed, now: float) -> None:
         self._watch_backoff.reset()
         if isinstance(message.changes, Stirred):
-            if self._reading is None:
-                self._read(turn, self._wanted)
-            else:
-                self._read_at = min(self._read_at, now)
+            self._read_if_idle(turn, now)
             return
         if self._reading is not None:
             self._reading.keep(message.changes)
@@ -354,11 +492,7 @@ class Mirror:
 
     def _apply(self, turn: Turn, changes: Changes) -> None:
         for path, revision in changes.gone.items():
-            for one, applied in self._applied.items():
-                below = path if covers(one, path) else one
-                if covers(path, below) and revision > applied:
-                    turn.changed |= self.tree.replace(below, {})
-                    self._folders.replace(below, {})
+            self._drop(turn, path, revision)
         for raw, (revision, value) in changes.keys.items():
             prefix = self._above(raw)
             # A key under a cover that nobody wants, or a repeat.
@@ -373,9 +507,22 @@ class Mirror:
             above = self._above(path)
             if above is not None and revision > self._applied[above] and self._folders.set(path, ""):
                 turn.changed.add(path)
-        for prefix in self._applied if changes.prefix not in self._applied else (changes.prefix,):
-            if covers(changes.prefix, prefix):
-                self._applied[prefix] = max(self._applied[prefix], changes.revision)
+        reach = self._reach.get(changes.prefix)
+        if reach is None:
+            reach = [prefix for prefix in self._applied if self._shows(changes.prefix, prefix)]
+            self._reach[changes.prefix] = reach
+        for prefix in reach:
+            self._applied[prefix] = max(self._applied[prefix], changes.revision)
+
+    def _drop(self, turn: Turn, path: str, revision: int) -> None:
+        """Take all below a path out of the tree, but for what is known from after that."""
+        below = [prefix for prefix in self._applied if prefix != path and covers(path, prefix)]
+        for one in (path, *below):
+            above = self._above(one)
+            if above is not None and revision > self._applied[above]:
+                besides = [prefix for prefix in below if prefix != one and covers(one, prefix)]
+                turn.changed |= self.tree.replace(one, {}, besides)
+                self._folders.replace(one, {}, besides)
 
     def _stream_lost(self, turn: Turn, message: Lost, now: float) -> None:
         if message.stream == self._opening:
@@ -384,6 +531,10 @@ class Mirror:
             self._current = None
             if now - self._opened_at > STEADY:
                 self._watch_backoff.reset()
+            if self._opening is not None and not message.relist:
+                return  # the one that takes its place is on its way
+        if self._refused_by(turn, message.error, self._watched, now):
+            return
         wait = self._watch_backoff.wait()
         if rarely(self._watch_backoff.attempts):
             turn.say("warning", "watch.lost", **message.error.fields(), retry_in=round(wait, 1))
@@ -392,7 +543,7 @@ class Mirror:
         if message.relist:
             self._close_streams(turn)
             self._read_at = min(self._read_at, now + wait)
-        elif self._opening is None:
+        else:
             self._watch_at = now + wait
 
     def _close_streams(self, turn: Turn) -> None:
@@ -405,28 +556,33 @@ class Mirror:
 
     def _tick(self, turn: Turn, now: float) -> None:
         if self._reading is None and now >= self._read_at:
-            self._read(turn, self._wanted)
+            self._read_all(turn)
         if now >= self._resync_at and self._wanted and self._reading is None and self._asking is None:
             self._resync_at = NEVER
-            if self._doubts:
+            self._resyncs += not self._doubts
+            if self._doubts or self._resyncs % FULL_READ_EVERY:
                 self._ask(turn)
             else:
-                self._resyncs += 1
-                if self._resyncs % FULL_READ_EVERY == 0:
-                    self._read(turn, self._wanted)
-                else:
-                    self._ask(turn)
-        if now >= self._watch_at and self._applied and self._read_at == NEVER:
+                self._backoffs = {prefix: one for prefix, one in self._backoffs.items() if prefix in self._refused}
+                self._barred.clear()
+                self._read_all(turn)
+        if self._reading is None and now >= self._retry_at():
+            self._read(turn, tuple(one for one, told in self._refused.items() if now >= told.ask_at), alone=True)
+        if now >= self._watch_at and self._read_at == NEVER:
             self._open(turn)
 
     def _ask(self, turn: Turn) -> None:
         self._number += 1
-        self._asking = self._number
-        turn.actions.append(Ask(self._number, tuple(prefix for prefix in self._wanted if prefix in self._applied)))
+        self._asking = Ask(self._number, tuple(prefix for prefix in self._wanted if prefix in self._applied))
+        turn.actions.append(self._asking)
 
     def _asked(self, turn: Turn, message: Asked, now: float) -> None:
-        self._asking = None
+        asking, self._asking = self._asking, None
+        assert asking is not None
         if message.error is not None:
+            if self._refused_by(turn, message.error, asking.prefixes, now):
+                self._resync_at = now
+                return
             self._store_lost(turn, message.error, now)
             self._resync_at = now + self._read_backoff.wait()
             return
@@ -481,9 +637,9 @@ class Mirror:
 
     def _read_if_idle(self, turn: Turn, now: float) -> None:
         if self._reading is None:
-            self._read(turn, self._wanted)
+            self._read_all(turn)
         else:
-            self._read_at = now
+            self._read_at = min(self._read_at, now)
 
     # --- the store's health ----------------------------------------------------------------------------------------
 
@@ -504,18 +660,24 @@ class Mirror:
             self.lost = None
 
     def _above(self, key: str) -> str | None:
-        """Return the read prefix at or above a raw key or prefix: cut it segment by segment."""
+        """Return the nearest read prefix that shows a raw key or prefix: cut it segment by segment."""
         path = key
         while path:
-            if path in self._applied:
+            if path in self._applied and self._shows(path, key):
                 return path
             path = path[: path.rfind("/")] if "/" in path else ""
-        return ROOT if ROOT in self._applied else None
+        return ROOT if ROOT in self._applied and self._shows(ROOT, key) else None
 
 
 def _without(news: Mapping[str, News], gone: Iterable[str]) -> dict[str, News]:
     """Return what is not at or below a path that went."""
     return {key: one for key, one in news.items() if not any(covers(path, key) for path in gone)}
+
+
+def _few(names: Sequence[str]) -> str:
+    """Return the first names for a line, and how many others there are."""
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _parent(prefixes: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from confpy.mirror import Mirror
 from confpy.model import Asked, Changed, Changes, Listed, Listing, Opened, Say, Snapshot, Watch, Woken
 from tests.sim.world import World
 
+RESOURCES = (("/services/web", "/services/maxconn"), ("/app",), ("/app/x", "/app/y"), ("/certs/a", "/certs/b"))
 PREFIXES = ("/services/web", "/services/maxconn", "/app", "/certs/a", "/certs/b")
 KEYS = (
     *(f"/services/web/{name}" for name in "abc"),
@@ -20,6 +21,7 @@ KEYS = (
     "/certs/a/1",
     "/certs/b/1",
 )
+DENIED = ("/services/web", "/services/maxconn", "/app", "/app/z", "/certs/a", "/")
 SEEDS = 200
 PERIOD = 5.0
 """Seconds between resyncs: short, so that many fall into a run."""
@@ -28,6 +30,15 @@ PERIOD = 5.0
 def equal(world: World, prefixes: tuple[str, ...]) -> bool:
     wanted = {key: value for key, (_, value) in world.server.keys.items() if any(covers(one, key) for one in prefixes)}
     return dict(world.mirror.tree.items("/")) == wanted
+
+
+def holds(world: World, prefixes: tuple[str, ...]) -> bool:
+    """Say whether the tree has what the store has below these prefixes, and leave open what else it has."""
+    kept = {key: value for key, (_, value) in world.server.keys.items()}
+    return all(
+        dict(world.mirror.tree.items(prefix)) == {key: value for key, value in kept.items() if covers(prefix, key)}
+        for prefix in prefixes
+    )
 
 
 def show_dead_streams(world: World) -> None:
@@ -68,19 +79,32 @@ def disturb(world: World, *, restores: bool) -> None:
             world.server.put(random.choice(KEYS))
 
 
-def live(seed: int, *, restores: bool, follows: bool = True) -> World:
+def refuse(world: World) -> None:
+    """Let a right be taken away or given again."""
+    random = world.random
+    if random.random() < 0.15:
+        world.server.denied ^= {random.choice(DENIED)}
+    if random.random() < 0.02:
+        world.server.denied.clear()
+
+
+def want(world: World, number: int) -> None:
+    """Follow what the first resources read."""
+    world.take(world.mirror.want({str(index): prefixes for index, prefixes in enumerate(RESOURCES[:number])}))
+
+
+def live(seed: int, *, restores: bool, follows: bool = True, refuses: bool = False) -> World:
     world = World(seed, follows=follows, period=PERIOD)
-    groups = [PREFIXES[:2], PREFIXES[2:3], PREFIXES[3:]]
-    wanted = groups[: world.random.randint(1, 3)]
-    world.take(world.mirror.want(wanted))
+    want(world, world.random.randint(1, len(RESOURCES)))
     for _ in range(60):
         disturb(world, restores=restores)
+        if refuses:
+            refuse(world)
         world.run(world.random.choice((0.0, 0.05, 0.5, 5.0)))
         if world.random.random() < 0.03:
-            wanted = groups[: world.random.randint(1, 3)]
-            world.take(world.mirror.want(wanted))
+            want(world, world.random.randint(1, len(RESOURCES)))
     world.calm = True
-    world.take(world.mirror.want(groups))
+    want(world, len(RESOURCES))
     # The faults are over. One backoff and two resyncs are enough for all but one: a store that came back from a backup
     # and has overtaken its old revision since cannot be told from itself, until the tenth resync reads in full.
     world.run(60 + (11 if restores else 3) * 1.1 * PERIOD)
@@ -106,11 +130,11 @@ def test_streams_that_break_and_are_resumed_bring_every_change_themselves():
     for seed in range(100):
         world = World(seed, period=60.0)
         world.stalls = 0.0
-        world.take(world.mirror.want([PREFIXES[:1], PREFIXES[2:4]]))
+        world.take(world.mirror.want({"one": PREFIXES[:1], "two": PREFIXES[2:4]}))
         world.run(5)
         for step in range(100):
             if step == 50:
-                world.take(world.mirror.want([PREFIXES[:2], PREFIXES[2:]]))
+                world.take(world.mirror.want({"one": PREFIXES[:2], "two": PREFIXES[2:]}))
             disturb(world, restores=False)
             world.run(world.random.choice((0.0, 0.05, 0.5)))
         world.calm = True
@@ -125,10 +149,61 @@ def test_polling_alone_ends_equal_to_the_store():
         assert equal(world, PREFIXES), f"seed {seed}"
 
 
+def given(world: World) -> tuple[str, ...]:
+    """Return the prefixes that the server does not refuse."""
+    return tuple(prefix for prefixes in RESOURCES for prefix in prefixes if world.server.refusal(prefix) is None)
+
+
+@pytest.mark.parametrize("part", range(10))
+def test_what_is_refused_is_not_ready_and_the_rest_goes_on_in_time(part):
+    for seed in range(part, SEEDS, 10):
+        world = live(seed, restores=False, refuses=True)
+        for prefix in (prefix for prefixes in RESOURCES for prefix in prefixes):
+            refused = world.server.refusal(prefix) is not None
+            assert world.mirror.ready((prefix,)) == (not refused), f"seed {seed}: {prefix}"
+            assert (world.mirror.error((prefix,)) is not None) == refused, f"seed {seed}: {prefix}"
+        assert holds(world, given(world)), f"seed {seed}"
+        show_dead_streams(world)
+        before = len(world.said)
+        for _ in range(8):
+            world.server.put(world.random.choice(KEYS))
+            world.run(1.0)
+            assert holds(world, given(world)), f"seed {seed}: late"
+        assert set(world.said[before:]) <= {"prefix.refused"}, f"seed {seed}"
+
+
+@pytest.mark.parametrize("part", range(10))
+@pytest.mark.parametrize("follows", [True, False])
+def test_what_is_allowed_again_is_read_within_a_minute(part, follows):
+    for seed in range(part, SEEDS, 10):
+        world = live(seed, restores=False, refuses=True, follows=follows)
+        world.server.denied.clear()
+        world.run(62)
+        assert equal(world, PREFIXES), f"seed {seed}"
+        assert all(world.mirror.ready((prefix,)) for prefixes in RESOURCES for prefix in prefixes), f"seed {seed}"
+        assert not follows or timely(world, PREFIXES), f"seed {seed}: late"
+
+
+def test_refused_prefixes_cost_the_others_nothing_and_one_read_a_minute_themselves():
+    world = World(1)
+    world.calm = True
+    world.server.denied = {"/certs/a", "/certs/b"}
+    want(world, len(RESOURCES))
+    world.run(3000)
+    quiet = World(1)
+    quiet.calm = True
+    want(quiet, len(RESOURCES))
+    quiet.run(3000)
+    assert world.opened == quiet.opened == 1
+    assert world.asks <= quiet.asks + 1
+    assert world.reads - quiet.reads < 3000 / 60 * 3, "full jitter: half a minute on average"
+    assert world.said.count("prefix.refused") < 8, "ever more rarely, one line for both"
+
+
 def test_a_quiet_store_costs_one_read_one_stream_and_one_ask_per_period():
     world = World(1)
     world.calm = True
-    world.take(world.mirror.want([("/app",)]))
+    world.take(world.mirror.want({"app": ("/app",)}))
     world.run(300)
     assert (world.reads, world.opened) == (1, 1)
     world.run(600)
@@ -136,7 +211,7 @@ def test_a_quiet_store_costs_one_read_one_stream_and_one_ask_per_period():
 
 
 def listed(mirror, listing, prefix="/web"):
-    (read,) = mirror.want([(prefix,)]).actions
+    (read,) = mirror.want({"web": (prefix,)}).actions
     return mirror.step(Listed(read.read, Snapshot({prefix: listing}, "a")), 0.0)
 
 

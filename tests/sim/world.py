@@ -6,10 +6,10 @@ Every choice comes from one seeded ``Random``: a seed that fails, fails again in
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from random import Random
 
-from confpy.errors import StoreError
+from confpy.errors import StoreError, StoreRefused
 from confpy.keytree import covers
 from confpy.mirror import Mirror, Turn
 from confpy.model import (
@@ -45,6 +45,8 @@ class Server:
         self.history: list[tuple[int, str, str | None]] = []
         self.drops: set[int] = set()
         """The revisions in which a folder went, with all that it held."""
+        self.denied: set[str] = set()
+        """What may not be read: no prefix that has a part in it is answered."""
 
     def put(self, key: str) -> None:
         self.revision += 1
@@ -83,17 +85,29 @@ class Server:
         if other_identity:
             self.identity += "'"
 
+    def refusal(self, prefix: str) -> StoreRefused | None:
+        """Return what the server says to who reads the prefix, None where it gives it."""
+        if any(covers(prefix, one) or covers(one, prefix) for one in self.denied):
+            return StoreRefused("permission denied", prefix=prefix)
+        return None
+
     def below(self, prefix: str) -> Iterator[tuple[str, tuple[int, str]]]:
         return ((key, kept) for key, kept in self.keys.items() if covers(prefix, key))
 
     def snapshot(self, action: Read) -> Snapshot:
         listings = {
             prefix: Listing(self.revision, {key: value for key, (_, value) in self.below(prefix)})
+            if self.refusal(prefix) is None
+            else Listing(0, error=self.refusal(prefix))
             for prefix in action.prefixes
         }
         return Snapshot(listings, self.identity, {cover: len(list(self.below(cover))) for cover in action.covers})
 
     def standing(self, action: Ask) -> Standing:
+        """Answer; raises ``StoreRefused`` for all where one is denied, as etcd does."""
+        for prefix in action.prefixes:
+            if (refusal := self.refusal(prefix)) is not None:
+                raise refusal
         newest = {
             prefix: max((revision for _, (revision, _) in self.below(prefix)), default=0) for prefix in action.prefixes
         }
@@ -127,6 +141,7 @@ class World:
         """The chance that a stream falls silent, without a word, at a delivery."""
         self.said: list[str] = []
         self.reads = 0
+        self.asks = 0
         self.opened = 0
         self._queue: list[tuple[float, int, object]] = []
         self._count = 0
@@ -159,6 +174,7 @@ class World:
                 self.reads += 1
                 self.later(soon, ("read", action))
             case Ask():
+                self.asks += 1
                 self.later(soon, ("ask", action))
             case Watch():
                 self.later(soon, ("open", action))
@@ -206,13 +222,19 @@ class World:
                 if self._fails(0.1):
                     self.later(0.1, Asked(action.ask, None, StoreError("the ask failed")))
                 else:
-                    self.later(self.random.uniform(0, 0.2), Asked(action.ask, self.server.standing(action)))
+                    self.later(self.random.uniform(0, 0.2), self._standing(action))
             case ("open", Watch() as action):
                 self._open(action)
             case ("stream", int(number)):
                 self._advance(number)
             case _:
                 self.tell(what)  # type: ignore[arg-type]
+
+    def _standing(self, action: Ask) -> Asked:
+        try:
+            return Asked(action.ask, self.server.standing(action))
+        except StoreRefused as refusal:
+            return Asked(action.ask, None, refusal)
 
     def _fails(self, chance: float) -> bool:
         return not self.calm and self.random.random() < chance
@@ -222,6 +244,8 @@ class World:
     def _open(self, action: Watch) -> None:
         if self.stalls and self._fails(0.1):
             self.tell(Lost(action.stream, StoreError("refused")))
+        elif (refusal := self._refused(action.cursors)) is not None:
+            self.tell(Lost(action.stream, refusal))
         elif action.identity != self.server.identity or any(
             not self.server.compacted - 1 <= cursor <= self.server.revision for cursor in action.cursors.values()
         ):
@@ -232,6 +256,9 @@ class World:
             self.later(0.0, Opened(action.stream))
             self.later(0.01, ("stream", action.stream))
 
+    def _refused(self, prefixes: Iterable[str]) -> StoreRefused | None:
+        return next((found for prefix in prefixes if (found := self.server.refusal(prefix)) is not None), None)
+
     def _advance(self, number: int) -> None:
         """Deliver a part of what a stream has not delivered yet: any watch may be ahead of any other."""
         stream = self.streams.get(number)
@@ -240,6 +267,11 @@ class World:
         if stream.life != self.server.life or self._fails(0.01):
             del self.streams[number]
             self.tell(Lost(number, StoreError("reset")))
+            return
+        # A right that was taken away ends a stream sooner or later; what was seen until then is true.
+        if (refusal := self._refused(stream.places)) is not None and self.random.random() < 0.2:
+            del self.streams[number]
+            self.tell(Lost(number, refusal))
             return
         if self._fails(self.stalls):
             stream.stalled = True

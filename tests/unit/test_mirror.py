@@ -32,7 +32,7 @@ READ_AGAIN = 3
 def follow(*prefixes: str, revision: int = 10) -> tuple[Mirror, Watch]:
     """Return a mirror that has read its prefixes at a revision, and the stream that it wants."""
     mirror = Mirror(Random(1), follows=True, period=60.0)
-    (read,) = mirror.want([(prefix,) for prefix in prefixes]).actions
+    (read,) = mirror.want({prefix: (prefix,) for prefix in prefixes}).actions
     assert isinstance(read, Read)
     snapshot = Snapshot({prefix: Listing(revision, {f"{prefix}/k": "old"}) for prefix in prefixes}, "a")
     (watch,) = mirror.step(Listed(read.read, snapshot), 0.0).actions
@@ -73,7 +73,7 @@ def test_an_answer_that_is_older_than_what_came_meanwhile_does_not_roll_the_tree
 
 def test_new_prefixes_get_a_second_stream_and_the_first_is_closed_when_it_stands():
     mirror, watch = follow("/one")
-    (read,) = mirror.want([("/one",), ("/two",)]).actions
+    (read,) = mirror.want({"one": ("/one",), "two": ("/two",)}).actions
     assert isinstance(read, Read)
     assert read.prefixes == ("/two",)
     (second,) = mirror.step(Listed(read.read, Snapshot({"/two": Listing(12)}, "a")), 1.0).actions
@@ -104,14 +104,14 @@ def test_a_stream_that_stood_for_long_is_reopened_as_soon_as_at_first():
 
 def test_nothing_is_wanted_of_time_while_answers_are_awaited():
     mirror = Mirror(Random(1), follows=True, period=60.0)
-    mirror.want([("/one",)])
+    mirror.want({"one": ("/one",)})
     assert mirror.wake_at() == float("inf")
 
 
 def test_a_cover_over_two_prefixes_is_watched_from_the_older_of_their_positions():
     mirror, watch = follow("/s/a")
     mirror.step(Changed(watch.stream, changes("/s/a", 30, "new")), 1.0)
-    (read,) = mirror.want([("/s/a", "/s/b")]).actions
+    (read,) = mirror.want({"s": ("/s/a", "/s/b")}).actions
     assert isinstance(read, Read)
     assert (read.prefixes, read.covers) == (("/s/b",), ("/s",))
     answer = Snapshot({"/s/b": Listing(20, {"/s/b/k": "x"})}, "a", {"/s": 2})
