@@ -6,11 +6,12 @@ are read by our settings, since in it they weigh more than what is said in its a
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 import consul
@@ -23,8 +24,21 @@ from confpy.errors import ConfpyError, StoreError, StoreRefused, UsageError
 from confpy.keytree import ROOT, ancestors, covers, select
 from confpy.model import Changes, Listing, Snapshot, Standing
 from confpy.stores import Limits, WatchLost
-from confpy.stores.body import read_body
-from confpy.stores.consul_wire import QUERIES, Answer, Cover, Following, Told, cover, not_consul, refusal, to_text
+from confpy.stores.body import TooLarge, read_body
+from confpy.stores.consul_wire import (
+    QUERIES,
+    Answer,
+    Cover,
+    Following,
+    Told,
+    cover,
+    is_fresh,
+    last_resort,
+    not_consul,
+    refusal,
+    takes_back,
+    to_text,
+)
 from confpy.stores.http import Nodes, Wire, open_nodes
 from confpy.stores.trust import basic_auth, secret
 
@@ -34,6 +48,8 @@ if TYPE_CHECKING:
 PORT = 8500
 ANSWER_BYTES = 64 << 20
 """The largest answer that is held in memory: Consul has no pages."""
+LEADER, STALE, SURE = "default", "stale", "consistent"
+"""Who answers: the leader; any server, from its own copy; the leader, having asked whether it still is the leader."""
 WAIT = 300.0
 """Seconds that a query waits for a change."""
 TURN = 2.0
@@ -41,7 +57,9 @@ TURN = 2.0
 PACE = 1.1
 """Seconds from one query to the next, give or take a tenth, where the one brought nothing new."""
 DENIED = 60.0
-"""Seconds until a string prefix that the token may not list is tried again."""
+"""Seconds until a string prefix that the token may not list is tried again where narrower ones do as well."""
+DOUBTED = 60.0
+"""Seconds for which a tree that is empty since the token changed is not believed: agents keep old rights for 30."""
 
 
 class ConsulStore:
@@ -54,19 +72,24 @@ class ConsulStore:
 
     limits = Limits(value_bytes=512 << 10, binary_values=True, watches=True)
 
-    def __init__(self, nodes: Nodes, login: Login, datacenter: str | None) -> None:
+    def __init__(self, nodes: Nodes, login: Login, datacenter: str | None, *, polls: bool = False) -> None:
+        """``polls``: nothing is watched, and any server may answer the same questions again."""
         self._nodes = nodes
         self._login = login
         self._datacenter = datacenter
+        self._polls = polls
+        self._random = random.Random()
         self._lock = threading.Lock()
         self._told: dict[str, Told] = {}
         self._indexes: dict[str, int] = {}
         """String prefix → the index of what was told of it."""
-        self._denied: dict[str, float] = {}
-        """String prefix that the token may not list → until when that is believed."""
+        self._denied: dict[str, tuple[float, StoreError]] = {}
+        """String prefix that Consul does not answer → until when that is believed, and why it is so."""
         self._streams: set[ConsulStream] = set()
-        self._read_as: str | None = None
-        """The token of the last read."""
+        self._read_as: Credentials | None = None
+        """Who made the last read."""
+        self._doubted: dict[str, float] = {}
+        """Prefix that held keys for who read before → until when it is not believed to be empty."""
 
     @classmethod
     def open(cls, settings: Settings) -> ConsulStore:
@@ -74,7 +97,7 @@ class ConsulStore:
         nodes = open_nodes("consul", settings, default=("127.0.0.1",), port=PORT)
         login = Login(settings)
         login.read()
-        return cls(nodes, login, settings.datacenter)
+        return cls(nodes, login, settings.datacenter, polls=not (settings.watch or settings.onetime))
 
     def prefixes(self, path: str) -> tuple[str, ...]:
         """Return the path with a leading slash: no key of Consul's needs one, and every raw key here has one."""
@@ -91,44 +114,70 @@ class ConsulStore:
             before = {prefix: told.revision for prefix, told in self._told.items()}
         indexes: dict[str, int] = {}
         found: dict[str, tuple[int, dict[str, tuple[int, bytes | None]]]] = {}
+        listings: dict[str, Listing] = {}
+        denied = self._denials()
         waiting = list(dict.fromkeys(prefixes))
-        refused: list[str] = []
         while waiting:
-            chosen = self._cover(waiting)
-            refused += chosen.refused
+            chosen = self._cover(waiting, denied)
+            listings |= {prefix: Listing(0, error=_refused(prefix, denied)) for prefix in chosen.refused}
             waiting = []
             for query, below in chosen.queries.items():
                 try:
-                    answer = agent.ask(query)
-                except StoreRefused:
-                    self._deny(query)
+                    answer = self._answer(agent, query, below)
+                except (StoreRefused, TooLarge) as error:
+                    denied[query] = error
+                    self._deny(query, below, error)
                     waiting += below
                     continue
                 indexes[query] = answer.at
                 found |= {prefix: (answer.at, keys) for prefix, keys in select(below, answer.keys).items()}
-        listings = {prefix: Listing(0, error=_refused(prefix)) for prefix in refused}
         with self._lock:
-            if self._told and agent.token != self._read_as:
-                # Consul leaves out what a token may not read. What the token before could read is not believed gone.
-                for prefix in [one for one, (_, keys) in found.items() if not keys]:
-                    if prefix in self._told and self._told[prefix].keys:
-                        del found[prefix]
-                        listings[prefix] = Listing(0, error=_refused(prefix, "it is empty since the token changed"))
-                indexes.clear()
-                self._indexes.clear()
-            self._read_as = agent.token
+            outdated = list(self._streams) if self._new_login(agent.login) else []
+            now = time.monotonic()
+            for prefix in [one for one, (_, keys) in found.items() if not keys and self._doubted.get(one, now) > now]:
+                del found[prefix]
+                listings[prefix] = Listing(0, error=_doubtful(prefix))
             if any(self._older(prefix, index, keys, before) for prefix, (index, keys) in found.items()):
                 self._told.clear()
                 self._indexes.clear()
                 before.clear()
             for prefix, (index, keys) in found.items():
+                self._doubted.pop(prefix, None)
                 revision = max(index, before.get(prefix, 0))
                 modified = {key: at for key, (at, _) in keys.items()}
                 told = self._told.setdefault(prefix, Told(revision, modified))
                 told.read(revision, modified)
                 listings[prefix] = Listing(revision, {key: to_text(value) for key, (_, value) in keys.items()})
             self._indexes |= indexes
+        for stream in outdated:
+            stream.fail(StoreError("the token changed", hint="confpy follows with the new one"))
         return Snapshot(listings)
+
+    def _answer(self, agent: _Agent, query: str, below: Sequence[str]) -> Answer:
+        """Return what a query brings, where confpy polls from whichever server is near.
+
+        That one may lag behind. What takes back something that was told has to come from the leader.
+        """
+        with self._lock:
+            told = [self._told[prefix] for prefix in below if prefix in self._told]
+        if self._polls and len(told) == len(below):
+            answer = agent.ask(query, consistency=STALE)
+            if not takes_back(answer, told):
+                return answer
+        return agent.ask(query, consistency=SURE if self._polls else LEADER)
+
+    def _new_login(self, login: Credentials) -> bool:
+        """Note who read, with the lock held; say whether it was somebody else before.
+
+        Consul leaves out what a token may not read. What could be read before is not believed gone at once.
+        """
+        before, self._read_as = self._read_as, login
+        if before in (None, login):
+            return False
+        until = time.monotonic() + DOUBTED
+        self._doubted |= {prefix: until for prefix, told in self._told.items() if told.keys}
+        self._indexes.clear()
+        return True
 
     def _older(self, prefix: str, index: int, keys: Mapping[str, tuple[int, Any]], before: Mapping[str, int]) -> bool:
         """Say whether an answer with a lower index than before has another content: then the servers went back."""
@@ -139,10 +188,13 @@ class ConsulStore:
 
     def ask(self, prefixes: Sequence[str]) -> Standing | None:
         """Compare the indexes with those of what was told last; None where one is another, and only a read can tell."""
-        chosen = self._cover(prefixes)
-        indexes = self._nodes.talk(lambda wire: self._standing(self._agent(wire), chosen))
+        if self._read_as not in (None, self._login.now()):
+            return None
+        standing, refused = self._nodes.talk(lambda wire: self._stand(self._agent(wire), prefixes))
         with self._lock:
-            if chosen.refused or any(self._indexes.get(query) != index for query, index in indexes.items()):
+            if refused or any(self._indexes.get(query) != index for query, (index, _) in standing.items()):
+                return None
+            if not self._doubted.keys().isdisjoint(prefixes):
                 return None
             told = {prefix: self._told[prefix] for prefix in prefixes if prefix in self._told}
             if len(told) < len(prefixes):
@@ -154,42 +206,49 @@ class ConsulStore:
                 counts={prefix: len(one.keys) for prefix, one in told.items()},
             )
 
-    def _standing(self, agent: _Agent, chosen: Cover) -> dict[str, int]:
+    def _stand(
+        self, agent: _Agent, prefixes: Iterable[str]
+    ) -> tuple[dict[str, tuple[int, tuple[str, ...]]], list[StoreRefused]]:
+        """Return queries that the token may make, with index and prefixes; and why there is none for the others."""
+        prefixes = tuple(prefixes)
+        denied = self._denials()
         indexes: dict[str, int] = {}
-        for query in chosen.queries:
-            try:
-                indexes[query] = agent.ask_index(query)
-            except StoreRefused:
-                self._deny(query)
-                indexes[query] = 0
-        return indexes
+        while True:
+            chosen = self._cover(prefixes, denied)
+            new = {query: below for query, below in chosen.queries.items() if query not in indexes}
+            if not new:
+                standing = {query: (indexes[query], below) for query, below in chosen.queries.items()}
+                return standing, [_refused(prefix, denied) for prefix in chosen.refused]
+            for query, below in new.items():
+                try:
+                    indexes[query] = self._index(agent, query)
+                except (StoreRefused, TooLarge) as error:
+                    denied[query] = error
+                    self._deny(query, below, error)
+
+    def _index(self, agent: _Agent, query: str) -> int:
+        """Ask for the index alone, where confpy polls as ``_answer`` does."""
+        if not self._polls:
+            return agent.ask_index(query)
+        index = agent.ask_index(query, consistency=STALE)
+        return index if index >= self._indexes.get(query, 0) else agent.ask_index(query, consistency=SURE)
 
     # --- following ---------------------------------------------------------------------------------------------------
 
     def watch(self, cursors: Mapping[str, int], identity: str = "") -> ConsulStream:  # noqa: ARG002
         """Follow every prefix by at most 16 blocking queries; returns when Consul has answered for each of them."""
-        if self._login.now()[1] != self._read_as:
+        if self._read_as not in (None, self._login.now()):
             raise WatchLost("the token changed")
-        chosen, indexes = self._established(cursors)
-        if chosen.refused:
-            raise WatchLost(_refused(chosen.refused[0]).message)
+        standing, refused = self._nodes.talk(lambda wire: self._stand(self._agent(wire), cursors))
+        if refused:
+            raise refused[0]
         with self._lock:
-            followings = [
-                self._following(query, below, cursors, indexes[query]) for query, below in chosen.queries.items()
-            ]
-        stream = ConsulStream(followings, self._connect, self._note, self._streams.discard)
+            followings = [self._following(query, below, cursors, index) for query, (index, below) in standing.items()]
+        stream = ConsulStream(followings, self._connect, self._note, self._deny, self._streams.discard)
         with self._lock:
             self._streams.add(stream)
         stream.start()
         return stream
-
-    def _established(self, cursors: Mapping[str, int]) -> tuple[Cover, dict[str, int]]:
-        """Return queries that the token may make, and how they stand."""
-        while True:
-            chosen = self._cover(cursors)
-            indexes = self._nodes.talk(lambda wire: self._standing(self._agent(wire), chosen))  # noqa: B023
-            if 0 not in indexes.values():
-                return chosen, indexes
 
     def _following(self, query: str, below: Sequence[str], cursors: Mapping[str, int], index: int) -> Following:
         known: dict[str, int] = {}
@@ -213,16 +272,24 @@ class ConsulStore:
 
     # --- the way to Consul -------------------------------------------------------------------------------------------
 
-    def _cover(self, prefixes: Sequence[str] | Mapping[str, int]) -> Cover:
+    def _cover(self, prefixes: Sequence[str], denied: Mapping[str, StoreError]) -> Cover:
+        with self._lock:
+            weights = {prefix: len(told.keys) + 1 for prefix, told in self._told.items()}
+        return cover(prefixes, weights, denied.keys())
+
+    def _denials(self) -> dict[str, StoreError]:
+        """Return the string prefixes that need not be tried now, and why."""
         now = time.monotonic()
         with self._lock:
-            self._denied = {query: until for query, until in self._denied.items() if until > now}
-            weights = {prefix: len(told.keys) + 1 for prefix, told in self._told.items()}
-            return cover(prefixes, weights, self._denied.keys())
+            self._denied = {query: denial for query, denial in self._denied.items() if denial[0] > now}
+            return {query: error for query, (_, error) in self._denied.items()}
 
-    def _deny(self, query: str) -> None:
-        with self._lock:
-            self._denied[query] = time.monotonic() + jittered(DENIED, random.Random())
+    def _deny(self, query: str, below: Iterable[str], error: StoreError) -> None:
+        """Remember that a query is refused or brings too much, unless one of its prefixes has no other to try."""
+        if query not in map(last_resort, below):
+            pause = math.inf if isinstance(error, TooLarge) else jittered(DENIED, self._random)
+            with self._lock:
+                self._denied[query] = time.monotonic() + pause, error
 
     def _connect(self) -> _Agent:
         """Return an agent whose connection stays, and is the caller's to close."""
@@ -248,11 +315,13 @@ class ConsulStream:
         followings: Sequence[Following],
         connect: Callable[[], _Agent],
         note: Callable[[str, int, Sequence[Changes]], None],
+        deny: Callable[[str, Iterable[str], StoreError], None],
         ended: Callable[[ConsulStream], None],
     ) -> None:
         self._turns = [followings[number::QUERIES] for number in range(min(QUERIES, len(followings)))]
         self._connect = connect
         self._note = note
+        self._deny = deny
         self._ended = ended
         self._random = random.Random()
         self._news = threading.Condition()
@@ -301,7 +370,7 @@ class ConsulStream:
                 for following in turns:
                     self._ask(agent, following, WAIT if len(turns) == 1 else TURN)
         except ConfpyError as error:
-            self._fail(error if isinstance(error, StoreError) else StoreError(error.message))
+            self.fail(error if isinstance(error, StoreError) else StoreError(error.message))
         finally:
             if agent is not None:
                 agent.close()
@@ -310,8 +379,13 @@ class ConsulStream:
 
     def _ask(self, agent: _Agent, following: Following, wait: float) -> None:
         began = time.monotonic()
-        answer = agent.ask(following.query, following.index, jittered(wait, self._random))
-        news = following.take(answer)
+        since, wait = following.since, jittered(wait, self._random)
+        try:
+            answer = agent.ask(following.query, since, wait)
+        except (StoreRefused, TooLarge) as error:
+            self._deny(following.query, following.prefixes, error)
+            raise WatchLost(error.message, hint=error.hint, **error.where) from error
+        news = following.take(answer, early=since > 0 and time.monotonic() - began < wait / 2)
         self._note(following.query, answer.at, news)
         with self._news:
             for changes in news:
@@ -323,10 +397,18 @@ class ConsulStream:
             # The index moves for keys of others, too. It must not make us ask without end.
             self._closed.wait(max(0.0, began + jittered(PACE, self._random) - time.monotonic()))
 
-    def _fail(self, error: StoreError) -> None:
+    def fail(self, error: StoreError) -> None:
+        """Let the iteration raise ``error`` after what came before it."""
         with self._news:
             self._failure = self._failure or error
             self._news.notify_all()
+
+
+class Credentials(NamedTuple):
+    """What Consul, or a proxy before it, knows us by."""
+
+    basic_auth: tuple[bytes, bytes] | None
+    token: str | None
 
 
 class Login:
@@ -335,11 +417,12 @@ class Login:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    def read(self) -> tuple[tuple[bytes, bytes] | None, str | None]:
-        """Return user and password, where basic auth is wanted, and the ACL token; raises ``UsageError``."""
-        return basic_auth(self._settings), secret(self._settings.auth_token, self._settings.auth_token_file)
+    def read(self) -> Credentials:
+        """Return them as they are now; raises ``UsageError``."""
+        token = secret(self._settings.auth_token, self._settings.auth_token_file)
+        return Credentials(basic_auth(self._settings), token)
 
-    def now(self) -> tuple[tuple[bytes, bytes] | None, str | None]:
+    def now(self) -> Credentials:
         """Return the same; raises ``StoreError``, since a file that went away may come back."""
         try:
             return self.read()
@@ -352,29 +435,32 @@ class _Agent(consul.Consul):  # type: ignore[misc]
 
     def __init__(self, wire: Wire, login: Login, datacenter: str | None) -> None:
         self._wire = wire
-        wire.session.auth, token = login.now()  # type: ignore[assignment]
+        self.login = login.now()
+        wire.session.auth = self.login.basic_auth  # type: ignore[assignment]
         super().__init__(wire.node.host, wire.node.port, scheme=wire.node.scheme, dc=datacenter, verify=True)
-        self.token = token  # py-consul prefers the variable to its argument
+        self.token = self.login.token  # py-consul prefers the variable to its argument
 
     def http_connect(self, *_: object, **__: object) -> _Requests:
         return _Requests(self._wire)
 
-    def ask(self, query: str, index: int = 0, wait: float = 0.0) -> Answer:
+    def ask(self, query: str, index: int = 0, wait: float = 0.0, consistency: str = LEADER) -> Answer:
         """Return what lies below a string prefix: at once, or after up to ``wait`` seconds while it is at ``index``."""
-        at, found = self._get(query, recurse=True, index=index or None, wait=f"{max(1, round(wait))}s")
+        at, found = self._get(query, consistency, recurse=True, index=index or None, wait=f"{max(1, round(wait))}s")
         try:
             return Answer(at, {f"/{item['Key']}": (int(item["ModifyIndex"]), item["Value"]) for item in found or ()})
         except (LookupError, TypeError, ValueError) as error:
             raise not_consul().at(node=self._wire.node.url) from error
 
-    def ask_index(self, query: str) -> int:
+    def ask_index(self, query: str, consistency: str = LEADER) -> int:
         """Return the index of a query alone: the names come cut at the next slash, the values not at all."""
-        index, _ = self._get(query, keys=True, separator="/")
+        index, _ = self._get(query, consistency, keys=True, separator="/")
         return index
 
-    def _get(self, query: str, **options: Any) -> tuple[int, Any]:
+    def _get(self, query: str, consistency: str, **options: Any) -> tuple[int, Any]:
         try:
-            index, found = self.kv.get(query, **options)
+            index, found = self.kv.get(query, consistency=consistency, **options)
+            if consistency == STALE and not is_fresh(self.http.headers):
+                index, found = self.kv.get(query, consistency=SURE, **options)
             return max(1, int(index)), found  # 0 would be answered at once, without end
         except StoreError as error:
             error.at(node=self._wire.node.url)
@@ -393,6 +479,8 @@ class _Requests:
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
+        self.headers: Mapping[str, str] = {}
+        """Those of the last answer."""
 
     def get(
         self, understand: Callable[[Response], Any], path: str, params: Sequence[tuple[str, Any]], headers: Any
@@ -406,10 +494,24 @@ class _Requests:
             body = read_body(answer, ANSWER_BYTES)
         if answer.status_code not in (requests.codes.ok, requests.codes.not_found):
             raise refusal(answer.status_code, body)
+        self.headers = answer.headers
         return understand(Response(answer.status_code, answer.headers, body.decode("utf-8", "replace")))
 
 
-def _refused(prefix: str, why: str = "permission denied") -> StoreRefused:
+def _refused(prefix: str, denied: Mapping[str, StoreError]) -> StoreRefused:
+    """Return the error of a prefix for which every query is denied."""
+    narrowest = max((query for query in denied if last_resort(prefix).startswith(query)), key=len)
+    error = denied[narrowest]
+    if isinstance(error, TooLarge):
+        message, hint = error.message, "Consul has no pages: let the resource read keys further down the tree"
+    else:
+        message, hint = "Consul refuses the prefix: permission denied", "give the token a policy that may list it"
+    return StoreRefused(message, hint=hint, **{**error.where, "prefix": prefix})
+
+
+def _doubtful(prefix: str) -> StoreRefused:
     return StoreRefused(
-        f"Consul refuses the prefix: {why}", hint="give the token a policy that may list it", prefix=prefix
+        "the prefix is empty since the token changed",
+        hint=f"give the new one a policy that may read it; after {DOUBTED:g} s it is believed to be empty",
+        prefix=prefix,
     )

@@ -23,6 +23,8 @@ from confpy.stores import WatchLost
 
 QUERIES = 16
 """The most queries that one confpy keeps open: Consul refuses a client that has many connections."""
+FRESH_MS = 2000
+"""How long the leader may have been silent to a server whose own copy is believed."""
 REMEMBERED = 10_000
 """How many deletions below a prefix are kept, for streams that begin before them."""
 
@@ -38,6 +40,15 @@ class Answer(NamedTuple):
     keys: Keys
 
 
+def is_fresh(headers: Mapping[str, str]) -> bool:
+    """Say whether a server that answered from its own copy follows a leader, and heard from it a moment ago.
+
+    Without a leader, servers have answered with nothing at all (https://github.com/hashicorp/consul-template/issues/1131).
+    """
+    silence = headers.get("X-Consul-LastContact", "")
+    return headers.get("X-Consul-KnownLeader") == "true" and silence.isdecimal() and int(silence) <= FRESH_MS
+
+
 def to_text(value: bytes | None) -> str:
     """Return a value as text; any bytes survive. A directory's placeholder has none."""
     return (value or b"").decode("utf-8", "surrogateescape")
@@ -48,14 +59,16 @@ def refusal(status: int, body: bytes) -> StoreError:
     said = " ".join(body.decode("utf-8", "replace").split())[:200]
     if "ACL not found" in said:
         return StoreError("Consul does not know the token", hint="is it the right one (auth_token), was it deleted?")
-    if status == 403:
-        return StoreRefused(f"Consul refuses: {said}", hint="give the token a policy that may list the prefix")
     if status == 401:
         return StoreError("it wants a login, or another one", hint="give basic_auth, username and password")
-    if "No path to datacenter" in said:
-        return StoreError("Consul does not know the datacenter", hint="is it spelled right (datacenter)?")
     if status == 400 and "HTTPS" in said:
         return StoreError("it speaks TLS only", hint="write https:// instead of http://")
+    if said.startswith("<"):
+        return StoreError(f"it answers {status}, with a page", hint="if it is a proxy: does it reach Consul?")
+    if status == 403:
+        return StoreRefused(f"Consul refuses: {said}", hint="give the token a policy that may list the prefix")
+    if "No path to datacenter" in said:
+        return StoreError("Consul does not know the datacenter", hint="is it spelled right (datacenter)?")
     if status >= 500 or status == 429:
         return StoreError(f"Consul says: {said}")
     return not_consul()
@@ -124,6 +137,11 @@ def cover(
     return Cover(queries, tuple(refused))
 
 
+def last_resort(prefix: str) -> str:
+    """Return the narrowest query that brings a prefix and all below it."""
+    return "" if prefix == ROOT else prefix.removeprefix(ROOT) + ROOT
+
+
 def _head(names: Sequence[str]) -> str:
     """Return what sorted names begin with."""
     first, last = names[0], names[-1]
@@ -181,6 +199,11 @@ class Told:
         return known | {key: 0 for key, index in self._gone.items() if index > cursor}
 
 
+def takes_back(answer: Answer, told: Iterable[Told]) -> bool:
+    """Say whether an answer is older than what was told, or lacks a key of it."""
+    return any(answer.at < one.revision or not one.keys.keys() <= answer.keys.keys() for one in told)
+
+
 class Following:
     """One blocking query of a stream: what it brought last, and what is new in what it brings."""
 
@@ -188,11 +211,17 @@ class Following:
         """``known``: raw key → ModifyIndex, what was told before. ``index``: where to wait from, 0 to be answered."""
         self.query = query
         self.index = index
-        self._prefixes = frozenset(prefixes)
+        self.since = index
+        """Where to wait from next."""
+        self.prefixes = frozenset(prefixes)
         self._known = dict(known)
 
-    def take(self, answer: Answer) -> list[Changes]:
-        """Return what changed, by prefix; raises ``WatchLost`` where the servers are at an older state than before."""
+    def take(self, answer: Answer, *, early: bool = False) -> list[Changes]:
+        """Return what changed, by prefix; raises ``WatchLost`` where the servers are at an older state than before.
+
+        ``early``: it waited, and came long before its time was over. Servers that are restored from a snapshot end a
+        query so, with what they held before; who asks again from there is left waiting for an index long gone.
+        """
         index, keys = answer
         news: dict[str, dict[str, tuple[int, str | None]]] = {}
         restored = False
@@ -209,8 +238,9 @@ class Following:
         if restored or (news and index < self.index):
             raise WatchLost("Consul's index went back: was it restored from a snapshot?")
         self._known = {key: modified for key, (modified, _) in keys.items()}
+        self.since = 0 if early and index == self.index else index
         self.index = index
         return [Changes(prefix, index, changed) for prefix, changed in news.items()]
 
     def _above(self, key: str) -> list[str]:
-        return [prefix for prefix in ancestors(key) if prefix in self._prefixes]
+        return [prefix for prefix in ancestors(key) if prefix in self.prefixes]

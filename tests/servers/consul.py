@@ -7,7 +7,9 @@ import http.client
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -39,7 +41,9 @@ class Consul(Living):
 
     name = "consul"
 
-    def __init__(self, *, acl: bool = False, lists: bool = False, https: int = -1, **config: Any) -> None:
+    def __init__(
+        self, *, acl: bool = False, lists: bool = False, https: int = -1, started: bool = True, **config: Any
+    ) -> None:
         """``acl``: control access, deny by default; ``lists``: recursive reads need a right of their own.
 
         ``https`` is a port for HTTPS, beside that of HTTP. ``config`` goes to Consul's configuration as it stands.
@@ -49,6 +53,9 @@ class Consul(Living):
         self.endpoint = f"http://127.0.0.1:{self.port}"
         self.token = MASTER if acl else ""
         ports = {name: free_port() for name in ("server", "serf_lan", "serf_wan")}
+        self.rpc = f"127.0.0.1:{ports['server']}"
+        """What the other servers of its cluster call it."""
+        self.gossip = f"127.0.0.1:{ports['serf_lan']}"
         settings: dict[str, Any] = {
             "server": True, "bootstrap_expect": 1, "node_name": "n", "datacenter": "dc1",
             "bind_addr": "127.0.0.1", "client_addr": "127.0.0.1", "data_dir": str(self.folder / "data"),
@@ -62,11 +69,12 @@ class Consul(Living):
                 "enabled": True, "default_policy": "deny", "enable_key_list_policy": lists, "tokens": tokens,
             }  # fmt: skip
         (self.folder / "consul.json").write_text(json.dumps(settings | config))
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
+        if started:
+            try:
+                self.start()
+            except BaseException:
+                self.stop()
+                raise
 
     # --- life --------------------------------------------------------------------------------------------------------
 
@@ -91,6 +99,12 @@ class Consul(Living):
         self, method: str, path: str, body: bytes = b"", *, token: str | None = None, seconds: float = 10
     ) -> tuple[Any, int]:
         """Return the answer to a request below ``/v1/``, and its index."""
+        answer, headers = self._request(method, path, body, token=token, seconds=seconds)
+        return json.loads(answer), int(headers.get("X-Consul-Index") or 0)
+
+    def _request(
+        self, method: str, path: str, body: bytes = b"", *, token: str | None = None, seconds: float = 10
+    ) -> tuple[bytes, http.client.HTTPMessage]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=seconds)
         try:
             connection.request(method, f"/v1/{path}", body, {"X-Consul-Token": token or self.token})
@@ -100,7 +114,7 @@ class Consul(Living):
             connection.close()
         if response.status != 200:
             raise ConsulSaysNo(f"{response.status} {answer.decode(errors='replace')}")
-        return json.loads(answer), int(response.headers.get("X-Consul-Index") or 0)
+        return answer, response.headers
 
     def put(self, key: str, value: str | bytes) -> None:
         """Write one key (Consul's spelling: no leading slash)."""
@@ -118,6 +132,14 @@ class Consul(Living):
         """Return the index of a string prefix that holds keys."""
         return self.ask("GET", f"kv/{quote(prefix)}?keys")[1]
 
+    def snapshot(self) -> bytes:
+        """Return all that the servers hold, for ``restore_snapshot``."""
+        return self._request("GET", "snapshot")[0]
+
+    def restore_snapshot(self, snapshot: bytes) -> None:
+        """Go back to it while everything runs on."""
+        self._request("PUT", "snapshot", snapshot)
+
     def transact(self, keys: Mapping[str, str | bytes | None]) -> None:
         """Write keys, and delete those that are None, 64 a transaction."""
         operations = [
@@ -129,10 +151,44 @@ class Consul(Living):
         for start in range(0, len(operations), TXN_OPERATIONS):
             self.ask("PUT", "txn", json.dumps(operations[start : start + TXN_OPERATIONS]).encode())
 
-    def grant(self, rules: str, *, policies: Sequence[str] = ()) -> str:
+    def grant(self, rules: str) -> str:
         """Return a new token that may do what the rules say."""
+        token, _ = self.ask("PUT", "acl/token", b"{}")
+        self.allow(token["SecretID"], rules)
+        return str(token["SecretID"])
+
+    def allow(self, token: str, rules: str) -> None:
+        """Let a token do what the rules say, and nothing else from now on."""
         name = f"p{os.urandom(4).hex()}"
         self.ask("PUT", "acl/policy", json.dumps({"Name": name, "Rules": rules}).encode())
-        names = [{"Name": one} for one in (name, *policies)]
-        token, _ = self.ask("PUT", "acl/token", json.dumps({"Policies": names}).encode())
-        return str(token["SecretID"])
+        accessor = self.ask("GET", "acl/token/self", token=token)[0]["AccessorID"]
+        self.ask("PUT", f"acl/token/{accessor}", json.dumps({"Policies": [{"Name": name}]}).encode())
+
+
+@contextmanager
+def cluster(size: int = 3) -> Iterator[list[Consul]]:
+    """Servers of one datacenter, each with a copy of all keys; one of them leads."""
+    with ExitStack() as stack:
+        servers: list[Consul] = []
+        for number in range(size):
+            others = [server.gossip for server in servers]
+            options = {"node_name": f"n{number}", "bootstrap_expect": size, "retry_join": others}
+            one = Consul(started=False, retry_interval="1s", **options)
+            servers.append(stack.enter_context(one))
+        with ThreadPoolExecutor(size) as pool:
+            list(pool.map(Consul.start, servers))  # none answers before they have found each other
+        yield servers
+
+
+def leader(servers: Sequence[Consul]) -> Consul:
+    """Return the one that leads, as soon as those that run agree on one of them."""
+
+    def agreed() -> Consul | None:
+        running = [server for server in servers if server.process is not None]
+        try:
+            said = {server.ask("GET", "status/leader")[0] for server in running}
+        except (OSError, http.client.HTTPException, ConsulSaysNo):
+            return None
+        return next((server for server in running if {server.rpc} == said), None)
+
+    return wait_until(agreed, seconds=30, what="the servers have a leader")  # type: ignore[return-value]

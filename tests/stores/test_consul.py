@@ -7,18 +7,27 @@ import subprocess
 import threading
 import time
 from contextlib import closing, contextmanager
+from functools import partial
 
 import pytest
 
 from confpy.errors import StoreError, StoreRefused
 from confpy.stores import WatchLost
+from confpy.stores.consul import DOUBTED
 from tests.servers.consul import MASTER, Consul
+from tests.servers.nginx import Nginx
 from tests.servers.ports import free_port
 from tests.stores.contract import following
 from tests.waiting import wait_until
 
 SERVICES = [f"/svc/{number:04}" for number in range(1000)]
 BINARY = bytes(range(256))
+
+
+@pytest.fixture
+def consul_store(consul_store):
+    """Opens stores that watch; those that poll say so."""
+    return partial(consul_store, watch=True)
 
 
 def lists(proxy):
@@ -103,6 +112,95 @@ def test_a_node_that_is_down_is_passed_over(consul, consul_store):
             pass
 
 
+def test_an_answer_that_is_too_large_is_asked_for_in_parts(consul, consul_proxy, consul_store, monkeypatch):
+    monkeypatch.setattr("confpy.stores.consul.ANSWER_BYTES", 100_000)
+    names = [f"svc/{number:02}" for number in range(40)]
+    consul.transact({f"{name}/x": "x" * 10_000 for name in names})
+    store = consul_store(consul_proxy.endpoint)
+    snapshot = store.read([f"/{name}" for name in names])
+    assert all(len(listing.keys[f"{prefix}/x"]) == 10_000 for prefix, listing in snapshot.listings.items())
+    store.read([f"/{name}" for name in names])
+    before = len(lists(consul_proxy))
+    store.read([f"/{name}" for name in names])
+    assert len(lists(consul_proxy)) - before <= 40
+    with following(store, snapshot) as seen:
+        consul.put("svc/07/x", "new")
+        seen.wait_for({"/svc/07/x": "new"})
+
+
+def test_a_prefix_that_is_too_large_fails_alone(consul, consul_store, monkeypatch):
+    monkeypatch.setattr("confpy.stores.consul.ANSWER_BYTES", 100_000)
+    consul.transact({f"large/{number}": "x" * 10_000 for number in range(20)} | {"small/x": "1"})
+    store = consul_store(consul.endpoint)
+    listings = store.read(["/large", "/small"]).listings
+    assert listings["/small"].keys == {"/small/x": "1"}
+    assert isinstance(listings["/large"].error, StoreRefused)
+    assert "larger than" in str(listings["/large"].error)
+    assert listings["/large"].error.where["prefix"] == "/large"
+
+
+def test_a_prefix_that_grows_too_large_while_it_is_followed_means_to_read_again(consul, consul_store, monkeypatch):
+    monkeypatch.setattr("confpy.stores.consul.ANSWER_BYTES", 100_000)
+    consul.put("a/x", "1")
+    store = consul_store(consul.endpoint)
+    with following(store, store.read(["/a"])) as seen:
+        consul.transact({f"a/{number}": "x" * 10_000 for number in range(20)})
+        wait_until(lambda: seen.error is not None, what="the stream has failed")
+        assert isinstance(seen.error, WatchLost)
+    assert isinstance(store.read(["/a"]).listings["/a"].error, StoreRefused)
+
+
+# --- polling ---------------------------------------------------------------------------------------------------------
+
+
+def modes(proxy, since=0):
+    """Who was to answer each of the requests."""
+    found = list(proxy.requests)[since:]
+    return ["stale" if "stale=1" in one else "sure" if "consistent=1" in one else "leader" for one in found]
+
+
+def test_a_poll_asks_any_server_and_the_leader_before_anything_shrinks(consul, consul_proxy, consul_store):
+    consul.transact({"a/x": "1", "a/y": "1"})
+    store = consul_store(consul_proxy.endpoint, watch=False)
+    store.read(["/a"])
+    assert store.ask(["/a"]) is not None
+    consul.put("a/x", "2")
+    assert store.ask(["/a"]) is None
+    assert store.read(["/a"]).listings["/a"].keys == {"/a/x": "2", "/a/y": "1"}
+    assert modes(consul_proxy) == ["sure", "stale", "stale", "stale"]
+    before = len(consul_proxy.requests)
+    consul.delete("a/y")
+    assert store.read(["/a"]).listings["/a"].keys == {"/a/x": "2"}
+    consul.delete("a/x")
+    assert dict(store.read(["/a"]).listings["/a"].keys) == {}
+    assert modes(consul_proxy, before) == ["stale", "sure"] * 2
+
+
+def test_a_poll_believes_no_index_that_went_back_without_the_leader(consul, consul_proxy, consul_store):
+    consul.put("a/x", "old")
+    snapshot = consul.snapshot()
+    store = consul_store(consul_proxy.endpoint, watch=False)
+    consul.put("a/x", "new")
+    store.read(["/a"])
+    consul.restore_snapshot(snapshot)
+    assert store.ask(["/a"]) is None
+    assert store.read(["/a"]).listings["/a"].keys == {"/a/x": "old"}
+    assert modes(consul_proxy) == ["sure", "stale", "sure", "stale", "sure"]
+
+
+def test_a_watch_and_a_single_run_ask_the_leader_alone(consul, consul_proxy, consul_store):
+    consul.put("a/x", "1")
+    once = consul_store(consul_proxy.endpoint, watch=False, onetime=True)
+    once.read(["/a"])
+    once.read(["/a"])
+    store = consul_store(consul_proxy.endpoint)
+    with following(store, store.read(["/a"])) as seen:
+        store.ask(["/a"])
+        consul.put("a/x", "2")
+        seen.wait_for({"/a/x": "2"})
+    assert set(modes(consul_proxy)) == {"leader"}
+
+
 # --- following -------------------------------------------------------------------------------------------------------
 
 
@@ -166,6 +264,19 @@ def test_a_server_restored_to_an_older_state_means_to_read_again(consul, consul_
         seen.wait_for({"/a/x": "new", "/a/kept": "1"})
 
 
+def test_a_snapshot_restored_under_an_open_query_means_to_read_again(consul, consul_store):
+    consul.put("a/x", "old")
+    snapshot = consul.snapshot()
+    store = consul_store(consul.endpoint)
+    for number in range(50):
+        consul.put("a/x", str(number))
+    with following(store, store.read(["/a"])) as seen:
+        consul.restore_snapshot(snapshot)
+        wait_until(lambda: seen.error is not None, what="the stream has failed")
+        assert isinstance(seen.error, WatchLost)
+    assert store.read(["/a"]).listings["/a"].keys == {"/a/x": "old"}
+
+
 def test_a_restart_ends_the_stream_and_a_new_one_goes_on_from_the_cursor(consul, consul_store):
     consul.transact({"a/x": "1", "a/gone": "1"})
     store = consul_store(consul.endpoint)
@@ -205,7 +316,7 @@ def test_a_token_opens_what_its_policy_says(consul_store, tmp_path):
         assert store.read(["/b"]).listings["/b"].keys == {"/b/x": "2"}
 
 
-def test_a_tree_that_is_empty_under_a_new_token_is_not_believed_at_once(consul_store, tmp_path):
+def test_a_tree_that_is_empty_under_a_new_token_is_not_believed_for_a_while(consul_store, tmp_path, monkeypatch):
     with guarded() as consul:
         consul.transact({"a/x": "1", "b/x": "2"})
         file = tmp_path / "token"
@@ -219,8 +330,32 @@ def test_a_tree_that_is_empty_under_a_new_token_is_not_believed_at_once(consul_s
         assert isinstance(listings["/a"].error, StoreRefused)
         assert listings["/b"].keys == {"/b/x": "2"}
         assert store.ask(["/a", "/b"]) is None
+        assert isinstance(store.read(["/a"]).listings["/a"].error, StoreRefused)
+        later = time.monotonic() + DOUBTED
+        monkeypatch.setattr("confpy.stores.consul.time.monotonic", lambda: later)
         again = store.read(["/a", "/b"]).listings
         assert (again["/a"].error, dict(again["/a"].keys)) == (None, {})
+
+
+def test_a_token_that_changes_ends_the_stream_of_the_one_before_at_the_next_read(consul_store, tmp_path):
+    with guarded() as consul:
+        consul.put("a/x", "1")
+        file = tmp_path / "token"
+        file.write_text(consul.grant('key_prefix "" { policy = "read" }'))
+        store = consul_store(consul.endpoint, auth_token_file=str(file))
+        snapshot = store.read(["/a"])
+        with following(store, snapshot) as seen:
+            assert store.ask(["/a"]) is not None
+            file.write_text(MASTER)
+            assert store.ask(["/a"]) is None
+            assert seen.error is None
+            store.read(["/a"])
+            wait_until(lambda: seen.error is not None, what="the stream has ended")
+            assert not isinstance(seen.error, WatchLost)
+            assert "token changed" in str(seen.error)
+        with following(store, snapshot) as seen:
+            consul.put("a/x", "2")
+            seen.wait_for({"/a/x": "2"})
 
 
 def test_consuls_own_variable_does_not_beat_what_was_said(consul_store, monkeypatch):
@@ -257,6 +392,52 @@ def test_a_prefix_that_may_not_be_listed_fails_alone(consul_store):
         with following(store, store.read([f"/{name}" for name in allowed])) as seen:
             consul.put("svc/33/x", "2")
             seen.wait_for({f"/{name}/x": "2" if name == "svc/33" else "1" for name in allowed})
+
+
+def test_a_prefix_that_was_refused_is_really_asked_for_again(consul_store):
+    with guarded(lists=True) as consul:
+        consul.transact({"a/x": "1", "b/x": "1"})
+        rules = 'key_prefix "b" { policy = "list" }'
+        token = consul.grant(rules)
+        store = consul_store(consul.endpoint, auth_token=token)
+        snapshot = store.read(["/a", "/b"])
+        assert isinstance(snapshot.listings["/a"].error, StoreRefused)
+        with pytest.raises(StoreRefused) as caught:
+            store.watch({"/a": 1, "/b": snapshot.listings["/b"].revision})
+        assert caught.value.where["prefix"] == "/a"
+        consul.allow(token, rules + 'key_prefix "a" { policy = "list" }')
+        wait_until(
+            lambda: dict(store.read(["/a"]).listings["/a"].keys) == {"/a/x": "1"},
+            seconds=40,
+            what="the token may list it",
+        )
+
+
+@pytest.mark.parametrize("password", ["right", "wrong"])
+def test_a_proxy_before_consul_wants_a_password(consul, consul_store, tmp_path, password):
+    port = free_port()
+    config = tmp_path / "nginx.conf"
+    (tmp_path / "users").write_text("confpy:{PLAIN}right\n")
+    config.write_text(
+        f"user root; pid {tmp_path}/pid; error_log stderr; events {{}}\n"
+        f"http {{ access_log off; server {{ listen 127.0.0.1:{port}; location / {{\n"
+        f"  auth_basic Consul; auth_basic_user_file {tmp_path}/users;\n"
+        f"  proxy_pass {consul.endpoint}; proxy_read_timeout 400s; }} }} }}\n"
+    )
+    (tmp_path / "password").write_text(password)
+    consul.put("a/x", "1")
+    login = {"basic_auth": True, "username": "confpy", "password_file": str(tmp_path / "password")}
+    with Nginx(config, port=port):
+        store = consul_store(f"http://127.0.0.1:{port}", **login)
+        if password == "right":
+            with following(store, store.read(["/a"])) as seen:
+                consul.put("a/x", "2")
+                seen.wait_for({"/a/x": "2"})
+        for wrong in (consul_store(f"http://127.0.0.1:{port}"), *([store] if password == "wrong" else [])):
+            with pytest.raises(StoreError, match="wants a login, or another one") as caught:
+                wrong.read(["/a"])
+            assert caught.value.where["node"] == f"http://127.0.0.1:{port}"
+            assert password not in str(caught.value)
 
 
 # --- faults ----------------------------------------------------------------------------------------------------------

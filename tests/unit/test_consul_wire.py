@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from confpy.errors import StoreError, StoreRefused
 from confpy.stores import WatchLost, consul_wire
-from confpy.stores.consul_wire import Answer, Following, Told, cover, refusal, to_text
+from confpy.stores.consul_wire import Answer, Following, Told, cover, is_fresh, refusal, takes_back, to_text
 
 SERVICES = [f"/svc/{number:04}" for number in range(1000)]
 PREFIXES = st.lists(
@@ -125,6 +125,17 @@ def test_an_index_that_goes_back_over_other_keys_means_to_read_again(keys):
         following({"/a/x": 3}, 50).take(Answer(10, keys))
 
 
+def test_a_query_that_ends_early_with_nothing_new_is_asked_once_without_waiting():
+    follower = following({"/a/x": 3}, 3)
+    same = Answer(3, {"/a/x": (3, b"1")})
+    assert (follower.take(same, early=True), follower.since) == ([], 0)
+    assert (follower.take(same), follower.since) == ([], 3)
+    assert (follower.take(Answer(7, same.keys), early=True), follower.since) == ([], 7)
+    follower.take(Answer(7, same.keys), early=True)
+    with pytest.raises(WatchLost, match="went back"):
+        follower.take(Answer(2, {"/a/x": (2, b"0")}))
+
+
 def test_a_key_whose_own_index_goes_back_means_to_read_again():
     with pytest.raises(WatchLost, match="went back"):
         following({"/a/x": 30}, 30).take(Answer(70, {"/a/x": (20, b"old"), "/a/y": (70, b"")}))
@@ -155,6 +166,24 @@ def test_deletions_beyond_memory_mean_to_read_again(monkeypatch):
         told.at(10)
 
 
+@pytest.mark.parametrize(
+    ("at", "keys", "back"),
+    [(10, {"/a/x": 3}, False), (12, {"/a/x": 11, "/a/y": 12}, False), (9, {"/a/x": 3}, True), (12, {}, True)],
+)
+def test_an_answer_takes_back_what_it_lacks_or_what_is_newer(at, keys, back):
+    answer = Answer(at, {key: (modified, b"") for key, modified in keys.items()})
+    assert takes_back(answer, [Told(10, {"/a/x": 3}), Told(5, {})]) is back
+
+
+@pytest.mark.parametrize(
+    ("known", "silence", "fresh"),
+    [("true", "0", True), ("true", "2000", True), ("true", "2001", False), ("false", "0", False), ("true", "", False)],
+)
+def test_only_a_server_that_heard_its_leader_a_moment_ago_is_believed(known, silence, fresh):
+    assert is_fresh({"X-Consul-KnownLeader": known, "X-Consul-LastContact": silence}) is fresh
+    assert not is_fresh({})
+
+
 # --- values and refusals ---------------------------------------------------------------------------------------------
 
 
@@ -173,6 +202,7 @@ def test_values_are_any_bytes_and_placeholders_are_empty():
         (500, "No cluster leader", "No cluster leader"),
         (400, "Client sent an HTTP request to an HTTPS server.", "https://"),
         (302, "", "not as Consul does"),
+        (502, "<html><title>502 Bad Gateway</title></html>", "502"),
     ],
 )
 def test_what_consul_refuses_is_said_with_what_to_do(status, body, said):
