@@ -46,11 +46,9 @@ class Etcd2Store:
 
     limits = Limits(value_bytes=10 << 20, binary_values=False, watches=True, missing="error")
 
-    def __init__(self, nodes: Nodes, login: Login, own: Collection[str]) -> None:
-        """``own`` are the URLs of the nodes: no other is shown the login."""
+    def __init__(self, nodes: Nodes, login: Login) -> None:
         self._nodes = nodes
         self._login = login
-        self._own = own
         self._refused: set[str] = set()
         """Paths above prefixes that etcd does not let us read: not to be asked again."""
 
@@ -60,7 +58,7 @@ class Etcd2Store:
         nodes = open_nodes("etcd v2", settings, default=DEFAULT_NODES, port=PORT, scheme=etcd_scheme(settings))
         login = partial(basic_auth, settings)
         login()
-        return cls(nodes, login, {node.url for node in nodes})
+        return cls(nodes, login)
 
     def prefixes(self, path: str) -> tuple[str, ...]:
         """Return the path: every key of etcd v2 begins with a slash."""
@@ -115,7 +113,7 @@ class Etcd2Store:
             wire.session.auth = self._login()  # type: ignore[assignment]
         except UsageError as error:
             raise StoreError(error.message, hint=error.hint, **error.where) from error
-        return _Api(wire, self._own)
+        return _Api(wire, {node.url for node in self._nodes})
 
     def close(self) -> None:
         """Cut every connection; what waits raises ``StoreError``, what iterates ends."""
@@ -208,6 +206,7 @@ class _Api:
     """One wire to an etcd, or to where it redirects."""
 
     def __init__(self, wire: Wire, own: Collection[str]) -> None:
+        """``own`` are the URLs of the nodes: no other is shown the login."""
         self.wire = wire
         self._url = wire.node.url
         self._own = own

@@ -44,7 +44,7 @@ def _said_of_tls(error: ssl.SSLError) -> StoreError:
     if reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE"):
         return StoreError("it does not speak TLS", hint="write http:// instead of https://, or mend the port")
     said = reason.lower().replace("_", " ")
-    if "CERTIFICATE" in reason or "HANDSHAKE_FAILURE" in reason:
+    if any(one in reason for one in ("CERTIFICATE", "HANDSHAKE_FAILURE", "ALERT_UNKNOWN_CA")):
         return StoreError(
             f"it refused our certificate ({said})", hint="give one that it trusts (client_cert, client_key)"
         )

@@ -10,14 +10,13 @@ from __future__ import annotations
 import random
 import select
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager, suppress
 from functools import partial
 from http.client import HTTPException
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import requests
@@ -27,16 +26,22 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from confpy.errors import StoreError, StoreRefused
-from confpy.stores import WatchLost
+from confpy.stores import NoApi, WatchLost
+from confpy.stores.deadlines import Deadlines
 from confpy.stores.failures import said
+from confpy.stores.lookup import ask_apart
 from confpy.stores.nodes import Node, parse_nodes, proxies
-from confpy.stores.trust import trust
+from confpy.stores.trust import Trust
 
 if TYPE_CHECKING:
     from confpy.settings import Settings
 
 Result = TypeVar("Result")
+Find: TypeAlias = Callable[[], Sequence[Node]]
 _Addresses: TypeAlias = list[tuple[Any, ...]]
+
+TENURE = 3600.0
+"""Seconds for which a node that works is the first choice; then the next one is, so that load spreads in a cluster."""
 
 # A quiet stream has no read timeout. Its death shows after 30 s + 3 × 10 s without an answer from the other kernel.
 _KEEPALIVE = (
@@ -53,48 +58,76 @@ _KEEPALIVE = (
 
 
 def open_nodes(store: str, settings: Settings, *, default: Sequence[str], port: int, scheme: str = "") -> Nodes:
-    """Return the nodes that the settings name, else the ``default`` ones; raises ``UsageError``.
+    """Return the nodes that the settings name, in random order, else the ``default`` ones; raises ``UsageError``.
 
     ``scheme`` is for those whose address says none; empty: that of the settings.
     """
-    nodes = parse_nodes(settings.nodes or default, scheme=scheme or settings.scheme, port=port)
-    tls = None
-    if any(node.scheme == "https" for node in nodes):
-        tls = trust(
+    scheme = scheme or settings.scheme
+    find: Find | None = None
+    nodes: tuple[Node, ...] = ()
+    if settings.srv_record or settings.srv_domain:
+        from confpy.stores import srv  # it brings dnspython
+
+        find = partial(srv.find, srv.records(settings, scheme), settings.connect_timeout)
+    else:
+        nodes = parse_nodes(settings.nodes or default, scheme=scheme, port=port)
+        if settings.nodes:  # the default ones are in the order in which they are likely
+            nodes = tuple(random.sample(nodes, len(nodes)))
+    trust = None
+    if find or any(node.scheme == "https" for node in nodes):
+        trust = Trust(
             ca=settings.client_ca_keys,
             cert=settings.client_cert,
             key=settings.client_key,
+            server_name=settings.server_name,
             insecure=settings.client_insecure,
         )
-    timeouts = {"connect_timeout": settings.connect_timeout, "read_timeout": settings.read_timeout}
-    return Nodes(store, nodes, tls=tls, **timeouts)
+    return Nodes(
+        store,
+        nodes,
+        trust=trust,
+        find=find,
+        connect_timeout=settings.connect_timeout,
+        read_timeout=settings.read_timeout,
+    )
 
 
 class Nodes:
-    """The nodes of one store: tried in turn from a random one on, with all their connections in reach of ``close``."""
+    """The nodes of one store: tried in turn from the first one on, with all their connections in reach of ``close``."""
 
     def __init__(
         self,
         store: str,
         nodes: Sequence[Node],
         *,
-        tls: ssl.SSLContext | None,
+        trust: Trust | None,
         connect_timeout: float,
         read_timeout: float,
+        find: Find | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``store`` is its name in errors; the timeouts are seconds, ``read_timeout`` bounds a request as a whole.
 
-        ``tls`` is what ``trust`` made, and may be None where no node speaks TLS.
+        ``trust`` may be None where no node speaks TLS. ``find`` asks DNS for the nodes, the best one first: at first
+        use, when none of them works any more, and after each ``TENURE``.
         """
         self.store = store
-        self.tls = tls
+        self.trust = trust
         self.connect_timeout = connect_timeout
         self.read_timeout = read_timeout
-        self._nodes = random.sample(list(nodes), len(nodes))
-        self._next = 0
+        self._nodes = tuple(nodes)
+        """In the order in which they are tried."""
+        self._find = find
+        self._lookups: set[Future[Sequence[Node]]] = set()
+        self._unfound: StoreError | None = None
+        """Why the nodes are not what DNS says now."""
+        self._clock = clock
+        self._since: float | None = None
+        """Since when the first node is the first one; None where it is to be chosen anew."""
         self._wires: set[Wire] = set()
         self._closed = False
         self._lock = threading.Lock()
+        self.deadlines = Deadlines()
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self._nodes)
@@ -108,37 +141,85 @@ class Nodes:
         """
         tried: list[tuple[Node, StoreError]] = []
         deadline = time.monotonic() + 3 * (self.connect_timeout + self.read_timeout)
-        first = self._next
-        for turns in range(len(self._nodes)):
+        for node in (nodes := self._order()):
             if tried and time.monotonic() > deadline:
                 break
-            position = (first + turns) % len(self._nodes)
-            wire = self._open(self._nodes[position])
+            wire = self._open(node)
             try:
                 result = turn(wire)
                 wire.kept = keep
             except (WatchLost, StoreRefused) as error:
-                error.at(node=wire.node.url)
+                self._prefer(node)
+                error.at(node=node.url)
                 raise
             except StoreError as error:
                 if self._closed:
                     raise
-                tried.append((wire.node, error))
-                self._next = (position + 1) % len(self._nodes)
+                tried.append((node, error))
             else:
-                self._next = position
+                self._prefer(node)
                 return result
             finally:
                 if not wire.kept:
                     wire.close()
+        self._prefer(nodes[len(tried) % len(nodes)])
+        self._since = None
         raise self._none_works(tried)
+
+    # --- which node --------------------------------------------------------------------------------------------------
+
+    def _order(self) -> tuple[Node, ...]:
+        """Return the nodes as they are to be tried; raises ``StoreError`` where DNS names none."""
+        now, since = self._clock(), self._since
+        if since is None or not self._nodes or now - since > TENURE:
+            self._since = now
+            if self._find is not None:
+                self._look_up(self._find)
+            elif since is not None:
+                self._prefer(self._nodes[1 % len(self._nodes)])
+        return self._nodes
+
+    def _prefer(self, node: Node) -> None:
+        """Begin with this node from now on, and end with those that stood before it."""
+        nodes = self._nodes
+        if node in nodes[1:]:
+            at = nodes.index(node)
+            self._nodes, self._since = nodes[at:] + nodes[:at], self._clock()
+
+    def _look_up(self, find: Find) -> None:
+        """Ask DNS for the nodes; where it does not say, those that it named before stay. Raises ``StoreError``."""
+        lookup = ask_apart(find)
+        with self._lock:
+            self._lookups.add(lookup)
+            if self._closed:
+                lookup.cancel()
+        try:
+            # What asks is bounded by itself; a little longer, as it has the better reason.
+            nodes = lookup.result(self.connect_timeout + 1)
+        except CancelledError:
+            raise self.closed() from None
+        except TimeoutError:
+            self._unfound = StoreError("the SRV record could not be looked up in time", hint="does DNS work?")
+        except StoreError as error:
+            self._unfound = error
+        else:
+            self._nodes, self._unfound = tuple(nodes), None
+        finally:
+            with self._lock:
+                self._lookups.discard(lookup)
+        if not self._nodes and self._unfound is not None:
+            self._since = None
+            raise StoreError(f"{self.store}: {self._unfound.message}", hint=self._unfound.hint)
 
     def _none_works(self, tried: list[tuple[Node, StoreError]]) -> StoreError:
         node, last = tried[-1]
+        if self._unfound is not None:
+            last.message += f" (and these nodes may be the wrong ones: {self._unfound.message})"
+        kind = next((NoApi for _, error in tried if isinstance(error, NoApi)), StoreError)
         if len(tried) == 1:
-            return StoreError(f"{self.store}: {last.message}", hint=last.hint, **{"node": node.url, **last.where})
+            return kind(f"{self.store}: {last.message}", hint=last.hint, **{"node": node.url, **last.where})
         each = ", ".join(f"{node.url}: {error.message}" for node, error in tried)
-        return StoreError(f"{self.store}: none of {len(tried)} nodes can be used: {each}", hint=last.hint)
+        return kind(f"{self.store}: none of {len(tried)} nodes can be used: {each}", hint=last.hint)
 
     def _open(self, node: Node) -> Wire:
         wire = Wire(self, node)
@@ -162,10 +243,13 @@ class Nodes:
         with self._lock:
             self._closed = True
             wires = list(self._wires)
+            for lookup in self._lookups:
+                lookup.cancel()
         for wire in wires:
             wire.cut(self.closed())
             if wire.kept:  # no turn will close it
                 wire.close()
+        self.deadlines.close()
 
 
 # --- one conversation ------------------------------------------------------------------------------------------------
@@ -181,11 +265,11 @@ class Wire:
         self.node = node
         self.session = requests.Session()
         self.session.trust_env = False  # .netrc would replace our headers, REQUESTS_CA_BUNDLE our CA
-        self.session.verify = nodes.tls is None or nodes.tls.verify_mode != ssl.CERT_NONE
+        self.session.verify = nodes.trust is None or not nodes.trust.insecure
         self.session.proxies = proxies(node)
         self.session.headers["Accept-Encoding"] = "identity"
         for scheme in ("http://", "https://"):
-            self.session.mount(scheme, _Adapter(self, nodes.tls))
+            self.session.mount(scheme, _Adapter(self, nodes.trust if node.scheme == "https" else None))
         self._nodes = nodes
         self.kept = False
         """Whether it outlives the turn that it was opened for."""
@@ -193,14 +277,15 @@ class Wire:
         self._connections: list[HTTPConnection] = []
         self._end: socket.socket | None = None
         self._response: requests.Response | None = None
-        self._lookup: SimpleQueue[_Addresses | OSError | None] = SimpleQueue()
+        self._lookup: Future[_Addresses] | None = None
         self._lock = threading.Lock()
 
     def cut(self, cause: StoreError) -> None:
         """Wake whoever waits on this wire: it raises ``cause``. Any thread, any number of times."""
         with self._lock:
             self._cause = self._cause or cause
-            self._lookup.put(None)
+            if self._lookup is not None:
+                self._lookup.cancel()
             if self._end is not None:
                 with suppress(OSError):
                     self._end.shutdown(socket.SHUT_RDWR)
@@ -245,15 +330,9 @@ class Wire:
         Requests itself is given no timeouts: they would bound each ``recv``, not the whole.
         """
         seconds = self._nodes.read_timeout + pause
-        timer = threading.Timer(seconds, self.cut, [StoreError(f"no answer within {seconds:g} s")])
-        timer.name, timer.daemon = "confpy-deadline", True
-        timer.start()
-        try:
-            with self.translated():
-                yield
-        finally:
-            timer.cancel()
-            timer.join()
+        late = partial(self.cut, StoreError(f"no answer within {seconds:g} s"))
+        with self._nodes.deadlines.within(seconds, late), self.translated():
+            yield
 
     @contextmanager
     def translated(self) -> Iterator[None]:
@@ -265,9 +344,16 @@ class Wire:
                 raise self._cause from error
             if isinstance(error, StoreError):
                 raise
-            raise said(error, self.node) from error
+            raise self._told(said(error, self.node)) from error
         if self._cause is not None:  # a cut can look like the end of a body
             raise self._cause
+
+    def _told(self, error: StoreError) -> StoreError:
+        """Add to an error of TLS that its files are not what they were."""
+        trust = self._nodes.trust
+        if self.node.scheme == "https" and trust is not None and trust.stale is not None:
+            error.message += f" (with the files of TLS as they were before they changed: {trust.stale.message})"
+        return error
 
     def arrived(self) -> bool:
         """Whether bytes wait to be read, or the end does."""
@@ -333,45 +419,38 @@ class Wire:
         """Look the name up on a thread that can be left behind: ``getaddrinfo`` cannot be stopped."""
         with suppress(socket.gaierror):
             return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-        answers = self._lookup
-
-        def look() -> None:
-            try:
-                answers.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-            except OSError as error:
-                answers.put(error)
-
-        threading.Thread(target=look, name="confpy-lookup", daemon=True).start()
+        lookup = ask_apart(partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM))
+        with self._lock:
+            self._lookup = lookup
+            if self._cause is not None:
+                raise self._cause
         try:
-            found = answers.get(timeout=self._nodes.connect_timeout)
-        except Empty:
-            self._lookup = SimpleQueue()  # a late answer is not the next one's
-            found = TimeoutError(f"the name {host} could not be looked up in time")
-        if self._cause is not None:
-            raise self._cause
-        if isinstance(found, socket.gaierror):
-            raise StoreError(
-                f"the name {host} is not known ({found.strerror})", hint="is it spelled right, does DNS work?"
-            ) from found
-        if isinstance(found, OSError):
-            raise StoreError(str(found), hint="does DNS work?") from found
-        return found or []
+            return lookup.result(self._nodes.connect_timeout)
+        except CancelledError:
+            raise self._cause or self._nodes.closed() from None
+        except TimeoutError as error:
+            raise StoreError(f"the name {host} could not be looked up in time", hint="does DNS work?") from error
+        except socket.gaierror as error:
+            hint = "is it spelled right, does DNS work?"
+            raise StoreError(f"the name {host} is not known ({error.strerror})", hint=hint) from error
 
 
 class _Adapter(HTTPAdapter):
     """Makes every connection of a session through its wire."""
 
-    def __init__(self, wire: Wire, tls: ssl.SSLContext | None) -> None:
-        self._tls = tls
+    def __init__(self, wire: Wire, trust: Trust | None) -> None:
+        self._tls: dict[str, Any] = {}
+        if trust is not None:
+            self._tls = {"ssl_context": trust.context(), "server_hostname": trust.server_name}
         self._pools = {"http": partial(_Pool, wire), "https": partial(_TlsPool, wire)}
         super().__init__(pool_maxsize=1)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, ssl_context=self._tls, **kwargs)
+        super().init_poolmanager(*args, **kwargs | self._tls)
         self.poolmanager.pool_classes_by_scheme = self._pools
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(*args, ssl_context=self._tls, **kwargs)
+        manager = super().proxy_manager_for(*args, **kwargs | self._tls)
         manager.pool_classes_by_scheme = self._pools
         return manager
 

@@ -36,14 +36,19 @@ def parse_nodes(texts: Sequence[str], *, scheme: str, port: int) -> tuple[Node, 
 
 
 def _parse_node(text: str, scheme: str, port: int) -> Node:
-    with suppress(ValueError):
-        return Node(scheme, str(ipaddress.IPv6Address(text)), port)  # bare, without brackets
     if "@" in text:  # not shown: what stands before it may be a password
         raise UsageError("the address of a node holds a user or a password", hint="give them by their own settings")
+    if "%" in text:  # a scope of IPv6: neither a URL nor a Host header can carry it
+        raise UsageError(
+            f"{text!r} is not the address of a node: it has a scope", hint="give one that is not link-local, or a name"
+        )
+    with suppress(ValueError):
+        return Node(scheme, str(ipaddress.IPv6Address(text)), port)  # bare, without brackets
     with suppress(ValueError):
         parts = urlsplit(text if "://" in text else f"{scheme}://{text}")
-        if parts.scheme in ("http", "https") and parts.hostname and parts.path in ("", "/") and not parts.query:
-            return Node(parts.scheme, parts.hostname, parts.port or port)
+        host = parts.hostname or ""
+        if parts.scheme in ("http", "https") and host.encode("idna") and parts.path in ("", "/") and not parts.query:
+            return Node(parts.scheme, host, parts.port or port)
     raise UsageError(f"{text!r} is not the address of a node", hint="write host:port or http://host:port")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -9,9 +10,9 @@ from typing import Self
 
 
 class Backend:
-    """An HTTP server on a free port of the loopback, that answers every GET with its name."""
+    """An HTTP server on a free port of the loopback, that answers every GET with its name; with ``tls`` by HTTPS."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, tls: ssl.SSLContext | None = None) -> None:
         class Answer(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 body = name.encode()
@@ -25,6 +26,8 @@ class Backend:
 
         self.name = name
         self._server = _Server(("127.0.0.1", 0), Answer)
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name=f"backend {name}")
         self._thread.start()
 

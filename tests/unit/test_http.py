@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import threading
 import time
 
@@ -15,12 +14,11 @@ from confpy.stores import WatchLost
 from confpy.stores.body import Chunks, Lines
 from confpy.stores.http import Nodes, Wire
 from confpy.stores.nodes import Node, parse_nodes
-from confpy.stores.trust import trust
 from tests.servers.ports import free_port
 
 
 def nodes(*texts, **options):
-    options = {"tls": None, "connect_timeout": 1.0, "read_timeout": 2.0, **options}
+    options = {"trust": None, "connect_timeout": 1.0, "read_timeout": 2.0, **options}
     return Nodes("test", parse_nodes(texts, scheme="http", port=2379), **options)
 
 
@@ -63,25 +61,6 @@ def test_a_password_in_an_address_is_refused_and_not_shown(text):
     with pytest.raises(UsageError) as caught:
         parse_nodes([text], scheme="http", port=2379)
     assert "s3cret" not in str(caught.value)
-
-
-def test_tls_files_that_cannot_be_used_are_named(tmp_path):
-    broken = tmp_path / "broken.pem"
-    broken.write_text("no certificate")
-    with pytest.raises(UsageError, match=r"CA file .*broken\.pem"):
-        trust(ca=str(broken))
-    with pytest.raises(UsageError, match=r"client certificate .*No such file.*none\.pem"):
-        trust(cert=str(tmp_path / "none.pem"))
-    with pytest.raises(UsageError, match="without its certificate"):
-        trust(key=str(broken))
-
-
-def test_an_encrypted_key_is_refused_and_asks_nobody_for_its_passphrase(tmp_path):
-    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-passout", "pass:secret", "-subj", "/CN=x"]
-    subprocess.run([*command, "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True)
-    with pytest.raises(UsageError, match="client certificate cannot be used"):
-        trust(cert=str(cert), key=str(key))
 
 
 def chunked(body: bytes, sizes: list[int]) -> bytes:
