@@ -306,6 +306,7 @@ class Mirror:
         snapshot = message.snapshot
         turn.actions += snapshot.notes
         self.on_missing = snapshot.on_missing or self.on_missing
+        self._binary = self._binary if snapshot.binary is None else snapshot.binary
         replaced = bool(self._identity and snapshot.identity and snapshot.identity != self._identity)
         back = not replaced and any(
             listing.revision < reading.since.get(prefix, 0)

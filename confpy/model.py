@@ -145,6 +145,8 @@ class Snapshot:
     """How many keys lie below each of the covers that the read was asked to count."""
     on_missing: Literal["error", "empty"] | None = None
     """What a missing tree is to resources that do not say, where only the read showed which store this is."""
+    binary: bool | None = None
+    """Whether values may be any bytes, where only the read showed it."""
     notes: tuple[Say, ...] = ()
     """What the store wants told."""
 

@@ -43,6 +43,7 @@ class EtcdStore:
 
     def __init__(self, stores: Mapping[str, Store], settings: Settings) -> None:
         """``stores`` are those to choose from, under the names that force them; of several with keys, the first."""
+        self.limits = replace(self.limits, shows=self._shows)
         self.turned = threading.Condition()
         """Notified when there is a choice, and when the store is closed."""
         self.choice: Choice | None = None
@@ -92,6 +93,10 @@ class EtcdStore:
             self.turned.notify_all()
         for store in self._stores.values():
             store.close()
+
+    def _shows(self, prefix: str, key: str) -> bool:
+        store = EtcdStore if self.choice is None else self.choice.store
+        return store.limits.shows(prefix, key)
 
     # --- choosing ----------------------------------------------------------------------------------------------------
 
@@ -220,6 +225,7 @@ def _read(store: Store, prefixes: Sequence[str], covers: Sequence[str] = ()) -> 
         snapshot,
         listings={prefix: snapshot.listings.get(prefix, Listing(0)) for prefix in prefixes},
         on_missing=store.limits.missing,
+        binary=store.limits.binary_values,
     )
 
 
