@@ -147,6 +147,7 @@ class Daemon:
                 period=period,
                 once=settings.onetime,
                 binary=store.limits.binary_values,
+                shows=store.limits.shows,
             ),
             Renderer(sandbox=settings.sandbox),
             random,

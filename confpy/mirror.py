@@ -336,17 +336,17 @@ class Mirror:
     def _take_listings(self, turn: Turn, listings: Mapping[str, Listing], now: float) -> None:
         """Put what was read into the tree, but where more is known already than the read says."""
         self._recover(turn, listings, now)
-        positions = self._applied | {prefix: listing.revision for prefix, listing in listings.items()}
+        self._applied |= {prefix: listing.revision for prefix, listing in listings.items()}
         own: dict[str, list[str]] = {}
-        self._applied = dict(positions)
-        for prefix, position in positions.items():
+        for prefix, position in self._applied.items():
             for above in ancestors(prefix):
                 if above == prefix or above not in listings:
                     continue
                 if position > listings[above].revision or not self._shows(above, prefix):
                     own.setdefault(above, []).append(prefix)
                 else:
-                    self._applied.pop(prefix, None)
+                    # It stays a position of its own: a stream that is about to be replaced may still move it on.
+                    self._applied[prefix] = listings[above].revision
         self._reach.clear()
         for prefix, listing in listings.items():
             self._examine(turn, listing.keys)

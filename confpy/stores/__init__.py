@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from confpy.errors import StoreError, UsageError
+from confpy.keytree import covers
 from confpy.model import Changes, Snapshot, Standing, Stirred
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class Limits:
     """It can tell of changes by itself."""
     missing: Literal["error", "empty"] = "empty"
     """What a tree that is not there is to a resource that does not say (``on_missing``)."""
+    shows: Callable[[str, str], bool] = covers
+    """Whether a read of a prefix, and a watch of it, brings a key that the prefix covers."""
 
 
 class WatchLost(StoreError):
