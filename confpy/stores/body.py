@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from io import BufferedReader
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,15 @@ def read_body(response: requests.Response, limit: int) -> bytes:
             response.close()
             raise TooLarge(f"an answer is larger than {limit >> 20} MB")
     return bytes(body)
+
+
+def await_body(response: requests.Response) -> None:
+    """Wait, without bound, until the body of an answer begins to come, or its end does."""
+    raw: Any = response.raw
+    source: BufferedReader | None = raw._fp.fp  # noqa: SLF001 - urllib3 cannot wait without reading
+    if source is not None:
+        with suppress(ValueError):  # closed by another thread a moment ago
+            source.peek(1)
 
 
 class Stream:

@@ -18,7 +18,7 @@ from confpy.errors import StoreError, StoreRefused, UsageError
 from confpy.keytree import normalise
 from confpy.model import Changes, Snapshot
 from confpy.stores import Limits
-from confpy.stores.body import TooLarge, read_body
+from confpy.stores.body import TooLarge, await_body, read_body
 from confpy.stores.etcd2_wire import WATCH_HEADS, Reading, Waiting, heads, refusal, shows, url_path
 from confpy.stores.http import Nodes, Wire, open_nodes
 from confpy.stores.nodes import etcd_scheme
@@ -35,6 +35,8 @@ PORT = 2379
 DEFAULT_NODES = ("127.0.0.1:2379", "127.0.0.1:4001")
 ANSWER_BYTES = 64 << 20
 """The largest answer that is held in memory: etcd v2 cannot give a folder in pages."""
+_ANSWERS = 6
+"""How many times the timeout of one answer a read of many prefixes may take as a whole."""
 _REDIRECTS = 3
 _REDIRECTED = (301, 302, 307, 308)
 _SHORTEST_WAIT = 1.0
@@ -44,7 +46,7 @@ _SHORTEST_WAIT = 1.0
 class Etcd2Store:
     """The keys of an etcd v2 cluster, or of the v2 API of a later one, behind ``confpy.stores.Store``."""
 
-    limits = Limits(value_bytes=10 << 20, binary_values=False, watches=True, missing="error")
+    limits = Limits(value_bytes=10 << 20, binary_values=False, watches=True, missing="error", shows=shows)
 
     def __init__(self, nodes: Nodes, login: Login) -> None:
         self._nodes = nodes
@@ -70,15 +72,16 @@ class Etcd2Store:
 
     def _read(self, api: _Api, prefixes: Sequence[str]) -> Snapshot:
         reading = Reading(prefixes, self._refused)
-        while (head := reading.ask()) is not None:
-            try:
-                with api.wire.bounded():
-                    response = api.get(url_path(head, recursive="true", quorum="true"))
-                    text = read_body(response, ANSWER_BYTES)
-            except TooLarge as error:
-                reading.refuse(error)
-            else:
-                reading.take(response.status_code, response.headers, text)
+        with api.wire.bounded((_ANSWERS - 1) * self._nodes.read_timeout):
+            while (head := reading.ask()) is not None:
+                try:
+                    with api.wire.bounded():
+                        response = api.get(url_path(head, recursive="true", quorum="true"))
+                        text = read_body(response, ANSWER_BYTES)
+                except TooLarge as error:
+                    reading.refuse(error)
+                else:
+                    reading.take(response.status_code, response.headers, text)
         return reading.snapshot()
 
     def ask(self, prefixes: Sequence[str]) -> None:  # noqa: ARG002 - only a read can tell
@@ -192,6 +195,8 @@ class _Line:
     def receive(self) -> bytes:
         """Return the event when it comes, or nothing where the wait ended without one. Raises ``StoreError``."""
         with self._api.wire.translated():
+            await_body(self._response)
+        with self._api.wire.bounded():
             text = read_body(self._response, ANSWER_BYTES).strip()
         if not text and time.monotonic() - self._since < _SHORTEST_WAIT:
             raise StoreError("etcd ended the wait at once")

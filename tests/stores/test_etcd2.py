@@ -267,8 +267,9 @@ def test_a_node_needs_no_scheme_and_one_that_is_down_is_passed_over(etcd2, etcd2
         assert read(store, "/a").keys == {"/a/x": "1"}
 
 
-def test_without_nodes_both_ports_of_etcd_are_tried(etcd2_store):
-    assert {node.url for node in etcd2_store()._nodes._nodes} == {"http://127.0.0.1:2379", "http://127.0.0.1:4001"}
+def test_without_nodes_todays_port_of_etcd_is_tried_and_then_that_of_its_first_years(etcd2_store):
+    for _ in range(10):
+        assert [node.url for node in etcd2_store()._nodes] == ["http://127.0.0.1:2379", "http://127.0.0.1:4001"]
 
 
 def test_an_etcd_without_the_api_is_told_so(etcd, etcd2_store):
@@ -337,6 +338,101 @@ def test_a_server_that_drips_cannot_hold_up_a_read_or_a_wait(etcd2, etcd2_store)
             with pytest.raises(StoreError, match="no answer within 1 s"):
                 ask()
             assert time.monotonic() - began < 3
+
+
+def test_a_read_of_many_prefixes_is_bounded_as_a_whole(etcd2, etcd2_store):
+    prefixes = [f"/{number}" for number in range(20)]
+    for prefix in prefixes:
+        etcd2.set(prefix, "x" * 100)
+    with FaultProxy(etcd2.port) as proxy:
+        store = etcd2_store(proxy.endpoint, read_timeout=0.6)
+        store.read(prefixes)
+        proxy.drip(500, head=False)  # each answer comes in time
+        assert store.read(prefixes[:2]).listings
+        began = time.monotonic()
+        with pytest.raises(StoreError, match=r"no answer within 3\.6 s"):
+            store.read(prefixes)
+        assert time.monotonic() - began < 6
+
+
+def test_an_event_that_drips_ends_the_wait_and_comes_with_the_next_one(etcd2, etcd2_store):
+    with FaultProxy(etcd2.port) as proxy:
+        store = etcd2_store(proxy.endpoint, read_timeout=1.0)
+        cursor = etcd2.set("/a/x", "1")
+        stream = store.watch({"/a": cursor})
+        proxy.drip(1)
+        began = time.monotonic()
+        index = etcd2.set("/a/x", "2")
+        with pytest.raises(StoreError, match="no answer within 1 s"):
+            first(stream)
+        assert time.monotonic() - began < 5
+        proxy.heal()
+        assert first(store.watch({"/a": cursor})).keys == {"/a/x": (index, "2")}
+
+
+def test_a_wait_has_no_deadline_while_nothing_happens(etcd2, etcd2_store):
+    store = etcd2_store(etcd2.endpoint, read_timeout=0.3)
+    with following(store, store.read(["/a"])) as seen:
+        time.sleep(1)  # the silence is what is tested
+        etcd2.set("/a/x", "1")
+        seen.wait_for({"/a/x": "1"})
+
+
+# --- a bad network ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", [lambda proxy: proxy.split(1), lambda proxy: proxy.merge()], ids=["split", "merged"])
+def test_answers_cut_and_put_together_anyhow_are_understood(etcd2, etcd2_store, how):
+    etcd2.set("/a/x", "ż" * 50)
+    with FaultProxy(etcd2.port) as proxy:
+        how(proxy)
+        store = etcd2_store(proxy.endpoint)
+        with following(store, store.read(["/a"])) as seen:
+            for number in range(5):
+                etcd2.set("/a/y", f"{number}ż")
+            seen.wait_for({"/a/x": "ż" * 50, "/a/y": "4ż"})
+
+
+@pytest.mark.parametrize(
+    "break_off",
+    [
+        FaultProxy.reset,
+        FaultProxy.half_close,
+        lambda proxy: proxy.inject(b"0\r\n\r\n"),
+        lambda proxy: proxy.inject(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"),
+        lambda proxy: proxy.inject(b"2\r\n{}\r\n0\r\n\r\n"),
+        lambda proxy: proxy.inject(b'2c\r\n{"errorCode":300,"message":"Raft","index":7}\r\n0\r\n\r\n'),
+    ],
+    ids=["reset", "half closed", "an empty answer", "another answer", "no event", "an error"],
+)
+def test_a_wait_that_breaks_off_is_resumed_from_where_it_was(etcd2, etcd2_store, break_off):
+    with FaultProxy(etcd2.port) as proxy:
+        store = etcd2_store(proxy.endpoint)
+        cursor = etcd2.set("/a/x", "1")
+        stream = store.watch({"/a": cursor})
+        break_off(proxy)
+        with pytest.raises(StoreError) as caught:
+            first(stream)
+        assert not isinstance(caught.value, WatchLost)
+        index = etcd2.set("/a/x", "2")
+        assert first(store.watch({"/a": cursor})).keys == {"/a/x": (index, "2")}
+
+
+def test_a_server_that_is_stopped_is_told_and_its_wait_goes_on_with_it(etcd2, etcd2_store):
+    etcd2.set("/a/x", "1")
+    store = etcd2_store(etcd2.endpoint, read_timeout=1.0)
+    with following(store, store.read(["/a"])) as seen:
+        etcd2.freeze()
+        try:
+            with pytest.raises(StoreError, match="no answer within 1 s"):
+                store.read(["/a"])
+        finally:
+            etcd2.thaw()
+        etcd2.set("/a/x", "2")
+        seen.wait_for({"/a/x": "2"})
+
+
+# --- nothing stays ---------------------------------------------------------------------------------------------------
 
 
 def test_nothing_of_a_store_stays_behind(etcd2, etcd2_store):

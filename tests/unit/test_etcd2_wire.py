@@ -8,7 +8,7 @@ import pytest
 
 from confpy.errors import StoreError, StoreRefused
 from confpy.model import Changes
-from confpy.stores import WatchLost
+from confpy.stores import NoApi, WatchLost
 from confpy.stores.etcd2_wire import READ_HEADS, WATCH_HEADS, Reading, Waiting, heads, refusal, shows, url_path
 
 HEADERS = {"X-Etcd-Cluster-Id": "c1", "X-Etcd-Index": "9"}
@@ -148,7 +148,7 @@ def test_an_answer_that_is_none_is_a_store_error(text):
         (401, error(110, "The request requires user authentication"), StoreRefused, "requires user"),
         (403, b"<html>", StoreRefused, "HTTP 403"),
         (500, error(300, "Raft Internal Error", "etcdserver: request timed out"), StoreError, "request timed out"),
-        (404, b"404 page not found\n", StoreError, "--enable-v2"),
+        (404, b"404 page not found\n", NoApi, "--enable-v2"),
         (400, b"Client sent an HTTP request to an HTTPS server.\n", StoreError, "https://"),
         (502, b"<html>", StoreError, "not as etcd v2"),
     ],
