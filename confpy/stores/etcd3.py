@@ -8,25 +8,41 @@ keys are not used: the one is silent when the server restarts or compacts, the o
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import requests
 from etcd3gw.client import Etcd3Client
 from etcd3gw.exceptions import Etcd3Exception
 
-from confpy.errors import StoreError
+from confpy.errors import StoreError, StoreRefused, UsageError
 from confpy.keytree import ROOT
-from confpy.model import Changes, Snapshot, Standing
+from confpy.model import Changes, Snapshot, Standing, Stirred
 from confpy.stores import Limits
 from confpy.stores.body import Lines, Stream, TooLarge, read_body
-from confpy.stores.etcd3_wire import PAGE_KEYS, Asking, Body, Compacted, Reading, Watches, refusal, understood
+from confpy.stores.etcd3_grants import Denied, Grants
+from confpy.stores.etcd3_wire import (
+    PAGE_KEYS,
+    Asking,
+    Body,
+    Compacted,
+    LoggedOut,
+    Reading,
+    Watches,
+    refusal,
+    understood,
+)
 from confpy.stores.http import Nodes, Wire, open_nodes
 from confpy.stores.nodes import Node, etcd_scheme
+from confpy.stores.trust import secret
 
 if TYPE_CHECKING:
     from confpy.settings import Settings
+
+Result = TypeVar("Result")
 
 PORT = 2379
 ANSWER_BYTES = 16 << 20
@@ -35,6 +51,8 @@ _BATCH_BYTES = 8 << 20
 """How much of what has already come is put together at most."""
 _READ_ATTEMPTS = 3
 """How often a read begins again because the history was compacted under it."""
+_REFUSED = 60.0
+"""Seconds until a read tries again what the user may not read."""
 
 
 class Etcd3Store:
@@ -42,8 +60,9 @@ class Etcd3Store:
 
     limits = Limits(value_bytes=3 << 19, binary_keys=True, watches=True)  # etcd --max-request-bytes
 
-    def __init__(self, nodes: Nodes) -> None:
+    def __init__(self, nodes: Nodes, login: Login) -> None:
         self._nodes = nodes
+        self._login = login
         self._paths: dict[Node, str] = {}
         """Where each node's gateway is (``/v3/``, ``/v3beta/``), once it has said so."""
         self._page_keys = PAGE_KEYS
@@ -51,7 +70,10 @@ class Etcd3Store:
     @classmethod
     def open(cls, settings: Settings) -> Etcd3Store:
         """Make the store that the settings describe. No traffic yet; raises ``UsageError``."""
-        return cls(open_nodes("etcd", settings, default=("127.0.0.1",), port=PORT, scheme=etcd_scheme(settings)))
+        nodes = open_nodes("etcd", settings, default=("127.0.0.1",), port=PORT, scheme=etcd_scheme(settings))
+        login = Login(settings)
+        login.password()
+        return cls(nodes, login)
 
     def prefixes(self, path: str) -> tuple[str, ...]:
         """Return the key as given and, where the user wrote no leading slash, with one, too: etcd keeps both."""
@@ -60,9 +82,14 @@ class Etcd3Store:
         return (path,) if path.startswith(ROOT) else (ROOT + path, path)
 
     def read(self, prefixes: Sequence[str], covers: Sequence[str] = ()) -> Snapshot:
-        """Read all prefixes at one revision, in ⌈prefixes/128⌉ requests where the pages suffice."""
-        # One denied prefix refuses its whole transaction (StoreRefused): here it would be split.
-        return self._nodes.talk(lambda wire: self._read(_Gateway(wire, self._paths), prefixes, covers))
+        """Read all prefixes at one revision, in ⌈prefixes/128⌉ requests where the pages suffice.
+
+        What the user may not read is the error of its listing; the rest is read without it.
+        """
+        return self._nodes.talk(lambda wire: self._read(self._gateway(wire), prefixes, covers))
+
+    def _gateway(self, wire: Wire) -> _Gateway:
+        return _Gateway(wire, self._paths, self._login)
 
     def _read(self, gateway: _Gateway, prefixes: Sequence[str], covers: Sequence[str]) -> Snapshot:
         for _ in range(_READ_ATTEMPTS - 1):
@@ -72,37 +99,66 @@ class Etcd3Store:
 
     def _read_once(self, gateway: _Gateway, prefixes: Sequence[str], covers: Sequence[str]) -> Snapshot:
         reading = Reading(prefixes, covers, page_keys=self._page_keys)
+        if grants := self._login.lately(_REFUSED):
+            reading.restrict(grants)
+        hidden, learned = grants is not None, False
         while (request := reading.ask()) is not None:
             try:
                 reading.take(*gateway.post("kv/txn", request))
             except TooLarge:
                 if not reading.shrink():
                     raise
+            except Denied:
+                if learned:
+                    raise
+                reading.restrict(gateway.learn())
+                hidden = learned = True
+        if not hidden:
+            self._login.grants = None  # what was refused once, is not any more, or not asked for
         self._page_keys = reading.page_keys
         return reading.snapshot()
 
     def ask(self, prefixes: Sequence[str]) -> Standing:
         """Say how the prefixes stand, for a few hundred bytes each and whatever they hold."""
-        return self._nodes.talk(lambda wire: self._ask(_Gateway(wire, self._paths), prefixes))
+        return self._nodes.talk(lambda wire: self._knowing(self._gateway(wire), self._ask, prefixes))
 
-    def _ask(self, gateway: _Gateway, prefixes: Sequence[str]) -> Standing:
-        asking = Asking(prefixes)
+    def _knowing(self, gateway: _Gateway, turn: Callable[..., Result], *arguments: object) -> Result:
+        """Take a turn with what is known of the user's grants; where etcd refuses that, once more with the new ones."""
+        try:
+            return turn(gateway, self._login.grants, *arguments)
+        except Denied:
+            return turn(gateway, gateway.learn(), *arguments)
+
+    def _ask(self, gateway: _Gateway, grants: Grants | None, prefixes: Sequence[str]) -> Standing:
+        asking = Asking(prefixes, grants)
         while (request := asking.ask()) is not None:
             answer, _ = gateway.post("kv/txn", request)
             asking.take(answer)
         return asking.standing()
 
     def watch(self, cursors: Mapping[str, int], identity: str = "") -> Etcd3Stream:
-        """Follow every prefix on one stream; returns when etcd has answered for each of them."""
-        return self._nodes.talk(lambda wire: self._watch(wire, Watches(cursors, identity)), keep=True)
+        """Follow every prefix on one stream; returns when etcd has answered for each of them.
 
-    def _watch(self, wire: Wire, watches: Watches) -> Etcd3Stream:
-        gateway = _Gateway(wire, self._paths)
-        with wire.bounded():
-            stream = Etcd3Stream(gateway.stream("watch", watches.body()), watches)
-            while not watches.established:
-                stream.receive()
-        return stream
+        Raises ``StoreRefused``, with the prefix, for one that may not be read.
+        """
+
+        def follow(wire: Wire) -> Etcd3Stream:
+            return self._knowing(self._gateway(wire), self._watch, cursors, identity)
+
+        return self._nodes.talk(follow, keep=True)
+
+    def _watch(
+        self, gateway: _Gateway, grants: Grants | None, cursors: Mapping[str, int], identity: str
+    ) -> Etcd3Stream:
+        def establish() -> Etcd3Stream:
+            watches = Watches(cursors, identity, grants)
+            with gateway.wire.bounded():
+                stream = Etcd3Stream(gateway.stream("watch", watches.body()), watches)
+                while not watches.established:
+                    stream.receive()
+            return stream
+
+        return gateway.logged_in(establish)
 
     def close(self) -> None:
         """Cut every connection; what waits raises ``StoreError``, what iterates ends."""
@@ -118,7 +174,7 @@ class Etcd3Stream:
         self._lines = Lines(ANSWER_BYTES)
         self._closed = False
 
-    def __iter__(self) -> Iterator[Changes]:
+    def __iter__(self) -> Iterator[Changes | Stirred]:
         """Yield until ``close``; raises ``WatchLost`` or ``StoreError`` after what came whole before it."""
         failure: StoreError | None = None
         while not self._closed:
@@ -148,12 +204,49 @@ class Etcd3Stream:
         self._stream.close()
 
 
+class Login:
+    """Who logs in, and what etcd gave for it: one token for all nodes, since they tell each other.
+
+    etcd is only shown the password when it asks who we are; without users it does not.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.user = settings.username
+        self.lock = threading.Lock()
+        """Held by whoever logs in: others wait for the token."""
+        self.token = ""
+        self.grants: Grants | None = None
+        """What the user may read, once something was refused."""
+        self._settings = settings
+        self._learned_at = 0.0
+
+    def password(self) -> str:
+        """Return the password as it is now; raises ``UsageError``."""
+        if self._settings.basic_auth and not self.user:
+            raise UsageError("basic_auth is on without a user", hint="give username")
+        return secret(self._settings.password, self._settings.password_file) or ""
+
+    def renew(self, token: str) -> None:
+        """Take a new token, and forget what was known with the old one."""
+        self.token, self.grants = token, None
+
+    def learn(self, grants: Grants) -> Grants:
+        """Take what etcd says that the user may read."""
+        self.grants, self._learned_at = grants, time.monotonic()
+        return grants
+
+    def lately(self, seconds: float) -> Grants | None:
+        """Return what the user may read, where that was learned less than this many seconds ago."""
+        return self.grants if time.monotonic() - self._learned_at < seconds else None
+
+
 class _Gateway:
     """One wire to an etcd, as etcd3gw finds its gateway."""
 
-    def __init__(self, wire: Wire, paths: dict[Node, str]) -> None:
+    def __init__(self, wire: Wire, paths: dict[Node, str], login: Login) -> None:
         node = wire.node
-        self._wire = wire
+        self.wire = wire
+        self._login = login
         self._paths = paths
         self._client = Etcd3Client(
             host=node.host,
@@ -165,7 +258,52 @@ class _Gateway:
 
     def post(self, path: str, body: Body) -> tuple[Body, int]:
         """Return the answer and its size in bytes; raises ``StoreError``, ``TooLarge`` above ``ANSWER_BYTES``."""
-        with self._wire.bounded():
+        return self.logged_in(lambda: self._post(path, body))
+
+    def logged_in(self, ask: Callable[[], Result]) -> Result:
+        """Ask, and where etcd wants a login for it, or another one, log in and ask once more."""
+        token = self._login.token
+        try:
+            return ask()
+        except LoggedOut as error:
+            self._log_in(token, error)
+            return ask()
+
+    def learn(self) -> Grants:
+        """Ask what the user may read. To be called where etcd has refused something; raises that where nobody is."""
+        user = self._login.user
+        if not user:
+            raise Denied("etcd refuses: permission denied", hint="give username and password_file")
+        answer, _ = self.post("auth/user/get", {"name": user})
+        with understood():
+            roles = tuple(map(str, answer.get("roles", ())))
+        answers = [self.post("auth/role/get", {"role": role})[0] for role in roles]
+        with understood():
+            grants = Grants.of(user, roles, [one for answer in answers for one in answer.get("perm", ())])
+        return self._login.learn(grants)
+
+    def _log_in(self, stale: str, wanted: LoggedOut) -> None:
+        """Get another token than the stale one, unless somebody else just did; raises ``StoreError``."""
+        user = self._login.user
+        if not user:
+            wanted.hint = "give username and password_file; for its gateway, a client certificate is no login"
+            raise wanted
+        with self._login.lock:
+            if self._login.token != stale:
+                return
+            self._login.token = ""  # etcd refuses even the login that comes with a stale one
+            try:
+                answer, _ = self._post("auth/authenticate", {"name": user, "password": self._login.password()})
+            except UsageError as error:
+                raise StoreError(error.message, hint=error.hint, **error.where) from error
+            except StoreRefused as error:
+                error.at(user=user)
+                raise
+            with understood():
+                self._login.renew(str(answer["token"]))
+
+    def _post(self, path: str, body: Body) -> tuple[Body, int]:
+        with self.wire.bounded():
             text = read_body(self._open(path, json.dumps(body).encode()), ANSWER_BYTES)
         with understood():
             answer: Body = json.loads(text)
@@ -177,14 +315,16 @@ class _Gateway:
         # writeHeader): the later ones of many watches would never be created.
         # "hasleader": a member that is cut off from its cluster ends the stream, instead of being silent on it.
         headers = {"Connection": "close", "Grpc-Metadata-hasleader": "true"}
-        return Stream(self._wire, self._open(path, body, **headers))
+        return Stream(self.wire, self._open(path, body, **headers))
 
     def _open(self, path: str, body: bytes, **headers: str) -> requests.Response:
-        response = self._wire.post(self._url(path), body, **headers)
+        if token := self._login.token:
+            headers["Authorization"] = token
+        response = self.wire.post(self._url(path), body, **headers)
         if response.status_code == requests.codes.ok:
             return response
         if response.status_code == requests.codes.not_found:
-            self._paths.pop(self._wire.node, None)  # another version of etcd than it was?
+            self._paths.pop(self.wire.node, None)  # another version of etcd than it was?
         raise refusal(response.status_code, read_body(response, ANSWER_BYTES))
 
     def _url(self, path: str) -> str:
@@ -196,5 +336,5 @@ class _Gateway:
             if isinstance(error.__context__, requests.RequestException):
                 raise error.__context__ from error
             raise refusal(400, (error.detail_text or "").encode()) from error
-        self._paths[self._wire.node] = self._client.api_path
+        self._paths[self.wire.node] = self._client.api_path
         return url

@@ -1,10 +1,7 @@
 """What to ask of etcd v3's JSON gateway, and how to read what it answers. Pure: no I/O, no thread, no time.
 
 The gateway speaks the messages of ``rpc.proto`` as JSON (https://etcd.io/docs/v3.5/dev-guide/api_grpc_gateway/): bytes
-in base64, 64-bit integers as strings, zero values left out.
-
-A prefix is one range of etcd: from ``/a/b`` up to, not including, ``/a/b0``, since ``0`` follows ``/``. Between the
-key ``/a/b`` and the first one below ``/a/b/`` lie *strangers* (``/a/b-c``, ``/a/b.d``), left out on our side.
+in base64, 64-bit integers as strings, zero values left out. ``etcd3_grants.py`` says which ranges a prefix is.
 """
 
 from __future__ import annotations
@@ -18,9 +15,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 from confpy.errors import StoreError, StoreRefused
 from confpy.keytree import ROOT, covers
-from confpy.model import Changes, Listing, Snapshot, Standing
-from confpy.stores import WatchLost
+from confpy.model import Changes, Listing, Snapshot, Standing, Stirred
+from confpy.stores import NoApi, WatchLost
 from confpy.stores.body import TooLarge
+from confpy.stores.etcd3_grants import Denied, Grants, Range, alone, below, whole
 
 Body: TypeAlias = dict[str, Any]
 
@@ -31,19 +29,24 @@ PAGE_BYTES = 4 << 20
 PAGE_KEYS = 16_384
 """The most keys to ask for at once, while nothing is known about their size."""
 
-_PERMISSION_DENIED = 7  # https://grpc.io/docs/guides/status-codes/
+_PERMISSION_DENIED, _UNAVAILABLE, _UNAUTHENTICATED = 7, 14, 16  # https://grpc.io/docs/guides/status-codes/
+_LOGGED_OUT = (
+    "invalid auth token",  # it expired, or etcd was restarted and forgot it
+    "user name is empty",
+    "revision in header is old",  # the users changed since
+    "revision of auth store is old",
+)
 
 
 class Compacted(StoreError):
     """The revision that a read holds on to was compacted away."""
 
 
+class LoggedOut(StoreError):
+    """etcd wants a token, or another one."""
+
+
 # --- texts, bytes, answers -------------------------------------------------------------------------------------------
-
-
-def to_bytes(text: str) -> bytes:
-    """Return a raw key or a value as etcd has it."""
-    return text.encode("utf-8", "surrogateescape")
 
 
 def to_text(base64: str) -> str:
@@ -77,6 +80,8 @@ def refusal(status: int, text: bytes) -> StoreError:
     except (LookupError, TypeError, ValueError, AttributeError):
         if status == 400 and b"HTTPS" in text:  # said by Go's and by nginx' servers alike
             return StoreError("it speaks TLS only", hint="write https:// instead of http://")
+        if status == 404:
+            return NoApi(not_etcd().message, hint="is its JSON gateway on, is this address one of its client URLs?")
         return not_etcd()
     return _failure(str(said), code)
 
@@ -87,28 +92,23 @@ def _failure(said: str, code: object = None) -> StoreError:
         return TooLarge("an answer is larger than the gateway of etcd passes on")
     if "required revision has been compacted" in reason:
         return Compacted("the history was compacted while it was read")
+    if "invalid user ID or password" in reason:
+        return StoreRefused(
+            "etcd does not know the user, or the password is wrong", hint="look at username and password_file"
+        )
+    if code == _UNAUTHENTICATED or any(one in reason for one in _LOGGED_OUT):
+        return LoggedOut(f"etcd does not take the login: {reason}", hint="does it stay so? then look at etcd's log")
+    if code == _UNAVAILABLE and "connection" in said:
+        return StoreError(
+            f"the gateway of etcd cannot reach its own etcd: {reason}",
+            hint="with --client-cert-auth, etcd's certificate must be for clients, too (extendedKeyUsage clientAuth)",
+        )
     if code == _PERMISSION_DENIED or "permission denied" in reason:
-        return StoreRefused(f"etcd refuses: {reason}", hint="grant the role read access to the prefixes")
+        return Denied(f"etcd refuses: {reason}", hint="grant the role read access to the prefixes")
     return StoreError(f"etcd says: {reason}")
 
 
 # --- ranges ----------------------------------------------------------------------------------------------------------
-
-
-def _range(prefix: str) -> tuple[bytes, bytes]:
-    """Return first key and end of the prefix with what lies below, and with its strangers."""
-    if prefix == ROOT:
-        return b"\0", b"\0"  # every key, also those without a leading slash
-    key = to_bytes(prefix)
-    return key, key + b"0"
-
-
-def _below(prefix: str) -> tuple[bytes, bytes]:
-    """Return first key and end of what lies below the prefix."""
-    if prefix == ROOT:
-        return b"\0", b"\0"
-    key = to_bytes(prefix)
-    return key + b"/", key + b"0"
 
 
 def _request(start: bytes, end: bytes, revision: int = 0, **options: object) -> Body:
@@ -129,17 +129,21 @@ class _Span(NamedTuple):
 
 
 class Reading:
-    """One read of many prefixes at one revision, page after page: send what ``ask`` says, give ``take`` the answer."""
+    """One read of many prefixes at one revision, page after page: send what ``ask`` says, give ``take`` the answer.
+
+    Where etcd refuses what ``ask`` said, ``restrict`` it to what may be read, and ask again.
+    """
 
     def __init__(self, prefixes: Sequence[str], covers: Sequence[str] = (), *, page_keys: int = PAGE_KEYS) -> None:
         self.page_keys = page_keys
         """How many keys the next page may have: follows the sizes seen."""
         self._keys: dict[str, dict[str, str]] = {prefix: {} for prefix in prefixes}
-        self._spans = deque(_Span(prefix, *_range(prefix)) for prefix in self._keys)
+        self._spans = deque(_Span(prefix, *whole(prefix)) for prefix in self._keys)
         self._covers = deque(dict.fromkeys(covers))
         self._counts: dict[str, int] = {}
         self._asked: list[_Span] = []
         self._counted: list[str] = []
+        self._grants: Grants | None = None
         self._revision = 0
         self._identity = ""
 
@@ -150,7 +154,7 @@ class Reading:
         """
         self._spans.extendleft(reversed(self._asked))  # of an answer that never came
         self._asked, self._counted = [], []
-        if not self._spans and (self._revision or not self._covers):
+        if not self._spans and (self._revision or not (self._covers or self._grants)):
             return None
         while self._spans and len(self._asked) < min(TXN_OPERATIONS, self.page_keys):
             self._asked.append(self._spans.popleft())
@@ -159,14 +163,14 @@ class Reading:
         while self._covers and len(requests) < TXN_OPERATIONS:
             cover = self._covers.popleft()
             self._counted.append(cover)
-            requests.append(_request(*_below(cover), self._revision, count_only=True))
+            requests.append(_request(*below(cover), self._revision, count_only=True))
         return {"success": requests}
 
     def take(self, answer: Body, size: int) -> None:
         """Take the answer of ``size`` bytes to what was asked last; raises ``StoreError``."""
         with understood():
             self._pin(answer["header"])
-            ranges = [response["response_range"] for response in answer["responses"]]
+            ranges = [response["response_range"] for response in answer.get("responses", ())]
             if len(ranges) != len(self._asked) + len(self._counted):
                 raise not_etcd()
             rest = []
@@ -175,7 +179,7 @@ class Reading:
                 if found.get("more"):
                     last = b64decode(found["kvs"][-1]["key"]) + b"\0"
                     # Strangers come before all that is below the prefix, and one page of them is enough.
-                    rest.append(span._replace(start=last if span.prefix == ROOT else max(last, _below(span.prefix)[0])))
+                    rest.append(span._replace(start=last if span.prefix == ROOT else max(last, below(span.prefix)[0])))
             for cover, found in zip(self._counted, ranges[len(self._asked) :], strict=True):
                 self._counts[cover] = int(found.get("count", 0))
             keys = sum(len(found.get("kvs", ())) for found in ranges)
@@ -183,6 +187,19 @@ class Reading:
         self._spans.extendleft(reversed(rest))
         if keys:
             self.page_keys = max(1, min(PAGE_KEYS, self.page_keys * 4, PAGE_BYTES * keys // size))
+
+    def restrict(self, grants: Grants) -> None:
+        """Leave out what may not be read of all that is still to be asked."""
+        self._grants = grants
+        rest = [*self._asked, *self._spans]
+        self._spans.clear()
+        for span in rest:
+            if grants.allow((span.start, span.end)):
+                self._spans.append(span)
+            else:
+                self._spans.extend(_Span(span.prefix, *part) for part in grants.readable(span.prefix))
+        self._covers = deque(cover for cover in [*self._counted, *self._covers] if grants.allow(below(cover)))
+        self._asked, self._counted = [], []
 
     def shrink(self) -> bool:
         """Ask the last page again with fewer keys, since it was too large; False where it had one key only."""
@@ -194,8 +211,16 @@ class Reading:
 
     def snapshot(self) -> Snapshot:
         """Return what was read."""
-        listings = {prefix: Listing(self._revision, keys) for prefix, keys in self._keys.items()}
+        listings = {prefix: self._listing(prefix, keys) for prefix, keys in self._keys.items()}
         return Snapshot(listings, self._identity, self._counts)
+
+    def _listing(self, prefix: str, keys: Mapping[str, str]) -> Listing:
+        if self._grants is not None and not keys:
+            # Who may read the key alone, and finds none, may rather have forgotten to be granted what is below it.
+            readable = self._grants.readable(prefix)
+            if not readable or readable == (alone(prefix),):
+                return Listing(0, error=self._grants.refusal(prefix))
+        return Listing(self._revision, keys)
 
     def _pin(self, header: Body) -> None:
         self._revision = self._revision or int(header["revision"])
@@ -215,17 +240,16 @@ class Asking:
     """One ask how many prefixes stand, at one revision: send what ``ask`` says, give ``take`` the answer.
 
     It takes two ranges for a prefix, the key itself and what is below: strangers would spoil newest and count.
+    Of a prefix that may not be read, nothing is said.
     """
 
-    def __init__(self, prefixes: Sequence[str]) -> None:
+    def __init__(self, prefixes: Sequence[str], grants: Grants | None = None) -> None:
         self._rest = deque(
-            (prefix, start, end)
-            for prefix in dict.fromkeys(prefixes)
-            for start, end in ([_below(prefix)] if prefix == ROOT else [(to_bytes(prefix), b""), _below(prefix)])
+            _Span(prefix, *part) for prefix in dict.fromkeys(prefixes) for part in _counted_parts(prefix, grants)
         )
         self._asked: list[str] = []
-        self._newest = dict.fromkeys(prefixes, 0)
-        self._counts = dict.fromkeys(prefixes, 0)
+        self._newest = {span.prefix: 0 for span in self._rest}
+        self._counts = dict(self._newest)
         self._revision = 0
         self._identity = ""
 
@@ -234,9 +258,9 @@ class Asking:
         if not self._rest and self._revision:
             return None
         page = [self._rest.popleft() for _ in range(min(TXN_OPERATIONS, len(self._rest)))]
-        self._asked = [prefix for prefix, _, _ in page]
+        self._asked = [span.prefix for span in page]
         newest = {"sort_target": "MOD", "sort_order": "DESCEND", "limit": "1", "keys_only": True}
-        return {"success": [_request(start, end, self._revision, **newest) for _, start, end in page]}
+        return {"success": [_request(span.start, span.end, self._revision, **newest) for span in page]}
 
     def take(self, answer: Body) -> None:
         """Take the answer to what was asked last; raises ``StoreError``."""
@@ -254,17 +278,36 @@ class Asking:
         return Standing(self._identity, self._revision, self._newest, self._counts)
 
 
+def _counted_parts(prefix: str, grants: Grants | None) -> Sequence[Range]:
+    if grants is not None and whole(prefix) not in (readable := grants.readable(prefix)):
+        return readable
+    return [below(prefix)] if prefix == ROOT else [alone(prefix), below(prefix)]
+
+
 # --- watches ---------------------------------------------------------------------------------------------------------
 
 
 class Watches:
-    """The watches of one stream: what to send, and what its lines mean."""
+    """The watches of one stream: what to send, and what its lines mean.
 
-    def __init__(self, cursors: Mapping[str, int], identity: str = "") -> None:
+    Order holds within a watch only. Where a prefix takes two, for the key itself and for what is below it, only the
+    changes of the second one are told, and a change of the key means that the prefix has to be read.
+    """
+
+    def __init__(self, cursors: Mapping[str, int], identity: str = "", grants: Grants | None = None) -> None:
+        """Raises ``Denied`` for a prefix of which nothing may be read."""
         self._cursors = cursors
         self._identity = identity
-        self._waiting = deque(cursors)
+        self._spans = [
+            _Span(prefix, *part)
+            for prefix in cursors
+            for part in ([whole(prefix)] if grants is None else _watched_parts(prefix, grants))
+        ]
+        self._waiting = deque(self._spans)
         self._prefixes: dict[str, str] = {}
+        self._stirring: set[str] = set()
+        """The watches of keys beside what is below them."""
+        self._stirred = False
         self._parts: dict[str, dict[str, tuple[int, str | None]]] = {}
         """By watch: the events of a revision of which not all fragments have come."""
         self._whole: dict[str, dict[str, tuple[int, str | None]]] = {}
@@ -272,12 +315,11 @@ class Watches:
     def body(self) -> bytes:
         """Return what opens them all: one message a line, and ``fragment`` so that no answer grows without bound."""
         lines = []
-        for prefix, cursor in self._cursors.items():
-            start, end = _range(prefix)
+        for prefix, start, end in self._spans:
             create = {
                 "key": _base64(start),
                 "range_end": _base64(end),
-                "start_revision": str(cursor + 1),
+                "start_revision": str(self._cursors[prefix] + 1),
                 "fragment": True,
             }
             lines.append(json.dumps({"create_request": create}))
@@ -303,20 +345,29 @@ class Watches:
                 raise WatchLost("another etcd cluster answers at this address")
             if result.get("created"):
                 # Answers come in the order of the requests. A watch that is refused at once has the id -1.
-                self._prefixes[watch] = prefix = self._waiting.popleft()
+                span = self._waiting.popleft()
+                self._prefixes[watch] = prefix = span.prefix
+                if not span.end and self._waiting and self._waiting[0].prefix == prefix:
+                    self._stirring.add(watch)
                 if int(header.get("revision", 0)) < self._cursors[prefix] and not result.get("canceled"):
                     raise WatchLost("etcd is at an older revision than before: was it restored from a backup?")
             if result.get("canceled"):
                 raise self._canceled(self._prefixes[watch], result)
-            self._note(self._prefixes[watch], result.get("events", ()), more=result.get("fragment", False))
+            if watch in self._stirring:
+                self._stirred = self._stirred or bool(result.get("events"))
+            else:
+                self._note(self._prefixes[watch], result.get("events", ()), more=result.get("fragment", False))
 
-    def take(self) -> list[Changes]:
+    def take(self) -> list[Changes | Stirred]:
         """Return what was completed since the last call: one value for each watch that has news."""
-        taken = [
+        taken: list[Changes | Stirred] = [
             Changes(prefix, max(revision for revision, _ in keys.values()), keys)
             for prefix, keys in self._whole.items()
         ]
         self._whole = {}
+        if self._stirred:
+            self._stirred = False
+            taken.append(Stirred())
         return taken
 
     def _canceled(self, prefix: str, result: Body) -> StoreError:
@@ -341,3 +392,9 @@ class Watches:
             del self._parts[prefix]
             if parts:
                 self._whole.setdefault(prefix, {}).update(parts)
+
+
+def _watched_parts(prefix: str, grants: Grants) -> Sequence[Range]:
+    if not (parts := grants.readable(prefix)):
+        raise grants.refusal(prefix)
+    return parts

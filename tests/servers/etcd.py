@@ -8,11 +8,12 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 from tests.servers.life import Living
@@ -23,6 +24,8 @@ BINARY = os.environ.get("CONFPY_TEST_ETCD", "etcd")
 """Which etcd to run: the tests hold on 3.3, 3.4, 3.5 and 3.6 alike."""
 FETCHED = Path(__file__).parents[2] / ".cache" / "etcd" / "etcd"
 """A newer one than the system's, where that is old: ``scripts/test`` fetches it."""
+
+Member = TypeVar("Member", bound="Etcd")
 
 TXN_OPERATIONS = 128
 """The most operations that etcd takes in one transaction (``--max-txn-ops``)."""
@@ -127,6 +130,7 @@ class Etcd(Living):
         for _ in range(2):
             with suppress(EtcdSaysNo):
                 return self._ask(path, body, seconds)
+            self._token = ""
             self._token = self.log_in(*ROOT_USER)
         return self._ask(path, body, seconds)
 
@@ -187,6 +191,11 @@ class Etcd(Living):
     def revision(self) -> int:
         """Return the newest revision of any key."""
         return int(self.ask("kv/range", {"key": _base64("/"), "count_only": True})["header"]["revision"])
+
+    def leads(self) -> bool:
+        """Whether it is the leader of its cluster."""
+        status = self.ask("maintenance/status", {})
+        return bool(status["leader"] == status["header"]["member_id"])
 
     def compact(self, revision: int | None = None) -> int:
         """Forget all history before ``revision``, the newest where none is given."""
@@ -286,6 +295,20 @@ class Etcd2(Etcd):
         """Remove a key, or a folder with all in it; returns the index."""
         path = f"/keys{key}?recursive=true" if recursive else "/keys" + key
         return int(self.request("DELETE", path)["node"]["modifiedIndex"])
+
+
+@contextmanager
+def cluster(kind: type[Member]) -> Iterator[list[Member]]:
+    """Three members of one cluster."""
+    with ExitStack() as stack:
+        members = [stack.enter_context(kind(started=False)) for _ in range(3)]
+        peers = ",".join(f"m{number}=http://127.0.0.1:{one.peer_port}" for number, one in enumerate(members))
+        for number, one in enumerate(members):
+            own = (f"--name=m{number}", f"--initial-cluster={peers}", "--initial-cluster-token=three")
+            one.arguments = (*one.arguments, *own)
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(kind.start, members))  # none answers before two of them have started
+        yield members
 
 
 class EtcdSaysNo(Exception):

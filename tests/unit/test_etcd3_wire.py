@@ -8,10 +8,11 @@ from base64 import b64decode, b64encode
 import pytest
 
 from confpy.errors import StoreError, StoreRefused
-from confpy.model import Changes
-from confpy.stores import WatchLost
+from confpy.model import Changes, Stirred
+from confpy.stores import NoApi, WatchLost
 from confpy.stores.body import TooLarge
-from confpy.stores.etcd3_wire import PAGE_KEYS, Asking, Compacted, Reading, Watches, refusal, to_bytes, to_text
+from confpy.stores.etcd3_grants import Denied, Grants, to_bytes
+from confpy.stores.etcd3_wire import PAGE_KEYS, Asking, Compacted, LoggedOut, Reading, Watches, refusal, to_text
 
 HEADER = {"cluster_id": "77", "member_id": "1", "revision": "9", "raft_term": "2"}
 
@@ -296,11 +297,11 @@ def test_a_line_that_is_none_of_etcds_is_an_error(watches, text):
 @pytest.mark.parametrize(
     ("status", "text", "kind", "match"),
     [
-        (404, b"404 page not found\n", StoreError, "not as etcd v3"),
+        (404, b"404 page not found\n", NoApi, "not as etcd v3"),
         (200, b"<html>\n<body>", StoreError, "not as etcd v3"),
         (400, b"Client sent an HTTP request to an HTTPS server.\n", StoreError, "speaks TLS only"),
         (503, b'{"error":"etcdserver: no leader","code":14}', StoreError, "etcd says: no leader"),
-        (403, b'{"error":"etcdserver: permission denied","code":7}', StoreRefused, "permission denied"),
+        (403, b'{"error":"etcdserver: permission denied","code":7}', Denied, "permission denied"),
         (429, b'{"error":"grpc: received message larger than max (5 vs. 4)","code":8}', TooLarge, "passes on"),
         (400, b'{"code":11,"message":"mvcc: required revision has been compacted"}', Compacted, "history"),
     ],
@@ -310,3 +311,87 @@ def test_a_refusal_is_said_in_one_line(status, text, kind, match):
     assert type(error) is kind
     assert match in str(error)
     assert "\n" not in str(error)
+
+
+# --- users -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "match"),
+    [
+        (b'{"error":"etcdserver: invalid auth token","code":16}', LoggedOut, "invalid auth token"),
+        (b'{"error":"etcdserver: user name is empty","code":3}', LoggedOut, "user name is empty"),
+        (b'{"message":"auth: revision in header is old","code":3}', LoggedOut, "is old"),
+        (b'{"code":3,"message":"etcdserver: revision of auth store is old"}', LoggedOut, "is old"),
+        (b'{"message":"etcdserver: authentication failed, invalid user ID or password"}', StoreRefused, "wrong"),
+    ],
+)  # fmt: skip
+def test_a_missing_login_is_told_from_a_wrong_one(text, kind, match):
+    error = refusal(400, text)
+    assert type(error) is kind
+    assert match in str(error)
+
+
+def granted(*ranges, kind="READ"):
+    """A user's grants; a range is its first key and its end."""
+    return Grants.of(
+        "web", ["r"], [{"permType": kind, "key": b64(first), "range_end": b64(end)} for first, end in ranges]
+    )
+
+
+@pytest.mark.parametrize(
+    ("ranges", "wanted", "allowed"),
+    [
+        ([("a", "c")], (b"a", b"c"), True),
+        ([("a", "c")], (b"b", b""), True),
+        ([("a", "c")], (b"c", b""), False),
+        ([("a", "b"), ("b", "c")], (b"a", b"c"), True),
+        ([("a", "b"), ("a", "c")], (b"b", b"c"), True),
+        ([("a", "b"), ("ba", "c")], (b"a", b"c"), False),
+        ([("a", "")], (b"a", b""), True),
+        ([("a", "")], (b"a", b"b"), False),
+        ([("b", "\0")], (b"x", b"\0"), True),
+        ([("b", "\0"), ("a", "c")], (b"a", b"\0"), True),
+        ([("a", "c")], (b"a", b"\0"), False),
+        ([], (b"a", b""), False),
+    ],
+)  # fmt: skip
+def test_a_range_is_allowed_where_the_grants_together_hold_it(ranges, wanted, allowed):
+    assert granted(*ranges).allow(wanted) == allowed
+    assert granted(*ranges, kind="READWRITE").allow(wanted) == allowed
+    assert not granted(*ranges, kind="WRITE").allow(wanted)
+
+
+def test_etcd_leaves_out_what_is_read_and_a_range_of_one_key():
+    assert Grants.of("web", ["r"], [{"key": b64("/a")}]).readable("/a") == ((b"/a", b""),)
+
+
+def test_a_read_that_was_refused_goes_on_with_what_is_granted_at_the_same_revision():
+    reading = Reading([f"/s/{number:03}" for number in range(130)] + ["/t"], ["/", "/s"])
+    reading.ask()
+    reading.take(answer(*[found(pair("/x"))] * 128), 100)
+    assert len(reading.ask()["success"]) == 5
+    reading.restrict(granted(("/s/", "/s0")))
+    asked = ranges(reading.ask())
+    assert [start for start, _, _ in asked] == [b"/s/128", b"/s/129", b"/s/"]
+    assert {fields["revision"] for _, _, fields in asked} == {"9"}
+    reading.take(answer(found(), found(), {"count": "130"}), 100)
+    assert reading.ask() is None
+    snapshot = reading.snapshot()
+    assert [prefix for prefix, listing in snapshot.listings.items() if listing.error] == ["/t"]
+    assert snapshot.counts == {"/s": 130}
+
+
+def test_a_prefix_in_two_watches_is_read_again_when_its_key_changes():
+    watches = Watches({"/a": 5, "/b": 5}, grants=granted(("/a", ""), ("/a/", "/a0"), ("/b", "/c")))
+    requests = [json.loads(line)["create_request"] for line in watches.body().splitlines()]
+    assert [b64decode(request["key"]) for request in requests] == [b"/a", b"/a/", b"/b"]
+    for number in range(3):
+        assert not watches.established
+        watches.feed(json.dumps({"result": {"header": HEADER, "watch_id": str(number), "created": True}}).encode())
+    event = {"result": {"header": HEADER, "events": [{"kv": pair("/a", revision=9)}]}}
+    watches.feed(json.dumps(event).encode())  # etcd leaves the number 0 out
+    event["result"] |= {"watch_id": "1", "events": [{"kv": pair("/a/x", revision=8)}]}
+    watches.feed(json.dumps(event).encode())
+    assert watches.take() == [Changes("/a", 8, {"/a/x": (8, "v")}), Stirred()]
+    assert watches.take() == []
