@@ -1,15 +1,21 @@
-"""The examples on etcd v2, with not a byte changed: a backend that registers with a TTL comes, and goes by itself."""
+"""Load balancers on etcd v2: a backend that registers with a TTL comes, and goes by itself."""
 
 from __future__ import annotations
+
+import subprocess
+import time
 
 import pytest
 
 from tests.e2e.examples import EXAMPLES
 from tests.e2e.running import Confpy, run_once
 from tests.servers.ports import free_port
-from tests.servers.traffic import Traffic
+from tests.servers.program import find
+from tests.servers.traffic import Traffic, ask
 from tests.servers.web import Backend
 from tests.waiting import wait_until
+
+HAPROXY = next(example for example in EXAMPLES if example.name == "haproxy")
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
@@ -34,3 +40,29 @@ def test_a_backend_with_a_ttl_gets_traffic_until_it_expires(example, etcd2, tmp_
             wait_until(lambda: b.address not in config.read_text(), what="b has expired")
             assert a.address in config.read_text()
         assert traffic.failures == []
+
+
+@pytest.mark.parametrize("backend", ["etcdv2", "etcd"])
+def test_a_backend_put_by_curl_with_a_ttl_of_five_seconds_is_in_haproxy_for_five_seconds(backend, etcd2, tmp_path):
+    port = free_port()
+    etcd2.set("/services/web/port", str(port))
+    confdir = HAPROXY.move(tmp_path)
+    template = confdir / "templates" / "haproxy.cfg.j2"
+    template.write_text(template.read_text().replace("/services/web/backends/*", "/services/web/*"))
+    flags = ["-backend", backend, "-confdir", str(confdir)]
+    environment = {**HAPROXY.environment(tmp_path), "ETCDCTL_PEERS": f"http://127.0.0.1:1,{etcd2.endpoint}"}
+    ended = run_once(*flags, folder=tmp_path, more=environment)
+    assert ended.code == 0, ended.events
+    curl = [find("curl"), "-fsSL", f"{etcd2.endpoint}/v2/keys/services/web/a", "-XPUT"]
+    with (
+        Backend("a") as a,
+        HAPROXY.serve(tmp_path, port),
+        Confpy("-watch", *flags, "-resync", "300s", folder=tmp_path, more=environment) as confpy,
+    ):
+        confpy.says("confpy.started")
+        assert ask(port)[0] == 503
+        put_at = time.monotonic()
+        subprocess.run([*curl, "-d", f"value={a.address}", "-d", "ttl=5"], check=True, stdout=subprocess.DEVNULL)
+        wait_until(lambda: ask(port) == (200, "a"), seconds=4, what="HAProxy has the backend")
+        wait_until(lambda: ask(port)[0] == 503, seconds=10, what="HAProxy has it no more")
+        assert 4 < time.monotonic() - put_at < 9
