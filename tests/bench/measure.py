@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.e2e.running import environment
+from tests.servers.consul import Consul
 from tests.servers.etcd import Etcd
 from tests.servers.proxy import FaultProxy
 from tests.waiting import wait_until
@@ -134,6 +135,43 @@ def measure_following(folder: Path, name: str, command: list[str], place: Place,
             log.close()
 
 
+def measure_consul(folder: Path, resources: int) -> None:
+    """Measure a change on Consul: resources of 20 keys each, one of which changes."""
+    place = Place(folder / "consul", resources, template=JINJA, name="t.j2")
+    command = [sys.executable, "-m", "confpy", "-watch", "-backend", "consul", "-confdir", str(place.folder)]
+    with Consul() as consul:
+        consul.transact({f"svc/{number:04}/{key:02}": "1" for number in range(resources) for key in range(20)})
+        log = (folder / "consul.log").open("w")
+        began = time.perf_counter()
+        process = subprocess.Popen([*command, "-node", consul.endpoint], env=environment(folder), stderr=log)
+        try:
+            for number in range(resources):
+                place.shows(number, "00=1")
+            row(
+                f"confpy on Consul: {resources} resources of 20 keys, first pass",
+                f"{time.perf_counter() - began:.2f} s",
+            )
+            consul.put("svc/0000/00", "watched")
+            place.shows(0, "watched")
+            delays, used, turns = [], processor(process.pid), 20
+            for turn in range(turns):
+                number = (turn * 47 + 13) % resources
+                target = place.target(number)
+                time.sleep(0.5)  # each change finds it at rest
+                consul.put(f"svc/{number:04}/07", f"turn{turn}")
+                put = time.perf_counter()
+                while f"turn{turn}" not in target.read_text():
+                    time.sleep(0.0002)
+                delays.append(time.perf_counter() - put)
+            row("  one change is in its file after", f"{statistics.median(delays) * 1000:.1f} ms (median of {turns})")
+            row("  processor time for each", f"{(processor(process.pid) - used) / turns * 1000:.1f} ms")
+            row("  memory", f"{memory(process.pid):.0f} MB")
+        finally:
+            process.terminate()
+            process.wait(20)
+            log.close()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer", help="a confd to measure beside it")
@@ -146,6 +184,7 @@ def main() -> None:
         flags = ["-watch", "-backend", "etcdv3", "-confdir", str(place.folder)]
         ours = [sys.executable, "-m", "confpy", *flags]
         measure_following(folder, "confpy", ours, place, options.resources)
+        measure_consul(folder, options.resources)
         if options.peer:
             place = Place(folder / "peer", options.resources, template=GO, name="t.tmpl")
             flags[-1] = str(place.folder)
