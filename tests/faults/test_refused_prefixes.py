@@ -1,0 +1,80 @@
+"""A whole confpy on a real etcd v2 that keeps something back: hidden names, and what a guest may not see."""
+
+from __future__ import annotations
+
+import json
+
+from tests.e2e.running import Confpy, run_once
+from tests.waiting import wait_until
+
+
+class House:
+    """A confpy with one resource for each list of keys, which prints what it sees to ``<name>.out``."""
+
+    def __init__(self, folder, endpoint, **keys):
+        self.folder = folder
+        for name in ("conf.d", "templates"):
+            (folder / name).mkdir()
+        (folder / "templates" / "t.j2").write_text(
+            '{% for depth in range(1, 5) %}{% for key, value in gets("/*" * depth) %}{{ key }}={{ value }}\n'
+            "{% endfor %}{% endfor %}"
+        )
+        for name, prefixes in keys.items():
+            (folder / "conf.d" / f"{name}.toml").write_text(
+                f'[template]\nsrc = "t.j2"\ndest = "{folder}/{name}.out"\nkeys = {json.dumps(prefixes)}\n'
+            )
+        self.flags = ("-backend", "etcdv2", "-node", endpoint, "-confdir", str(folder))
+
+    def watching(self):
+        return Confpy("-watch", *self.flags, "-resync", "300s", folder=self.folder)
+
+    def text(self, name):
+        file = self.folder / f"{name}.out"
+        return file.read_text() if file.exists() else None
+
+    def shows(self, name, *lines):
+        text = "".join(f"{line}\n" for line in lines)
+        wait_until(lambda: self.text(name) == text, seconds=30, what=f"{lines} in {name}.out, not {self.text(name)}")
+
+
+def test_hidden_keys_that_are_asked_for_are_followed_beside_what_lies_above_them(tmp_path, etcd2):
+    etcd2.set("/a/x", "1")
+    etcd2.set("/a/_h/y", "2")
+    etcd2.set("/a/_other/z", "3")
+    house = House(tmp_path, etcd2.endpoint, both=["/a", "/a/_h"], hidden=["/a/_h"])
+    with house.watching():
+        house.shows("hidden", "/a/_h/y=2")
+        house.shows("both", "/a/x=1", "/a/_h/y=2")
+        etcd2.set("/a/_h/y", "4")
+        house.shows("hidden", "/a/_h/y=4")
+        house.shows("both", "/a/x=1", "/a/_h/y=4")
+        etcd2.set("/a/x", "5")
+        house.shows("both", "/a/x=5", "/a/_h/y=4")
+        etcd2.remove("/a/_h", recursive=True)
+        etcd2.set("/a/_h/n", "6")
+        house.shows("both", "/a/x=5", "/a/_h/n=6")
+        house.shows("hidden", "/a/_h/n=6")
+
+
+def test_a_refused_prefix_stops_who_reads_it_and_is_followed_when_it_is_given(tmp_path, etcd2):
+    etcd2.set("/open/x", "1")
+    etcd2.set("/shut/y", "2")
+    etcd2.guard("/open")
+    house = House(tmp_path, etcd2.endpoint, open=["/open"], one=["/shut"], two=["/shut", "/open"])
+    ended = run_once(*house.flags, folder=tmp_path)
+    assert ended.code == 3
+    assert [event["event"] for event in ended.events if event["level"] == "error"] == ["prefix.refused"]
+    house.shows("open", "/open/x=1")
+    assert (house.text("one"), house.text("two")) == (None, None)
+    with house.watching() as confpy:
+        refused = confpy.says("prefix.refused")
+        assert (refused["prefix"], refused["resource"]) == ("/shut", "one, two")
+        etcd2.set("/open/x", "3")
+        house.shows("open", "/open/x=3")
+        grant = {"role": "guest", "grant": {"kv": {"read": ["/shut", "/shut/*"]}}}
+        etcd2._send("PUT", "/auth/roles/guest", json.dumps(grant), "application/json")
+        house.shows("one", "/shut/y=2")
+        house.shows("two", "/open/x=3", "/shut/y=2")
+        confpy.says("prefix.recovered", prefix="/shut")
+        etcd2.set("/shut/y", "4")
+        house.shows("one", "/shut/y=4")
