@@ -30,6 +30,20 @@ def pytest_configure() -> None:
     os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how long confpy took to recover from each fault."""
+    rows = sorted(
+        tuple(value)
+        for report in terminalreporter.getreports("passed")
+        for name, value in report.user_properties
+        if report.when == "call" and name == "recovered"
+    )
+    if rows:
+        terminalreporter.section("time to recovery")
+        for fault, store, seconds in rows:
+            terminalreporter.line(f"{fault:<28}{store:<10}{seconds:>6.2f} s")
+
+
 @pytest.fixture(autouse=True)
 def _no_thread_stays(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a pure test that leaves a thread running."""

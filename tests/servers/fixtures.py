@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from confpy.stores.etcd3 import Etcd3Store
 
 
-EVERY_ETCD = ("test_etcd3", "test_etcd3_contract", "test_etcd3_network")
+EVERY_ETCD = ("test_etcd3", "test_etcd3_contract", "test_etcd3_network", "test_etcd3_users")
 """The modules whose tests run on each version of etcd that is here."""
 
 
