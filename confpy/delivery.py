@@ -1,27 +1,36 @@
 """One batch's way from bytes to targets: compare, stage, check, commit. Nothing is committed unchecked.
 
-Each candidate stands alone: one that fails leaves its old target whole and stops no other. They go through the steps
-together so that many share one sync; a reload is no part of it (``agent.py``).
+A group goes as a whole: where one of its members fails, none of them is new; a group that fails stops no other. Groups
+go through the steps together so that many share one sync and one record; a reload is no part of it (``agent.py``).
 """
 
 from __future__ import annotations
 
 import os
+import re
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
 from confpy import target
 from confpy.command import Shell
 from confpy.disk import Disk
 from confpy.errors import CheckError, ConfpyError, TargetError
-from confpy.model import Candidate, Group, Inspected, Known, Outcome, Report, Resource, Stamp
-from confpy.placeholders import fill
+from confpy.ledger import Ledger
+from confpy.model import Candidate, Command, Group, Inspected, Known, Outcome, Report, Resource, Stamp
+from confpy.placeholders import fill, show
+from confpy.repair import Change, Debt, Deed
 
 SLICE = 64
 """Candidates staged at once: each holds a descriptor, of which a process often has no more than 1,024."""
 SYNC_ALL_FROM = 32
 """From so many candidates on, one ``syncfs`` is cheaper than a sync for each."""
+PATIENCE = 30.0
+"""Seconds to wait, at least, for another confpy that delivers the same target."""
+BUSY = "another confpy delivers this target"
+OF_ONE = re.compile(r"CONFPY_(SRC|DEST|RESOURCE)\b")
+"""Variables whose value is another for each member of a group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,154 +43,592 @@ class Rules:
     """Write, but run no check and no reload."""
     keep_stage_file: bool = False
     """Leave the candidate of a failed check where it was staged, to be looked at."""
+    no_reload: bool = False
+    """Check and write, but owe no reload."""
+    root: str = ""
+    """Every target is below this folder, and its owner is left alone."""
+
+    def place(self, resource: Resource) -> Resource:
+        """Return a resource with the target that is meant."""
+        if not self.root:
+            return resource
+        return replace(resource, dest=self.root.rstrip("/") + resource.dest, uid=None, gid=None)
 
 
-def deliver(groups: tuple[Group, ...], rules: Rules, disk: Disk, shell: Shell) -> tuple[Report, ...]:
+def deliver(
+    groups: tuple[Group, ...], rules: Rules, disk: Disk, shell: Shell, ledger: Ledger | None = None
+) -> tuple[Report, ...]:
     """Deliver groups; returns a report for each candidate, in their order, and raises nothing for what fails."""
-    candidates = tuple(one for group in groups for one in group.candidates)
-    reports: list[Report] = []
-    for start in range(0, len(candidates), SLICE):
-        reports += _Slice(rules, disk, shell).deliver(candidates[start : start + SLICE])
-    return tuple(reports)
+    return _Batch(rules, disk, shell, ledger or Ledger()).deliver(groups)
 
 
-class _Slice:
-    """Candidates that go through the steps together."""
+@dataclass(slots=True)
+class _Member:
+    """One candidate on its way."""
 
-    def __init__(self, rules: Rules, disk: Disk, shell: Shell) -> None:
+    resource: Resource
+    candidate: Candidate
+    current: target.Current | None = None
+    found: list[str] = field(default_factory=list)
+    """What is other than it should be."""
+    staged: target.Staged | None = None
+    kept: str = ""
+    """Where the old file is kept."""
+    mark: str = field(default_factory=target.token)
+    status: os.stat_result | None = None
+    """What was put there."""
+
+    @property
+    def was(self) -> target.Current:
+        assert self.current is not None
+        return self.current
+
+    @property
+    def path(self) -> str:
+        return self.was.path
+
+    def source(self) -> str:
+        """Return where a check finds what is to be checked."""
+        return self.staged.path if self.staged is not None and self.status is None else self.resource.dest
+
+
+@dataclass(slots=True)
+class _Job:
+    """One group on its way."""
+
+    name: str
+    members: list[_Member]
+    swap: bool
+    rollback: bool
+    record: int = 0
+    deed: Deed | None = None
+    """What the ledger knows of it."""
+    new: bool = False
+    """All of it is committed."""
+    torn: bool = False
+    """It could be neither committed nor put back."""
+
+    @property
+    def changed(self) -> list[_Member]:
+        return [member for member in self.members if member.staged is not None]
+
+    @property
+    def differing(self) -> list[_Member]:
+        return [member for member in self.members if member.found]
+
+    @property
+    def keeps(self) -> bool:
+        """Whether its old files may have to be put back."""
+        return self.swap or self.rollback or len(self.differing) > 1
+
+    @property
+    def may_roll_back(self) -> bool:
+        """Whether its old files stay until its reloads have succeeded."""
+        owes = self.deed is not None and any(change.key for change in self.deed.changes)
+        return self.new and self.rollback and owes and self.record > 0
+
+    @property
+    def patience(self) -> float:
+        """Seconds that another confpy may take for the same targets."""
+        checks = (member.resource.check_cmd_timeout for member in self.members if member.resource.check_cmd)
+        return max(PATIENCE, sum(checks))
+
+
+class _Batch:
+    """Groups that share their syncs and their record."""
+
+    def __init__(self, rules: Rules, disk: Disk, shell: Shell, ledger: Ledger) -> None:
         self._rules = rules
         self._disk = disk
         self._shell = shell
+        self._ledger = ledger
+        self._root = disk.resolve(rules.root) if rules.root else ""
+        self._reloads = not (rules.sync_only or rules.no_reload)
         self._began = time.monotonic()
         self._reports: dict[str, Report] = {}
+        self._records: dict[int, list[_Job]] = {}
 
-    def deliver(self, candidates: tuple[Candidate, ...]) -> list[Report]:
-        staged: list[target.Staged] = []
-        try:
-            staged += (one for one in map(self._stage, candidates) if one is not None)
-            committed = [one for one in self._sync(staged) if self._check(one) and self._commit(one)]
-        finally:
-            # Whatever stops the slice as a whole, a bug of ours included, leaves no candidate and no descriptor behind.
-            for one in staged:
-                if one.descriptor >= 0:
-                    target.discard(one, self._disk)
-        self._sync_folders(committed)
-        return [self._reports[candidate.resource.name] for candidate in candidates]
+    def deliver(self, groups: tuple[Group, ...]) -> tuple[Report, ...]:
+        jobs = [job for job in map(self._job, groups) if self._differs(job)]
+        for some in _slices(jobs):
+            self._deliver(some, jobs)
+        self._settle(jobs)
+        return tuple(self._reports[one.resource.name] for group in groups for one in group.candidates)
 
-    def _stage(self, candidate: Candidate) -> target.Staged | None:
-        """Compare, and stage what differs. None where the report is already made."""
-        resource = candidate.resource
-        try:
-            current = target.look(resource, self._disk)
-            found = target.differences(resource, current, candidate.content)
-            if not found:
-                self._report(resource, "unchanged", known=_known(current, candidate.content))
-                return None
-            if self._rules.noop:
-                self._report(resource, "would change", notes=tuple(found))
-                return None
-            staged = target.stage(resource, current, candidate.content, self._disk)
-        except TargetError as error:
-            self._fail(resource, error)
-            return None
-        if target.changes(staged, self._disk.fstat(staged.descriptor)):
-            return staged
-        target.discard(staged, self._disk)
-        self._report(resource, "unchanged", known=_known(current, candidate.content))
-        return None
+    def _job(self, group: Group) -> _Job:
+        members = [_Member(self._rules.place(one.resource), one) for one in group.candidates]
+        swap = any(it.resource.check_mode == "swap" and it.resource.check_cmd for it in members)
+        rollback = any(it.resource.reload_cmd and it.resource.on_reload_failure == "rollback" for it in members)
+        return _Job(group.name, members, swap and not self._rules.sync_only, rollback and self._reloads)
 
-    def _sync(self, staged: list[target.Staged]) -> list[target.Staged]:
-        """Bring the candidates to the platter before any of them takes a target's name; returns those that are."""
-        if len(staged) >= SYNC_ALL_FROM and self._disk.sync_all([one.descriptor for one in staged]):
-            return staged
-        return [one for one in staged if self._sync_one(one)]
+    def _deliver(self, jobs: list[_Job], all_jobs: list[_Job]) -> None:
+        paths = [member.path for job in jobs for member in job.differing]
+        with self._ledger.locked(paths, max(job.patience for job in jobs)) as free:
+            try:
+                staged = [job for job in jobs if self._own(job, free) and self._stage(job)]
+                ready = [
+                    job for job in self._sync(staged) if self._check_format(job) and (job.swap or self._check(job))
+                ]
+                self._record(ready, all_jobs)
+                for job in sorted(ready, key=lambda job: job.swap):
+                    self._commit(job)
+            finally:
+                # Whatever stops the slice as a whole, a bug of ours included, leaves no candidate and no descriptor.
+                for job in jobs:
+                    self._discard(job)
 
-    def _sync_one(self, staged: target.Staged) -> bool:
-        try:
-            self._disk.sync(staged.descriptor)
-        except OSError as error:
-            target.discard(staged, self._disk)
-            self._fail(staged.resource, target.failure("the candidate cannot be synced", staged.resource, error))
+    # --- before anything is new ------------------------------------------------------------------------------------
+
+    def _differs(self, job: _Job) -> bool:
+        """Look at a group. False where its reports are already made."""
+        for member in job.members:
+            try:
+                member.current = target.look(member.resource, self._disk, self._root)
+            except TargetError as error:
+                self._fail(job, member, error)
+                return False
+            stays = member.candidate.only_missing and member.current.status is not None
+            wanted = member.candidate.content
+            member.found = [] if stays else target.differences(member.resource, member.current, wanted)
+        if job.differing and not self._rules.noop:
+            return True
+        for member in job.members:
+            if member.found:
+                self._report(member, "would change", notes=tuple(member.found))
+            else:
+                self._unchanged(member)
+        return False
+
+    def _own(self, job: _Job, free: frozenset[str]) -> bool:
+        """Say whether a group's targets are ours for now, and still other than they should be."""
+        # What was seen before the locks were there may be what another confpy has mended since.
+        if self._ledger.folder and not self._differs(job):
             return False
+        for member in job.differing:
+            if member.path not in free:
+                self._fail(job, member, TargetError(BUSY, hint="it is tried again", target=member.resource.dest))
+                return False
         return True
 
-    def _sync_folders(self, committed: list[target.Staged]) -> None:
-        """Make the renames last."""
-        for folder in sorted({os.path.dirname(one.current.path) for one in committed}):
+    def _stage(self, job: _Job) -> bool:
+        """Stage what differs. False where the reports are already made."""
+        for member in job.differing:
+            content = member.candidate.content
+            try:
+                staged = target.stage(member.resource, member.was, content, self._disk, self._ledger.folder)
+            except TargetError as error:
+                self._fail(job, member, error)
+                return False
+            if target.changes(staged, self._disk.fstat(staged.descriptor)):
+                member.staged = staged
+            else:
+                target.discard(staged, self._disk)
+                member.found = []
+        if not job.changed:
+            for member in job.members:
+                self._unchanged(member)
+        return bool(job.changed)
+
+    def _sync(self, jobs: list[_Job]) -> list[_Job]:
+        """Bring the candidates to the platter before any of them takes a target's name; returns what is down."""
+        descriptors = [it.staged.descriptor for job in jobs for it in job.members if it.staged is not None]
+        if len(descriptors) >= SYNC_ALL_FROM and self._disk.sync_all(descriptors):
+            return jobs
+        return [job for job in jobs if self._sync_one(job)]
+
+    def _sync_one(self, job: _Job) -> bool:
+        for member in job.members:
+            if member.staged is not None:
+                try:
+                    self._disk.sync(member.staged.descriptor)
+                except OSError as error:
+                    failure = target.failure("the candidate cannot be synced", member.resource, error)
+                    self._fail(job, member, failure)
+                    return False
+        return True
+
+    def _check_format(self, job: _Job) -> bool:
+        for member in job.changed:
+            if member.resource.output_format is not None:
+                from confpy.output import parse
+
+                try:
+                    parse(member.candidate.content, member.resource.output_format)
+                except CheckError as error:
+                    self._refuse(job, member, error)
+                    return False
+        return True
+
+    def _check(self, job: _Job) -> bool:
+        """Run a group's checks over what is staged, or over the targets where it is there on trial."""
+        if self._rules.sync_only:
+            return True
+        sources = {f"CONFPY_SRC_{_variable(it.resource.name)}": it.source() for it in job.members}
+        ran: set[Command] = set()
+        for member in job.members:
+            resource, source = member.resource, member.source()
+            if resource.check_cmd is None:
+                continue
+            command = fill(resource.check_cmd, source, resource.dest)
+            if command in ran and _shared(command, job.swap):
+                continue
+            ran.add(command)
+            try:
+                check(resource, source, self._shell, sources)
+            except CheckError as error:
+                self._refuse(job, member, error)
+                return False
+        return True
+
+    # --- what the ledger is told -----------------------------------------------------------------------------------
+
+    def _record(self, ready: list[_Job], all_jobs: list[_Job]) -> None:
+        """Write down what is about to be done: for all groups of the batch at once, as far as it is known."""
+        if not self._ledger.folder:
+            return
+        unsaid = [job for job in ready if self._needs_record(job) and job.deed != self._deed(job)]
+        if not unsaid:
+            return
+        if not self._records:
+            later = [job for job in all_jobs if not self._reported(job) and job not in ready]
+            unsaid += (job for job in later if self._needs_record(job))
+        self._begin(unsaid)
+
+    def _begin(self, jobs: list[_Job]) -> None:
+        debts: dict[str, Debt] = {}
+        for job in jobs:
+            job.deed = self._deed(job)
+            for member in job.differing if self._reloads else ():
+                if (debt := _debt(member.resource)) is not None:
+                    before = debts.get(debt.key, debt)
+                    debts[debt.key] = replace(debt, timeout=max(debt.timeout, before.timeout))
+        try:
+            record = self._ledger.begin([job.deed for job in jobs if job.deed], debts.values())
+        except OSError as error:
+            for job in jobs:
+                self._unkept(job, error)
+            return
+        self._records[record] = jobs
+        for job in jobs:
+            job.record = record
+
+    def _unkept(self, job: _Job, error: OSError) -> None:
+        for member in job.changed:
+            assert member.staged is not None
+            member.staged.note(f"the ledger cannot be written ({error.strerror}): a kill now may lose the reload")
+
+    def _needs_record(self, job: _Job) -> bool:
+        owes = self._reloads and any(member.resource.reload_cmd is not None for member in job.differing)
+        return owes or job.keeps or any(it.staged is not None and it.staged.in_place for it in job.members)
+
+    def _deed(self, job: _Job) -> Deed:
+        return Deed(job.name, tuple(self._change(job, it) for it in job.differing), job.swap, job.rollback)
+
+    def _change(self, job: _Job, member: _Member) -> Change:
+        debt = _debt(member.resource) if self._reloads else None
+        in_place = member.staged is not None and member.staged.in_place
+        return Change(
+            member.resource.name,
+            member.resource.dest,
+            member.path,
+            member.was.digest,
+            target.digest(member.candidate.content).hex(),
+            member.candidate.keys,
+            member.mark if job.keeps or in_place else "",
+            debt.key if debt else "",
+            in_place,
+        )
+
+    # --- the commit ------------------------------------------------------------------------------------------------
+
+    def _commit(self, job: _Job) -> None:
+        """Put a group in place as a whole, or leave the old files as they are."""
+        member = job.members[0]
+        try:
+            for member in job.changed if job.keeps else ():
+                self._keep(member)
+            if job.keeps:
+                self._sync_folders({os.path.dirname(it.kept) for it in job.changed if it.kept})
+            for member in job.changed:
+                self._back_up(member)
+                self._put(job, member)
+        except TargetError as error:
+            self._undo(job, member, error)
+            return
+        if job.swap:
+            if not self._check(job):
+                return
+            try:
+                self._ledger.passed(job.record, job.name)
+            except OSError as error:
+                self._unkept(job, error)
+        job.new = True
+        for member in job.members:
+            if member.staged is None or member.status is None:
+                self._unchanged(member)
+                continue
+            known = Known(target.digest(member.candidate.content), target.stamp(member.status))
+            if target.changes(member.staged, member.status):
+                self._report(member, "changed", known=known, notes=tuple(member.staged.notes), record=job.record)
+            else:
+                self._report(member, "unchanged", known=known)
+
+    def _keep(self, member: _Member) -> None:
+        assert member.staged is not None
+        member.kept = target.keep_old(member.staged, member.mark, self._disk, self._ledger.folder)
+
+    def _back_up(self, member: _Member) -> None:
+        assert member.staged is not None
+        if member.resource.backup:
+            try:
+                target.back_up(member.was, member.resource.backup, self._disk, self._ledger.folder)
+            except OSError as error:
+                raise target.failure("the old version cannot be kept", member.resource, error) from error
+
+    def _put(self, job: _Job, member: _Member) -> None:
+        """Put one candidate in its target's place."""
+        staged = member.staged
+        assert staged is not None
+        status = target.replace(staged, self._disk)
+        if status is None:
+            if self._ledger.folder:
+                if not member.kept or os.path.dirname(member.kept) != self._ledger.folder:
+                    target.forget(member.kept, self._disk)
+                    self._keep(member)
+                self._tell_in_place(job, member)
+            status = target.write_in_place(staged, self._disk)
+            target.discard(staged, self._disk)
+        member.status = status
+
+    def _tell_in_place(self, job: _Job, member: _Member) -> None:
+        try:
+            if not job.record:
+                self._begin([job])
+            elif job.deed is not None and not any(it.in_place and it.path == member.path for it in job.deed.changes):
+                self._ledger.in_place(job.record, member.path, member.mark)
+        except OSError as error:
+            self._unkept(job, error)
+
+    def _undo(self, job: _Job, culprit: _Member, error: ConfpyError) -> None:
+        """Put back what is already new of a group that failed, in reverse."""
+        job.torn = error.message.startswith(target.TORN)
+        for member in reversed(job.changed):
+            assert member.staged is not None
+            if member.status is not None:
+                try:
+                    target.put_back(member.path, member.kept, self._disk, in_place=member.staged.in_place)
+                except OSError as reason:
+                    job.torn = True
+                    error.message = f"{target.TORN}: {error.message}, and {member.resource.dest} cannot be put back"
+                    error.hint = error.hint or f"{reason.strerror}: its old file is {member.kept}"
+                else:
+                    member.status, member.kept = None, ""
+        self._fail(job, culprit, error)
+
+    # --- the end ---------------------------------------------------------------------------------------------------
+
+    def _settle(self, jobs: list[_Job]) -> None:
+        """Make the renames last, then let go of what they might have been undone with."""
+        touched = [member for job in jobs for member in job.changed]
+        for folder, reason in self._sync_folders({os.path.dirname(it.path) for it in touched}).items():
+            for member in touched:
+                report = self._reports[member.resource.name]
+                if os.path.dirname(member.path) == folder and report.outcome == "changed":
+                    note = f"the folder could not be synced ({reason}): a power cut may undo this"
+                    self._reports[report.resource] = replace(report, notes=(*report.notes, note))
+        for member in (it for job in jobs if not job.torn and not job.may_roll_back for it in job.members):
+            if member.kept:
+                target.forget(member.kept, self._disk)
+        for record, of_record in self._records.items():
+            if not any(job.torn for job in of_record):
+                failed = [job.name for job in of_record if not job.new or job.record != record]
+                plain = not any(change.mark for job in of_record if job.deed for change in job.deed.changes)
+                in_place = any(it.staged is not None and it.staged.in_place for job in of_record for it in job.members)
+                self._ledger.done(record, failed, plain=plain and not in_place)
+
+    def _sync_folders(self, folders: set[str]) -> dict[str, str]:
+        """Bring folders to the platter; returns those where that failed, each with the reason."""
+        failed = {}
+        for folder in sorted(folders):
             try:
                 self._disk.sync_folder(folder)
             except OSError as error:
-                for one in committed:
-                    if os.path.dirname(one.current.path) == folder:
-                        report = self._reports[one.resource.name]
-                        note = f"the folder could not be synced ({error.strerror}): a power cut may undo this"
-                        self._reports[one.resource.name] = replace(report, notes=(*report.notes, note))
+                failed[folder] = error.strerror or str(error)
+        return failed
 
-    def _check(self, staged: target.Staged) -> bool:
-        resource = staged.resource
-        try:
-            if resource.output_format is not None:
-                from confpy.output import parse
+    def _refuse(self, job: _Job, member: _Member, error: CheckError) -> None:
+        """Drop a group that a check said no to."""
+        error.at(did="kept the old file" if len(job.members) == 1 else "kept the old files")
+        if self._rules.keep_stage_file and member.staged is not None and member.status is None:
+            error.at(candidate=member.staged.path)
+            target.close(member.staged, self._disk)
+        self._undo(job, member, error)
 
-                parse(staged.content, resource.output_format)
-            if resource.check_cmd is not None and not self._rules.sync_only:
-                check(resource, staged.path, self._shell)
-        except CheckError as error:
-            error.at(did="kept the old file")
-            if self._rules.keep_stage_file:
-                error.at(candidate=staged.path)
-                target.close(staged, self._disk)
+    def _discard(self, job: _Job) -> None:
+        for member in job.changed:
+            assert member.staged is not None
+            if member.staged.descriptor < 0:
+                continue
+            if member.status is None:
+                target.discard(member.staged, self._disk)
             else:
-                target.discard(staged, self._disk)
-            self._fail(resource, error)
-            return False
-        return True
+                target.close(member.staged, self._disk)
 
-    def _commit(self, staged: target.Staged) -> bool:
-        try:
-            status = target.commit(staged, self._disk)
-        except TargetError as error:
-            self._fail(staged.resource, error)
-            return False
-        known = Known(target.digest(staged.content), target.stamp(status))
-        if target.changes(staged, status):
-            self._report(staged.resource, "changed", known=known, notes=tuple(staged.notes))
-        else:
-            self._report(staged.resource, "unchanged", known=known)
-        return True
+    def _fail(self, job: _Job, culprit: _Member, error: ConfpyError) -> None:
+        """Report a group that stays as it is: one member is at fault, the others are held."""
+        self._discard(job)
+        name = culprit.candidate.resource.name
+        for member in job.members:
+            if member is culprit:
+                self._report(member, "failed", error=error.at(resource=name))
+            else:
+                message = f"held back: {name}, of its group {job.name}, failed"
+                held = type(error)(message, resource=member.resource.name, target=member.resource.dest)
+                self._report(member, "held", error=held)
 
-    def _fail(self, resource: Resource, error: ConfpyError) -> None:
-        self._report(resource, "failed", error=error.at(resource=resource.name))
+    def _reported(self, job: _Job) -> bool:
+        return job.members[0].resource.name in self._reports
+
+    def _unchanged(self, member: _Member) -> None:
+        current = member.was
+        known = Known(target.digest(current.content or b""), target.stamp(current.status) if current.status else None)
+        self._report(member, "unchanged", known=known)
 
     def _report(
         self,
-        resource: Resource,
+        member: _Member,
         outcome: Outcome,
         *,
         error: ConfpyError | None = None,
         known: Known | None = None,
         notes: tuple[str, ...] = (),
+        record: int = 0,
     ) -> None:
+        name = member.candidate.resource.name
         took = time.monotonic() - self._began
-        self._reports[resource.name] = Report(resource.name, outcome, error, known, notes, took=took)
+        self._reports[name] = Report(name, outcome, error, known, notes, record=record, took=took)
 
 
-def _known(current: target.Current, content: bytes) -> Known:
-    return Known(target.digest(content), target.stamp(current.status) if current.status else None)
+def _slices(jobs: list[_Job]) -> Iterator[list[_Job]]:
+    """Yield groups whose candidates can be staged at once; one that is larger than that is alone."""
+    some: list[_Job] = []
+    size = 0
+    for job in jobs:
+        if some and size + len(job.differing) > SLICE:
+            yield some
+            some, size = [], 0
+        some.append(job)
+        size += len(job.differing)
+    if some:
+        yield some
 
 
-def environment(src: str, dest: str, resource: str) -> Mapping[str, str]:
-    """Return the variables that a command finds beside ours."""
-    return {"CONFPY_SRC": src, "CONFPY_DEST": dest, "CONFPY_RESOURCE": resource}
+def _debt(resource: Resource) -> Debt | None:
+    """Return the reload that a change of a resource owes."""
+    if resource.reload_cmd is None:
+        return None
+    # The candidate is the target by then: both names mean the same file.
+    command = fill(resource.reload_cmd, resource.dest, resource.dest)
+    return Debt(show(command), command, resource.reload_cmd_timeout, resource.verify_cmd)
 
 
-def check(resource: Resource, candidate: str, shell: Shell) -> None:
-    """Run a resource's check over its candidate; raises ``CheckError``."""
+def _shared(command: Command, swap: bool) -> bool:
+    """Say whether one run of a command speaks for all members of a group that have it.
+
+    On trial it looks at the targets. Staged, it does so only where it names the members that it wants to see: one that
+    reads its variables inside, unseen by us, is another for each.
+    """
+    text = show(command)
+    return not OF_ONE.search(text) and (swap or "CONFPY_SRC_" in text)
+
+
+def _variable(name: str) -> str:
+    return re.sub("[^A-Z0-9]", "_", name.upper())
+
+
+def check(resource: Resource, candidate: str, shell: Shell, sources: Mapping[str, str]) -> None:
+    """Run a resource's check over its candidate; raises ``CheckError``. ``sources`` are further variables."""
     assert resource.check_cmd is not None
     command = fill(resource.check_cmd, candidate, resource.dest)
-    ran = shell.run(command, environment(candidate, resource.dest, resource.name), resource.check_cmd_timeout)
+    own = {"CONFPY_SRC": candidate, "CONFPY_DEST": resource.dest, "CONFPY_RESOURCE": resource.name}
+    ran = shell.run(command, {**sources, **own}, resource.check_cmd_timeout)
     if ran.failure:
         raise ran.error(CheckError, "check", command)
+
+
+def restore(key: str, ledger: Ledger, disk: Disk) -> tuple[Report, ...]:
+    """Put back every target that was committed since a reload last succeeded, and can be (``rollback``).
+
+    Returns a report for each: ``changed`` for what was put back (without ``known`` where no file was there before),
+    ``unchanged``, or ``failed`` for one that somebody else has changed. Their record still owes the reload: for the
+    files that are there by then. Cut off, it is brought to its end by the next start.
+    """
+    undone = ledger.to_undo(key)
+    first: dict[str, Change] = {}
+    last: dict[str, Change] = {}
+    for _, deed in undone:
+        for change in deed.changes:
+            first.setdefault(change.path, change)
+            last[change.path] = change
+    reports: dict[str, Report] = {}
+    with ledger.locked(first, PATIENCE) as free:
+        back: list[tuple[Change, str]] = []
+        for path, oldest in first.items():
+            change = replace(last[path], old=last[path].new, new=oldest.old, mark=oldest.mark)
+            try:
+                back.append((change, _old_file(change, free, ledger, disk)))
+            except TargetError as error:
+                reports[change.resource] = Report(change.resource, "failed", error.at(resource=change.resource))
+        changes = tuple(change for change, _ in back)
+        debts = {debt.key: debt for record, _ in undone for debt in record.debts}
+        instead = [(record.number, deed.group) for record, deed in undone]
+        notes: tuple[str, ...] = ()
+        record = 0
+        try:
+            record = ledger.begin([Deed("", changes)], debts.values(), restores=True, instead=instead)
+        except OSError as error:
+            notes = (f"the ledger cannot be written ({error.strerror}): a kill now leaves this half done",)
+        for change, kept in back:
+            reports[change.resource] = _put_back(change, kept, record, notes, disk)
+        for folder in {os.path.dirname(change.path) for change in changes}:
+            with suppress(OSError):
+                disk.sync_folder(folder)
+        if not any(reports[change.resource].error for change in changes):
+            for _, deed in undone:
+                for change in deed.changes:
+                    for place in target.old_places(change.path, change.mark, ledger.folder):
+                        target.forget(place, disk)
+            ledger.done(record)
+    return tuple(reports.values())
+
+
+def _old_file(change: Change, free: frozenset[str], ledger: Ledger, disk: Disk) -> str:
+    """Return the file to put back, empty where the target has to go; raises ``TargetError`` where it is not to be."""
+    now = target.found(change.path, disk)
+    if change.path not in free:
+        raise TargetError(BUSY, target=change.dest)
+    if now not in (change.old, change.new):
+        raise TargetError("somebody else has changed the target: it is left alone", target=change.dest)
+    for place in target.old_places(change.path, change.mark, ledger.folder):
+        if disk.read_link(place) is not None or target.found(place, disk) == change.new is not None:
+            return place
+    if now == change.new or change.new is None:
+        return ""
+    raise TargetError("the old file is gone: the target cannot be put back", target=change.dest)
+
+
+def _put_back(change: Change, kept: str, record: int, notes: tuple[str, ...], disk: Disk) -> Report:
+    name = change.resource
+    try:
+        changed = target.found(change.path, disk) != change.new
+        if changed:
+            target.put_back(change.path, kept, disk, in_place=change.in_place)
+        status = disk.stat(change.path)
+    except OSError as error:
+        torn = TargetError(f"{target.TORN}: it cannot be put back: {error.strerror}", target=change.dest, resource=name)
+        return Report(name, "failed", torn)
+    known = Known(bytes.fromhex(change.new), target.stamp(status)) if status and change.new else None
+    return Report(name, "changed" if changed else "unchanged", None, known, notes, record=record)
 
 
 def inspect(targets: tuple[tuple[Resource, Known], ...], disk: Disk) -> Inspected:

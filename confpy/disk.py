@@ -105,7 +105,7 @@ class Disk:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(descriptor).st_nlink:
                 return descriptor
-        except BlockingIOError:
+        except OSError:  # held, or a file system without locks, where nobody can tell who lives
             pass
         os.close(descriptor)
         return None

@@ -9,16 +9,32 @@ import os
 import re
 import stat
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from confpy.disk import Disk
 from confpy.errors import TargetError
 from confpy.model import Resource, Stamp
 
+NEW_FOLDER_MODE = 0o755
 NEW_MODE = 0o644
 """Permission bits of a target that did not exist and whose resource names none."""
 STAGE_MARK = ".confpy-"
 """What the names of stage files have in common; the dot in front keeps them out of ``include *.conf``."""
+OLD_MARK = ".old"
+"""What the names of old files that are kept for the time of a delivery end in: no sweep touches them."""
+BACKUP_MARK = ".confpy-backup-"
+"""What stands before the number of a version that is kept."""
+TORN = "the target is torn"
 STAGE_NAME = re.compile(r"\.(.+)" + re.escape(STAGE_MARK) + "[0-9a-f]{8}", re.DOTALL)
+
+OF_CONTENT = frozenset({"security.ima", "security.evm", "security.capability"})
+"""Attributes that speak of one content, and would lie about another."""
+LINKS = 40
+"""Links in a row that are followed, as the kernel does."""
+NOT_BESIDE = (errno.EACCES, errno.EPERM, errno.EROFS)
+"""Why nothing can be put into a target's folder, though the target itself may be writable."""
+NOT_OVER = (errno.EBUSY, errno.EXDEV)
+"""Why nothing can be renamed over a target: a file that is mounted there, into a container, is not its folder's."""
 
 
 def digest(content: bytes) -> bytes:
@@ -35,23 +51,32 @@ class Current:
     """What a target is before a delivery."""
 
     path: str
-    """With links followed: the file itself."""
+    """The file itself: with links followed that are to be followed."""
     status: os.stat_result | None
     content: bytes | None
+    linked: bool = False
+    """A link stands there, which will be replaced."""
 
     @property
     def mode(self) -> int:
         return stat.S_IMODE(self.status.st_mode) if self.status else NEW_MODE
 
+    @property
+    def digest(self) -> str | None:
+        """What the ledger calls this content; None where there is no file."""
+        return None if self.content is None else digest(self.content).hex()
 
-def look(resource: Resource, disk: Disk) -> Current:
-    """Read a resource's target; raises ``TargetError`` for one that cannot be a target or be read."""
+
+def look(resource: Resource, disk: Disk, root: str = "") -> Current:
+    """Read a resource's target; raises ``TargetError`` for one that cannot be a target or be read.
+
+    ``root`` is a folder, resolved, out of which no link may lead.
+    """
     try:
-        path = disk.resolve(resource.dest)
-        # By the name as given, so that the kernel has its say about links (fs.protected_symlinks).
-        status = disk.stat(resource.dest)
+        path, linked = _find(resource, disk, root)
+        status = None if linked else disk.stat(path)
         if status is None:
-            return Current(path, None, None)
+            return Current(path, None, None, linked)
         if stat.S_ISDIR(status.st_mode):
             raise TargetError("the target is a directory", hint="dest names a file", target=resource.dest)
         if not stat.S_ISREG(status.st_mode):
@@ -61,13 +86,42 @@ def look(resource: Resource, disk: Disk) -> Current:
         raise failure("the target cannot be read", resource, error) from error
 
 
+def _find(resource: Resource, disk: Disk, root: str) -> tuple[str, bool]:
+    """Return the path that a rename has to replace, and whether what stands there is a link."""
+    path = resource.dest
+    for _ in range(LINKS):
+        folder = disk.resolve(os.path.dirname(path))
+        if root and os.path.commonpath((root, folder)) != root:
+            raise TargetError("the target lies outside of the root", hint="a link leads there", target=resource.dest)
+        path = os.path.join(folder, os.path.basename(path))
+        link = disk.read_link(path)
+        if link is None:
+            return path, False
+        if resource.symlink == "refuse":
+            hint = 'name the file itself, or write symlink = "follow" or "replace"'
+            raise TargetError("the target is a link", hint=hint, target=resource.dest)
+        if resource.symlink == "replace" or _others_may_write(folder, disk):
+            return path, True
+        path = root + link if link.startswith("/") else os.path.join(folder, link)
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+
+
+def _others_may_write(folder: str, disk: Disk) -> bool:
+    """Say whether somebody beside root and us decides where the links of a folder lead."""
+    status = disk.stat(folder)
+    if status is None:
+        return False
+    by_group = status.st_mode & stat.S_IWGRP and status.st_gid not in (0, os.getegid())
+    return bool(by_group or status.st_mode & stat.S_IWOTH or status.st_uid not in (0, os.geteuid()))
+
+
 def differences(resource: Resource, current: Current, content: bytes) -> list[str]:
     """Name what is other than the resource wants it: ``missing``, ``content``, ``mode``, ``owner``.
 
     An owner that we may not give counts as right: else a confpy that is not root would deliver for ever.
     """
     if current.status is None:
-        return ["missing"]
+        return ["a link" if current.linked else "missing"]
     found = []
     if current.content != content:
         found.append("content")
@@ -91,21 +145,38 @@ class Staged:
     content: bytes
     path: str
     descriptor: int
+    in_place: bool = False
+    """The target is to be written where it stands: asked for, or nothing can be put into its folder."""
     notes: list[str] = field(default_factory=list)
 
     @property
     def mode(self) -> int:
         return self.current.mode if self.resource.mode is None else self.resource.mode
 
+    def note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
 
-def stage(resource: Resource, current: Current, content: bytes, disk: Disk) -> Staged:
-    """Write a candidate beside its target; raises ``TargetError``, and then nothing of it is left."""
+
+def stage(resource: Resource, current: Current, content: bytes, disk: Disk, spare: str = "") -> Staged:
+    """Write a candidate beside its target; raises ``TargetError``, and then nothing of it is left.
+
+    ``spare`` is a folder of ours for a candidate that may not lie beside its target, which is then written in place.
+    """
     folder = os.path.dirname(current.path)
     staged = None
     try:
-        path, descriptor = _create(current.path, disk)
-        staged = Staged(resource, current, content, path, descriptor)
+        if resource.mkdir:
+            disk.make_folders(folder, NEW_FOLDER_MODE if resource.dir_mode is None else resource.dir_mode)
+        path, descriptor, apart = _create(resource, current, disk, spare)
+        in_place = apart or (resource.write == "inplace" and current.content is not None)
+        staged = Staged(resource, current, content, path, descriptor, in_place)
+        if current.linked and resource.symlink == "follow":
+            staged.note("the link was replaced, not followed: others may write to its folder")
+        if apart:
+            staged.note(f"written in place, not atomically: nothing can be put into {folder}")
         disk.write(descriptor, content)
+        _give_attributes(staged, disk)
         _give_owner(staged, descriptor, disk)
         disk.chmod(descriptor, staged.mode)
     except OSError as error:
@@ -119,18 +190,54 @@ def stage(resource: Resource, current: Current, content: bytes, disk: Disk) -> S
     return staged
 
 
-def _create(target: str, disk: Disk) -> tuple[str, int]:
+def _create(resource: Resource, current: Current, disk: Disk, spare: str) -> tuple[str, int, bool]:
+    """Make an empty stage file; returns its path, its descriptor and whether it lies apart from the target."""
+    try:
+        return (*create_beside(current.path, disk), False)
+    except OSError as error:
+        if error.errno not in NOT_BESIDE or not spare or resource.write == "rename" or current.content is None:
+            raise
+        with contextlib.suppress(OSError):
+            disk.close(disk.open_existing(current.path))
+            return (*create_beside(os.path.join(spare, os.path.basename(current.path)), disk), True)
+        raise
+
+
+def create_beside(target: str, disk: Disk) -> tuple[str, int]:
     """Make an empty stage file beside a target; returns its path and descriptor."""
     folder, name = os.path.split(target)
     tries = 8
     while True:
-        path = os.path.join(folder, f".{name}{STAGE_MARK}{os.urandom(4).hex()}")
+        path = os.path.join(folder, f".{name}{STAGE_MARK}{token()}")
         try:
             return path, disk.create(path)
         except FileExistsError:
             tries -= 1
             if not tries:
                 raise
+
+
+def token() -> str:
+    """Return eight hexadecimal digits, by chance."""
+    return os.urandom(4).hex()
+
+
+def _give_attributes(staged: Staged, disk: Disk) -> None:
+    """Give a candidate the access control list, the security label and the other attributes of its target."""
+    if staged.current.status is None:
+        return
+    kept = disk.attributes(staged.current.path)
+    lost = []
+    for name, value in kept.items():
+        if name in OF_CONTENT:
+            continue
+        try:
+            disk.give_attribute(staged.descriptor, name, value)
+        except OSError as error:
+            if disk.attributes(staged.path).get(name) != value:
+                lost.append(f"{name} ({error.strerror})")
+    if lost:
+        staged.note(f"attributes of the old file could not be kept: {', '.join(lost)}")
 
 
 def _give_owner(staged: Staged, descriptor: int, disk: Disk) -> None:
@@ -144,11 +251,10 @@ def _give_owner(staged: Staged, descriptor: int, disk: Disk) -> None:
     try:
         disk.chown(descriptor, uid, gid)
     except OSError as error:
-        if resource.strict_owner:
+        asked = resource.uid is not None or resource.gid is not None
+        if resource.strict_owner or (asked and os.geteuid() == 0):
             raise failure(f"the owner {uid}:{gid} cannot be given", resource, error) from error
-        note = f"owner {uid}:{gid} cannot be given ({error.strerror})"
-        if note not in staged.notes:
-            staged.notes.append(note)
+        staged.note(f"owner {uid}:{gid} cannot be given ({error.strerror})")
         # The group alone may be one of ours.
         if gid != mine.st_gid:
             with contextlib.suppress(OSError):
@@ -181,40 +287,43 @@ def close(staged: Staged, disk: Disk) -> None:
         staged.descriptor = -1
 
 
-def commit(staged: Staged, disk: Disk) -> os.stat_result:
-    """Put a candidate in its target's place, atomically where the file system can; raises ``TargetError``.
+def replace(staged: Staged, disk: Disk) -> os.stat_result | None:
+    """Rename a candidate into its target's place; raises ``TargetError``. None: it has to be written in place.
 
     Returns what was put there, not what stands there by now: somebody may have come in between, and that is drift.
     """
+    if staged.in_place:
+        return None
     try:
+        disk.rename(staged.path, staged.current.path)
+    except OSError as error:
+        if error.errno in NOT_OVER and staged.current.content is not None and staged.resource.write != "rename":
+            staged.in_place = True
+            if staged.content != staged.current.content:
+                staged.note("written in place, not atomically: it is a mount point")
+            return None
+        raise failure("the target cannot be replaced", staged.resource, error) from error
+    return disk.fstat(staged.descriptor)
+
+
+def write_in_place(staged: Staged, disk: Disk) -> os.stat_result:
+    """Make the target what the candidate is, where it stands; raises ``TargetError``, and then the old bytes stay."""
+    old = staged.current.content
+    assert old is not None
+    try:
+        descriptor = disk.open_existing(staged.current.path)
         try:
-            disk.rename(staged.path, staged.current.path)
-            return disk.fstat(staged.descriptor)
-        except OSError as error:
-            # EBUSY: the target is a mount point (a file bind-mounted into a container) and cannot be renamed over.
-            if error.errno not in (errno.EBUSY, errno.EXDEV) or staged.current.content is None:
-                raise
-            return _write_in_place(staged, staged.current.content, disk)
+            # Owner and mode come first: what is asked to be closed shall not stand open with the new content.
+            _give_owner(staged, descriptor, disk)
+            if stat.S_IMODE(disk.fstat(descriptor).st_mode) != staged.mode:
+                disk.chmod(descriptor, staged.mode)
+            if staged.content != old:
+                _overwrite(staged, descriptor, old, disk)
+            return disk.fstat(descriptor)
+        finally:
+            disk.close(descriptor)
     except OSError as error:
         raise failure("the target cannot be replaced", staged.resource, error) from error
-    finally:
-        discard(staged, disk)
-
-
-def _write_in_place(staged: Staged, old: bytes, disk: Disk) -> os.stat_result:
-    """Make the target what the candidate is, where it stands; where there is no room the ``old`` bytes stay."""
-    descriptor = disk.open_existing(staged.current.path)
-    try:
-        # Owner and mode come first: what is asked to be closed shall not stand open with the new content.
-        _give_owner(staged, descriptor, disk)
-        if stat.S_IMODE(disk.fstat(descriptor).st_mode) != staged.mode:
-            disk.chmod(descriptor, staged.mode)
-        if staged.content != old:
-            _overwrite(staged, descriptor, old, disk)
-            staged.notes.append("written in place, not atomically: it is a mount point")
-        return disk.fstat(descriptor)
-    finally:
-        disk.close(descriptor)
 
 
 def _overwrite(staged: Staged, descriptor: int, old: bytes, disk: Disk) -> None:
@@ -225,18 +334,144 @@ def _overwrite(staged: Staged, descriptor: int, old: bytes, disk: Disk) -> None:
         try:
             disk.overwrite(descriptor, old)
         except OSError as error:
-            raise failure(
-                "the target is torn: neither the new nor the old fits in place", staged.resource, error
-            ) from error
+            raise failure(TORN + ": neither the new nor the old fits in place", staged.resource, error) from error
         raise
+
+
+def old_places(path: str, mark: str, spare: str) -> tuple[str, ...]:
+    """Return where the old file of a target may be kept: beside it, else in a folder of ours."""
+    folder, name = os.path.split(path)
+    kept = f".{name}{STAGE_MARK}{mark}{OLD_MARK}"
+    return tuple(os.path.join(place, kept) for place in (folder, spare) if place)
+
+
+def keep_old(staged: Staged, mark: str, disk: Disk, spare: str) -> str:
+    """Keep the old file until its delivery has ended; returns where, empty where there is none to keep.
+
+    A second name is enough for what is renamed over; a file that is written in place has to be copied. Raises
+    ``TargetError``.
+    """
+    current = staged.current
+    if current.status is None and not current.linked:
+        return ""
+    places = old_places(current.path, mark, spare)
+    try:
+        if not staged.in_place:
+            try:
+                disk.link(current.path, places[0])
+            except OSError:  # a file system without links, a file of somebody else's, a mounted file
+                if current.content is None:
+                    raise
+            else:
+                return places[0]
+        place = places[-1] if staged.in_place else places[0]
+        _copy(current, place, disk.create(place), disk)
+    except OSError as error:
+        raise failure("the old file cannot be kept", staged.resource, error) from error
+    return place
+
+
+def _copy(current: Current, place: str, descriptor: int, disk: Disk) -> None:
+    """Write an old file into one that was just made: content, mode, and the owner where we may."""
+    assert current.content is not None
+    assert current.status is not None
+    try:
+        disk.write(descriptor, current.content)
+        with contextlib.suppress(OSError):
+            disk.chown(descriptor, current.status.st_uid, current.status.st_gid)
+        disk.chmod(descriptor, current.mode)
+        disk.sync(descriptor)
+    except OSError:
+        forget(place, disk)
+        raise
+    finally:
+        disk.close(descriptor)
+
+
+def put_back(path: str, kept: str, disk: Disk, *, in_place: bool) -> None:
+    """Make a target what it was: the file that was kept, or none where none was. Raises ``OSError``."""
+    if not kept:
+        with contextlib.suppress(FileNotFoundError):
+            disk.remove(path)
+        return
+    if not in_place:
+        try:
+            disk.rename(kept, path)
+        except OSError as error:
+            if error.errno not in NOT_OVER:
+                raise
+        else:
+            # Two names of one file stay two names.
+            forget(kept, disk)
+            return
+    content, status = disk.read(kept), disk.stat(kept)
+    assert status is not None
+    descriptor = disk.open_existing(path)
+    try:
+        disk.reserve(descriptor, max(len(content), disk.fstat(descriptor).st_size))
+        disk.overwrite(descriptor, content)
+        with contextlib.suppress(OSError):
+            disk.chown(descriptor, status.st_uid, status.st_gid)
+        disk.chmod(descriptor, stat.S_IMODE(status.st_mode))
+    finally:
+        disk.close(descriptor)
+    forget(kept, disk)
+
+
+def found(path: str, disk: Disk) -> str | None:
+    """Return the digest of what is at a path, None where nothing is, empty where it cannot be read."""
+    try:
+        if disk.stat(path) is None and disk.read_link(path) is None:
+            return None
+        return digest(disk.read(path)).hex()
+    except OSError:
+        return ""
+
+
+def forget(path: str, disk: Disk) -> None:
+    """Remove a file of ours that nobody needs any more."""
+    with contextlib.suppress(OSError):
+        disk.remove(path)
+
+
+def back_up(current: Current, versions: int, disk: Disk, spare: str) -> None:
+    """Keep a target that is about to change as the newest of so many versions; raises ``OSError``.
+
+    ``.NAME.confpy-backup-1`` is the newest. A delivery that is cut off and begun again keeps no version twice.
+    """
+    if current.content is None:
+        return
+    folder, name = os.path.split(current.path)
+    try:
+        _rotate(current, folder, f".{name}{BACKUP_MARK}", versions, disk)
+    except OSError as error:
+        if error.errno not in NOT_BESIDE or not spare:
+            raise
+        place = digest(os.fsencode(current.path)).hex()[:8]
+        _rotate(current, spare, f".{name}-{place}{BACKUP_MARK}", versions, disk)
+
+
+def _rotate(current: Current, folder: str, stem: str, versions: int, disk: Disk) -> None:
+    names = [os.path.join(folder, f"{stem}{number}") for number in range(1, versions + 1)]
+    with contextlib.suppress(OSError):
+        if disk.read(names[0]) == current.content:
+            return
+    stage, descriptor = create_beside(os.path.join(folder, os.path.basename(current.path)), disk)
+    _copy(current, stage, descriptor, disk)
+    for newer, older in reversed([*pairwise(names)]):
+        with contextlib.suppress(FileNotFoundError):
+            disk.rename(newer, older)
+    disk.rename(stage, names[0])
 
 
 def sweep(dests: tuple[str, ...], disk: Disk) -> tuple[str, ...]:
     """Remove the stage files beside these targets that no living process holds; returns their paths."""
     targets: dict[str, set[str]] = {}
     for dest in dests:
-        folder, name = os.path.split(disk.resolve(dest))
-        targets.setdefault(folder, set()).add(name)
+        above, name = os.path.split(dest)
+        # Where a link is replaced its candidate lies beside the link, else beside the file that it leads to.
+        for path in (os.path.join(disk.resolve(above), name), disk.resolve(dest)):
+            targets.setdefault(os.path.dirname(path), set()).add(os.path.basename(path))
     removed = []
     for folder, wanted in targets.items():
         try:

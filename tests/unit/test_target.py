@@ -28,7 +28,14 @@ def resource(dest, **more) -> Resource:
 
 def put(wanted: Resource, content: bytes, disk: Disk | None = None) -> os.stat_result:
     disk = disk or Disk()
-    return target.commit(target.stage(wanted, target.look(wanted, disk), content, disk), disk)
+    return commit(target.stage(wanted, target.look(wanted, disk), content, disk), disk)
+
+
+def commit(staged: target.Staged, disk: Disk) -> os.stat_result:
+    try:
+        return target.replace(staged, disk) or target.write_in_place(staged, disk)
+    finally:
+        target.discard(staged, disk)
 
 
 def mode(path) -> int:
@@ -273,7 +280,7 @@ def test_a_link_put_in_the_targets_place_before_the_commit_is_replaced_not_follo
     staged = target.stage(wanted, target.look(wanted, disk), b"new", disk)
     (tmp_path / "f").unlink()
     (tmp_path / "f").symlink_to("victim")
-    target.commit(staged, disk)
+    commit(staged, disk)
     assert (tmp_path / "victim").read_bytes() == b"victim"
     assert (tmp_path / "f").read_bytes() == b"new"
     assert not (tmp_path / "f").is_symlink()
@@ -284,7 +291,7 @@ def test_a_target_that_became_a_directory_is_an_error_and_leaves_no_stage_file(t
     staged = target.stage(wanted, target.look(wanted, disk), b"new", disk)
     (tmp_path / "f").mkdir()
     with pytest.raises(TargetError, match="cannot be replaced: Is a directory"):
-        target.commit(staged, disk)
+        commit(staged, disk)
     assert names(tmp_path) == ["f"]
 
 
@@ -319,7 +326,7 @@ def test_a_sweep_removes_what_the_dead_left_and_nothing_that_lives(tmp_path):
     removed = target.sweep((wanted.dest,), disk)
     assert len(removed) == 1
     assert names(tmp_path) == [os.path.basename(living.path)]
-    target.commit(living, disk)
+    commit(living, disk)
     assert (tmp_path / "f").read_bytes() == b"new"
     assert target.sweep((wanted.dest,), disk) == ()
 
@@ -439,7 +446,7 @@ def test_a_group_of_ours_is_given_also_where_the_user_cannot_be(open_folder):
         ours = [*os.getgroups(), os.getegid()][0]
         wanted, disk = resource(path, uid=0, gid=ours), Disk()
         staged = target.stage(wanted, target.look(wanted, disk), b"new", disk)
-        target.commit(staged, disk)
+        commit(staged, disk)
         return staged.notes, path.stat().st_gid, ours
 
     notes, given, ours = as_nobody(deliver)

@@ -1,0 +1,411 @@
+"""What must survive a restart: the deliveries that were begun, the reloads that are owed, how many keys there were.
+
+One file a process, in the state folder of its confdir: lines that are only ever added (``repair.py`` knows what they
+mean). What must not be lost is synced before the deed that it speaks of; the rest is written and left to the kernel.
+A lock tells that the process lives; what the dead left is taken over at the next start.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+
+from confpy import target
+from confpy.disk import Disk
+from confpy.errors import ConfpyError, TargetError
+from confpy.model import Recovered, Say
+from confpy.repair import (
+    FORMAT,
+    Book,
+    Change,
+    Debt,
+    Deed,
+    Entry,
+    Record,
+    Verdict,
+    end,
+    judge,
+    prune,
+    read_lines,
+    write_line,
+    write_record,
+)
+
+NAME, ENDING = "ledger-", ".log"
+HEAD: Entry = {"ledger": FORMAT}
+LARGE = 1 << 20
+"""Bytes above which a ledger is written anew, without what is over."""
+LOCKS = "targets.lock"
+PLACES = 1 << 62
+"""Bytes of the file of locks, none of which is ever written."""
+OTHERS_TIME = 10.0
+"""Seconds that the start waits for another confpy that delivers a target at this moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A ledger, open and locked."""
+
+    path: str
+    descriptor: int
+    content: bytes = b""
+
+
+class Ledger:
+    """The ledger of one process. Without a folder it keeps nothing, and all else goes on."""
+
+    def __init__(
+        self,
+        folder: str | None = None,
+        disk: Disk | None = None,
+        *,
+        guard: AbstractContextManager[object] | None = None,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """``guard``: what keeps threads apart, where there are several; ``wall``: seconds since 1970."""
+        self.folder = folder or ""
+        self.warning: ConfpyError | None = None
+        """Why nothing is kept, or not everything."""
+        self._disk = disk or Disk()
+        self._guard = guard or nullcontext()
+        self._wall = wall
+        self._book = Book()
+        self._path = ""
+        self._file = -1
+        self._size = 0
+        self._numbers = 0
+
+    @classmethod
+    def open(cls, folder: str | None, disk: Disk, guard: AbstractContextManager[object] | None = None) -> Ledger:
+        """Return the ledger of a state folder; one that keeps nothing, and says so, where that cannot be written."""
+        ledger = cls(folder, disk, guard=guard)
+        if folder:
+            try:
+                disk.make_folder(folder)
+                _insist_on_ours(folder, disk)
+                disk.close(disk.open_locks(os.path.join(folder, LOCKS)))
+            except OSError as error:
+                ledger = cls(None, disk, guard=guard)
+                ledger.warning = ConfpyError(
+                    f"the ledger cannot be kept: {error.strerror}",
+                    hint="name a folder that confpy may write to (state_dir); until then a reload that fails is "
+                    "forgotten when confpy ends, and a delivery that is cut off is not mended",
+                    folder=folder,
+                )
+        return ledger
+
+    def close(self) -> None:
+        """Let go of the file; one that says nothing is removed."""
+        with self._guard:
+            if self._file >= 0:
+                self._disk.close(self._file)
+                self._file = -1
+                if not any(self._book.entries()):
+                    target.forget(self._path, self._disk)
+
+    # --- deliveries ------------------------------------------------------------------------------------------------
+
+    def begin(
+        self,
+        deeds: Iterable[Deed],
+        debts: Iterable[Debt],
+        *,
+        restores: bool = False,
+        instead: Iterable[tuple[int, str]] = (),
+    ) -> int:
+        """Note what is about to be done, durably; returns the record's number, 0 where nothing is kept.
+
+        Raises ``OSError`` where it cannot be written.
+        """
+        if not self.folder:
+            return 0
+        with self._guard:
+            number = self._next()
+            record = Record(number, self._wall(), tuple(deeds), tuple(debts), restores, tuple(instead))
+            self._add(write_record(record), durable=True)
+            return number
+
+    def in_place(self, record: int, path: str, mark: str) -> None:
+        """Note, durably, that a target is about to be written where it stands; raises ``OSError``."""
+        if record:
+            with self._guard:
+                self._add({"op": "in place", "record": record, "path": path, "mark": mark}, durable=True)
+
+    def passed(self, record: int, group: str) -> None:
+        """Note, durably, that a group on trial is right; raises ``OSError``."""
+        if record:
+            with self._guard:
+                self._add({"op": "passed", "record": record, "group": group}, durable=True)
+
+    def done(self, record: int, failed: Iterable[str] = (), *, plain: bool = False) -> None:
+        """Note that a record came to its end, and which of its groups did not become new.
+
+        ``plain``: each target was renamed by itself, so that its content alone will tell; that needs no line.
+        """
+        if record:
+            entry: Entry = {"op": "done", "record": record, "failed": list(failed)}
+            with self._guard:
+                self._book.apply(entry) if plain else self._add_lazily(entry)
+
+    def to_undo(self, key: str) -> list[tuple[Record, Deed]]:
+        """Return what was delivered since a reload last succeeded, and may be taken back, in its order."""
+        with self._guard:
+            return self._book.rolls_back(key)
+
+    # --- debts and counts ------------------------------------------------------------------------------------------
+
+    def paid(self, key: str, records: Iterable[int]) -> None:
+        """Note that a reload is owed no more by these records; the old files that it might have wanted go."""
+        known = [number for number in records if number]
+        if not self.folder or not known:
+            return
+        with self._guard:
+            before = [change for number in known for change in self._changes(number)]
+            self._add_lazily({"op": "paid", "key": key, "records": known})
+            marks = self._book.marks()
+            for change in before:
+                if change.mark and change.mark not in marks:
+                    self._forget(change.path, change.mark)
+            self._shorten()
+
+    def counted(self, counts: Mapping[str, int], identity: str, revision: int) -> None:
+        """Note how many keys resources had, and of which store they came."""
+        if self.folder:
+            with self._guard:
+                counted = {"counts": dict(counts), "identity": identity, "revision": revision}
+                self._add_lazily({"op": "counted", "at": self._wall(), **counted})
+                self._shorten()
+
+    # --- locks -----------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def locked(self, paths: Iterable[str], seconds: float) -> Iterator[frozenset[str]]:
+        """Keep other processes away from targets; yields those paths that were free within the time."""
+        if not self.folder:
+            yield frozenset(paths)
+            return
+        places = {path: int.from_bytes(target.digest(os.fsencode(path))[:8], "big") % PLACES for path in paths}
+        try:
+            descriptor = self._disk.open_locks(os.path.join(self.folder, LOCKS))
+        except OSError:  # the folder is gone, no descriptor is left: a delivery is worth more than its lock
+            yield frozenset(places)
+            return
+        try:
+            # In one order for all: two that wait for each other would wait for ever.
+            got = self._disk.lock(descriptor, sorted(set(places.values())), seconds)
+            yield frozenset(path for path, place in places.items() if place in got)
+        finally:
+            self._disk.close(descriptor)
+
+    # --- the start -------------------------------------------------------------------------------------------------
+
+    def recover(self) -> Recovered:
+        """Take over what the dead left: end what was cut off, drop what is owed for contents that are gone.
+
+        Killed at any step, and started again, it ends the same.
+        """
+        if not self.folder:
+            return Recovered()
+        notes: list[Say] = []
+        try:
+            with self._guard:
+                self._recover(notes)
+        except OSError as error:
+            fields = {"error": error.strerror or str(error), "folder": self.folder}
+            notes.append(Say("warning", "ledger.unusable", fields))
+        book = self._book
+        return Recovered(book.owed(), dict(book.counts), book.identity, book.revision, tuple(notes))
+
+    def _recover(self, notes: list[Say]) -> None:
+        files = self._adopt(notes)
+        merged = self._merge(files)
+        paths = sorted({change.path for record in merged.records.values() for change in record.changes})
+        with self.locked(paths, OTHERS_TIME) as free:
+            if len(free) < len(paths):
+                for file in files:
+                    self._disk.close(file.descriptor)
+                notes.append(Say("warning", "ledger.busy", {"did": "left it to the next start", "targets": len(paths)}))
+                return
+            changes = [change for record in merged.records.values() for change in record.changes]
+            self._mend(merged, {path: target.found(path, self._disk) for path in paths}, notes)
+            self._book = merged
+            self._write_anew(files)
+            marks = merged.marks()
+            for change in changes:
+                if change.mark and change.mark not in marks:
+                    self._forget(change.path, change.mark)
+        self._sweep()
+
+    def _adopt(self, notes: list[Say]) -> list[_File]:
+        """Lock the ledgers of the dead."""
+        files = []
+        for name in sorted(self._disk.names(self.folder)):
+            path = os.path.join(self.folder, name)
+            if not name.startswith(NAME) or not name.endswith((ENDING, f".v{FORMAT}")) or path == self._path:
+                continue
+            descriptor = self._disk.adopt(path)
+            if descriptor is None:
+                continue
+            content = self._disk.read(path)
+            version = next(read_lines(content), HEAD).get("ledger")
+            if version == FORMAT:
+                files.append(_File(path, descriptor, content))
+                continue
+            aside = f"{path.removesuffix(ENDING)}.v{version}" if isinstance(version, int) else f"{path}.set-aside"
+            self._disk.rename(path, aside)
+            self._disk.close(descriptor)
+            fields = {"file": aside, "error": "it was written by another version of confpy"}
+            notes.append(Say("warning", "ledger.set_aside", fields))
+        return files
+
+    def _merge(self, files: list[_File]) -> Book:
+        """Return one book of all that the files say, its records numbered anew."""
+        books = [self._book]
+        for file in files:
+            book = Book()
+            for entry in read_lines(file.content):
+                # The head, or an entry whose record went with a torn line.
+                with suppress(LookupError, TypeError, ValueError):
+                    book.apply(entry)
+            books.append(book)
+        merged = Book()
+        for book in sorted(books, key=lambda book: book.at):
+            merged.take(book, self._next)
+        return merged
+
+    def _mend(self, book: Book, found: dict[str, str | None], notes: list[Say]) -> None:
+        """End the records that are open."""
+        kept: dict[str, str] = {}
+        for record in book.records.values():
+            for change in () if record.done else record.changes:
+                wanted = change.new if record.restores else change.old
+                for place in target.old_places(change.path, change.mark, self.folder) if change.mark else ():
+                    link = wanted is None and self._disk.read_link(place) is not None
+                    if link or (wanted is not None and target.found(place, self._disk) == wanted):
+                        kept[change.mark] = place
+        folders = set()
+        for verdict in [*judge(book, found, kept)]:
+            whole = not verdict.lost
+            for step in verdict.steps:
+                change = step.change
+                try:
+                    target.put_back(change.path, step.kept, self._disk, in_place=change.in_place)
+                except OSError as error:
+                    whole = False
+                    notes.append(_torn(change.resource, change.dest, error.strerror or str(error)))
+                else:
+                    folders.add(os.path.dirname(change.path))
+                    found[change.path] = change.new if verdict.record.restores else change.old
+            notes += (_torn(it.resource, it.dest, "the old file is gone") for it in verdict.lost)
+            notes += _told(verdict)
+            if whole:
+                end(book, verdict.record, found)
+        for folder in folders:
+            with suppress(OSError):
+                self._disk.sync_folder(folder)
+        prune(book, found)
+
+    def _write_anew(self, files: list[_File]) -> None:
+        """Make one ledger of several, or a short one of a long one. The new one is whole before an old one goes."""
+        entries = [*self._book.entries()]
+        content = b"".join(map(write_line, [HEAD, *entries]))
+        if entries and self._file < 0 and len(files) == 1 and files[0].content.startswith(content):
+            # It says so already, but for a torn end: it is taken over as it is.
+            self._path, self._file, self._size = files[0].path, files[0].descriptor, len(content)
+            self._disk.truncate(self._file, self._size)
+            return
+        if self._file >= 0:
+            files = [*files, _File(self._path, self._file)]
+            self._file = -1
+        if entries:
+            self._create(entries)
+        for file in files:
+            target.forget(file.path, self._disk)
+            self._disk.close(file.descriptor)
+
+    def _sweep(self) -> None:
+        """Remove the candidates that the dead left in our folder."""
+        for name in self._disk.names(self.folder):
+            if target.STAGE_NAME.fullmatch(name):
+                self._disk.remove_if_abandoned(os.path.join(self.folder, name))
+
+    # --- the file --------------------------------------------------------------------------------------------------
+
+    def _next(self) -> int:
+        self._numbers += 1
+        return self._numbers
+
+    def _changes(self, number: int) -> Iterable[Change]:
+        record = self._book.records.get(number)
+        return tuple(record.changes) if record else ()
+
+    def _forget(self, path: str, mark: str) -> None:
+        for place in target.old_places(path, mark, self.folder):
+            target.forget(place, self._disk)
+
+    def _create(self, entries: Iterable[Entry]) -> None:
+        """Make a new file that holds these entries, durably."""
+        path = os.path.join(self.folder, f"{NAME}{target.token()}{ENDING}")
+        descriptor = self._disk.create(path)
+        content = b"".join(map(write_line, [HEAD, *entries]))
+        try:
+            self._disk.write(descriptor, content)
+            self._disk.sync(descriptor)
+            self._disk.sync_folder(self.folder)
+        except OSError:
+            target.forget(path, self._disk)
+            self._disk.close(descriptor)
+            raise
+        self._path, self._file, self._size = path, descriptor, len(content)
+
+    def _add(self, entry: Entry, *, durable: bool) -> None:
+        """Write an entry, then believe it; raises ``OSError``."""
+        if self._file < 0:
+            self._create([entry])
+        else:
+            line = write_line(entry)
+            try:
+                self._disk.write(self._file, line)
+                if durable:
+                    self._disk.sync(self._file)
+            except OSError:
+                with suppress(OSError):
+                    self._disk.truncate(self._file, self._size)
+                raise
+            self._size += len(line)
+        self._book.apply(entry)
+
+    def _add_lazily(self, entry: Entry) -> None:
+        """Write what is only missed as a reload too many, and believe it in any case."""
+        try:
+            self._add(entry, durable=False)
+        except OSError:
+            self._book.apply(entry)
+
+    def _shorten(self) -> None:
+        if self._size > LARGE and all(record.done for record in self._book.records.values()):
+            with suppress(OSError):
+                self._write_anew([])
+
+
+def _insist_on_ours(folder: str, disk: Disk) -> None:
+    """Raise ``OSError`` where somebody else could have written what we would do at our next start."""
+    found = disk.stat(folder)
+    if found is None or found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise PermissionError(0, "the folder belongs to somebody else, or others may write there")
+
+
+def _told(verdict: Verdict) -> Iterator[Say]:
+    did = "brought the rollback to its end" if verdict.record.restores else "put the old files back"
+    if verdict.steps:
+        names = ", ".join(dict.fromkeys(step.change.resource for step in verdict.steps))
+        yield Say("warning", "delivery.mended", {"resource": names, "did": did})
+
+
+def _torn(resource: str, dest: str, reason: str) -> Say:
+    error = TargetError(f"{target.TORN}: {reason}", resource=resource, target=dest)
+    return Say("error", "delivery.torn", error.fields())

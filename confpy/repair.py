@@ -1,0 +1,368 @@
+"""What the ledger says, and what is to be done about a delivery that was cut off. Pure.
+
+A ledger is a list of entries. ``Book.apply`` takes one after another: when it is written and when it is read again, so
+that what is in memory is what a later start will find. Digests of contents, never whose turn it was, decide what
+became of a delivery: a target that is neither old nor new belongs to somebody else, and is left alone.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, TypeAlias
+
+from confpy.model import Command, HttpReload, Owed, ReloadBy, SignalReload, SocketReload
+
+FORMAT = 1
+"""Version of the entries: another one is not read."""
+Entry: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One target that is to become new."""
+
+    resource: str
+    dest: str
+    path: str
+    """The file itself, links followed."""
+    old: str | None
+    """SHA-256 of the content, in hexadecimal digits; None: no file."""
+    new: str | None
+    keys: int = 0
+    """How many keys the resource had."""
+    mark: str = ""
+    """In the name of the file that keeps the old content; empty: none does."""
+    key: str = ""
+    """The reload that it owes; empty: none."""
+    in_place: bool = False
+    """It is written where it stands, and may be found torn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """One group of a record: changed as a whole or not at all."""
+
+    group: str
+    changes: tuple[Change, ...]
+    swap: bool = False
+    """It is new on trial: right only once its check has passed."""
+    rollback: bool = False
+    """Its old files are kept until its reloads have succeeded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Debt:
+    """A reload that changes owe."""
+
+    key: str
+    command: ReloadBy
+    timeout: float
+    verify: Command | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One batch: what it was about to do, and how far that is known to have come."""
+
+    number: int
+    at: float
+    """Wall clock: what orders the records of different processes."""
+    deeds: tuple[Deed, ...]
+    debts: tuple[Debt, ...] = ()
+    restores: bool = False
+    """It puts back what a reload did not take; cut off, it is brought to its end."""
+    instead: tuple[tuple[int, str], ...] = ()
+    """The deeds (record and group) that it undoes."""
+    passed: tuple[str, ...] = ()
+    """Groups on trial whose check has passed."""
+    done: bool = False
+
+    @property
+    def changes(self) -> Iterator[Change]:
+        return (change for deed in self.deeds for change in deed.changes)
+
+    @property
+    def owes(self) -> bool:
+        return any(change.key for change in self.changes)
+
+
+@dataclass(slots=True)
+class Book:
+    """What all entries together say."""
+
+    records: dict[int, Record] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    identity: str = ""
+    revision: int = 0
+    at: float = 0.0
+    """Wall clock of the last that it speaks of."""
+
+    def apply(self, entry: Entry) -> None:
+        """Take one entry; raises ``LookupError``, ``TypeError`` or ``ValueError`` for one that is none."""
+        match entry["op"]:
+            case "begin":
+                record = read_record(entry)
+                self.records[record.number] = record
+                self.at = max(self.at, record.at)
+            case "in place":
+                self._change(entry["record"], lambda it: replace(it, in_place=True) if it.path == entry["path"] else it)
+            case "passed":
+                record = self.records[entry["record"]]
+                self.records[record.number] = replace(record, passed=(*record.passed, entry["group"]))
+            case "done":
+                self._end(entry["record"], entry["failed"])
+            case "paid":
+                for number in entry["records"]:
+                    if number in self.records:
+                        self._change(number, lambda it: replace(it, key="") if it.key == entry["key"] else it)
+                        self.close(number)
+            case "counted":
+                self.counts.update(entry["counts"])
+                self.identity, self.revision = entry["identity"], entry["revision"]
+                self.at = max(self.at, entry["at"])
+            case _:
+                raise ValueError("an operation that is not known")
+
+    def take(self, other: Book, number: Callable[[], int]) -> None:
+        """Take up another book, an older one first, with new numbers for its records."""
+        numbers = {record.number: number() for record in other.in_order()}
+        for record in other.records.values():
+            instead = tuple((numbers[old], group) for old, group in record.instead if old in numbers)
+            self.records[numbers[record.number]] = replace(record, number=numbers[record.number], instead=instead)
+        self.counts.update(other.counts)
+        if other.identity:
+            self.identity, self.revision = other.identity, other.revision
+        self.at = max(self.at, other.at)
+
+    def _change(self, number: int, changed: Callable[[Change], Change]) -> None:
+        record = self.records[number]
+        deeds = tuple(replace(deed, changes=tuple(map(changed, deed.changes))) for deed in record.deeds)
+        self.records[number] = replace(record, deeds=deeds)
+
+    def _end(self, number: int, failed: Iterable[str]) -> None:
+        record = self.records[number]
+        gone = set(failed)
+        deeds = tuple(deed for deed in record.deeds if deed.group not in gone)
+        record = self.records[number] = replace(record, deeds=deeds, done=True)
+        if not record.restores:
+            self.counts.update((change.resource, change.keys) for change in record.changes)
+        for other, group in record.instead:
+            if other in self.records:
+                older = self.records[other]
+                self.records[other] = replace(older, deeds=tuple(it for it in older.deeds if it.group != group))
+                self.close(other)
+        self.close(number)
+
+    def close(self, number: int) -> None:
+        """Forget a record that is over and owes nothing; of one that owes, forget the deeds that do not."""
+        record = self.records[number]
+        if not record.done:
+            return
+        deeds = tuple(deed for deed in record.deeds if any(change.key for change in deed.changes))
+        if deeds:
+            self.records[number] = replace(record, deeds=deeds)
+        else:
+            del self.records[number]
+
+    def in_order(self) -> list[Record]:
+        return sorted(self.records.values(), key=lambda record: (record.at, record.number))
+
+    def rolls_back(self, key: str) -> list[tuple[Record, Deed]]:
+        """Return what was delivered since a reload last succeeded, and can be taken back, in its order."""
+        return [
+            (record, deed)
+            for record in self.in_order()
+            for deed in record.deeds
+            if record.done and deed.rollback and any(change.key == key for change in deed.changes)
+        ]
+
+    def owed(self) -> tuple[Owed, ...]:
+        """Return what is owed, one for each reload."""
+        debts: dict[str, Owed] = {}
+        for record in self.in_order():
+            for debt in record.debts:
+                changes = [change for change in record.changes if change.key == debt.key]
+                if not changes:
+                    continue
+                before = debts.get(debt.key)
+                dests = dict(zip(before.resources, before.dests, strict=True)) if before else {}
+                dests.update((change.resource, change.dest) for change in changes)
+                debts[debt.key] = Owed(
+                    debt.key,
+                    debt.command,
+                    max(debt.timeout, before.timeout if before else 0.0),
+                    debt.verify,
+                    tuple(dests),
+                    tuple(dests.values()),
+                    (*(before.records if before else ()), record.number),
+                )
+        return tuple(debts.values())
+
+    def marks(self) -> set[str]:
+        """Return the marks of the old files that may still be needed."""
+        return {
+            change.mark
+            for record in self.records.values()
+            for deed in record.deeds
+            for change in deed.changes
+            if change.mark and (deed.rollback or not record.done)
+        }
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield the fewest entries that say the same."""
+        if self.counts or self.identity:
+            counted = {"counts": self.counts, "identity": self.identity, "revision": self.revision}
+            yield {"op": "counted", "at": self.at, **counted}
+        for record in self.in_order():
+            yield write_record(record)
+
+
+# --- what was cut off ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PutBack:
+    """A target that has to become what it was (of a record that restores: what it was to become)."""
+
+    change: Change
+    kept: str
+    """The file to put there; empty: none was there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What to do about one record that its process did not end."""
+
+    record: Record
+    steps: tuple[PutBack, ...]
+    lost: tuple[Change, ...]
+    """Targets that should be put back, and whose old file is not to be found."""
+
+
+def judge(book: Book, found: Mapping[str, str | None], kept: Mapping[str, str]) -> Iterator[Verdict]:
+    """Yield what to do about the records that are open.
+
+    ``found``: path → digest of what is there, None where nothing is, empty where it cannot be read. ``kept``: mark →
+    where the old file lies, whole. A record whose targets a later one took up is over: that one began from what it
+    found, and speaks of it.
+    """
+    taken: set[str] = set()
+    verdicts = []
+    for record in reversed(book.in_order()):
+        paths = {change.path for change in record.changes}
+        if not record.done:
+            over = not paths.isdisjoint(taken)
+            back = [] if over else [it for deed in record.deeds for it in _to_put_back(record, deed, found)]
+            there = [it for it in back if it.mark in kept or (it.new if record.restores else it.old) is None]
+            steps = tuple(PutBack(change, kept.get(change.mark, "")) for change in there)
+            verdicts.append(Verdict(record, steps, tuple(it for it in back if it not in there)))
+        taken |= paths
+    yield from reversed(verdicts)
+
+
+def _to_put_back(record: Record, deed: Deed, found: Mapping[str, str | None]) -> list[Change]:
+    torn = [it for it in deed.changes if it.in_place and found[it.path] not in (it.old, it.new)]
+    if record.restores:
+        return [it for it in deed.changes if it.old != it.new and found[it.path] == it.old] + torn
+    new = [it for it in deed.changes if found[it.path] == it.new]
+    on_trial = deed.swap and deed.group not in record.passed
+    cut_off = torn or any(found[it.path] == it.old != it.new for it in deed.changes)
+    return new + torn if on_trial or cut_off else []
+
+
+def end(book: Book, record: Record, found: Mapping[str, str | None]) -> None:
+    """End a record that was open: by now each of its groups is new, or is not."""
+    failed = [deed.group for deed in record.deeds if not any(found[it.path] == it.new for it in deed.changes)]
+    if not record.restores:
+        on_trial = {deed.group for deed in record.deeds if deed.swap} - set(record.passed)
+        failed += on_trial - set(failed)
+    book.apply({"op": "done", "record": record.number, "failed": failed})
+
+
+def prune(book: Book, found: Mapping[str, str | None]) -> None:
+    """Drop the debts for contents that the targets have no more."""
+    for number in list(book.records):
+        record = book.records[number]
+        if record.done:
+            deeds = tuple(
+                replace(
+                    deed, changes=tuple(it if found[it.path] == it.new else replace(it, key="") for it in deed.changes)
+                )
+                for deed in record.deeds
+            )
+            book.records[number] = replace(record, deeds=deeds)
+            book.close(number)
+
+
+# --- how it is written -----------------------------------------------------------------------------------------------
+
+
+def write_line(entry: Entry) -> bytes:
+    """Return an entry as one line: a checksum, then JSON."""
+    text = json.dumps(entry, separators=(",", ":")).encode()
+    return b"%08x %s\n" % (zlib.crc32(text), text)
+
+
+def read_lines(content: bytes) -> Iterator[Entry]:
+    """Yield the entries of a ledger; what is torn, at its end or where a disk was full, is dropped."""
+    for line in content.split(b"\n"):
+        checksum, _, text = line.partition(b" ")
+        try:
+            if int(checksum, 16) == zlib.crc32(text):
+                yield json.loads(text)
+        except ValueError:
+            continue
+
+
+def write_record(record: Record) -> Entry:
+    return {"op": "begin", **_lean(asdict(record))}
+
+
+def _lean(value: Any) -> Any:
+    """Leave out what would be read the same without it: in a record of a thousand changes it is most."""
+    if isinstance(value, dict):
+        return {name: _lean(it) for name, it in value.items() if it or it is None}
+    return [_lean(it) for it in value] if isinstance(value, list | tuple) else value
+
+
+def read_record(entry: Entry) -> Record:
+    """Return the record that an entry holds; raises ``LookupError``, ``TypeError`` or ``ValueError``."""
+    return Record(
+        entry["number"],
+        entry.get("at", 0.0),
+        tuple(
+            Deed(
+                deed["group"],
+                tuple(Change(**change) for change in deed["changes"]),
+                deed.get("swap", False),
+                deed.get("rollback", False),
+            )
+            for deed in entry["deeds"]
+        ),
+        tuple(
+            Debt(debt["key"], _command(debt["command"]), debt.get("timeout", 0.0), _plain(debt["verify"]))
+            for debt in entry.get("debts", ())
+        ),
+        entry.get("restores", False),
+        tuple((number, group) for number, group in entry.get("instead", ())),
+        tuple(entry.get("passed", ())),
+        entry.get("done", False),
+    )
+
+
+def _plain(written: Any) -> Command | None:
+    return tuple(written) if isinstance(written, list) else written
+
+
+def _command(written: Any) -> ReloadBy:
+    """Return a reload as it was before it became JSON: what its fields are called says which it is."""
+    if isinstance(written, dict):
+        kind = SignalReload if "signal" in written else HttpReload if "url" in written else SocketReload
+        return kind(**written)
+    command = _plain(written)
+    if command is None:
+        raise ValueError("no command")
+    return command
