@@ -1,0 +1,255 @@
+"""What the mirror asks next, and what it says, where the store refuses a prefix."""
+
+from __future__ import annotations
+
+from random import Random
+
+from confpy.errors import StoreError, StoreRefused
+from confpy.mirror import Mirror, Turn
+from confpy.model import Ask, Asked, Changed, Changes, Listed, Listing, Lost, Opened, Read, Say, Snapshot, Watch, Woken
+
+PERIOD = 60.0
+
+
+def no(prefix: str, message: str = "permission denied") -> StoreRefused:
+    return StoreRefused(message, prefix=prefix, user="web")
+
+
+def answer(mirror: Mirror, read: Read, now: float, *denied: str, revision: int = 10, **counts: int) -> Turn:
+    """Answer a read: refuse what is denied, give each other prefix one key."""
+    listings = {
+        prefix: Listing(0, error=no(prefix)) if prefix in denied else Listing(revision, {f"{prefix}/k": str(revision)})
+        for prefix in read.prefixes
+    }
+    return mirror.step(Listed(read.read, Snapshot(listings, "a", {f"/{name}": n for name, n in counts.items()})), now)
+
+
+def only(turn: Turn, kind: type) -> list:
+    return [action for action in turn.actions if isinstance(action, kind)]
+
+
+def said(turn: Turn, *names: str) -> list[dict]:
+    return [dict(say.fields) for say in only(turn, Say) if not names or say.event in names]
+
+
+def following(*denied: str, **resources: tuple[str, ...]) -> tuple[Mirror, Watch]:
+    """Return a mirror that has read, and its stream that stands."""
+    mirror = Mirror(Random(1), follows=True, period=PERIOD)
+    (read,) = only(mirror.want(resources), Read)
+    (watch,) = only(answer(mirror, read, 0.0, *denied), Watch)
+    mirror.step(Opened(watch.stream), 0.0)
+    return mirror, watch
+
+
+def wake(mirror: Mirror) -> tuple[Turn, float]:
+    now = mirror.wake_at()
+    return mirror.step(Woken(), now), now
+
+
+def test_a_refused_prefix_is_left_out_of_the_stream_and_asked_for_alone():
+    mirror, watch = following("/shut", open=("/open",), both=("/open", "/shut"))
+    assert set(watch.cursors) == {"/open"}
+    assert mirror.ready(("/open",))
+    assert not mirror.ready(("/open", "/shut"))
+    turn, now = wake(mirror)
+    assert 0.1 <= now <= 1.0
+    (read,) = turn.actions
+    assert read.prefixes == ("/shut",)
+    assert answer(mirror, read, now, "/shut").actions == [], "it was told of"
+
+
+def test_a_refusal_is_told_with_its_user_and_who_reads_it_and_so_is_its_end():
+    mirror = Mirror(Random(1), follows=True, period=PERIOD)
+    (read,) = only(mirror.want({"a": ("/shut",), "b": ("/shut", "/too"), "c": ("/open",)}), Read)
+    (line,) = said(answer(mirror, read, 0.0, "/shut", "/too"))
+    assert line.pop("retry_in") <= 1.0
+    assert line == {
+        "error": "permission denied",
+        "prefix": "/shut, /too",
+        "user": "web",
+        "resource": "a, b",
+        "did": "kept what was; goes on with the others",
+    }
+    turn, now = wake(mirror)
+    (read,) = only(turn, Read)
+    turn = answer(mirror, read, now)
+    assert said(turn) == [{"prefix": "/shut, /too", "resource": "a, b", "after": round(now, 1)}]
+    assert turn.learned
+    assert turn.changed == {"/shut/k", "/too/k"}
+    (watch,) = only(turn, Watch)
+    assert set(watch.cursors) == {"/open", "/shut", "/too"}
+
+
+def test_another_reason_is_news_and_the_same_one_is_told_of_ever_more_rarely():
+    mirror, _ = following("/shut", open=("/open",), shut=("/shut",))
+    told = []
+    for attempt in range(2, 30):
+        while True:
+            turn, now = wake(mirror)
+            if reads := only(turn, Read):
+                break
+            for ask in only(turn, Ask):
+                mirror.step(Asked(ask.ask, None, StoreError("away")), now)
+        if reads[0].prefixes != ("/shut",):
+            answer(mirror, reads[0], now)
+            continue
+        refusal = no("/shut", "permission denied" if attempt < 20 else "no such user")
+        turn = mirror.step(Listed(reads[0].read, Snapshot({"/shut": Listing(0, error=refusal)}, "a")), now)
+        told += [(attempt, line["error"]) for line in said(turn, "prefix.refused")]
+    assert [error for _, error in told] == ["permission denied"] * 2 + ["no such user"]
+
+
+def test_what_lies_below_a_refused_prefix_is_read_by_itself():
+    mirror = Mirror(Random(1), follows=True, period=PERIOD)
+    (read,) = only(mirror.want({"wide": ("/a",), "narrow": ("/a/b",)}), Read)
+    assert read.prefixes == ("/a",)
+    (read,) = only(answer(mirror, read, 0.0, "/a"), Read)
+    assert read.prefixes == ("/a/b",)
+    answer(mirror, read, 0.0)
+    assert mirror.ready(("/a/b",))
+    assert not mirror.ready(("/a",))
+
+
+def test_a_wide_prefix_that_is_given_again_does_not_roll_back_what_was_followed_below_it():
+    mirror = Mirror(Random(1), follows=True, period=PERIOD)
+    (read,) = only(mirror.want({"wide": ("/a",), "narrow": ("/a/b",)}), Read)
+    (read,) = only(answer(mirror, read, 0.0, "/a"), Read)
+    (watch,) = only(answer(mirror, read, 0.0), Watch)
+    mirror.step(Opened(watch.stream), 0.0)
+    turn, now = wake(mirror)
+    (read,) = only(turn, Read)
+    mirror.step(Changed(watch.stream, Changes("/a/b", 20, {"/a/b/k": (20, "20")})), now)
+    older = Snapshot({"/a": Listing(15, {"/a/b/k": "15", "/a/c": "15"})}, "a")
+    (second,) = only(mirror.step(Listed(read.read, older), now), Watch)
+    assert dict(mirror.tree.items("/")) == {"/a/b/k": "20", "/a/c": "15"}
+    assert second.cursors == {"/a": 15}
+    mirror.step(Opened(second.stream), now)
+    between = Changes("/a", 18, {"/a/b/k": (18, "18"), "/a/c": (17, "17")}, gone={"/a/b": 16})
+    assert mirror.step(Changed(second.stream, between), now).changed == {"/a/c"}
+    assert dict(mirror.tree.items("/")) == {"/a/b/k": "20", "/a/c": "17"}
+
+
+def test_a_stream_that_is_refused_for_one_prefix_is_opened_at_once_without_it():
+    mirror, watch = following(one=("/one",), two=("/two",))
+    turn = mirror.step(Lost(watch.stream, no("/two")), 5.0)
+    assert [line["prefix"] for line in said(turn, "prefix.refused")] == ["/two"]
+    assert not said(turn, "watch.lost")
+    (again,) = only(turn, Watch)
+    assert again.cursors == {"/one": 10}
+    assert turn.learned
+    assert not only(turn, Read)
+    assert mirror.tree.get("/two/k") == "10", "what was stays"
+
+
+def test_a_cover_that_is_refused_is_used_no_more_and_stops_nobody():
+    mirror = Mirror(Random(1), follows=True, period=PERIOD)
+    (read,) = only(mirror.want({"s": ("/s/a", "/s/b")}), Read)
+    (watch,) = only(answer(mirror, read, 0.0, s=2), Watch)
+    assert set(watch.cursors) == {"/s"}
+    turn = mirror.step(Lost(watch.stream, no("/s")), 0.0)
+    (again,) = turn.actions
+    assert set(again.cursors) == {"/s/a", "/s/b"}
+    mirror.step(Opened(again.stream), 0.0)
+    mirror.step(Lost(again.stream, StoreError("reset")), 1.0)
+    (later,) = wake(mirror)[0].actions
+    assert set(later.cursors) == {"/s/a", "/s/b"}
+    assert mirror.ready(("/s/a", "/s/b"))
+
+
+def test_a_refusal_that_names_nothing_of_ours_is_a_lost_stream_and_waits():
+    mirror, watch = following(one=("/one",))
+    turn = mirror.step(Lost(watch.stream, no("/other")), 5.0)
+    assert [line["error"] for line in said(turn, "watch.lost")] == ["permission denied"]
+    assert not only(turn, Watch)
+    assert mirror.wake_at() > 5.0
+
+
+def test_an_ask_that_is_refused_for_one_prefix_is_made_at_once_without_it():
+    mirror, _ = following(one=("/one",), two=("/two",))
+    turn = mirror.step(Woken(), 100.0)
+    (ask,) = only(turn, Ask)
+    turn = mirror.step(Asked(ask.ask, None, no("/two")), 100.0)
+    (again,) = only(turn, Ask)
+    assert again.prefixes == ("/one",)
+    assert said(turn, "prefix.refused")
+    assert not said(turn, "store.lost")
+
+
+def test_asking_for_what_is_refused_does_not_put_off_the_resync():
+    mirror, _ = following("/shut", open=("/open",), shut=("/shut",))
+    now = 0.0
+    while now < PERIOD * 1.2:
+        turn, now = wake(mirror)
+        if only(turn, Ask):
+            return
+        for read in only(turn, Read):
+            assert read.prefixes == ("/shut",)
+            answer(mirror, read, now, "/shut")
+    raise AssertionError("no ask")
+
+
+def test_asking_for_what_is_refused_does_not_take_the_place_of_a_full_read():
+    mirror, watch = following("/shut", open=("/open",), shut=("/shut",))
+    turn, now = wake(mirror)
+    (alone,) = only(turn, Read)
+    mirror.step(Lost(watch.stream, StoreError("compacted"), relist=True), now)
+    turn = answer(mirror, alone, now, "/shut")
+    reads = only(turn, Read)
+    while not reads:
+        turn, now = wake(mirror)
+        reads = [read for read in only(turn, Read) if read.prefixes != ("/shut",)]
+        for read in only(turn, Read):
+            if read not in reads:
+                answer(mirror, read, now, "/shut")
+    assert reads[0].prefixes == ("/open",)
+
+
+def test_a_prefix_that_comes_and_goes_is_asked_for_no_more_often_for_it():
+    mirror, watch = following(one=("/one",), two=("/two",))
+    now, waits = 0.0, []
+    for _ in range(8):
+        (watch,) = only(mirror.step(Lost(watch.stream, no("/two")), now), Watch)
+        mirror.step(Opened(watch.stream), now)
+        lost = now
+        while True:
+            turn, now = wake(mirror)
+            for ask in only(turn, Ask):
+                mirror.step(Asked(ask.ask, None, StoreError("away")), now)
+            if alone := [read for read in only(turn, Read) if read.prefixes == ("/two",)]:
+                break
+            for read in only(turn, Read):
+                answer(mirror, read, now)
+        waits.append(now - lost)
+        (watch,) = only(answer(mirror, alone[0], now), Watch)
+        mirror.step(Opened(watch.stream), now)
+    assert max(waits[4:]) > 2.0
+
+
+def test_a_store_that_refuses_everything_is_asked_for_that_and_has_no_stream():
+    mirror, watch = following(one=("/one",))
+    turn = mirror.step(Lost(watch.stream, no("/one")), 0.0)
+    assert not only(turn, Watch)
+    turn, now = wake(mirror)
+    (read,) = turn.actions
+    assert read.prefixes == ("/one",)
+    assert only(mirror.step(Listed(read.read, None, StoreError("away")), now), Say)
+    turn, now = wake(mirror)
+    (read,) = turn.actions
+    assert only(answer(mirror, read, now), Watch)
+    assert mirror.ready(("/one",))
+
+
+def test_prefixes_that_nobody_wants_any_more_are_refused_no_more():
+    mirror, _ = following("/shut", open=("/open",), shut=("/shut",))
+    mirror.want({"open": ("/open",)})
+    assert mirror.error(("/shut",)) is None
+    assert mirror.wake_at() > 10.0
+
+
+def test_many_names_are_counted():
+    resources = {f"r{number}": ("/shut",) for number in range(50)}
+    mirror = Mirror(Random(1), follows=True, period=PERIOD)
+    (read,) = only(mirror.want(resources), Read)
+    (line,) = said(answer(mirror, read, 0.0, "/shut"))
+    assert str(line["resource"]).count(",") == 9
+    assert str(line["resource"]).endswith(" and 40 more")
