@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import threading
 import time
 from contextlib import closing, contextmanager
@@ -14,6 +13,7 @@ import pytest
 from confpy.errors import StoreError, StoreRefused
 from confpy.stores import WatchLost
 from confpy.stores.consul import DOUBTED
+from tests.servers.authority import Authority
 from tests.servers.consul import MASTER, Consul
 from tests.servers.nginx import Nginx
 from tests.servers.ports import free_port
@@ -518,41 +518,22 @@ def test_nothing_of_a_stream_stays_behind(consul, consul_store):
 # --- TLS -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory):
-    """A CA, and a certificate that it signed, for a server and for a client alike."""
-    folder = tmp_path_factory.mktemp("tls")
-
-    def openssl(*arguments):
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-    key = ["-newkey", "rsa:2048", "-nodes"]
-    openssl("req", "-x509", *key, "-subj", "/CN=test CA", "-days", "3", "-keyout", "ca.key", "-out", "ca.pem")
-    (folder / "both.ext").write_text("subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n")
-    openssl("req", *key, "-subj", "/CN=both", "-keyout", "both.key", "-out", "both.csr")
-    signing = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "both.ext"]
-    openssl("x509", "-req", "-in", "both.csr", *signing, "-out", "both.pem")
-    return folder
-
-
-def test_https_is_spoken_with_the_named_ca_and_the_clients_certificate(certificates, consul_store):
+def test_https_is_spoken_with_the_named_ca_and_the_clients_certificate(tmp_path, consul_store):
     port = free_port()
-    files = {name: str(certificates / name) for name in ("ca.pem", "both.pem", "both.key")}
-    with Consul(
-        https=port,
-        ca_file=files["ca.pem"], cert_file=files["both.pem"], key_file=files["both.key"], verify_incoming_https=True,
-    ) as consul:  # fmt: skip
+    authority = Authority(tmp_path / "tls")
+    ca, cert, key = map(str, (authority.ca, *authority.issue("both", "IP:127.0.0.1")))
+    with Consul(https=port, ca_file=ca, cert_file=cert, key_file=key, verify_incoming_https=True) as consul:
         consul.put("a/x", "1")
-        shown = {"client_cert": files["both.pem"], "client_key": files["both.key"]}
-        store = consul_store(f"127.0.0.1:{port}", scheme="https", client_ca_keys=files["ca.pem"], **shown)
+        shown = {"client_cert": cert, "client_key": key}
+        store = consul_store(f"127.0.0.1:{port}", scheme="https", client_ca_keys=ca, **shown)
         with following(store, store.read(["/a"])) as seen:
             consul.put("a/x", "2")
             seen.wait_for({"/a/x": "2"})
         with pytest.raises(StoreError, match="not trusted"):
             consul_store(f"https://127.0.0.1:{port}", **shown).read(["/a"])
         with pytest.raises(StoreError, match=r"certificate|broken"):
-            consul_store(f"https://127.0.0.1:{port}", client_ca_keys=files["ca.pem"]).read(["/a"])
+            consul_store(f"https://127.0.0.1:{port}", client_ca_keys=ca).read(["/a"])
         with pytest.raises(StoreError, match="https://"):
             consul_store(f"http://127.0.0.1:{port}").read(["/a"])
         with pytest.raises(StoreError, match="http://"):
-            consul_store(f"https://127.0.0.1:{consul.port}", client_ca_keys=files["ca.pem"]).read(["/a"])
+            consul_store(f"https://127.0.0.1:{consul.port}", client_ca_keys=ca).read(["/a"])
