@@ -286,7 +286,7 @@ class _Gateway:
         """Get another token than the stale one, unless somebody else just did; raises ``StoreError``."""
         user = self._login.user
         if not user:
-            wanted.hint = "give username and password_file; for its gateway, a client certificate is no login"
+            wanted.hint = "give username and password_file; for etcd's gateway, a client certificate is no login"
             raise wanted
         with self._login.lock:
             if self._login.token != stale:

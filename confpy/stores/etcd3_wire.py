@@ -80,10 +80,23 @@ def refusal(status: int, text: bytes) -> StoreError:
     except (LookupError, TypeError, ValueError, AttributeError):
         if status == 400 and b"HTTPS" in text:  # said by Go's and by nginx' servers alike
             return StoreError("it speaks TLS only", hint="write https:// instead of http://")
+        if status == 400 and b"CommonName" in text:  # it could be mistaken for a user's login
+            return StoreError(
+                "the gateway of an etcd that has users takes no client certificate with a common name (CN)",
+                hint="show one without, and log in with username and password_file",
+            )
         if status == 404:
-            return NoApi(not_etcd().message, hint="is its JSON gateway on, is this address one of its client URLs?")
+            hint = "is its JSON gateway on, is this address one of its client URLs, and not for its peers?"
+            return NoApi(not_etcd().message, hint=hint)
         return not_etcd()
-    return _failure(str(said), code)
+    failure = _failure(str(said), code)
+    if code == _UNAVAILABLE and "etcdserver: " not in str(said):
+        failure.message = failure.message.replace("etcd says", "the gateway of etcd cannot reach its own etcd")
+        failure.hint = (
+            "if it stays so: with --client-cert-auth, etcd's certificate must be for clients, too "
+            "(extendedKeyUsage clientAuth)"
+        )
+    return failure
 
 
 def _failure(said: str, code: object = None) -> StoreError:
@@ -98,11 +111,6 @@ def _failure(said: str, code: object = None) -> StoreError:
         )
     if code == _UNAUTHENTICATED or any(one in reason for one in _LOGGED_OUT):
         return LoggedOut(f"etcd does not take the login: {reason}", hint="does it stay so? then look at etcd's log")
-    if code == _UNAVAILABLE and "connection" in said:
-        return StoreError(
-            f"the gateway of etcd cannot reach its own etcd: {reason}",
-            hint="with --client-cert-auth, etcd's certificate must be for clients, too (extendedKeyUsage clientAuth)",
-        )
     if code == _PERMISSION_DENIED or "permission denied" in reason:
         return Denied(f"etcd refuses: {reason}", hint="grant the role read access to the prefixes")
     return StoreError(f"etcd says: {reason}")

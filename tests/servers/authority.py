@@ -17,11 +17,14 @@ class Authority:
         self.ca = folder / "ca.pem"
         self._openssl("req", "-x509", *KEY, "-subj", "/CN=test CA", "-days", "3", "-keyout", "ca.key", "-out", "ca.pem")
 
-    def issue(self, name: str, *also: str) -> tuple[Path, Path]:
-        """Return certificate and key of ``name``, good for servers and clients; ``also`` as in ``IP:127.0.0.1``."""
-        self._openssl("req", *KEY, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
+    def issue(self, name: str, *also: str, uses: str = "serverAuth,clientAuth", field: str = "CN") -> tuple[Path, Path]:
+        """Return certificate and key, good for ``uses``; ``also`` as in ``IP:127.0.0.1``.
+
+        ``name`` is the subject's ``field``, and one of its alternative names.
+        """
+        self._openssl("req", *KEY, "-subj", f"/{field}={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
         names = ",".join((f"DNS:{name}", *also))
-        (self.folder / "extensions").write_text(f"subjectAltName={names}\nextendedKeyUsage=serverAuth,clientAuth\n")
+        (self.folder / "extensions").write_text(f"subjectAltName={names}\nextendedKeyUsage={uses}\n")
         signing = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "extensions"]
         self._openssl("x509", "-req", "-in", f"{name}.csr", *signing, "-out", f"{name}.pem")
         return self.folder / f"{name}.pem", self.folder / f"{name}.key"

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import gc
 import os
-import subprocess
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 
-from confpy.errors import StoreError
+from confpy.errors import StoreError, UsageError
 from confpy.stores import WatchLost
 from confpy.stores import etcd3 as etcd3_module
+from tests.servers.authority import Authority
 from tests.servers.etcd import Etcd
+from tests.servers.ports import free_port
 from tests.waiting import wait_until
 
 BINARY = bytes(range(256))
@@ -316,34 +318,37 @@ def test_a_denied_prefix_is_said_to_be_denied(etcd, etcd_store):
 
 
 @pytest.fixture(scope="module")
-def certificates(tmp_path_factory):
-    """A CA, and a server's and a client's certificate that it signed."""
-    folder = tmp_path_factory.mktemp("tls")
-
-    def openssl(*arguments):
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-    key = ["-newkey", "rsa:2048", "-nodes"]
-    openssl("req", "-x509", *key, "-subj", "/CN=test CA", "-days", "3", "-keyout", "ca.key", "-out", "ca.pem")
-    for name in ("server", "client"):
-        (folder / f"{name}.ext").write_text(
-            "subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\nkeyUsage=digitalSignature\n"
-        )
-        openssl("req", *key, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
-        signing = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", f"{name}.ext"]
-        openssl("x509", "-req", "-in", f"{name}.csr", *signing, "-out", f"{name}.pem")
-    return folder
+def authority(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("tls"))
 
 
-@pytest.fixture
-def tls_etcd(certificates):
-    arguments = [f"--cert-file={certificates}/server.pem", f"--key-file={certificates}/server.key"]
-    with Etcd(*arguments, scheme="https") as server:
+@contextmanager
+def tls(authority, cert_and_key, *arguments):
+    """An etcd that speaks TLS with this certificate."""
+    cert, key = cert_and_key
+    with Etcd(f"--cert-file={cert}", f"--key-file={key}", *arguments, scheme="https") as server:
         yield server
 
 
-def test_tls_reads_and_follows_with_the_named_ca(tls_etcd, certificates, etcd_store):
-    store = etcd_store(f"127.0.0.1:{tls_etcd.port}", client_ca_keys=str(certificates / "ca.pem"))
+def mutual(authority):
+    """The arguments of an etcd that wants a certificate to be shown."""
+    return f"--trusted-ca-file={authority.ca}", "--client-cert-auth"
+
+
+def shown(authority, cert_and_key=()):
+    """The settings of somebody who trusts the authority, and shows a certificate."""
+    names = ("client_cert", "client_key")
+    return {"client_ca_keys": str(authority.ca), **dict(zip(names, map(str, cert_and_key), strict=False))}
+
+
+@pytest.fixture
+def tls_etcd(authority):
+    with tls(authority, authority.issue("server", "IP:127.0.0.1")) as server:
+        yield server
+
+
+def test_tls_reads_and_follows_with_the_named_ca(tls_etcd, authority, etcd_store):
+    store = etcd_store(f"127.0.0.1:{tls_etcd.port}", **shown(authority))
     snapshot = store.read(["/a"])
     stream = store.watch({"/a": snapshot.listings["/a"].revision}, snapshot.identity)
     closer = threading.Timer(0.2, stream.close)
@@ -353,21 +358,73 @@ def test_tls_reads_and_follows_with_the_named_ca(tls_etcd, certificates, etcd_st
     assert time.monotonic() - began < 1.2
 
 
-def test_tls_trusts_nobody_it_was_not_told_of(tls_etcd, etcd_store):
-    with pytest.raises(StoreError, match=r"not trusted.*client_ca_keys"):
-        etcd_store(tls_etcd.endpoint).read(["/a"])
+def test_tls_trusts_nobody_it_was_not_told_of(tls_etcd, etcd_store, tmp_path):
+    for trusted in ({}, shown(Authority(tmp_path / "another"))):
+        with pytest.raises(StoreError, match=r"not trusted.*client_ca_keys"):
+            etcd_store(tls_etcd.endpoint, **trusted).read(["/a"])
     assert etcd_store(tls_etcd.endpoint, client_insecure=True).read(["/a"]).identity
 
 
-def test_tls_shows_the_clients_certificate(certificates, etcd_store):
-    arguments = [f"--cert-file={certificates}/server.pem", f"--key-file={certificates}/server.key"]
-    arguments += [f"--trusted-ca-file={certificates}/ca.pem", "--client-cert-auth"]
-    with Etcd(*arguments, scheme="https") as server:
-        ca = str(certificates / "ca.pem")
-        pair = {"client_cert": str(certificates / "client.pem"), "client_key": str(certificates / "client.key")}
-        assert etcd_store(server.endpoint, client_ca_keys=ca, **pair).read(["/a"]).identity
-        with pytest.raises(StoreError, match=r"certificate|broken"):
-            etcd_store(server.endpoint, client_ca_keys=ca).read(["/a"])
+def test_tls_expects_the_server_name_that_is_set(authority, etcd_store):
+    with tls(authority, authority.issue("etcd.example")) as server:
+        with pytest.raises(StoreError, match=r"not valid for '127\.0\.0\.1'"):
+            etcd_store(server.endpoint, **shown(authority)).read(["/a"])
+        assert etcd_store(server.endpoint, **shown(authority), server_name="etcd.example").read(["/a"]).identity
+
+
+def test_tls_shows_the_clients_certificate(authority, etcd_store, tmp_path):
+    client = authority.issue("client", uses="clientAuth")
+    with tls(authority, authority.issue("server", "IP:127.0.0.1"), *mutual(authority)) as server:
+        assert etcd_store(server.endpoint, **shown(authority, client)).read(["/a"]).identity
+        foreign = Authority(tmp_path / "another").issue("client")
+        for refused in ((), foreign, authority.issue("server", uses="serverAuth")):
+            with pytest.raises(StoreError, match=r"certificate|broken"):
+                etcd_store(server.endpoint, **shown(authority, refused)).read(["/a"])
+
+
+def test_a_gateway_whose_certificate_is_not_for_clients_is_named_as_the_reason(authority, etcd_store):
+    client = authority.issue("client")
+    own = authority.issue("server", "IP:127.0.0.1", uses="serverAuth")
+    with tls(authority, own, *mutual(authority)) as server:
+        store = etcd_store(server.endpoint, **shown(authority, client))
+        for ask in (lambda: store.read(["/a"]), lambda: store.ask(["/a"]), lambda: store.watch({"/a": 1})):
+            with pytest.raises(StoreError, match=r"cannot reach its own etcd.*extendedKeyUsage clientAuth"):
+                ask()
+
+
+def test_a_client_certificate_is_no_login_and_it_is_said_so(authority, etcd_store):
+    cert, key = authority.issue("server", "IP:127.0.0.1")
+    with Etcd() as server:
+        server.add_user("web", "secret", ("/", "0"))
+        server.enable_auth()
+        server.kill()
+        server.scheme, server.endpoint = "https", server.endpoint.replace("http:", "https:")
+        server.arguments = (f"--cert-file={cert}", f"--key-file={key}", *mutual(authority))
+        (server.folder / "log").unlink()  # from here on it tells when it listens
+        server.start()
+        login = {"username": "web", "password": "secret"}
+        named, nameless = authority.issue("web"), authority.issue("nameless", field="O")
+        with pytest.raises(StoreError, match=r"takes no client certificate with a common name.*show one without"):
+            etcd_store(server.endpoint, **shown(authority, named), **login).read(["/a"])
+        with pytest.raises(StoreError, match=r"user name is empty.*a client certificate is no login"):
+            etcd_store(server.endpoint, **shown(authority, nameless)).read(["/a"])
+        assert etcd_store(server.endpoint, **shown(authority, nameless), **login).read(["/a"]).identity
+
+
+def test_nodes_may_have_addresses_of_ip_6(etcd_store):
+    server = Etcd(started=False)
+    server.arguments = (f"--listen-client-urls={server.endpoint},http://[::1]:{server.port}",)
+    with server:
+        server.start()
+        server.put("/a/x", "1")
+        for address in (f"[::1]:{server.port}", f"http://[::1]:{server.port}"):
+            store = etcd_store(address)
+            snapshot = store.read(["/a"])
+            assert snapshot.listings["/a"].keys == {"/a/x": "1"}
+            store.watch({"/a": snapshot.listings["/a"].revision}, snapshot.identity).close()
+
+
+# --- bad input -------------------------------------------------------------------------------------------------------
 
 
 def test_http_to_a_tls_port_and_tls_to_a_plain_one_are_told_apart(tls_etcd, etcd, etcd_store):
@@ -375,6 +432,61 @@ def test_http_to_a_tls_port_and_tls_to_a_plain_one_are_told_apart(tls_etcd, etcd
         etcd_store(f"http://127.0.0.1:{tls_etcd.port}").read(["/a"])
     with pytest.raises(StoreError, match="http://"):
         etcd_store(f"https://127.0.0.1:{etcd.port}").read(["/a"])
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("ftp://127.0.0.1:{port}", "is not the address of a node"),
+        ("http://127.0.0.1:{port}/v3", "is not the address of a node"),
+        ("http://127.0.0.1:99999", "is not the address of a node"),
+        ("http://root:secret@127.0.0.1:{port}", "holds a user or a password"),
+    ],
+)
+def test_an_address_that_is_none_is_a_usage_error(etcd_store, address, said):
+    with pytest.raises(UsageError, match=said) as caught:
+        etcd_store(address.format(port=2379))
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("http://127.0.0.1:{peer_port}", "not as etcd v3 does"),
+        ("http://127.0.0.1:{closed}", "connection refused"),
+        ("http://nowhere.invalid:{port}", "the name nowhere.invalid is not known"),
+        ("https://127.0.0.1:{port}", "http://"),
+    ],
+)
+def test_an_address_without_an_etcd_is_one_line_that_names_it(etcd, etcd_store, address, said):
+    address = address.format(port=etcd.port, peer_port=etcd.peer_port, closed=free_port())
+    is_refused(etcd_store(address), address, said)
+
+
+def test_a_consul_is_not_taken_for_an_etcd(consul, etcd_store):
+    address = f"http://127.0.0.1:{consul.port}"
+    is_refused(etcd_store(address), address, "not as etcd v3 does")
+
+
+def test_an_etcd_without_its_gateway_is_told_from_one_with_it(etcd_store):
+    class Gatewayless(Etcd):
+        def _answers(self):
+            return self._listens()
+
+    with Gatewayless("--enable-grpc-gateway=false", "--enable-v2") as server:
+        is_refused(etcd_store(server.endpoint), server.endpoint, "is its JSON gateway on")
+
+
+def is_refused(store, address, said):
+    """Every call fails with one line that names the address."""
+    for ask in (lambda: store.read(["/a"]), lambda: store.ask(["/a"]), lambda: store.watch({"/a": 1})):
+        with pytest.raises(StoreError) as caught:
+            ask()
+        line = str(caught.value)
+        assert said in line
+        assert address in line
+        assert "\n" not in line
+        assert caught.value.exit_code == 3
 
 
 def test_nothing_of_a_store_stays_behind(etcd, etcd_store):
