@@ -6,8 +6,10 @@ import base64
 import json
 import os
 import shutil
+import tempfile
 import threading
 from contextlib import closing, contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +17,7 @@ import confpy.stores.file
 from confpy.errors import StoreError
 from confpy.folder import Folder
 from confpy.stores.file import FileStore
+from tests.apart import as_nobody
 from tests.stores.contract import WatchContract, following
 from tests.waiting import wait_until
 
@@ -53,6 +56,25 @@ class TestFileStore(WatchContract):
         self.keys.update(keys)
         self.keys = {key: value for key, value in self.keys.items() if value is not None}
         replace(self.file, document(self.keys))
+
+
+def test_a_file_that_may_not_be_read_stops_the_read_and_is_named():
+    """A later file overrides an earlier one: without it, no key is known to be what it should be."""
+
+    def read():
+        with closing(FileStore([name])) as store, pytest.raises(StoreError) as caught:
+            store.read(["/a"])
+        return str(caught.value)
+
+    with tempfile.TemporaryDirectory() as name:  # nobody may not enter what pytest makes
+        folder = Path(name)
+        folder.chmod(0o755)
+        for file, mode in (("open.yaml", 0o644), ("shut.yaml", 0)):
+            (folder / file).write_text("a: 1")
+            (folder / file).chmod(mode)
+        said = as_nobody(read)
+        assert "Permission denied" in said
+        assert str(folder / "shut.yaml") in said
 
 
 @contextmanager
