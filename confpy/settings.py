@@ -262,12 +262,12 @@ class Settings:
         keys=("nodes", "node"),
     )
     srv_domain: str | None = setting(
-        None, TEXT._replace(metavar="NAME"), "The domain whose SRV records name the nodes."
+        None, TEXT._replace(metavar="NAME"), "The domain whose SRV records name the nodes, in place of -node."
     )
     srv_record: str | None = setting(
         None,
         TEXT._replace(metavar="NAME"),
-        "The SRV record that names the nodes.",
+        "The SRV record that names the nodes, in place of -node.",
         unset="made of the store and srv_domain, as in _etcd._tcp.example.com",
     )
     scheme: str = setting("http", choice("http", "https"), "How to speak to a node whose address does not say.")

@@ -219,7 +219,7 @@ class _Api:
     def get(self, path: str) -> requests.Response:
         """Return the answer whose body is still to be read; follows redirects. Raises ``StoreError`` and more."""
         for _ in range(_REDIRECTS + 1):
-            response = self.wire.session.get(self._url + path, stream=True, allow_redirects=False)
+            response = self.wire.get(self._url + path, {})
             if response.status_code not in _REDIRECTED:
                 return response
             response.close()

@@ -44,7 +44,7 @@ TENURE = 3600.0
 """Seconds for which a node that works is the first choice; then the next one is, so that load spreads in a cluster."""
 
 # A quiet stream has no read timeout. Its death shows after 30 s + 3 × 10 s without an answer from the other kernel.
-_KEEPALIVE = (
+KEEPALIVE = (
     ("SO_KEEPALIVE", socket.SOL_SOCKET, 1),
     ("TCP_NODELAY", socket.IPPROTO_TCP, 1),
     ("TCP_KEEPIDLE", socket.IPPROTO_TCP, 30),
@@ -308,18 +308,22 @@ class Wire:
 
     def post(self, url: str, body: bytes, **headers: str) -> requests.Response:
         """Send ``body``, return the answer whose own body is still to be read; the answer before it is let go."""
-        if self._response is not None:
-            self._response.close()
-        headers = {"Content-Type": "application/json", **headers}
-        self._response = self.session.post(url, data=body, headers=headers, stream=True, allow_redirects=False)
-        return self._response
+        return self._ask("POST", url, {"Content-Type": "application/json", **headers}, body)
 
     def get(self, url: str, headers: Mapping[str, str]) -> requests.Response:
         """Ask, return the answer whose own body is still to be read; the answer before it is let go."""
+        return self._ask("GET", url, headers)
+
+    def _ask(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> requests.Response:
         if self._response is not None:
             self._response.close()
-        self._response = self.session.get(url, headers=headers, stream=True, allow_redirects=False)
-        return self._response
+        response = self.session.request(method, url, headers=headers, data=body, stream=True, allow_redirects=False)
+        with self._lock:
+            if self._cause is None:
+                self._response = response
+                return response
+        response.close()  # a ``close`` while the answer came did not see it
+        raise self._cause
 
     @contextmanager
     def bounded(self, pause: float = 0.0) -> Iterator[None]:
@@ -386,7 +390,7 @@ class Wire:
             end = socket.socket(family, kind, protocol)
             try:
                 self._record(end)
-                for name, level, value in _KEEPALIVE:
+                for name, level, value in KEEPALIVE:
                     if option := getattr(socket, name, None):
                         end.setsockopt(level, option, value)
                 end.settimeout(self._nodes.connect_timeout)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 from hypothesis import given
@@ -11,10 +14,12 @@ from hypothesis import strategies as st
 
 from confpy.errors import StoreError, UsageError
 from confpy.stores import WatchLost
-from confpy.stores.body import Chunks, Lines
-from confpy.stores.http import Nodes, Wire
+from confpy.stores.body import Chunks, Lines, read_body
+from confpy.stores.http import KEEPALIVE, TENURE, Nodes, Wire
 from confpy.stores.nodes import Node, parse_nodes
 from tests.servers.ports import free_port
+from tests.servers.web import Backend
+from tests.waiting import wait_until
 
 
 def nodes(*texts, **options):
@@ -32,6 +37,8 @@ def nodes(*texts, **options):
         ("[::1]:4001", "http://[::1]:4001"),
         ("http://[fe80::1]", "http://[fe80::1]:2379"),
         ("::1", "http://[::1]:2379"),
+        ("http://[::1]:4001/", "http://[::1]:4001"),
+        ("2001:DB8::7", "http://[2001:db8::7]:2379"),
         ("10.0.0.1:2379", "http://10.0.0.1:2379"),
     ],
 )
@@ -49,14 +56,24 @@ def test_a_node_given_twice_is_one():
     assert parse_nodes(["a", "http://a:1"], scheme="http", port=1) == (Node("http", "a", 1),)
 
 
-@pytest.mark.parametrize("text", ["", "http://", "tcp://db:1", "db:port", "db:99999", "http://db/v2", "unix:///x"])
+@pytest.mark.parametrize(
+    "text", ["", "http://", "tcp://db:1", "db:port", "db:99999", "http://db/v2", "unix:///x", "a..b", "[::1", "x" * 64]
+)
 def test_what_is_no_address_is_refused_with_a_hint(text):
     with pytest.raises(UsageError, match="not the address of a node") as caught:
         parse_nodes([text], scheme="http", port=2379)
     assert "host:port" in caught.value.hint
 
 
-@pytest.mark.parametrize("text", ["http://root:s3cret@db:2379", "root:s3cret@db:port"])
+@pytest.mark.parametrize("text", ["fe80::1%eth0", "[fe80::1%eth0]:2379", "http://[fe80::1%25eth0]:2379"])
+def test_a_scope_is_refused_by_name(text):
+    with pytest.raises(UsageError, match="it has a scope"):
+        parse_nodes([text], scheme="http", port=2379)
+
+
+@pytest.mark.parametrize(
+    "text", ["http://root:p%40s3cret@db:2379", "http://root:s3cret@db:2379", "root:s3cret@db:port"]
+)
 def test_a_password_in_an_address_is_refused_and_not_shown(text):
     with pytest.raises(UsageError) as caught:
         parse_nodes([text], scheme="http", port=2379)
@@ -201,5 +218,84 @@ def test_a_proxy_that_does_not_answer_is_named(monkeypatch):
         with wire.bounded():
             return wire.post("http://db.example:2379/", b"")
 
-    with pytest.raises(StoreError, match=rf"the proxy 127\.0\.0\.1:{port}: connection refused"):
+    with closing(store), pytest.raises(StoreError, match=rf"the proxy 127\.0\.0\.1:{port}: connection refused"):
         store.talk(turn)
+
+
+# --- connections -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("proxied", [False, True])
+def test_every_connection_is_kept_alive_also_by_a_proxy(proxied, monkeypatch):
+    def turn(wire):
+        with wire.bounded():
+            response = wire.get(f"{wire.node.url}/", {})
+            end = response.raw._fp.fp.raw._sock
+            options = [end.getsockopt(level, getattr(socket, name)) for name, level, _ in KEEPALIVE]
+            return read_body(response, 100), options
+
+    with Backend("here") as server:
+        if proxied:
+            monkeypatch.setenv("http_proxy", f"http://{server.address}")
+        with closing(nodes("db.example" if proxied else server.address)) as store:
+            body, options = store.talk(turn)
+    assert body == b"here"
+    assert options == [value for *_, value in KEEPALIVE]
+
+
+def test_a_node_is_reached_by_ipv6():
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener:
+        port = listener.getsockname()[1]
+        with closing(nodes(f"[::1]:{port}")) as store:
+            store.talk(lambda wire: wire.dial(wire.node.host, wire.node.port).close())
+            accepted, peer = listener.accept()
+            accepted.close()
+    assert peer[0] == "::1"
+
+
+# --- deadlines -------------------------------------------------------------------------------------------------------
+
+
+def test_many_requests_at_once_share_one_thread_that_a_closed_store_ends():
+    def turn(wire):
+        with wire.bounded(600):
+            under_way.wait()
+            return [thread.name for thread in threading.enumerate()].count("confpy-deadlines")
+
+    under_way = threading.Barrier(16)
+    with closing(nodes("a")) as store, ThreadPoolExecutor(16) as pool:
+        counts = [asked.result(10) for asked in [pool.submit(store.talk, turn) for _ in range(16)]]
+    assert counts == [1] * 16
+    wait_until(lambda: "confpy-deadlines" not in [thread.name for thread in threading.enumerate()])
+
+
+# --- which node ------------------------------------------------------------------------------------------------------
+
+
+def test_a_node_that_was_the_first_choice_for_long_gives_way_to_the_next():
+    now = 0.0
+    store = nodes("a", "b", "c", clock=lambda: now)
+    used = []
+    for _ in range(8):
+        used.append(store.talk(lambda wire: wire.node.host))
+        now += TENURE / 2 + 1
+    assert used == ["a", "a", "b", "b", "c", "c", "a", "a"]
+
+
+def test_who_took_over_from_a_node_that_failed_has_its_own_time():
+    now = 0.0
+    store = nodes("a", "b", clock=lambda: now)
+    down = {"a"}
+
+    def turn(wire):
+        if wire.node.host in down:
+            raise StoreError("down")
+        return wire.node.host
+
+    now += TENURE - 1
+    assert store.talk(turn) == "b"
+    down.clear()
+    now += TENURE - 1
+    assert store.talk(turn) == "b"
+    now += 2
+    assert store.talk(turn) == "a"
