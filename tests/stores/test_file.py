@@ -61,7 +61,7 @@ class TestFileStore(WatchContract):
 def test_a_file_that_may_not_be_read_stops_the_read_and_is_named():
     """A later file overrides an earlier one: without it, no key is known to be what it should be."""
 
-    def read():
+    def fail():
         with closing(FileStore([name])) as store, pytest.raises(StoreError) as caught:
             store.read(["/a"])
         return str(caught.value)
@@ -69,10 +69,12 @@ def test_a_file_that_may_not_be_read_stops_the_read_and_is_named():
     with tempfile.TemporaryDirectory() as name:  # nobody may not enter what pytest makes
         folder = Path(name)
         folder.chmod(0o755)
-        for file, mode in (("open.yaml", 0o644), ("shut.yaml", 0)):
+        for file in ("open.yaml", "shut.yaml"):
             (folder / file).write_text("a: 1")
-            (folder / file).chmod(mode)
-        said = as_nobody(read)
+        with closing(FileStore([name])) as store:
+            assert store.read(["/a"]).listings["/a"].keys == {"/a": "1"}
+        (folder / "shut.yaml").chmod(0)
+        said = as_nobody(fail)
         assert "Permission denied" in said
         assert str(folder / "shut.yaml") in said
 
