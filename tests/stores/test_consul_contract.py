@@ -13,12 +13,22 @@ def write(consul, keys):
     consul.transact({key.removeprefix("/"): value for key, value in keys.items()})
 
 
+@pytest.fixture(scope="module")
+def consul():
+    """One for all tests here, since it takes seconds to start."""
+    # Consul counts a connection until its query ends, also when the client is gone: a thousand opens are many.
+    limits = {"http_max_conns_per_client": 5_000, "txn_max_req_len": 8 << 20, "kv_max_value_size": 512 << 10}
+    with Consul(limits=limits) as server:
+        yield server
+
+
 class TestConsulStore(NetworkContract):
     store = ConsulStore
 
     @pytest.fixture(autouse=True)
     def _server(self, consul):
         self.server = consul
+        consul.delete("", prefix=True)
 
     def write(self, keys):
         write(self.server, keys)
