@@ -473,7 +473,7 @@ def test_an_etcd_without_its_gateway_is_told_from_one_with_it(etcd_store):
         def _answers(self):
             return self._listens()
 
-    with Gatewayless("--enable-grpc-gateway=false", "--enable-v2") as server:
+    with Gatewayless("--enable-grpc-gateway=false") as server:
         is_refused(etcd_store(server.endpoint), server.endpoint, "is its JSON gateway on")
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import subprocess
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 
 import pytest
 
 from confpy.errors import StoreError, StoreRefused, UsageError
 from confpy.model import Stirred
 from confpy.stores import etcd3 as etcd3_module
-from tests.servers.etcd import Etcd, EtcdSaysNo
+from tests.servers.etcd import Etcd, EtcdSaysNo, cluster
 from tests.servers.proxy import FaultProxy
 from tests.stores.contract import RefusalContract, following
 from tests.waiting import wait_until
@@ -90,6 +91,26 @@ def test_a_token_that_expired_is_renewed_and_the_stream_goes_on_without(etcd_sto
             seen.wait_for({"/a/x": "2"})
             assert store.read(["/a"]).listings["/a"].keys == {"/a/x": "2"}
         assert proxy.count("auth/authenticate") == 2
+
+
+def test_a_token_is_good_on_every_member_of_a_cluster(etcd_store):
+    with cluster(Etcd) as members:
+        members[0].put("/a/x", "1")
+        members[0].add_user("web", PASSWORD, ("/a", "/b"))
+        members[0].enable_auth()
+        store = etcd_store(*(member.endpoint for member in members), **LOGIN)
+        stream = store.watch({"/a": store.read(["/a"]).listings["/a"].revision})
+        token, node = store._login.token, stream._stream.node.url
+        next(member for member in members if member.endpoint == node).kill()
+        assert wait_until(partial(readable, store, "/a"), seconds=30, what="the two that live have a leader")
+        assert store._login.token == token
+
+
+def readable(store, prefix):
+    """Whether it can be read now."""
+    with suppress(StoreError):
+        return bool(store.read([prefix]).listings[prefix].keys)
+    return False
 
 
 def test_signed_tokens_are_renewed_when_they_expire_and_when_the_users_change(tmp_path, etcd_store):
