@@ -347,7 +347,6 @@ class Mirror:
                 else:
                     # It stays a position of its own: a stream that is about to be replaced may still move it on.
                     self._applied[prefix] = listings[above].revision
-        self._reach.clear()
         for prefix, listing in listings.items():
             self._examine(turn, listing.keys)
             besides = own.get(prefix, ())
@@ -405,7 +404,6 @@ class Mirror:
         if found:
             since = min(self._refused.pop(prefix).since for prefix in found)
             turn.say("info", "prefix.recovered", **self._whom(found), after=round(now - since, 1))
-        self._choose()
 
     def _refused_by(self, turn: Turn, error: StoreError, asked: Collection[str], now: float) -> bool:
         """Say whether the error refuses one prefix of those asked for, and leave that one out from now on."""

@@ -129,6 +129,27 @@ def test_a_wide_prefix_that_is_given_again_does_not_roll_back_what_was_followed_
     assert dict(mirror.tree.items("/")) == {"/a/b/k": "20", "/a/c": "17"}
 
 
+def test_the_stream_of_before_does_not_run_ahead_of_a_wide_prefix_that_was_just_read():
+    mirror = Mirror(Random(1), follows=True, period=PERIOD)
+    (read,) = only(mirror.want({"wide": ("/a",), "narrow": ("/a/b",)}), Read)
+    (read,) = only(answer(mirror, read, 0.0, "/a"), Read)
+    (first,) = only(answer(mirror, read, 0.0), Watch)
+    mirror.step(Opened(first.stream), 0.0)
+    turn, now = wake(mirror)
+    (read,) = only(turn, Read)
+    (second,) = only(answer(mirror, read, now, revision=15), Watch)
+    mirror.step(Changed(first.stream, Changes("/a/b", 20, {"/a/b/k": (20, "20")})), now)
+    mirror.step(Opened(second.stream), now)
+    mirror.step(Changed(second.stream, Changes("/a", 17, {"/a/b/k": (17, "17")})), now)
+    assert mirror.tree.get("/a/b/k") == "20"
+
+
+def test_a_stream_that_is_refused_for_a_wide_prefix_has_what_lies_below_it_read():
+    mirror, watch = following(wide=("/a",), narrow=("/a/b",))
+    (read,) = only(mirror.step(Lost(watch.stream, no("/a")), 5.0), Read)
+    assert read.prefixes == ("/a/b",)
+
+
 def test_a_stream_that_is_refused_for_one_prefix_is_opened_at_once_without_it():
     mirror, watch = following(one=("/one",), two=("/two",))
     turn = mirror.step(Lost(watch.stream, no("/two")), 5.0)
