@@ -19,15 +19,20 @@ from typing import Literal, Protocol
 
 from confpy.clock import Backoff, Settle, jittered, rarely
 from confpy.debts import Commit, Debts
-from confpy.errors import ConfpyError, StoreError, TemplateError, UsageError, bug, exit_code
-from confpy.keytree import PrefixIndex, View, normalise
+from confpy.errors import ConfpyError, ReloadError, StoreError, TemplateError, UsageError, bug, exit_code
+from confpy.guard import Guard
+from confpy.keytree import ROOT, KeyTree, PrefixIndex, View, covers, minimal, normalise
 from confpy.mirror import NEVER, Mirror, Turn
 from confpy.model import (
+    Accepted,
     Action,
     Candidate,
+    Count,
     Deliver,
     Delivered,
+    Edited,
     Group,
+    Hold,
     Inspect,
     Inspected,
     Kill,
@@ -37,11 +42,19 @@ from confpy.model import (
     Loaded,
     Lookup,
     Message,
+    Outcome,
+    Recall,
+    Recalled,
+    Recover,
+    Recovered,
+    Release,
     Reloaded,
     Report,
     Resolve,
     Resolved,
     Resource,
+    Restored,
+    Save,
     Say,
     Signalled,
     Stop,
@@ -63,6 +76,22 @@ MOST_KEYS = 10_000
 """Changed keys that are counted for the log while a resource cannot be delivered."""
 NO_COMMANDS = ""
 """What resources with neither check nor reload share instead of a command."""
+LOOK_FOR_ACCEPTANCE = 2.0
+"""Seconds from one look whether a person accepted that keys are gone to the next."""
+SAVE_EVERY = 10.0
+"""Seconds from one saving of the delivered keys to the next, at least."""
+STAGES = {
+    "StoreError": "store",
+    "StoreRefused": "store",
+    "TemplateError": "template",
+    "KeyMissing": "template",
+    "CheckError": "check",
+    "TargetError": "target",
+    "ReloadError": "reload",
+}
+"""The class of an error → where on its way a resource stands."""
+EDITING = 0.2
+"""Seconds of quiet after which edited resources and templates are read."""
 
 
 class Renders(Protocol):
@@ -80,10 +109,10 @@ class Manners:
     """Seconds from one look at the targets and the world to the next."""
     noop: bool = False
     sync_only: bool = False
-    settle: float = 0.1
-    """Seconds of quiet after which a burst is delivered."""
+    no_reload: bool = False
+    """Reload nothing, and owe nothing."""
     max_wait: float = 2.0
-    """Seconds that a burst may hold up a delivery, and deliveries a reload."""
+    """Seconds that deliveries may hold up a reload."""
     stop_timeout: float = 8.0
     """Seconds from the first signal to the end."""
     allow_empty: bool = False
@@ -91,6 +120,16 @@ class Manners:
     """For resources that do not say, unless a read said it."""
     confdir: str = ""
     """For messages."""
+    names_deletions: bool = True
+    """The store's streams name what was deleted; otherwise it is missing from an answer."""
+    saves: bool = False
+    """Keep the delivered keys for a start without the store."""
+    allow_stale: bool = False
+    """One-shot may make targets from kept keys."""
+    retry_for: float = 0.0
+    """Seconds for which one-shot waits for a store that is not up."""
+    timeout: float = float("inf")
+    """Seconds that one-shot has for its try, once the store is up or given up."""
 
 
 @dataclass(slots=True)
@@ -126,6 +165,20 @@ class Track:
     """What the last render left out: said once."""
     drift: str = ""
     """The drift that was last told of."""
+    guard: Guard = field(default_factory=Guard)
+    accepted: bool = False
+    """A person said that its keys may be gone."""
+    answered: bool = False
+    """It is known whether one did."""
+    refused: bytes = b""
+    """The content that its reload refused and that was rolled back."""
+    outcome: Outcome | None = None
+    """Of its last delivery."""
+
+    @property
+    def group(self) -> tuple[bool, str]:
+        """What it is delivered with: a group, or itself alone."""
+        return (True, self.resource.group) if self.resource.group else (False, self.resource.name)
 
     @property
     def commands(self) -> tuple[str, ...]:
@@ -133,6 +186,12 @@ class Track:
         resource = self.resource
         found = tuple(show(command) for command in (resource.check_cmd, resource.reload_cmd) if command is not None)
         return found or (NO_COMMANDS,)
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    groups: tuple[Group, ...]
+    commands: frozenset[str]
 
 
 class Agent:
@@ -147,18 +206,32 @@ class Agent:
         self._random = random
         self._environ = environ
         self._tracks: dict[str, Track] = {}
+        self._groups: dict[tuple[bool, str], list[Track]] = {}
         self._dirty: dict[int, Track] = {}
         """Order → track, of those that are dirty: so that a change costs what it touches, not what exists."""
         self._changed: set[str] = set()
+        self._inferred: set[str] = set()
+        """Of the changed paths, those of which no stream said that they went."""
         self._index = PrefixIndex()
         self._facts: dict[Lookup, object] = {}
         self._asked: set[Lookup] = set()
         """Look-ups that are being answered."""
-        self._batches: dict[int, tuple[Candidate, ...]] = {}
+        self._batches: dict[int, _Batch] = {}
         self._in_flight: set[int] = set()
         self._waiting: deque[int] = deque()
         self._busy: set[str] = set()
-        self._debts = Debts(random, longest_wait=manners.max_wait)
+        self._debts = Debts(random, longest_wait=manners.max_wait, once=manners.onetime)
+        self._counts: dict[str, int] = {}
+        """Keys of resources as the ledger has them."""
+        self._recovered = False
+        self._old: KeyTree | None = None
+        """The keys that were last delivered, while the store cannot be read."""
+        self._old_prefixes: tuple[str, ...] = ()
+        self._recalled = False
+        self._unsaved = False
+        self._save_at = NEVER
+        self._edited_at = NEVER
+        self._began: float | None = None
         self._number = 0
         self._errors: list[ConfpyError] = []
         self._loaded = False
@@ -176,17 +249,19 @@ class Agent:
 
     def start(self) -> list[Action]:
         """Return the first actions."""
-        return [Load()]
+        return [Recover(), Load()]
 
     def step(self, messages: Sequence[Message], now: float, wall: float) -> list[Action]:
         """Take messages at the monotonic time ``now`` (``wall``: since 1970 UTC) and return what to do."""
         self._now, self._wall, self._actions = now, wall, []
+        self._began = now if self._began is None else self._began
         for message in messages or (Woken(),):
             self._take(message)
         self._mark_changed()
         if not self._ended:
             self._tick()
-            self._actions += self._debts.pay(self._now, self._busy)
+            if self._recovered:
+                self._actions += self._debts.pay(self._now, self._busy)
             if self._stopping is None:
                 self._pass()
             self._end()
@@ -208,6 +283,16 @@ class Agent:
             case Swept():
                 for file in message.files:
                     self._say("info", "stage.swept", file=file)
+            case Recovered():
+                self._take_over(message)
+            case Restored():
+                self._take_return(message)
+            case Accepted():
+                self._take_acceptance(message)
+            case Recalled():
+                self._take_old(message)
+            case Edited():
+                self._edited_at = self._now + EDITING
             case Signalled():
                 self._take_signal(message.number)
             case _:
@@ -216,8 +301,24 @@ class Agent:
 
     # --- resources and keys ----------------------------------------------------------------------------------------
 
+    def _take_over(self, recovered: Recovered) -> None:
+        """Take what an earlier confpy left."""
+        self._recovered = True
+        self._actions += recovered.notes
+        self._counts = dict(recovered.counts)
+        self.mirror.expect(recovered.identity, recovered.revision)
+        for track in self._tracks.values():
+            track.guard.keys = self._counts.get(track.resource.name)
+        for owed in recovered.debts if not (self._manners.noop or self._quiet) else ():
+            self._debts.inherit(owed, self._now)
+
+    @property
+    def _quiet(self) -> bool:
+        """Whether nothing is reloaded."""
+        return self._manners.sync_only or self._manners.no_reload
+
     def _take_resources(self, loaded: Loaded) -> None:
-        waits = not loaded.resources and not self._manners.onetime
+        waits = not loaded.resources and not self._manners.onetime and not self._loaded
         if not waits or rarely(self._load_backoff.attempts + 1):
             for warning in loaded.warnings:
                 self._say("warning", "resource.warning", **warning.fields())
@@ -228,20 +329,60 @@ class Agent:
         if waits:
             self._load_at = self._now + self._load_backoff.wait()
             return
+        if self._loaded and not loaded.found:
+            return
         self._errors += loaded.errors
-        self._loaded = True
-        for resource in loaded.resources:
-            covers = tuple(dict.fromkeys(normalise(prefix) for prefix in resource.prefixes))
-            view = View(self.mirror.tree, covers, resource.strip)
-            settle = Settle(self._manners.settle, self._manners.max_wait)
-            track = Track(len(self._tracks), resource, settle, Backoff(self._random), view)
-            self._tracks[resource.name] = self._dirty[track.order] = track
-            for cover in covers:
-                self._index.add(cover, resource.name)
         if not self._manners.noop:
-            self._do(Sweep(tuple(resource.dest for resource in loaded.resources)))
-        self._look_at = self._now + jittered(self._manners.period, self._random)
-        self._follow(self.mirror.want({resource.name: resource.prefixes for resource in loaded.resources}))
+            known = {track.resource.dest for track in self._tracks.values()}
+            self._do(Sweep(tuple(one.dest for one in loaded.resources if one.dest not in known)))
+        self._adopt(loaded)
+        if not self._loaded:
+            self._look_at = self._now + jittered(self._manners.period, self._random)
+        self._loaded = True
+        self._follow(self.mirror.want({name: track.resource.prefixes for name, track in self._tracks.items()}))
+
+    def _adopt(self, loaded: Loaded) -> None:
+        """Run these resources from now on; those whose file is broken by now go on as they were."""
+        before, self._tracks = self._tracks, {}
+        self._dirty, self._groups, self._index = {}, {}, PrefixIndex()
+        broken = {str(error.where.get("resource")) for error in loaded.errors}
+        wanted = {resource.name: resource for resource in loaded.resources}
+        wanted |= {name: track.resource for name, track in before.items() if name in broken and name not in wanted}
+        for order, (name, resource) in enumerate(wanted.items()):
+            track = before.pop(name, None)
+            if track is None:
+                track = self._new_track(resource)
+                if self._loaded:
+                    self._say("info", "resource.added", resource=name)
+            elif track.resource != resource:
+                self._renew(track, resource)
+            track.order = order
+            self._tracks[name] = track
+            self._groups.setdefault(track.group, []).append(track)
+            if track.dirty:
+                self._dirty[order] = track
+            for cover in _paths(resource):
+                self._index.add(cover, name)
+        for name in before:
+            self._say("info", "resource.removed", resource=name, did="left its target as it is")
+
+    def _new_track(self, resource: Resource) -> Track:
+        view = View(self.mirror.tree, _paths(resource), resource.strip)
+        track = Track(0, resource, Settle(resource.settle, resource.max_wait), Backoff(self._random), view)
+        track.guard.keys = self._counts.get(resource.name)
+        return track
+
+    def _renew(self, track: Track, resource: Resource) -> None:
+        """Its file was edited: everything about it may be another."""
+        self._say("info", "resource.edited", resource=resource.name)
+        if track.resource.dest != resource.dest:
+            track.known = None
+        track.resource = resource
+        track.view = View(self.mirror.tree, _paths(resource), resource.strip)
+        track.settle = Settle(resource.settle, resource.max_wait)
+        track.guard = Guard(self._counts.get(resource.name) if track.view else None)
+        track.awaited = track.doubted = frozenset()
+        track.dirty, track.trigger, track.retry_at = True, "edit", float("-inf")
 
     def _lack_resources(self, loaded: Loaded) -> None:
         where = self._manners.confdir
@@ -258,8 +399,18 @@ class Agent:
         """Take what the mirror made of a message."""
         self._actions += turn.actions
         self._changed |= turn.changed
+        if turn.learned or not self._manners.names_deletions:
+            self._inferred |= turn.changed
         if not turn.learned:
             return
+        self._learn()
+
+    def _learn(self) -> None:
+        """Take what is known of the store by now: what it refuses, and whether it can be read at all."""
+        if self.mirror.lost is not None:
+            self._recall()
+            if self._waits_for_store():
+                return
         for track in self._tracks.values():
             error, before = self.mirror.error(track.resource.prefixes), track.error
             if error is None:
@@ -277,9 +428,10 @@ class Agent:
         for path in self._changed:
             for name in self._index.match(path):
                 track = concerned[name] = self._tracks[name]
+                track.guard.named = track.guard.named and path not in self._inferred
                 if len(track.keys) < MOST_KEYS:
                     track.keys.add(path)
-        self._changed = set()
+        self._changed, self._inferred = set(), set()
         for track in concerned.values():
             if track.tried:
                 track.settle.note(self._now)
@@ -296,62 +448,108 @@ class Agent:
 
     def _pass(self) -> None:
         """Render what is dirty and due, and send it off in batches."""
+        if not self._recovered:
+            return
         world = World(self._wall, self._environ, self._facts)
-        candidates: list[tuple[Track, Candidate]] = []
+        ready: list[tuple[list[Track], Group]] = []
         needed: set[Lookup] = set()
-        for _, track in sorted(self._dirty.items()):
-            if not self._due(track):
+        for key in dict.fromkeys(track.group for _, track in sorted(self._dirty.items())):
+            tracks = self._groups[key]
+            old = self._is_made_from_old(tracks)
+            if not old and not self._due(tracks):
                 continue
-            if lack := self._lack(track.resource):
-                self._fail(track, lack)
-                continue
-            if track.doubted:
-                needed |= track.doubted
-                track.awaited, track.doubted = track.doubted, frozenset()
-                continue
+            candidates = self._render(tracks, world, needed, old=old)
+            if candidates:
+                ready.append((tracks, Group(key[1], tuple(candidates))))
+        self._resolve(needed)
+        for batch in _batches(ready):
+            self._number += 1
+            commands = frozenset(command for tracks, _ in batch for track in tracks for command in track.commands)
+            self._batches[self._number] = _Batch(tuple(group for _, group in batch), commands)
+            self._waiting.append(self._number)
+            self._busy |= commands
+            for tracks, _ in batch:
+                for track in tracks:
+                    track.in_flight, track.dirty, track.drift = True, False, ""
+                    self._dirty.pop(track.order, None)
+                    track.settle.done()
+        self._send()
+
+    def _due(self, tracks: Sequence[Track]) -> bool:
+        """Say whether a group can be rendered now: one of it should be, and nothing that it needs is amiss."""
+        dirty = [track for track in tracks if track.dirty]
+        return (
+            any(self._now >= track.retry_at for track in dirty)
+            and all(self._now >= track.settle.due() for track in dirty)
+            and not any(track.in_flight or (track.tried and self._manners.onetime) for track in tracks)
+            and all(self._asked.isdisjoint(track.awaited) for track in tracks)
+            and all(self._busy.isdisjoint(track.commands) for track in tracks)
+            and all(self.mirror.ready(track.resource.prefixes) for track in tracks)
+        )
+
+    def _render(
+        self, tracks: Sequence[Track], world: World, needed: set[Lookup], *, old: bool
+    ) -> list[Candidate] | None:
+        """Return the candidates of a group, or None where one of them cannot be made now."""
+        candidates = []
+        for track in tracks:
             try:
-                rendered = self._renderer.render(track.resource, track.view, world)
+                content = self._render_one(track, world, old=old)
             except Needs as needs:
                 track.awaited |= needs.lookups
                 needed |= needs.lookups
-                if len(track.awaited) > MOST_LOOKUPS:
-                    track.awaited = frozenset()
-                    error = TemplateError(f"the template asks for more than {MOST_LOOKUPS} names, paths or templates")
-                    self._fail(track, error.at(resource=track.resource.name))
-                continue
-            except TemplateError as error:
-                track.awaited, track.doubted = frozenset(), error.asked
-                self._fail(track, error.at(resource=track.resource.name))
-                continue
-            except Exception as error:  # noqa: BLE001 - a bug of ours stops this resource and no other
-                self._fail(track, bug(error).at(resource=track.resource.name))
-                continue
-            track.awaited = frozenset()
-            track.asked, track.timely = rendered.asked, rendered.timely
-            self._tell_left_out(track, rendered)
-            candidates.append((track, Candidate(track.resource, rendered.content)))
-        self._resolve(needed)
-        for batch in _batches(candidates):
-            self._number += 1
-            self._batches[self._number] = tuple(candidate for _, candidate in batch)
-            self._waiting.append(self._number)
-            for track, _ in batch:
-                track.in_flight, track.dirty, track.drift = True, False, ""
-                del self._dirty[track.order]
-                track.settle.done()
-                self._busy.update(track.commands)
-        self._send()
+                if len(track.awaited) <= MOST_LOOKUPS:
+                    return None
+                track.awaited = frozenset()
+                failure = TemplateError(f"the template asks for more than {MOST_LOOKUPS} names, paths or templates")
+                self._fail_group(tracks, track, failure.at(resource=track.resource.name))
+                return None
+            except ConfpyError as error:
+                self._fail_group(tracks, track, error.at(resource=track.resource.name))
+                return None
+            except Exception as error:  # noqa: BLE001 - a bug of ours stops this group and no other
+                self._fail_group(tracks, track, bug(error).at(resource=track.resource.name))
+                return None
+            if content is None:
+                return None
+            candidates.append(Candidate(track.resource, content, len(track.view), only_missing=old))
+        return candidates
 
-    def _due(self, track: Track) -> bool:
-        return (
-            not track.in_flight
-            and not (track.tried and self._manners.onetime)
-            and self._now >= track.retry_at
-            and self._now >= track.settle.due()
-            and self._asked.isdisjoint(track.awaited)
-            and self._busy.isdisjoint(track.commands)
-            and self.mirror.ready(track.resource.prefixes)
-        )
+    def _render_one(self, track: Track, world: World, *, old: bool) -> bytes | None:
+        """Return a resource's content, or None where it has to wait. Raises ``Needs`` and ``ConfpyError``."""
+        resource, view = track.resource, track.view
+        if old and self._old is not None:
+            view = View(self._old, _paths(resource), resource.strip)
+        elif (lack := self._lack(resource)) is not None:
+            raise lack
+        elif not self._believes(track):
+            return None
+        if track.doubted:
+            track.awaited, track.doubted = track.doubted, frozenset()
+            raise Needs(track.awaited)
+        try:
+            rendered = self._renderer.render(resource, view, world)
+        except TemplateError as error:
+            track.awaited, track.doubted = frozenset(), error.asked
+            raise
+        track.awaited = frozenset()
+        track.asked, track.timely = rendered.asked, rendered.timely
+        self._tell_left_out(track, rendered)
+        return rendered.content
+
+    def _fail_group(self, tracks: Sequence[Track], culprit: Track, error: ConfpyError) -> None:
+        """Let none of a group be delivered since one of it cannot be."""
+        self._fail(culprit, error)
+        for track in tracks:
+            if track is not culprit:
+                self._hold_back(track, culprit)
+
+    def _hold_back(self, track: Track, culprit: Track) -> None:
+        """Keep a resource dirty until the one of its group that failed is tried again."""
+        track.outcome = "held"
+        track.tried = track.tried or self._manners.onetime
+        if track.dirty:
+            track.retry_at = culprit.retry_at
 
     def _lack(self, resource: Resource) -> StoreError | None:
         """Return why the resource fails where a key that it asks for is not in the store, else None."""
@@ -366,50 +564,186 @@ class Agent:
         while self._waiting and len(self._in_flight) < BATCHES_AT_ONCE:
             number = self._waiting.popleft()
             self._in_flight.add(number)
-            self._do(Deliver(number, tuple(Group(one.resource.name, (one,)) for one in self._batches[number])))
+            self._do(Deliver(number, self._batches[number].groups))
 
     def _take_reports(self, delivered: Delivered) -> None:
         self._in_flight.discard(delivered.batch)
-        for candidate in self._batches.pop(delivered.batch):
-            track = self._tracks[candidate.resource.name]
-            track.in_flight = False
-            self._busy.difference_update(track.commands)
+        batch = self._batches.pop(delivered.batch)
+        self._busy -= batch.commands
+        sent = {one.resource.name: one for group in batch.groups for one in group.candidates}
+        failed: dict[tuple[bool, str], Track] = {}
+        held: list[Track] = []
         for report in delivered.reports:
-            track = self._tracks[report.resource]
+            track = self._tracks.get(report.resource)
+            if track is None:  # its file was removed meanwhile
+                continue
+            track.in_flight = False
+            track.outcome = report.outcome
             for note in report.notes if report.outcome != "would change" else ():
                 self._say("warning", "target.warning", resource=report.resource, warning=note)
-            if report.error is not None:
+            if report.outcome == "held":
+                held.append(track)
+            elif report.error is not None:
                 newer = track.dirty
                 self._fail(track, report.error)
+                failed[track.group] = track
                 if newer:  # it changed meanwhile: what failed is not what it wants now
                     track.retry_at = float("-inf")
             else:
-                self._succeed(track, report)
+                self._succeed(track, report, sent[report.resource])
+        for track in held:
+            newer = track.dirty
+            track.dirty = True
+            self._dirty[track.order] = track
+            self._hold_back(track, failed.get(track.group, track))
+            if newer:
+                track.retry_at = float("-inf")
         self._send()
 
-    def _succeed(self, track: Track, report: Report) -> None:
-        if track.told and report.outcome == "unchanged":
-            self._say("info", "resource.recovered", resource=report.resource)
-        track.tried, track.told = True, False
-        track.error = None
-        track.backoff.reset()
-        track.known = report.known
-        resource = track.resource
-        commit = Commit(resource, track.trigger, len(track.keys), self.mirror.revision(resource.prefixes), report.took)
+    def _succeed(self, track: Track, report: Report, candidate: Candidate) -> None:
+        resource = candidate.resource
+        if candidate.only_missing:
+            self._take_from_old(track, report)
+        else:
+            if track.told and report.outcome == "unchanged":
+                self._say("info", "resource.recovered", resource=report.resource)
+            track.tried, track.told = True, False
+            track.error = None
+            track.known = report.known if track.resource.dest == resource.dest else None
+            self._remember(track, candidate)
+            if track.refused and report.known is not None and report.known.digest != track.refused:
+                track.refused = b""
+            if not track.refused:
+                track.backoff.reset()
+        revision = self.mirror.revision(resource.prefixes)
+        commit = Commit(resource, track.trigger, len(track.keys), revision, report.took, report.record)
         if not track.dirty:
             track.keys.clear()
         if report.outcome == "would change":
             self._say("warning", "resource.would_change", resource=resource.name, target=resource.dest)
-        elif report.outcome == "changed" and (resource.reload_cmd is None or self._manners.sync_only):
+        elif report.outcome == "changed" and (resource.reload_cmd is None or self._quiet):
             self._actions.append(commit.tell(reloaded=False))
         elif report.outcome == "changed":
             self._debts.owe(commit, self._now)
         else:
             self._say("debug", "resource.unchanged", resource=resource.name)
 
+    def _remember(self, track: Track, candidate: Candidate) -> None:
+        """Note how many keys were delivered: what the next answer of the store is measured by."""
+        track.guard.believe(candidate.keys, self.mirror.store)
+        if not self._manners.noop and self._counts.get(track.resource.name) != candidate.keys:
+            self._counts[track.resource.name] = candidate.keys
+            revision = self.mirror.revision(track.resource.prefixes)
+            self._do(Count({track.resource.name: candidate.keys}, self.mirror.identity, revision))
+        if self._manners.saves and not self._manners.onetime:
+            self._unsaved = True
+            self._save_at = min(self._save_at, self._now + SAVE_EVERY)
+
+    # --- keys that vanished, and keys of before --------------------------------------------------------------------
+
+    def _believes(self, track: Track) -> bool:
+        """Say whether the keys are believed; where they are not, see to it that they will be, or that they are back."""
+        guard, name, keys = track.guard, track.resource.name, len(track.view)
+        before = guard.doubt
+        verdict = guard.judge(track.resource, keys, self.mirror.store, self._now, self.mirror.read_at)
+        doubt = guard.doubt
+        if verdict == "yes" or track.accepted:
+            if doubt is not None:
+                why = "a person accepted it" if track.accepted else "another read says so, too"
+                self._say("warning", "keys.believed", resource=name, keys=keys, reason=why)
+                guard.believe(keys, self.mirror.store)
+            elif before is not None:
+                self._say("info", "keys.returned", resource=name, keys=keys)
+            if before is not None:
+                self._do(Release(name))
+                track.accepted = track.answered = False
+            return True
+        assert doubt is not None
+        if doubt != before:
+            self._doubt(track, doubt.reason, doubt.confirm_at)
+        if track.answered and self._manners.onetime and doubt.confirm_at > self._deadline():
+            hint = f"run confpy accept {name}, then this again, if they are to be gone"
+            raise StoreError(f"{doubt.reason}: that is not believed", hint=hint)
+        self._do(Hold(name, doubt.reason))
+        if self._now >= doubt.confirm_at:
+            self._follow(self.mirror.reread(self._now))
+        confirm_at = doubt.confirm_at if doubt.confirm_at > self._now else NEVER
+        track.retry_at = min(self._now + LOOK_FOR_ACCEPTANCE, confirm_at)
+        return False
+
+    def _doubt(self, track: Track, reason: str, confirm_at: float) -> None:
+        name = track.resource.name
+        wait = confirm_at - self._now
+        did = "keeps the target" + (f"; reads again in {max(0.0, wait):.0f} s" if wait < NEVER else "")
+        hint = f"run confpy accept {name}, if they are to be gone"
+        self._say("error", "keys.doubted", resource=name, reason=reason, did=did, hint=hint)
+
+    def _take_acceptance(self, accepted: Accepted) -> None:
+        track = self._tracks.get(accepted.resource)
+        if track is None or track.guard.doubt is None:
+            return
+        if accepted.accepted or (self._manners.onetime and not track.answered):
+            track.retry_at = float("-inf")
+        track.answered, track.accepted = True, accepted.accepted
+
+    def _recall(self) -> None:
+        """Ask for the keys of before, while the store cannot be read."""
+        wanted = self._manners.allow_stale if self._manners.onetime else self._manners.saves
+        if wanted and not self._recalled:
+            self._recalled = True
+            self._do(Recall())
+
+    def _take_old(self, recalled: Recalled) -> None:
+        if not recalled.keys:
+            return
+        self._old = KeyTree()
+        self._old.replace(ROOT, recalled.keys)
+        self._old_prefixes = recalled.prefixes
+        age = round(recalled.age)
+        did = "makes targets that are missing from the keys of before"
+        self._say("warning", "store.recalled", keys=len(recalled.keys), age=age, did=did)
+
+    def _is_made_from_old(self, tracks: Sequence[Track]) -> bool:
+        """Say whether a group is to be made from the keys of before: nothing newer is known, and it was not yet."""
+        if self._old is None or any(track.outcome is not None or track.in_flight for track in tracks):
+            return False
+        prefixes = [prefix for track in tracks for prefix in track.resource.prefixes]
+        return (
+            bool(prefixes)
+            and not self.mirror.ready(prefixes)
+            and all(any(covers(old, prefix) for old in self._old_prefixes) for prefix in prefixes)
+            and all(self._asked.isdisjoint(track.awaited) for track in tracks)
+            and all(self._busy.isdisjoint(track.commands) for track in tracks)
+        )
+
+    def _take_from_old(self, track: Track, report: Report) -> None:
+        """A target that was made from the keys of before still wants those of now."""
+        if self._manners.onetime:
+            track.tried = True
+            track.error = None
+        track.dirty = True
+        self._dirty[track.order] = track
+        if report.outcome == "changed":
+            self._say("warning", "resource.stale", resource=track.resource.name, target=track.resource.dest)
+
+    def _save(self) -> None:
+        """Keep the delivered keys, for a start without the store."""
+        self._unsaved, self._save_at = False, NEVER
+        prefixes = minimal(
+            path
+            for track in self._tracks.values()
+            if track.tried and track.error is None
+            for path in _paths(track.resource)
+        )
+        keys = {raw: value for path in prefixes for raw, value in self.mirror.tree.items(path)}
+        self._do(Save(keys, prefixes))
+
+    # --- failures ----------------------------------------------------------------------------------------------------
+
     def _fail(self, track: Track, error: ConfpyError, *, quiet: bool = False) -> None:
         """Keep a resource dirty, and say why: at first, when the reason is another, then ever more rarely."""
         before, track.error = track.error, error
+        track.outcome = "failed"
         track.tried = track.dirty = True
         self._dirty[track.order] = track
         attempt = track.backoff.attempts + 1
@@ -431,9 +765,22 @@ class Agent:
         track.left_out = left_out
 
     def _take_reload(self, reloaded: Reloaded) -> None:
-        self._actions += self._debts.take(reloaded, self._now, once=self._manners.onetime)
-        if reloaded.error is not None and self._manners.onetime:
+        if reloaded.error is not None and self._manners.onetime and not self._debts.is_inherited(reloaded.key):
             self._errors.append(reloaded.error)
+        self._actions += self._debts.take(reloaded, self._now)
+
+    def _take_return(self, restored: Restored) -> None:
+        """The old files are back: what the store wants is tried again later, as a failure is."""
+        for report in restored.reports:
+            track = self._tracks.get(report.resource)
+            if track is None:
+                continue
+            if track.known is not None:
+                track.refused = track.known.digest
+            track.known = report.known
+            error = ReloadError("the reload refused it: the file of before is back", resource=report.resource)
+            self._fail(track, report.error or error, quiet=report.error is None)
+        self._actions += self._debts.restored(restored.key, self._now)
 
     # --- the world and drift ---------------------------------------------------------------------------------------
 
@@ -465,8 +812,9 @@ class Agent:
                 moved.add(lookup)
             self._facts[lookup] = answer
         for track in self._tracks.values() if moved else ():
-            if not moved.isdisjoint(track.asked):
-                self._mark(track, track.trigger if track.dirty else "world")
+            if touched := moved & track.asked:
+                why = "template" if any(lookup.kind == "template" for lookup in touched) else "world"
+                self._mark(track, track.trigger if track.dirty else why)
 
     def _look(self) -> None:
         """Look at every target, and ask the world again for those who asked it."""
@@ -487,14 +835,16 @@ class Agent:
     def _take_drift(self, inspected: Inspected) -> None:
         self._inspecting = False
         for name, stamp in inspected.stamps.items():
-            track = self._tracks[name]
+            track = self._tracks.get(name)
+            if track is None:
+                continue
             track.drift = ""
             if track.known is not None:
                 track.known = Known(track.known.digest, stamp)
         for name, what in inspected.drifted.items():
-            track = self._tracks[name]
-            if track.dirty or track.in_flight:
-                continue  # it is on its way to being right
+            track = self._tracks.get(name)
+            if track is None or track.dirty or track.in_flight:
+                continue  # gone, or on its way to being right
             restores = track.resource.on_drift == "restore"
             if restores or track.drift != what:
                 did = "delivers it again" if restores else "leaves it (on_drift)"
@@ -513,11 +863,50 @@ class Agent:
             self._do(Load())
         if self._now >= self._look_at:
             self._look()
+        if self._now >= self._edited_at:
+            self._reload_configuration()
+        if self._now >= self._save_at:
+            self._save()
+        if self._manners.onetime and self._loaded:
+            if self.mirror.lost is not None:
+                self._learn()
+            if self._now >= self._deadline():
+                self._give_up()
+
+    def _reload_configuration(self) -> None:
+        """Read resources and templates again."""
+        self._edited_at = NEVER
+        if self._loaded:
+            self._do(Load())
+        for track in self._tracks.values():
+            if isinstance(track.error, TemplateError):
+                track.retry_at = float("-inf")
+        used = {lookup for track in self._tracks.values() for lookup in (*track.asked, *track.awaited, *track.doubted)}
+        self._resolve({lookup for lookup in used if lookup.kind == "template"})
+
+    def _waits_for_store(self) -> bool:
+        """Say whether one-shot goes on waiting for a store that cannot be read."""
+        return self._manners.onetime and self._now < (self._began or 0.0) + self._manners.retry_for
+
+    def _deadline(self) -> float:
+        """Return the monotonic time at which one-shot gives up what has no outcome."""
+        return (self._began or 0.0) + self._manners.retry_for + self._manners.timeout
+
+    def _give_up(self) -> None:
+        for track in self._tracks.values():
+            if not track.tried and not track.in_flight:
+                error = self.mirror.error(track.resource.prefixes) or StoreError("no outcome in time (timeout)")
+                self._fail(
+                    track, StoreError(error.message, hint=error.hint, **error.where).at(resource=track.resource.name)
+                )
 
     def _wake_at(self) -> float:
-        moments = [self.mirror.wake_at(), self._debts.wake_at(), self._stop_at]
+        moments = [self.mirror.wake_at(), self._debts.wake_at(self._now), self._stop_at]
         if self._stopping is None:
-            moments += (self._load_at, self._look_at)
+            moments += (self._load_at, self._look_at, self._edited_at, self._save_at)
+            if self._manners.onetime:
+                began = self._began or 0.0
+                moments += (one for one in (began + self._manners.retry_for, self._deadline()) if one > self._now)
             for track in self._dirty.values():
                 if not track.in_flight:
                     moment = max(track.retry_at, track.settle.due())
@@ -529,7 +918,7 @@ class Agent:
         if number == signal.SIGHUP:
             self._say("info", "signal.received", signal="SIGHUP", did="reads and looks at everything again")
             self.mirror.resync(self._now)
-            self._look_at = self._now
+            self._look_at = self._edited_at = self._now
         elif self._stopping is None:
             self._stopping = 128 + number
             self._stop_at = self._now + self._manners.stop_timeout
@@ -552,14 +941,37 @@ class Agent:
             elif late or not working:
                 self._stop(self._stopping)
         elif self._manners.onetime and self._loaded and not self._in_flight and self._settled():
+            self._tell_failures()
             self._stop(exit_code(self._errors))
 
     def _settled(self) -> bool:
         """Say whether everything had its one try."""
         return all(track.tried for track in self._tracks.values()) and not self._debts
 
+    def _tell_failures(self) -> None:
+        """List at the end what failed, so that nobody has to look for it."""
+        if len(self._errors) > 1:
+            each = "; ".join(f"{error.where.get('resource', '?')}: {error.message}" for error in self._errors)
+            self._say("error", "onetime.failed", failures=len(self._errors), each=each)
+
+    def outcomes(self) -> list[dict[str, object]]:
+        """Return what became of each resource."""
+        return [
+            {
+                "resource": name,
+                "target": track.resource.dest,
+                "outcome": track.outcome or "not tried",
+                "changed": track.outcome == "changed",
+                "stage": STAGES.get(type(track.error).__name__, "") if track.error else "",
+                "error": str(track.error) if track.error else "",
+            }
+            for name, track in self._tracks.items()
+        ]
+
     def _stop(self, code: int) -> None:
         self._ended = True
+        if self._unsaved:
+            self._save()
         for command, names in self._debts.owed().items():
             self._say("warning", "reload.owed", command=command, resource=names, did="stops without it")
         self._do(Stop(code))
@@ -571,22 +983,31 @@ class Agent:
         self._actions.append(Say(level, event, fields))
 
 
-def _batches(candidates: list[tuple[Track, Candidate]]) -> list[list[tuple[Track, Candidate]]]:
-    """Put candidates that share a check or reload command into one batch, and those without commands into one."""
-    batches: list[list[tuple[Track, Candidate]]] = []
+def _paths(resource: Resource) -> tuple[str, ...]:
+    """Return the paths that a resource covers."""
+    return tuple(dict.fromkeys(normalise(prefix) for prefix in resource.prefixes))
+
+
+def _batches(groups: list[tuple[list[Track], Group]]) -> list[list[tuple[list[Track], Group]]]:
+    """Put groups that share a check or reload command into one batch, and those without commands into one."""
+    batches: list[list[tuple[list[Track], Group]]] = []
     home: dict[str, int] = {}
-    for pair in candidates:
-        commands = pair[0].commands
-        # A resource whose check is one batch's and whose reload is another's ties the two together.
+    for pair in groups:
+        commands = _commands(pair)
+        # A group whose check is one batch's and whose reload is another's ties the two together.
         joined = sorted({home[command] for command in commands if command in home}) or [len(batches)]
         first = joined[0]
         if first == len(batches):
             batches.append([])
         for other in joined[1:]:
             for member in batches[other]:
-                home.update(dict.fromkeys(member[0].commands, first))
+                home.update(dict.fromkeys(_commands(member), first))
             batches[first] += batches[other]
             batches[other] = []
         batches[first].append(pair)
         home.update(dict.fromkeys(commands, first))
     return [batch for batch in batches if batch]
+
+
+def _commands(pair: tuple[list[Track], Group]) -> list[str]:
+    return [command for track in pair[0] for command in track.commands]

@@ -116,12 +116,33 @@ def parse(args: Sequence[str]) -> dict[str, Any] | None:
     return {name: text for name, text in texts.items() if text is not None}
 
 
+def accept(args: Sequence[str]) -> int:
+    """Take it from a person that the keys of a resource may be gone; raises ``UsageError``."""
+    from confpy import kept
+    from confpy.state import StateFolder
+
+    if not args or args[0].startswith("-"):
+        raise UsageError("confpy accept needs the name of a resource", hint="confpy accept RESOURCE [-confdir PATH]")
+    flags = parse(args[1:])
+    if flags is None:
+        return 0
+    settings, _ = load_settings(flags, os.environ)
+    log = Log(settings.log_level, settings.log_format)
+    folder = StateFolder.of(settings, lambda say: log.write(say.level, say.event, say.fields))
+    reason = kept.accept(folder, args[0])
+    log.write("info", "keys.accepted", {"resource": args[0], "reason": reason, "did": "confpy will deliver it"})
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run confpy with these arguments, and return its exit code (``docs/exit-codes.md``)."""
     # A flag that is wrong is told of in the form that the environment asks for: no flag is known yet.
     log = Log(form="json") if os.environ.get("CONFPY_LOG_FORMAT") == "json" else Log()
+    args = sys.argv[1:] if argv is None else list(argv)
     try:
-        flags = parse(sys.argv[1:] if argv is None else argv)
+        if args[:1] == ["accept"]:
+            return accept(args[1:])
+        flags = parse(args)
         if flags is None:
             return 0
         if flags.get("log_format") == "json":

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from confpy import delivery, target
 from confpy.agent import Agent, Manners
@@ -24,15 +24,19 @@ from confpy.clock import Clock, SystemClock
 from confpy.command import Shell
 from confpy.disk import Disk
 from confpy.errors import ConfpyError, StoreError, TemplateError, bug
+from confpy.kept import Kept
 from confpy.log import Log
 from confpy.mirror import NEVER, Mirror
 from confpy.model import (
+    Accepted,
     Action,
     Ask,
     Asked,
     Changed,
     Deliver,
     Delivered,
+    Edited,
+    Hold,
     Inspect,
     Inspected,
     Kill,
@@ -44,11 +48,19 @@ from confpy.model import (
     Message,
     Opened,
     Read,
+    Recall,
+    Recalled,
+    Recover,
+    Recovered,
+    Release,
     Reload,
     Reloaded,
     Report,
     Resolve,
     Resolved,
+    Restore,
+    Restored,
+    Save,
     Say,
     Stop,
     Sweep,
@@ -58,12 +70,17 @@ from confpy.model import (
     Watch,
 )
 from confpy.reload import reload
+from confpy.report import write_report
 from confpy.resource import load_resources
 from confpy.settings import Settings
 from confpy.signals import heard
+from confpy.state import StateFolder
 from confpy.stores import Store, WatchLost, WatchStream, open_store
 from confpy.templates import Renderer
 from confpy.templates.resolve import Resolver
+
+if TYPE_CHECKING:
+    from confpy.folder import Folder
 
 Answer = TypeVar("Answer")
 
@@ -120,6 +137,9 @@ class Daemon:
         self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._room = threading.BoundedSemaphore(UNREAD)
         self._lines: dict[int, _Line] = {}
+        self._kept = Kept(StateFolder.of(settings, self._tell), self._clock, threading.Lock())
+        self._edits: Folder | None = None
+        self._ended = False
         self._rules = delivery.Rules(settings.noop, settings.sync_only, settings.keep_stage_file)
         templates = os.path.join(settings.confdir, "templates")
         self._resolver = Resolver(
@@ -134,18 +154,23 @@ class Daemon:
                 period=period,
                 noop=settings.noop,
                 sync_only=settings.sync_only,
-                settle=settings.settle,
+                no_reload=settings.no_reload,
                 max_wait=settings.max_wait,
                 stop_timeout=settings.stop_timeout,
                 allow_empty=settings.allow_empty,
                 on_missing=store.limits.missing,
                 confdir=settings.confdir,
+                names_deletions=store.limits.names_deletions,
+                saves=store.limits.remote,
+                allow_stale=settings.allow_stale,
+                retry_for=settings.retry_for,
+                timeout=settings.timeout,
             ),
             Mirror(
                 random,
                 follows=follows,
                 period=period,
-                once=settings.onetime,
+                once=settings.onetime and not settings.retry_for,
                 binary=store.limits.binary_values,
                 shows=store.limits.shows,
             ),
@@ -173,6 +198,16 @@ class Daemon:
                     "mode": "watch" if self._settings.watch else "poll",
                 },
             )
+        if not self._settings.onetime:
+            self._start("edits", self._follow_edits, lambda error: Loaded((), warnings=(error,), found=False))
+        try:
+            return self._live()
+        finally:
+            self._ended = True
+            if self._edits is not None:
+                self._edits.close()
+
+    def _live(self) -> int:
         wake_at = self._carry_out(self._agent.start())
         while True:
             messages = self._receive(wake_at)
@@ -185,6 +220,8 @@ class Daemon:
             wake_at = self._carry_out(actions)
             for action in actions:
                 if isinstance(action, Stop):
+                    if self._settings.report:
+                        write_report(self._settings.report, self._agent.outcomes(), self._disk)
                     return action.code
 
     def _receive(self, wake_at: float) -> list[Message]:
@@ -213,6 +250,18 @@ class Daemon:
                     self._watch(action)
                 case Kill():
                     self._shell.kill_all()
+                case Recover():
+                    self._inbox.put(Recovered())
+                case Restore():
+                    self._inbox.put(Restored(action.key, ()))
+                case Hold():
+                    self._hold(action)
+                case Release():
+                    self._kept.release(action.resource)
+                case Save():
+                    self._kept.save(action.keys, action.prefixes)
+                case Recall():
+                    self._start("recall", self._kept.recall, lambda _: Recalled({}))
                 case Stop():
                     pass
                 case Load():
@@ -257,6 +306,29 @@ class Daemon:
 
     def _load(self) -> Message:
         return load_resources(self._settings.confdir, self._settings, self._store.prefixes)
+
+    def _hold(self, action: Hold) -> None:
+        self._start(
+            "hold",
+            lambda: self._kept.hold(action.resource, action.reason),
+            lambda _: Accepted(action.resource, accepted=False),
+        )
+
+    def _tell(self, say: Say) -> None:
+        self._log.write(say.level, say.event, say.fields)
+
+    def _follow_edits(self) -> None:
+        """Tell of what is edited in the confdir, as long as confpy runs."""
+        from confpy.folder import Folder
+
+        folders = [os.path.join(self._settings.confdir, name) for name in ("conf.d", "templates")]
+        self._edits = edits = Folder(folders)
+        try:
+            while not self._ended:
+                if edits.wait(LONGEST_SLEEP):
+                    self._inbox.put(Edited())
+        finally:
+            edits.close()
 
     def _read(self, action: Read) -> None:
         self._start(

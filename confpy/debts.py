@@ -1,7 +1,7 @@
 """The reloads that commits owe: one job by command, never twice at once, tried until it succeeds. Pure.
 
 A debt is paid only by a run that began after its commit. A run that fails pays nothing, and is tried again when its
-backoff is over, or at once when there is something new to reload.
+backoff is over, or at once when there is something new to reload. What an earlier confpy left unpaid is owed, too.
 """
 
 from __future__ import annotations
@@ -11,9 +11,22 @@ from dataclasses import dataclass, field
 from random import Random
 
 from confpy.clock import Backoff, rarely
-from confpy.model import Action, Reload, ReloadBy, Reloaded, Resource, Say
+from confpy.errors import ConfpyError
+from confpy.model import (
+    Acquit,
+    Action,
+    Command,
+    Owed,
+    Reload,
+    ReloadBy,
+    Reloaded,
+    Resource,
+    Restore,
+    Say,
+)
 from confpy.placeholders import fill, show
 
+NEVER = float("inf")
 LONGEST = 300.0
 """Seconds between two tries of a reload that keeps failing, at most."""
 RELOADS_AT_ONCE = 32
@@ -34,6 +47,16 @@ class Commit:
     revision: int
     took: float
     """Seconds."""
+    record: int = 0
+    """Where it stands in the ledger; 0: nowhere."""
+
+    @property
+    def name(self) -> str:
+        return self.resource.name
+
+    @property
+    def dest(self) -> str:
+        return self.resource.dest
 
     def tell(self, *, reloaded: bool, reload_took: float = 0.0) -> Say:
         """Return the one line that tells of it."""
@@ -49,6 +72,20 @@ class Commit:
         return Say("info", "resource.changed", fields)
 
 
+@dataclass(frozen=True, slots=True)
+class Inherited:
+    """A commit of an earlier confpy, whose reload is still owed."""
+
+    name: str
+    dest: str
+    record: int
+
+    def tell(self, *, reloaded: bool, reload_took: float = 0.0) -> Say:
+        """Return the one line that tells of its reload."""
+        fields = {"resource": self.name, "target": self.dest, "took": round(reload_took, 3), "reloaded": reloaded}
+        return Say("info", "reload.made_up_for", fields)
+
+
 @dataclass(slots=True)
 class _Debt:
     command: ReloadBy
@@ -56,22 +93,35 @@ class _Debt:
     """The command as its resources have it."""
     backoff: Backoff
     timeout: float = 0.0
-    owed: dict[str, Commit] = field(default_factory=dict)
+    verify: Command | None = None
+    interval: float = 0.0
+    """Seconds from the start of one run to that of the next, at least."""
+    splay: float = 0.0
+    """Seconds that this debt waits of its own accord."""
+    owed: dict[str, Commit | Inherited] = field(default_factory=dict)
     """Resource → its newest commit since the last run began."""
-    paying: dict[str, Commit] = field(default_factory=dict)
+    paying: dict[str, Commit | Inherited] = field(default_factory=dict)
     """What the run in flight will have paid."""
+    restoring: bool = False
+    """The old files are being put back, or reloaded."""
     since: float = 0.0
-    retry_at: float = float("-inf")
+    retry_at: float = -NEVER
 
 
 class Debts:
     """All that is owed."""
 
-    def __init__(self, random: Random, *, longest_wait: float) -> None:
-        """``longest_wait``: seconds for which deliveries of the same command may hold up its reload."""
+    def __init__(self, random: Random, *, longest_wait: float, once: bool = False) -> None:
+        """``longest_wait``: seconds for which deliveries of the same command may hold up its reload.
+
+        ``once``: a failure is final for this run of confpy; what is owed stays in the ledger.
+        """
         self._random = random
         self._longest_wait = longest_wait
+        self._once = once
         self._debts: dict[str, _Debt] = {}
+        self._began: dict[str, float] = {}
+        """Command → when its last run began."""
 
     def owe(self, commit: Commit, now: float) -> None:
         """Note a commit whose resource has a reload command."""
@@ -81,47 +131,118 @@ class Debts:
         command = fill(resource.reload_cmd, resource.dest, resource.dest)
         debt = self._debts.get(show(command))
         if debt is None:
-            backoff = Backoff(self._random, cap=LONGEST)
-            debt = self._debts[show(command)] = _Debt(command, resource.reload_cmd, backoff)
+            debt = self._debts[show(command)] = _Debt(command, resource.reload_cmd, self._backoff())
         if not debt.owed:
             debt.since = now
+            debt.splay = self._random.uniform(0.0, resource.splay)
         debt.timeout = max(debt.timeout, resource.reload_cmd_timeout)
+        debt.verify = resource.verify_cmd or debt.verify
+        debt.interval = max(debt.interval, resource.min_reload_interval)
         debt.owed[resource.name] = commit
-        debt.retry_at = float("-inf")
+        debt.retry_at = -NEVER
+
+    def inherit(self, owed: Owed, now: float) -> None:
+        """Take over what an earlier confpy left unpaid."""
+        debt = _Debt(owed.command, owed.command, self._backoff(), owed.timeout, owed.verify, since=now)
+        record = max(owed.records, default=0)
+        pairs = zip(owed.resources, owed.dests, strict=True)
+        debt.owed = {name: Inherited(name, dest, record) for name, dest in pairs}
+        self._debts[owed.key] = debt
+
+    def _backoff(self) -> Backoff:
+        return Backoff(self._random, cap=LONGEST)
 
     def pay(self, now: float, delivering: Collection[str]) -> Iterator[Action]:
         """Yield the reloads to start; ``delivering`` are the commands of the deliveries in flight."""
         room = self._room()
         for key, debt in self._debts.items():
-            if not debt.owed or debt.paying or now < debt.retry_at or not room:
+            if not debt.owed or debt.paying or now < self._due(key, debt) or not room:
                 continue
             if show(debt.written) in delivering and now < debt.since + self._longest_wait:
                 continue
             debt.paying, debt.owed = debt.owed, {}
             room -= 1
-            dests = _lines(commit.resource.dest for commit in debt.paying.values())
-            environment = {"CONFPY_RESOURCE": _lines(debt.paying), "CONFPY_DEST": dests, "CONFPY_SRC": dests}
-            yield Reload(key, debt.command, debt.timeout, environment)
+            yield self._run(key, debt, now)
 
-    def take(self, reloaded: Reloaded, now: float, *, once: bool) -> Iterator[Action]:
-        """Take how a reload ended, and yield what to say of it; ``once``: a failure is final."""
+    def _run(self, key: str, debt: _Debt, now: float) -> Reload:
+        self._began[key] = now
+        dests = _lines(commit.dest for commit in debt.paying.values())
+        environment = {"CONFPY_RESOURCE": _lines(debt.paying), "CONFPY_DEST": dests, "CONFPY_SRC": dests}
+        return Reload(key, debt.command, debt.timeout, environment, debt.verify)
+
+    def _due(self, key: str, debt: _Debt) -> float:
+        """Return the monotonic time before which it does not run."""
+        return max(debt.retry_at, debt.since + debt.splay, self._began.get(key, -NEVER) + debt.interval)
+
+    def take(self, reloaded: Reloaded, now: float) -> Iterator[Action]:
+        """Take how a reload ended, and yield what follows from it."""
         debt = self._debts[reloaded.key]
-        tried, debt.paying = debt.paying, {}
-        error = reloaded.error and reloaded.error.at(resource=", ".join(tried))
+        if debt.restoring:
+            yield from self._take_return(reloaded, debt)
+            return
+        error = reloaded.error and reloaded.error.at(resource=", ".join(debt.paying))
         if error is None:
             debt.backoff.reset()
-            yield from (commit.tell(reloaded=True, reload_took=reloaded.took) for commit in tried.values())
-        elif once:
-            yield Say("error", "reload.failed", error.fields())
+            paid, debt.paying = debt.paying, {}
+            yield Acquit(reloaded.key, _records(paid.values()))
+            yield from (commit.tell(reloaded=True, reload_took=reloaded.took) for commit in paid.values())
+            self._forget_if_paid(reloaded.key)
+            return
+        policies = {commit.resource.on_reload_failure for commit in debt.paying.values() if isinstance(commit, Commit)}
+        if policies == {"rollback"} and not debt.owed:
+            debt.restoring = True
+            yield Say("error", "reload.failed", {**error.fields(), "did": "puts the old files back (rollback)"})
+            yield Restore(reloaded.key)
+        elif policies == {"keep"}:
+            kept, debt.paying = debt.paying, {}
+            yield Say("error", "reload.failed", {**error.fields(), "did": "left it so (on_reload_failure)"})
+            yield Acquit(reloaded.key, _records(kept.values()))
+            self._forget_if_paid(reloaded.key)
         else:
-            debt.owed = {**tried, **debt.owed}
-            wait = debt.backoff.wait()
-            debt.retry_at = now + wait
-            if rarely(debt.backoff.attempts):
-                fields = {**error.fields(), "did": "the reload stays owed", "retry_in": round(wait, 1)}
+            yield from self._retry(reloaded.key, debt, error, now)
+
+    def _retry(self, key: str, debt: _Debt, error: ConfpyError, now: float) -> Iterator[Action]:
+        tried, debt.paying = debt.paying, {}
+        if self._once:
+            fields: dict[str, object] = {**error.fields(), "did": "the reload stays owed, for the next start"}
+            if _all_inherited(tried.values()):
+                yield Say("warning", "reload.failed", fields)
+            else:
                 yield Say("error", "reload.failed", fields)
+            self._forget_if_paid(key)
+            return
+        debt.owed = {**tried, **debt.owed}
+        wait = debt.backoff.wait()
+        debt.retry_at = now + wait
+        if rarely(debt.backoff.attempts):
+            fields = {**error.fields(), "did": "the reload stays owed", "retry_in": round(wait, 1)}
+            yield Say("error", "reload.failed", fields)
+
+    def restored(self, key: str, now: float) -> Iterator[Action]:
+        """The files from before are back: tell their program."""
+        yield self._run(key, self._debts[key], now)
+
+    def _take_return(self, reloaded: Reloaded, debt: _Debt) -> Iterator[Action]:
+        """Take how the reload of the old files ended; either way nothing more is owed for the new ones."""
+        undone, debt.paying, debt.restoring = debt.paying, {}, False
+        if reloaded.error is None:
+            yield Say("warning", "reload.rolled_back", {"resource": ", ".join(undone), "command": reloaded.key})
+        else:
+            error = reloaded.error.at(resource=", ".join(undone))
+            yield Say("error", "reload.failed", {**error.fields(), "did": "the old files are back, untold"})
+        yield Acquit(reloaded.key, _records(undone.values()))
+        self._forget_if_paid(reloaded.key)
+
+    def _forget_if_paid(self, key: str) -> None:
+        debt = self._debts[key]
         if not debt.owed:
-            del self._debts[reloaded.key]
+            if not debt.interval:
+                self._began.pop(key, None)
+            del self._debts[key]
+
+    def is_inherited(self, key: str) -> bool:
+        """Say whether all that a run pays was committed by an earlier confpy."""
+        return _all_inherited(self._debts[key].paying.values())
 
     def running(self) -> bool:
         return self._room() < RELOADS_AT_ONCE
@@ -137,18 +258,22 @@ class Debts:
     def __bool__(self) -> bool:
         return bool(self._debts)
 
-    def wake_at(self) -> float:
+    def wake_at(self, now: float) -> float:
         """Return the monotonic time at which a reload that waits may start."""
-        if not self._room():
-            return float("inf")
-        return min(
-            (
-                max(debt.retry_at, debt.since + self._longest_wait)
-                for debt in self._debts.values()
-                if debt.owed and not debt.paying
-            ),
-            default=float("inf"),
-        )
+        waiting = [(key, debt) for key, debt in self._debts.items() if debt.owed and not debt.paying]
+        if not waiting or not self._room():
+            return NEVER
+        dues = ((self._due(key, debt), debt.since + self._longest_wait) for key, debt in waiting)
+        # One that is due and does not run is held up by a delivery: its end comes as a message.
+        return min(due if due > now else max(due, longest) for due, longest in dues)
+
+
+def _all_inherited(commits: Iterable[Commit | Inherited]) -> bool:
+    return all(isinstance(commit, Inherited) for commit in commits)
+
+
+def _records(commits: Iterable[Commit | Inherited]) -> tuple[int, ...]:
+    return tuple(sorted({commit.record for commit in commits} - {0}))
 
 
 def _lines(names: Iterable[str]) -> str:

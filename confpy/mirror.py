@@ -83,6 +83,7 @@ class _Reading:
     """``applied`` when the read was sent: a linearizable answer is not older."""
     alone: bool
     """It is about what was refused, and about nothing that the others need."""
+    began: float
     kept: dict[str, Changes] = field(default_factory=dict)
     """Per watch, what came meanwhile: the last word on each key."""
 
@@ -141,6 +142,13 @@ class Mirror:
         """Why the store cannot be read now."""
         self.on_missing: Literal["error", "empty"] | None = None
         """What a missing tree is to a resource that does not say, once a read has told."""
+        self.store = 0
+        """How often another store, or an older state of it, took the place of the one before."""
+        self.read_at = float("-inf")
+        """When the newest read of all that is wanted was begun."""
+        self._now = float("-inf")
+        self._floor = 0
+        """The revision of the store when confpy ended: a lower one is an older state."""
         self._random = random
         self._follows = follows
         self._period = period
@@ -165,7 +173,8 @@ class Mirror:
         self._folders = KeyTree()
         """Paths that are there, be it without a key; where a store has no folders, none."""
         self._counts: Mapping[str, int] = {}
-        self._identity = ""
+        self.identity = ""
+        """Which store the keys are from."""
         self._number = 0
         self._reading: _Reading | None = None
         self._asking: Ask | None = None
@@ -232,6 +241,20 @@ class Mirror:
         found = (self._above(prefix) for prefix in prefixes)
         return max((self._applied[above] for above in found if above is not None), default=0)
 
+    def expect(self, identity: str, revision: int) -> None:
+        """Take it that the store was this one, at this revision, when confpy ended: another one will be noticed."""
+        self.identity = self.identity or identity
+        self._floor = revision
+
+    def reread(self, now: float) -> Turn:
+        """Read everything again, also where a read is on its way already, but not where the store is lost."""
+        turn = Turn()
+        if self.lost is None and self._reading is None:
+            self._read_all(turn)
+        elif self.lost is None:
+            self._read_at = min(self._read_at, now)
+        return turn
+
     def resync(self, now: float) -> None:
         """Ask the store at once how things stand, as if the period were over."""
         self._resync_at = min(self._resync_at, now)
@@ -247,6 +270,7 @@ class Mirror:
 
     def step(self, message: Message, now: float) -> Turn:
         """Take one message; those that are not about the store only let time pass."""
+        self._now = now
         turn = Turn()
         match message:
             case Listed() if self._reading is not None and message.read == self._reading.number:
@@ -276,7 +300,7 @@ class Mirror:
 
     def _read(self, turn: Turn, prefixes: tuple[str, ...], *, alone: bool = False) -> None:
         self._number += 1
-        self._reading = _Reading(self._number, prefixes, dict(self._applied), alone)
+        self._reading = _Reading(self._number, prefixes, dict(self._applied), alone, self._now)
         turn.actions.append(Read(self._number, prefixes, self._candidates() if self._follows else ()))
 
     def _read_all(self, turn: Turn) -> None:
@@ -307,9 +331,9 @@ class Mirror:
         turn.actions += snapshot.notes
         self.on_missing = snapshot.on_missing or self.on_missing
         self._binary = self._binary if snapshot.binary is None else snapshot.binary
-        replaced = bool(self._identity and snapshot.identity and snapshot.identity != self._identity)
+        replaced = bool(self.identity and snapshot.identity and snapshot.identity != self.identity)
         back = not replaced and any(
-            listing.revision < reading.since.get(prefix, 0)
+            listing.revision < max(reading.since.get(prefix, 0), self._floor if snapshot.identity else 0)
             for prefix, listing in snapshot.listings.items()
             if listing.error is None
         )
@@ -317,11 +341,14 @@ class Mirror:
             self._start_over(turn, "it is another store now" if replaced else "its revision went back")
             reading.kept.clear()
             if set(reading.prefixes) != set(self._wanted):
-                self._identity = snapshot.identity
+                self.identity, self._floor = snapshot.identity, 0
                 self._read_all(turn)
                 return
-        self._identity = snapshot.identity
+        self.identity = snapshot.identity
+        self._floor = 0
         self._counts = snapshot.counts or self._counts
+        if set(reading.prefixes) >= set(self._wanted):
+            self.read_at = reading.began
         self._take_listings(turn, {one: kept for one, kept in snapshot.listings.items() if kept.error is None}, now)
         self._refuse(turn, {one: kept.error for one, kept in snapshot.listings.items() if kept.error is not None}, now)
         for changes in reading.kept.values():
@@ -362,6 +389,7 @@ class Mirror:
 
     def _start_over(self, turn: Turn, why: str) -> None:
         """Forget every position: none of them means anything in the store that answers now."""
+        self.store += 1
         turn.say("warning", "store.replaced", reason=why, did="read everything again")
         self._applied.clear()
         self._reach.clear()
@@ -468,7 +496,7 @@ class Mirror:
         self._opening = self._number
         below = self._below(set(self._watched))
         cursors = {cover: min(self._applied[prefix] for prefix in prefixes) for cover, prefixes in below.items()}
-        turn.actions.append(Watch(self._opening, cursors, self._identity))
+        turn.actions.append(Watch(self._opening, cursors, self.identity))
 
     def _opened(self, turn: Turn, now: float) -> None:
         if self._current is not None:
@@ -591,7 +619,7 @@ class Mirror:
         self._store_found(turn, now)
         standing = message.standing
         newest = max(self._applied.values(), default=0)
-        if standing.identity != self._identity or (standing.revision < newest and self._reading is None):
+        if standing.identity != self.identity or (standing.revision < newest and self._reading is None):
             self._read_if_idle(turn, now)
             return
         doubts = self._behind(standing)

@@ -413,6 +413,8 @@ class Recalled:
     """The keys that were last delivered; none where they are not known."""
 
     keys: Mapping[str, str]
+    prefixes: tuple[str, ...] = ()
+    """What they were all the keys of."""
     age: float = 0.0
     """Seconds since they were kept."""
 
@@ -589,6 +591,7 @@ class Save:
     """Keep the keys, for a start without the store."""
 
     keys: Mapping[str, str]
+    prefixes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

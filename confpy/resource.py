@@ -245,13 +245,13 @@ def read_resource(
         file=path,
         # Below templates/ with or without a leading slash, as in confd.
         src=given["src"].lstrip("/"),
-        dest=absolute(given["dest"]),
+        dest=below(settings.root, absolute(given["dest"])),
         # As the store spells it: the environment is case-blind, and so is what is cut from its keys.
         strip=normalise(prefixes_of(join(prefix, "/"))[0]),
         prefixes=tuple(dict.fromkeys(raw for key in paths for raw in prefixes_of(key))),
         mode=given.get("mode"),
-        uid=account(given, "uid", "owner", strict, warnings),
-        gid=account(given, "gid", "group", strict, warnings),
+        uid=None if settings.root else account(given, "uid", "owner", strict, warnings),
+        gid=None if settings.root else account(given, "gid", "group", strict, warnings),
         strict_owner=strict,
         check_cmd=check,
         check_mode=given.get("check_mode", "staged"),
@@ -341,6 +341,11 @@ def absolute(dest: str) -> str:
         return dest if os.path.isabs(dest) else os.path.join(os.getcwd(), dest)
     except OSError:
         raise UsageError("dest is relative, and the working directory is gone", key="dest") from None
+
+
+def below(root: str | None, dest: str) -> str:
+    """Return the target's path in the tree that is built below ``root``."""
+    return os.path.join(os.path.abspath(root), dest.lstrip("/")) if root else dest
 
 
 def delivered_with(given: dict[str, Any], strict: bool) -> str:

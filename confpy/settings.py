@@ -237,6 +237,14 @@ class Settings:
     sync_only: bool = setting(False, BOOLEAN, "Run no check and no reload command.")
     stop_timeout: float = setting(8.0, PAUSE, "How long a delivery in hand may take to end after SIGTERM.")
     allow_empty: bool = setting(False, BOOLEAN, "With -onetime: a confdir without resources is no error.")
+    allow_stale: bool = setting(
+        False, BOOLEAN, "With -onetime: make targets that are missing from old keys where the store is away."
+    )
+    retry_for: float = setting(0.0, PAUSE, "With -onetime: how long to wait for a store that is not up.")
+    timeout: float = setting(60.0, DURATION, "With -onetime: how long the try may take after that.")
+    no_reload: bool = setting(False, BOOLEAN, "Run the checks, but no reload.")
+    root: str | None = setting(None, PATH, "Put every target below this folder, and leave owners alone.")
+    report: str | None = setting(None, PATH, "With -onetime: write what became of each resource to this file, as JSON.")
 
     confdir: str = setting(
         CONFDIRS[0], PATH, "The folder with conf.d/ and templates/.", unset="/etc/confpy if it exists, else /etc/confd"

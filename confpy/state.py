@@ -75,6 +75,22 @@ class StateFolder:
             return False
         return True
 
+    def remove(self, name: str) -> None:
+        """Let go of a record, where there is one."""
+        try:
+            if self._disk.stat(self._path(name)) is not None:
+                self._disk.remove(self._path(name))
+        except OSError as error:
+            self._unusable(name, error)
+
+    def names(self, prefix: str) -> list[str]:
+        """Return the names of the records that begin so."""
+        try:
+            found = self._disk.names(self.path)
+        except OSError:
+            return []
+        return sorted(one.removesuffix(".json") for one in found if one.startswith(prefix) and one.endswith(".json"))
+
     def _replace(self, path: str, stage: str, content: bytes) -> None:
         self._disk.remove_if_abandoned(stage)
         descriptor = self._disk.create(stage)

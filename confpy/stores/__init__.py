@@ -38,6 +38,10 @@ class Limits:
     """Values may be any bytes; otherwise they are valid UTF-8 text."""
     watches: bool = False
     """It can tell of changes by itself."""
+    remote: bool = False
+    """It may be away when confpy starts."""
+    names_deletions: bool = True
+    """Its streams name the keys that went; otherwise they are missing from an answer."""
     missing: Literal["error", "empty"] = "empty"
     """What a tree that is not there is to a resource that does not say (``on_missing``)."""
     shows: Callable[[str, str], bool] = covers

@@ -38,7 +38,7 @@ class Choice(NamedTuple):
 class EtcdStore:
     """The keys of an etcd, behind ``confpy.stores.Store``, whichever API they were put through."""
 
-    limits = Limits(watches=True, missing="error")
+    limits = Limits(remote=True, watches=True, missing="error")
     """Until it is known which store it is; from then on each snapshot says what is otherwise."""
 
     def __init__(self, stores: Mapping[str, Store], settings: Settings) -> None:

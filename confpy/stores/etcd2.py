@@ -46,7 +46,7 @@ _SHORTEST_WAIT = 1.0
 class Etcd2Store:
     """The keys of an etcd v2 cluster, or of the v2 API of a later one, behind ``confpy.stores.Store``."""
 
-    limits = Limits(value_bytes=10 << 20, binary_values=False, watches=True, missing="error", shows=shows)
+    limits = Limits(remote=True, value_bytes=10 << 20, binary_values=False, watches=True, missing="error", shows=shows)
 
     def __init__(self, nodes: Nodes, login: Login) -> None:
         self._nodes = nodes

@@ -58,7 +58,7 @@ _REFUSED = 60.0
 class Etcd3Store:
     """The keys of an etcd v3 cluster, behind ``confpy.stores.Store``."""
 
-    limits = Limits(value_bytes=3 << 19, binary_keys=True, watches=True)  # etcd --max-request-bytes
+    limits = Limits(remote=True, value_bytes=3 << 19, binary_keys=True, watches=True)  # etcd --max-request-bytes
 
     def __init__(self, nodes: Nodes, login: Login) -> None:
         self._nodes = nodes

@@ -30,7 +30,7 @@ Stamps = tuple[tuple[str, int, int, int, int], ...]
 class FileStore:
     """Files and folders of files; a later file overrides an earlier one key by key."""
 
-    limits = Limits(watches=True)
+    limits = Limits(watches=True, names_deletions=False)
 
     def __init__(self, files: Sequence[str], names: str = "*") -> None:
         """``names`` is a glob: which names to read in a folder. Raises ``UsageError``."""

@@ -217,7 +217,13 @@ def test_several_failures_end_with_the_smallest_code_and_a_line_each(house: Hous
     house.add("late", "new\n", reload_cmd='"false"')
     ended = house.run()
     assert ended.code == 4
-    assert {event["resource"] for event in ended.events if event["level"] == "error"} == {"bad", "worse", "late"}
+    assert {event["resource"] for event in ended.events if event["event"] in {"resource.failed", "reload.failed"}} == {
+        "bad",
+        "worse",
+        "late",
+    }
+    (together,) = [event for event in ended.events if event["event"] == "onetime.failed"]
+    assert all(f"{name}: " in together["each"] for name in ("bad", "worse", "late"))
     assert house.good_are_delivered()
 
 

@@ -10,10 +10,15 @@ from confpy.debts import RELOADS_AT_ONCE
 from confpy.errors import CheckError, ReloadError, TemplateError
 from confpy.keytree import View
 from confpy.model import (
+    Accepted,
+    Acquit,
     Action,
     Candidate,
+    Count,
     Deliver,
     Delivered,
+    Group,
+    Hold,
     Inspect,
     Inspected,
     Known,
@@ -21,12 +26,18 @@ from confpy.model import (
     Loaded,
     Lookup,
     Message,
+    Recall,
+    Recalled,
+    Recover,
+    Recovered,
+    Release,
     Reload,
     Reloaded,
     Report,
     Resolve,
     Resolved,
     Resource,
+    Save,
     Say,
     Stamp,
     Stop,
@@ -158,6 +169,14 @@ class House(World):
                 self.later(soon, ("reload", action, seen))
             case Inspect():
                 self.later(soon, ("inspect", action))
+            case Recover():
+                self.later(soon, Recovered())
+            case Hold():
+                self.later(soon, Accepted(action.resource, accepted=False))
+            case Recall():
+                self.later(soon, Recalled({}))
+            case Acquit() | Count() | Release() | Save():
+                pass
             case Stop():
                 self.ended = action.code
             case Say():
@@ -173,7 +192,7 @@ class House(World):
                 self.tell(
                     Delivered(
                         action.batch,
-                        tuple(self._deliver_one(one) for group in action.groups for one in group.candidates),
+                        tuple(report for group in action.groups for report in self._deliver_group(group)),
                     )
                 )
             case ("reload", Reload() as action, dict() as seen):
@@ -188,13 +207,28 @@ class House(World):
             case _:
                 super()._arrive(what)
 
+    def _deliver_group(self, group: Group) -> list[Report]:
+        refused = {one.resource.name for one in group.candidates if self._fails(0.2)}
+        changed = [one for one in group.candidates if self.targets.get(one.resource.dest) != one.content]
+        if not changed:
+            refused = set()
+        if refused and not self.manners.noop:
+            error = CheckError("the check exited with 1")
+            return [
+                Report(one.resource.name, "failed", error)
+                if one.resource.name in refused
+                else Report(one.resource.name, "held", error)
+                for one in group.candidates
+            ]
+        return [self._deliver_one(one) for one in group.candidates]
+
     def _deliver_one(self, candidate: Candidate) -> Report:
         resource, content = candidate.resource, candidate.content
         known = hashlib.sha256(content).digest()
+        if candidate.only_missing and resource.dest in self.targets:
+            return Report(resource.name, "unchanged")
         if self.targets.get(resource.dest) == content:
             return Report(resource.name, "unchanged", known=Known(known, self._stamps[resource.dest]))
-        if self._fails(0.2):
-            return Report(resource.name, "failed", CheckError("the check exited with 1"))
         if self.manners.noop:
             return Report(resource.name, "would change")
         self.commits += 1

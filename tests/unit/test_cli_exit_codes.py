@@ -100,7 +100,10 @@ def test_the_smallest_code_counts_where_several_fail(confdir):
     write(confdir, "c", dest="/nonexistent/folder/x")
     code, lines = run(confdir, "-onetime")
     assert code == 5
-    assert len([line for line in lines if " error " in line]) == 3
+    *each, together = [line for line in lines if " error " in line]
+    assert len(each) == 3
+    assert "onetime.failed failures=3" in together
+    assert [name for name in ("a: ", "b: ", "c: ") if name in together] == ["a: ", "b: ", "c: "]
 
 
 def test_2_for_an_unknown_store_and_for_a_confdir_without_resources(confdir, tmp_path):

@@ -8,7 +8,7 @@ from random import Random
 
 from confpy.debts import RELOADS_AT_ONCE, Commit, Debts
 from confpy.errors import ReloadError
-from confpy.model import Reload, Reloaded, Resource
+from confpy.model import Acquit, Reload, Reloaded, Resource
 
 
 def owing(*names: str) -> Debts:
@@ -28,7 +28,8 @@ def test_a_reload_that_is_cut_off_by_the_end_is_told_of_as_owed():
 def test_nothing_is_owed_after_a_reload_that_succeeded():
     debts = owing("web")
     (run,) = debts.pay(0.0, ())
-    assert [say.event for say in debts.take(Reloaded(run.key, None, 0.1), 1.0, once=False)] == ["resource.changed"]
+    acquit, say = debts.take(Reloaded(run.key, None, 0.1), 1.0)
+    assert (acquit, say.event) == (Acquit("reload", ()), "resource.changed")
     assert debts.owed() == {}
     assert not debts
 
@@ -38,16 +39,16 @@ def test_a_commit_during_a_reload_is_paid_by_the_next_one():
     (run,) = debts.pay(0.0, ())
     debts.owe(Commit(Resource("web", "", "t.j2", "/out/web", reload_cmd="reload"), "change", 1, 6, 0.1), now=0.5)
     assert list(debts.pay(0.5, ())) == [], "one command is not run twice at once"
-    list(debts.take(Reloaded(run.key, None, 1.0), 1.0, once=False))
+    list(debts.take(Reloaded(run.key, None, 1.0), 1.0))
     assert [type(action) for action in debts.pay(1.0, ())] == [Reload]
 
 
 def test_a_reload_that_failed_stays_owed():
     debts = owing("web")
     (run,) = debts.pay(0.0, ())
-    list(debts.take(Reloaded(run.key, ReloadError("the reload exited with 1"), 0.1), 1.0, once=False))
+    list(debts.take(Reloaded(run.key, ReloadError("the reload exited with 1"), 0.1), 1.0))
     assert debts.owed() == {"reload": "web"}
-    assert 1.0 < debts.wake_at() <= 2.0
+    assert 1.0 < debts.wake_at(1.0) <= 2.0
 
 
 def owing_each(resources):
@@ -63,9 +64,9 @@ def test_a_thousand_reload_commands_do_not_run_all_at_once():
     begun = set(running)
     assert len(running) == RELOADS_AT_ONCE
     assert not list(debts.pay(1.0, ()))
-    assert debts.wake_at() == float("inf"), "nothing to wake for until one of them has ended"
+    assert debts.wake_at(1.0) == float("inf"), "nothing to wake for until one of them has ended"
     while running:
-        list(debts.take(Reloaded(running.pop(0), None, 0.1), 1.0, once=False))
+        list(debts.take(Reloaded(running.pop(0), None, 0.1), 1.0))
         running += [action.key for action in debts.pay(1.0, ())]
         begun |= set(running)
     assert len(begun) == 1000

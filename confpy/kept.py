@@ -1,0 +1,65 @@
+"""What confpy keeps in its state folder beside the ledger: the keys that were delivered, and who is held back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+
+from confpy.clock import Clock
+from confpy.errors import UsageError
+from confpy.model import Accepted, Recalled
+from confpy.state import StateFolder, folder_name
+
+KEYS = "keys"
+HELD = "held-"
+
+
+class Kept:
+    """The records of one confdir, for the threads of one confpy. What cannot be kept is told of by the folder."""
+
+    def __init__(self, folder: StateFolder, clock: Clock, alone: AbstractContextManager[object]) -> None:
+        """``alone`` keeps the threads apart."""
+        self._folder = folder
+        self._clock = clock
+        self._alone = alone
+
+    def save(self, keys: Mapping[str, str], prefixes: Sequence[str]) -> None:
+        """Keep the keys at or below the prefixes, for a start without the store."""
+        with self._alone:
+            self._folder.write(KEYS, {"at": self._clock.time(), "prefixes": list(prefixes), "keys": dict(keys)})
+
+    def recall(self) -> Recalled:
+        """Return the keys that were kept last; none where there are none that can be used."""
+        with self._alone:
+            record = self._folder.read(KEYS)
+        if record is None:
+            return Recalled({})
+        return Recalled(record["keys"], tuple(record["prefixes"]), max(0.0, self._clock.time() - record["at"]))
+
+    def hold(self, resource: str, reason: str) -> Accepted:
+        """Note that a resource's keys are not believed, and say whether a person accepted it since it was noted."""
+        name = HELD + folder_name(resource)
+        with self._alone:
+            record = self._folder.read(name)
+            if record is None or record.get("reason") != reason:
+                self._folder.write(name, {"resource": resource, "reason": reason, "accepted": False})
+                return Accepted(resource, accepted=False)
+        return Accepted(resource, accepted=bool(record.get("accepted")))
+
+    def release(self, resource: str) -> None:
+        """Note that its keys are believed again."""
+        with self._alone:
+            self._folder.remove(HELD + folder_name(resource))
+
+
+def accept(folder: StateFolder, resource: str) -> str:
+    """Note that a resource's keys may be gone; returns why they were not believed. Raises ``UsageError``."""
+    name = HELD + folder_name(resource)
+    record = folder.read(name)
+    if record is None:
+        held = ", ".join(sorted(found["resource"] for one in folder.names(HELD) if (found := folder.read(one))))
+        hint = f"held back are: {held}" if held else "nothing is held back; is it the right -confdir?"
+        raise UsageError(f"the resource {resource} is not held back", hint=hint)
+    if not folder.write(name, {**record, "accepted": True}):
+        raise UsageError("that cannot be noted in the state folder", hint="run it as the user that confpy runs as")
+    return str(record["reason"])
