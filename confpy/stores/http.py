@@ -349,6 +349,10 @@ class Wire:
             if isinstance(error, StoreError):
                 raise
             raise self._told(said(error, self.node)) from error
+        except (AttributeError, ValueError) as error:
+            if self._cause is None:
+                raise
+            raise self._cause from error  # ``close`` took the socket away between two lines of urllib3
         if self._cause is not None:  # a cut can look like the end of a body
             raise self._cause
 
