@@ -164,12 +164,10 @@ class Ledger:
         if not self.folder or not known:
             return
         with self._guard:
-            before = [change for number in known for change in self._changes(number)]
+            # The files go first: once their record is over, nobody would know of them.
+            for change in self._book.freed(key, known):
+                self._forget(change)
             self._add_lazily({"op": "paid", "key": key, "records": known})
-            marks = self._book.marks()
-            for change in before:
-                if change.mark and change.mark not in marks:
-                    self._forget(change.path, change.mark)
             self._shorten()
 
     def counted(self, counts: Mapping[str, int], identity: str, revision: int) -> None:
@@ -232,12 +230,12 @@ class Ledger:
                 return
             changes = [change for record in merged.records.values() for change in record.changes]
             self._mend(merged, {path: target.found(path, self._disk) for path in paths}, notes)
-            self._book = merged
-            self._write_anew(files)
             marks = merged.marks()
             for change in changes:
                 if change.mark and change.mark not in marks:
-                    self._forget(change.path, change.mark)
+                    self._forget(change)
+            self._book = merged
+            self._write_anew(files)
         self._sweep()
 
     def _adopt(self, notes: list[Say]) -> list[_File]:
@@ -339,12 +337,8 @@ class Ledger:
         self._numbers += 1
         return self._numbers
 
-    def _changes(self, number: int) -> Iterable[Change]:
-        record = self._book.records.get(number)
-        return tuple(record.changes) if record else ()
-
-    def _forget(self, path: str, mark: str) -> None:
-        for place in target.old_places(path, mark, self.folder):
+    def _forget(self, change: Change) -> None:
+        for place in target.old_places(change.path, change.mark, self.folder):
             target.forget(place, self._disk)
 
     def _create(self, entries: Iterable[Entry]) -> None:

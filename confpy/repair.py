@@ -201,6 +201,18 @@ class Book:
                 )
         return tuple(debts.values())
 
+    def freed(self, key: str, numbers: Iterable[int]) -> list[Change]:
+        """Return the changes whose old files nobody needs any more once these records owe this reload no more."""
+        return [
+            change
+            for number in numbers
+            if number in self.records and self.records[number].done
+            for deed in self.records[number].deeds
+            if all(change.key in (key, "") for change in deed.changes)
+            for change in deed.changes
+            if change.mark
+        ]
+
     def marks(self) -> set[str]:
         """Return the marks of the old files that may still be needed."""
         return {
@@ -283,18 +295,24 @@ def end(book: Book, record: Record, found: Mapping[str, str | None]) -> None:
 
 
 def prune(book: Book, found: Mapping[str, str | None]) -> None:
-    """Drop the debts for contents that the targets have no more."""
-    for number in list(book.records):
-        record = book.records[number]
-        if record.done:
-            deeds = tuple(
-                replace(
-                    deed, changes=tuple(it if found[it.path] == it.new else replace(it, key="") for it in deed.changes)
-                )
-                for deed in record.deeds
-            )
-            book.records[number] = replace(record, deeds=deeds)
-            book.close(number)
+    """Drop the debts for contents that the targets have no more.
+
+    What a rollback would go through on its way to the files of the last success is still wanted.
+    """
+    wanted = {path: {content} for path, content in found.items()}
+    for record in reversed(book.in_order()):
+        if not record.done:
+            continue
+        deeds = []
+        for deed in record.deeds:
+            changes = [it if it.new in wanted[it.path] else replace(it, key="") for it in deed.changes]
+            deeds.append(replace(deed, changes=tuple(changes)))
+            if deed.rollback:
+                for change in deed.changes:
+                    if change.new in wanted[change.path]:
+                        wanted[change.path].add(change.old)
+        book.records[record.number] = replace(record, deeds=tuple(deeds))
+        book.close(record.number)
 
 
 # --- how it is written -----------------------------------------------------------------------------------------------
@@ -335,12 +353,12 @@ def read_record(entry: Entry) -> Record:
         entry.get("at", 0.0),
         tuple(
             Deed(
-                deed["group"],
-                tuple(Change(**change) for change in deed["changes"]),
+                deed.get("group", ""),
+                tuple(Change(**change) for change in deed.get("changes", ())),
                 deed.get("swap", False),
                 deed.get("rollback", False),
             )
-            for deed in entry["deeds"]
+            for deed in entry.get("deeds", ())
         ),
         tuple(
             Debt(debt["key"], _command(debt["command"]), debt.get("timeout", 0.0), _plain(debt["verify"]))

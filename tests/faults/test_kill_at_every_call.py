@@ -1,0 +1,235 @@
+"""A delivery is killed (SIGKILL) after each of its system calls, then confpy starts again: nothing is lost or torn."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from confpy import target
+from confpy.command import Shell
+from confpy.delivery import Rules, deliver, restore
+from confpy.disk import Disk
+from confpy.ledger import Ledger
+from confpy.model import Candidate, Group, Report, Resource
+from tests.faults.stepping import killed_after
+
+OLD, NEW = b"old\n" * 40, b"new and longer\n" * 50
+RELOAD = "reload them"
+
+
+class Place:
+    """Targets that confpy makes new, and what it keeps of that."""
+
+    def __init__(self, folder: Path, *resources: Resource, check: str = "") -> None:
+        self.folder = folder
+        self.out = folder / "out"
+        self.out.mkdir(parents=True)
+        self.resources = [self._resource(one, check) for one in resources]
+        for one in self.resources:
+            if not one.name.startswith("missing"):
+                Path(one.dest).write_bytes(OLD)
+
+    def _resource(self, one: Resource, check: str) -> Resource:
+        values = {name: getattr(one, name) for name in Resource.__slots__}
+        return Resource(**{**values, "dest": str(self.out / one.name), "check_cmd": check or None})
+
+    @property
+    def reloaded(self) -> Path:
+        return self.folder / "reloaded"
+
+    def ledger(self) -> Ledger:
+        return Ledger.open(str(self.folder / "state"), Disk())
+
+    def deliver(self, ledger: Ledger, content: bytes = NEW) -> tuple[Report, ...]:
+        groups: dict[str, list[Candidate]] = {}
+        for one in self.resources:
+            groups.setdefault(one.group or one.name, []).append(Candidate(one, content, keys=7))
+        wanted = tuple(Group(name, tuple(candidates)) for name, candidates in groups.items())
+        return deliver(wanted, Rules(), Disk(), Shell(), ledger)
+
+    def reload(self, ledger: Ledger, records: tuple[int, ...]) -> None:
+        self.reloaded.touch()
+        ledger.paid(RELOAD, records)
+
+    def run(self) -> None:
+        """One confpy from start to end."""
+        ledger = self.ledger()
+        for owed in ledger.recover().debts:
+            self.reload(ledger, owed.records)
+        target.sweep(tuple(one.dest for one in self.resources), Disk())
+        reports = self.deliver(ledger)
+        assert {report.outcome for report in reports} <= {"changed", "unchanged"}, reports
+        records = tuple({report.record for report in reports if report.record})
+        if records:
+            self.reload(ledger, records)
+        ledger.close()
+
+    def roll_back(self) -> None:
+        """One confpy whose start finds that the reload is owed, and whose rollback it is."""
+        ledger = self.ledger()
+        ledger.recover()
+        assert {report.outcome for report in restore(RELOAD, ledger, Disk())} == {"changed"}
+
+    def contents(self) -> dict[str, bytes | None]:
+        paths = {one.name: Path(one.dest) for one in self.resources}
+        return {name: path.read_bytes() if path.exists() else None for name, path in paths.items()}
+
+    def strays(self) -> list[str]:
+        """What lies beside the targets and in the state folder that should not."""
+        kept = {one.name for one in self.resources}
+        return [name for name in os.listdir(self.out) if name not in kept] + [
+            name for name in os.listdir(self.folder / "state") if name.startswith(".")
+        ]
+
+    def after_a_kill(self, *, trial: bool = False) -> None:
+        """Start again, and see that all is right."""
+        before = self.contents()
+        for one in self.resources:
+            if one.write != "inplace":
+                assert before[one.name] in (NEW, None if one.name.startswith("missing") else OLD), "torn"
+        ledger = self.ledger()
+        recovered = ledger.recover()
+        found = self.contents()
+        for name, content in found.items():
+            assert content in (NEW, None if name.startswith("missing") else OLD), f"{name} is torn"
+        for group in {one.group for one in self.resources if one.group}:
+            members = {found[one.name] == NEW for one in self.resources if one.group == group}
+            assert len(members) == 1, "a part of a group is new"
+        if not self.reloaded.exists():
+            new = {one.name for one in self.resources if found[one.name] == NEW and one.reload_cmd}
+            owed = {name for debt in recovered.debts for name in debt.resources}
+            assert owed == new, "a reload is lost, or owed for nothing"
+        if trial and not recovered.debts and not self.reloaded.exists():
+            assert NEW not in found.values(), "what was on trial stayed"
+        ledger.close()
+        self.run()
+        assert set(self.contents().values()) == {NEW}
+        assert self.strays() == []
+        assert self.reloaded.exists() or not any(one.reload_cmd for one in self.resources)
+        again = self.ledger()
+        left = again.recover()
+        assert (left.debts, left.notes) == ((), ())
+        if any(one.reload_cmd for one in self.resources):
+            assert left.counts == {one.name: 7 for one in self.resources}
+        again.close()
+
+
+def one(name: str, **more) -> Resource:
+    return Resource(name=name, file="", src="", dest="", **more)
+
+
+def three(**more) -> tuple[Resource, ...]:
+    return tuple(one(name, group="lb", reload_cmd=RELOAD, **more) for name in ("a", "missing", "c"))
+
+
+STORIES: dict[str, Callable[[Path], Place]] = {
+    "alone": lambda folder: Place(folder, one("a")),
+    "alone, with a reload": lambda folder: Place(folder, one("a", reload_cmd=RELOAD), check="true {{src}}"),
+    "two that share a reload": lambda folder: Place(folder, one("a", reload_cmd=RELOAD), one("b", reload_cmd=RELOAD)),
+    "a group of three": lambda folder: Place(folder, *three()),
+    "a group on trial": lambda folder: Place(folder, *three(check_mode="swap"), check="true"),
+    "in place": lambda folder: Place(folder, one("a", reload_cmd=RELOAD, write="inplace")),
+    "in place, without a reload": lambda folder: Place(folder, one("a", write="inplace")),
+    "a group with one in place": lambda folder: Place(
+        folder, *three(), one("d", group="lb", reload_cmd=RELOAD, write="inplace")
+    ),
+    "with a way back": lambda folder: Place(folder, *three(on_reload_failure="rollback")),
+}
+
+
+@pytest.fixture
+def memory() -> Iterator[Path]:
+    """A folder in memory, where there is one: a kill does not ask what was synced, and there are many."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as made:
+        yield Path(made)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("story", STORIES)
+def test_a_kill_after_any_system_call_leaves_nothing_torn_lost_or_lying_about(memory, story):
+    calls = 0
+    while True:
+        calls += 1
+        folder = memory / str(calls)
+        place = STORIES[story](folder)
+        killed = killed_after(calls, place.run)
+        try:
+            place.after_a_kill(trial="trial" in story)
+        except AssertionError as error:
+            raise AssertionError(f"after system call {calls}: {error}") from error
+        shutil.rmtree(folder)
+        if not killed:
+            break
+    print(f"{story}: {calls - 1} crash points")  # noqa: T201 - the count is what it shows
+    # Fewer would mean that the kills did not fall into the delivery.
+    assert calls > 60
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("story", ["a group on trial", "a group with one in place", "with a way back"])
+def test_a_kill_after_any_system_call_of_the_start_that_mends_leaves_nothing_either(memory, story):
+    cut_off = _cut_off(memory / "cut off", story)
+    calls = 0
+    while True:
+        calls += 1
+        shutil.rmtree(cut_off.folder)
+        shutil.copytree(memory / "as it was", cut_off.folder)
+        killed = killed_after(calls, lambda: cut_off.ledger().recover())
+        try:
+            cut_off.after_a_kill(trial="trial" in story)
+        except AssertionError as error:
+            raise AssertionError(f"after system call {calls} of the start: {error}") from error
+        if not killed:
+            break
+    print(f"{story}, the start after it: {calls - 1} crash points")  # noqa: T201 - the count is what it shows
+    assert calls > 40
+
+
+def _cut_off(folder: Path, story: str) -> Place:
+    """Kill a delivery when some of its targets are new and some are not yet; keep a copy of how it was."""
+    calls = 0
+    while True:
+        calls += 1
+        place = STORIES[story](folder)
+        assert killed_after(calls, place.run), "no kill fell between two renames"
+        contents = [*place.contents().values()]
+        if contents.count(NEW) == len(contents) - 1:
+            shutil.copytree(folder, folder.parent / "as it was")
+            return place
+        shutil.rmtree(folder)
+
+
+def test_a_kill_after_any_system_call_of_a_rollback_leaves_the_old_files_and_the_debt(memory):
+    calls = 0
+    while True:
+        calls += 1
+        folder = memory / str(calls)
+        place = Place(folder, *three(on_reload_failure="rollback"))
+        ledger = place.ledger()
+        for content in (b"first", b"second"):
+            (report, *_) = place.deliver(ledger, content)
+            assert report.outcome == "changed"
+        ledger.close()
+        killed = killed_after(calls, place.roll_back)
+        again = place.ledger()
+        (owed,) = again.recover().debts
+        assert sorted(owed.resources) == ["a", "c", "missing"]
+        contents = place.contents()
+        before = {"a": OLD, "missing": None, "c": OLD}
+        assert contents == before or set(contents.values()) == {b"second"}, f"after system call {calls}"
+        if not killed:
+            assert contents == before
+        if contents == before:
+            again.paid(RELOAD, owed.records)
+            assert place.strays() == [], f"after system call {calls}"
+        again.close()
+        shutil.rmtree(folder)
+        if not killed:
+            break
+    print(f"a rollback: {calls - 1} crash points")  # noqa: T201 - the count is what it shows
+    assert calls > 60
