@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urljoin, urlsplit
 
-from confpy.errors import StoreError, StoreRefused, UsageError
+from confpy.errors import StoreError, StoreRefused, UsageError, bug
 from confpy.keytree import normalise
 from confpy.model import Changes, Snapshot
 from confpy.stores import Limits
@@ -159,10 +159,11 @@ class Etcd2Stream:
                         line.waiting.feed(text)
                     self._changed.notify_all()
                 line.ask()
-        except StoreError as error:
-            error.at(node=line.node)
+        except Exception as error:  # noqa: BLE001 - a library may say anything of a connection closed under its hands
+            failure = error if isinstance(error, StoreError) else StoreError(bug(error).message)
+            failure.at(node=line.node)
             with self._changed:
-                self._failure = self._failure or error
+                self._failure = self._failure or failure
                 self._changed.notify_all()
 
     def close(self) -> None:

@@ -9,11 +9,14 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import requests
 
 from confpy.errors import StoreError
 from confpy.keytree import KeyTree
 from confpy.stores import WatchLost
 from confpy.stores import etcd2 as etcd2_module
+from tests.servers.authority import Authority
+from tests.servers.etcd import Etcd2
 from tests.servers.proxy import FaultProxy
 from tests.stores.contract import following
 from tests.waiting import wait_until
@@ -322,6 +325,67 @@ def test_a_refused_wait_is_an_error_and_a_refused_folder_above_is_passed_by(etcd
     stream = store.watch({f"/s/{number}": cursor for number in range(20)})
     etcd2.set("/s/7/x", "2")
     assert set(first(stream).keys) == {"/s/7/x"}
+
+
+# --- TLS -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def guarded(authority):
+    """An etcd that shows a certificate, and lets in only who has one of the same authority."""
+    cert, key = authority.issue("etcd", "IP:127.0.0.1")
+    files = (f"--cert-file={cert}", f"--key-file={key}", f"--trusted-ca-file={authority.ca}", "--client-cert-auth")
+    with Etcd2(*files, scheme="https") as server:
+        yield server
+
+
+@pytest.fixture
+def shown(authority):
+    cert, key = authority.issue("confpy")
+    return {"client_ca_keys": str(authority.ca), "client_cert": str(cert), "client_key": str(key)}
+
+
+def test_certificates_let_in_who_has_the_right_ones(guarded, shown, etcd2_store):
+    def put(value):
+        cert = (shown["client_cert"], shown["client_key"])
+        url = f"{guarded.endpoint}/v2/keys/a/x"
+        requests.put(url, {"value": value}, verify=shown["client_ca_keys"], cert=cert, timeout=10).raise_for_status()
+
+    put("1")
+    store = etcd2_store(f"127.0.0.1:{guarded.port}", **shown)
+    with following(store, store.read(["/a"])) as seen:
+        seen.wait_for({"/a/x": "1"})
+        put("2")
+        seen.wait_for({"/a/x": "2"})
+
+
+@pytest.mark.parametrize(
+    ("without", "says"),
+    [
+        (("client_ca_keys",), "its certificate is not trusted"),
+        (("client_cert", "client_key"), "it refused our certificate"),
+        (("client_ca_keys", "client_cert", "client_key"), "https://"),
+    ],
+    ids=["no authority", "no certificate", "no TLS"],
+)
+def test_certificates_keep_out_everybody_else_and_the_error_says_why(guarded, shown, etcd2_store, without, says):
+    given = {name: path for name, path in shown.items() if name not in without}
+    store = etcd2_store(f"127.0.0.1:{guarded.port}", **given)
+    with pytest.raises(StoreError, match=says) as caught:
+        store.read(["/a"])
+    assert str(guarded.port) in str(caught.value)
+    assert caught.value.hint
+
+
+def test_the_ca_of_somebody_else_is_no_reason_to_trust(guarded, shown, etcd2_store, tmp_path):
+    other = Authority(tmp_path / "other")
+    with pytest.raises(StoreError, match="its certificate is not trusted"):
+        etcd2_store(guarded.endpoint, **shown | {"client_ca_keys": str(other.ca)}).read(["/a"])
 
 
 # --- bounds ----------------------------------------------------------------------------------------------------------
