@@ -8,6 +8,7 @@ from functools import partial
 
 import pytest
 
+from confpy.errors import StoreError
 from tests.e2e.running import Confpy, run_once
 from tests.servers.etcd import Etcd2, EtcdSaysNo
 from tests.servers.proxy import FaultProxy
@@ -189,3 +190,52 @@ def test_every_change_arrives_while_members_of_a_cluster_come_and_go(tmp_path, m
             list(pool.map(Etcd2.start, members[1:]))
         wait_until(lambda: written(members[0], "/app/n", "end"), seconds=30, what="the cluster is back")
         house.shows("/app/n=end")
+
+
+def test_a_member_that_is_stopped_under_a_wait_makes_changes_late_by_no_more_than_a_resync(tmp_path, members):
+    with ExitStack() as stack:
+        proxies = [stack.enter_context(FaultProxy(member.port)) for member in members]
+        members[0].set("/app/n", "1")
+        with House(tmp_path, *(proxy.endpoint for proxy in proxies), resync="2s") as house:
+            house.shows("/app/n=1")
+
+            def waited_on():
+                return next((at for at, one in enumerate(proxies) if "wait=true" in "".join(one.requests)), None)
+
+            wait_until(lambda: waited_on() is not None, what="a wait")
+            silent = waited_on()
+            members[silent].freeze()
+            try:
+                write = partial(written, members[silent - 1], "/app/n", "2")
+                wait_until(write, seconds=30, what="the two that live have a leader")
+                house.shows("/app/n=2", seconds=60)
+            finally:
+                members[silent].thaw()
+            wait_until(
+                partial(written, members[silent - 1], "/app/n", "3"), seconds=30, what="the cluster takes a write"
+            )
+            house.shows("/app/n=3", seconds=60)
+
+
+def test_a_member_without_its_cluster_does_not_answer_from_the_past(members, etcd2_store):
+    members[0].set("/app/n", "1")
+    alone, *others = members
+    with FaultProxy(alone.port) as proxy:
+        store = etcd2_store(proxy.endpoint, read_timeout=15.0)
+        assert store.read(["/app"]).listings["/app"].keys == {"/app/n": "1"}
+        for other in others:
+            other.freeze()
+        try:
+            with pytest.raises(StoreError):
+                store.read(["/app"])
+        finally:
+            for other in others:
+                other.thaw()
+        wait_until(lambda: read_or_none(store) == {"/app/n": "1"}, seconds=30, what="the cluster answers again")
+
+
+def read_or_none(store):
+    try:
+        return store.read(["/app"]).listings["/app"].keys
+    except StoreError:
+        return None
