@@ -32,6 +32,7 @@ from confpy.stores.consul_wire import (
     Following,
     Told,
     cover,
+    differing,
     is_fresh,
     last_resort,
     not_consul,
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
 PORT = 8500
 ANSWER_BYTES = 64 << 20
 """The largest answer that is held in memory: Consul has no pages."""
+KEPT_BYTES = 1 << 20
+"""The largest answer that is kept to compare the next one with."""
 LEADER, STALE, SURE = "default", "stale", "consistent"
 """Who answers: the leader; any server, from its own copy; the leader, having asked whether it still is the leader."""
 WAIT = 300.0
@@ -439,32 +442,53 @@ class _Agent(consul.Consul):  # type: ignore[misc]
         wire.session.auth = self.login.basic_auth  # type: ignore[assignment]
         super().__init__(wire.node.host, wire.node.port, scheme=wire.node.scheme, dc=datacenter, verify=True)
         self.token = self.login.token  # py-consul prefers the variable to its argument
+        self._last = NOTHING
 
     def http_connect(self, *_: object, **__: object) -> _Requests:
         return _Requests(self._wire)
 
     def ask(self, query: str, index: int = 0, wait: float = 0.0, consistency: str = LEADER) -> Answer:
         """Return what lies below a string prefix: at once, or after up to ``wait`` seconds while it is at ``index``."""
-        at, found = self._get(query, consistency, recurse=True, index=index or None, wait=f"{max(1, round(wait))}s")
-        try:
-            return Answer(at, {f"/{item['Key']}": (int(item["ModifyIndex"]), item["Value"]) for item in found or ()})
-        except (LookupError, TypeError, ValueError) as error:
-            raise not_consul().at(node=self._wire.node.url) from error
+        reply = self._get(query, consistency, recurse=True, index=index or None, wait=f"{max(1, round(wait))}s")
+        keys: dict[str, tuple[int, bytes | None]] = {}
+        new = reply.body
+        if query == self._last.query and reply.status == requests.codes.ok:
+            gone, new = differing(self._last.body, reply.body)
+            keys |= self._last.keys
+            for name in self._items(reply, gone)[1]:
+                keys.pop(name, None)
+        at, items = self._items(reply, new)
+        keys |= items
+        self._last = _Last(query, reply.body, keys) if items and len(reply.body) <= KEPT_BYTES else NOTHING
+        return Answer(at, keys)
 
     def ask_index(self, query: str, consistency: str = LEADER) -> int:
         """Return the index of a query alone: the names come cut at the next slash, the values not at all."""
-        index, _ = self._get(query, consistency, keys=True, separator="/")
-        return index
+        return self._understood(self._get(query, consistency, keys=True, separator="/"))[0]
 
-    def _get(self, query: str, consistency: str, **options: Any) -> tuple[int, Any]:
+    def _get(self, query: str, consistency: str, **options: Any) -> _Reply:
         try:
-            index, found = self.kv.get(query, consistency=consistency, **options)
-            if consistency == STALE and not is_fresh(self.http.headers):
-                index, found = self.kv.get(query, consistency=SURE, **options)
-            return max(1, int(index)), found  # 0 would be answered at once, without end
+            reply: _Reply = self.kv.get(query, consistency=consistency, **options)
+            if consistency == STALE and not is_fresh(reply.headers):
+                reply = self.kv.get(query, consistency=SURE, **options)
         except StoreError as error:
             error.at(node=self._wire.node.url)
             raise
+        return reply
+
+    def _items(self, reply: _Reply, part: bytes) -> tuple[int, dict[str, tuple[int, bytes | None]]]:
+        at, found = self._understood(reply._replace(body=part))
+        try:
+            return at, {f"/{item['Key']}": (int(item["ModifyIndex"]), item["Value"]) for item in found or ()}
+        except (LookupError, TypeError, ValueError) as error:
+            raise not_consul().at(node=self._wire.node.url) from error
+
+    def _understood(self, reply: _Reply) -> tuple[int, Any]:
+        """Return the index of a reply, and what py-consul makes of its body."""
+        response = Response(reply.status, reply.headers, reply.body.decode("utf-8", "replace"))
+        try:
+            index, found = reply.understand(response)
+            return max(1, int(index)), found  # 0 would be answered at once, without end
         except (ConsulException, LookupError, TypeError, ValueError, AttributeError):
             # Not its cause: py-consul puts the whole answer into its errors.
             raise not_consul().at(node=self._wire.node.url) from None
@@ -474,18 +498,36 @@ class _Agent(consul.Consul):  # type: ignore[misc]
         self._wire.close()
 
 
+class _Reply(NamedTuple):
+    """What came back, and how py-consul would take it apart."""
+
+    understand: Callable[[Response], Any]
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class _Last(NamedTuple):
+    """What a query brought, until the next one."""
+
+    query: str | None
+    body: bytes
+    keys: dict[str, tuple[int, bytes | None]]
+
+
+NOTHING = _Last(None, b"", {})
+
+
 class _Requests:
     """What py-consul asks by: a wire, and a deadline for each request."""
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
-        self.headers: Mapping[str, str] = {}
-        """Those of the last answer."""
 
     def get(
         self, understand: Callable[[Response], Any], path: str, params: Sequence[tuple[str, Any]], headers: Any
-    ) -> Any:
-        """Return what ``understand`` makes of the answer; raises ``StoreError``."""
+    ) -> _Reply:
+        """Return the answer, for ``understand`` to take apart; raises ``StoreError``."""
         # Bytes that are not UTF-8 stand in a prefix as surrogates. Consul can hold no such key, and says so.
         url = self._wire.node.url + quote(path.encode("utf-8", "surrogateescape")) + "?" + urlencode(params)
         wait = next((float(value[:-1]) for name, value in params if name == "wait"), 0.0)
@@ -494,8 +536,7 @@ class _Requests:
             body = read_body(answer, ANSWER_BYTES)
         if answer.status_code not in (requests.codes.ok, requests.codes.not_found):
             raise refusal(answer.status_code, body)
-        self.headers = answer.headers
-        return understand(Response(answer.status_code, answer.headers, body.decode("utf-8", "replace")))
+        return _Reply(understand, answer.status_code, answer.headers, body)
 
 
 def _refused(prefix: str, denied: Mapping[str, StoreError]) -> StoreRefused:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from confpy.errors import StoreError, StoreRefused
 from confpy.stores import WatchLost, consul_wire
-from confpy.stores.consul_wire import Answer, Following, Told, cover, is_fresh, refusal, takes_back, to_text
+from confpy.stores.consul_wire import Answer, Following, Told, cover, differing, is_fresh, refusal, takes_back, to_text
 
 SERVICES = [f"/svc/{number:04}" for number in range(1000)]
 PREFIXES = st.lists(
@@ -77,6 +79,36 @@ def test_a_prefix_that_may_not_be_listed_is_asked_for_with_its_slash_and_then_gi
     assert cover(["/a", "/b"], {}, {"a"}).queries == {"a/": ("/a",), "b": ("/b",)}
     given_up = cover(["/a", "/b"], {}, {"a", "a/"})
     assert (given_up.queries, given_up.refused) == ({"b": ("/b",)}, ("/a",))
+
+
+# --- what differs ----------------------------------------------------------------------------------------------------
+
+NAMES = st.text('ab/\\"}{,[]', max_size=6) | st.sampled_from(['},{"LockIndex":', "},{", '"LockIndex":0'])
+ITEMS = st.dictionaries(NAMES, st.integers(1, 30), max_size=8)
+
+
+def body(keys):
+    items = [{"LockIndex": 0, "Key": key, "Value": "MQ==", "ModifyIndex": at} for key, at in sorted(keys.items())]
+    return json.dumps(items, separators=(",", ":")).encode()
+
+
+def parsed(part):
+    return {item["Key"]: item["ModifyIndex"] for item in json.loads(part)}
+
+
+@given(ITEMS, ITEMS, ITEMS)
+def test_an_answer_is_the_one_before_with_what_differs(both, before, after):
+    before, after = both | before, both | after
+    gone, new = map(parsed, differing(body(before), body(after)))
+    assert {key: at for key, at in before.items() if key not in gone} | new == after
+
+
+def test_one_key_of_many_that_changes_is_almost_all_that_differs():
+    before = {f"svc/{number:04}": number + 1 for number in range(2000)}
+    gone, new = differing(body(before), body(before | {"svc/1000": 5000}))
+    assert parsed(new) == {"svc/1000": 5000}
+    assert parsed(gone) == {"svc/1000": 1001}
+    assert differing(b"", body(before)) == (b"", body(before))
 
 
 # --- what is new -----------------------------------------------------------------------------------------------------
