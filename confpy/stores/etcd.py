@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from confpy.errors import StoreError
 from confpy.model import Changes, Listing, Say, Snapshot, Standing, Stirred
 from confpy.state import StateFolder
-from confpy.stores import Limits, NoApi, Store, WatchStream
+from confpy.stores import NoApi, Store, WatchStream
 from confpy.stores.etcd2 import Etcd2Store
 from confpy.stores.etcd3 import Etcd3Store
 
@@ -38,7 +38,7 @@ class Choice(NamedTuple):
 class EtcdStore:
     """The keys of an etcd, behind ``confpy.stores.Store``, whichever API they were put through."""
 
-    limits = Limits(remote=True, watches=True, missing="error")
+    limits = replace(Etcd3Store.limits, missing="error")
     """Until it is known which store it is; from then on each snapshot says what is otherwise."""
 
     def __init__(self, stores: Mapping[str, Store], settings: Settings) -> None:

@@ -15,6 +15,7 @@ from confpy.stores import etcd as etcd_module
 from confpy.stores import open_store
 from tests.servers.etcd import Etcd2
 from tests.servers.proxy import FaultProxy
+from tests.stores.contract import WatchContract
 from tests.waiting import wait_until
 
 BOTH = "etcdv2 or etcdv3"
@@ -262,3 +263,22 @@ def test_a_key_without_a_slash_is_for_v3_and_no_trouble_for_v2(etcd2, start, tmp
         etcd2.set("/service/pg/z", "2")
         wait_until(lambda: changes, what="a change")
         assert set(changes[0].keys) == {"/service/pg/z"}
+
+
+class TestEtcdStore(WatchContract):
+    """The contract, from before the choice to after it."""
+
+    beside = 512
+
+    @pytest.fixture(autouse=True)
+    def _server(self, etcd2, tmp_path, monkeypatch):
+        monkeypatch.setattr(etcd_module, "POLL", 0.1)
+        self.server, self.state = etcd2, str(tmp_path)
+
+    def open(self):
+        return open_store("etcd", Settings(nodes=(self.server.endpoint,), state_dir=self.state))
+
+    def write(self, keys):
+        self.server.put_all({key: value for key, value in keys.items() if value is not None})
+        for key in (key for key, value in keys.items() if value is None):
+            self.server.delete(key)
