@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from confpy import target
 from confpy.command import Shell
 from confpy.delivery import SLICE, Rules, deliver, inspect
 from confpy.disk import Disk
 from confpy.errors import CheckError, TargetError
+from confpy.ledger import Ledger
 from confpy.model import Candidate, Group, Known, Report, Resource
 from tests.apart import as_nobody
 
@@ -413,3 +415,261 @@ def test_a_bug_in_a_check_leaves_no_candidate_and_no_descriptor(tmp_path, monkey
         deliver((Group(resource.name, (Candidate(resource, b"new"),)),), Rules(), Disk(), Shell())
     assert os.listdir(tmp_path) == []
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+# --- groups ----------------------------------------------------------------------------------------------------------
+
+
+def group(*wanted: tuple[Resource, bytes], name: str = "lb") -> Group:
+    return Group(name, tuple(Candidate(one, content) for one, content in wanted))
+
+
+def give(*groups: Group, disk: Disk | None = None, ledger: Ledger | None = None, **rules) -> list[Report]:
+    return list(deliver(groups, Rules(**rules), disk or Disk(), Shell(), ledger))
+
+
+@pytest.fixture
+def pair(tmp_path) -> tuple[Path, Path]:
+    """Two targets in a folder of their own."""
+    folder = tmp_path / "pair"
+    folder.mkdir()
+    for name in ("a", "b"):
+        (folder / name).write_bytes(b"old")
+    return folder / "a", folder / "b"
+
+
+def contents(paths) -> list[bytes]:
+    return [path.read_bytes() for path in paths]
+
+
+@pytest.mark.parametrize("check_mode", ["staged", "swap"])
+@pytest.mark.parametrize("culprit", [0, 1])
+def test_a_check_that_says_no_holds_the_whole_group(pair, check_mode, culprit):
+    wanted = [resource(path, check_mode=check_mode, check_cmd="true {{src}}") for path in pair]
+    wanted[culprit] = resource(pair[culprit], check_mode=check_mode, check_cmd="false {{src}}")
+    reports = give(group(*((one, b"new") for one in wanted)))
+    expected = ["held", "held"]
+    expected[culprit] = "failed"
+    assert outcomes(reports) == expected
+    held = reports[1 - culprit].error
+    assert isinstance(held, CheckError)
+    assert held.message == f"held back: {wanted[culprit].name}, of its group lb, failed"
+    assert contents(pair) == [b"old", b"old"]
+    assert names(pair[0].parent) == ["a", "b"]
+
+
+def test_a_group_that_fails_stays_behind_alone(pair, tmp_path):
+    bad = group((resource(pair[0]), b"new"), (resource(pair[1], check_cmd="false"), b"new"))
+    reports = give(bad, group((resource(tmp_path / "c"), b"new"), name="c"))
+    assert outcomes(reports) == ["held", "failed", "changed"]
+
+
+def test_a_check_of_a_group_sees_the_candidate_of_each_member_or_its_target(pair, tmp_path):
+    command = f"cat $CONFPY_SRC_A $CONFPY_SRC_B_2 >> {tmp_path}/seen"
+    one = resource(pair[0], check_cmd=command)
+    two = Resource(name="b-2", file="", src="", dest=str(pair[1]), check_cmd=command)
+    assert outcomes(give(group((one, b"new"), (two, b"old")))) == ["changed", "unchanged"]
+    # Both have the command, and it is about both: it runs once.
+    assert (tmp_path / "seen").read_bytes() == b"newold"
+
+
+def test_a_check_that_may_look_at_its_own_candidate_runs_for_each(pair, tmp_path):
+    command = f"cat $CONFPY_SRC >> {tmp_path}/seen"
+    give(group(*((resource(path, check_cmd=command), path.name.encode()) for path in pair)))
+    assert (tmp_path / "seen").read_bytes() == b"ab"
+
+
+def test_a_member_that_is_right_is_checked_again_where_another_changes(pair):
+    wanted = group((resource(pair[0]), b"new"), (resource(pair[1], check_cmd="false"), b"old"))
+    assert outcomes(give(wanted)) == ["held", "failed"]
+    assert contents(pair) == [b"old", b"old"]
+
+
+def test_a_group_on_trial_is_checked_once_over_the_targets_themselves(pair, tmp_path):
+    command = f"cat {pair[0]} {pair[1]} >> {tmp_path}/seen"
+    wanted = [resource(path, check_cmd=command, check_mode="swap") for path in pair]
+    assert outcomes(give(group(*((one, b"new") for one in wanted)))) == ["changed", "changed"]
+    assert (tmp_path / "seen").read_bytes() == b"newnew"
+    assert names(pair[0].parent) == ["a", "b"]
+
+
+def test_a_group_that_did_not_pass_its_trial_is_what_it_was_to_the_inode(pair):
+    pair[0].chmod(0o600)
+    before = [path.stat().st_ino for path in pair]
+    missing = pair[0].parent / "c"
+    wanted = [resource(path, check_cmd="false", check_mode="swap", mode=0o644) for path in (*pair, missing)]
+    assert outcomes(give(group(*((one, b"new") for one in wanted)))) == ["failed", "held", "held"]
+    assert [path.stat().st_ino for path in pair] == before
+    assert stat.S_IMODE(pair[0].stat().st_mode) == 0o600
+    assert names(missing.parent) == ["a", "b"]
+
+
+class Refusing(Disk):
+    """The real disk, on which nothing can be renamed to some names."""
+
+    def __init__(self, *refused: str, times: int = 1000) -> None:
+        self.refused, self.times = refused, times
+
+    def rename(self, old, new):
+        if os.path.basename(new) in self.refused and self.times:
+            self.times -= 1
+            raise OSError(errno.ENOSPC, "No space left on device")
+        super().rename(old, new)
+
+
+def test_a_group_whose_second_rename_fails_is_put_back_whole(pair):
+    reports = give(group(*((resource(path), b"new") for path in pair)), disk=Refusing("b"))
+    assert outcomes(reports) == ["held", "failed"]
+    assert reports[1].error.message == "the target cannot be replaced: No space left on device"
+    assert contents(pair) == [b"old", b"old"]
+    assert names(pair[0].parent) == ["a", "b"]
+
+
+def test_a_group_that_can_be_neither_new_nor_old_is_called_torn_and_mended_by_the_next_delivery(pair):
+    class Half(Refusing):
+        def rename(self, old, new):
+            if old.endswith(".old"):
+                raise OSError(errno.EIO, "Input/output error")
+            super().rename(old, new)
+
+    wanted = group(*((resource(path), b"new") for path in pair))
+    reports = give(wanted, disk=Half("b"))
+    assert outcomes(reports) == ["held", "failed"]
+    assert reports[1].error.message.startswith("the target is torn: the target cannot be replaced")
+    assert contents(pair) == [b"new", b"old"]
+    assert outcomes(give(wanted)) == ["unchanged", "changed"]
+
+
+def test_a_slice_splits_no_group(tmp_path):
+    many = [group(*((resource(tmp_path / f"{at}-{n}"), b"new") for n in range(3)), name=str(at)) for at in range(50)]
+    large = group(*((resource(tmp_path / f"l{n}", check_cmd="true {{src}}"), b"new") for n in range(100)), name="l")
+    assert outcomes(give(*many, large)) == ["changed"] * 250
+    assert len(names(tmp_path)) == 250
+
+
+def test_what_comes_from_old_keys_makes_a_target_that_is_missing_and_changes_none(old, tmp_path):
+    stays = Candidate(resource(old), b"older", only_missing=True)
+    made = Candidate(resource(tmp_path / "g"), b"older", only_missing=True)
+    reports = give(Group("f", (stays,)), Group("g", (made,)))
+    assert outcomes(reports) == ["unchanged", "changed"]
+    assert contents([old, tmp_path / "g"]) == [b"old", b"older"]
+    assert inspect(((stays.resource, reports[0].known),), Disk()).drifted == {}
+
+
+# --- how a target is written -----------------------------------------------------------------------------------------
+
+
+def test_in_place_keeps_the_inode_and_its_other_names(old):
+    os.link(old, old.parent / "other")
+    (report,) = run((resource(old, write="inplace"), b"new"))
+    assert (report.outcome, report.notes) == ("changed", ())
+    assert contents([old, old.parent / "other"]) == [b"new", b"new"]
+
+
+def test_folders_are_made_where_that_is_asked_for(tmp_path):
+    before = os.umask(0o077)
+    try:
+        wanted = resource(tmp_path / "x" / "y" / "f", mkdir=True, dir_mode=0o751)
+        assert outcomes(run((wanted, b"new"))) == ["changed"]
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("x", "x/y")] == [0o751, 0o751]
+
+
+def test_noop_makes_no_folder(tmp_path):
+    run((resource(tmp_path / "x" / "f", mkdir=True), b"new"), noop=True)
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("write", ["rename", "inplace"])
+def test_so_many_versions_are_kept_and_no_sweep_takes_them(tmp_path, write):
+    wanted = resource(tmp_path / "f", backup=2, write=write)
+    for content in (b"1", b"2", b"2", b"3", b"4"):
+        run((wanted, content))
+    target.sweep((wanted.dest,), Disk())
+    kept = [".f.confpy-backup-1", ".f.confpy-backup-2", "f"]
+    assert names(tmp_path) == kept
+    assert contents(tmp_path / name for name in kept) == [b"3", b"2", b"4"]
+
+
+def test_a_version_of_a_delivery_that_failed_is_not_kept_twice(old):
+    wanted = resource(old, backup=3)
+    run((wanted, b"new"), disk=Refusing("f"))
+    run((wanted, b"new"))
+    assert names(old.parent) == [".f.confpy-backup-1", "f"]
+
+
+def test_the_access_list_and_the_attributes_of_the_old_file_are_kept(old):
+    try:
+        os.setxattr(old, "user.colour", b"blue")
+    except OSError:
+        pytest.fail("the file system of the tests has no attributes")
+    assert outcomes(run((resource(old), b"new"))) == ["changed"]
+    assert os.getxattr(old, "user.colour") == b"blue"
+
+
+def test_attributes_that_cannot_be_kept_are_one_note(old):
+    os.setxattr(old, "user.a", b"1")
+    os.setxattr(old, "user.b", b"2")
+    (report,) = run((resource(old), b"new"), disk=Unable(give_attribute=refuse))
+    assert report.outcome == "changed"
+    (note,) = report.notes
+    assert note.startswith("attributes of the old file could not be kept: user.")
+
+
+@pytest.mark.parametrize(
+    ("symlink", "outcome", "is_link"), [("follow", "changed", True), ("replace", "changed", False)]
+)
+def test_a_link_is_followed_or_replaced_as_is_wished(old, symlink, outcome, is_link):
+    link = old.parent / "link"
+    link.symlink_to("f")
+    wanted = resource(link, symlink=symlink)
+    assert outcomes(run((wanted, b"new"))) == [outcome]
+    assert link.is_symlink() == is_link
+    assert contents([old, link]) == [b"new" if is_link else b"old", b"new"]
+    assert outcomes(run((wanted, b"new"))) == ["unchanged"]
+
+
+def test_a_link_is_refused_where_that_is_wished(old):
+    link = old.parent / "link"
+    link.symlink_to("f")
+    (report,) = run((resource(link, symlink="refuse"), b"new"))
+    assert report.error.message == "the target is a link"
+    assert old.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o702])
+def test_a_link_in_a_folder_that_others_may_write_to_is_not_followed(tmp_path, mode):
+    (tmp_path / "victim").write_bytes(b"victim")
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / "f").symlink_to("../victim")
+    shared.chmod(mode)
+    (report,) = run((resource(shared / "f"), b"new"))
+    assert report.notes == ("the link was replaced, not followed: others may write to its folder",)
+    assert (tmp_path / "victim").read_bytes() == b"victim"
+    assert (shared / "f").read_bytes() == b"new"
+    assert not (shared / "f").is_symlink()
+
+
+def test_every_target_is_below_the_root_and_its_owner_is_left_alone(tmp_path):
+    root = tmp_path / "image"
+    (root / "etc").mkdir(parents=True)
+    (root / "etc" / "link").symlink_to("/etc/f")
+    reports = run(
+        (Resource(name="f", file="", src="", dest="/etc/f", uid=12345), b"new"),
+        (Resource(name="link", file="", src="", dest="/etc/link"), b"new"),
+        root=str(root),
+    )
+    assert [report.outcome for report in reports] == ["changed", "changed"]
+    assert (root / "etc" / "f").stat().st_uid == os.geteuid()
+    assert (root / "etc" / "link").readlink() == Path("/etc/f")
+
+
+def test_a_folder_that_leads_out_of_the_root_is_refused(tmp_path):
+    root = tmp_path / "image"
+    root.mkdir()
+    (root / "etc").symlink_to(tmp_path)
+    (report,) = run((Resource(name="f", file="", src="", dest="/etc/f"), b"new"), root=str(root))
+    assert report.error.message == "the target lies outside of the root"
+    assert names(tmp_path) == ["image"]
