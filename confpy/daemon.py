@@ -25,14 +25,17 @@ from confpy.command import Shell
 from confpy.disk import Disk
 from confpy.errors import ConfpyError, StoreError, TemplateError, bug
 from confpy.kept import Kept
+from confpy.ledger import Ledger
 from confpy.log import Log
 from confpy.mirror import NEVER, Mirror
 from confpy.model import (
     Accepted,
+    Acquit,
     Action,
     Ask,
     Asked,
     Changed,
+    Count,
     Deliver,
     Delivered,
     Edited,
@@ -137,10 +140,14 @@ class Daemon:
         self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._room = threading.BoundedSemaphore(UNREAD)
         self._lines: dict[int, _Line] = {}
-        self._kept = Kept(StateFolder.of(settings, self._tell), self._clock, threading.Lock())
+        state = StateFolder.of(settings, self._tell)
+        self._kept = Kept(state, self._clock, threading.Lock())
+        self._ledger = Ledger.open(None if settings.noop else state.path, self._disk, threading.Lock())
+        if self._ledger.warning is not None:
+            self._tell(_unusable(self._ledger.warning))
         self._edits: Folder | None = None
         self._ended = False
-        self._rules = delivery.Rules(settings.noop, settings.sync_only, settings.keep_stage_file)
+        self._rules = delivery.Rules(settings.noop, settings.sync_only, settings.keep_stage_file, settings.no_reload)
         templates = os.path.join(settings.confdir, "templates")
         self._resolver = Resolver(
             folder=templates, cache_dir=settings.cache_dir, sandbox=settings.sandbox, bounded=_bounded
@@ -186,6 +193,7 @@ class Daemon:
                 return self._run()
             finally:
                 self._store.close()
+                self._ledger.close()
 
     def _run(self) -> int:
         if not self._settings.onetime:
@@ -251,9 +259,13 @@ class Daemon:
                 case Kill():
                     self._shell.kill_all()
                 case Recover():
-                    self._inbox.put(Recovered())
+                    self._start("recover", self._ledger.recover, lambda error: Recovered(notes=(_unusable(error),)))
                 case Restore():
-                    self._inbox.put(Restored(action.key, ()))
+                    self._restore(action)
+                case Acquit():
+                    self._ledger.paid(action.key, action.records)
+                case Count():
+                    self._ledger.counted(action.counts, action.identity, action.revision)
                 case Hold():
                     self._hold(action)
                 case Release():
@@ -312,6 +324,13 @@ class Daemon:
             "hold",
             lambda: self._kept.hold(action.resource, action.reason),
             lambda _: Accepted(action.resource, accepted=False),
+        )
+
+    def _restore(self, action: Restore) -> None:
+        self._start(
+            "restore",
+            lambda: Restored(action.key, delivery.restore(action.key, self._ledger, self._disk)),
+            lambda _: Restored(action.key, ()),
         )
 
     def _tell(self, say: Say) -> None:
@@ -406,11 +425,11 @@ class Daemon:
         def own(error: ConfpyError) -> ConfpyError:
             return ConfpyError(error.message, hint=error.hint, **error.where)
 
-        self._start(
-            f"deliver-{action.batch}",
-            lambda: Delivered(action.batch, delivery.deliver(action.groups, self._rules, self._disk, self._shell)),
-            failed,
-        )
+        def deliver() -> Message:
+            reports = delivery.deliver(action.groups, self._rules, self._disk, self._shell, self._ledger)
+            return Delivered(action.batch, reports)
+
+        self._start(f"deliver-{action.batch}", deliver, failed)
 
     def _reload(self, action: Reload) -> None:
         began = time.monotonic()
@@ -446,6 +465,10 @@ def _bounded(call: Callable[[], Answer], seconds: float) -> Answer:
     if error is not None:
         raise error
     return answer  # type: ignore[return-value]
+
+
+def _unusable(error: ConfpyError) -> Say:
+    return Say("warning", "ledger.unusable", error.fields())
 
 
 def _store_error(error: ConfpyError) -> StoreError:

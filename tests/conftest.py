@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -19,6 +20,7 @@ PURE = tuple(Path(__file__).parent / folder for folder in ("unit", "sim"))
 SETTINGS = ("CONFPY_", "CONFD_", "ETCDCTL_", "CONSUL_", "VAULT_")
 OTHERS = ("CACHE_DIRECTORY", "STATE_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_USEC", "REQUESTS_CA_BUNDLE", "NETRC")
 """Variables of the one who runs the tests that confpy or its libraries would take for theirs."""
+STATE = TemporaryDirectory(prefix="confpy-tests-")
 
 
 def pytest_configure() -> None:
@@ -26,8 +28,14 @@ def pytest_configure() -> None:
         about_settings = name.startswith(SETTINGS) and not name.startswith("CONFPY_TEST_")
         if about_settings or name in OTHERS or name.lower().endswith("_proxy"):
             del os.environ[name]
+    # What is not told otherwise keeps its state where no other confpy does.
+    os.environ["CONFPY_STATE_DIR"] = STATE.name
     # Servers live in sbin, which the PATH of a user who is not root may lack.
     os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
+
+
+def pytest_unconfigure() -> None:
+    STATE.cleanup()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
