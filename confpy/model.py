@@ -85,6 +85,8 @@ class Resource:
     """Seconds."""
     reload_cmd_timeout: float = 60.0
     """Seconds."""
+    engine: Literal["auto", "go", "jinja"] = "auto"
+    """The template's language; ``auto``: its name and its text say."""
     output_format: str | None = None
     """``json``, ``yaml``, ``toml`` or ``xml``: the candidate must parse as it."""
     on_drift: Literal["restore", "warn"] = "restore"
@@ -196,6 +198,8 @@ class Lookup:
     """``template``: source and code of a template; ``ip``: addresses of a name; ``srv``: SRV records;
     ``exists``: whether a path does."""
     name: str
+    engine: Literal["auto", "go", "jinja", "included"] = "auto"
+    """Of a template: its language; ``auto``: its name and its text say; ``included``: Go, with data of its own."""
 
 
 # --- what a delivery takes and tells ---------------------------------------------------------------------------------

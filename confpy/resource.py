@@ -95,6 +95,7 @@ RELOAD_FAILURE = choice("retry", "rollback", "keep")
 SHRINK = choice("confirm", "keep", "render")
 KEYS: Mapping[str, Kind] = {
     "src": TEXT,
+    "engine": choice("auto", "go", "jinja"),
     "dest": TEXT,
     "keys": kind('a list of strings, such as ["/services"]', key_list),
     "prefix": TEXT,
@@ -260,6 +261,7 @@ def read_resource(
         on_reload_failure="keep" if given.get("reload_retry") == "never" else own("on_reload_failure"),
         check_cmd_timeout=own("check_cmd_timeout"),
         reload_cmd_timeout=own("reload_cmd_timeout"),
+        engine=given.get("engine", "auto"),
         output_format=given.get("output_format"),
         on_drift=own("on_drift"),
         on_missing=given.get("on_missing"),

@@ -15,8 +15,8 @@ RENDERER = Renderer()
 SANDBOXED = Renderer(sandbox=True)
 
 
-def resource(src: str) -> Resource:
-    return Resource(name="web", file="conf.d/web.toml", src=src, dest="/run/web")
+def resource(src: str, engine: str = "jinja") -> Resource:
+    return Resource(name="web", file="conf.d/web.toml", src=src, dest="/run/web", engine=engine)
 
 
 def view_of(keys: Mapping[str, str]) -> View:
@@ -35,6 +35,7 @@ def render_in(
     now: float = 0.0,
     facts: Mapping[Lookup, object] | None = None,
     sandbox: bool = False,
+    engine: str = "jinja",
 ) -> Rendered:
     """Render a template of a folder, at most ten rounds long."""
     resolver = Resolver(folder=str(folder), cache_dir=None, sandbox=sandbox)
@@ -42,7 +43,7 @@ def render_in(
     for _ in range(10):
         world = World(now, environ or {}, known)
         try:
-            return (SANDBOXED if sandbox else RENDERER).render(resource(src), view_of(keys or {}), world)
+            return (SANDBOXED if sandbox else RENDERER).render(resource(src, engine), view_of(keys or {}), world)
         except Needs as needs:
             known |= {lookup: resolver.resolve(lookup) for lookup in needs.lookups}
     raise AssertionError("ten rounds, and it still needs more")

@@ -71,7 +71,7 @@ class Renderer:
 
     def render(self, resource: Resource, view: View, world: World) -> Rendered:
         """Render the resource's template; raises ``Needs``, or ``TemplateError`` with the place and without a value."""
-        source = template_lookup(resource.src)
+        source = template_lookup(resource.src, resource.engine)
         if source not in world.facts:
             raise Needs(frozenset({source}))
         if self._engine is None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
 
 from confpy.errors import ConfpyError
 from confpy.keytree import Pair, View
@@ -15,6 +16,9 @@ from confpy.templates.guard import flaw, literal_address
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+_DEEPEST = 10
+"""Templates of Go that may be included in each other."""
 
 
 class Asking:
@@ -34,6 +38,7 @@ class Asking:
         self.timely = False
         self.templates: dict[str, Compiled] = {}
         self._left_out: dict[LeftOut, None] = {}
+        self._within: list[str] = []
         self._keys: dict[str, None] = {}
         self._patterns: dict[str, None] = {}
 
@@ -147,18 +152,32 @@ class Asking:
             raise answer
         return bool(answer)
 
-    def template(self, path: str) -> Compiled:
+    def template(self, path: str, engine: Literal["jinja", "included"] = "jinja") -> Compiled:
         """Return a template that another one names; raises ``TemplateError`` unless it lies below ``templates/``."""
         name = template_name(path)
         if name.startswith("../") or name == "..":
             raise Refused("only templates below templates/ can be included")
-        compiled = self.source(name)
+        compiled = self.source(template_lookup(name, engine))
         if not compiled.confined:
             raise Refused("only templates below templates/ can be included; this one is a link out of it")
         return compiled
 
-    def source(self, path: str) -> Compiled:
-        answer = self._fact(template_lookup(path))
+    @contextmanager
+    def entered(self, path: str) -> Iterator[None]:
+        """Note that a template is rendered within another; raises ``Refused`` where that has no end."""
+        name = template_name(path)
+        if name in self._within:
+            raise Refused("it includes itself")
+        if len(self._within) >= _DEEPEST:
+            raise Refused(f"templates are included more than {_DEEPEST} deep")
+        self._within.append(name)
+        try:
+            yield
+        finally:
+            self._within.pop()
+
+    def source(self, lookup: Lookup) -> Compiled:
+        answer = self._fact(lookup)
         if isinstance(answer, Compiled):
             self.templates[answer.name] = answer
             return answer

@@ -12,11 +12,11 @@ import stat
 from hashlib import sha256
 from importlib.util import MAGIC_NUMBER
 from secrets import token_hex
-from types import CodeType
 
 from confpy.model import Lookup
+from confpy.templates.facts import Made
 
-FORMAT = "confpy-code 1"
+FORMAT = "confpy-code 2"
 _DIGEST = 32
 
 
@@ -28,14 +28,14 @@ class CodeCache:
         self._folder = folder
         self._made_with = f"{FORMAT} {made_with} {MAGIC_NUMBER.hex()}"
 
-    def load(self, name: str, file: str, digest: str) -> tuple[CodeType, frozenset[Lookup]] | None:
-        """Return code and lookups of a template, or None where they are not there for this very source."""
+    def load(self, lookup: Lookup, file: str, digest: str) -> Made | None:
+        """Return what was made of a template, or None where it is not there for this very source."""
         try:
             folder = _open_trusted(self._folder)
             try:
                 # Without O_NONBLOCK a pipe in this place would block.
                 flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-                descriptor = os.open(_entry(name, file), flags, dir_fd=folder)
+                descriptor = os.open(_entry(lookup, file), flags, dir_fd=folder)
             finally:
                 os.close(folder)
             if not _ours_alone(os.fstat(descriptor), stat.S_IFREG):
@@ -49,13 +49,14 @@ class CodeCache:
         body = content[len(head) + _DIGEST :]
         if content[: len(head) + _DIGEST] != head + sha256(body).digest():
             return None
-        code, needs = marshal.loads(body)  # noqa: S302 - trusted, and whole
-        return code, frozenset(Lookup(kind, asked) for kind, asked in needs)
+        engine, code, needs = marshal.loads(body)  # noqa: S302 - trusted, and whole
+        return Made(engine, code, frozenset(Lookup(*need) for need in needs))
 
-    def save(self, name: str, file: str, digest: str, code: CodeType, needs: frozenset[Lookup]) -> None:
+    def save(self, lookup: Lookup, file: str, digest: str, made: Made) -> None:
         """Put a template's code in its place, whole or not at all."""
-        body = marshal.dumps((code, sorted((need.kind, need.name) for need in needs)))
-        entry = _entry(name, file)
+        needs = sorted((need.kind, need.name, need.engine) for need in made.needs)
+        body = marshal.dumps((made.engine, made.code, needs))
+        entry = _entry(lookup, file)
         stage = f".{entry}.{token_hex(4)}"
         try:
             os.makedirs(self._folder, 0o700, exist_ok=True)
@@ -76,9 +77,9 @@ class CodeCache:
         return f"{self._made_with} {digest}\n".encode()
 
 
-def _entry(name: str, file: str) -> str:
+def _entry(lookup: Lookup, file: str) -> str:
     # The name is part of the code, the file of its error lines.
-    return sha256(f"{name}\0{file}".encode("utf-8", "surrogateescape")).hexdigest()[:40]
+    return sha256(f"{lookup.name}\0{lookup.engine}\0{file}".encode("utf-8", "surrogateescape")).hexdigest()[:40]
 
 
 def _remove(name: str, folder: int) -> None:

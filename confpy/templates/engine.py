@@ -16,7 +16,7 @@ from confpy.errors import ConfpyError, TemplateError
 from confpy.model import Lookup, Resource
 from confpy.templates import Needs, Rendered, World, formats, functions, guard
 from confpy.templates.asking import Asking
-from confpy.templates.facts import Compiled, TemplateMissing, service_lookup, template_lookup, template_name
+from confpy.templates.facts import Compiled, Made, TemplateMissing, service_lookup, template_lookup, template_name
 from confpy.templates.functions import Refused
 
 if TYPE_CHECKING:
@@ -192,13 +192,16 @@ class Engine:
     def __init__(self, *, sandbox: bool) -> None:
         self._asking = Asking()
         self._environment = environment(self._asking, sandbox=sandbox)
+        self._sandbox = sandbox
+        self._go: jinja2.Environment | None = None
 
     def render(self, resource: Resource, view: View, world: World) -> Rendered:
         """Render; raises ``Needs`` or ``TemplateError``."""
         asking = self._asking
         asking.begin(view, world)
         try:
-            template = make(self._environment, asking.source(resource.src))
+            compiled = asking.source(template_lookup(resource.src, resource.engine))
+            template = make(self._go_environment() if compiled.engine == "go" else self._environment, compiled)
             # Not template.render(): it dresses up the traceback, which is read as it is below.
             text = "".join(template.root_render_func(template.new_context()))
             content = text.encode("utf-8", "surrogateescape")
@@ -217,8 +220,17 @@ class Engine:
         # Raised out here, it does not carry the first error along, whose frames hold the values of keys.
         raise failure
 
+    def _go_environment(self) -> jinja2.Environment:
+        if self._go is None:
+            from confpy.templates.golang.environment import environment as go_environment  # where there is one
+
+            self._go = go_environment(self._asking, sandbox=self._sandbox)
+        return self._go
+
     def _explain(self, error: Exception) -> ConfpyError:
         where = _place(error.__traceback__)
+        if hasattr(error, "go_line"):
+            where["line"] = error.go_line
         if isinstance(error, _Absent):
             error = error.error
         if isinstance(error, Refused):
@@ -298,21 +310,15 @@ def suggest(message: str, environment: jinja2.Environment) -> str:
 # --- compiling, on workers -------------------------------------------------------------------------------------------
 
 
-# What only Go's templates say: {{getv "/key"}}, {{range …}}, {{end}}, {{.Value}}, {{$x := …}}.
-_CONFD = re.compile(r"""\{\{-?\s*(?:(?:range|if|else|end|with|define|template)\b|[.$]|\w+\s+["`.$(])""")
-_CONFD_HINT = 'this looks like a Go template, as confd has them; here it is Jinja: {{ getv("/key") }}'
-
-
-def compile_source(source: str, name: str, file: str, environment: jinja2.Environment) -> tuple[Any, frozenset[Lookup]]:
-    """Return the code of a template and the lookups that stand in it word for word; raises ``TemplateError``."""
+def compile_source(source: str, name: str, file: str, environment: jinja2.Environment) -> Made:
+    """Return a template's code and the lookups that stand in it word for word; raises ``TemplateError``."""
     try:
         tree = environment.parse(source, name, file)
         needs = frozenset(_needs(tree))
-        return environment.compile(tree, name, file), needs
+        return Made("jinja", environment.compile(tree, name, file), needs)
     except jinja2.TemplateSyntaxError as error:
         message = error.message or "syntax error"
-        hint = suggest(message, environment) or (_CONFD_HINT if _CONFD.search(source) else "")
-        failure = TemplateError(message, hint=hint, template=name, line=error.lineno)
+        failure = TemplateError(message, hint=suggest(message, environment), template=name, line=error.lineno)
     except RecursionError:
         failure = TemplateError("nested too deeply", template=name)
     raise failure
@@ -323,7 +329,7 @@ def _needs(tree: nodes.Template) -> Iterator[Lookup]:
         named = getattr(reference, "template", None)
         for constant in named.items if isinstance(named, nodes.List | nodes.Tuple) else [named]:
             if isinstance(constant, nodes.Const) and isinstance(constant.value, str):
-                yield template_lookup(constant.value)
+                yield template_lookup(constant.value, "jinja")
     for call in tree.find_all(nodes.Call):
         constants = [argument.value for argument in call.args if isinstance(argument, nodes.Const)]
         words = [value for value in constants if isinstance(value, str)]

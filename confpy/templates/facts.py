@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from posixpath import normpath
 from types import CodeType
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from confpy.errors import TemplateError
 from confpy.model import Lookup
@@ -26,6 +26,15 @@ class Compiled:
     code: CodeType = field(compare=False, repr=False)
     needs: frozenset[Lookup] = field(compare=False, repr=False)
     """The lookups that stand in it word for word."""
+    engine: Literal["go", "jinja"] = "jinja"
+
+
+class Made(NamedTuple):
+    """What a template's text is compiled to."""
+
+    engine: Literal["go", "jinja"]
+    code: CodeType
+    needs: frozenset[Lookup]
 
 
 class TemplateMissing(TemplateError):
@@ -47,8 +56,8 @@ def template_name(path: str) -> str:
     return normpath(path.lstrip("/"))
 
 
-def template_lookup(path: str) -> Lookup:
-    return Lookup("template", template_name(path))
+def template_lookup(path: str, engine: Literal["auto", "go", "jinja", "included"] = "auto") -> Lookup:
+    return Lookup("template", template_name(path), engine)
 
 
 def service_lookup(service: str, proto: str, name: str) -> Lookup:

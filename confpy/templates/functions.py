@@ -155,12 +155,12 @@ def nindent(text: object, width: int = 4) -> str:
 
 def regex_match(text: object, pattern: str) -> bool:
     """Say whether the pattern matches from the start of the text (Python's ``re.match``)."""
-    return _pattern(pattern).match(as_text(text)) is not None
+    return pattern_of(pattern).match(as_text(text)) is not None
 
 
 def regex_search(text: object, pattern: str, default: object = None) -> object:
     """Return the first match: its first group where the pattern has one, else all of it; else the default."""
-    found = _pattern(pattern).search(as_text(text))
+    found = pattern_of(pattern).search(as_text(text))
     if found is None:
         return default
     return found[1] if found.re.groups else found[0]
@@ -168,20 +168,20 @@ def regex_search(text: object, pattern: str, default: object = None) -> object:
 
 def regex_findall(text: object, pattern: str) -> list[str]:
     """Return all matches: of each its first group where the pattern has one, else all of it."""
-    compiled = _pattern(pattern)
+    compiled = pattern_of(pattern)
     return [found[1] or "" if compiled.groups else found[0] for found in compiled.finditer(as_text(text))]
 
 
 def regex_replace(text: object, pattern: str, replacement: str) -> str:
     r"""Replace every match; ``\1`` in the replacement is the first group."""
-    compiled = _pattern(pattern)
+    compiled = pattern_of(pattern)
     try:
         return compiled.sub(replacement, as_text(text))
     except (re.error, IndexError):
         raise Refused("the replacement names a group that the pattern does not have, or ends in a backslash") from None
 
 
-def _pattern(pattern: str) -> re.Pattern[str]:
+def pattern_of(pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as error:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from confpy.errors import ConfpyError, TemplateError
 from confpy.model import Lookup
 from confpy.templates.cache import CodeCache
-from confpy.templates.facts import Compiled, Service, TemplateMissing
+from confpy.templates.facts import Compiled, Made, Service, TemplateMissing
 
 if TYPE_CHECKING:
-    import jinja2
+    from confpy.templates.choose import Compiler
 
 PATIENCE = 5.0
 """Seconds that an answer may take."""
@@ -44,9 +44,9 @@ class Resolver:
         self._sandbox = sandbox
         self._bounded = bounded
         # Filled by whichever thread comes first: a second one would put the same there.
-        self._environment: jinja2.Environment | None = None
+        self._compiler: Compiler | None = None
         self._cache: CodeCache | None = None
-        self._known: dict[str, Compiled] = {}
+        self._known: dict[Lookup, Compiled] = {}
         self._abandoned: set[Lookup] = set()
         """What a call that nobody waits for any more still asks: a mount that hangs is asked once, not for ever."""
 
@@ -55,18 +55,18 @@ class Resolver:
 
         ``template`` → ``Compiled``; ``ip`` → a tuple of addresses; ``srv`` → a tuple of ``Service``; ``exists`` → bool.
         """
-        answers: dict[str, Callable[[str], object]] = {
-            "template": self._template,
-            "ip": addresses,
-            "srv": services,
-            "exists": _exists,
+        answers: dict[str, Callable[[], object]] = {
+            "template": lambda: self._template(lookup),
+            "ip": lambda: addresses(lookup.name),
+            "srv": lambda: services(lookup.name),
+            "exists": lambda: _exists(lookup.name),
         }
 
         ended = []
 
         def answer() -> object:
             try:
-                return answers[lookup.kind](lookup.name)
+                return answers[lookup.kind]()
             finally:
                 ended.append(True)
                 self._abandoned.discard(lookup)
@@ -94,33 +94,33 @@ class Resolver:
         known = lookup.kind == "template" or any(lookup in one.needs for one in tuple(self._known.values()))
         return f"{kind[lookup.kind]} {repr(lookup.name) if known else 'a name that is not shown, as it may be a value'}"
 
-    def _template(self, name: str) -> Compiled:
+    def _template(self, lookup: Lookup) -> Compiled:
+        name = lookup.name
         path = os.path.join(self._folder, name)
         file = os.path.realpath(path)
         content = _read(file, path)
         digest = sha256(content).hexdigest()
         confined = file.startswith(os.path.realpath(self._folder) + "/")
-        known = self._known.get(name)
+        known = self._known.get(lookup)
         if known is not None and (known.digest, known.file, known.confined) == (digest, path, confined):
             return known
         source = content.decode("utf-8", "surrogateescape")
         cache = self._code_cache()
-        found = cache.load(name, path, digest) if cache else None
-        if found is None:
-            found = self._compile(source, name, path)
+        made = cache.load(lookup, path, digest) if cache else None
+        if made is None:
+            made = self._compile(source, lookup, path)
             if cache:
-                cache.save(name, path, digest, *found)
-        code, needs = found
-        self._known[name] = compiled = Compiled(name, path, digest, confined, source, code, needs)
+                cache.save(lookup, path, digest, made)
+        compiled = Compiled(name, path, digest, confined, source, made.code, made.needs, made.engine)
+        self._known[lookup] = compiled
         return compiled
 
-    def _compile(self, source: str, name: str, path: str) -> tuple[Any, frozenset[Lookup]]:
-        from confpy.templates import engine  # brings jinja2
-        from confpy.templates.asking import Asking
+    def _compile(self, source: str, lookup: Lookup, path: str) -> Made:
+        from confpy.templates import choose  # brings jinja2
 
-        if self._environment is None:
-            self._environment = engine.environment(Asking(), sandbox=self._sandbox)
-        return engine.compile_source(source, name, path, self._environment)
+        if self._compiler is None:
+            self._compiler = choose.Compiler(sandbox=self._sandbox)
+        return self._compiler.compile(source, lookup, path)
 
     def _code_cache(self) -> CodeCache | None:
         if self._cache_dir is None:

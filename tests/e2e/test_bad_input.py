@@ -32,7 +32,7 @@ class House:
         self.bad.write_text(OLD)
 
     def add(self, name: str, template: str, *, dest: Path | None = None, **more: str) -> None:
-        keys = {"src": f'"{name}"', "dest": f'"{dest or self.folder / name}.out"', "keys": '["/web"]', **more}
+        keys = {"src": f'"{name}"', "engine": '"jinja"', "dest": f'"{dest or self.folder / name}.out"', "keys": '["/web"]', **more}
         lines = [f"{key} = {value}" for key, value in keys.items()]
         (self.folder / "conf.d" / f"{name}.toml").write_text("\n".join(["[template]", *lines, ""]))
         (self.folder / "templates" / name).write_text(template)

@@ -24,7 +24,7 @@ class House:
         self.add("app")
 
     def add(self, name: str, **more: str) -> None:
-        keys = {"src": "'app.conf'", "dest": f"'{self.out}'", "keys": "['/app']", **more}
+        keys = {"src": "'app.conf'", "engine": "'jinja'", "dest": f"'{self.out}'", "keys": "['/app']", **more}
         lines = [f"{key} = {value}" for key, value in keys.items()]
         (self.folder / "conf.d" / f"{name}.toml").write_text("\n".join(["[template]", *lines, ""]))
 

@@ -56,7 +56,7 @@ class Running:
 
 
 def resource(folder, name, template, more=""):
-    return f'[template]\nsrc = "{template}"\ndest = "{folder}/{name}.out"\nkeys = ["/a"]\n{more}\n'
+    return f'[template]\nsrc = "{template}"\nengine = "jinja"\ndest = "{folder}/{name}.out"\nkeys = ["/a"]\n{more}\n'
 
 
 def read(folder, name):

@@ -240,12 +240,12 @@ def test_an_error_of_a_value_names_its_key(template, key):
 
 
 def test_an_error_that_is_a_fact_is_told_of_by_each_resource_as_its_own():
-    facts = {Lookup("template", "main"): TemplateError("there is no template /x/main")}
+    facts = {Lookup("template", "main", "jinja"): TemplateError("there is no template /x/main")}
     for name in ("one", "two"):
         with pytest.raises(TemplateError) as caught:
             Renderer().render(resource("main"), view_of({}), World(0.0, {}, facts))
         assert caught.value.at(resource=name).where["resource"] == "web"
-    assert facts[Lookup("template", "main")].where == {}
+    assert facts[Lookup("template", "main", "jinja")].where == {}
 
 
 # --- facts ---------------------------------------------------------------------------------------------------------
@@ -259,7 +259,7 @@ def test_a_render_asks_for_all_that_its_templates_are_known_to_ask(tmp_path):
         "{{ lookup_ip('10.0.0.1') }}"
         "{{ lookupSRV('http', 'tcp', 'n.test') }}{{ fileExists('/f') }}{{ lookupIP(getv('/k')) }}"
     )
-    source = Lookup("template", "main")
+    source = Lookup("template", "main", "jinja")
     renderer, view = Renderer(), view_of({"/k": "other.test"})
     with pytest.raises(Needs) as first:
         renderer.render(resource("/main"), view, World(0.0, {}, {}))
@@ -268,7 +268,7 @@ def test_a_render_asks_for_all_that_its_templates_are_known_to_ask(tmp_path):
     with pytest.raises(Needs) as second:
         renderer.render(resource("main"), view, World(0.0, {}, facts))
     assert second.value.lookups == {
-        Lookup("template", "a"), Lookup("template", "b"), Lookup("ip", "n.test"),
+        Lookup("template", "a", "jinja"), Lookup("template", "b", "jinja"), Lookup("ip", "n.test"),
         Lookup("srv", "_http._tcp.n.test"), Lookup("exists", "/f"),
     }  # fmt: skip
     assert second.value.__context__ is None
@@ -282,8 +282,8 @@ def test_a_render_tells_what_it_asked_and_nothing_else():
         facts={Lookup("exists", "/f"): False},
     )
     assert made.content == b"false"
-    assert made.asked == {Lookup("template", "main"), Lookup("template", "part"), Lookup("exists", "/f")}
-    assert rendered("x").asked == {Lookup("template", "main")}
+    assert made.asked == {Lookup("template", "main", "jinja"), Lookup("template", "part", "jinja"), Lookup("exists", "/f")}
+    assert rendered("x").asked == {Lookup("template", "main", "jinja")}
 
 
 def test_constant_questions_are_not_answered_while_a_template_is_compiled():
@@ -326,7 +326,7 @@ from confpy.templates import World
 from confpy.templates.resolve import Resolver
 
 resolver = Resolver(folder=sys.argv[1], cache_dir=None)
-asked = [Lookup("template", "main"), Lookup("template", "part"), Lookup("exists", "/")]
+asked = [Lookup("template", "main", "jinja"), Lookup("template", "part", "jinja"), Lookup("exists", "/")]
 facts = {lookup: resolver.resolve(lookup) for lookup in asked}
 render = lambda now: RENDERER.render(resource("main"), view_of({"/k": "{}"}), World(now, {"A": "b"}, facts)).content
 render(0.0)

@@ -33,7 +33,7 @@ def cache_dir(tmp_path):
 
 
 def source(path: str) -> Lookup:
-    return Lookup("template", path)
+    return Lookup("template", path, "jinja")
 
 
 def test_a_template_is_answered_with_its_code_and_what_it_will_ask(folder):

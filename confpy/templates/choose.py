@@ -1,0 +1,93 @@
+"""Which language a template is in, by its name or its text, and its compilation. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import jinja2
+
+from confpy.errors import TemplateError
+from confpy.model import Lookup
+from confpy.templates import engine
+from confpy.templates.asking import Asking
+from confpy.templates.facts import Made
+
+if TYPE_CHECKING:
+    from confpy.templates.golang.parser import GoSyntaxError
+
+JINJA_NAMES = (".j2", ".jinja", ".jinja2")
+
+_STATEMENT = re.compile(r"\{%.*?%\}", re.DOTALL)
+# {{ getv("/key", "default") }}: Go parts arguments by spaces.
+_CALL = re.compile(r"\{\{(?:(?!\}\}).)*?\w\((?:(?!\}\}).)*?,", re.DOTALL)
+_EXPRESSION = re.compile(r"\{\{-?\s*(?:\w+\(|[A-Za-z_][\w.]*\s*(?:\||-?\}\}))")
+# What only Go's templates say: {{getv "/key"}}, {{range …}}, {{end}}, {{.Value}}, {{$x := …}}.
+_GO = re.compile(r"""\{\{-?\s*(?:(?:range|if|else|end|with|define|template)\b|[.$]|\w+\s+["`.$(])""")
+
+
+class Compiler:
+    """Compiles templates of both languages. For several threads: what they make at the same time is the same."""
+
+    def __init__(self, *, sandbox: bool) -> None:
+        self._sandbox = sandbox
+        self._asking = Asking()
+        self._jinja: jinja2.Environment | None = None
+        self._go: jinja2.Environment | None = None
+
+    def compile(self, source: str, lookup: Lookup, file: str) -> Made:
+        """Return what a template's text is compiled to; raises ``TemplateError``."""
+        if lookup.engine == "jinja" or (lookup.engine == "auto" and lookup.name.endswith(JINJA_NAMES)):
+            return self._compile_jinja(source, lookup.name, file)
+        from confpy.templates.golang.parser import GoSyntaxError, parse  # where there is one
+        from confpy.templates.golang.signatures import FUNCTIONS
+
+        try:
+            tree = parse(source, lookup.name, FUNCTIONS)
+        except GoSyntaxError as refused:
+            failure = refused
+        else:
+            made = None
+            if lookup.engine == "auto" and _STATEMENT.search(source) and not lookup.name.endswith(".tmpl"):
+                made = self._try_jinja(source, lookup.name, file)
+            if made is None:
+                from confpy.templates.golang.compile import compile_tree
+
+                made = compile_tree(tree, lookup, file, self._go_environment())
+            return made
+        made = None
+        if lookup.engine == "auto" and (_STATEMENT.search(source) or _CALL.search(source)):
+            made = self._try_jinja(source, lookup.name, file)
+        if made is None:
+            raise _explain(failure, source, lookup.name)
+        return made
+
+    def _compile_jinja(self, source: str, name: str, file: str) -> Made:
+        if self._jinja is None:
+            self._jinja = engine.environment(self._asking, sandbox=self._sandbox)
+        try:
+            return engine.compile_source(source, name, file, self._jinja)
+        except TemplateError as refused:
+            if not refused.hint and _GO.search(source):
+                refused.hint = 'this looks like a Go template, as confd has them; here it is Jinja: {{ getv("/key") }}'
+            raise
+
+    def _try_jinja(self, source: str, name: str, file: str) -> Made | None:
+        try:
+            return self._compile_jinja(source, name, file)
+        except TemplateError:
+            return None
+
+    def _go_environment(self) -> jinja2.Environment:
+        if self._go is None:
+            from confpy.templates.golang.environment import environment
+
+            self._go = environment(self._asking, sandbox=self._sandbox)
+        return self._go
+
+
+def _explain(refused: GoSyntaxError, source: str, name: str) -> TemplateError:
+    hint = refused.hint
+    if not hint and _EXPRESSION.search(source):
+        hint = 'if this is Jinja, say so: engine = "jinja", or a name that ends in .j2'
+    return TemplateError(refused.message, hint=hint, template=name, line=refused.line, column=refused.column)

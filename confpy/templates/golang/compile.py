@@ -1,0 +1,42 @@
+"""How a Go template's tree becomes code, and what is known of what it will ask for. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import jinja2
+
+from confpy.errors import TemplateError
+from confpy.model import Lookup
+from confpy.templates.facts import Made, service_lookup, template_lookup
+from confpy.templates.golang import nodes
+from confpy.templates.golang.translate import translate
+from confpy.templates.golang.values import ANY, NOTHING
+from confpy.templates.guard import literal_address
+
+
+def compile_tree(template: nodes.Template, lookup: Lookup, file: str, environment: jinja2.Environment) -> Made:
+    """Return what a tree is compiled to; raises ``TemplateError``."""
+    try:
+        tree = translate(template, ANY if lookup.engine == "included" else NOTHING)
+        tree.set_environment(environment)
+        return Made("go", environment.compile(tree, lookup.name, file), frozenset(_needs(template)))
+    except (RecursionError, SyntaxError, MemoryError):
+        failure = TemplateError("nested too deeply", template=lookup.name)
+    raise failure
+
+
+def _needs(template: nodes.Template) -> Iterator[Lookup]:
+    for command in nodes.commands(template):
+        function, *arguments = command.operands
+        words = [one.value for one in arguments if isinstance(one, nodes.String)]
+        if not isinstance(function, nodes.Function) or len(words) != len(arguments) or not words:
+            continue
+        if function.name in {"lookupIP", "lookupIPV4", "lookupIPV6"} and not literal_address(words[0]):
+            yield Lookup("ip", words[0])
+        elif function.name == "lookupSRV" and len(words) == 3:
+            yield service_lookup(words[0], words[1], words[2])
+        elif function.name == "fileExists":
+            yield Lookup("exists", words[0])
+        elif function.name == "include":
+            yield template_lookup(words[0], "included")
