@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "__main__": {"cli"},
     "cli": {"daemon", "kept", "log", "settings", "state"},
     "daemon": {
-        "agent", "command", "delivery", "disk", "folder", "kept", "log", "mirror", "placeholders", "reload", "report",
+        "agent", "command", "delivery", "disk", "folder", "kept", "ledger", "log", "mirror", "placeholders", "reload", "report",
         "resource", "settings", "signals", "state", "stores", "target", "templates",
     },
     "agent": {"debts", "guard", "keytree", "mirror", "placeholders", "templates"},
