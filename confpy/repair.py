@@ -133,7 +133,7 @@ class Book:
             instead = tuple((numbers[old], group) for old, group in record.instead if old in numbers)
             self.records[numbers[record.number]] = replace(record, number=numbers[record.number], instead=instead)
         self.counts.update(other.counts)
-        if other.identity:
+        if other.identity or other.revision:
             self.identity, self.revision = other.identity, other.revision
         self.at = max(self.at, other.at)
 

@@ -1,0 +1,557 @@
+"""What survives a restart: on real files, with the process's death played by a ledger that is let go of."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from confpy import repair
+from confpy.command import Shell
+from confpy.delivery import Rules, deliver, restore
+from confpy.disk import Disk
+from confpy.ledger import LARGE, Ledger
+from confpy.model import (
+    Candidate,
+    Group,
+    HttpReload,
+    Owed,
+    Recovered,
+    ReloadBy,
+    Report,
+    Resource,
+    SignalReload,
+    SocketReload,
+)
+from confpy.repair import Book, Change, Debt, Deed, Record
+from tests.apart import Child, as_nobody
+
+RELOAD = "systemctl reload it"
+
+
+class Counting(Disk):
+    """The real disk; counts what is written to it and synced of the ledger."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.syncs = 0
+        self.files: set[int] = set()
+
+    def create(self, path):
+        descriptor = super().create(path)
+        if os.path.basename(path).startswith("ledger-"):
+            self.files.add(descriptor)
+        return descriptor
+
+    def write(self, descriptor, content):
+        if descriptor in self.files:
+            self.written.append(content)
+        super().write(descriptor, content)
+
+    def sync(self, descriptor):
+        self.syncs += descriptor in self.files
+        super().sync(descriptor)
+
+    def close(self, descriptor):
+        self.files.discard(descriptor)
+        super().close(descriptor)
+
+
+@pytest.fixture
+def state(tmp_path) -> Path:
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def out(tmp_path) -> Path:
+    (tmp_path / "out").mkdir()
+    return tmp_path / "out"
+
+
+def start(state: Path, disk: Disk | None = None) -> tuple[Ledger, Recovered]:
+    ledger = Ledger.open(str(state), disk or Disk())
+    return ledger, ledger.recover()
+
+
+def die(ledger: Ledger) -> None:
+    """End as a kill ends: nothing is written, the lock goes."""
+    if ledger._file >= 0:
+        os.close(ledger._file)
+
+
+def resource(dest: Path, **more) -> Resource:
+    return Resource(name=dest.name, file="", src="", dest=str(dest), **{"reload_cmd": RELOAD, **more})
+
+
+def give(ledger: Ledger, *wanted: tuple[Resource, bytes], disk: Disk | None = None, **rules) -> list[Report]:
+    groups: dict[str, list[Candidate]] = {}
+    for one, content in wanted:
+        groups.setdefault(one.group or one.name, []).append(Candidate(one, content, keys=3))
+    made = tuple(Group(name, tuple(candidates)) for name, candidates in groups.items())
+    return list(deliver(made, Rules(**rules), disk or Disk(), Shell(), ledger))
+
+
+def files(state: Path) -> list[str]:
+    return sorted(os.listdir(state))
+
+
+# --- debts -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_reload_that_was_not_run_is_owed_by_the_next_start_and_the_one_after(state, out):
+    ledger, _ = start(state)
+    (report,) = give(ledger, (resource(out / "f", verify_cmd=("true",), reload_cmd_timeout=7.0), b"new"))
+    assert report.record
+    die(ledger)
+    for _ in range(2):
+        ledger, recovered = start(state)
+        (owed,) = recovered.debts
+        assert owed == Owed(RELOAD, RELOAD, 7.0, ("true",), ("f",), (str(out / "f"),), owed.records)
+        die(ledger)
+    ledger, recovered = start(state)
+    ledger.paid(RELOAD, recovered.debts[0].records)
+    die(ledger)
+    assert start(state)[1].debts == ()
+
+
+@pytest.mark.parametrize("harm", [lambda path: path.write_bytes(b"theirs"), lambda path: path.unlink()])
+def test_a_reload_for_a_content_that_is_gone_is_owed_no_more(state, out, harm):
+    ledger, _ = start(state)
+    give(ledger, (resource(out / "f"), b"new"), (resource(out / "g"), b"new"))
+    harm(out / "f")
+    die(ledger)
+    (owed,) = start(state)[1].debts
+    assert owed.resources == ("g",)
+
+
+@pytest.mark.parametrize("rules", [{"sync_only": True}, {"noop": True}, {"no_reload": True}])
+def test_runs_that_reload_nothing_owe_nothing(state, out, rules):
+    ledger, _ = start(state)
+    give(ledger, (resource(out / "f"), b"new"), **rules)
+    die(ledger)
+    assert start(state)[1].debts == ()
+
+
+def test_a_check_that_said_no_owes_nothing(state, out):
+    (out / "f").write_bytes(b"old")
+    ledger, _ = start(state)
+    give(ledger, (resource(out / "f", check_cmd="false"), b"new"), (resource(out / "g"), b"new"))
+    die(ledger)
+    (owed,) = start(state)[1].debts
+    assert owed.resources == ("g",)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "kill -HUP $(cat /run/it.pid)",
+        ("kill", "-HUP", ""),
+        SignalReload("HUP", pidfile="/run/it.pid"),
+        HttpReload("POST", "http://localhost/reload"),
+        SocketReload("/run/it.sock", "reload"),
+    ],
+)
+def test_every_kind_of_reload_survives(state, out, command: ReloadBy):
+    ledger, _ = start(state)
+    give(ledger, (resource(out / "f", reload_cmd=command), b"new"))
+    die(ledger)
+    assert start(state)[1].debts[0].command == command
+
+
+def test_a_thousand_that_share_a_reload_cost_two_writes_and_one_sync(state, out):
+    disk = Counting()
+    ledger, _ = start(state, disk)
+    give(ledger, (resource(out / "first"), b"new"), disk=disk)
+    disk.written.clear()
+    disk.syncs = 0
+    reports = give(ledger, *((resource(out / str(n)), b"%d" % n) for n in range(1000)), disk=disk)
+    assert {report.outcome for report in reports} == {"changed"}
+    (record,) = {report.record for report in reports}
+    ledger.paid(RELOAD, (record,))
+    assert (len(disk.written), disk.syncs) == (2, 1)
+    die(ledger)
+    assert len(start(state)[1].counts) == 1001
+
+
+def test_the_record_is_on_the_disk_before_the_first_target_is_new(state, out):
+    steps = []
+
+    class Watching(Counting):
+        def sync(self, descriptor):
+            steps.extend(["ledger"] if descriptor in self.files else [])
+            super().sync(descriptor)
+
+        def rename(self, old, new):
+            steps.append("rename")
+            super().rename(old, new)
+
+    disk = Watching()
+    ledger, _ = start(state, disk)
+    give(ledger, *((resource(out / str(n)), b"new") for n in range(3)), disk=disk)
+    assert steps == ["ledger", "rename", "rename", "rename"]
+
+
+def test_a_lone_target_without_a_reload_leaves_no_trace(state, out):
+    ledger, _ = start(state)
+    give(ledger, (resource(out / "f", reload_cmd=None), b"new"))
+    ledger.close()
+    assert files(state) == ["targets.lock"]
+
+
+def test_one_that_owes_nothing_and_counted_nothing_removes_its_file(state, out):
+    ledger, _ = start(state)
+    ledger.counted({}, "", 0)
+    assert len(files(state)) == 2
+    ledger.close()
+    assert files(state) == ["targets.lock"]
+
+
+# --- counts ----------------------------------------------------------------------------------------------------------
+
+
+def test_counts_come_with_the_commit_and_by_themselves(state, out):
+    ledger, _ = start(state)
+    give(ledger, (resource(out / "f"), b"new"), (resource(out / "g", check_cmd="false"), b"new"))
+    ledger.counted({"h": 12}, "cluster", 99)
+    ledger.close()
+    recovered = start(state)[1]
+    assert (recovered.counts, recovered.identity, recovered.revision) == ({"f": 3, "h": 12}, "cluster", 99)
+
+
+# --- the file --------------------------------------------------------------------------------------------------------
+
+
+def torn(state: Path, at: int) -> None:
+    (path,) = state.glob("ledger-*")
+    path.write_bytes(path.read_bytes()[:at])
+
+
+def test_a_ledger_cut_anywhere_loses_only_what_was_not_written(state, out):
+    ledger, _ = start(state)
+    give(ledger, (resource(out / "f"), b"new"))
+    give(ledger, (resource(out / "g", reload_cmd="other"), b"new"))
+    die(ledger)
+    (path,) = state.glob("ledger-*")
+    whole = path.read_bytes()
+    first = whole.index(b"\n", whole.index(b"\n") + 1)
+    for at in [*range(0, len(whole), 23), first - 1, first, first + 1]:
+        torn(state, at) if at else path.write_bytes(b"")
+        ledger, recovered = start(state)
+        keys = {debt.key for debt in recovered.debts}
+        assert (RELOAD in keys) == (at >= first)
+        # It goes on behind what was whole.
+        ledger.counted({"z": at}, "", 0)
+        die(ledger)
+        again, recovered = start(state)
+        assert recovered.counts["z"] == at
+        die(again)
+        for left in state.glob("ledger-*"):
+            left.unlink()
+        path.write_bytes(whole)
+
+
+def test_a_torn_line_in_the_middle_hides_no_other(state, out):
+    ledger, _ = start(state)
+    give(ledger, (resource(out / "f"), b"new"))
+    die(ledger)
+    (path,) = state.glob("ledger-*")
+    head, begin, _ = path.read_bytes().split(b"\n")
+    path.write_bytes(b"\n".join([head, b"00000000 {}", b"\x00\xff", begin[:40], begin, b""]))
+    assert start(state)[1].debts[0].resources == ("f",)
+
+
+def test_a_ledger_of_another_version_is_set_aside_and_found_again_by_that_version(state, out, monkeypatch):
+    ledger, _ = start(state)
+    give(ledger, (resource(out / "f"), b"new"))
+    die(ledger)
+    with monkeypatch.context() as newer:
+        newer.setattr("confpy.ledger.FORMAT", 2)
+        newer.setattr("confpy.ledger.HEAD", {"ledger": 2})
+        ledger, recovered = start(state)
+        assert recovered.debts == ()
+        (note,) = recovered.notes
+        assert note.event == "ledger.set_aside"
+        ledger.counted({"n": 1}, "", 0)
+        die(ledger)
+    ledger, recovered = start(state)
+    assert recovered.debts[0].resources == ("f",)
+    assert [note.event for note in recovered.notes] == ["ledger.set_aside"]
+    die(ledger)
+
+
+def test_a_file_that_is_none_of_ours_is_set_aside(state):
+    state.mkdir(mode=0o700)
+    (state / "ledger-00000000.log").write_bytes(repair.write_line({"ledger": "mine"}))
+    assert start(state)[1].notes[0].fields["file"] == str(state / "ledger-00000000.log.set-aside")
+
+
+def test_ledgers_of_the_dead_become_one_and_those_of_the_living_stay(state, out):
+    ledgers = [Ledger.open(str(state), Disk()) for _ in range(3)]
+    for number, ledger in enumerate(ledgers):
+        give(ledger, (resource(out / str(number)), b"new"))
+    die(ledgers[0])
+    die(ledgers[1])
+    assert len(list(state.glob("ledger-*"))) == 3
+    _, recovered = start(state)
+    assert recovered.debts[0].resources == ("0", "1")
+    assert len(set(recovered.debts[0].records)) == 2
+    assert len(list(state.glob("ledger-*"))) == 2
+
+
+def test_a_long_ledger_is_written_anew_while_it_is_used(state, out):
+    ledger, _ = start(state)
+    (owes,) = give(ledger, (resource(out / "f"), b"new"))
+    for number in range(40):
+        ledger.counted({f"{'n' * 50_000}": number}, "", number)
+    (path,) = state.glob("ledger-*")
+    assert path.stat().st_size < LARGE
+    die(ledger)
+    recovered = start(state)[1]
+    assert recovered.debts[0].resources == ("f",)
+    assert recovered.revision == 39
+    assert owes.record
+
+
+def test_a_ledger_is_for_our_eyes_only(state, out):
+    ledger, _ = start(state)
+    give(ledger, (resource(out / "f"), b"new"))
+    assert {stat.S_IMODE(path.stat().st_mode) for path in state.iterdir()} == {0o600}
+
+
+# --- where it cannot be kept -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o707])
+def test_a_folder_that_others_may_write_to_is_not_believed(state, out, mode):
+    state.mkdir()
+    state.chmod(mode)
+    ledger, recovered = start(state)
+    assert ledger.warning.message.startswith("the ledger cannot be kept")
+    assert recovered == Recovered()
+    assert give(ledger, (resource(out / "f"), b"new"))[0].outcome == "changed"
+    assert files(state) == []
+
+
+def test_a_folder_that_cannot_be_made_is_one_warning_and_all_goes_on(tmp_path, out):
+    (tmp_path / "file").touch()
+    ledger, _ = start(tmp_path / "file" / "state")
+    assert ledger.warning.where["folder"] == str(tmp_path / "file" / "state")
+    ledger.paid(RELOAD, (1,))
+    ledger.counted({"f": 1}, "", 0)
+    assert give(ledger, (resource(out / "f"), b"new"))[0].record == 0
+    ledger.close()
+
+
+def test_a_state_folder_of_somebody_else_is_not_believed(state):
+    state.mkdir(mode=0o755)
+    assert as_nobody(lambda: Ledger.open(str(state), Disk()).warning is not None)
+
+
+def test_a_full_state_folder_stops_no_delivery_and_says_so(state, out):
+    class Full(Counting):
+        def write(self, descriptor, content):
+            if descriptor in self.files:
+                os.write(descriptor, content[:9])
+                raise OSError(errno.ENOSPC, "No space left on device")
+            super().write(descriptor, content)
+
+    disk = Full()
+    ledger, _ = start(state, disk)
+    (report,) = give(ledger, (resource(out / "f"), b"new"), disk=disk)
+    assert report.outcome == "changed"
+    assert report.notes == ("the ledger cannot be written (No space left on device): a kill now may lose the reload",)
+    assert files(state) == ["targets.lock"]
+
+
+# --- locks -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_target_that_another_confpy_delivers_is_waited_for_and_then_told(state, out, monkeypatch):
+    monkeypatch.setattr("confpy.delivery.PATIENCE", 0.1)
+    mine, other = (Ledger.open(str(state), Disk()) for _ in range(2))
+    with other.locked([str(out / "f")], 0):
+        reports = give(mine, (resource(out / "f"), b"new"), (resource(out / "g"), b"new"))
+    assert [report.outcome for report in reports] == ["failed", "changed"]
+    assert reports[0].error.message == "another confpy delivers this target"
+    assert give(mine, (resource(out / "f"), b"new"))[0].outcome == "changed"
+
+
+def test_what_another_confpy_made_right_while_we_waited_is_left_alone(state, out):
+    class Late(Disk):
+        def lock(self, *arguments):
+            (out / "f").write_bytes(b"new")
+            return super().lock(*arguments)
+
+    ledger, _ = start(state)
+    assert give(ledger, (resource(out / "f"), b"new"), disk=Late())[0].outcome == "changed"
+    (out / "f").unlink()
+    late = Ledger.open(str(state), Late())
+    assert give(late, (resource(out / "f"), b"new"))[0].outcome == "unchanged"
+
+
+def test_a_lock_ends_with_its_process(state, out):
+    path = str(out / "f")
+
+    def hold() -> None:
+        with Ledger.open(str(state), Disk()).locked([path], 0) as free:
+            assert free == {path}
+            os._exit(0)
+
+    child = os.fork()
+    if child == 0:
+        hold()
+    os.waitpid(child, 0)
+    with Ledger.open(str(state), Disk()).locked([path], 0) as free:
+        assert free == {path}
+
+
+# --- rollback --------------------------------------------------------------------------------------------------------
+
+
+def rolling(path: Path, **more) -> Resource:
+    return resource(path, on_reload_failure="rollback", **more)
+
+
+@pytest.mark.parametrize("write", ["rename", "inplace"])
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_rollback_goes_back_to_what_the_reload_last_took(state, out, write, restarts):
+    wanted = rolling(out / "f", write=write)
+    (out / "f").write_bytes(b"zero")
+    (out / "f").chmod(0o640)
+    ledger, _ = start(state)
+    for content in (b"first", b"good", b"bad", b"worse"):
+        (report,) = give(ledger, (wanted, content))
+        if content == b"good":
+            ledger.paid(RELOAD, range(1, report.record + 1))
+    if restarts:
+        die(ledger)
+        ledger, _ = start(state)
+    (back,) = restore(RELOAD, ledger, Disk())
+    assert back.outcome == "changed"
+    assert (out / "f").read_bytes() == b"good"
+    assert stat.S_IMODE((out / "f").stat().st_mode) == 0o640
+    die(ledger)
+    ledger, recovered = start(state)
+    (owed,) = recovered.debts
+    ledger.paid(RELOAD, owed.records)
+    assert os.listdir(out) == ["f"]
+    assert not [name for name in files(state) if name.startswith(".")]
+    assert restore(RELOAD, ledger, Disk()) == ()
+
+
+def test_a_rollback_takes_back_whole_groups_and_what_did_not_exist(state, out):
+    (out / "a").write_bytes(b"old")
+    wanted = [rolling(out / "a", group="g"), resource(out / "b", group="g", reload_cmd="another")]
+    ledger, _ = start(state)
+    give(ledger, *((one, b"new") for one in wanted), (resource(out / "c"), b"new"))
+    reports = restore(RELOAD, ledger, Disk())
+    assert [(report.resource, report.outcome, report.known is None) for report in reports] == [
+        ("a", "changed", False),
+        ("b", "changed", True),
+    ]
+    assert sorted(os.listdir(out)) == ["a", "c"]
+    assert (out / "a").read_bytes() == b"old"
+
+
+def test_a_rollback_leaves_alone_what_somebody_else_has_changed(state, out):
+    (out / "f").write_bytes(b"old")
+    ledger, _ = start(state)
+    give(ledger, (rolling(out / "f"), b"new"))
+    (out / "f").write_bytes(b"theirs")
+    (report,) = restore(RELOAD, ledger, Disk())
+    assert report.error.message == "somebody else has changed the target: it is left alone"
+    assert (out / "f").read_bytes() == b"theirs"
+
+
+def test_the_old_file_goes_when_the_reload_has_succeeded(state, out):
+    (out / "f").write_bytes(b"old")
+    ledger, _ = start(state)
+    (report,) = give(ledger, (rolling(out / "f"), b"new"))
+    assert len(os.listdir(out)) == 2
+    ledger.paid(RELOAD, (report.record,))
+    assert os.listdir(out) == ["f"]
+
+
+# --- the decision ----------------------------------------------------------------------------------------------------
+
+
+def record(number: int = 1, *, swap: bool = False, in_place: bool = False, **more) -> Record:
+    changes = tuple(
+        Change(name, f"/{name}", f"/{name}", "old", "new", mark=f"{name}{number}", key="k", in_place=in_place)
+        for name in ("a", "b")
+    )
+    return Record(number, float(number), (Deed("g", changes, swap=swap),), (Debt("k", "k", 1.0),), **more)
+
+
+def steps(found: dict[str, str | None], *records: Record) -> list[str]:
+    book = Book({one.number: one for one in records})
+    kept = {change.mark: f"kept {change.mark}" for one in records for change in one.changes}
+    return [step.change.mark for verdict in repair.judge(book, found, kept) for step in verdict.steps]
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [
+        ("old", "old", []),
+        ("new", "old", ["a1"]),
+        ("old", "new", ["b1"]),
+        ("new", "new", []),
+        ("new", "theirs", []),
+        ("theirs", "old", []),
+        ("new", None, []),
+        ("", "new", []),
+    ],
+)
+def test_a_group_that_is_half_new_goes_back_and_nothing_else_does(a, b, expected):
+    assert steps({"/a": a, "/b": b}, record()) == expected
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"), [("new", "new", ["a1", "b1"]), ("new", "theirs", ["a1"]), ("old", "old", [])]
+)
+def test_a_group_on_trial_goes_back_as_far_as_it_is_ours(a, b, expected):
+    assert steps({"/a": a, "/b": b}, record(swap=True)) == expected
+
+
+def test_a_group_whose_trial_has_passed_stays():
+    assert steps({"/a": "new", "/b": "new"}, record(swap=True, passed=("g",))) == []
+
+
+def test_what_is_torn_in_place_goes_back_with_its_group():
+    assert steps({"/a": "new", "/b": "half"}, record(in_place=True)) == ["a1", "b1"]
+
+
+def test_a_record_that_a_later_one_took_up_is_over():
+    assert steps({"/a": "new", "/b": "old"}, record(1), record(2, done=True)) == []
+
+
+def test_a_rollback_that_was_cut_off_goes_on():
+    assert steps({"/a": "old", "/b": "new"}, record(restores=True)) == ["a1"]
+
+
+def test_a_record_reads_as_it_was_written():
+    one = record(7, swap=True, in_place=True, restores=True, instead=((3, "h"),), passed=("g",), done=True)
+    (entry,) = repair.read_lines(repair.write_line(repair.write_record(one)))
+    assert repair.read_record(entry) == one
+    assert json.dumps(entry)
+
+
+def test_paths_of_any_bytes_survive(state, out):
+    ledger, _ = start(state)
+    give(ledger, (resource(out / "a\n\udcff é"), b"new"))
+    die(ledger)
+    assert start(state)[1].debts[0].dests == (str(out / "a\n\udcff é"),)
+
+
+def test_two_starts_at_once_share_what_the_dead_left_without_doubling_it(state, out):
+    ledger, _ = start(state)
+    give(ledger, (resource(out / "f"), b"new"))
+    die(ledger)
+    children = [Child(lambda: len(start(state)[1].debts)) for _ in range(8)]
+    # One that starts when another has ended finds the debt again; none loses it.
+    assert max(child.result() for child in children) == 1
+    assert len(start(state)[1].debts) == 1
