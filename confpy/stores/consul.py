@@ -53,8 +53,9 @@ KEPT_BYTES = 1 << 20
 """The largest answer that is kept to compare the next one with."""
 LEADER, STALE, SURE = "default", "stale", "consistent"
 """Who answers: the leader; any server, from its own copy; the leader, having asked whether it still is the leader."""
-WAIT = 300.0
-"""Seconds that a query waits for a change."""
+WAIT = 60.0
+"""Seconds that a query waits for a change. Consul counts the connection of one that was given up until they are over,
+and cuts off an address that has 200 (``http_max_conns_per_client``)."""
 TURN = 2.0
 """The same where several queries have to take turns."""
 PACE = 1.1
