@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import struct
 from collections.abc import Sequence
 
 from confpy.keytree import Pair
@@ -449,12 +450,10 @@ def format_float(value: float, kind: str, precision: int | None) -> str:
     if kind in "xX":
         return _hexadecimal(value, kind, precision)
     if kind == "b":
-        fraction, exponent = math.frexp(value)
-        mantissa = int(fraction * 2**53)
-        exponent -= 53
-        if mantissa == 0 or exponent < -1074:
-            mantissa, exponent = int(value * 2.0**1074) if abs(value) < 2.0**-1022 else 0, -1074
-        return f"{'-' if math.copysign(1, value) < 0 and not mantissa else ''}{mantissa}p{exponent:+d}"
+        (bits,) = struct.unpack(">Q", struct.pack(">d", value))
+        exponent = bits >> 52 & 0x7FF
+        mantissa = bits & (1 << 52) - 1 | bool(exponent) << 52
+        return f"{'-' * (bits >> 63)}{mantissa}p{max(exponent, 1) - 1075:+d}"
     if precision is not None:
         return f"{value:.{precision or int(kind in 'gG')}{kind}}"
     sign = "-" if math.copysign(1, value) < 0 else ""
@@ -501,15 +500,11 @@ def _hexadecimal(value: float, kind: str, precision: int | None) -> str:
 
 def _with_point(number: str, kind: str, precision: int | None) -> str:
     """Apply the ``#`` flag to a signed number: a decimal point always, and for ``g`` the zeros behind it."""
-    match = (
-        re.fullmatch(r"(.)(.*?)([eE].*|[pP].*)?", number)
-        if kind not in "xX"
-        else re.fullmatch(r"(.)(.*?)([pP].*)?", number)
-    )
+    match = re.fullmatch(r"(.)(.*?)([pP].*)?" if kind in "xX" else r"(.)(.*?)([eE].*)?", number)
     assert match is not None
     sign, body, tail = match[1], match[2], match[3] or ""
     wanted = (6 if precision is None else precision) if kind in "gGx" else 0
-    wanted -= len(body.replace(".", "").lstrip("0" if kind not in "xX" else ""))
+    wanted -= len(body.replace(".", "").lstrip("0"))
     if "." not in body:
         wanted -= body == "0"
         body += "."
