@@ -88,6 +88,7 @@ STAGES = {
     "CheckError": "check",
     "TargetError": "target",
     "ReloadError": "reload",
+    "UsageError": "resource",
 }
 """The class of an error → where on its way a resource stands."""
 EDITING = 0.2
@@ -124,12 +125,14 @@ class Manners:
     """The store's streams name what was deleted; otherwise it is missing from an answer."""
     saves: bool = False
     """Keep the delivered keys for a start without the store."""
+    doubts: bool = True
+    """The store may answer with less than there is."""
     allow_stale: bool = False
     """One-shot may make targets from kept keys."""
     retry_for: float = 0.0
     """Seconds for which one-shot waits for a store that is not up."""
     timeout: float = float("inf")
-    """Seconds that one-shot has for its try, once the store is up or given up."""
+    """Seconds that one-shot has for its try, from when the store answered or was given up."""
 
 
 @dataclass(slots=True)
@@ -168,12 +171,12 @@ class Track:
     guard: Guard = field(default_factory=Guard)
     accepted: bool = False
     """A person said that its keys may be gone."""
-    answered: bool = False
-    """It is known whether one did."""
     refused: bytes = b""
     """The content that its reload refused and that was rolled back."""
     outcome: Outcome | None = None
     """Of its last delivery."""
+    unread: ConfpyError | None = None
+    """Why its program has not read it."""
 
     @property
     def group(self) -> tuple[bool, str]:
@@ -223,6 +226,8 @@ class Agent:
         self._debts = Debts(random, longest_wait=manners.max_wait, once=manners.onetime)
         self._counts: dict[str, int] = {}
         """Keys of resources as the ledger has them."""
+        self._told_identity = ""
+        """The store that they came from, as the ledger has it."""
         self._recovered = False
         self._old: KeyTree | None = None
         """The keys that were last delivered, while the store cannot be read."""
@@ -232,8 +237,11 @@ class Agent:
         self._save_at = NEVER
         self._edited_at = NEVER
         self._began: float | None = None
+        self._reached: float | None = None
+        """When the store answered for the first time."""
         self._number = 0
         self._errors: list[ConfpyError] = []
+        """What one-shot ends with."""
         self._loaded = False
         self._load_at = NEVER
         self._load_backoff = Backoff(random, base=1.0, cap=30.0)
@@ -248,8 +256,8 @@ class Agent:
         self._wall = 0.0
 
     def start(self) -> list[Action]:
-        """Return the first actions."""
-        return [Recover(), Load()]
+        """Return the first actions: what an earlier confpy left is settled before anything else is looked at."""
+        return [Recover()]
 
     def step(self, messages: Sequence[Message], now: float, wall: float) -> list[Action]:
         """Take messages at the monotonic time ``now`` (``wall``: since 1970 UTC) and return what to do."""
@@ -304,11 +312,11 @@ class Agent:
     def _take_over(self, recovered: Recovered) -> None:
         """Take what an earlier confpy left."""
         self._recovered = True
+        self._do(Load())
         self._actions += recovered.notes
-        self._counts = dict(recovered.counts)
+        self._counts = dict(recovered.counts) if self._manners.doubts else {}
+        self._told_identity = recovered.identity
         self.mirror.expect(recovered.identity, recovered.revision)
-        for track in self._tracks.values():
-            track.guard.keys = self._counts.get(track.resource.name)
         for owed in recovered.debts if not (self._manners.noop or self._quiet) else ():
             self._debts.inherit(owed, self._now)
 
@@ -331,7 +339,8 @@ class Agent:
             return
         if self._loaded and not loaded.found:
             return
-        self._errors += loaded.errors
+        if self._manners.onetime:
+            self._errors += loaded.errors
         if not self._manners.noop:
             known = {track.resource.dest for track in self._tracks.values()}
             self._do(Sweep(tuple(one.dest for one in loaded.resources if one.dest not in known)))
@@ -363,13 +372,16 @@ class Agent:
                 self._dirty[order] = track
             for cover in _paths(resource):
                 self._index.add(cover, name)
-        for name in before:
+        for name, track in before.items():
             self._say("info", "resource.removed", resource=name, did="left its target as it is")
+            if track.guard.doubt is not None:
+                self._do(Release(name))
 
     def _new_track(self, resource: Resource) -> Track:
         view = View(self.mirror.tree, _paths(resource), resource.strip)
         track = Track(0, resource, Settle(resource.settle, resource.max_wait), Backoff(self._random), view)
-        track.guard.keys = self._counts.get(resource.name)
+        # Of what went while nobody looked, no stream has said so.
+        track.guard = Guard(self._counts.get(resource.name), self.mirror.store, named=False)
         return track
 
     def _renew(self, track: Track, resource: Resource) -> None:
@@ -377,10 +389,11 @@ class Agent:
         self._say("info", "resource.edited", resource=resource.name)
         if track.resource.dest != resource.dest:
             track.known = None
+        if track.resource.prefixes != resource.prefixes:
+            track.guard = Guard()
         track.resource = resource
         track.view = View(self.mirror.tree, _paths(resource), resource.strip)
         track.settle = Settle(resource.settle, resource.max_wait)
-        track.guard = Guard(self._counts.get(resource.name) if track.view else None)
         track.awaited = track.doubted = frozenset()
         track.dirty, track.trigger, track.retry_at = True, "edit", float("-inf")
 
@@ -411,6 +424,8 @@ class Agent:
             self._recall()
             if self._waits_for_store():
                 return
+        elif self._reached is None:
+            self._reached = self._now
         for track in self._tracks.values():
             error, before = self.mirror.error(track.resource.prefixes), track.error
             if error is None:
@@ -491,6 +506,8 @@ class Agent:
         self, tracks: Sequence[Track], world: World, needed: set[Lookup], *, old: bool
     ) -> list[Candidate] | None:
         """Return the candidates of a group, or None where one of them cannot be made now."""
+        if not old and not self._are_believed(tracks):
+            return None
         candidates = []
         for track in tracks:
             try:
@@ -510,20 +527,16 @@ class Agent:
             except Exception as error:  # noqa: BLE001 - a bug of ours stops this group and no other
                 self._fail_group(tracks, track, bug(error).at(resource=track.resource.name))
                 return None
-            if content is None:
-                return None
             candidates.append(Candidate(track.resource, content, len(track.view), only_missing=old))
         return candidates
 
-    def _render_one(self, track: Track, world: World, *, old: bool) -> bytes | None:
-        """Return a resource's content, or None where it has to wait. Raises ``Needs`` and ``ConfpyError``."""
+    def _render_one(self, track: Track, world: World, *, old: bool) -> bytes:
+        """Return a resource's content; raises ``Needs`` and ``ConfpyError``."""
         resource, view = track.resource, track.view
         if old and self._old is not None:
             view = View(self._old, _paths(resource), resource.strip)
         elif (lack := self._lack(resource)) is not None:
             raise lack
-        elif not self._believes(track):
-            return None
         if track.doubted:
             track.awaited, track.doubted = track.doubted, frozenset()
             raise Needs(track.awaited)
@@ -630,9 +643,12 @@ class Agent:
 
     def _remember(self, track: Track, candidate: Candidate) -> None:
         """Note how many keys were delivered: what the next answer of the store is measured by."""
-        track.guard.believe(candidate.keys, self.mirror.store)
-        if not self._manners.noop and self._counts.get(track.resource.name) != candidate.keys:
+        # What came meanwhile has been noted, and is still to be judged.
+        track.guard.believe(candidate.keys, self.mirror.store, named=track.guard.named or not track.dirty)
+        known = (self._counts.get(track.resource.name), self._told_identity)
+        if not self._manners.noop and known != (candidate.keys, self.mirror.identity):
             self._counts[track.resource.name] = candidate.keys
+            self._told_identity = self.mirror.identity
             revision = self.mirror.revision(track.resource.prefixes)
             self._do(Count({track.resource.name: candidate.keys}, self.mirror.identity, revision))
         if self._manners.saves and not self._manners.onetime:
@@ -640,6 +656,14 @@ class Agent:
             self._save_at = min(self._save_at, self._now + SAVE_EVERY)
 
     # --- keys that vanished, and keys of before --------------------------------------------------------------------
+
+    def _are_believed(self, tracks: Sequence[Track]) -> bool:
+        """Say whether the keys of a whole group are believed; where not, it waits as a whole."""
+        doubted = [track for track in tracks if self._lack(track.resource) is None and not self._believes(track)]
+        for track in tracks if doubted else ():
+            if track.dirty:
+                track.retry_at = min(one.retry_at for one in doubted)
+        return not doubted
 
     def _believes(self, track: Track) -> bool:
         """Say whether the keys are believed; where they are not, see to it that they will be, or that they are back."""
@@ -651,19 +675,16 @@ class Agent:
             if doubt is not None:
                 why = "a person accepted it" if track.accepted else "another read says so, too"
                 self._say("warning", "keys.believed", resource=name, keys=keys, reason=why)
-                guard.believe(keys, self.mirror.store)
+                guard.believe(keys, self.mirror.store, named=True)
             elif before is not None:
                 self._say("info", "keys.returned", resource=name, keys=keys)
             if before is not None:
                 self._do(Release(name))
-                track.accepted = track.answered = False
+                track.accepted = False
             return True
         assert doubt is not None
         if doubt != before:
             self._doubt(track, doubt.reason, doubt.confirm_at)
-        if track.answered and self._manners.onetime and doubt.confirm_at > self._deadline():
-            hint = f"run confpy accept {name}, then this again, if they are to be gone"
-            raise StoreError(f"{doubt.reason}: that is not believed", hint=hint)
         self._do(Hold(name, doubt.reason))
         if self._now >= doubt.confirm_at:
             self._follow(self.mirror.reread(self._now))
@@ -682,9 +703,14 @@ class Agent:
         track = self._tracks.get(accepted.resource)
         if track is None or track.guard.doubt is None:
             return
-        if accepted.accepted or (self._manners.onetime and not track.answered):
-            track.retry_at = float("-inf")
-        track.answered, track.accepted = True, accepted.accepted
+        track.accepted = accepted.accepted
+        if track.accepted:
+            for one in self._groups[track.group]:
+                one.retry_at = float("-inf")
+        elif self._manners.onetime and track.guard.doubt.confirm_at > self._deadline() and not track.tried:
+            hint = f"run confpy accept {accepted.resource}, then this again, if they are to be gone"
+            error = StoreError(f"{track.guard.doubt.reason}: that is not believed", hint=hint)
+            self._fail_group(self._groups[track.group], track, error.at(resource=accepted.resource))
 
     def _recall(self) -> None:
         """Ask for the keys of before, while the store cannot be read."""
@@ -728,7 +754,10 @@ class Agent:
 
     def _save(self) -> None:
         """Keep the delivered keys, for a start without the store."""
-        self._unsaved, self._save_at = False, NEVER
+        self._save_at = NEVER
+        if any(track.guard.doubt is not None for track in self._tracks.values()):
+            return  # what is kept is what they had
+        self._unsaved = False
         prefixes = minimal(
             path
             for track in self._tracks.values()
@@ -765,8 +794,11 @@ class Agent:
         track.left_out = left_out
 
     def _take_reload(self, reloaded: Reloaded) -> None:
-        if reloaded.error is not None and self._manners.onetime and not self._debts.is_inherited(reloaded.key):
-            self._errors.append(reloaded.error)
+        if not self._debts.is_inherited(reloaded.key):
+            if reloaded.error is not None and self._manners.onetime:
+                self._errors.append(reloaded.error)
+            for name in self._debts.paying(reloaded.key) & self._tracks.keys():
+                self._tracks[name].unread = reloaded.error
         self._actions += self._debts.take(reloaded, self._now)
 
     def _take_return(self, restored: Restored) -> None:
@@ -890,7 +922,8 @@ class Agent:
 
     def _deadline(self) -> float:
         """Return the monotonic time at which one-shot gives up what has no outcome."""
-        return (self._began or 0.0) + self._manners.retry_for + self._manners.timeout
+        given_up = (self._began or 0.0) + self._manners.retry_for
+        return (given_up if self._reached is None else self._reached) + self._manners.timeout
 
     def _give_up(self) -> None:
         for track in self._tracks.values():
@@ -955,18 +988,13 @@ class Agent:
             self._say("error", "onetime.failed", failures=len(self._errors), each=each)
 
     def outcomes(self) -> list[dict[str, object]]:
-        """Return what became of each resource."""
-        return [
-            {
-                "resource": name,
-                "target": track.resource.dest,
-                "outcome": track.outcome or "not tried",
-                "changed": track.outcome == "changed",
-                "stage": STAGES.get(type(track.error).__name__, "") if track.error else "",
-                "error": str(track.error) if track.error else "",
-            }
+        """Return what became of each resource, those included whose file could not be read."""
+        found = [
+            _outcome(name, track.resource.dest, track.outcome or "not tried", track.error or track.unread)
             for name, track in self._tracks.items()
         ]
+        names = {error.where.get("resource"): error for error in self._errors if isinstance(error, UsageError)}
+        return found + [_outcome(str(name), "", "failed", error) for name, error in names.items() if name]
 
     def _stop(self, code: int) -> None:
         self._ended = True
@@ -981,6 +1009,17 @@ class Agent:
 
     def _say(self, level: Level, event: str, **fields: object) -> None:
         self._actions.append(Say(level, event, fields))
+
+
+def _outcome(name: str, target: str, outcome: str, error: ConfpyError | None) -> dict[str, object]:
+    return {
+        "resource": name,
+        "target": target,
+        "outcome": outcome,
+        "changed": outcome == "changed",
+        "stage": STAGES.get(type(error).__name__, "") if error else "",
+        "error": error.message if error else "",
+    }
 
 
 def _paths(resource: Resource) -> tuple[str, ...]:

@@ -168,7 +168,9 @@ class Daemon:
                 on_missing=store.limits.missing,
                 confdir=settings.confdir,
                 names_deletions=store.limits.names_deletions,
-                saves=store.limits.remote,
+                # What cannot change while confpy runs says the same when it is read again.
+                doubts=store.limits.remote or store.limits.watches,
+                saves=store.limits.remote and not settings.noop,
                 allow_stale=settings.allow_stale,
                 retry_for=settings.retry_for,
                 timeout=settings.timeout,
@@ -246,6 +248,7 @@ class Daemon:
 
     def _carry_out(self, actions: Sequence[Action]) -> float:
         wake_at = NEVER
+        holds: list[Hold] = []
         for action in actions:
             match action:
                 case WakeAt():
@@ -267,7 +270,7 @@ class Daemon:
                 case Count():
                     self._ledger.counted(action.counts, action.identity, action.revision)
                 case Hold():
-                    self._hold(action)
+                    holds.append(action)
                 case Release():
                     self._kept.release(action.resource)
                 case Save():
@@ -292,6 +295,8 @@ class Daemon:
                     self._inspect(action)
                 case Sweep():
                     self._sweep(action)
+        if holds:
+            self._hold(holds)
         return wake_at
 
     def _start(self, name: str, job: Callable[[], Message | None], failed: Callable[[ConfpyError], Message]) -> None:
@@ -319,12 +324,15 @@ class Daemon:
     def _load(self) -> Message:
         return load_resources(self._settings.confdir, self._settings, self._store.prefixes)
 
-    def _hold(self, action: Hold) -> None:
-        self._start(
-            "hold",
-            lambda: self._kept.hold(action.resource, action.reason),
-            lambda _: Accepted(action.resource, accepted=False),
-        )
+    def _hold(self, holds: Sequence[Hold]) -> None:
+        """Look who is accepted: on one thread, since a store that is wiped out may hold back a thousand."""
+
+        def look() -> None:
+            for one in holds:
+                noted = not self._settings.noop and self._kept.hold(one.resource, one.reason)
+                self._inbox.put(Accepted(one.resource, accepted=noted))
+
+        self._start("hold", look, lambda _: Accepted(holds[0].resource, accepted=False))
 
     def _restore(self, action: Restore) -> None:
         self._start(

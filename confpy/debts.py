@@ -240,6 +240,10 @@ class Debts:
                 self._began.pop(key, None)
             del self._debts[key]
 
+    def paying(self, key: str) -> frozenset[str]:
+        """Return the resources that the run in flight pays for."""
+        return frozenset(self._debts[key].paying)
+
     def is_inherited(self, key: str) -> bool:
         """Say whether all that a run pays was committed by an earlier confpy."""
         return _all_inherited(self._debts[key].paying.values())

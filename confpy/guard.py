@@ -38,17 +38,22 @@ class Guard:
     def judge(self, rules: Resource, keys: int, store: int, now: float, read_at: float) -> Literal["yes", "hold"]:
         """Say whether ``keys`` keys are believed; ``read_at``: when the newest full read was begun."""
         reason = self._reason(rules, keys)
+        # A store that was set up anew is as empty tomorrow: another read would say nothing.
+        replaced = bool(self.keys and not keys and store != self.store)
+        if replaced and reason:
+            reason += ", and the store is another one"
         if not reason or rules.on_shrink == "render":
             self.doubt = None
             return "yes"
         if self.doubt is None or self.doubt.reason != reason:
             since = self.doubt.since if self.doubt else now
-            self.doubt = Doubt(reason, self._confirm_at(rules, keys, store, since), since)
+            waits = replaced or rules.on_shrink == "keep"
+            self.doubt = Doubt(reason, NEVER if waits else since + rules.shrink_grace, since)
         return "yes" if read_at >= self.doubt.confirm_at else "hold"
 
-    def believe(self, keys: int, store: int) -> None:
+    def believe(self, keys: int, store: int, *, named: bool) -> None:
         """Take what was delivered as what is known."""
-        self.keys, self.store, self.named, self.doubt = keys, store, True, None
+        self.keys, self.store, self.named, self.doubt = keys, store, named, None
 
     def _reason(self, rules: Resource, keys: int) -> str:
         before = self.keys or 0
@@ -59,7 +64,3 @@ class Guard:
         if rules.max_shrink is not None and before - keys > before * rules.max_shrink:
             return f"{before - keys} of its {before} keys are gone, more than max_shrink ({rules.max_shrink:g})"
         return ""
-
-    def _confirm_at(self, rules: Resource, keys: int, store: int, since: float) -> float:
-        replaced = self.keys is not None and store != self.store and not keys
-        return NEVER if replaced or rules.on_shrink == "keep" else since + rules.shrink_grace

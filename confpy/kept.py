@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 
 from confpy.clock import Clock
 from confpy.errors import UsageError
-from confpy.model import Accepted, Recalled
+from confpy.model import Recalled
 from confpy.state import StateFolder, folder_name
 
 KEYS = "keys"
@@ -36,15 +36,15 @@ class Kept:
             return Recalled({})
         return Recalled(record["keys"], tuple(record["prefixes"]), max(0.0, self._clock.time() - record["at"]))
 
-    def hold(self, resource: str, reason: str) -> Accepted:
+    def hold(self, resource: str, reason: str) -> bool:
         """Note that a resource's keys are not believed, and say whether a person accepted it since it was noted."""
         name = HELD + folder_name(resource)
         with self._alone:
             record = self._folder.read(name)
             if record is None or record.get("reason") != reason:
                 self._folder.write(name, {"resource": resource, "reason": reason, "accepted": False})
-                return Accepted(resource, accepted=False)
-        return Accepted(resource, accepted=bool(record.get("accepted")))
+                return False
+        return bool(record.get("accepted"))
 
     def release(self, resource: str) -> None:
         """Note that its keys are believed again."""
