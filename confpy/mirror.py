@@ -622,6 +622,9 @@ class Mirror:
         if standing.identity != self.identity or (standing.revision < newest and self._reading is None):
             self._read_if_idle(turn, now)
             return
+        unsaid = tuple(one for one in asking.prefixes if one in self._wanted and one not in standing.newest)
+        if unsaid and self._reading is None:
+            self._read(turn, unsaid, alone=True)
         doubts = self._behind(standing)
         if not doubts:
             self._doubts = {}

@@ -161,7 +161,7 @@ class Standing:
     revision: int
     """The store's newest revision, of any key."""
     newest: Mapping[str, int]
-    """Per prefix: the newest revision of a key that still exists, 0 where there is none."""
+    """Per prefix: the newest revision of a key that still exists, 0 where there is none; without those refused now."""
     counts: Mapping[str, int]
     """Per prefix: how many raw keys it has; with ``newest`` it betrays a lost deletion."""
 

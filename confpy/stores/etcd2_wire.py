@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 from urllib.parse import quote, urlencode
 
 from confpy.errors import StoreError, StoreRefused
-from confpy.keytree import ROOT, ancestors, covers, normalise, select
+from confpy.keytree import ROOT, ancestors, covers, minimal, normalise, select
 from confpy.model import Changes, Listing, Snapshot
 from confpy.stores import NoApi, WatchLost
 
@@ -100,18 +100,13 @@ def heads(prefixes: Collection[str], most: int, refused: Collection[str] = ()) -
     A path that etcd refused is not among them unless it is a prefix, and none lies above a hidden name, below which
     it would show nothing.
     """
-    chosen = every = _fewest(prefixes)
+    chosen = every = minimal(prefixes, shows)
     depth = max((prefix.count(ROOT) for prefix in every), default=0)
     while len(chosen) > most and depth > 0:
         depth -= 1
-        fewer = _fewest([_cut(prefix, depth, refused) for prefix in every])
+        fewer = minimal((_cut(prefix, depth, refused) for prefix in every), shows)
         chosen = fewer if len(fewer) < len(chosen) else chosen
     return chosen
-
-
-def _fewest(paths: Collection[str]) -> tuple[str, ...]:
-    every = set(paths)
-    return tuple(sorted(p for p in every if not any(a != p and a in every and shows(a, p) for a in ancestors(p))))
 
 
 def _cut(prefix: str, depth: int, refused: Collection[str]) -> str:
@@ -172,7 +167,7 @@ class Reading:
             mine.remove(head)
         else:
             self._refused.add(head)
-        self._left.extendleft(reversed(_fewest(mine)))
+        self._left.extendleft(reversed(minimal(mine, shows)))
 
     def snapshot(self) -> Snapshot:
         """Return what was read."""

@@ -1,4 +1,4 @@
-"""A whole confpy on a real etcd v2 that keeps something back: hidden names, and what a guest may not see."""
+"""A whole confpy on a real etcd that keeps something back: hidden names of v2, and what a user may not see."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.waiting import wait_until
 class House:
     """A confpy with one resource for each list of keys, which prints what it sees to ``<name>.out``."""
 
-    def __init__(self, folder, endpoint, **keys):
+    def __init__(self, folder, endpoint, *flags, backend="etcdv2", **keys):
         self.folder = folder
         for name in ("conf.d", "templates"):
             (folder / name).mkdir()
@@ -23,10 +23,10 @@ class House:
             (folder / "conf.d" / f"{name}.toml").write_text(
                 f'[template]\nsrc = "t.j2"\ndest = "{folder}/{name}.out"\nkeys = {json.dumps(prefixes)}\n'
             )
-        self.flags = ("-backend", "etcdv2", "-node", endpoint, "-confdir", str(folder))
+        self.flags = ("-backend", backend, "-node", endpoint, "-confdir", str(folder), *flags)
 
-    def watching(self):
-        return Confpy("-watch", *self.flags, "-resync", "300s", folder=self.folder)
+    def watching(self, resync="300s"):
+        return Confpy("-watch", *self.flags, "-resync", resync, folder=self.folder)
 
     def text(self, name):
         file = self.folder / f"{name}.out"
@@ -63,7 +63,7 @@ def test_a_refused_prefix_stops_who_reads_it_and_is_followed_when_it_is_given(tm
     house = House(tmp_path, etcd2.endpoint, open=["/open"], one=["/shut"], two=["/shut", "/open"])
     ended = run_once(*house.flags, folder=tmp_path)
     assert ended.code == 3
-    assert [event["event"] for event in ended.events if event["level"] == "error"] == ["prefix.refused"]
+    assert [event["event"] for event in ended.events if event["level"] == "error"] == ["prefix.refused", "onetime.failed"]
     house.shows("open", "/open/x=1")
     assert (house.text("one"), house.text("two")) == (None, None)
     with house.watching() as confpy:
@@ -78,3 +78,22 @@ def test_a_refused_prefix_stops_who_reads_it_and_is_followed_when_it_is_given(tm
         confpy.says("prefix.recovered", prefix="/shut")
         etcd2.set("/shut/y", "4")
         house.shows("one", "/shut/y=4")
+
+
+def test_a_prefix_that_etcd_v3_takes_from_a_role_is_known_at_the_next_resync(tmp_path, etcd):
+    etcd.put_all({"/kept/x": "1", "/taken/y": "2"})
+    etcd.add_user("web", "secret", ("/kept", "/kept0"), ("/taken", "/taken0"))
+    etcd.enable_auth()
+    (tmp_path / "password").write_text("secret")
+    login = ("-username", "web", "-password-file", str(tmp_path / "password"))
+    house = House(tmp_path, etcd.endpoint, *login, backend="etcdv3", kept=["/kept"], taken=["/taken"])
+    with house.watching(resync="4s") as confpy:
+        house.shows("kept", "/kept/x=1")
+        house.shows("taken", "/taken/y=2")
+        etcd.revoke("web", "/taken", "/taken0")
+        refused = confpy.says("prefix.refused", seconds=16)  # not the full read: that is 40 seconds away
+        assert (refused["prefix"], refused["resource"]) == ("/taken", "taken")
+        assert "the user web" in refused["error"]
+        etcd.put("/kept/x", "3")
+        house.shows("kept", "/kept/x=3")
+        house.shows("taken", "/taken/y=2")

@@ -6,7 +6,22 @@ from random import Random
 
 from confpy.errors import StoreError, StoreRefused
 from confpy.mirror import Mirror, Turn
-from confpy.model import Ask, Asked, Changed, Changes, Listed, Listing, Lost, Opened, Read, Say, Snapshot, Watch, Woken
+from confpy.model import (
+    Ask,
+    Asked,
+    Changed,
+    Changes,
+    Listed,
+    Listing,
+    Lost,
+    Opened,
+    Read,
+    Say,
+    Snapshot,
+    Standing,
+    Watch,
+    Woken,
+)
 
 PERIOD = 60.0
 
@@ -194,6 +209,19 @@ def test_an_ask_that_is_refused_for_one_prefix_is_made_at_once_without_it():
     assert again.prefixes == ("/one",)
     assert said(turn, "prefix.refused")
     assert not said(turn, "store.lost")
+
+
+def test_a_prefix_of_which_an_ask_says_nothing_is_read_and_found_to_be_refused():
+    mirror, _ = following(one=("/one",), two=("/two",))
+    (ask,) = only(mirror.step(Woken(), 100.0), Ask)
+    standing = Standing("a", 10, {"/one": 10}, {"/one": 1})
+    (read,) = only(mirror.step(Asked(ask.ask, standing), 100.0), Read)
+    assert read.prefixes == ("/two",)
+    turn = answer(mirror, read, 100.1, "/two")
+    assert [line["prefix"] for line in said(turn, "prefix.refused")] == ["/two"]
+    assert mirror.error(("/two",)) is not None
+    assert mirror.ready(("/one",))
+    assert mirror.wake_at() < 102.0, "it is asked for again"
 
 
 def test_asking_for_what_is_refused_does_not_put_off_the_resync():
