@@ -63,7 +63,8 @@ def test_a_refused_prefix_stops_who_reads_it_and_is_followed_when_it_is_given(tm
     house = House(tmp_path, etcd2.endpoint, open=["/open"], one=["/shut"], two=["/shut", "/open"])
     ended = run_once(*house.flags, folder=tmp_path)
     assert ended.code == 3
-    assert [event["event"] for event in ended.events if event["level"] == "error"] == ["prefix.refused", "onetime.failed"]
+    errors = [event["event"] for event in ended.events if event["level"] == "error"]
+    assert errors == ["prefix.refused", "onetime.failed"]
     house.shows("open", "/open/x=1")
     assert (house.text("one"), house.text("two")) == (None, None)
     with house.watching() as confpy:
