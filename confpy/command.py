@@ -1,4 +1,4 @@
-"""The one user of subprocess: check and reload commands, bounded in time and output."""
+"""The one that starts processes: check and reload commands, bounded in time and output."""
 
 from __future__ import annotations
 
@@ -8,16 +8,13 @@ import select
 import signal as signals
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from confpy.errors import ConfpyError
 from confpy.model import Command
 from confpy.placeholders import show
-
-if TYPE_CHECKING:
-    import subprocess
 
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 """Exit codes of a shell for a command that it could not run."""
@@ -29,6 +26,9 @@ OUTPUT_BOUND = 64 << 20
 """Bytes of output kept in memory while a command runs; beyond it only the end is kept."""
 LOOK = 0.05
 """Seconds between two looks at how much a command has written: short, since it may write gigabytes in one."""
+
+STEP = 0.005
+"""Seconds between two looks at whether it has ended, where the kernel does not tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +71,11 @@ class Ran:
 class Shell:
     """Runs commands, each in a process group of its own, and can kill those that run."""
 
-    def __init__(self) -> None:
+    def __init__(self, hidden: Collection[str] = ()) -> None:
+        """``hidden``: variables of ours that no command sees."""
+        self._hidden = hidden
         self._groups: set[int] = set()
+        self._undying: list[int] = []
 
     def run(self, command: Command, environment: Mapping[str, str], timeout: float) -> Ran:
         """Run a command to its end, or for ``timeout`` seconds: then TERM, and KILL after ``GRACE``, to its group.
@@ -82,45 +85,79 @@ class Shell:
         """
         began = time.monotonic()
         argv = ("/bin/sh", "-c", command) if isinstance(command, str) else command
+        ours = {name: value for name, value in os.environ.items() if name not in self._hidden}
         try:
-            return self._run(argv, environment, timeout, began)
+            return self._run(argv, {**ours, **environment}, timeout, began)
         except OSError as error:
             code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
             return Ran(code, time.monotonic() - began, tail=f"{argv[0]}: {error.strerror}")
 
-    def _run(self, argv: Sequence[str], environment: Mapping[str, str], timeout: float, began: float) -> Ran:
-        import subprocess
-
+    def _run(self, argv: tuple[str, ...], environment: Mapping[str, str], timeout: float, began: float) -> Ran:
+        self._undying = [process for process in self._undying if _reap(process) is None]
         with _output() as output:
-            process = subprocess.Popen(
-                argv,
-                env={**os.environ, **environment},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-            self._groups.add(process.pid)
+            process = _spawn(argv, environment, output.fileno())
+            self._groups.add(process)
             try:
                 timed_out = not _wait(process, timeout, output)
                 if timed_out:
-                    _kill_group(process.pid, signals.SIGTERM)
+                    _kill_group(process, signals.SIGTERM)
                     _wait(process, GRACE, output)
                     # Also where the leader has ended: it may have left children that ignored the TERM.
-                    _kill_group(process.pid, signals.SIGKILL)
+                    _kill_group(process, signals.SIGKILL)
                     # One that became another user (sudo), or hangs in the kernel, outlives even that.
                     _wait(process, GRACE, output)
             finally:
-                self._groups.discard(process.pid)
+                self._groups.discard(process)
             # Reaped only now: until then its number can belong to no other group.
-            ended = process.poll()
-            code = -signals.SIGKILL if ended is None else ended
+            code = _reap(process)
+            if code is None:
+                self._undying.append(process)
+                code = -signals.SIGKILL
             return Ran(code, time.monotonic() - began, timed_out, _tail(output))
 
     def kill_all(self) -> None:
         """Kill the groups of all commands that run."""
         for group in tuple(self._groups):
             _kill_group(group, signals.SIGKILL)
+
+
+def _spawn(argv: tuple[str, ...], environment: Mapping[str, str], output: int) -> int:
+    """Start a program in a session of its own, and return its number; raises ``OSError``.
+
+    It gets an empty signal mask and default dispositions, whatever we were started with or a thread of ours blocks: by
+    ``posix_spawn``, which needs no code of ours between fork and exec.
+    """
+    files: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
+        # Output first: where we were started without a standard input, its descriptor is 0.
+        (os.POSIX_SPAWN_DUP2, output, 1),
+        (os.POSIX_SPAWN_DUP2, output, 2),
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        *((os.POSIX_SPAWN_CLOSE, descriptor) for descriptor in _inheritable()),
+    ]
+    return os.posix_spawnp(
+        argv[0],
+        argv,
+        environment,
+        file_actions=files,
+        setsid=True,
+        setsigmask=(),
+        setsigdef=signals.valid_signals(),
+    )
+
+
+def _inheritable() -> Iterator[int]:
+    """Yield the open files, beside the standard ones, that a child would get: those that are not Python's."""
+    with contextlib.suppress(OSError):  # no /proc
+        for name in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):  # closed since, as is the folder that was listed
+                if int(name) > 2 and os.get_inheritable(int(name)):
+                    yield int(name)
+
+
+def _reap(process: int) -> int | None:
+    """Return the exit code of a child, None where it runs; negative: the signal that ended it."""
+    ended, status = os.waitpid(process, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if ended else None
 
 
 @contextlib.contextmanager
@@ -149,27 +186,36 @@ def _file() -> IO[bytes]:
     return tempfile.TemporaryFile(buffering=0)
 
 
-def _wait(process: subprocess.Popen[bytes], timeout: float, output: IO[bytes]) -> bool:
+def _wait(process: int, timeout: float, output: IO[bytes]) -> bool:
     """Wait for the command itself (not for its children). False where it runs on after ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
-    try:
-        descriptor = os.pidfd_open(process.pid)
-    except (AttributeError, OSError):  # no pidfd (an old kernel): subprocess polls, some milliseconds late
-        import subprocess
-
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout)
-        return process.returncode is not None
-    try:
-        ended = select.poll()
-        ended.register(descriptor, select.POLLIN)
+    with _ending(process) as ended:
         while True:
             left = deadline - time.monotonic()
-            if ended.poll(max(0.0, min(left, LOOK)) * 1000):
+            if ended(max(0.0, min(left, LOOK))):
                 return True
             if left <= 0:
                 return False
             _bound(output)
+
+
+@contextlib.contextmanager
+def _ending(process: int) -> Iterator[Callable[[float], object]]:
+    """Give what waits for a child's end, for so many seconds, and says whether it came. The child is not reaped."""
+    try:
+        descriptor = os.pidfd_open(process)
+    except (AttributeError, OSError):  # an old kernel, or no descriptor left: looked at, some milliseconds late
+
+        def look(seconds: float) -> object:
+            time.sleep(min(seconds, STEP))
+            return os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+
+        yield look
+        return
+    try:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        yield lambda seconds: poll.poll(seconds * 1000)
     finally:
         os.close(descriptor)
 

@@ -75,7 +75,7 @@ from confpy.model import (
 from confpy.reload import reload
 from confpy.report import write_report
 from confpy.resource import load_resources
-from confpy.settings import Settings
+from confpy.settings import SECRET_VARIABLES, Settings
 from confpy.signals import heard
 from confpy.state import StateFolder
 from confpy.stores import Store, WatchLost, WatchStream, open_store
@@ -135,7 +135,7 @@ class Daemon:
         self._store = store
         self._log = log
         self._disk = disk or Disk()
-        self._shell = shell or Shell()
+        self._shell = shell or Shell(hidden=SECRET_VARIABLES)
         self._clock = clock or SystemClock()
         self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._room = threading.BoundedSemaphore(UNREAD)

@@ -371,6 +371,8 @@ def _options() -> Iterator[Option]:
 
 
 OPTIONS = tuple(_options())
+SECRET_VARIABLES = frozenset(variable for option in OPTIONS if option.kind.secret for variable in option.variables)
+"""Variables of ours that nobody else needs to see."""
 
 
 # --- reading files ---------------------------------------------------------------------------------------------------

@@ -19,6 +19,9 @@ def heard(put: Callable[[Signalled], None]) -> Iterator[None]:
         put(Signalled(number))
 
     before = {number: signal.signal(number, hear) for number in HEARD}
+    # Who started us may have blocked them; or ignored the end of its children, and then exit codes of ours are lost.
+    before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)
     try:
         yield
     finally:

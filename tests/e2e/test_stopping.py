@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests.e2e import running
 from tests.e2e.running import Confpy
 from tests.waiting import wait_until
 
@@ -36,6 +38,18 @@ def test_a_reload_that_is_killed_is_told_of_as_owed(tmp_path):
         wait_until(begun.exists, what="the reload has begun")
         assert running.stop() == 143
         assert running.says("reload.owed")["resource"] == "web"
+
+
+def test_what_was_blocked_or_ignored_before_it_began_changes_neither_its_end_nor_its_exit_codes(tmp_path, monkeypatch):
+    blocking = (
+        "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); "
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM}); os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    plain = running.command
+    monkeypatch.setattr(running, "command", lambda *flags: [sys.executable, "-c", blocking, *plain(*flags)])
+    with confpy(tmp_path, 'reload_cmd = "exit 3"') as started:
+        assert "exited with 3" in started.says("reload.failed")["error"]
+        assert started.stop() == 143
 
 
 def test_a_confdir_whose_only_resource_is_broken_is_looked_at_again(tmp_path):

@@ -13,6 +13,7 @@ import pytest
 
 from confpy import command
 from confpy.command import OUTPUT_BOUND, TAIL, Ran, Shell
+from confpy.settings import SECRET_VARIABLES
 from tests.apart import Child, as_nobody
 from tests.waiting import wait_until
 
@@ -64,13 +65,61 @@ def test_its_input_is_empty_and_its_group_its_own():
     assert leader == group
 
 
-def test_it_inherits_no_open_file_and_its_signals_are_as_usual(tmp_path):
+def test_what_is_hidden_it_does_not_see_and_all_else_is_untouched(monkeypatch):
+    monkeypatch.setenv("CONFPY_PASSWORD", "secret")
+    monkeypatch.setenv("CONFPY_NODES", "etcd:2379")
+    tail = Shell(SECRET_VARIABLES).run(("env",), {"CONFPY_DEST": "/a"}, 30.0).tail.splitlines()
+    assert sorted(tail) == sorted(
+        f"{name}={value}" for name, value in {**os.environ, "CONFPY_DEST": "/a"}.items() if name != "CONFPY_PASSWORD"
+    )
+
+
+def test_it_inherits_no_open_file(tmp_path):
     with open(tmp_path / "open", "w") as file:
         os.set_inheritable(file.fileno(), True)
-        told = run("ls -l /proc/self/fd; grep -E 'Sig(Blk|Ign)' /proc/self/status").tail
+        told = run("ls -l /proc/self/fd").tail
+    assert "/dev/null" in told
     assert str(tmp_path) not in told
-    ignored = int(told.split("SigIgn:")[1].split()[0], 16)
-    assert not ignored & (1 << (signal.SIGPIPE - 1))
+
+
+def signals_of_a_command() -> dict[str, int]:
+    """Return the masks that a command finds; without the two signals that are the C library's own."""
+    told = run(("grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status")).tail
+    usual = sum(1 << number - 1 for number in signal.valid_signals())
+    return {line.split(":")[0]: int(line.split()[1], 16) & usual for line in told.splitlines()}
+
+
+def test_its_signals_are_as_usual_whatever_ours_are():
+    def story() -> dict[str, int]:
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGUSR2, signal.SIGTERM, signal.SIGRTMIN + 3):
+            signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        return signals_of_a_command()
+
+    assert Child(story).result() == {"SigBlk": 0, "SigIgn": 0}
+
+
+def test_a_thread_that_blocks_signals_gives_that_to_no_command():
+    found = []
+
+    def work() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGTERM})
+        found.append(signals_of_a_command())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found[0]["SigBlk"] == 0
+
+
+def test_a_confpy_without_standard_files_runs_commands_too():
+    def story() -> Ran:
+        for descriptor in range(3):
+            os.close(descriptor)
+        return run("read line || echo nothing to read; echo and told >&2")
+
+    assert Child(story).result().tail == "nothing to read\nand told"
 
 
 @pytest.mark.parametrize("code", [0, 1, 7, 255])
@@ -145,6 +194,27 @@ def test_a_command_that_we_may_not_kill_is_not_waited_for_for_ever(hasty):
     assert ran.took < 10
 
 
+@pytest.mark.parametrize("timeout", [30.0, 0.2])
+def test_a_kernel_that_does_not_tell_of_ends_is_asked_again_and_again(monkeypatch, timeout):
+    def refuse(_process):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    ran = run("sleep 0.05; exit 3" if timeout > 1 else "trap 'exit 3' TERM; sleep 60 & wait", timeout)
+    assert (ran.code, ran.timed_out) == (3, timeout < 1)
+
+
+def test_a_command_that_outlived_its_killing_is_reaped_when_the_next_one_runs(hasty, monkeypatch):
+    shell = Shell()
+    with monkeypatch.context() as patched:
+        patched.setattr(command, "_kill_group", lambda _group, _number: None)
+        left = int(shell.run("echo $$; exec sleep 99", {}, 0.1).tail)
+    os.kill(left, signal.SIGKILL)
+    wait_until(lambda: is_gone(left), what="it has ended")
+    shell.run("true", {}, 10.0)
+    assert not Path(f"/proc/{left}").exists()
+
+
 def test_no_time_at_all_still_ends_well(hasty):
     assert run(("sleep", "60"), 0.0).timed_out
 
@@ -186,6 +256,15 @@ def test_a_daemon_that_keeps_the_output_open_holds_nothing_up(tmp_path):
     ran = run(f"sleep 30 & echo $! > {tmp_path}/daemon; echo started")
     assert (ran.code, ran.tail) == (0, "started")
     assert ran.took < 20
+    daemon = read_pid(tmp_path / "daemon")
+    assert not is_gone(daemon)
+    os.kill(daemon, signal.SIGKILL)
+
+
+def test_a_child_that_left_the_group_twice_removed_holds_nothing_up_and_is_left_alone(tmp_path):
+    (tmp_path / "daemon.sh").write_text(f"echo $$ > {tmp_path}/daemon; exec sleep 30")
+    ran = run(f"setsid sh -c 'sh {tmp_path}/daemon.sh &' & exit 4", 20.0)
+    assert ran.code == 4
     daemon = read_pid(tmp_path / "daemon")
     assert not is_gone(daemon)
     os.kill(daemon, signal.SIGKILL)
@@ -253,8 +332,6 @@ def test_a_script_that_opens_its_error_output_anew_runs(tmp_path):
 
 
 def test_a_user_who_is_not_root_runs_commands_too():
-    import subprocess  # noqa: F401 - loaded before the child gives up the right to read it
-
     assert as_nobody(lambda: run("id -u; exit 2").code) == 2
 
 

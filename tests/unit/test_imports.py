@@ -21,8 +21,8 @@ MAY_IMPORT = {
     "__main__": {"cli"},
     "cli": {"daemon", "kept", "log", "settings", "state"},
     "daemon": {
-        "agent", "command", "delivery", "disk", "folder", "kept", "ledger", "log", "mirror", "placeholders", "reload", "report",
-        "resource", "settings", "signals", "state", "stores", "target", "templates",
+        "agent", "command", "delivery", "disk", "folder", "kept", "ledger", "log", "mirror", "placeholders", "reload",
+        "report", "resource", "settings", "signals", "state", "stores", "target", "templates",
     },
     "agent": {"debts", "guard", "keytree", "mirror", "placeholders", "templates"},
     "debts": {"placeholders"},
@@ -59,7 +59,7 @@ ALLOWED = {
     "threading": {"daemon", "signals", "folder", "stores", "status"},
     "queue": {"daemon", "signals", "folder", "stores", "status"},
     "signal": {"daemon", "signals", "folder", "stores", "status"},
-    "subprocess": {"command"},
+    "subprocess": set(),
     "watchdog": {"folder"},
     "structlog": {"log"},
     "click": {"cli"},
@@ -132,7 +132,8 @@ def only_numbers(path):
         if isinstance(node, ast.ImportFrom) and node.module == "signal"
         for alias in node.names
     }
-    return all(name == "Signals" or (name.startswith("SIG") and not name.startswith("SIG_")) for name in used)
+    used -= {"Signals", "valid_signals"}
+    return all(name.startswith("SIG") and not name.startswith("SIG_") for name in used)
 
 
 def loaded(arguments, **options):
