@@ -392,10 +392,11 @@ class _Batch:
         status = target.replace(staged, self._disk)
         if status is None:
             if self._ledger.folder:
+                # Told first: a copy that no record names would stay for good.
+                self._tell_in_place(job, member)
                 if not member.kept or os.path.dirname(member.kept) != self._ledger.folder:
                     target.forget(member.kept, self._disk)
                     self._keep(member)
-                self._tell_in_place(job, member)
             status = target.write_in_place(staged, self._disk)
             target.discard(staged, self._disk)
         member.status = status

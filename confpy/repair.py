@@ -108,7 +108,8 @@ class Book:
                 self.records[record.number] = record
                 self.at = max(self.at, record.at)
             case "in place":
-                self._change(entry["record"], lambda it: replace(it, in_place=True) if it.path == entry["path"] else it)
+                path, told = entry["path"], {"in_place": True, "mark": entry["mark"]}
+                self._change(entry["record"], lambda it: replace(it, **told) if it.path == path else it)
             case "passed":
                 record = self.records[entry["record"]]
                 self.records[record.number] = replace(record, passed=(*record.passed, entry["group"]))
