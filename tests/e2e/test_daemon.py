@@ -4,75 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.running import Confpy
+from tests.e2e.house import House, shows
 from tests.waiting import wait_until
-
-
-class House:
-    """A confdir over a file of keys, whose resources print ``/app/<name>``."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.confdir = folder / "confd"
-        self.keys = folder / "keys.yaml"
-        self.write("")
-
-    def write(self, keys: str) -> None:
-        """Replace the file of keys as editors do."""
-        new = self.folder / "keys.new"
-        new.write_text(keys)
-        new.replace(self.keys)
-
-    def add(self, name: str, **more: str) -> Path:
-        for folder in ("conf.d", "templates"):
-            (self.confdir / folder).mkdir(parents=True, exist_ok=True)
-        (self.confdir / "templates" / f"{name}.j2").write_text(f'{{{{ getv("/app/{name}", "none") }}}}\n')
-        dest = self.folder / name
-        keys = {"src": f"'{name}.j2'", "dest": f"'{dest}'", "keys": f"['/app/{name}']", **more}
-        lines = [f"{key} = {value}" for key, value in keys.items()]
-        (self.confdir / "conf.d" / f"{name}.toml").write_text("\n".join(["[template]", *lines, ""]))
-        return dest
-
-    def start(self, *flags: str) -> Confpy:
-        where = ("-backend", "file", "-file", str(self.keys), "-confdir", str(self.confdir))
-        return Confpy(*where, *(flags or ("-watch",)), folder=self.folder)
 
 
 @pytest.fixture
 def house(tmp_path: Path) -> House:
     return House(tmp_path)
-
-
-def shows(dest: Path, text: str, *, seconds: float = 20) -> None:
-    wait_until(lambda: dest.exists() and dest.read_text() == text, seconds=seconds, what=f"{text!r} in {dest.name}")
-
-
-def test_a_reload_that_failed_twice_is_run_a_third_time_and_then_no_more(house: House) -> None:
-    log = house.folder / "reloads"
-    house.add("a", reload_cmd=f"'echo x >> {log}; test $(wc -l < {log}) -ge 3'")
-    with house.start("-watch", "-resync", "1s") as confpy:
-        confpy.says("reload.failed", resource="a", did="the reload stays owed")
-        confpy.says("resource.changed", resource="a", reloaded=True, seconds=30)
-        # Two looks later nothing has been run again.
-        house.write("app: {b: 1}")
-        end = time.monotonic() + 2.5
-        wait_until(lambda: time.monotonic() > end, what="two resyncs")
-    assert log.read_text() == "x\n" * 3
-
-
-def test_a_check_that_fails_is_tried_again_without_a_new_change(house: House) -> None:
-    gate = house.folder / "gate"
-    dest = house.add("a", check_cmd=f"'test -e {gate} # {{{{.src}}}}'")
-    with house.start() as confpy:
-        confpy.says("resource.failed", resource="a")
-        assert not dest.exists()
-        gate.touch()
-        shows(dest, "none\n")
 
 
 def test_a_check_that_hangs_holds_up_nobody_else(house: House) -> None:
