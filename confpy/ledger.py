@@ -213,8 +213,8 @@ class Ledger:
             with self._guard:
                 self._recover(notes)
         except OSError as error:
-            fields = {"error": error.strerror or str(error), "folder": self.folder}
-            notes.append(Say("warning", "ledger.unusable", fields))
+            fields = {"error": error.strerror or str(error), "folder": self.folder, "record": "ledger"}
+            notes.append(Say("warning", "state.not_kept", fields))
         book = self._book
         return Recovered(book.owed(), dict(book.counts), book.identity, book.revision, tuple(notes))
 
@@ -226,7 +226,7 @@ class Ledger:
             if len(free) < len(paths):
                 for file in files:
                     self._disk.close(file.descriptor)
-                notes.append(Say("warning", "ledger.busy", {"did": "left it to the next start", "targets": len(paths)}))
+                notes.append(Say("warning", "state.busy", {"did": "left it to the next start", "targets": len(paths)}))
                 return
             changes = [change for record in merged.records.values() for change in record.changes]
             self._mend(merged, {path: target.found(path, self._disk) for path in paths}, notes)
@@ -256,8 +256,8 @@ class Ledger:
             aside = f"{path.removesuffix(ENDING)}.v{version}" if isinstance(version, int) else f"{path}.set-aside"
             self._disk.rename(path, aside)
             self._disk.close(descriptor)
-            fields = {"file": aside, "error": "it was written by another version of confpy"}
-            notes.append(Say("warning", "ledger.set_aside", fields))
+            fields = {"error": "it was written by another version of confpy", "file": aside, "record": "ledger"}
+            notes.append(Say("warning", "state.set_aside", fields))
         return files
 
     def _merge(self, files: list[_File]) -> Book:
