@@ -21,7 +21,7 @@ JINJA_NAMES = (".j2", ".jinja", ".jinja2")
 _STATEMENT = re.compile(r"\{%.*?%\}", re.DOTALL)
 # {{ getv("/key", "default") }}: Go parts arguments by spaces.
 _CALL = re.compile(r"\{\{(?:(?!\}\}).)*?\w\((?:(?!\}\}).)*?,", re.DOTALL)
-_EXPRESSION = re.compile(r"\{\{-?\s*(?:\w+\(|[A-Za-z_][\w.]*\s*(?:\||-?\}\}))")
+_EXPRESSION = re.compile(r"\{\{-?\s*(?!(?:else|end|break|continue)\b)(?:\w+\(|[A-Za-z_][\w.]*\s*(?:\||-?\}\}))")
 # What only Go's templates say: {{getv "/key"}}, {{range …}}, {{end}}, {{.Value}}, {{$x := …}}.
 _GO = re.compile(r"""\{\{-?\s*(?:(?:range|if|else|end|with|define|template)\b|[.$]|\w+\s+["`.$(])""")
 
@@ -87,7 +87,8 @@ class Compiler:
 
 
 def _explain(refused: GoSyntaxError, source: str, name: str) -> TemplateError:
+    line = source.split("\n")[refused.line - 1]
     hint = refused.hint
-    if not hint and _EXPRESSION.search(source):
+    if _EXPRESSION.match(line, max(line.rfind("{{", 0, refused.column), 0)):
         hint = 'if this is Jinja, say so: engine = "jinja", or a name that ends in .j2'
     return TemplateError(refused.message, hint=hint, template=name, line=refused.line, column=refused.column)

@@ -157,6 +157,10 @@ def base64_decode(text: object) -> str:
     """Decode RFC 4648 base64 with padding; line ends in it are skipped, any other foreign character is refused."""
     encoded = as_text(text).replace("\r", "").replace("\n", "")
     try:
-        return binascii.a2b_base64(encoded.encode("ascii"), strict_mode=True).decode("utf-8", "surrogateescape")
+        # Python lets padding pass that there is nothing left to pad.
+        content = None if len(encoded) % 4 else binascii.a2b_base64(encoded.encode("ascii"), strict_mode=True)
     except (binascii.Error, UnicodeEncodeError):
-        raise Refused("this is not base64", text, hint="the alphabet is A-Z a-z 0-9 + /, padded with =") from None
+        content = None
+    if content is None:
+        raise Refused("this is not base64", text, hint="the alphabet is A-Z a-z 0-9 + /, padded with =")
+    return content.decode("utf-8", "surrogateescape")

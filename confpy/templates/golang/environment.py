@@ -77,7 +77,7 @@ PURE: Mapping[str, Callable[..., Any]] = {
     "split": runtime.split,
     "squote": runtime.squote,
     "sub": runtime.sub,
-    "ternary": functions.ternary,
+    "ternary": runtime.ternary,
     "toJson": runtime.to_json,
     "toLower": functions.to_lower,
     "toPrettyJson": runtime.to_pretty_json,

@@ -502,6 +502,10 @@ def default(otherwise: Any, value: Any) -> Any:
     return value or otherwise
 
 
+def ternary(yes: Any, no: Any, condition: bool) -> Any:
+    return yes if condition else no
+
+
 def coalesce(*values: Any) -> Any:
     return next((value for value in values if value), None)
 
