@@ -22,7 +22,7 @@ from confpy.debts import Commit, Debts
 from confpy.errors import ConfpyError, ReloadError, StoreError, TemplateError, UsageError, bug, exit_code
 from confpy.guard import Guard
 from confpy.keytree import ROOT, KeyTree, PrefixIndex, View, covers, minimal, normalise
-from confpy.mirror import NEVER, Mirror, Turn
+from confpy.mirror import NEVER, Mirror, Turn, few
 from confpy.model import (
     Accepted,
     Action,
@@ -434,8 +434,7 @@ class Agent:
             elif (before is None or before.message != error.message) and not (track.tried and self._manners.onetime):
                 # Each has an error of its own: what one adds to it must not show in another's.
                 own = StoreError(error.message, hint=error.hint, **error.where).at(resource=track.resource.name)
-                # The mirror tells of it, once for all; a store that is away, in one-shot, it leaves to us.
-                self._fail(track, own, quiet=not (self._manners.onetime and error is self.mirror.lost))
+                self._fail(track, own, quiet=True)  # the mirror tells of it, once for all
 
     def _mark_changed(self) -> None:
         """Make dirty whom the changed paths concern. What arrived together counts as one change to each."""
@@ -982,9 +981,12 @@ class Agent:
         return all(track.tried for track in self._tracks.values()) and not self._debts
 
     def _tell_failures(self) -> None:
-        """List at the end what failed, so that nobody has to look for it."""
+        """List at the end what failed, so that nobody has to look for it; what failed alike, together."""
         if len(self._errors) > 1:
-            each = "; ".join(f"{error.where.get('resource', '?')}: {error.message}" for error in self._errors)
+            alike: dict[str, list[str]] = {}
+            for error in self._errors:
+                alike.setdefault(error.message, []).append(str(error.where.get("resource", "?")))
+            each = "; ".join(f"{few(names)}: {message}" for message, names in alike.items())
             self._say("error", "onetime.failed", failures=len(self._errors), each=each)
 
     def outcomes(self) -> list[dict[str, object]]:

@@ -133,7 +133,7 @@ class Mirror:
     ) -> None:
         """``follows``: keep a stream open; ``period``: seconds from one resync (or poll) to the next.
 
-        ``once``: one read is all that is wanted, and whoever wants it tells of its failure. ``binary``: the store keeps
+        ``once``: one read is all that is wanted: what fails is not tried again. ``binary``: the store keeps
         any bytes; one that does not has U+FFFD where they were no UTF-8. ``shows`` says whether a read of a prefix
         brings a key that it covers; where it does not, the key's own prefix is read and watched beside the other.
         """
@@ -319,8 +319,7 @@ class Mirror:
         assert reading is not None
         turn.learned = True
         if message.snapshot is None:
-            self._store_lost(turn, message.error or StoreError("the read failed"), now)
-            again_at = now + self._read_backoff.wait()
+            again_at = self._store_lost(turn, message.error or StoreError("the read failed"), now)
             if not reading.alone:
                 self._read_at = again_at
             for prefix in self._refused.keys() & set(reading.prefixes):
@@ -451,7 +450,7 @@ class Mirror:
     def _whom(self, prefixes: Sequence[str]) -> dict[str, object]:
         """Return for a line which prefixes it is about, and who reads them."""
         names = dict.fromkeys(name for prefix in prefixes for name in self._readers.get(prefix, ()))
-        return {"prefix": _few(prefixes), "resource": _few(list(names))}
+        return {"prefix": few(prefixes), "resource": few(list(names))}
 
     # --- watching --------------------------------------------------------------------------------------------------
 
@@ -610,8 +609,7 @@ class Mirror:
             if self._refused_by(turn, message.error, asking.prefixes, now):
                 self._resync_at = now
                 return
-            self._store_lost(turn, message.error, now)
-            self._resync_at = now + self._read_backoff.wait()
+            self._resync_at = self._store_lost(turn, message.error, now)
             return
         if message.standing is None:
             self._read_if_idle(turn, now)
@@ -673,15 +671,20 @@ class Mirror:
 
     # --- the store's health ----------------------------------------------------------------------------------------
 
-    def _store_lost(self, turn: Turn, error: StoreError, now: float) -> None:
-        """Say that the store is away: when it goes, when the reason is another, and ever more rarely."""
+    def _store_lost(self, turn: Turn, error: StoreError, now: float) -> float:
+        """Say that the store is away, when it goes, when the reason is another, and ever more rarely.
+
+        Returns when to try again.
+        """
         attempts = self._read_backoff.attempts
+        wait = self._read_backoff.wait()
         if self.lost is None:
             self._lost_since = now
-        news = self.lost is None or self.lost.message != error.message or rarely(attempts + 1)
-        if news and not self._once:
-            turn.say("error", "store.lost", **error.fields(), attempt=attempts + 1, did="kept what was; tries again")
+        if self.lost is None or self.lost.message != error.message or rarely(attempts + 1):
+            again = {} if self._once else {"retry_in": round(wait, 1)}
+            turn.say("error", "store.lost", **error.fields(), did="kept what was", **again)
         self.lost = error
+        return now + wait
 
     def _store_found(self, turn: Turn, now: float) -> None:
         self._read_backoff.reset()
@@ -704,7 +707,7 @@ def _without(news: Mapping[str, News], gone: Iterable[str]) -> dict[str, News]:
     return {key: one for key, one in news.items() if not any(covers(path, key) for path in gone)}
 
 
-def _few(names: Sequence[str]) -> str:
+def few(names: Sequence[str]) -> str:
     """Return the first names for a line, and how many others there are."""
     more = len(names) - NAMED
     return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
