@@ -1,6 +1,7 @@
 """The command ``confpy``, and ``python -m confpy``."""
 
 import gc
+import os
 import sys
 
 
@@ -9,6 +10,12 @@ def main() -> int:
     # Start-up makes many objects and hardly any garbage; looking for it took an eighth of a one-shot run. A daemon
     # turns it on again when it has started.
     gc.disable()
+    if os.getpid() == 1:
+        from confpy.pid1 import stand_by
+
+        code = stand_by()
+        if code is not None:
+            return code
     from confpy.cli import main as confpy
 
     return confpy()

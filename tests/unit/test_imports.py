@@ -18,8 +18,9 @@ FILES = sorted(ROOT.rglob("*.py"))
 COMMON = {"errors", "clock", "model"}
 MAY_IMPORT = {
     "__init__": set(),
-    "__main__": {"cli"},
-    "cli": {"daemon", "kept", "log", "settings", "state"},
+    "__main__": {"cli", "pid1"},
+    "pid1": set(),
+    "cli": {"daemon", "dialect", "kept", "log", "settings", "state"},
     "daemon": {
         "agent", "command", "delivery", "disk", "folder", "kept", "ledger", "log", "mirror", "placeholders", "reload",
         "report", "resource", "settings", "signals", "state", "stores", "target", "templates",
@@ -47,7 +48,8 @@ MAY_IMPORT = {
     "output": set(),
     "pathmatch": set(),
     "placeholders": set(),
-    "settings": set(),
+    "settings": {"dialect"},
+    "dialect": set(),
     "signals": set(),
     "model": {"errors"},
     "clock": set(),
@@ -58,7 +60,7 @@ MAY_IMPORT = {
 ALLOWED = {
     "threading": {"daemon", "signals", "folder", "stores", "status"},
     "queue": {"daemon", "signals", "folder", "stores", "status"},
-    "signal": {"daemon", "signals", "folder", "stores", "status"},
+    "signal": {"daemon", "signals", "folder", "stores", "status", "pid1"},
     "subprocess": set(),
     "watchdog": {"folder"},
     "structlog": {"log"},
