@@ -114,6 +114,8 @@ EXAMPLES = [
     ),
 ]
 
+HAPROXY = next(example for example in EXAMPLES if example.name == "haproxy")
+
 
 def etcdctl(etcd: Etcd, *words: str) -> None:
     """Run the command that the README of an example shows."""

@@ -7,15 +7,13 @@ import time
 
 import pytest
 
-from tests.e2e.examples import EXAMPLES
+from tests.e2e.examples import EXAMPLES, HAPROXY
 from tests.e2e.running import Confpy, run_once
 from tests.servers.ports import free_port
 from tests.servers.program import find
 from tests.servers.traffic import Traffic, ask
 from tests.servers.web import Backend
 from tests.waiting import wait_until
-
-HAPROXY = next(example for example in EXAMPLES if example.name == "haproxy")
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
