@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
 import click
 
-from confpy import __version__
+from confpy import __version__, dialect
 from confpy.errors import ConfpyError, UsageError
 from confpy.log import Log
 from confpy.settings import BOOLEAN, LIST, OPTIONS, Option, load_settings, mend
@@ -35,13 +35,16 @@ weigh more than the settings file.
 
 SEE = "confpy -help lists the flags"
 FLAGS = {option.flag: option for option in OPTIONS}
+TRUTHS = {option.flag for option in OPTIONS if option.kind is BOOLEAN}
+TRUTHS |= {word.flag for word in dialect.WORDS if word.truth}
+KNOWN = FLAGS.keys() | {word.flag for word in dialect.WORDS}
 
 
 class GoCommand(click.Command):
     """A command whose flags are Go's: ``-interval 5``, ``--interval=5``, ``-watch``, ``-watch=false``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, list(spell(args)))
+        return super().parse_args(ctx, spell(args))
 
     def format_options(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for group, options in groupby(OPTIONS, lambda option: option.group):
@@ -51,32 +54,41 @@ class GoCommand(click.Command):
             formatter.write_dl([("-version", "Show the version and end."), ("-h, -help", "Show this and end.")])
 
 
-def spell(args: Sequence[str]) -> Iterator[str]:
-    """Yield the arguments as click reads them: two dashes, and a value behind "="; raises ``UsageError``.
+def spell(args: Sequence[str]) -> list[str]:
+    """Return the arguments as click reads them: two dashes, and a value behind "="; raises ``UsageError``.
 
     As with Go, what follows a flag that needs a value is the value, whatever it looks like, and a flag that is true
-    or false takes a value only behind "=".
+    or false takes a value only behind "=". The name of a store among them is that of the fork of confd.
     """
+    spelled: list[str] = []
+    called: list[str] = []
     rest = iter(args)
     for arg in rest:
         name, equals, value = arg.lstrip("-").partition("=")
-        if arg in {"-h", "--h", "-help", "--help", "-version", "--version"}:
-            yield f"--{name}"
+        if arg in dialect.STORES and not called:
+            implied = {"backend": dialect.STORES[arg], **dialect.IN_THE_FORK}
+            called = [f"--{option.flag}={implied[option.name]}" for option in OPTIONS if option.name in implied]
             continue
         if not name or not arg.startswith("-") or arg.startswith("---"):
             hint = "values of flags that are true or false are written as in -watch=false"
             raise UsageError(f"unexpected argument {arg!r}", hint=hint if arg.lower() in {"true", "false"} else SEE)
-        option = FLAGS.get(name)
-        if option is None:
+        name = dialect.SHORT.get(name, name)
+        if name in {"h", "help", "version"}:
+            if not equals or BOOLEAN.read(value, f"flag -{name}", as_text=True):
+                spelled.append(f"--{name}")
+            continue
+        if name not in KNOWN:
             raise UsageError(f"unknown flag -{name}", hint=mend(name, (f"-{known}" for known in FLAGS)) or SEE)
-        if not equals and option.kind is BOOLEAN:
+        if not equals and name in TRUTHS:
             value = "true"
         elif not equals:
             try:
                 value = next(rest)
             except StopIteration:
                 raise UsageError(f"flag -{name} needs a value", hint=SEE) from None
-        yield f"--{name}={value}"
+        spelled.append(f"--{name}={value}")
+    # In front, so that what was given counts for more than what it brings.
+    return called + spelled
 
 
 def describe(option: Option) -> tuple[str, str]:
@@ -93,6 +105,7 @@ def parse(args: Sequence[str]) -> dict[str, Any] | None:
     options: list[click.Parameter] = [
         click.Option([f"--{option.flag}", option.name], multiple=option.kind.parse is LIST.parse) for option in OPTIONS
     ]
+    options += [click.Option([f"--{word.flag}", word.name]) for word in dialect.WORDS]
     options.append(click.Option(["--version"], is_flag=True))
     command = GoCommand(
         "confpy",

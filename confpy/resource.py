@@ -10,6 +10,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
+from confpy import dialect
 from confpy.errors import ConfpyError, UsageError
 from confpy.keytree import join, normalise
 from confpy.model import Command, Loaded, Resource
@@ -99,6 +100,7 @@ KEYS: Mapping[str, Kind] = {
     "dest": TEXT,
     "keys": kind('a list of strings, such as ["/services"]', key_list),
     "prefix": TEXT,
+    "join_prefixes": BOOLEAN,
     "mode": kind("a string of octal digits", permission_bits),
     "uid": ID,
     "gid": ID,
@@ -131,7 +133,10 @@ KEYS: Mapping[str, Kind] = {
     "shrink_grace": PAUSE,
 }
 """What may stand in ``[template]``."""
-SPELLED = {plain(key): key for key in KEYS}
+SPELLED = {plain(key): (key,) for key in KEYS} | {
+    plain(word.name): tuple(name for name in word.means if name in KEYS) for word in dialect.WORDS
+}
+"""Each way to write a key → the keys that it means: of a word of confd's dialect maybe several, or none."""
 
 WRITTEN_MODE = re.compile(r"^[ \t]*[\"']?mode[\"']?[ \t]*=[ \t]*(0o?)?(\d{1,4})\b", re.MULTILINE | re.IGNORECASE)
 """A mode that was written as a number: the file's own text tells 0644, 0o644 and 644, the parsed integer does not."""
@@ -227,12 +232,14 @@ def read_resource(
     for key in ("src", "dest"):
         if not given.get(key):
             raise UsageError(f"{key} is missing", hint=f'write {key} = "…" below [template]', key=key)
-    prefix = settings.prefix or given.get("prefix", "")
 
     def own(key: str) -> Any:
         """What the resource says, else the setting of that name."""
         return given.get(key, getattr(settings, key))
 
+    prefix = settings.prefix or given.get("prefix", "")
+    if own("join_prefixes") and settings.prefix and given.get("prefix"):
+        prefix = join(settings.prefix, given["prefix"])
     strict = own("strict_owner")
     group = delivered_with(given, strict)
     check = given.get("check_cmd")
@@ -307,9 +314,13 @@ def find_table(tables: Mapping[str, object], warnings: list[ConfpyError]) -> Map
         raise UsageError(
             "the file holds no [template], but another kind of it", hint="write [template], once", key=name
         )
-    for other in tables:
+    for other, content in tables.items():
+        if plain(other) == "backend" and isinstance(content, dict) and "backend" in content:
+            # As confd's fork has it. Ignored, the keys of another store would make the target.
+            hint = "confpy has one store a process: run another for it, on a confdir of its own"
+            raise UsageError("the resource names a store of its own", hint=hint, key=other)
         if other != name and suggest(other, ["template", *KEYS]):
-            hint = "did you mean [template]?" if isinstance(tables[other], dict) else "move it below [template]"
+            hint = "did you mean [template]?" if isinstance(content, dict) else "move it below [template]"
             warnings.append(UsageError(f"{other} stands outside [template], ignored", hint=hint, key=other))
     return table
 
@@ -320,19 +331,21 @@ def read_table(table: Mapping[str, object], if_mode: str, warnings: list[ConfpyE
     ``if_mode`` is the hint for a wrong mode.
     """
     values: dict[str, Any] = {}
+    implied: dict[str, Any] = {}
     for written, value in table.items():
-        key = SPELLED.get(plain(written))
-        if key is None:
+        keys = SPELLED.get(plain(written), ())
+        if not keys:
             meant = suggest(written, KEYS)
             hint = f"did you mean {meant}?" if meant else ""
             warnings.append(UsageError(f"unknown key {written}, ignored", hint=hint, key=written))
-            continue
-        try:
-            values[key] = KEYS[key].read(value, key, key=written)
-        except UsageError as error:
-            error.hint = if_mode if key == "mode" else ""
-            raise
-    return values
+        for key in keys:
+            own = plain(key) == plain(written)
+            try:
+                (values if own else implied)[key] = KEYS[key].read(value, key if own else written, key=written)
+            except UsageError as error:
+                error.hint = if_mode if key == "mode" else ""
+                raise
+    return implied | values
 
 
 def absolute(dest: str) -> str:

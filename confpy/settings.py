@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, fields
 from math import isfinite
 from typing import Literal, NamedTuple, TypeVar, cast
 
+from confpy import dialect
 from confpy.errors import ConfpyError, UsageError
 from confpy.model import Level
 
@@ -44,12 +45,6 @@ CONSUL_VARIABLES: tuple[Mapping[str, str], ...] = (
     {"client_cert": "CONSUL_CLIENT_CERT", "client_key": "CONSUL_CLIENT_KEY"},
 )
 """What Consul's own tools read, by the setting that it stands for. Settings of a group are taken together or not."""
-RETIRED = {
-    "verbose": "it was retired: the log level is set by log-level",
-    "debug": "it was retired: write log-level debug",
-    "quiet": "it was retired: write log-level error",
-}
-"""Flags and keys of confd's first years, still written in half of all ``confd.toml``."""
 
 
 # --- how values are written ------------------------------------------------------------------------------------------
@@ -195,6 +190,8 @@ class Option(NamedTuple):
     keys: tuple[str, ...]
     """In the file, the documented one first; none where a file cannot set it."""
     variables: tuple[str, ...]
+    words: tuple[dialect.Word, ...]
+    """What else confd's dialect calls it."""
 
     @property
     def shown_default(self) -> str:
@@ -214,10 +211,9 @@ def setting(
     unset: str = "",
     flag: str = "",
     keys: tuple[str, ...] | None = None,
-    variables: tuple[str, ...] = (),
 ) -> T:
     """Make a row of the table; names are derived from the field's where none are given."""
-    row = {"kind": kind, "help": help, "unset": unset, "flag": flag, "keys": keys, "variables": variables}
+    row = {"kind": kind, "help": help, "unset": unset, "flag": flag, "keys": keys}
     return field(default=default, metadata=row, repr=not kind.secret)
 
 
@@ -280,6 +276,7 @@ class Settings:
     )
     scheme: str = setting("http", choice("http", "https"), "How to speak to a node whose address does not say.")
     prefix: str = setting("", TEXT, "Put before the keys of every resource, in place of the resource's own prefix.")
+    join_prefixes: bool = setting(False, BOOLEAN, "Put it before the resource's own prefix instead.")
     files: tuple[str, ...] = setting(
         (),
         LIST._replace(metavar="PATH"),
@@ -288,11 +285,9 @@ class Settings:
         keys=("file", "files"),
     )
     filter: str = setting("*", TEXT._replace(metavar="GLOB"), "Store file: which names in a folder to read.")
-    client_cert: str | None = setting(None, PATH, "TLS certificate to show.", variables=("CONFD_CLIENT_CERT",))
-    client_key: str | None = setting(None, PATH, "TLS key of the certificate.", variables=("CONFD_CLIENT_KEY",))
-    client_ca_keys: str | None = setting(
-        None, PATH, "TLS authorities to trust.", unset="the system's", variables=("CONFD_CLIENT_CAKEYS",)
-    )
+    client_cert: str | None = setting(None, PATH, "TLS certificate to show.")
+    client_key: str | None = setting(None, PATH, "TLS key of the certificate.")
+    client_ca_keys: str | None = setting(None, PATH, "TLS authorities to trust.", unset="the system's")
     server_name: str | None = setting(
         None,
         TEXT._replace(metavar="NAME"),
@@ -366,8 +361,10 @@ def _options() -> Iterator[Option]:
             given = dict(row.metadata)
             given["flag"] = given["flag"] or row.name.replace("_", "-")
             given["keys"] = (row.name,) if given["keys"] is None else given["keys"]
-            given["variables"] = (f"CONFPY_{row.name.upper()}", *given["variables"])
-            yield Option(name=row.name, default=row.default, group=group, **given)
+            words = tuple(word for word in dialect.WORDS if row.name in word.means)
+            confds = (dialect.variable(name) for name in (row.name, *(word.name for word in words)))
+            given["variables"] = (f"CONFPY_{row.name.upper()}", *filter(None, confds))
+            yield Option(name=row.name, default=row.default, group=group, words=words, **given)
 
 
 OPTIONS = tuple(_options())
@@ -425,9 +422,9 @@ def suggest(word: str, known: Iterable[str]) -> str:
 
 
 def mend(word: str, known: Iterable[str]) -> str:
-    """Return the hint for an unknown word: why it is gone, or what was probably meant."""
+    """Return the hint for an unknown word: what was probably meant."""
     meant = suggest(word, known)
-    return RETIRED.get(plain(word)) or (f"did you mean {meant}?" if meant else "")
+    return f"did you mean {meant}?" if meant else ""
 
 
 # --- loading ---------------------------------------------------------------------------------------------------------
@@ -436,14 +433,15 @@ def mend(word: str, known: Iterable[str]) -> str:
 def load_settings(flags: Mapping[str, object], environ: Mapping[str, str]) -> tuple[Settings, Warnings]:
     """Return the settings, and what to warn of.
 
-    ``flags`` has values by the setting's name, as text, or as the type that the file would give. An empty value
-    counts as not given, but for ``prefix``. Raises ``UsageError`` where a value is wrong or a file cannot be read.
+    ``flags`` has values by the name of a setting or of a word of the dialect, as text, or as the type that the file
+    would give. An empty value counts as not given, but for ``prefix``. Raises ``UsageError`` where a value is wrong or
+    a file cannot be read.
     """
     values: dict[str, object] = {}
     origins: dict[str, str] = {}
     warnings: Warnings = []
     for option in OPTIONS:
-        for value, origin in _given(option, flags, environ):
+        for value, origin in _given(option, flags, environ, warnings):
             values[option.name] = value
             origins[option.name] = origin
             break
@@ -456,6 +454,7 @@ def load_settings(flags: Mapping[str, object], environ: Mapping[str, str]) -> tu
             if name not in values:
                 values[name] = value
                 origins[name] = f"file {path}"
+    warnings.extend(_idle_words(flags, environ))
     warnings.extend(_stray_variables(environ))
     warnings.extend(_shown_secrets(origins))
 
@@ -485,16 +484,40 @@ def load_settings(flags: Mapping[str, object], environ: Mapping[str, str]) -> tu
     return Settings(confdir_named=named, origins=origins, **values), warnings  # type: ignore[arg-type]
 
 
-def _given(option: Option, flags: Mapping[str, object], environ: Mapping[str, str]) -> Iterator[tuple[object, str]]:
+def _given(
+    option: Option, flags: Mapping[str, object], environ: Mapping[str, str], warnings: Warnings
+) -> Iterator[tuple[object, str]]:
     """Yield the values that flags and variables give to a setting, the weightiest first."""
-    flag = flags.get(option.name)
-    if flag is not None and (flag not in EMPTY or option.name == "prefix"):
-        origin = f"flag -{option.flag}"
-        yield option.kind.read(flag, origin, as_text=True), origin
+    for name, flag in ((option.name, option.flag), *((word.name, word.flag) for word in option.words)):
+        value = flags.get(name)
+        if value is not None and (value not in EMPTY or name == "prefix"):
+            origin = f"flag -{flag}"
+            yield option.kind.read(value, origin, as_text=True), origin
     for variable in option.variables:
         if environ.get(variable):
             origin = f"variable {variable}"
-            yield option.kind.read(environ[variable], origin, as_text=True), origin
+            try:
+                yield option.kind.read(environ[variable], origin, as_text=True), origin
+            except UsageError as error:
+                if variable.startswith("CONFPY_"):
+                    raise
+                # Scripts around confd 0.16, which does not read it, may mean anything by it.
+                error.hint = "going on without it"
+                warnings.append(error)
+
+
+def _idle_words(flags: Mapping[str, object], environ: Mapping[str, str]) -> Iterator[ConfpyError]:
+    """Warn of flags and variables of confd's dialect that have no meaning here, or not quite their own."""
+    for word in dialect.WORDS:
+        if word.hint and flags.get(word.name) is not None:
+            yield _idle(f"flag -{word.flag}", word)
+        if word.hint and environ.get(variable := dialect.variable(word.name)):
+            yield _idle(f"variable {variable}", word)
+
+
+def _idle(origin: str, word: dialect.Word, **where: str) -> UsageError:
+    meaning = f"means {' and '.join(word.means)} here" if word.means else "has no meaning here, ignored"
+    return UsageError(f"{origin} {meaning}", hint=word.hint, **where)
 
 
 def _take_consuls(environ: Mapping[str, str], values: dict[str, object], origins: dict[str, str]) -> None:
@@ -528,26 +551,44 @@ def _confdir() -> str:
 
 
 def _settings_file(named: str | None, confdir: str | None) -> str | None:
+    """Return the file that was named, else the confdir's own, else that of confd, which had it in one place only."""
     if named:
         return named
-    folder = confdir or _confdir()
-    return next((path for name in FILES if os.path.lexists(path := os.path.join(folder, name))), None)
+    paths = [os.path.join(confdir or _confdir(), name) for name in FILES]
+    return next((path for path in (*paths, os.path.join(CONFDIRS[-1], FILES[-1])) if os.path.lexists(path)), None)
 
 
 def _read_file(path: str, warnings: Warnings) -> dict[str, object]:
     known = {plain(key): option for option in OPTIONS for key in option.keys}
+    words = {plain(word.name): word for word in dialect.WORDS}
     values: dict[str, object] = {}
+    implied: dict[str, object] = {}
     for key, value in parse_toml(read_text(path), path).items():
-        option = known.get(plain(key))
+        option, word = known.get(plain(key)), words.get(plain(key))
         if isinstance(value, dict):
-            hint = "a resource belongs into conf.d/" if plain(key) == "template" else "settings stand above all tables"
-            warnings.append(UsageError(f"the table [{key}] holds no settings, ignored", hint=hint, file=path, key=key))
-        elif option is None:
+            warnings.append(_idle_table(key, path))
+        elif option is not None:
+            if value not in EMPTY or option.name == "prefix":
+                values[option.name] = option.kind.read(value, key, file=path, key=key)
+        elif word is not None:
+            if word.hint:
+                warnings.append(_idle(key, word, file=path, key=key))
+            for option in OPTIONS:
+                if word in option.words and value not in EMPTY:
+                    implied[option.name] = option.kind.read(value, key, file=path, key=key)
+        else:
             hint = mend(key, (option.keys[0] for option in known.values()))
             warnings.append(UsageError(f"unknown setting {key}, ignored", hint=hint, file=path, key=key))
-        elif value not in EMPTY or option.name == "prefix":
-            values[option.name] = option.kind.read(value, key, file=path, key=key)
-    return values
+    return implied | values
+
+
+def _idle_table(key: str, path: str) -> UsageError:
+    """Say why a table of the settings file is ignored; confd's old tutorials name a resource as that file."""
+    if plain(key) == "template":
+        hint = "it is a resource: conf.d is read without -config-file, and all of it is delivered"
+        return UsageError("the settings file holds no settings but a [template]", hint=hint, file=path, key=key)
+    hint = "settings stand above all tables"
+    return UsageError(f"the table [{key}] holds no settings, ignored", hint=hint, file=path, key=key)
 
 
 def _stray_variables(environ: Mapping[str, str]) -> Iterator[ConfpyError]:

@@ -90,7 +90,6 @@ def test_every_flag_of_confd_that_is_no_login_is_known():
         ("-intervall 5", "unknown flag -intervall", "did you mean -interval?"),
         ("--one-time", "unknown flag -one-time", "did you mean -onetime?"),
         ("-zzz", "unknown flag -zzz", cli.SEE),
-        ("-debug", "unknown flag -debug", "it was retired: write log-level debug"),
         ("-interval", "flag -interval needs a value", cli.SEE),
         (
             "-watch false",

@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "repair": set(),
     "target": {"disk"},
     "reload": {"command", "placeholders"},
-    "resource": {"keytree", "placeholders", "settings"},
+    "resource": {"dialect", "keytree", "placeholders", "settings"},
     "state": {"disk", "settings"},
     "stores": {"folder", "keytree", "pathmatch", "settings", "state"},
     "templates": {"keytree", "pathmatch"},

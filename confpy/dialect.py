@@ -1,0 +1,127 @@
+"""The dialect: what confd and its living fork say that confpy says otherwise, or has no meaning for.
+
+A word that confpy shares with them (``-watch``, ``prefix``) stands in the table of settings alone. All others stand
+here, so that an installation of either goes on: a word that means a setting gives it its value, one without a meaning
+is a warning that names it. confd's words come from its release 0.16 and those before it, the fork's from
+abtreece/confd 0.41. Only data; ``settings`` and ``cli`` look things up in it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Word(NamedTuple):
+    """A flag, which is as well a key of the settings file and may be a variable of the fork's."""
+
+    name: str
+    """As it stands in a file."""
+    means: tuple[str, ...] = ()
+    """The settings that get its value; none where it has no meaning here."""
+    hint: str = ""
+    """Why it has none, or what it was taken for, and what to do; there is no warning without one."""
+    truth: bool = False
+    """It is true or false, and as a flag takes a value only behind ``=``."""
+
+    @property
+    def flag(self) -> str:
+        """Its name as a flag, without dashes."""
+        return self.name.replace("_", "-")
+
+
+_VAULT = "it is for Vault, which confpy does not read"
+_DYNAMODB = "it is for DynamoDB, which confpy does not read"
+_REDIS = "it is for Redis, which confpy does not read"
+_AWS = "it is for a store of AWS, which confpy does not read"
+_BACKOFF = "confpy tries again after 1 s, later up to 60 s, for as long as it runs"
+_LOOK = "confpy looks with -onetime -noop, which changes nothing"
+_MOCK = "keys for a trial come from a file: -backend file -file keys.json"
+_COMPILED = "templates are compiled once, and anew when they were edited"
+_DIFF = "what would change is told of by -noop, without the lines"
+
+WORDS = (
+    # confd 0.16
+    Word("auth_type", hint=_VAULT),
+    Word("app_id", hint=_VAULT),
+    Word("user_id", hint=_VAULT),
+    Word("role_id", hint=_VAULT),
+    Word("secret_id", hint=_VAULT),
+    Word("path", hint=_VAULT),
+    Word("table", hint=_DYNAMODB),
+    Word("separator", hint=_REDIS),
+    Word("secret_keyring", hint="confpy decrypts no values: templates cannot use cget, cgets, cgetv and cgetvs"),
+    # confd before 0.10, and still half of all confd.toml
+    Word("verbose", hint="it was retired: the log level is set by log-level", truth=True),
+    Word("debug", hint="it was retired: write log-level debug", truth=True),
+    Word("quiet", hint="it was retired: write log-level error", truth=True),
+    # the fork
+    Word("check_config", ("onetime", "noop"), _LOOK, truth=True),
+    Word("preflight", ("onetime", "noop"), _LOOK, truth=True),
+    Word("validate", ("onetime", "noop"), _LOOK, truth=True),
+    Word("mock_data", hint=_MOCK),
+    Word("resource", hint="all resources of the confdir are looked at"),
+    Word("diff", hint=_DIFF, truth=True),
+    Word("diff_context", hint=_DIFF),
+    Word("color", hint="log lines are coloured on a terminal", truth=True),
+    Word("failure_mode", hint="one resource that fails never stops the others (best-effort)"),
+    # Its pause begins with the first change, whatever follows.
+    Word("debounce", ("settle", "max_wait")),
+    Word("batch_interval", ("settle", "max_wait")),
+    Word("template_cache", hint=_COMPILED, truth=True),
+    Word("no_template_cache", hint=_COMPILED, truth=True),
+    Word("stat_cache_ttl", hint=_COMPILED),
+    Word("backend_timeout", ("read_timeout",)),
+    Word("dial_timeout", ("connect_timeout",)),
+    Word("write_timeout", hint="read_timeout bounds a request and its answer"),
+    Word("retry_max_attempts", hint=_BACKOFF),
+    Word("retry_base_delay", hint=_BACKOFF),
+    Word("retry_max_delay", hint=_BACKOFF),
+    Word("watch_error_backoff", hint=_BACKOFF),
+    Word("preflight_timeout", hint="a run with -onetime is bounded by timeout"),
+    Word("shutdown_timeout", ("stop_timeout",)),
+    Word("systemd_notify", hint="confpy does not notify systemd: write Type=exec into its unit", truth=True),
+    Word("watchdog_interval", hint="confpy does not notify systemd: take WatchdogSec out of its unit"),
+    Word("metrics_addr", hint="confpy serves no metrics"),
+    Word("secretsmanager_version_stage", hint=_AWS),
+    Word("secretsmanager_no_flatten", hint=_AWS, truth=True),
+    Word("acm_export_private_key", hint=_AWS, truth=True),
+    Word("imds_cache_ttl", hint=_AWS),
+)
+
+VARIABLES = frozenset({
+    "confdir", "config_file", "interval", "log_level", "log_format", "noop", "onetime", "prefix", "sync_only", "watch",
+    "failure_mode", "keep_stage_file", "srv_domain", "srv_record", "debounce", "batch_interval", "template_cache",
+    "stat_cache_ttl", "backend_timeout", "check_cmd_timeout", "reload_cmd_timeout", "dial_timeout", "read_timeout",
+    "write_timeout", "retry_max_attempts", "retry_base_delay", "retry_max_delay", "watch_error_backoff",
+    "preflight_timeout", "shutdown_timeout", "systemd_notify", "watchdog_interval", "metrics_addr",
+    "client_cert", "client_key", "client_cakeys",
+})  # fmt: skip
+"""The settings and words that the fork reads as ``CONFD_…``; confd itself knows only the last three."""
+OTHERWISE = {"client_ca_keys": "client_cakeys"}
+"""Settings whose variable in ``VARIABLES`` is called otherwise."""
+
+SHORT = {"n": "node"}
+"""Flags of one letter."""
+
+STORES = {
+    "etcd": "etcdv3",
+    "etcdv2": "etcdv2",
+    "etcdv3": "etcdv3",
+    "consul": "consul",
+    "env": "env",
+    "file": "file",
+    "memory": "memory",
+    **{name: name for name in ("acm", "dynamodb", "imds", "redis", "secretsmanager", "ssm", "vault", "zookeeper")},
+}
+"""What may stand where the fork has its backend, as in ``confpy etcd -watch`` → the store that it means.
+
+The last ones are the fork's alone: to ask for one is an error that says which there are.
+"""
+IN_THE_FORK = {"join_prefixes": "true"}
+"""The settings that it brings, unless they are given, to be called that way: as the fork does, in text."""
+
+
+def variable(name: str) -> str:
+    """Return what the fork calls the variable of a setting or of a word; empty where it has none."""
+    name = OTHERWISE.get(name, name)
+    return f"CONFD_{name.upper()}" if name in VARIABLES else ""
