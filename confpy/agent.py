@@ -65,6 +65,7 @@ from confpy.model import (
 )
 from confpy.placeholders import show
 from confpy.templates import Needs, Rendered, World
+from confpy.templates.facts import Compiled
 
 BATCHES_AT_ONCE = 32
 """Deliveries that run beside each other; more wait for a worker."""
@@ -827,6 +828,8 @@ class Agent:
         moved = set()
         for lookup, answer in resolved.facts.items():
             before = self._facts.get(lookup)
+            if isinstance(answer, Compiled) and answer != before:
+                self._say("debug", "template.read", template=answer.name, engine=answer.engine)
             if isinstance(answer, ConfpyError) and lookup.kind != "template":
                 kept = before is not None and not isinstance(before, ConfpyError)
                 did = "kept the answer from before" if kept else "the template sees no answer"

@@ -50,6 +50,8 @@ def test_a_mistake_is_told_with_its_place(source, line, column, message):
     [
         ('{{getsv "/a"}}', "did you mean getv"),
         ("{{getv '/a'}}", "double quotes"),
+        ('{{key "a"}}', "consul-template"),
+        ('{{cgetv "/a"}}', "does not decrypt"),
         ("{{if 1}}", "{{end}} is missing"),
         ("{{with 1}}{{else with 2}}{{end}}", "{{else}}{{with …}} … {{end}}{{end}}"),
     ],
@@ -118,11 +120,9 @@ def test_a_long_chain_of_else_if_is_not_deep():
     assert read("{{if 1}}" + "{{else if 1}}x" * 5000 + "{{end}}").main.body
 
 
-PIECES = st.sampled_from([
-    *"""{{ }} {{- -}} ( ) | := = , . $ $x .Key " ` ' \\ /* */ {{/* */}} if else end range with define template block
-    break continue nil true getv print eq 1 0x 1e5 1i 'a' "s" `r` {{end}} {{else}} {{if {{range .}}""".split(),
-    "\n", " ",
-])  # fmt: skip
+WORDS = """{{ }} {{- -}} ( ) | := = , . $ $x .Key " ` ' \\ /* */ {{/* */}} if else end range with define template block
+break continue nil true getv print eq 1 0x 1e5 1i 'a' "s" `r` {{end}} {{else}} {{if {{range .}}"""
+PIECES = st.sampled_from([*WORDS.split(), "\n", " "])
 TEXTS = st.one_of(st.text(), st.lists(PIECES).map(" ".join), st.lists(PIECES).map("".join))
 
 

@@ -86,6 +86,10 @@ def test_an_error_that_is_not_reached_is_none():
     assert text("{{if exists `/none`}}{{toUpper 5}}{{template `none`}}{{add 1}}{{end}}ok") == "ok"
 
 
+def test_an_operator_between_its_operands_is_told_with_what_to_write():
+    assert failure('{{if (len (ls "/d")) ne 0}}{{end}}').hint == "in Go the function comes first: ne A B"
+
+
 def test_no_value_of_a_key_stands_in_an_error():
     keys = {"/secret": "s3cr3t", "/j": '{"a":"s3cr3t"}'}
     for template in (

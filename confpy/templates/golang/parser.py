@@ -7,6 +7,7 @@ from posixpath import basename
 
 from confpy.templates.golang import literals, nodes
 from confpy.templates.golang.lexer import GoSyntaxError, Kind, Lexer, Token, comment_tag, tag
+from confpy.templates.golang.signatures import FOREIGN
 
 __all__ = ["GoSyntaxError", "parse"]
 
@@ -386,6 +387,8 @@ class _Parser:
             raise self._error(str(malformed), token, hint) from None
 
     def _advise(self, name: str) -> str:
+        if name in FOREIGN:
+            return FOREIGN[name]
         from difflib import get_close_matches  # only for errors
 
         close = get_close_matches(name, self._functions, 1)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from confpy.keytree import Pair
 from confpy.templates.facts import Service
 from confpy.templates.functions import Refused
-from confpy.templates.golang.values import FIELDS, MAP, MISSING, GoList, encoded, type_name
+from confpy.templates.golang.values import FIELDS, MAP, MISSING, GoList, Uint8, Uint16, encoded, type_name
 
 _LARGEST = 1_000_000
 """What a width or a precision may be."""
@@ -312,7 +312,11 @@ class _Printer:
 
     def _integer(self, value: int, verb: str) -> None:
         bases = {"v": "d", "d": "d", "b": "b", "o": "o", "O": "o", "x": "x", "X": "X"}
-        if verb in bases:
+        if verb == "v" and self.sharp_v and isinstance(value, Uint8 | Uint16):
+            self.sharp = True
+            self._digits(value, "x", "x")
+            self.sharp = False
+        elif verb in bases:
             self._digits(value, bases[verb], verb)
         elif verb == "c":
             self._pad(chr(_rune(value)))

@@ -134,5 +134,22 @@ FORK: Final = {
 
 FUNCTIONS: Final[dict[str, Signature]] = {**BUILTINS, **CONFD, **FORK}
 
+FOREIGN: Final = {
+    **dict.fromkeys(("cget", "cgetv", "cgets", "cgetvs"), "confpy does not decrypt values"),
+    "env": "confd's is getenv",
+    "key": 'this is of consul-template; confd\'s is getv "/…"',
+    "keyExists": "this is of consul-template; confd's is exists",
+    "keyOrDefault": 'this is of consul-template; confd\'s is getv "/…" "default"',
+    "lower": "confd's is toLower",
+    "parseInt": "confd's is atoi",
+    "parseJSON": "confd's is json",
+    "service": 'this is of consul-template; confd has keys: range gets "/services/…/*"',
+    "services": 'this is of consul-template; confd has keys: range lsdir "/services"',
+    "title": "there is toUpper, toLower and camelcase",
+    "trim": "there is trimSuffix, trimPrefix and nospace",
+    "upper": "confd's is toUpper",
+}
+"""Functions of other programs → what to do."""
+
 CHANGES_IN_PLACE: Final = frozenset({"reverse", "sortByLength", "sortKVByLength"})
 """The functions that change the very list that they are given."""

@@ -483,7 +483,9 @@ class _Translator:
         if arguments or final is not None:
             if isinstance(first, nodes.Field | nodes.Chain) or (isinstance(first, nodes.Variable) and first.fields):
                 return self._method(first, arguments, dot, final)
-            return self._fail(f"can't give argument to non-function {self._text_of(first)}", first.line)
+            infix = arguments and isinstance(arguments[0], nodes.Function)
+            hint = f"in Go the function comes first: {self._text_of(arguments[0])} A B" if infix else ""
+            return self._fail(f"can't give argument to non-function {self._text_of(first)}", first.line, hint)
         if isinstance(first, nodes.Nil):
             return self._fail("nil is not a command", first.line)
         return self._operand(first, dot)
