@@ -173,8 +173,11 @@ class _Batch:
                 for job in sorted(ready, key=lambda job: job.swap):
                     self._commit(job)
             finally:
-                # Whatever stops the slice as a whole, a bug of ours included, leaves no candidate and no descriptor.
+                # Whatever stops the slice as a whole, a bug of ours included, leaves nothing on trial, no candidate and
+                # no descriptor.
                 for job in jobs:
+                    if job.keeps and not (job.new or job.torn):
+                        self._put_back(job)
                     self._discard(job)
 
     # --- before anything is new ------------------------------------------------------------------------------------
@@ -411,20 +414,27 @@ class _Batch:
             self._unkept(job, error)
 
     def _undo(self, job: _Job, culprit: _Member, error: ConfpyError) -> None:
-        """Put back what is already new of a group that failed, in reverse."""
+        """Put back what is already new of a group that failed, and report it."""
         job.torn = error.message.startswith(target.TORN)
+        if reason := self._put_back(job):
+            job.torn = True
+            error.message = f"{target.TORN}: {error.message}, and what is new already cannot be put back"
+            error.hint = reason
+        self._fail(job, culprit, error)
+
+    def _put_back(self, job: _Job) -> str:
+        """Put back what is already new of a group, in reverse; returns why that failed, empty where it did not."""
+        failed = ""
         for member in reversed(job.changed):
-            assert member.staged is not None
             if member.status is not None:
+                in_place = member.staged is not None and member.staged.in_place
                 try:
-                    target.put_back(member.path, member.kept, self._disk, in_place=member.staged.in_place)
-                except OSError as reason:
-                    job.torn = True
-                    error.message = f"{target.TORN}: {error.message}, and {member.resource.dest} cannot be put back"
-                    error.hint = error.hint or f"{reason.strerror}: its old file is {member.kept}"
+                    target.put_back(member.path, member.kept, self._disk, in_place=in_place)
+                except OSError as error:
+                    failed = f"{member.resource.dest}: {error.strerror}; its old file is {member.kept}"
                 else:
                     member.status, member.kept = None, ""
-        self._fail(job, culprit, error)
+        return failed
 
     # --- the end ---------------------------------------------------------------------------------------------------
 

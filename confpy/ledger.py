@@ -381,7 +381,7 @@ class Ledger:
             self._book.apply(entry)
 
     def _shorten(self) -> None:
-        if self._size > LARGE and all(record.done for record in self._book.records.values()):
+        if self._size > LARGE:
             with suppress(OSError):
                 self._write_anew([])
 

@@ -417,6 +417,16 @@ def test_a_bug_in_a_check_leaves_no_candidate_and_no_descriptor(tmp_path, monkey
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def test_a_bug_in_a_check_leaves_nothing_on_trial(old, monkeypatch):
+    def broken(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("confpy.delivery.check", broken)
+    with pytest.raises(MemoryError):
+        run((resource(old, check_cmd="true", check_mode="swap"), b"new"))
+    assert old.read_bytes() == b"old"
+
+
 # --- groups ----------------------------------------------------------------------------------------------------------
 
 
@@ -536,6 +546,7 @@ def test_a_group_that_can_be_neither_new_nor_old_is_called_torn_and_mended_by_th
     reports = give(wanted, disk=Half("b"))
     assert outcomes(reports) == ["held", "failed"]
     assert reports[1].error.message.startswith("the target is torn: the target cannot be replaced")
+    assert f"its old file is {pair[0].parent}/.a.confpy-" in reports[1].error.hint
     assert contents(pair) == [b"new", b"old"]
     assert outcomes(give(wanted)) == ["unchanged", "changed"]
 
