@@ -194,9 +194,9 @@ class Stirred:
 class Lookup:
     """One question to the world outside the store, answered by a worker, never by the owner."""
 
-    kind: Literal["template", "ip", "srv", "exists"]
+    kind: Literal["template", "ip", "srv", "exists", "interface"]
     """``template``: source and code of a template; ``ip``: addresses of a name; ``srv``: SRV records;
-    ``exists``: whether a path does."""
+    ``exists``: whether a path does; ``interface``: the addresses of one of the machine's network interfaces."""
     name: str
     engine: Literal["auto", "go", "jinja", "included"] = "auto"
     """Of a template: its language; ``auto``: its name and its text say; ``included``: Go, with data of its own."""

@@ -140,6 +140,11 @@ class Asking:
     def lookup_ipv6(self, name: str) -> list[str]:
         return [address for address in self.lookup_ip(name) if ":" in address]
 
+    def lookup_interface(self, name: str, sign: str) -> str:
+        """Return the first address of a network interface with the sign in it, ``.`` or ``:``; else nothing."""
+        answer = self._fact(Lookup("interface", name))
+        return next((address for address in answer if sign in address), "") if isinstance(answer, tuple) else ""
+
     def lookup_srv(self, service: str, proto: str, name: str) -> list[Service]:
         """Return the SRV records of ``_service._proto.name``, sorted; none where there are none."""
         answer = self._fact(service_lookup(as_text(service), as_text(proto), as_text(name)))

@@ -53,13 +53,15 @@ class Resolver:
     def resolve(self, lookup: Lookup) -> object:
         """Return the answer within seconds, or the ``ConfpyError`` that says why there is none.
 
-        ``template`` → ``Compiled``; ``ip`` → a tuple of addresses; ``srv`` → a tuple of ``Service``; ``exists`` → bool.
+        ``template`` → ``Compiled``; ``ip``, ``interface`` → a tuple of addresses; ``srv`` → a tuple of ``Service``;
+        ``exists`` → bool.
         """
         answers: dict[str, Callable[[], object]] = {
             "template": lambda: self._template(lookup),
             "ip": lambda: addresses(lookup.name),
             "srv": lambda: services(lookup.name),
             "exists": lambda: _exists(lookup.name),
+            "interface": lambda: interface(lookup.name),
         }
 
         ended = []
@@ -91,6 +93,7 @@ class Resolver:
     def _told(self, lookup: Lookup) -> str:
         """Name a lookup: one that stands in no template word for word may be made of a key's value."""
         kind = {"template": "the template", "ip": "the addresses of", "srv": "the SRV records of", "exists": "the path"}
+        kind["interface"] = "the addresses of the interface"
         known = lookup.kind == "template" or any(lookup in one.needs for one in tuple(self._known.values()))
         return f"{kind[lookup.kind]} {repr(lookup.name) if known else 'a name that is not shown, as it may be a value'}"
 
@@ -178,6 +181,29 @@ def services(name: str) -> tuple[Service, ...]:
         raise TemplateError(type(error).__name__) from None
     found = {Service(str(record.target), record.port, record.priority, record.weight) for record in answer}
     return tuple(sorted(found, key=lambda service: "".join(map(str, service))))
+
+
+def interface(name: str) -> tuple[str, ...]:
+    """Return the first IPv4 address and the IPv6 addresses of a network interface; none where there is no such."""
+    import fcntl  # few templates ask
+    import socket
+    from ipaddress import IPv6Address
+
+    found = []
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+            # netdevice(7): SIOCGIFADDR takes a name of 16 bytes, the address stands in bytes 20 to 24.
+            answer = fcntl.ioctl(asked, 0x8915, name.encode()[:15].ljust(40, b"\0"))
+        found.append(socket.inet_ntoa(answer[20:24]))
+    except OSError:
+        pass
+    try:
+        with open("/proc/net/if_inet6", encoding="ascii") as table:
+            rows = [row.split() for row in table]
+    except OSError:
+        rows = []
+    found += [str(IPv6Address(int(row[0], 16))) for row in rows if row[-1] == name]
+    return tuple(found)
 
 
 def _exists(path: str) -> bool:

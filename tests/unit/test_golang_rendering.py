@@ -158,6 +158,12 @@ def test_functions_of_the_living_fork_are_there(template, want):
     assert text(template.replace("a\nb", "a\\nb")) == want
 
 
+def test_the_addresses_of_an_interface_are_those_of_the_machine():
+    assert text('{{lookupIfaceIPV4 "lo"}} [{{lookupIfaceIPV4 "none"}}{{lookupIfaceIPV6 "none"}}]') == "127.0.0.1 []"
+    facts = {Lookup("interface", "eth0"): ("192.0.2.1", "fe80::1")}
+    assert text('{{lookupIfaceIPV6 "eth0"}}', facts=facts) == "fe80::1"
+
+
 def test_a_template_includes_another_with_its_data():
     files = {
         "part": '{{define "x"}}<{{.}}>{{end}}{{range .}}{{template "x" .Value}}{{end}}{{getv "/a"}}',
@@ -172,7 +178,7 @@ def test_a_template_includes_another_with_its_data():
 def test_every_function_that_may_be_called_is_there():
     asking = {
         "datetime", "exists", "fileExists", "get", "getenv", "gets", "getv", "getvs", "include", "lookupIP",
-        "lookupIPV4", "lookupIPV6", "lookupSRV", "ls", "lsdir",
+        "lookupIPV4", "lookupIPV6", "lookupIfaceIPV4", "lookupIfaceIPV6", "lookupSRV", "ls", "lsdir",
     }  # fmt: skip
     assert FUNCTIONS.keys() - {"and", "or", "not"} == {name for name in PURE if name[0] != "_"} | asking
 

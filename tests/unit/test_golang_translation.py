@@ -97,7 +97,7 @@ def test_types_are_found_in_few_passes_however_many_variables_there_are():
 @given(
     st.lists(PIECES | st.sampled_from(["{{$x := 1}}", "{{range $x := ls .}}", '{{template "t"}}', '{{define "t"}}']))
 )
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_what_the_parser_accepts_compiles(pieces):
     try:
         engine = COMPILER.compile("".join(pieces), Lookup("template", "t", "go"), "/t").engine

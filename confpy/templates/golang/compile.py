@@ -38,5 +38,7 @@ def _needs(template: nodes.Template) -> Iterator[Lookup]:
             yield service_lookup(words[0], words[1], words[2])
         elif function.name == "fileExists":
             yield Lookup("exists", words[0])
+        elif function.name in {"lookupIfaceIPV4", "lookupIfaceIPV6"}:
+            yield Lookup("interface", words[0])
         elif function.name == "include":
             yield template_lookup(words[0], "included")

@@ -114,6 +114,8 @@ FORK: Final = {
     "kebabcase": _takes(STRING, gives=STRING),
     "keys": _takes(MAP, gives=STRINGS),
     "list": _takes(gives=ANYS, rest=ANY),
+    "lookupIfaceIPV4": _takes(STRING, gives=STRING),
+    "lookupIfaceIPV6": _takes(STRING, gives=STRING),
     "nindent": _takes(INT, STRING, gives=STRING),
     "nospace": _takes(STRING, gives=STRING),
     "pluck": _takes(STRING, gives=ANYS, rest=MAP),
