@@ -196,6 +196,8 @@ class Track:
 class _Batch:
     groups: tuple[Group, ...]
     commands: frozenset[str]
+    swaps: bool
+    """Some of its files are in place before they are checked."""
 
 
 class Agent:
@@ -270,7 +272,7 @@ class Agent:
         if not self._ended:
             self._tick()
             if self._recovered:
-                self._actions += self._debts.pay(self._now, self._busy)
+                self._actions += self._debts.pay(self._now, self._busy, self._on_trial())
             if self._stopping is None:
                 self._pass()
             self._end()
@@ -480,7 +482,8 @@ class Agent:
         for batch in _batches(ready):
             self._number += 1
             commands = frozenset(command for tracks, _ in batch for track in tracks for command in track.commands)
-            self._batches[self._number] = _Batch(tuple(group for _, group in batch), commands)
+            swaps = any(_swaps(tracks) for tracks, _ in batch)
+            self._batches[self._number] = _Batch(tuple(group for _, group in batch), commands, swaps)
             self._waiting.append(self._number)
             self._busy |= commands
             for tracks, _ in batch:
@@ -498,9 +501,19 @@ class Agent:
             and all(self._now >= track.settle.due() for track in dirty)
             and not any(track.in_flight or (track.tried and self._manners.onetime) for track in tracks)
             and all(self._asked.isdisjoint(track.awaited) for track in tracks)
-            and all(self._busy.isdisjoint(track.commands) for track in tracks)
+            and self._are_free(tracks)
             and all(self.mirror.ready(track.resource.prefixes) for track in tracks)
         )
+
+    def _are_free(self, tracks: Sequence[Track]) -> bool:
+        """Say whether no command of a group is in use: no program shall read files that are there on trial."""
+        commands = {command for track in tracks for command in track.commands}
+        return self._busy.isdisjoint(commands) and not (_swaps(tracks) and commands & self._debts.reloading())
+
+    def _on_trial(self) -> set[str]:
+        """Return the commands of the deliveries that put files in place before they are checked."""
+        trials = (batch.commands for batch in self._batches.values() if batch.swaps)
+        return {command for commands in trials for command in commands}
 
     def _render(
         self, tracks: Sequence[Track], world: World, needed: set[Lookup], *, old: bool
@@ -739,7 +752,7 @@ class Agent:
             and not self.mirror.ready(prefixes)
             and all(any(covers(old, prefix) for old in self._old_prefixes) for prefix in prefixes)
             and all(self._asked.isdisjoint(track.awaited) for track in tracks)
-            and all(self._busy.isdisjoint(track.commands) for track in tracks)
+            and self._are_free(tracks)
         )
 
     def _take_from_old(self, track: Track, report: Report) -> None:
@@ -812,7 +825,8 @@ class Agent:
             track.known = report.known
             error = ReloadError("the reload refused it: the file of before is back", resource=report.resource)
             self._fail(track, report.error or error, quiet=report.error is None)
-        self._actions += self._debts.restored(restored.key, self._now)
+        records = [report.record for report in restored.reports]
+        self._actions += self._debts.restored(restored.key, records, self._now)
 
     # --- the world and drift ---------------------------------------------------------------------------------------
 
@@ -1025,6 +1039,11 @@ def _outcome(name: str, target: str, outcome: str, error: ConfpyError | None) ->
         "stage": STAGES.get(type(error).__name__, "") if error else "",
         "error": error.message if error else "",
     }
+
+
+def _swaps(tracks: Sequence[Track]) -> bool:
+    """Say whether a group is put in place before it is checked."""
+    return any(track.resource.check_mode == "swap" and track.resource.check_cmd is not None for track in tracks)
 
 
 def _paths(resource: Resource) -> tuple[str, ...]:

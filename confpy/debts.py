@@ -78,7 +78,6 @@ class Inherited:
 
     name: str
     dest: str
-    record: int
 
     def tell(self, *, reloaded: bool, reload_took: float = 0.0) -> Say:
         """Return the one line that tells of its reload."""
@@ -102,6 +101,9 @@ class _Debt:
     """Resource → its newest commit since the last run began."""
     paying: dict[str, Commit | Inherited] = field(default_factory=dict)
     """What the run in flight will have paid."""
+    records: set[int] = field(default_factory=set)
+    """Where in the ledger what is owed stands: also commits that a newer one of their resource took the place of."""
+    paying_records: set[int] = field(default_factory=set)
     restoring: bool = False
     """The old files are being put back, or reloaded."""
     since: float = 0.0
@@ -139,28 +141,34 @@ class Debts:
         debt.verify = resource.verify_cmd or debt.verify
         debt.interval = max(debt.interval, resource.min_reload_interval)
         debt.owed[resource.name] = commit
+        debt.records.add(commit.record)
         debt.retry_at = -NEVER
 
     def inherit(self, owed: Owed, now: float) -> None:
         """Take over what an earlier confpy left unpaid."""
         debt = _Debt(owed.command, owed.command, self._backoff(), owed.timeout, owed.verify, since=now)
-        record = max(owed.records, default=0)
         pairs = zip(owed.resources, owed.dests, strict=True)
-        debt.owed = {name: Inherited(name, dest, record) for name, dest in pairs}
+        debt.owed = {name: Inherited(name, dest) for name, dest in pairs}
+        debt.records = set(owed.records)
         self._debts[owed.key] = debt
 
     def _backoff(self) -> Backoff:
         return Backoff(self._random, cap=LONGEST)
 
-    def pay(self, now: float, delivering: Collection[str]) -> Iterator[Action]:
-        """Yield the reloads to start; ``delivering`` are the commands of the deliveries in flight."""
+    def pay(self, now: float, delivering: Collection[str], trying: Collection[str] = ()) -> Iterator[Action]:
+        """Yield the reloads to start; ``delivering`` are the commands of the deliveries in flight.
+
+        ``trying``: of those, the ones whose targets may be there on trial: no program shall read them.
+        """
         room = self._room()
         for key, debt in self._debts.items():
             if not debt.owed or debt.paying or now < self._due(key, debt) or not room:
                 continue
-            if show(debt.written) in delivering and now < debt.since + self._longest_wait:
+            written = show(debt.written)
+            if written in trying or (written in delivering and now < debt.since + self._longest_wait):
                 continue
             debt.paying, debt.owed = debt.owed, {}
+            debt.paying_records, debt.records = debt.records, set()
             room -= 1
             yield self._run(key, debt, now)
 
@@ -184,7 +192,7 @@ class Debts:
         if error is None:
             debt.backoff.reset()
             paid, debt.paying = debt.paying, {}
-            yield Acquit(reloaded.key, _records(paid.values()))
+            yield _acquit(reloaded.key, debt)
             yield from (commit.tell(reloaded=True, reload_took=reloaded.took) for commit in paid.values())
             self._forget_if_paid(reloaded.key)
             return
@@ -194,9 +202,9 @@ class Debts:
             yield Say("error", "reload.failed", {**error.fields(), "did": "puts the old files back (rollback)"})
             yield Restore(reloaded.key)
         elif policies == {"keep"}:
-            kept, debt.paying = debt.paying, {}
+            debt.paying = {}
             yield Say("error", "reload.failed", {**error.fields(), "did": "left it so (on_reload_failure)"})
-            yield Acquit(reloaded.key, _records(kept.values()))
+            yield _acquit(reloaded.key, debt)
             self._forget_if_paid(reloaded.key)
         else:
             yield from self._retry(reloaded.key, debt, error, now)
@@ -212,14 +220,16 @@ class Debts:
             self._forget_if_paid(key)
             return
         debt.owed = {**tried, **debt.owed}
+        debt.records |= debt.paying_records
         wait = debt.backoff.wait()
         debt.retry_at = now + wait
         if rarely(debt.backoff.attempts):
             fields = {**error.fields(), "did": "the reload stays owed", "retry_in": round(wait, 1)}
             yield Say("error", "reload.failed", fields)
 
-    def restored(self, key: str, now: float) -> Iterator[Action]:
-        """The files from before are back: tell their program."""
+    def restored(self, key: str, records: Iterable[int], now: float) -> Iterator[Action]:
+        """The files from before are back, as ``records`` say: tell their program."""
+        self._debts[key].paying_records.update(records)
         yield self._run(key, self._debts[key], now)
 
     def _take_return(self, reloaded: Reloaded, debt: _Debt) -> Iterator[Action]:
@@ -230,7 +240,7 @@ class Debts:
         else:
             error = reloaded.error.at(resource=", ".join(undone))
             yield Say("error", "reload.failed", {**error.fields(), "did": "the old files are back, untold"})
-        yield Acquit(reloaded.key, _records(undone.values()))
+        yield _acquit(reloaded.key, debt)
         self._forget_if_paid(reloaded.key)
 
     def _forget_if_paid(self, key: str) -> None:
@@ -247,6 +257,10 @@ class Debts:
     def is_inherited(self, key: str) -> bool:
         """Say whether all that a run pays was committed by an earlier confpy."""
         return _all_inherited(self._debts[key].paying.values())
+
+    def reloading(self) -> set[str]:
+        """Return the commands of the reloads in flight, as their resources have them."""
+        return {show(debt.written) for debt in self._debts.values() if debt.paying}
 
     def running(self) -> bool:
         return self._room() < RELOADS_AT_ONCE
@@ -269,15 +283,16 @@ class Debts:
             return NEVER
         dues = ((self._due(key, debt), debt.since + self._longest_wait) for key, debt in waiting)
         # One that is due and does not run is held up by a delivery: its end comes as a message.
-        return min(due if due > now else max(due, longest) for due, longest in dues)
+        return min(due if due > now else longest if longest > now else NEVER for due, longest in dues)
 
 
 def _all_inherited(commits: Iterable[Commit | Inherited]) -> bool:
     return all(isinstance(commit, Inherited) for commit in commits)
 
 
-def _records(commits: Iterable[Commit | Inherited]) -> tuple[int, ...]:
-    return tuple(sorted({commit.record for commit in commits} - {0}))
+def _acquit(key: str, debt: _Debt) -> Acquit:
+    paid, debt.paying_records = debt.paying_records, set()
+    return Acquit(key, tuple(sorted(paid - {0})))
 
 
 def _lines(names: Iterable[str]) -> str:
