@@ -1,0 +1,308 @@
+"""What confd 0.16 and its living fork say is understood: as flags, in the file, as variables, by the way of calling."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import types
+
+import pytest
+from hypothesis import HealthCheck, given, settings, strategies
+
+from confpy import cli, dialect
+from confpy.dialect import VARIABLES, WORDS
+from confpy.errors import UsageError
+from confpy.resource import load_resources
+from confpy.settings import OPTIONS, load_settings
+from confpy.stores import REGISTRY, open_store
+
+CONFD = """
+    backend= confdir= config-file= node= interval= watch onetime noop sync-only keep-stage-file prefix= log-level=
+    scheme= srv-domain= srv-record= client-cert= client-key= client-ca-keys= client-insecure basic-auth username=
+    password= auth-token= auth-type= app-id= user-id= role-id= secret-id= path= table= separator= file= filter=
+    secret-keyring= verbose debug quiet version
+"""
+FORK = """
+    confdir= config-file= interval= log-level= log-format= noop onetime prefix= sync-only watch failure-mode=
+    keep-stage-file srv-domain= srv-record= check-config preflight validate mock-data= resource= diff diff-context=
+    color debounce= batch-interval= template-cache no-template-cache stat-cache-ttl= backend-timeout= check-cmd-timeout=
+    reload-cmd-timeout= dial-timeout= read-timeout= write-timeout= retry-max-attempts= retry-base-delay=
+    retry-max-delay= watch-error-backoff= preflight-timeout= shutdown-timeout= systemd-notify watchdog-interval=
+    metrics-addr= version node= n= scheme= basic-auth username= password= auth-token= client-insecure client-cert=
+    client-key= client-ca-keys= auth-type= app-id= user-id= role-id= secret-id= path= separator= table=
+    secretsmanager-version-stage= secretsmanager-no-flatten acm-export-private-key imds-cache-ttl= file= filter=
+"""
+"""Their flags, as their own -help shows them; ``=`` marks those that take a value."""
+OURS = {option.name for option in OPTIONS}
+IDLE = [word for word in WORDS if not word.means]
+
+
+def settings_of(line, environ=(), file="/nowhere"):
+    flags = cli.parse(shlex.split(line))
+    found, warnings = load_settings({"config_file": file, **flags}, dict(environ))
+    return found, [warning for warning in warnings if "does not exist" not in warning.message]
+
+
+# --- the table -------------------------------------------------------------------------------------------------------
+
+
+def test_a_word_is_none_of_our_own_and_means_settings_that_there_are():
+    names = [word.name for word in WORDS]
+    assert len(set(names)) == len(names)
+    spelled = {key for option in OPTIONS for key in (option.name, *option.keys, option.flag.replace("-", "_"))}
+    assert spelled.isdisjoint(names)
+    assert all(OURS.issuperset(word.means) and (word.means or word.hint) for word in WORDS)
+    assert OURS.issuperset(dialect.IN_THE_FORK)
+
+
+def test_every_variable_of_the_fork_belongs_to_a_setting_or_a_word():
+    named = {dialect.variable(name) for name in (*OURS, *(word.name for word in WORDS))} - {""}
+    assert named == {f"CONFD_{name.upper()}" for name in VARIABLES}
+    assert len(VARIABLES) == 36
+
+
+@pytest.mark.parametrize("flag", sorted({*CONFD.split(), *FORK.split()}))
+def test_every_flag_of_confd_and_of_its_fork_is_taken_with_as_many_values_as_there(flag):
+    name, value, _ = flag.partition("=")
+    if name == "version":
+        assert cli.spell(["-version"]) == ["--version"]
+    elif value:
+        spelled = cli.spell([f"-{name}", "-x", f"--{name}=-x", "-watch"])
+        assert spelled[0] == spelled[1] == f"--{dialect.SHORT.get(name, name)}=-x"
+    else:
+        assert cli.spell([f"-{name}", f"--{name}=false", "-watch"]) == [
+            f"--{name}=true",
+            f"--{name}=false",
+            "--watch=true",
+        ]
+
+
+# --- what has no meaning here ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("word", IDLE, ids=lambda word: word.name)
+def test_a_flag_without_a_meaning_is_warned_of_by_name_and_confpy_goes_on(word):
+    found, warnings = settings_of(f"-{word.flag}=topsecret -interval 9")
+    assert found.interval == 9
+    assert [(warning.message, warning.hint) for warning in warnings] == [
+        (f"flag -{word.flag} has no meaning here, ignored", word.hint)
+    ]
+    assert "topsecret" not in str(warnings[0])
+
+
+@pytest.mark.parametrize("word", IDLE, ids=lambda word: word.name)
+def test_a_key_without_a_meaning_is_warned_of_by_name_and_the_file_is_read_on(word, tmp_path):
+    file = tmp_path / "confd.toml"
+    file.write_text(f'{word.name} = "topsecret"\ninterval = 9\n')
+    found, (warning,) = settings_of("", file=str(file))
+    assert found.interval == 9
+    assert (warning.message, warning.hint) == (f"{word.name} has no meaning here, ignored", word.hint)
+    assert "topsecret" not in str(warning)
+
+
+def test_a_variable_without_a_meaning_is_warned_of_by_name_if_the_fork_reads_it():
+    _, warnings = settings_of("", {"CONFD_METRICS_ADDR": ":9100", "CONFD_TABLE": "x", "CONFD_RETRY_MAX_DELAY": "5s"})
+    assert [warning.message for warning in warnings] == [
+        "variable CONFD_RETRY_MAX_DELAY has no meaning here, ignored",
+        "variable CONFD_METRICS_ADDR has no meaning here, ignored",
+    ]
+
+
+@pytest.mark.parametrize("name", sorted(set(dialect.STORES.values()) - REGISTRY.keys()))
+def test_a_store_that_is_not_there_is_refused_with_those_that_are(name):
+    for line in (f"-backend {name}", name):
+        with pytest.raises(UsageError, match=f"unknown store '{name}'.*etcdv3") as caught:
+            open_store(settings_of(line)[0].backend, settings_of(line)[0])
+        assert caught.value.exit_code == 2
+
+
+def test_every_store_that_is_there_may_be_named_without_a_flag():
+    assert dialect.STORES.keys() >= REGISTRY.keys()
+
+
+# --- what means something else ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("word", [word for word in WORDS if word.means], ids=lambda word: word.name)
+def test_a_word_gives_its_value_to_what_it_means_and_less_weight_than_the_settings_own_name(word, tmp_path):
+    text, other, typed = ("true", "false", "true") if word.truth else ("7s", "9s", '"7s"')
+    meant = True if word.truth else 7
+    file = tmp_path / "confd.toml"
+    file.write_text(f"{word.name} = {typed}\n")
+    ways = [settings_of(f"-{word.flag}={text}"), settings_of("", file=str(file))]
+    if variable := dialect.variable(word.name):
+        ways.append(settings_of("", {variable: text}))
+    for found, warnings in ways:
+        assert [getattr(found, name) for name in word.means] == [meant] * len(word.means)
+        assert [warning.hint for warning in warnings] == [word.hint] * bool(word.hint)
+    for name in word.means:
+        own = next(option for option in OPTIONS if option.name == name)
+        found, _ = settings_of(f"-{own.flag}={other} -{word.flag}={text}")
+        assert getattr(found, name) != meant
+        file.write_text(f"{name} = {other if word.truth else repr(other)}\n{word.name} = {typed}\n")
+        assert getattr(settings_of("", file=str(file))[0], name) != meant
+
+
+def test_a_look_at_the_configuration_never_becomes_a_delivery():
+    for flag in ("-check-config", "-preflight", "-validate -mock-data x.json"):
+        found, warnings = settings_of(f"etcd {flag}")
+        assert (found.onetime, found.noop) == (True, True)
+        assert warnings[0].message == f"flag {flag.split()[0]} means onetime and noop here"
+
+
+@pytest.mark.parametrize("name", sorted(VARIABLES & OURS))
+def test_the_forks_variables_are_read_and_weigh_less_than_ours_and_than_flags(name):
+    option = next(option for option in OPTIONS if option.name == name)
+    text = {bool: "true", float: "7"}.get(type(option.default), option.kind.metavar.split("|")[-1])
+    found, warnings = settings_of("", {f"CONFD_{name.upper()}": text})
+    if name != "config_file":  # settings_of names one itself
+        assert found.origin(name) == f"variable CONFD_{name.upper()}"
+        both = {f"CONFD_{name.upper()}": text, f"CONFPY_{name.upper()}": text}
+        assert settings_of("", both)[0].origin(name) == f"variable CONFPY_{name.upper()}"
+        assert settings_of(f"-{option.flag}={text}", both)[0].origin(name) == f"flag -{option.flag}"
+    assert warnings == []
+
+
+def test_a_variable_of_confds_that_makes_no_sense_is_a_warning_since_scripts_may_mean_anything_by_it():
+    found, (warning,) = settings_of("", {"CONFD_WATCH": "yes", "CONFD_INTERVAL": "9"})
+    assert (found.watch, found.interval) == (False, 9)
+    assert (warning.message, warning.hint) == (
+        "variable CONFD_WATCH is not true or false: 'yes'",
+        "going on without it",
+    )
+    with pytest.raises(UsageError, match="CONFPY_WATCH"):
+        settings_of("", {"CONFPY_WATCH": "yes"})
+
+
+# --- ways of calling -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "etcd --node http://a:2379 -n b --watch --prefix /prod",
+        "--watch --prefix=/prod etcd --node=http://a:2379 --node b",
+        "--watch etcd --node http://a:2379,b --prefix /prod",
+    ],
+)
+def test_the_fork_names_its_backend_without_a_flag(line):
+    found, warnings = settings_of(line)
+    assert (found.backend, found.nodes, found.watch, found.prefix) == ("etcdv3", ("http://a:2379", "b"), True, "/prod")
+    assert found.join_prefixes is True
+    assert warnings == []
+
+
+def test_what_is_given_counts_more_than_what_a_way_of_calling_brings():
+    found, _ = settings_of("-join-prefixes=false -backend etcd etcd")
+    assert (found.backend, found.join_prefixes) == ("etcd", False)
+    assert settings_of("-backend etcd")[0].join_prefixes is False
+
+
+@pytest.mark.parametrize("line", ["etcd consul", "etcd etcd", "-watch false", "etcd render"])
+def test_another_argument_is_refused(line):
+    with pytest.raises(UsageError, match="unexpected argument"):
+        cli.parse(shlex.split(line))
+
+
+def test_flags_of_go_that_are_true_or_false_take_their_values():
+    assert cli.parse(["-version=false", "-onetime=T", "-help=0", "--watch=FALSE"]) == {"onetime": "T", "watch": "FALSE"}
+    assert cli.parse(["-version=true"]) is None
+    assert cli.parse(["--help=1"]) is None
+    with pytest.raises(UsageError, match="flag -version is not true or false: 'x'"):
+        cli.parse(["-version=x"])
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_settings_file_that_is_a_resource_is_no_error(tmp_path):
+    file = tmp_path / "nginx.toml"
+    file.write_text('[template]\nsrc = "a"\ndest = "b"\nkeys = ["/"]\n')
+    found, (warning,) = settings_of("-onetime -node a", file=str(file))
+    assert (found.onetime, found.nodes) == (True, ("a",))
+    assert warning.message == "the settings file holds no settings but a [template]"
+    assert warning.hint == "it is a resource: conf.d is read without -config-file, and all of it is delivered"
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Loads the one resource of a confdir, with these lines more."""
+    (tmp_path / "conf.d").mkdir()
+
+    def loaded(lines, flags=""):
+        (tmp_path / "conf.d" / "a.toml").write_text(f'[template]\nsrc = "a"\ndest = "/a"\nkeys = ["/k"]\n{lines}')
+        return load_resources(str(tmp_path), settings_of(flags)[0], lambda path: (path,))
+
+    return loaded
+
+
+@pytest.mark.parametrize(
+    ("flags", "lines", "strip"),
+    [
+        ("-prefix /prod", 'prefix = "/app"', "/prod"),
+        ("-prefix ''", 'prefix = "/app"', "/app"),
+        ("-prefix /prod -join-prefixes", 'prefix = "/app"', "/prod/app"),
+        ("-prefix prod/ -join-prefixes", 'prefix = "app/"', "/prod/app"),
+        ("-prefix /prod -join-prefixes", "", "/prod"),
+        ("-join-prefixes", 'prefix = "/app"', "/app"),
+        ("-prefix /prod", 'prefix = "/app"\njoin_prefixes = true', "/prod/app"),
+        ("-prefix /prod -join-prefixes", 'prefix = "/app"\njoin_prefixes = false', "/prod"),
+        ("etcd -prefix /prod", 'prefix = "/app"', "/prod/app"),
+    ],
+)
+def test_prefixes_are_confds_or_the_forks(load, flags, lines, strip):
+    (resource,) = load(lines, flags).resources
+    assert resource.strip == strip
+    assert [prefix.lstrip("/") for prefix in resource.prefixes] == [f"{strip}/k".lstrip("/")]
+
+
+def test_a_resource_with_a_store_of_its_own_is_refused_since_another_ones_keys_would_make_its_target(load):
+    loaded = load('[backend]\nbackend = "vault"\n')
+    assert loaded.resources == ()
+    assert loaded.errors[0].message == "the resource names a store of its own"
+
+
+def test_the_forks_debounce_of_a_resource_is_its_pause(load):
+    (resource,) = load('debounce = "5s"\nmax_wait = "9s"\n').resources
+    assert (resource.settle, resource.max_wait) == (5, 9)
+
+
+# --- whatever is said ------------------------------------------------------------------------------------------------
+
+VALUES = [
+    "",
+    "0",
+    "-1",
+    "true",
+    "false",
+    "5s",
+    "1e999",
+    "http://[",
+    "a:b:c",
+    "localhost:99999",
+    "\udc80",
+    "ä",
+    "=",
+    ",",
+]
+WORD = strategies.one_of(
+    strategies.sampled_from([*sorted(cli.KNOWN), *dialect.SHORT, "h", "help", "version", "bogus"]).map(
+        lambda flag: f"-{flag}"
+    ),
+    strategies.sampled_from([*dialect.STORES, *VALUES, "accept", "--", "-"]),
+    strategies.text(strategies.characters(exclude_characters="\0/"), max_size=8),
+)
+ARGUMENT = WORD | strategies.tuples(WORD, strategies.sampled_from(VALUES)).map("=".join)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(strategies.lists(ARGUMENT, max_size=6))
+def test_no_arguments_end_in_a_traceback(tmp_path, monkeypatch, arguments):
+    def run(settings, warnings):
+        store = open_store(settings.backend, settings)
+        store.close()
+        return 0
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "confpy.daemon", types.SimpleNamespace(run=run))
+    assert cli.main(arguments) in {0, 2}
