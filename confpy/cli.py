@@ -13,7 +13,7 @@ import click
 from confpy import __version__, dialect
 from confpy.errors import ConfpyError, UsageError
 from confpy.log import Log
-from confpy.settings import BOOLEAN, LIST, OPTIONS, Option, load_settings, mend
+from confpy.settings import BOOLEAN, LIST, OPTIONS, Option, Settings, load_settings, mend
 
 INTRODUCTION = """\
 Keep configuration files in step with a key store.
@@ -28,6 +28,8 @@ checks the result, puts it in place in one step, and reloads the program that re
       follow etcd and deliver each change
   confpy -noop -onetime -log-level debug
       say what would change
+  confpy accept RESOURCE
+      take it that the keys of a resource that is held back may be gone
 
 Flags take one dash or two, and their value after a space or a "=". They weigh more than CONFPY_* variables, which
 weigh more than the settings file.
@@ -129,21 +131,23 @@ def parse(args: Sequence[str]) -> dict[str, Any] | None:
     return {name: text for name, text in texts.items() if text is not None}
 
 
-def accept(args: Sequence[str]) -> int:
+def accepted(args: Sequence[str]) -> tuple[str, list[str]]:
+    """Return the resource that ``confpy accept`` is about (else nothing), and the flags; raises ``UsageError``."""
+    if args[:1] != ["accept"]:
+        return "", list(args)
+    if len(args) < 2 or args[1].startswith("-"):
+        raise UsageError("confpy accept needs the name of a resource", hint="confpy accept RESOURCE [-confdir PATH]")
+    return args[1], list(args[2:])
+
+
+def accept(resource: str, settings: Settings, log: Log) -> int:
     """Take it from a person that the keys of a resource may be gone; raises ``UsageError``."""
     from confpy import kept
     from confpy.state import StateFolder
 
-    if not args or args[0].startswith("-"):
-        raise UsageError("confpy accept needs the name of a resource", hint="confpy accept RESOURCE [-confdir PATH]")
-    flags = parse(args[1:])
-    if flags is None:
-        return 0
-    settings, _ = load_settings(flags, os.environ)
-    log = Log(settings.log_level, settings.log_format)
     folder = StateFolder.of(settings, lambda say: log.write(say.level, say.event, say.fields))
-    reason = kept.accept(folder, args[0])
-    log.write("info", "keys.accepted", {"resource": args[0], "reason": reason, "did": "confpy will deliver it"})
+    reason = kept.accept(folder, resource)
+    log.write("info", "keys.accepted", {"resource": resource, "reason": reason, "did": "confpy will deliver it"})
     return 0
 
 
@@ -153,8 +157,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     log = Log(form="json") if os.environ.get("CONFPY_LOG_FORMAT") == "json" else Log()
     args = sys.argv[1:] if argv is None else list(argv)
     try:
-        if args[:1] == ["accept"]:
-            return accept(args[1:])
+        resource, args = accepted(args)
         flags = parse(args)
         if flags is None:
             return 0
@@ -162,6 +165,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             log = Log(form="json")
         settings, warnings = load_settings(flags, os.environ)
         log = Log(settings.log_level, settings.log_format)
+        if resource:
+            return accept(resource, settings, log)
         from confpy.daemon import run
 
         return run(settings, warnings)

@@ -177,9 +177,10 @@ def test_help_goes_to_stdout_and_shows_each_flag_with_default_and_variable(capfd
 
 def test_the_command_lines_that_help_shows_are_valid():
     lines = [line.strip() for line in cli.INTRODUCTION.splitlines() if line.startswith("  confpy ")]
-    assert len(lines) == 3
+    assert len(lines) == 4
     for line in lines:
-        assert settings_of(line.removeprefix("confpy "))
+        resource, flags = cli.accepted(line.removeprefix("confpy ").split())
+        assert resource or settings_of(" ".join(flags))
 
 
 @pytest.mark.parametrize("flag", ["-help", "-version"])

@@ -1,0 +1,301 @@
+"""A store that has lost its keys, or seems to, empties no file before it is sure; a new one never does by itself."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.house import House, Program, pass_time, shows
+from tests.e2e.running import environment, read_events, run_once
+from tests.servers.consul import Consul
+from tests.servers.etcd import Etcd
+from tests.servers.liar import Liar
+from tests.waiting import wait_until
+
+LIST = '{% for key, value in gets("/app/*") %}{{ key }}={{ value }}\n{% endfor %}'
+SECRET = "5ecret"
+
+
+@dataclass
+class Store:
+    """A real store with three keys, behind a proxy that can hide them."""
+
+    server: Etcd | Consul
+    liar: Liar
+    house: House
+    put: Callable[[str, str], object]
+    wipe: Callable[[], object]
+    replace: Callable[[], object]
+
+    def start(self, *flags: str):
+        return self.house.start(*(flags or ("-watch", "-resync", "1s")))
+
+    def accept(self, resource: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "confpy", "accept", resource, "-log-format", "json", *self.house.where]
+        return subprocess.run(
+            command, env=environment(self.house.folder), capture_output=True, text=True, timeout=30, check=False
+        )
+
+
+@pytest.fixture(params=["etcdv3", "consul"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    server: Etcd | Consul = Etcd() if request.param == "etcdv3" else Consul()
+    with server, Liar(server.port) as liar:
+        house = House(tmp_path, "-backend", request.param, "-node", liar.endpoint)
+        if isinstance(server, Etcd):
+            put: Callable[[str, str], object] = server.put
+            found = Store(server, liar, house, put, lambda: server.delete("/app/", prefix=True), server.replace)
+        else:
+            found = Store(
+                server, liar, house, lambda key, value: server.put(key.lstrip("/"), value),
+                lambda: server.delete("app/", prefix=True), lambda: renew(server),
+            )  # fmt: skip
+        for name in "abc":
+            found.put(f"/app/{name}", SECRET)
+        yield found
+
+
+def renew(consul: Consul) -> None:
+    """Start a new and empty Consul at the same address."""
+    consul.kill()
+    shutil.rmtree(consul.folder / "data")
+    consul.start()
+
+
+FULL = f"/app/a={SECRET}\n/app/b={SECRET}\n/app/c={SECRET}\n"
+
+
+def furnish(store: Store, program: Program, grace: str, **more: str) -> Path:
+    keys = {"keys": "['/app']", "shrink_grace": f"'{grace}'", "reload_cmd": program.failing(0), **more}
+    return store.house.add("web", LIST, **keys)
+
+
+def test_an_answer_without_keys_changes_nothing_and_is_over_with_the_next(store, tmp_path):
+    program = Program(tmp_path)
+    dest = furnish(store, program, "3s")
+    with store.start() as confpy:
+        shows(dest, FULL)
+        wait_until(lambda: program.count == 1, what="the first reload")
+        before = dest.stat()
+        store.liar.hides = True
+        confpy.process.send_signal(signal.SIGHUP)
+        store.put("/app/a", SECRET)  # Consul's questions are answered when there is something new
+        doubted = confpy.says("keys.doubted", resource="web", seconds=60)
+        assert doubted["reason"] == "all of its 3 keys are gone"
+        assert "confpy accept web" in doubted["hint"]
+        store.liar.hides = False
+        confpy.says("keys.returned", resource="web", seconds=60)
+        pass_time(1)
+        assert dest.read_text() == FULL
+        assert (dest.stat().st_ino, dest.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+        store.put("/app/d", "1")
+        shows(dest, FULL + "/app/d=1\n")
+        assert SECRET not in str(confpy.events)
+    assert program.count == 2
+
+
+def test_keys_that_are_gone_for_good_are_delivered_after_the_grace(store, tmp_path):
+    program = Program(tmp_path)
+    dest = furnish(store, program, "2s")
+    with store.start() as confpy:
+        shows(dest, FULL)
+        store.wipe()
+        doubted = confpy.says("keys.doubted", resource="web", seconds=60)
+        assert dest.read_text() == FULL
+        believed = confpy.says("keys.believed", resource="web", keys=0, seconds=60)
+        assert (believed["timestamp"] > doubted["timestamp"], believed["level"]) == (True, "warning")
+        shows(dest, "")
+
+
+def test_a_new_and_empty_store_empties_nothing_until_a_person_says_so(store, tmp_path):
+    program = Program(tmp_path)
+    dest = furnish(store, program, "1s")
+    with store.start() as confpy:
+        shows(dest, FULL)
+        confpy.says("resource.changed")
+        # A new Consul is told by its index alone: that of the old one has to be one of a Consul that was used.
+        for number in range(100):
+            store.put("/other", str(number))
+        store.put("/app/c", SECRET + SECRET)
+        confpy.says("resource.changed")
+        store.replace()
+        confpy.says("store.replaced", seconds=90)
+        confpy.says("keys.doubted", resource="web", did="keeps the target", seconds=60)
+        pass_time(4)
+        assert dest.read_text().count(SECRET) == 4
+        accepted = store.accept("web")
+        assert accepted.returncode == 0, accepted.stderr
+        confpy.says("keys.believed", resource="web", reason="a person accepted it")
+        shows(dest, "")
+        assert read_events(accepted.stderr)[-1]["event"] == "keys.accepted"
+    again = store.accept("web")
+    assert again.returncode == 2
+    assert "nothing is held back" in read_events(again.stderr)[-1]["hint"]
+
+
+def test_keys_that_went_while_confpy_was_down_are_doubted_by_the_next_start(store, tmp_path):
+    dest = furnish(store, Program(tmp_path), "2s")
+    with store.start() as confpy:
+        shows(dest, FULL)
+        confpy.says("resource.changed")
+    store.wipe()
+    with store.start() as confpy:
+        confpy.says("keys.doubted", resource="web")
+        assert dest.read_text() == FULL
+        confpy.says("keys.believed", resource="web", seconds=60)
+        shows(dest, "")
+
+
+def test_the_last_key_of_all_is_doubted_after_a_restart_and_believed_from_the_stream(etcd, tmp_path):
+    house = House(tmp_path, "-backend", "etcdv3", "-node", etcd.endpoint)
+    etcd.put("/app/a", "1")
+    dest = house.add("web", LIST, keys="['/app']", shrink_grace="'2s'")
+    assert house.once().code == 0
+    etcd.delete("/app/a")
+    with house.start() as confpy:
+        confpy.says("keys.doubted", reason="its only key is gone")
+        etcd.put("/app/a", "2")
+        confpy.says("keys.returned")
+        shows(dest, "/app/a=2\n")
+        etcd.delete("/app/a")
+        shows(dest, "", seconds=1.5)
+
+
+def test_one_shot_waits_the_grace_out_or_ends_with_3(store, tmp_path):
+    program = Program(tmp_path)
+    dest = furnish(store, program, "2s")
+    assert store.house.once().code == 0
+    store.wipe()
+    short = store.house.once("-timeout", "1s")
+    assert short.code == 3
+    assert "confpy accept web" in short.find("resource.failed", resource="web")["hint"]
+    assert (dest.read_text(), program.count) == (FULL, 1)
+    long = store.house.once("-timeout", "30s")
+    assert long.code == 0, long.events
+    assert long.find("keys.believed")
+    assert (dest.read_text(), program.count) == ("", 2)
+
+
+def test_one_shot_takes_a_persons_word(store, tmp_path):
+    dest = furnish(store, Program(tmp_path), "1h")
+    assert store.house.once().code == 0
+    store.wipe()
+    assert store.house.once().code == 3
+    assert store.accept("web").returncode == 0
+    assert store.house.once().code == 0
+    assert dest.read_text() == ""
+
+
+def test_a_new_and_empty_etcd_while_confpy_was_down_waits_for_a_person(etcd, tmp_path):
+    house = House(tmp_path, "-backend", "etcdv3", "-node", etcd.endpoint)
+    etcd.put_all({f"/app/{name}": "1" for name in "abc"})
+    dest = house.add("web", LIST, keys="['/app']", shrink_grace="'1s'")
+    assert house.once().code == 0
+    etcd.replace()
+    ended = house.once("-timeout", "20s")
+    assert ended.code == 3
+    assert ended.find("store.replaced")
+    assert len(dest.read_text().splitlines()) == 3
+
+
+# --- the rest of the rules, over a file of keys --------------------------------------------------------------------
+
+THREE = "app: {web: {a: 1, b: 2, c: 3}}"
+KEYS = '{{ ls("/app/web") | join(",") }}\n'
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    found = House(tmp_path)
+    found.write(THREE)
+    return found
+
+
+def test_an_emptied_file_of_keys_is_doubted_too(house):
+    dest = house.add("web", KEYS, shrink_grace="'1s'")
+    with house.start() as confpy:
+        shows(dest, "a,b,c\n")
+        house.write("")
+        confpy.says("keys.doubted", resource="web")
+        assert dest.read_text() == "a,b,c\n"
+        confpy.says("keys.believed", resource="web")
+        shows(dest, "\n")
+
+
+@pytest.mark.parametrize(
+    ("more", "keys", "reason"),
+    [
+        ({"min_keys": "2"}, "app: {web: {a: 1}}", "it has 1 keys, fewer than min_keys (2)"),
+        ({"max_shrink": "0.5"}, "app: {web: {a: 1}}", "2 of its 3 keys are gone, more than max_shrink (0.5)"),
+    ],
+    ids=["min_keys", "max_shrink"],
+)
+def test_too_few_keys_are_kept_until_another_read_or_until_they_are_back(house, more, keys, reason):
+    keeps = house.add("keeps", KEYS, keys="['/app/web']", on_shrink="'keep'", **more)
+    confirms = house.add("confirms", KEYS, keys="['/app/web']", shrink_grace="'1s'", **more)
+    renders = house.add("renders", KEYS, keys="['/app/web']", on_shrink="'render'", **more)
+    with house.start() as confpy:
+        for dest in (keeps, confirms, renders):
+            shows(dest, "a,b,c\n")
+        house.write(keys)
+        assert confpy.says("keys.doubted", resource="confirms")["reason"] == reason
+        shows(renders, "a\n")
+        shows(confirms, "a\n")
+        assert keeps.read_text() == "a,b,c\n"
+        house.write("app: {web: {a: 1, b: 2, d: 4}}")
+        confpy.says("keys.returned", resource="keeps")
+        shows(keeps, "a,b,d\n")
+
+
+def test_a_group_waits_as_a_whole_and_costs_nothing_meanwhile(house):
+    house.write("app: {web: {a: 1, b: 2}, other: x}")
+    web = house.add("web", KEYS, group="'lb'", on_shrink="'keep'")
+    other = house.add("other", group="'lb'")
+    with house.start() as confpy:
+        shows(other, "x\n")
+        house.write("app: {other: y}")
+        confpy.says("keys.doubted", resource="web")
+        before = processor(confpy.process.pid)
+        pass_time(3)
+        assert processor(confpy.process.pid) - before < 0.5
+        assert (web.read_text(), other.read_text()) == ("a,b\n", "x\n")
+        house.write("app: {web: {c: 1}, other: z}")
+        shows(web, "c\n")
+        shows(other, "z\n")
+
+
+def processor(pid: int) -> float:
+    """Seconds of processor time so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / 100
+
+
+def test_an_edit_of_the_resource_is_no_word_that_the_keys_may_go(house):
+    dest = house.add("web", KEYS, on_shrink="'keep'")
+    with house.start() as confpy:
+        shows(dest, "a,b,c\n")
+        house.write("")
+        confpy.says("keys.doubted", resource="web")
+        house.add("web", KEYS, on_shrink="'keep'", mode="'0600'")
+        confpy.says("resource.edited", resource="web")
+        pass_time(1)
+        assert dest.read_text() == "a,b,c\n"
+        house.add("web", KEYS, on_shrink="'render'")
+        shows(dest, "\n")
+
+
+def test_variables_that_are_gone_are_believed_at_once(tmp_path):
+    house = House(tmp_path, "-backend", "env")
+    dest = house.add("web")
+
+    assert run_once(*house.where, folder=tmp_path, more={"APP_WEB": "1"}).code == 0
+    assert dest.read_text() == "1\n"
+    assert house.once("-timeout", "5s").code == 0
+    assert dest.read_text() == "none\n"
