@@ -77,6 +77,8 @@ class Ledger:
         self._path = ""
         self._file = -1
         self._size = 0
+        self._shortest = 0
+        """Bytes of it when it was last written anew."""
         self._numbers = 0
 
     @classmethod
@@ -355,6 +357,7 @@ class Ledger:
             self._disk.close(descriptor)
             raise
         self._path, self._file, self._size = path, descriptor, len(content)
+        self._shortest = self._size
 
     def _add(self, entry: Entry, *, durable: bool) -> None:
         """Write an entry, then believe it; raises ``OSError``."""
@@ -381,7 +384,7 @@ class Ledger:
             self._book.apply(entry)
 
     def _shorten(self) -> None:
-        if self._size > LARGE:
+        if self._size > max(LARGE, 2 * self._shortest):
             with suppress(OSError):
                 self._write_anew([])
 

@@ -21,6 +21,7 @@ from confpy.model import Candidate, Group, Report, Resource
 from tests.apart import with_mounts
 from tests.faults.stepping import killed_after
 from tests.faults.test_mounts import mount
+from tests.waiting import wait_until
 
 OLD, NEW = b"old\n" * 40, b"new and longer\n" * 50
 RELOAD = "reload them"
@@ -72,7 +73,7 @@ class Place:
         ledger = self.ledger()
         for owed in ledger.recover().debts:
             self.reload(ledger, owed.records)
-        target.sweep(tuple(one.dest for one in self.resources), Disk())
+        self.sweep()
         reports = self.deliver(ledger)
         assert {report.outcome for report in reports} <= {"changed", "unchanged"}, reports
         records = tuple({report.record for report in reports if report.record})
@@ -89,6 +90,13 @@ class Place:
     def contents(self) -> dict[str, bytes | None]:
         paths = {one.name: Path(one.dest) for one in self.resources}
         return {name: path.read_bytes() if path.exists() else None for name, path in paths.items()}
+
+    def sweep(self) -> None:
+        target.sweep(tuple(one.dest for one in self.resources), Disk())
+
+    def is_swept(self) -> bool:
+        self.sweep()
+        return not self.strays()
 
     def strays(self) -> list[str]:
         """What lies beside the targets and in the state folder that should not."""
@@ -120,7 +128,8 @@ class Place:
         ledger.close()
         self.run()
         assert set(self.contents().values()) == {NEW}
-        assert self.strays() == []
+        # A check that was just being started holds its candidate's lock until it is executed.
+        wait_until(self.is_swept, what="nothing lies about")
         assert self.reloaded.exists() or not any(one.reload_cmd for one in self.resources)
         again = self.ledger()
         left = again.recover()
@@ -187,7 +196,7 @@ def _kill_at_every_call(memory: Path, story: str, *mounted: str) -> int:
         except AssertionError as error:
             raise AssertionError(f"after system call {calls}: {error}") from error
         for name in mounted:
-            subprocess.run(["umount", place.out / name], check=True)
+            subprocess.run(["umount", "--lazy", place.out / name], check=True)
         shutil.rmtree(folder)
         if not killed:
             return calls - 1
