@@ -145,8 +145,9 @@ class EtcdStore:
         """Raise ``StoreError`` where a store did not let us see whether it holds keys."""
         for prefix, listing in snapshot.listings.items():
             if listing.error is not None:
-                hint = "name the store that you mean: " + " or ".join(self._stores)
-                raise StoreError(f"{name} does not tell whether it holds {prefix}: {listing.error.message}", hint=hint)
+                hint = f"{listing.error.hint}; else name the store that you mean: {' or '.join(self._stores)}"
+                reason = f"{name} does not tell whether it holds {prefix}: {listing.error.message}"
+                raise StoreError(reason, hint=hint, **listing.error.where)
 
     def _seems_to_hold(self, name: str, prefixes: Sequence[str]) -> bool:
         """Say whether a store answers that it holds keys, as cheaply as it can."""

@@ -82,7 +82,11 @@ class Etcd2Store:
                     reading.refuse(error)
                 else:
                     reading.take(response.status_code, response.headers, text)
-        return reading.snapshot()
+        snapshot = reading.snapshot()
+        for listing in snapshot.listings.values():
+            if listing.error is not None:
+                listing.error.at(node=api.wire.node.url)
+        return snapshot
 
     def ask(self, prefixes: Sequence[str]) -> None:  # noqa: ARG002 - only a read can tell
         """Say that only a read can tell."""

@@ -80,13 +80,14 @@ def refusal(status: int, text: bytes) -> StoreError:
     if code == _INDEX_CLEARED:
         return WatchLost("etcd has forgotten the changes since: it keeps the last 1,000 of all keys")
     if code == _UNAUTHORIZED or status in (401, 403):
-        return StoreRefused(f"etcd refuses: {said or f'HTTP {status}'}", hint="grant the role read access to the keys")
+        hint = "is the login right (basic_auth, username, password_file), may its role read the keys?"
+        return StoreRefused(f"etcd refuses: {said or f'HTTP {status}'}", hint=hint)
     if said:
         return StoreError(f"etcd says: {said}")
     if status == 400 and b"HTTPS" in text:  # said by Go's and by nginx' servers alike
         return StoreError("it speaks TLS only", hint="write https:// instead of http://")
     if status == 404:
-        hint = "start etcd 3.4 or 3.5 with --enable-v2, or choose the store etcdv3"
+        hint = "is it an etcd? 3.4 and 3.5 need --enable-v2; or choose the store etcdv3"
         return NoApi("it has no API v2", hint=hint)
     return not_etcd()
 

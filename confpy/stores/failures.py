@@ -22,7 +22,8 @@ def said(error: BaseException, node: Node) -> StoreError:
         if isinstance(cause, TimeoutError):
             return StoreError("no answer in time", hint="is the address right, is the server alive?")
         if isinstance(cause, ConnectionError):  # also http.client's RemoteDisconnected
-            hint = "if it stays so: does the server want https://?" if node.scheme == "http" else ""
+            wanted = "https://" if node.scheme == "http" else "a client certificate that it trusts"
+            hint = f"if it stays so: does the server want {wanted}?"
             return StoreError("the connection was broken before the answer came", hint=hint)
         if isinstance(cause, HTTPException):
             return StoreError("its answer is not HTTP, or was broken off", hint="is it the right port?")
@@ -40,7 +41,8 @@ def _said_of_tls(error: ssl.SSLError) -> StoreError:
             hint="name the CA that signed it (client_ca_keys), and the node as the certificate does",
         )
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):  # which of them, differs between OpenSSLs
-        return StoreError("the TLS connection was broken off", hint="if it stays so: does the server want http://?")
+        hint = "if it stays so: does the server want http://, or a client certificate that it trusts?"
+        return StoreError("the TLS connection was broken off", hint=hint)
     if reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE"):
         return StoreError("it does not speak TLS", hint="write http:// instead of https://, or mend the port")
     said = reason.lower().replace("_", " ")

@@ -74,7 +74,8 @@ def open_nodes(store: str, settings: Settings, *, default: Sequence[str], port: 
         if settings.nodes:  # the default ones are in the order in which they are likely
             nodes = tuple(random.sample(nodes, len(nodes)))
     trust = None
-    if find or any(node.scheme == "https" for node in nodes):
+    named = settings.client_ca_keys or settings.client_cert or settings.client_key
+    if find or named or any(node.scheme == "https" for node in nodes):
         trust = Trust(
             ca=settings.client_ca_keys,
             cert=settings.client_cert,
