@@ -84,6 +84,16 @@ def test_every_node_stands_on_the_line_of_the_go_file():
     assert lines == {"For": 2, "If": 3, "Macro": 6, "Call": 7}
 
 
+def test_every_statement_remembers_what_it_was_made_of():
+    source = 'a {{- range ls "/x"}}{{if .}}b{{else if 1}}{{$y := .}}{{$y}}{{end}}{{end}}'
+    made = tree(source)
+    parts = [part for output in made.find_all(jinja.Output) for part in output.nodes]
+    nodes = [*made.find_all((jinja.For, jinja.If, jinja.Assign)), *parts]
+    places = sorted(source[node.go.tag.pos : node.go.tag.end] for node in nodes if hasattr(node.go, "tag"))
+    assert places == ["{{$y := .}}", "{{$y}}", '{{- range ls "/x"}}', "{{else if 1}}", "{{if .}}"]
+    assert {node.go.text for node in nodes if hasattr(node.go, "text")} == {"a", "b"}
+
+
 def test_a_definition_that_nobody_calls_is_left_out():
     assert list(tree('{{define "x"}}{{toUpper 5}}{{end}}').find_all(jinja.Macro)) == []
 

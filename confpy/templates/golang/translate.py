@@ -1,8 +1,9 @@
 """A Go template's tree as Jinja's: what a person would write where types are known, calls of the runtime elsewhere.
 
-The tree is compiled as it is; every node has the line of the Go file. Expressions carry what Go would call their type
-in ``go_type``. The types of variables and of the data of defined templates are found by repetition: a pass that meets
-a second type for one of them begins again with any type.
+The tree is compiled as it is; every node has the line of the Go file. Who prints it finds in ``go_type`` what Go would
+call the type of an expression, and in ``go`` the Go statement that a statement, or a part of an ``Output``, is made of:
+its place, its trim markers, its text. The types of variables and of the data of defined templates are found by
+repetition: a pass that meets a second type for one of them begins again with any type.
 """
 
 from __future__ import annotations
@@ -172,6 +173,7 @@ class _Translator:
             outer, self._before = self._before, []
             made = self._statement(statement, dot)
             for node in (*self._before, *made):
+                _note(node, statement)
                 if out and isinstance(node, jinja.Output) and isinstance(out[-1], jinja.Output):
                     out[-1].nodes.extend(node.nodes)
                 else:
@@ -227,6 +229,7 @@ class _Translator:
             test = self._evaluated(branch.pipeline, dot).expr
             before, self._before = self._before, outer
             following = jinja.If(test, self._body(branch.body, dot), [], [], lineno=self._line)
+            _note(following, branch)
             if before:
                 node.else_ = [*before, following]
                 node = following
@@ -756,6 +759,12 @@ def _result(name: str, signature: Signature, given: Sequence[Value]) -> str:
             kind = ELEMENTS.get(kind, ANY)
         return kind
     return signature.result
+
+
+def _note(node: jinja.Node, statement: nodes.Statement) -> None:
+    """Remember what a node was made of."""
+    for one in node.nodes if isinstance(node, jinja.Output) else [node]:
+        one.go = statement  # type: ignore[attr-defined]
 
 
 def _join(kind: str, other: str) -> str:
