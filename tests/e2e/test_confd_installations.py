@@ -1,0 +1,101 @@
+"""Installations of confd, as they are found, run under confpy as they stand: the same bytes, checks and reloads.
+
+``tests/golden/installations/NAME`` holds a confdir, the keys (``keys.json``) and what confd made of them (``expected``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.running import ROOT, run_once
+from tests.servers.etcd import Etcd
+from tests.servers.ports import free_port
+from tests.servers.program import answers
+from tests.waiting import wait_until
+
+INSTALLATIONS = ROOT / "tests" / "golden" / "installations"
+MACHINES = re.compile(r"/(?=(?:etc|var|run)/)")
+"""Where a path of the machine begins that a test keeps in its own folder."""
+PATHS = re.compile(r"/(?:etc|var|run)/[\w./-]+")
+
+
+@dataclass(frozen=True)
+class Installation:
+    """One of them, moved into a test's folder: other paths and ports, and nothing else changed."""
+
+    source: Path
+    folder: Path
+    ports: dict[str, str]
+    """The ports that it listens on, there and here."""
+
+    @property
+    def confdir(self) -> Path:
+        return self.folder / "etc" / "confd"
+
+    def move(self, text: str) -> str:
+        for port, free in self.ports.items():
+            text = text.replace(port, free)
+        return MACHINES.sub(f"{self.folder}/", text)
+
+    def install(self) -> None:
+        """Write its confdir, and make the folders that its files name, as the machine has them."""
+        for path in self.source.rglob("*"):
+            if path.is_file() and path.relative_to(self.source).parts[0] != "expected":
+                text = path.read_text()
+                for named in PATHS.findall(text):
+                    (self.folder / named[1:]).parent.mkdir(parents=True, exist_ok=True)
+                copy = self.confdir / path.relative_to(self.source)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                copy.write_text(self.move(text))
+
+    def keys(self) -> dict[str, str]:
+        keys: dict[str, str] = json.loads((self.source / "keys.json").read_text())
+        return keys
+
+    def expected(self) -> dict[Path, bytes]:
+        """Return each target, and what confd wrote to it."""
+        root = self.source / "expected"
+        files = [path for path in root.rglob("*") if path.is_file()]
+        return {self.folder / path.relative_to(root): self.move(path.read_text()).encode() for path in files}
+
+
+@pytest.fixture(params=["flat", "json", "patroni"])
+def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installation]:
+    ports = {port: str(free_port()) for port in ("18080", "18081")}
+    moved = Installation(INSTALLATIONS / request.param, tmp_path, ports)
+    moved.install()
+    yield moved
+    for pidfile in (tmp_path / "run").glob("*.pid"):
+        with suppress(ProcessLookupError):
+            os.kill(int(pidfile.read_text()), signal.SIGTERM)
+    wait_until(lambda: not answers(int(ports["18080"])), what="what the reload started has ended")
+
+
+def test_an_installation_runs_as_it_stands(installation: Installation, etcd: Etcd) -> None:
+    etcd.put_all(installation.keys())
+    flags = ["-backend", "etcdv3", "-node", etcd.endpoint, "-confdir", str(installation.confdir)]
+    ended = run_once(*flags, folder=installation.folder)
+    assert ended.code == 0, ended.log
+    for target, content in installation.expected().items():
+        assert target.read_bytes() == content
+    modes = {target.name: f"{stat.S_IMODE(target.stat().st_mode):o}" for target in installation.expected()}
+    assert modes == {
+        "flat": {"motd": "644", "haproxy.cfg": "644", "announce.sh": "755"},
+        "json": {"nginx.conf": "644", "targets.json": "644"},
+        "patroni": {"haproxy.cfg": "644", "pgbouncer.ini": "640"},
+    }[installation.source.name]
+    # The reload started the program on it.
+    wait_until(lambda: answers(int(installation.ports["18080"])), what="the proxy answers")
+
+    again = run_once(*flags, folder=installation.folder)
+    assert (again.code, [one for one in again.events if one["event"] == "resource.changed"]) == (0, [])
