@@ -240,6 +240,10 @@ def _kill_group(group: int, number: signals.Signals) -> None:
 
 def _tail(output: IO[bytes]) -> str:
     size = os.fstat(output.fileno()).st_size
-    start = max(0, size - TAIL)
-    text = os.pread(output.fileno(), TAIL, start).decode("utf-8", "replace")
+    return for_people(os.pread(output.fileno(), TAIL, max(0, size - TAIL)))
+
+
+def for_people(output: bytes) -> str:
+    """Return what a program said, with its control characters taken out."""
+    text = output.decode("utf-8", "replace")
     return "".join(char for char in text if char.isprintable() or char in "\n\t").strip()

@@ -444,7 +444,7 @@ class Daemon:
 
         self._start(
             "reload",
-            lambda: reload(action, self._shell),
+            lambda: reload(action, self._shell, _bounded),
             lambda error: Reloaded(action.key, error, time.monotonic() - began),
         )
 

@@ -194,6 +194,9 @@ class Debts:
             paid, debt.paying = debt.paying, {}
             yield _acquit(reloaded.key, debt)
             yield from (commit.tell(reloaded=True, reload_took=reloaded.took) for commit in paid.values())
+            if reloaded.unsure:
+                unsure = {"resource": ", ".join(paid), "command": reloaded.key, "hint": "add a verify_cmd"}
+                yield Say("warning", "reload.unsure", unsure)
             self._forget_if_paid(reloaded.key)
             return
         policies = {commit.resource.on_reload_failure for commit in debt.paying.values() if isinstance(commit, Commit)}

@@ -347,6 +347,8 @@ class Reloaded:
     error: ConfpyError | None
     took: float
     """Seconds."""
+    unsure: bool = False
+    """The program was told, but did not say in words that confpy knows whether it succeeded."""
 
 
 @dataclass(frozen=True, slots=True)

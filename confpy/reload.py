@@ -2,27 +2,131 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import time
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
-from confpy.command import Shell
+from confpy.command import TAIL, Shell, for_people
 from confpy.errors import ConfpyError, ReloadError
 from confpy.model import Command, HttpReload, Reload, Reloaded, SignalReload, SocketReload
 from confpy.placeholders import show
+from confpy.processes import signal_processes
+
+Bounded: TypeAlias = Callable[[Callable[[], Any], float], Any]
+"""Calls a function for so many seconds at most; raises ``TimeoutError`` where it takes longer."""
+
+LONGEST_ANSWER = 64 << 10
+"""Bytes of a socket's answer that are read."""
+SUCCESS, REFUSALS = "Success=1", ("Success=0", "Unknown command", "Permission denied")
+"""How HAProxy's master begins its answer (management guide, "Master CLI"); before 2.7 it says nothing."""
 
 
-def reload(action: Reload, shell: Shell) -> Reloaded:
+def reload(action: Reload, shell: Shell, bounded: Bounded = lambda call, _seconds: call()) -> Reloaded:
     """Do what the action says, then verify it; returns how it ended, and raises nothing for what fails."""
     began = time.monotonic()
+    unsure = False
     error: ConfpyError | None = None
-    if isinstance(action.command, SignalReload | HttpReload | SocketReload):
-        error = ReloadError("the reload is no command", command=show(action.command))
-    else:
-        error = _run("reload", action.command, action, shell)
-    if error is None and action.verify is not None:
-        error = _run("verify", action.verify, action, shell)
-    return Reloaded(action.key, error, time.monotonic() - began)
+    try:
+        match action.command:
+            case SignalReload():
+                signal_processes(action.command)
+            case HttpReload():
+                _request(action.command, action.timeout, bounded)
+            case SocketReload():
+                unsure = not _say(action.command, action.timeout) and action.verify is None
+            case command:
+                _run("reload", command, action, shell)
+        if action.verify is not None:
+            _run("verify", action.verify, action, shell)
+    except ReloadError as failure:
+        error = failure.at(command=show(action.command))
+    return Reloaded(action.key, error, time.monotonic() - began, unsure)
 
 
-def _run(role: str, command: Command, action: Reload, shell: Shell) -> ConfpyError | None:
+def _run(role: str, command: Command, action: Reload, shell: Shell) -> None:
     ran = shell.run(command, action.environment, action.timeout)
-    return ran.error(ReloadError, role, command) if ran.failure else None
+    if ran.failure:
+        raise ran.error(ReloadError, role, command)
+
+
+def _request(by: HttpReload, timeout: float, bounded: Bounded) -> None:
+    """Make a request, of ``timeout`` seconds as a whole; raises ``ReloadError`` where the answer is no 2xx."""
+    import http.client
+    from urllib.parse import urlsplit
+
+    url = urlsplit(by.url)
+    kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
+    path, line = url.path, None
+    connection = kind(url.hostname or "", url.port, timeout=timeout)
+    if url.netloc == "unix:":
+        file, _, path = path.partition(":")
+        connection = http.client.HTTPConnection("localhost")
+
+    def exchange() -> tuple[int, str, bytes]:
+        nonlocal line
+        with contextlib.closing(connection):
+            if url.netloc == "unix:":
+                connection.sock = _connect(file, timeout)
+            else:
+                connection.connect()
+            line = connection.sock
+            target = f"{path or '/'}?{url.query}" if url.query else path or "/"
+            connection.request(by.method, target, headers={"User-Agent": "confpy", "Connection": "close"})
+            with connection.getresponse() as answer:
+                good = 200 <= answer.status < 300
+                return answer.status, answer.reason, b"" if good else answer.read(TAIL)
+
+    try:
+        status, reason, output = bounded(exchange, timeout)
+    except http.client.HTTPException:
+        raise ReloadError("the reload was not answered in HTTP", hint="is it the right port?") from None
+    except OSError as error:
+        if line is not None:
+            # A server that sends a byte now and then would keep the exchange for ever.
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(line, socket.SHUT_RDWR)
+        raise _failed(error) from None
+    if not 200 <= status < 300:
+        where = {"output": said} if (said := for_people(output)) else {}
+        raise ReloadError(f"the reload was answered with {status} {reason}".rstrip(), **where)
+
+
+def _say(by: SocketReload, timeout: float) -> bool:
+    """Say a line; returns whether the answer told of success. Raises ``ReloadError`` where it told of a failure."""
+    until = time.monotonic() + timeout
+    answer = b""
+    try:
+        with _connect(by.path, timeout) as line:
+            line.sendall(f"{by.line}\n".encode())
+            # A master that runs itself anew closes the connection in one way or another.
+            with contextlib.suppress(ConnectionError):
+                line.shutdown(socket.SHUT_WR)
+                while len(answer) < LONGEST_ANSWER and (part := line.recv(4096)):
+                    answer += part
+                    line.settimeout(max(until - time.monotonic(), 0.001))
+    except OSError as error:
+        raise _failed(error) from None
+    said = for_people(answer)
+    if said.startswith(REFUSALS):
+        raise ReloadError("the reload was refused", output=said[-TAIL:])
+    return said.startswith(SUCCESS)
+
+
+def _connect(path: str, timeout: float) -> socket.socket:
+    line = socket.socket(socket.AF_UNIX)
+    line.settimeout(timeout)
+    try:
+        line.connect(path)
+    except BaseException:
+        line.close()
+        raise
+    return line
+
+
+def _failed(error: OSError) -> ReloadError:
+    if isinstance(error, TimeoutError):
+        hint = "raise reload_cmd_timeout if it needs longer"
+        return ReloadError("the reload was not answered within its time", hint=hint)
+    return ReloadError(f"the reload could not be sent: {error.strerror or error}", hint="is the program running?")

@@ -13,7 +13,7 @@ from typing import Any, cast
 from confpy import dialect
 from confpy.errors import ConfpyError, UsageError
 from confpy.keytree import join, normalise
-from confpy.model import Command, Loaded, Resource
+from confpy.model import Command, HttpReload, Loaded, ReloadBy, Resource, SignalReload, SocketReload
 from confpy.placeholders import fill, show
 from confpy.settings import (
     BOOLEAN,
@@ -79,6 +79,37 @@ def share(value: object) -> float:
     return float(value)
 
 
+def signal_name(value: object) -> str:
+    """Return the name of a signal without the SIG that it may begin with."""
+    from signal import Signals
+
+    name = text_of(value).upper().removeprefix("SIG")
+    if f"SIG{name}" not in Signals.__members__:
+        raise ValueError
+    return name
+
+
+def request(value: object) -> HttpReload:
+    """Return what "POST http://…" means; a login in it would be in every log."""
+    from urllib.parse import urlsplit
+
+    method, _, address = text_of(value).partition(" ")
+    url = urlsplit(address)
+    to_file = url.netloc == "unix:" and url.scheme == "http"
+    if not re.fullmatch("[A-Za-z]+", method) or not re.fullmatch("https?://[!-~]+", address) or "@" in url.netloc:
+        raise ValueError
+    if not (re.fullmatch("/[^:]+:/.*", url.path) if to_file else url.hostname and url.port != 0):
+        raise ValueError
+    return HttpReload(method.upper(), address)
+
+
+def line_for_socket(value: object) -> SocketReload:
+    socket, _, line = text_of(value).partition(" ")
+    if not socket.startswith("unix:/") or not line.strip() or not line.isprintable():
+        raise ValueError
+    return SocketReload(socket.removeprefix("unix:"), line.strip())
+
+
 def text_of(value: object) -> str:
     return cast("str", TEXT.accept(value))
 
@@ -91,6 +122,8 @@ COMMAND = kind('a command, which is a string or a list such as ["nginx", "-t"]',
 ID = kind("a number of a user or group", account_id)
 COUNT = kind("a number from 0 on", count)
 SHARE = kind("a share from 0 to 1, such as 0.5", share)
+REQUEST = Kind('a request without a login, such as "POST http://127.0.0.1:80/reload"', request, request, secret=True)
+"""Never shown: one that is refused may hold a login."""
 DRIFT = choice("restore", "warn")
 RELOAD_FAILURE = choice("retry", "rollback", "keep")
 SHRINK = choice("confirm", "keep", "render")
@@ -115,6 +148,11 @@ KEYS: Mapping[str, Kind] = {
     "check_cmd": COMMAND,
     "check_mode": choice("staged", "swap"),
     "reload_cmd": COMMAND,
+    "reload_signal": kind('the name of a signal, such as "HUP"', signal_name),
+    "reload_pidfile": TEXT,
+    "reload_process": TEXT,
+    "reload_http": REQUEST,
+    "reload_socket": kind('a socket and a line, such as "unix:/run/haproxy-master.sock reload"', line_for_socket),
     "verify_cmd": COMMAND,
     "on_reload_failure": RELOAD_FAILURE,
     "reload_retry": choice("always", "never"),
@@ -263,7 +301,7 @@ def read_resource(
         strict_owner=strict,
         check_cmd=check,
         check_mode=given.get("check_mode", "staged"),
-        reload_cmd=given.get("reload_cmd"),
+        reload_cmd=reload_by(given),
         verify_cmd=given.get("verify_cmd"),
         on_reload_failure="keep" if given.get("reload_retry") == "never" else own("on_reload_failure"),
         check_cmd_timeout=own("check_cmd_timeout"),
@@ -287,6 +325,23 @@ def read_resource(
         dir_mode=given.get("dir_mode"),
         backup=given.get("backup", 0),
     )
+
+
+def reload_by(given: Mapping[str, Any]) -> ReloadBy | None:
+    """Return what tells the program of its new file; raises ``UsageError`` for two ways, or half a one."""
+    ways = [key for key in ("reload_cmd", "reload_signal", "reload_http", "reload_socket") if given.get(key)]
+    whom = {key: given[key] for key in ("reload_pidfile", "reload_process") if given.get(key)}
+    if len(ways) > 1:
+        raise UsageError(f"there are both {ways[0]} and {ways[1]}", hint="a reload is one of them", key=ways[1])
+    if whom and ways != ["reload_signal"]:
+        key = next(iter(whom))
+        raise UsageError(f"there is a {key} without reload_signal", hint='add reload_signal = "HUP"', key=key)
+    if ways == ["reload_signal"]:
+        if not whom:
+            hint = "add reload_pidfile or reload_process"
+            raise UsageError("reload_signal does not say who gets it", hint=hint, key="reload_signal")
+        return SignalReload(given["reload_signal"], whom.get("reload_pidfile", ""), whom.get("reload_process", ""))
+    return cast("ReloadBy", given[ways[0]]) if ways else None
 
 
 def mode_hint(written: re.Match[str] | None) -> str:

@@ -1,0 +1,131 @@
+"""The processes that a reload's signal is for, found in /proc with all the care that a number asks for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from confpy.errors import ReloadError
+from confpy.model import SignalReload
+
+LONGEST_PIDFILE = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One that lives in the PID namespace of /proc, or below it."""
+
+    number: int
+    parent: int
+    user: int
+    """The real one: who started it."""
+    names: frozenset[str]
+    """The name that the kernel keeps (15 bytes of it), and that of the file that it was called by."""
+    arguments: bytes
+    nested: bool
+    """It is in a namespace below: another container's."""
+
+
+def signal_processes(by: SignalReload) -> None:
+    """Send a signal to the process of a pidfile, or to all masters of a name; raises ``ReloadError``."""
+    ours = _ours()
+    chosen = [_of_pidfile(by, ours)] if by.pidfile else masters(_living(), by.process, ours)
+    if not chosen:
+        hint = "is it running? confpy sees the processes of its own container"
+        raise ReloadError(f"no process is called {by.process}", hint=hint)
+    for process in chosen:
+        try:
+            os.kill(process.number, signal.Signals[f"SIG{by.signal}"])
+        except ProcessLookupError:
+            raise ReloadError(f"the process {process.number} has just ended") from None
+        except PermissionError:
+            hint = "run confpy as its user, or with CAP_KILL"
+            raise ReloadError(f"the process {process.number} may not be signalled by us", hint=hint) from None
+
+
+def masters(living: Iterable[Process], name: str, ours: Process) -> list[Process]:
+    """Return the processes of a name that are not children of another such: not the workers of a master. Pure."""
+    named = {it.number: it for it in living if name in it.names and not it.nested and not is_ours(it, ours)}
+    return [it for it in named.values() if it.parent not in named]
+
+
+def is_ours(process: Process, ours: Process) -> bool:
+    """Say whether a process is confpy itself, or the parent that confpy has as PID 1. Pure."""
+    return process.number == ours.number or (process.number == ours.parent and process.arguments == ours.arguments)
+
+
+def _of_pidfile(by: SignalReload, ours: Process) -> Process:
+    number, owner = _read_pidfile(by.pidfile)
+    process = look(number)
+    error = ""
+    if process is None or process.nested:
+        error = "is not there"
+    elif is_ours(process, ours):
+        error = "is confpy itself"
+    elif by.process and by.process not in process.names:
+        error = f"is not called {by.process}"
+    elif owner not in {0, os.geteuid(), process.user}:
+        # Else whoever may write to the file could have us signal any process.
+        error = "belongs to somebody else than the file"
+    if process is None or error:
+        hint = "is the program running? the file may be of an earlier run"
+        raise ReloadError(f"the process {number} of the pidfile {error}", hint=hint, file=by.pidfile)
+    return process
+
+
+def _read_pidfile(path: str) -> tuple[int, int]:
+    """Return the number in the first line, and the user that the file belongs to."""
+    try:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            status = os.fstat(file.fileno())
+            first = file.read(LONGEST_PIDFILE).split(b"\n")[0] if stat.S_ISREG(status.st_mode) else b""
+    except OSError as error:
+        hint = "is the program running?"
+        raise ReloadError(f"the pidfile cannot be read: {error.strerror}", hint=hint, file=path) from None
+    try:
+        number = int(first)
+    except ValueError:
+        number = 0
+    if number <= 0:  # 0 and what is below stand for groups of processes
+        raise ReloadError("the pidfile holds no number of a process", file=path)
+    return number, status.st_uid
+
+
+def _ours() -> Process:
+    with contextlib.suppress(OSError):
+        ours = look(os.getpid())
+        if ours is not None and os.readlink("/proc/self") == str(ours.number):
+            return ours
+    hint = "mount the /proc of confpy's own container"
+    raise ReloadError("/proc does not show the processes that confpy could signal", hint=hint)
+
+
+def _living() -> Iterable[Process]:
+    found = (look(int(name)) for name in os.listdir("/proc") if name.isdecimal())
+    return (process for process in found if process is not None)
+
+
+def look(number: int) -> Process | None:
+    """Return a process that lives, None where there is none: a zombie does not, and a thread is none."""
+    try:
+        with open(f"/proc/{number}/status", errors="surrogateescape") as file:
+            told = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+        with open(f"/proc/{number}/cmdline", "rb") as file:
+            arguments = file.read()
+    except OSError:
+        return None
+    if told["State"][0] in "ZX" or int(told["Tgid"]) != number:
+        return None
+    called = os.path.basename(os.fsdecode(arguments.partition(b"\0")[0]))
+    return Process(
+        number,
+        parent=int(told["PPid"]),
+        user=int(told["Uid"].split()[0]),
+        names=frozenset({told["Name"], called}),
+        arguments=arguments,
+        nested=len(told.get("NSpid", "").split()) > 1,
+    )

@@ -1,0 +1,432 @@
+"""Reloads that are no commands: signals to real processes, requests to real servers, lines to real sockets."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import socketserver
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from confpy.command import Shell
+from confpy.daemon import _bounded
+from confpy.model import HttpReload, Reload, Reloaded, SignalReload, SocketReload
+from confpy.processes import Process, look, masters
+from confpy.reload import reload
+from tests.apart import NOBODY, as_nobody
+from tests.servers.authority import Authority
+from tests.servers.haproxy import HAProxy
+from tests.servers.ports import free_port
+from tests.servers.proxy import FaultProxy
+from tests.waiting import wait_until
+
+
+def run(by, timeout: float = 10.0, verify: str | None = None) -> Reloaded:
+    return reload(Reload("key", by, timeout, {"CONFPY_DEST": "/out"}, verify), Shell(), _bounded)
+
+
+def failure(by, timeout: float = 10.0, verify: str | None = None) -> str:
+    error = run(by, timeout, verify).error
+    assert error is not None, "it should have failed"
+    assert error.exit_code == 7
+    return error.message
+
+
+# --- commands, and what verifies -------------------------------------------------------------------------------------
+
+
+def test_a_command_is_run_with_its_variables_and_then_verified(tmp_path):
+    done = run(f"echo $CONFPY_DEST >> {tmp_path}/order", verify=f"echo verified >> {tmp_path}/order")
+    assert done.error is None
+    assert not done.unsure
+    assert (tmp_path / "order").read_text() == "/out\nverified\n"
+
+
+def test_a_reload_that_is_not_verified_has_failed(server):
+    assert failure("true", verify="exit 4") == "the verify exited with 4"
+    assert failure(HttpReload("POST", f"{server.url}/good"), verify="exit 4") == "the verify exited with 4"
+
+
+def test_what_failed_is_not_verified(tmp_path):
+    assert failure("exit 3", verify=f"touch {tmp_path}/verified") == "the reload exited with 3"
+    assert not (tmp_path / "verified").exists()
+
+
+# --- signals: who gets them ------------------------------------------------------------------------------------------
+
+
+def process(
+    number: int, parent: int = 1, name: str = "web", *, nested: bool = False, arguments: bytes = b""
+) -> Process:
+    return Process(number, parent, 0, frozenset({name}), arguments, nested)
+
+
+OURS = process(50, 49, "python3", arguments=b"python3\0confpy\0")
+
+
+@pytest.mark.parametrize(
+    ("living", "expected"),
+    [
+        ([], []),
+        ([process(7, name="other")], []),
+        ([process(7), process(8, 7), process(9, 8)], [7]),
+        ([process(7), process(8)], [7, 8]),
+        ([process(7, 3, "sh"), process(8, 7), process(9, 8)], [8]),
+        ([process(7, nested=True)], []),
+        ([process(50)], []),
+        ([process(49, arguments=OURS.arguments)], []),
+        ([process(49, arguments=b"supervisor\0")], [49]),
+    ],
+)
+def test_masters_get_a_signal_but_no_workers_no_other_container_and_not_we(living, expected):
+    assert [it.number for it in masters(living, "web", OURS)] == expected
+
+
+HEARING = """\
+import os, signal, sys
+told = sys.argv[1]
+def hear(number, _):
+    with open(told, "a") as file:
+        file.write(f"{os.getpid()} {signal.Signals(number).name}\\n")
+signal.signal(signal.SIGHUP, hear)
+signal.signal(signal.SIGUSR2, hear)
+if os.fork() == 0:
+    open(told + ".worker", "w").close()
+else:
+    open(told + ".ready", "w").close()
+while True:
+    signal.pause()
+"""
+
+
+class Hearing:
+    """A program with a worker, both called ``name``, that notes the signals that they get."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder = folder
+        self.told = folder / name
+        self.told.touch()
+        program = folder / f"{name}.bin"
+        program.mkdir()
+        (program / name).symlink_to(sys.executable)
+        self._process = subprocess.Popen([program / name, "-c", HEARING, self.told], start_new_session=True)
+        self.number = self._process.pid
+        for ready in (f"{name}.worker", f"{name}.ready"):
+            wait_until((folder / ready).exists, what=f"{ready} is there")
+
+    def heard(self) -> list[str]:
+        return self.told.read_text().splitlines()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.killpg(self.number, signal.SIGKILL)
+        self._process.wait()
+
+
+@pytest.fixture
+def program(tmp_path) -> Iterator[Hearing]:
+    with Hearing(tmp_path, f"web{os.getpid()}") as program:
+        yield program
+
+
+def test_the_master_of_a_name_is_signalled(program):
+    assert run(SignalReload("HUP", process=program.told.name)).error is None
+    wait_until(lambda: program.heard() == [f"{program.number} SIGHUP"], what="the master has heard, and only it")
+
+
+def test_the_process_of_a_pidfile_is_signalled(program, tmp_path):
+    (tmp_path / "pid").write_text(f"{program.number}\nmore\n")
+    for name in ("", program.told.name):
+        assert run(SignalReload("USR2", pidfile=str(tmp_path / "pid"), process=name)).error is None
+        wait_until(lambda: program.heard() == [f"{program.number} SIGUSR2"], what="the master has heard")
+        program.told.write_text("")
+
+
+def test_a_name_that_nobody_has_is_a_failure():
+    assert failure(SignalReload("HUP", process="nobody-has-this")) == "no process is called nobody-has-this"
+
+
+def test_a_program_that_has_ended_and_is_not_reaped_is_not_there(tmp_path):
+    ended = subprocess.Popen(["true"])
+    wait_until(lambda: look(ended.pid) is None, what="it is a zombie")
+    (tmp_path / "pid").write_text(str(ended.pid))
+    assert failure(SignalReload("HUP", str(tmp_path / "pid"))) == f"the process {ended.pid} of the pidfile is not there"
+    ended.wait()
+
+
+@pytest.mark.parametrize("content", ["", "\n12", "web", "0", "-1", "1.5", "9" * 5000])
+def test_a_pidfile_without_a_number_is_a_failure_and_signals_nobody(tmp_path, content):
+    (tmp_path / "pid").write_text(content)
+    told = failure(SignalReload("KILL", str(tmp_path / "pid")))
+    assert told in {
+        "the pidfile holds no number of a process",
+        f"the process {content[:4096]} of the pidfile is not there",
+    }
+
+
+def test_a_pidfile_that_is_missing_or_would_never_end_is_a_failure(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    assert failure(SignalReload("HUP", str(tmp_path / "fifo"))) == "the pidfile holds no number of a process"
+    missing = SignalReload("HUP", str(tmp_path / "missing"))
+    assert failure(missing) == "the pidfile cannot be read: No such file or directory"
+
+
+def test_a_pidfile_that_names_us_or_another_program_signals_nobody(program, tmp_path):
+    (tmp_path / "us").write_text(str(os.getpid()))
+    assert failure(SignalReload("KILL", str(tmp_path / "us"))).endswith("of the pidfile is confpy itself")
+    (tmp_path / "other").write_text(str(program.number))
+    wrong = SignalReload("HUP", str(tmp_path / "other"), "nginx")
+    assert failure(wrong) == f"the process {program.number} of the pidfile is not called nginx"
+    assert program.heard() == []
+
+
+def test_a_thread_is_no_process(tmp_path):
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait)
+    thread.start()
+    (tmp_path / "pid").write_text(str(thread.native_id))
+    assert failure(SignalReload("HUP", str(tmp_path / "pid"))).endswith("is not there")
+    done.set()
+    thread.join()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs files of several users")
+def test_whoever_may_write_a_pidfile_cannot_have_us_signal_the_processes_of_others(program, tmp_path):
+    (tmp_path / "pid").write_text(str(program.number))
+    os.chown(tmp_path / "pid", NOBODY, NOBODY)
+    told = failure(SignalReload("HUP", str(tmp_path / "pid")))
+    assert told == f"the process {program.number} of the pidfile belongs to somebody else than the file"
+    assert program.heard() == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs a process of another user")
+def test_a_process_that_we_may_not_signal_is_a_failure(program):
+    told = as_nobody(lambda: failure(SignalReload("HUP", process=program.told.name)))
+    assert told == f"the process {program.number} may not be signalled by us"
+
+
+# --- requests --------------------------------------------------------------------------------------------------------
+
+
+class Answering(BaseHTTPRequestHandler):
+    """Answers as the path says, and notes what was asked."""
+
+    def do_PUT(self) -> None:
+        self.server.asked.append(f"{self.command} {self.path} {self.headers['Host']}")
+        status = {"/good": 200, "/none": 204, "/moved": 302, "/bad": 503}.get(self.path.partition("?")[0], 404)
+        body = b"\x1bwhy not" if status >= 300 else b""
+        self.send_response(status)
+        self.send_header("Location", "/good")
+        if status != 204:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_POST(self) -> None:
+        self.do_PUT()
+
+    def address_string(self) -> str:
+        return ""
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, address) -> None:
+        self.asked: list[str] = []
+        if isinstance(address, str):
+            self.address_family = socket.AF_UNIX
+        super().__init__(address, Answering)
+
+    def server_bind(self) -> None:
+        socketserver.TCPServer.server_bind(self)
+
+    def handle_error(self, *_: object) -> None:
+        """A client that hangs up is what some tests are about."""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+@contextmanager
+def serving(server) -> Iterator:
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving(Server(("127.0.0.1", 0))) as server:
+        yield server
+
+
+@pytest.mark.parametrize("path", ["/good", "/none", "/good?now=1"])
+def test_a_request_that_is_answered_with_a_2xx_succeeds(server, path):
+    assert run(HttpReload("PUT", server.url + path)).error is None
+    assert server.asked == [f"PUT {path} {server.url[7:]}"]
+
+
+def test_a_request_to_a_socket_file_succeeds(tmp_path):
+    with serving(Server(str(tmp_path / "api"))) as server:
+        assert run(HttpReload("POST", f"http://unix:{tmp_path}/api:/good?signal=HUP")).error is None
+        assert server.asked == ["POST /good?signal=HUP localhost"]
+
+
+def test_an_answer_that_is_no_2xx_is_a_failure_that_shows_it_and_is_not_followed(server):
+    error = run(HttpReload("POST", f"{server.url}/bad")).error
+    assert error is not None
+    assert error.fields() == {
+        "error": "the reload was answered with 503 Service Unavailable",
+        "output": "why not",
+        "command": f"POST {server.url}/bad",
+    }
+    assert failure(HttpReload("POST", f"{server.url}/moved")) == "the reload was answered with 302 Found"
+    assert len(server.asked) == 2
+
+
+def test_nobody_there_is_a_failure(tmp_path):
+    refused = "the reload could not be sent: Connection refused"
+    assert failure(HttpReload("POST", f"http://127.0.0.1:{free_port()}/")) == refused
+    missing = "the reload could not be sent: No such file or directory"
+    assert failure(HttpReload("POST", f"http://unix:{tmp_path}/none:/")) == missing
+    assert failure(HttpReload("POST", "http://no-such-host.invalid/")).startswith("the reload could not be sent: ")
+
+
+def test_a_server_that_drips_its_answer_has_the_time_of_one_reload_as_a_whole(server):
+    with FaultProxy(server.server_address[1]) as proxy:
+        proxy.drip(8)
+        done = run(HttpReload("POST", f"http://127.0.0.1:{proxy.port}/good"), 0.5)
+        assert done.error is not None
+        assert done.error.message == "the reload was not answered within its time"
+        assert 0.5 <= done.took < 5
+        wait_until(lambda: proxy.open_connections() == 0, what="the connection is closed")
+
+
+def test_what_answers_in_no_http_is_a_failure(tmp_path):
+    with answering(tmp_path / "socket", b"220 smtp.example.com\r\n"):
+        told = failure(HttpReload("POST", f"http://unix:{tmp_path}/socket:/"))
+        assert told == "the reload was not answered in HTTP"
+
+
+def test_a_request_by_https_wants_a_certificate_that_is_trusted(server, tmp_path, monkeypatch):
+    authority = Authority(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*authority.issue("server", "IP:127.0.0.1"))
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    by = HttpReload("POST", server.url.replace("http", "https") + "/good")
+    assert "certificate verify failed" in failure(by)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.ca))
+    assert run(by).error is None
+
+
+# --- lines for sockets -----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def answering(path: Path, answer: bytes, *, hang: threading.Event | None = None) -> Iterator[list[bytes]]:
+    """Serve a Unix socket that reads a line and gives this answer; ``hang``: until when it stays open then."""
+    heard: list[bytes] = []
+
+    class Line(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            heard.append(self.rfile.readline())
+            self.wfile.write(answer)
+            if hang is not None:
+                hang.wait(20)
+
+    with serving(socketserver.ThreadingUnixStreamServer(str(path), Line)):
+        yield heard
+
+
+def test_a_master_that_tells_of_success_is_believed(tmp_path):
+    with answering(tmp_path / "master", b"Success=1\n--\n[NOTICE] New worker (12) forked\n") as heard:
+        done = run(SocketReload(str(tmp_path / "master"), "reload"))
+        assert (done.error, done.unsure) == (None, False)
+        assert heard == [b"reload\n"]
+
+
+@pytest.mark.parametrize("answer", [b"Success=0\n--\n[ALERT] no such file\n", b"Unknown command: 'reload'\n"])
+def test_a_refusal_is_a_failure_that_shows_it(tmp_path, answer):
+    with answering(tmp_path / "master", answer):
+        error = run(SocketReload(str(tmp_path / "master"), "reload")).error
+        assert error is not None
+        assert error.message == "the reload was refused"
+        assert error.where["output"] == answer.decode().strip()
+
+
+@pytest.mark.parametrize("answer", [b"", b"OK\n", b"\xff\xfe", b"x" * 200_000])
+def test_an_answer_in_other_words_is_unsure_where_nothing_verifies(tmp_path, answer):
+    with answering(tmp_path / "master", answer):
+        by = SocketReload(str(tmp_path / "master"), "reload")
+        assert run(by).unsure
+        assert not run(by, verify="true").unsure
+        assert failure(by, verify="exit 1") == "the verify exited with 1"
+
+
+def test_a_socket_that_never_ends_its_answer_has_its_time(tmp_path):
+    hang = threading.Event()
+    with answering(tmp_path / "master", b"", hang=hang):
+        told = failure(SocketReload(str(tmp_path / "master"), "reload"), 0.2)
+        hang.set()
+        assert told == "the reload was not answered within its time"
+
+
+def test_a_socket_without_a_listener_is_a_failure(tmp_path):
+    missing = failure(SocketReload(str(tmp_path / "none"), "reload"))
+    assert missing == "the reload could not be sent: No such file or directory"
+    assert "too long" in failure(SocketReload(f"/{'x' * 200}", "reload"))
+
+
+def test_a_real_haproxy_is_reloaded_by_its_master(tmp_path):
+    port, config = free_port(), tmp_path / "haproxy.cfg"
+    text = (
+        "defaults\n mode http\n timeout client 5s\n timeout connect 5s\n timeout server 5s\n"
+        f"frontend web\n bind 127.0.0.1:{port}\n http-request return status {{}}\n"
+        f"global\n stats socket {tmp_path}/stats level admin\n"
+    )
+    config.write_text(text.format(200))
+    with HAProxy(config, pidfile=tmp_path / "pid", socket=tmp_path / "master", port=port):
+        assert served(port) == 200
+        wait_until(lambda: listens(tmp_path / "master"), what="the master listens")
+        config.write_text(text.format(404))
+        assert run(SocketReload(str(tmp_path / "master"), "reload")).error is None
+        wait_until(lambda: served(port) == 404, what="the new configuration serves")
+        # A signal that comes while the master runs itself anew is lost: HAProxy's, and any signal's, weakness.
+        wait_until(lambda: "Former worker" in config.with_suffix(".log").read_text(), what="the first reload is over")
+        config.write_text(text.format(503))
+        assert run(SignalReload("USR2", str(tmp_path / "pid"), "haproxy")).error is None
+        wait_until(lambda: served(port) == 503, what="the new configuration serves")
+        assert failure(SocketReload(str(tmp_path / "stats"), "reload")) == "the reload was refused"
+
+
+def listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
+def served(port: int) -> int:
+    with socket.create_connection(("127.0.0.1", port), 5) as line:
+        line.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        return int(line.recv(4096).split()[1])
