@@ -228,6 +228,7 @@ class Agent:
         self._busy: set[str] = set()
         self._debts = Debts(random, longest_wait=manners.max_wait, once=manners.onetime)
         self._counts: dict[str, int] = {}
+        self._uncounted: dict[str, int] = {}
         """Keys of resources as the ledger has them."""
         self._told_identity = ""
         """The store that they came from, as the ledger has it."""
@@ -381,7 +382,7 @@ class Agent:
                 self._do(Release(name))
 
     def _new_track(self, resource: Resource) -> Track:
-        view = View(self.mirror.tree, _paths(resource), resource.strip)
+        view = View(self.mirror.tree, _paths(resource), resource.strip, self.mirror.shows)
         track = Track(0, resource, Settle(resource.settle, resource.max_wait), Backoff(self._random), view)
         # Of what went while nobody looked, no stream has said so.
         track.guard = Guard(self._counts.get(resource.name), self.mirror.store, named=False)
@@ -395,7 +396,7 @@ class Agent:
         if track.resource.prefixes != resource.prefixes:
             track.guard = Guard()
         track.resource = resource
-        track.view = View(self.mirror.tree, _paths(resource), resource.strip)
+        track.view = View(self.mirror.tree, _paths(resource), resource.strip, self.mirror.shows)
         track.settle = Settle(resource.settle, resource.max_wait)
         track.awaited = track.doubted = frozenset()
         track.dirty, track.trigger, track.retry_at = True, "edit", float("-inf")
@@ -547,7 +548,7 @@ class Agent:
         """Return a resource's content; raises ``Needs`` and ``ConfpyError``."""
         resource, view = track.resource, track.view
         if old and self._old is not None:
-            view = View(self._old, _paths(resource), resource.strip)
+            view = View(self._old, _paths(resource), resource.strip, self.mirror.shows)
         elif (lack := self._lack(resource)) is not None:
             raise lack
         if track.doubted:
@@ -624,6 +625,7 @@ class Agent:
             self._hold_back(track, failed.get(track.group, track))
             if newer:
                 track.retry_at = float("-inf")
+        self._count()
         self._send()
 
     def _succeed(self, track: Track, report: Report, candidate: Candidate) -> None:
@@ -636,7 +638,7 @@ class Agent:
             track.tried, track.told = True, False
             track.error = None
             track.known = report.known if track.resource.dest == resource.dest else None
-            self._remember(track, candidate)
+            self._remember(track, candidate, recorded=bool(report.record))
             if track.refused and report.known is not None and report.known.digest != track.refused:
                 track.refused = b""
             if not track.refused:
@@ -654,19 +656,25 @@ class Agent:
         else:
             self._say("debug", "resource.unchanged", resource=resource.name)
 
-    def _remember(self, track: Track, candidate: Candidate) -> None:
+    def _remember(self, track: Track, candidate: Candidate, *, recorded: bool) -> None:
         """Note how many keys were delivered: what the next answer of the store is measured by."""
         # What came meanwhile has been noted, and is still to be judged.
         track.guard.believe(candidate.keys, self.mirror.store, named=track.guard.named or not track.dirty)
-        known = (self._counts.get(track.resource.name), self._told_identity)
-        if not self._manners.noop and known != (candidate.keys, self.mirror.identity):
-            self._counts[track.resource.name] = candidate.keys
-            self._told_identity = self.mirror.identity
-            revision = self.mirror.revision(track.resource.prefixes)
-            self._do(Count({track.resource.name: candidate.keys}, self.mirror.identity, revision))
+        name = track.resource.name
+        if self._counts.get(name) != candidate.keys:
+            self._counts[name] = candidate.keys
+            if not recorded:
+                self._uncounted[name] = candidate.keys
         if self._manners.saves and not self._manners.onetime:
             self._unsaved = True
             self._save_at = min(self._save_at, self._now + SAVE_EVERY)
+
+    def _count(self) -> None:
+        """Have the ledger note what no record of a delivery says, and which store it is."""
+        if not self._manners.noop and (self._uncounted or self._told_identity != self.mirror.identity):
+            prefixes = [prefix for track in self._tracks.values() for prefix in track.resource.prefixes]
+            self._do(Count(self._uncounted, self.mirror.identity, self.mirror.revision(prefixes)))
+            self._uncounted, self._told_identity = {}, self.mirror.identity
 
     # --- keys that vanished, and keys of before --------------------------------------------------------------------
 
@@ -844,6 +852,8 @@ class Agent:
             before = self._facts.get(lookup)
             if isinstance(answer, Compiled) and answer != before:
                 self._say("debug", "template.read", template=answer.name, engine=answer.engine)
+                for line, doubt in answer.doubts:
+                    self._say("warning", "template.doubtful", template=answer.name, line=line, doubt=doubt)
             if isinstance(answer, ConfpyError) and lookup.kind != "template":
                 kept = before is not None and not isinstance(before, ConfpyError)
                 did = "kept the answer from before" if kept else "the template sees no answer"

@@ -49,13 +49,13 @@ class CodeCache:
         body = content[len(head) + _DIGEST :]
         if content[: len(head) + _DIGEST] != head + sha256(body).digest():
             return None
-        engine, code, needs = marshal.loads(body)  # noqa: S302 - trusted, and whole
-        return Made(engine, code, frozenset(Lookup(*need) for need in needs))
+        engine, code, needs, doubts = marshal.loads(body)  # noqa: S302 - trusted, and whole
+        return Made(engine, code, frozenset(Lookup(*need) for need in needs), doubts)
 
     def save(self, lookup: Lookup, file: str, digest: str, made: Made) -> None:
         """Put a template's code in its place, whole or not at all."""
         needs = sorted((need.kind, need.name, need.engine) for need in made.needs)
-        body = marshal.dumps((made.engine, made.code, needs))
+        body = marshal.dumps((made.engine, made.code, needs, made.doubts))
         entry = _entry(lookup, file)
         stage = f".{entry}.{token_hex(4)}"
         try:

@@ -27,6 +27,7 @@ class Compiled:
     needs: frozenset[Lookup] = field(compare=False, repr=False)
     """The lookups that stand in it word for word."""
     engine: Literal["go", "jinja"] = "jinja"
+    doubts: tuple[tuple[int, str], ...] = field(default=(), compare=False, repr=False)
 
 
 class Made(NamedTuple):
@@ -35,6 +36,8 @@ class Made(NamedTuple):
     engine: Literal["go", "jinja"]
     code: CodeType
     needs: frozenset[Lookup]
+    doubts: tuple[tuple[int, str], ...] = ()
+    """What is right, but hardly meant: the line, and what to do."""
 
 
 class TemplateMissing(TemplateError):

@@ -114,7 +114,7 @@ class Resolver:
             made = self._compile(source, lookup, path)
             if cache:
                 cache.save(lookup, path, digest, made)
-        compiled = Compiled(name, path, digest, confined, source, made.code, made.needs, made.engine)
+        compiled = Compiled(name, path, digest, confined, source, made.code, made.needs, made.engine, made.doubts)
         self._known[lookup] = compiled
         return compiled
 

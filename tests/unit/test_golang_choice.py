@@ -11,7 +11,7 @@ from confpy.templates.facts import Compiled
 from confpy.templates.resolve import Resolver
 
 COMPILER = Compiler(sandbox=False)
-GO = '{{range gets "/a/*"}}{{.Value}}{{end}}'
+GO = '{{range gets "/a/*"}}{{.Value}}{{end}}{{.old}}'
 JINJA = "{% for pair in gets('/a/*') %}{{ pair.value }}{% endfor %}"
 BOTH = '{{"a"}}{% if true %}b{% endif %}'
 
@@ -63,6 +63,24 @@ def test_an_error_says_where_the_language_may_be_another(source, name, hint):
     assert caught.value.where["line"] == 1
 
 
+@pytest.mark.parametrize(
+    ("source", "lines"),
+    [
+        (
+            "a\n{{.services_web}}\n{{range .x}}{{.y}}{{else}}{{.z}}{{end}}{{if (len .b)}}\n{{.c}}{{end}}",
+            [2, 3, 3, 3, 4],
+        ),
+        ('{{range gets "/a"}}{{.Key}}{{end}}{{with get "/a"}}{{.Key}}{{end}}{{.}}', []),
+        ('{{define "x"}}{{.Key}}{{end}}{{template "x" get "/a"}}', []),
+    ],
+)
+def test_what_was_written_for_a_confd_that_gave_data_is_doubted(source, lines):
+    made = COMPILER.compile(source, Lookup("template", "a"), "/t/a")
+    assert [line for line, _ in made.doubts] == lines
+    assert not lines or 'getv "/services/web"' in made.doubts[0][1]
+    assert COMPILER.compile(source, Lookup("template", "a", "included"), "/t/a").doubts == ()
+
+
 def test_a_template_from_the_cache_is_not_parsed_again(tmp_path, monkeypatch):
     (tmp_path / "t").mkdir()
     (tmp_path / "c").mkdir(mode=0o700)
@@ -73,6 +91,7 @@ def test_a_template_from_the_cache_is_not_parsed_again(tmp_path, monkeypatch):
     again = Resolver(folder=str(tmp_path / "t"), cache_dir=str(tmp_path / "c")).resolve(lookup)
     assert isinstance(again, Compiled)
     assert (again, again.engine, again.needs) == (first, "go", first.needs)
+    assert again.doubts == first.doubts != ()
 
 
 def test_what_one_file_is_as_go_and_as_jinja_is_kept_apart(tmp_path):

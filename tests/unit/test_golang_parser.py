@@ -85,6 +85,8 @@ def test_an_expression_knows_its_text():
     source = '{{ printf "%s" (get "/a").Value | toUpper }}'
     pipeline = read(source).main.body[0].pipeline
     assert [source[c.pos : c.end] for c in pipeline.commands] == ['printf "%s" (get "/a").Value', "toUpper"]
+    chain = pipeline.commands[0].operands[2]
+    assert [source[one.pos : one.end] for one in (chain, chain.operand)] == ['(get "/a").Value', '(get "/a")']
 
 
 @pytest.mark.parametrize(

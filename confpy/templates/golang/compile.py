@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import jinja2
 
@@ -20,7 +20,9 @@ def compile_tree(template: nodes.Template, lookup: Lookup, file: str, environmen
     try:
         tree = translate(template, ANY if lookup.engine == "included" else NOTHING)
         tree.set_environment(environment)
-        return Made("go", environment.compile(tree, lookup.name, file), frozenset(_needs(template)))
+        code = environment.compile(tree, lookup.name, file)
+        doubts = () if lookup.engine == "included" else tuple(_doubts(template.main.body))
+        return Made("go", code, frozenset(_needs(template)), doubts)
     except (RecursionError, SyntaxError, MemoryError):
         failure = TemplateError("nested too deeply", template=lookup.name)
     raise failure
@@ -42,3 +44,23 @@ def _needs(template: nodes.Template) -> Iterator[Lookup]:
             yield Lookup("interface", words[0])
         elif function.name == "include":
             yield template_lookup(words[0], "included")
+
+
+def _doubts(body: Iterable[nodes.Statement]) -> Iterator[tuple[int, str]]:
+    """Find what was written for a confd that gave templates data, which ended with 0.6: it prints ``<no value>``."""
+    for statement in body:
+        if not isinstance(statement, nodes.Action | nodes.Call | nodes.Branch):
+            continue
+        for command in nodes.commands_of(statement.pipeline) if statement.pipeline else ():
+            for operand in command.operands:
+                if isinstance(operand, nodes.Field):
+                    name = operand.names[0]
+                    example = f'getv "/{name.replace("_", "/")}"'
+                    yield (
+                        operand.line,
+                        f".{name} is no value: a template has no data; keys are read by {example} or gets",
+                    )
+        if isinstance(statement, nodes.Branch):
+            # In the body of the others the dot is what they are about.
+            yield from _doubts(statement.body if statement.keyword == "if" else ())
+            yield from _doubts(statement.orelse or ())

@@ -261,16 +261,17 @@ def commands_within(body: Iterable[Statement]) -> Iterator[Command]:
     """Yield the commands of a body, those between parentheses too."""
     for statement in statements(body):
         if isinstance(statement, Action | Call | Branch) and statement.pipeline:
-            yield from _commands(statement.pipeline)
+            yield from commands_of(statement.pipeline)
 
 
-def _commands(pipeline: Pipeline) -> Iterator[Command]:
+def commands_of(pipeline: Pipeline) -> Iterator[Command]:
+    """Yield the commands of a pipeline, those between parentheses too."""
     for command in pipeline.commands:
         yield command
         for operand in command.operands:
             inner = innermost(operand)
             if isinstance(inner, Pipeline):
-                yield from _commands(inner)
+                yield from commands_of(inner)
 
 
 def innermost(operand: Expression) -> Expression:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from posixpath import basename
 
 from confpy.templates.golang import literals, nodes
@@ -364,7 +365,7 @@ class _Parser:
             self._deeper()
             inner, _ = self._pipeline("parenthesized pipeline", Kind.CLOSE)
             self._depth -= 1
-            return inner
+            return replace(inner, pos=token.pos)
         if kind in {Kind.STRING, Kind.RAW}:
             return nodes.String(*place, self._constant(token), kind is Kind.RAW)
         self._push(token)
