@@ -602,7 +602,8 @@ class Agent:
         held: list[Track] = []
         for report in delivered.reports:
             track = self._tracks.get(report.resource)
-            if track is None:  # its file was removed meanwhile
+            if track is None:  # its file was removed meanwhile: what it changed is told to its program all the same
+                self._owe_of_removed(sent[report.resource].resource, report)
                 continue
             track.in_flight = False
             track.outcome = report.outcome
@@ -627,6 +628,11 @@ class Agent:
                 track.retry_at = float("-inf")
         self._count()
         self._send()
+
+    def _owe_of_removed(self, resource: Resource, report: Report) -> None:
+        if report.outcome == "changed" and resource.reload_cmd is not None and not self._quiet:
+            revision = self.mirror.revision(resource.prefixes)
+            self._debts.owe(Commit(resource, "removed", 0, revision, report.took, report.record), self._now)
 
     def _succeed(self, track: Track, report: Report, candidate: Candidate) -> None:
         resource = candidate.resource
