@@ -21,7 +21,6 @@ from confpy.model import Recovered, Say
 from confpy.repair import (
     FORMAT,
     Book,
-    Change,
     Debt,
     Deed,
     Entry,
@@ -31,6 +30,7 @@ from confpy.repair import (
     judge,
     prune,
     read_lines,
+    read_old_files,
     write_line,
     write_record,
 )
@@ -168,7 +168,7 @@ class Ledger:
         with self._guard:
             # The files go first: once their record is over, nobody would know of them.
             for change in self._book.freed(key, known):
-                self._forget(change)
+                self._forget(change.path, change.mark)
             self._add_lazily({"op": "paid", "key": key, "records": known})
             self._shorten()
 
@@ -230,12 +230,12 @@ class Ledger:
                     self._disk.close(file.descriptor)
                 notes.append(Say("warning", "state.busy", {"did": "left it to the next start", "targets": len(paths)}))
                 return
-            changes = [change for record in merged.records.values() for change in record.changes]
             self._mend(merged, {path: target.found(path, self._disk) for path in paths}, notes)
             marks = merged.marks()
-            for change in changes:
-                if change.mark and change.mark not in marks:
-                    self._forget(change)
+            # Also those that were removed already: a power cut may have brought them back.
+            for path, mark in dict.fromkeys(old for file in files for old in read_old_files(file.content)):
+                if mark not in marks:
+                    self._forget(path, mark)
             self._book = merged
             self._write_anew(files)
         self._sweep()
@@ -339,8 +339,8 @@ class Ledger:
         self._numbers += 1
         return self._numbers
 
-    def _forget(self, change: Change) -> None:
-        for place in target.old_places(change.path, change.mark, self.folder):
+    def _forget(self, path: str, mark: str) -> None:
+        for place in target.old_places(path, mark, self.folder):
             target.forget(place, self._disk)
 
     def _create(self, entries: Iterable[Entry]) -> None:

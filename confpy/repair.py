@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeAlias
 
@@ -277,7 +278,8 @@ def judge(book: Book, found: Mapping[str, str | None], kept: Mapping[str, str]) 
 
 
 def _to_put_back(record: Record, deed: Deed, found: Mapping[str, str | None]) -> list[Change]:
-    torn = [it for it in deed.changes if it.in_place and found[it.path] not in (it.old, it.new)]
+    # One that is missing was not torn by us: to write in place makes no file and removes none.
+    torn = [it for it in deed.changes if it.in_place and found[it.path] not in (it.old, it.new, None)]
     if record.restores:
         return [it for it in deed.changes if it.old != it.new and found[it.path] == it.old] + torn
     new = [it for it in deed.changes if found[it.path] == it.new]
@@ -334,6 +336,16 @@ def read_lines(content: bytes) -> Iterator[Entry]:
                 yield json.loads(text)
         except ValueError:
             continue
+
+
+def read_old_files(content: bytes) -> Iterator[tuple[str, str]]:
+    """Yield path and mark of each old file that a ledger speaks of, also of those that are over."""
+    for entry in read_lines(content):
+        with suppress(LookupError, TypeError, ValueError):
+            if entry["op"] == "begin":
+                yield from ((change.path, change.mark) for change in read_record(entry).changes if change.mark)
+            elif entry["op"] == "in place":
+                yield entry["path"], entry["mark"]
 
 
 def write_record(record: Record) -> Entry:
