@@ -1,6 +1,6 @@
 """Installations of confd, as they are found, run under confpy as they stand: the same bytes, checks and reloads.
 
-``tests/golden/installations/NAME`` holds a confdir, the keys (``keys.json``) and what confd made of them (``expected``).
+``tests/golden/installations/NAME`` is a confdir, its keys (``keys.json``), and what confd made of them in ``expected``.
 """
 
 from __future__ import annotations
@@ -24,6 +24,12 @@ from tests.servers.program import answers
 from tests.waiting import wait_until
 
 INSTALLATIONS = ROOT / "tests" / "golden" / "installations"
+MODES = {
+    "flat": {"motd": "644", "haproxy.cfg": "644", "announce.sh": "755"},
+    "json": {"nginx.conf": "644", "targets.json": "644"},
+    "patroni": {"haproxy.cfg": "644", "pgbouncer.ini": "640"},
+}
+"""Installation → its targets and their modes."""
 MACHINES = re.compile(r"/(?=(?:etc|var|run)/)")
 """Where a path of the machine begins that a test keeps in its own folder."""
 PATHS = re.compile(r"/(?:etc|var|run)/[\w./-]+")
@@ -69,7 +75,7 @@ class Installation:
         return {self.folder / path.relative_to(root): self.move(path.read_text()).encode() for path in files}
 
 
-@pytest.fixture(params=["flat", "json", "patroni"])
+@pytest.fixture(params=MODES)
 def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installation]:
     ports = {port: str(free_port()) for port in ("18080", "18081")}
     moved = Installation(INSTALLATIONS / request.param, tmp_path, ports)
@@ -89,11 +95,7 @@ def test_an_installation_runs_as_it_stands(installation: Installation, etcd: Etc
     for target, content in installation.expected().items():
         assert target.read_bytes() == content
     modes = {target.name: f"{stat.S_IMODE(target.stat().st_mode):o}" for target in installation.expected()}
-    assert modes == {
-        "flat": {"motd": "644", "haproxy.cfg": "644", "announce.sh": "755"},
-        "json": {"nginx.conf": "644", "targets.json": "644"},
-        "patroni": {"haproxy.cfg": "644", "pgbouncer.ini": "640"},
-    }[installation.source.name]
+    assert modes == MODES[installation.source.name]
     # The reload started the program on it.
     wait_until(lambda: answers(int(installation.ports["18080"])), what="the proxy answers")
 
