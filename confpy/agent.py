@@ -228,6 +228,7 @@ class Agent:
         self._busy: set[str] = set()
         self._debts = Debts(random, longest_wait=manners.max_wait, once=manners.onetime)
         self._counts: dict[str, int] = {}
+        self._uncounted: dict[str, int] = {}
         """Keys of resources as the ledger has them."""
         self._told_identity = ""
         """The store that they came from, as the ledger has it."""
@@ -601,7 +602,8 @@ class Agent:
         held: list[Track] = []
         for report in delivered.reports:
             track = self._tracks.get(report.resource)
-            if track is None:  # its file was removed meanwhile
+            if track is None:  # its file was removed meanwhile: what it changed is told to its program all the same
+                self._owe_of_removed(sent[report.resource].resource, report)
                 continue
             track.in_flight = False
             track.outcome = report.outcome
@@ -624,7 +626,13 @@ class Agent:
             self._hold_back(track, failed.get(track.group, track))
             if newer:
                 track.retry_at = float("-inf")
+        self._count()
         self._send()
+
+    def _owe_of_removed(self, resource: Resource, report: Report) -> None:
+        if report.outcome == "changed" and resource.reload_cmd is not None and not self._quiet:
+            revision = self.mirror.revision(resource.prefixes)
+            self._debts.owe(Commit(resource, "removed", 0, revision, report.took, report.record), self._now)
 
     def _succeed(self, track: Track, report: Report, candidate: Candidate) -> None:
         resource = candidate.resource
@@ -636,7 +644,7 @@ class Agent:
             track.tried, track.told = True, False
             track.error = None
             track.known = report.known if track.resource.dest == resource.dest else None
-            self._remember(track, candidate)
+            self._remember(track, candidate, recorded=bool(report.record))
             if track.refused and report.known is not None and report.known.digest != track.refused:
                 track.refused = b""
             if not track.refused:
@@ -654,19 +662,25 @@ class Agent:
         else:
             self._say("debug", "resource.unchanged", resource=resource.name)
 
-    def _remember(self, track: Track, candidate: Candidate) -> None:
+    def _remember(self, track: Track, candidate: Candidate, *, recorded: bool) -> None:
         """Note how many keys were delivered: what the next answer of the store is measured by."""
         # What came meanwhile has been noted, and is still to be judged.
         track.guard.believe(candidate.keys, self.mirror.store, named=track.guard.named or not track.dirty)
-        known = (self._counts.get(track.resource.name), self._told_identity)
-        if not self._manners.noop and known != (candidate.keys, self.mirror.identity):
-            self._counts[track.resource.name] = candidate.keys
-            self._told_identity = self.mirror.identity
-            revision = self.mirror.revision(track.resource.prefixes)
-            self._do(Count({track.resource.name: candidate.keys}, self.mirror.identity, revision))
+        name = track.resource.name
+        if self._counts.get(name) != candidate.keys:
+            self._counts[name] = candidate.keys
+            if not recorded:
+                self._uncounted[name] = candidate.keys
         if self._manners.saves and not self._manners.onetime:
             self._unsaved = True
             self._save_at = min(self._save_at, self._now + SAVE_EVERY)
+
+    def _count(self) -> None:
+        """Have the ledger note what no record of a delivery says, and which store it is."""
+        if not self._manners.noop and (self._uncounted or self._told_identity != self.mirror.identity):
+            prefixes = [prefix for track in self._tracks.values() for prefix in track.resource.prefixes]
+            self._do(Count(self._uncounted, self.mirror.identity, self.mirror.revision(prefixes)))
+            self._uncounted, self._told_identity = {}, self.mirror.identity
 
     # --- keys that vanished, and keys of before --------------------------------------------------------------------
 
