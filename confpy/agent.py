@@ -839,6 +839,10 @@ class Agent:
             track.known = report.known
             error = ReloadError("the reload refused it: the file of before is back", resource=report.resource)
             self._fail(track, report.error or error, quiet=report.error is None)
+            if report.outcome == "changed":
+                revision = self.mirror.revision(track.resource.prefixes)
+                commit = Commit(track.resource, "rollback", 0, revision, report.took, report.record)
+                self._debts.owe_besides(restored.key, commit, self._now)
         records = [report.record for report in restored.reports]
         self._actions += self._debts.restored(restored.key, records, self._now)
 

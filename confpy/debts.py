@@ -144,6 +144,12 @@ class Debts:
         debt.records.add(commit.record)
         debt.retry_at = -NEVER
 
+    def owe_besides(self, key: str, commit: Commit, now: float) -> None:
+        """Note what a rollback put back of a group, where its program is told by another command than this one."""
+        resource = commit.resource
+        if resource.reload_cmd is not None and show(fill(resource.reload_cmd, resource.dest, resource.dest)) != key:
+            self.owe(commit, now)
+
     def inherit(self, owed: Owed, now: float) -> None:
         """Take over what an earlier confpy left unpaid."""
         debt = _Debt(owed.command, owed.command, self._backoff(), owed.timeout, owed.verify, since=now)
