@@ -228,8 +228,9 @@ class Agent:
         self._busy: set[str] = set()
         self._debts = Debts(random, longest_wait=manners.max_wait, once=manners.onetime)
         self._counts: dict[str, int] = {}
-        self._uncounted: dict[str, int] = {}
         """Keys of resources as the ledger has them."""
+        self._uncounted: dict[str, int] = {}
+        """Those that no record of a delivery tells it of."""
         self._told_identity = ""
         """The store that they came from, as the ledger has it."""
         self._recovered = False
@@ -382,7 +383,7 @@ class Agent:
                 self._do(Release(name))
 
     def _new_track(self, resource: Resource) -> Track:
-        view = View(self.mirror.tree, _paths(resource), resource.strip)
+        view = View(self.mirror.tree, _paths(resource), resource.strip, self.mirror.shows)
         track = Track(0, resource, Settle(resource.settle, resource.max_wait), Backoff(self._random), view)
         # Of what went while nobody looked, no stream has said so.
         track.guard = Guard(self._counts.get(resource.name), self.mirror.store, named=False)
@@ -396,7 +397,7 @@ class Agent:
         if track.resource.prefixes != resource.prefixes:
             track.guard = Guard()
         track.resource = resource
-        track.view = View(self.mirror.tree, _paths(resource), resource.strip)
+        track.view = View(self.mirror.tree, _paths(resource), resource.strip, self.mirror.shows)
         track.settle = Settle(resource.settle, resource.max_wait)
         track.awaited = track.doubted = frozenset()
         track.dirty, track.trigger, track.retry_at = True, "edit", float("-inf")
@@ -548,7 +549,7 @@ class Agent:
         """Return a resource's content; raises ``Needs`` and ``ConfpyError``."""
         resource, view = track.resource, track.view
         if old and self._old is not None:
-            view = View(self._old, _paths(resource), resource.strip)
+            view = View(self._old, _paths(resource), resource.strip, self.mirror.shows)
         elif (lack := self._lack(resource)) is not None:
             raise lack
         if track.doubted:

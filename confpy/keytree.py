@@ -228,12 +228,13 @@ class Pair(NamedTuple):
 
 
 class _Window:
-    """A tree as far as some covers reach; asked and answered in paths of the tree."""
+    """A tree as far as some covers show it; asked and answered in paths of the tree."""
 
-    __slots__ = ("_covers", "_toward", "_tree")
+    __slots__ = ("_covers", "_shows", "_toward", "_tree")
 
-    def __init__(self, tree: KeyTree, covers: Sequence[str]) -> None:
+    def __init__(self, tree: KeyTree, covers: Sequence[str], shows: Callable[[str, str], bool]) -> None:
         self._tree = tree
+        self._shows = shows
         self._covers = frozenset(covers)
         # Paths above the covers → the next steps toward them.
         self._toward: dict[str, set[str]] = {}
@@ -243,17 +244,20 @@ class _Window:
                 self._toward.setdefault(path, set()).add(step.rpartition(ROOT)[2])
 
     def covers(self, path: str) -> bool:
-        return ROOT in self._covers or not self._covers.isdisjoint(ancestors(path))
+        return any(self._shows(cover, path) for cover in self._covers.intersection(ancestors(path)))
 
     def get(self, path: str) -> str | None:
         value = self._tree.get(path)
         return value if value is not None and self.covers(path) else None
 
     def children(self, path: str) -> dict[str, bool]:
+        steps = self._toward.get(path, set())
         if self.covers(path):
-            return self._tree.children(path)
+            if self._shows is _covers:
+                return self._tree.children(path)
+            steps = steps | self._tree.children(path).keys()
         names = {}
-        for name in self._toward.get(path, ()):
+        for name in steps:
             child = _child(path, name)
             below = bool(self.children(child))
             if below or self.get(child) is not None:
@@ -270,7 +274,9 @@ class _Window:
                 yield from self.paths(_child(base, name))
 
     def __len__(self) -> int:
-        return sum(self._tree.count(cover) for cover in self._covers)
+        if self._shows is _covers:
+            return sum(self._tree.count(cover) for cover in self._covers)
+        return sum(self.covers(path) for cover in minimal(self._covers) for path, _ in self._tree.items(cover))
 
 
 class View:
@@ -281,14 +287,19 @@ class View:
 
     __slots__ = ("_windows",)
 
-    def __init__(self, tree: KeyTree, covers: Sequence[str], strip: str = ROOT) -> None:
-        """``covers`` are prefixes as the store spells them; one that lies outside of ``strip`` is seen uncut."""
+    def __init__(
+        self, tree: KeyTree, covers: Sequence[str], strip: str = ROOT, shows: Callable[[str, str], bool] = covers
+    ) -> None:
+        """``covers`` are prefixes as the store spells them; one that lies outside of ``strip`` is seen uncut.
+
+        ``shows`` says whether a cover shows a path that it covers: a store may hide some from it.
+        """
         strip = normalise(strip)
         paths = {normalise(cover) for cover in covers}
         inside = {path for path in paths if _covers(strip, path)}
         # What stands before the slash of a template's key → what is looked at in the tree.
         self._windows = [
-            (head, _Window(tree, minimal(group)))
+            (head, _Window(tree, minimal(group, shows), shows))
             for head, group in (("" if strip == ROOT else strip, inside), ("", paths - inside))
             if group
         ]

@@ -154,7 +154,7 @@ class Mirror:
         self._period = period
         self._once = once
         self._binary = binary
-        self._shows = shows
+        self.shows = shows
         self._damaged: set[str] = set()
         """Raw keys that lost bytes in the store, and were told of."""
         self._readers: dict[str, list[str]] = {}
@@ -207,7 +207,7 @@ class Mirror:
         self._choose()
         for prefix in held:
             # What lies below a prefix that is still to be read stays until that read replaces it.
-            if not any(one in self._readers and self._shows(one, prefix) for one in ancestors(prefix)):
+            if not any(one in self._readers and self.shows(one, prefix) for one in ancestors(prefix)):
                 kept = [one for one in self._readers if covers(prefix, one)]
                 self.tree.replace(prefix, {}, kept)
                 self._folders.replace(prefix, {}, kept)
@@ -290,11 +290,11 @@ class Mirror:
 
     def _choose(self) -> None:
         """Settle what is to be read and followed, and keep the positions that count for it."""
-        self._wanted = minimal((prefix for prefix in self._readers if prefix not in self._refused), self._shows)
+        self._wanted = minimal((prefix for prefix in self._readers if prefix not in self._refused), self.shows)
         known = {prefix: self._above(prefix) for prefix in self._wanted}
         self._applied |= {prefix: self._applied[above] for prefix, above in known.items() if above is not None}
         for prefix in list(self._applied):
-            if not any(one in known and self._shows(one, prefix) for one in ancestors(prefix)):
+            if not any(one in known and self.shows(one, prefix) for one in ancestors(prefix)):
                 del self._applied[prefix]
         self._reach.clear()
 
@@ -368,7 +368,7 @@ class Mirror:
             for above in ancestors(prefix):
                 if above == prefix or above not in listings:
                     continue
-                if position > listings[above].revision or not self._shows(above, prefix):
+                if position > listings[above].revision or not self.shows(above, prefix):
                     own.setdefault(above, []).append(prefix)
                 else:
                     # It stays a position of its own: a stream that is about to be replaced may still move it on.
@@ -426,7 +426,7 @@ class Mirror:
         found = [
             prefix
             for prefix in self._refused
-            if any(one in read and self._shows(one, prefix) for one in ancestors(prefix))
+            if any(one in read and self.shows(one, prefix) for one in ancestors(prefix))
         ]
         if found:
             since = min(self._refused.pop(prefix).since for prefix in found)
@@ -467,7 +467,7 @@ class Mirror:
         for parent, below in self._below(parents).items():
             if self._counts[parent] <= 2 * sum(map(self.tree.raw_count, below)):
                 chosen.append(parent)
-        return minimal(chosen, self._shows)
+        return minimal(chosen, self.shows)
 
     def _follow(self, now: float) -> None:
         """See to it that a stream follows what was read, and no more."""
@@ -479,7 +479,7 @@ class Mirror:
         found: dict[str, list[str]] = {}
         for prefix in self._applied:
             for head in ancestors(prefix):
-                if head in heads and self._shows(head, prefix):
+                if head in heads and self.shows(head, prefix):
                     found.setdefault(head, []).append(prefix)
         return found
 
@@ -535,7 +535,7 @@ class Mirror:
                 turn.changed.add(path)
         reach = self._reach.get(changes.prefix)
         if reach is None:
-            reach = [prefix for prefix in self._applied if self._shows(changes.prefix, prefix)]
+            reach = [prefix for prefix in self._applied if self.shows(changes.prefix, prefix)]
             self._reach[changes.prefix] = reach
         for prefix in reach:
             self._applied[prefix] = max(self._applied[prefix], changes.revision)
@@ -696,10 +696,10 @@ class Mirror:
         """Return the nearest read prefix that shows a raw key or prefix: cut it segment by segment."""
         path = key
         while path:
-            if path in self._applied and self._shows(path, key):
+            if path in self._applied and self.shows(path, key):
                 return path
             path = path[: path.rfind("/")] if "/" in path else ""
-        return ROOT if ROOT in self._applied and self._shows(ROOT, key) else None
+        return ROOT if ROOT in self._applied and self.shows(ROOT, key) else None
 
 
 def _without(news: Mapping[str, News], gone: Iterable[str]) -> dict[str, News]:

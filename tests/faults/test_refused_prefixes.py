@@ -41,8 +41,9 @@ def test_hidden_keys_that_are_asked_for_are_followed_beside_what_lies_above_them
     etcd2.set("/a/x", "1")
     etcd2.set("/a/_h/y", "2")
     etcd2.set("/a/_other/z", "3")
-    house = House(tmp_path, etcd2.endpoint, both=["/a", "/a/_h"], hidden=["/a/_h"])
+    house = House(tmp_path, etcd2.endpoint, both=["/a", "/a/_h"], hidden=["/a/_h"], above=["/a"])
     with house.watching():
+        house.shows("above", "/a/x=1")
         house.shows("hidden", "/a/_h/y=2")
         house.shows("both", "/a/x=1", "/a/_h/y=2")
         etcd2.set("/a/_h/y", "4")
@@ -50,6 +51,7 @@ def test_hidden_keys_that_are_asked_for_are_followed_beside_what_lies_above_them
         house.shows("both", "/a/x=1", "/a/_h/y=4")
         etcd2.set("/a/x", "5")
         house.shows("both", "/a/x=5", "/a/_h/y=4")
+        house.shows("above", "/a/x=5")
         etcd2.remove("/a/_h", recursive=True)
         etcd2.set("/a/_h/n", "6")
         house.shows("both", "/a/x=5", "/a/_h/n=6")

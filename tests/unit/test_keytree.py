@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from confpy.errors import KeyMissing, TemplateError
 from confpy.keytree import ROOT, KeyTree, Pair, PrefixIndex, View, ancestors, covers, join, minimal, normalise, select
 from confpy.pathmatch import compile_glob
+from confpy.stores.etcd2_wire import shows
 
 RAW = st.lists(st.sampled_from(["a", "b", "a-", "a0", "", ".", "..", "é", "/"]), max_size=5).map("/".join)
 SEGMENT = st.sampled_from(["a", "b", "a-", "a0", "ab"])
@@ -297,6 +298,24 @@ def test_a_view_agrees_with_a_look_at_every_key(keys, prefixes, pattern, path):
     own = {path.rpartition("/")[2] or "/"} if path in mine else set()
     assert view.ls(path) == sorted(own | {name.partition("/")[0] for name in below})
     assert view.lsdir(path) == sorted({name.partition("/")[0] for name in below if "/" in name})
+
+
+HIDING = st.lists(st.sampled_from(["a", "b", "_h", "_"]), max_size=4).map(lambda parts: "/" + "/".join(parts))
+
+
+@given(st.sets(HIDING, max_size=12), st.lists(HIDING, min_size=1, max_size=3), HIDING)
+def test_what_a_store_hides_from_a_prefix_is_seen_by_whom_a_prefix_of_its_own_shows_it(keys, prefixes, path):
+    view = View(tree_of(*keys), prefixes, "/", shows)
+    mine = sorted(key for key in keys if any(shows(prefix, key) for prefix in prefixes))
+    assert len(view) == len(mine)
+    assert view.exists(path) == (path in mine)
+    for depth in range(5):
+        assert [pair.key for pair in view.gets("/*" * depth or "/")] == [
+            key for key in mine if compile_glob("/*" * depth or "/").whole.fullmatch(key)
+        ]
+    below = [key[len(path.rstrip("/")) + 1 :] for key in mine if covers(path, key) and key != path]
+    assert view.lsdir(path) == sorted({name.partition("/")[0] for name in below if "/" in name})
+    assert set(view.ls(path)) >= {name.partition("/")[0] for name in below}
 
 
 @given(st.sets(PATH, max_size=12), PATTERN)
