@@ -95,10 +95,13 @@ def request(value: object) -> HttpReload:
 
     method, _, address = text_of(value).partition(" ")
     url = urlsplit(address)
-    to_file = url.netloc == "unix:" and url.scheme == "http"
     if not re.fullmatch("[A-Za-z]+", method) or not re.fullmatch("https?://[!-~]+", address) or "@" in url.netloc:
         raise ValueError
-    if not (re.fullmatch("/[^:]+:/.*", url.path) if to_file else url.hostname and url.port != 0):
+    if url.netloc == "unix:":
+        found = url.scheme == "http" and bool(re.fullmatch("/[^:]+:/.*", url.path))
+    else:
+        found = bool(url.hostname) and url.port != 0
+    if not found:
         raise ValueError
     return HttpReload(method.upper(), address)
 

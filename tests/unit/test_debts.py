@@ -34,6 +34,14 @@ def test_nothing_is_owed_after_a_reload_that_succeeded():
     assert not debts
 
 
+def test_a_reload_that_nobody_knows_the_end_of_is_paid_and_told_of():
+    debts = owing("web")
+    (run,) = debts.pay(0.0, ())
+    *_, say = debts.take(Reloaded(run.key, None, 0.1, unsure=True), 1.0)
+    assert (say.level, say.event, say.fields["resource"]) == ("warning", "reload.unsure", "web")
+    assert not debts
+
+
 def test_a_commit_during_a_reload_is_paid_by_the_next_one():
     debts = owing("web")
     (run,) = debts.pay(0.0, ())

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import socketserver
 import ssl
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Self
 
 import pytest
 
@@ -26,6 +23,7 @@ from confpy.reload import reload
 from tests.apart import NOBODY, as_nobody
 from tests.servers.authority import Authority
 from tests.servers.haproxy import HAProxy
+from tests.servers.hearing import Hearing
 from tests.servers.ports import free_port
 from tests.servers.proxy import FaultProxy
 from tests.waiting import wait_until
@@ -90,49 +88,6 @@ OURS = process(50, 49, "python3", arguments=b"python3\0confpy\0")
 )
 def test_masters_get_a_signal_but_no_workers_no_other_container_and_not_we(living, expected):
     assert [it.number for it in masters(living, "web", OURS)] == expected
-
-
-HEARING = """\
-import os, signal, sys
-told = sys.argv[1]
-def hear(number, _):
-    with open(told, "a") as file:
-        file.write(f"{os.getpid()} {signal.Signals(number).name}\\n")
-signal.signal(signal.SIGHUP, hear)
-signal.signal(signal.SIGUSR2, hear)
-if os.fork() == 0:
-    open(told + ".worker", "w").close()
-else:
-    open(told + ".ready", "w").close()
-while True:
-    signal.pause()
-"""
-
-
-class Hearing:
-    """A program with a worker, both called ``name``, that notes the signals that they get."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self.folder = folder
-        self.told = folder / name
-        self.told.touch()
-        program = folder / f"{name}.bin"
-        program.mkdir()
-        (program / name).symlink_to(sys.executable)
-        self._process = subprocess.Popen([program / name, "-c", HEARING, self.told], start_new_session=True)
-        self.number = self._process.pid
-        for ready in (f"{name}.worker", f"{name}.ready"):
-            wait_until((folder / ready).exists, what=f"{ready} is there")
-
-    def heard(self) -> list[str]:
-        return self.told.read_text().splitlines()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.killpg(self.number, signal.SIGKILL)
-        self._process.wait()
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, strategies
 
+from confpy.model import HttpReload, SignalReload, SocketReload
 from confpy.resource import KEYS, load_resources
 from confpy.settings import Settings
 from confpy.stores.env import EnvStore
@@ -285,6 +286,57 @@ def test_a_group_that_is_none_of_the_machines_is_one_of_resources(confd):
         assert "group is not known" in str([*loaded.errors, *loaded.warnings][0])
 
 
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("", None),
+        ('reload_cmd = ""', None),
+        ('reload_cmd = ["nginx", "-s", "reload"]', ("nginx", "-s", "reload")),
+        ('reload_signal = "HUP"\nreload_process = "nginx"', SignalReload("HUP", process="nginx")),
+        ('Reload-Signal = "sigusr2"\nreload_pidfile = "/run/p"', SignalReload("USR2", "/run/p")),
+        (
+            'reload_signal = "HUP"\nreload_pidfile = "/run/p"\nreload_process = "p"',
+            SignalReload("HUP", "/run/p", "p"),
+        ),
+        ('reload_http = "post https://[::1]:80/a?b=c@d"', HttpReload("POST", "https://[::1]:80/a?b=c@d")),
+        ('reload_http = "PUT http://unix:/run/a.sock:/"', HttpReload("PUT", "http://unix:/run/a.sock:/")),
+        ('reload_socket = "unix:/run/m.sock reload now "', SocketReload("/run/m.sock", "reload now")),
+    ],
+)
+def test_a_reload_is_one_of_four(confd, lines, expected):
+    resource, warnings = load_one(confd, f"{lines}\n")
+    assert (resource.reload_cmd, warnings) == (expected, ())
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ('reload_cmd = "a"\nreload_http = "POST http://a/"', "there are both reload_cmd and reload_http"),
+        ('reload_signal = "HUP"', "reload_signal does not say who gets it"),
+        ('reload_process = "nginx"', "there is a reload_process without reload_signal"),
+        ('reload_cmd = "a"\nreload_pidfile = "/run/p"', "there is a reload_pidfile without reload_signal"),
+        ('reload_signal = "OF"', "reload_signal is not the name of a signal, such as \"HUP\": 'OF'"),
+        ("reload_signal = 1", 'reload_signal is not the name of a signal, such as "HUP": 1'),
+        ('reload_socket = "unix:/run/m.sock"', None),
+        ('reload_socket = "/run/m.sock reload"', None),
+        (r'reload_socket = "unix:/run/m.sock a\nb"', None),
+        *(
+            (f'reload_http = "{written}"', None)
+            for written in (
+                *("", "http://a/", "POST /a", "POST http://", "POST http://a:x/", "POST http://a:99999/"),
+                *("POST http://me:canary@a/", "POST http://a/ b", "POST ftp://a/", "POST http://[a/", "POST http://ä/"),
+                *("POST http://unix:/run/a.sock", "POST https://unix:/run/a.sock:/"),
+            )
+        ),
+    ],
+)
+def test_a_reload_that_is_none_is_an_error_that_shows_no_login(confd, lines, message):
+    write(confd, "a.toml", f"[template]\n{MINIMAL}{lines}\n")
+    (error,) = load(confd).errors
+    assert error.message == message or (message is None and " is not a " in error.message)
+    assert "canary" not in str(error)
+
+
 def test_a_reload_that_is_never_tried_again_is_confds_way(confd):
     resource, _ = load_one(confd, 'reload_cmd = "true"\nreload_retry = "never"\n')
     assert resource.on_reload_failure == "keep"
@@ -419,6 +471,15 @@ def test_every_example_of_the_manual_loads_without_an_error(confd):
         "owner is not known on this machine",
         "group is not known on this machine",
     }
+
+
+def test_every_reload_of_the_manual_is_one(confd):
+    examples = re.findall(r"^```toml\n(.*?)^```", (MANUAL.parent / "commands.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert len(examples) == 4
+    for example in examples:
+        resource, warnings = load_one(confd, example)
+        assert not isinstance(resource.reload_cmd, str | tuple | None)
+        assert warnings == ()
 
 
 def test_a_command_that_is_an_empty_string_is_none_as_in_confd(confd):
