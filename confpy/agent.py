@@ -176,6 +176,8 @@ class Track:
     """The content that its reload refused and that was rolled back."""
     outcome: Outcome | None = None
     """Of its last delivery."""
+    recalled: bool = False
+    """It was made from the keys of before, or could not be."""
     unread: ConfpyError | None = None
     """Why its program has not read it."""
 
@@ -237,9 +239,11 @@ class Agent:
         self._old: KeyTree | None = None
         """The keys that were last delivered, while the store cannot be read."""
         self._old_prefixes: tuple[str, ...] = ()
-        self._recalled = False
+        self._recalls: Literal["no", "asked", "yes"] = "no"
+        """Whether it is known which keys were delivered last."""
         self._unsaved = False
         self._save_at = NEVER
+        self._saved_at = -NEVER
         self._edited_at = NEVER
         self._began: float | None = None
         self._reached: float | None = None
@@ -427,7 +431,7 @@ class Agent:
         """Take what is known of the store by now: what it refuses, and whether it can be read at all."""
         if self.mirror.lost is not None:
             self._recall()
-            if self._waits_for_store():
+            if self._waits_for_store() or (self._manners.onetime and self._recalls == "asked"):
                 return
         elif self._reached is None:
             self._reached = self._now
@@ -436,7 +440,11 @@ class Agent:
             if error is None:
                 if isinstance(before, StoreError):
                     track.retry_at = float("-inf")
-            elif (before is None or before.message != error.message) and not (track.tried and self._manners.onetime):
+            elif self._manners.onetime and (
+                track.tried or (error is self.mirror.lost and self._has_old(self._groups[track.group]))
+            ):
+                continue
+            elif before is None or before.message != error.message:
                 # Each has an error of its own: what one adds to it must not show in another's.
                 own = StoreError(error.message, hint=error.hint, **error.where).at(resource=track.resource.name)
                 self._fail(track, own, quiet=True)  # the mirror tells of it, once for all
@@ -523,6 +531,8 @@ class Agent:
         """Return the candidates of a group, or None where one of them cannot be made now."""
         if not old and not self._are_believed(tracks):
             return None
+        for track in tracks:
+            track.recalled = old
         candidates = []
         for track in tracks:
             try:
@@ -530,6 +540,8 @@ class Agent:
             except Needs as needs:
                 track.awaited |= needs.lookups
                 needed |= needs.lookups
+                for one in tracks:
+                    one.recalled = False
                 if len(track.awaited) <= MOST_LOOKUPS:
                     return None
                 track.awaited = frozenset()
@@ -674,7 +686,7 @@ class Agent:
                 self._uncounted[name] = candidate.keys
         if self._manners.saves and not self._manners.onetime:
             self._unsaved = True
-            self._save_at = min(self._save_at, self._now + SAVE_EVERY)
+            self._save_at = min(self._save_at, max(self._now, self._saved_at + SAVE_EVERY))
 
     def _count(self) -> None:
         """Have the ledger note what no record of a delivery says, and which store it is."""
@@ -743,11 +755,12 @@ class Agent:
     def _recall(self) -> None:
         """Ask for the keys of before, while the store cannot be read."""
         wanted = self._manners.allow_stale if self._manners.onetime else self._manners.saves
-        if wanted and not self._recalled:
-            self._recalled = True
+        if wanted and self._recalls == "no":
+            self._recalls = "asked"
             self._do(Recall())
 
     def _take_old(self, recalled: Recalled) -> None:
+        self._recalls = "yes"
         if not recalled.keys:
             return
         self._old = KeyTree()
@@ -757,17 +770,21 @@ class Agent:
         did = "makes targets that are missing from the keys of before"
         self._say("warning", "store.recalled", keys=len(recalled.keys), age=age, did=did)
 
+    def _has_old(self, tracks: Sequence[Track]) -> bool:
+        """Say whether the keys of before are all that a group reads."""
+        prefixes = [prefix for track in tracks for prefix in track.resource.prefixes]
+        known = self._old_prefixes if self._old is not None else ()
+        return bool(prefixes) and all(any(covers(old, prefix) for old in known) for prefix in prefixes)
+
     def _is_made_from_old(self, tracks: Sequence[Track]) -> bool:
         """Say whether a group is to be made from the keys of before: nothing newer is known, and it was not yet."""
-        if self._old is None or any(track.outcome is not None or track.in_flight for track in tracks):
-            return False
-        prefixes = [prefix for track in tracks for prefix in track.resource.prefixes]
         return (
-            bool(prefixes)
-            and not self.mirror.ready(prefixes)
-            and all(any(covers(old, prefix) for old in self._old_prefixes) for prefix in prefixes)
+            self._has_old(tracks)
+            and not any(track.recalled or track.known is not None or track.in_flight for track in tracks)
+            and not self._waits_for_store()
+            and not self.mirror.ready([prefix for track in tracks for prefix in track.resource.prefixes])
             and all(self._asked.isdisjoint(track.awaited) for track in tracks)
-            and self._are_free(tracks)
+            and all(self._busy.isdisjoint(track.commands) for track in tracks)
         )
 
     def _take_from_old(self, track: Track, report: Report) -> None:
@@ -785,7 +802,7 @@ class Agent:
         self._save_at = NEVER
         if any(track.guard.doubt is not None for track in self._tracks.values()):
             return  # what is kept is what they had
-        self._unsaved = False
+        self._unsaved, self._saved_at = False, self._now
         prefixes = minimal(
             path
             for track in self._tracks.values()

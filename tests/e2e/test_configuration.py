@@ -1,0 +1,137 @@
+"""Resources and templates that are edited while confpy runs: taken as they are, without a restart."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.house import House, pass_time, shows
+from tests.waiting import wait_until
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    found = House(tmp_path)
+    found.write("app: {a: one, b: two, c: three}")
+    found.add("a")
+    return found
+
+
+def test_resources_come_change_and_go_without_a_restart(house):
+    with house.start() as confpy:
+        shows(house.folder / "a", "one\n")
+        b = house.add("b")
+        confpy.says("resource.added", resource="b")
+        shows(b, "two\n")
+        house.add("b", keys="['/app/c']", mode="'0600'")
+        confpy.says("resource.edited", resource="b")
+        wait_until(lambda: b.stat().st_mode & 0o777 == 0o600, what="the new mode")
+        (house.confdir / "conf.d" / "b.toml").unlink()
+        confpy.says("resource.removed", resource="b")
+        house.write("app: {a: four, b: five, c: six}")
+        shows(house.folder / "a", "four\n")
+        assert b.exists(), "its target is left alone"
+        assert b.read_text() != "six\n"
+
+
+def test_an_edited_template_is_rendered_and_a_broken_one_keeps_the_target_and_says_where(house):
+    a = house.folder / "a"
+    template = house.confdir / "templates" / "a.j2"
+    with house.start() as confpy:
+        shows(a, "one\n")
+        template.write_text('new {{ getv("/app/a") }}\n')
+        shows(a, "new one\n")
+        template.write_text("{% if %}\n")
+        failed = confpy.says("resource.failed", resource="a", template="a.j2")
+        assert failed["line"] == 1
+        assert a.read_text() == "new one\n"
+        template.write_text('mended {{ getv("/app/a") }}\n')
+        shows(a, "mended one\n")
+
+
+def test_a_broken_edit_keeps_what_ran_and_says_what_is_wrong(house):
+    a, file = house.folder / "a", house.confdir / "conf.d" / "a.toml"
+    good = file.read_text()
+    with house.start() as confpy:
+        shows(a, "one\n")
+        file.write_text("[template]\nsrc = \n")
+        refused = confpy.says("resource.refused", resource="a")
+        assert refused["file"] == str(file)
+        house.write("app: {a: still}")
+        shows(a, "still\n")
+        file.write_text(good + "mode = '0640'\n")
+        confpy.says("resource.edited", resource="a")
+        wait_until(lambda: a.stat().st_mode & 0o777 == 0o640, what="the mended edit")
+
+
+def test_an_edit_that_says_the_same_delivers_nothing(house):
+    with house.start("-watch", "-log-level", "debug") as confpy:
+        shows(house.folder / "a", "one\n")
+        heard = len(confpy.events)
+        house.add("a")
+        os.utime(house.confdir / "templates" / "a.j2")
+        pass_time(2)
+        assert [event for event in confpy.events[heard:] if event["event"] != "resource.unchanged"] == []
+
+
+def test_a_new_prefix_is_read_and_a_target_that_moves_leaves_the_old_one(house):
+    with house.start() as confpy:
+        shows(house.folder / "a", "one\n")
+        house.add("a", '{{ getv("/app/b") }}\n', keys="['/app/b']", dest=f"'{house.folder}/elsewhere'")
+        confpy.says("resource.edited", resource="a")
+        shows(house.folder / "elsewhere", "two\n")
+        assert (house.folder / "a").read_text() == "one\n"
+
+
+def test_a_hangup_reads_resources_where_nothing_tells_of_edits(house):
+    with house.start() as confpy:
+        shows(house.folder / "a", "one\n")
+        confpy.process.send_signal(signal.SIGHUP)
+        confpy.says("signal.received")
+        b = house.add("b")
+        confpy.process.send_signal(signal.SIGHUP)
+        shows(b, "two\n")
+
+
+def test_a_kubernetes_volume_that_swaps_its_data_link_is_followed(house, tmp_path):
+    """A ConfigMap is a folder of links into ``..data``, itself a link that is replaced in one step."""
+    volume = tmp_path / "volume"
+    first, second = volume / "..1", volume / "..2"
+    for version in (first, second):
+        version.mkdir(parents=True)
+    dest = tmp_path / "k"
+    lines = f"[template]\nsrc = 'k.j2'\nkeys = ['/app']\ndest = '{dest}'\n"
+    (first / "k.toml").write_text(lines)
+    (second / "k.toml").write_text(lines + "mode = '0600'\n")
+    (first / "k.j2").write_text('first {{ getv("/app/a") }}\n')
+    (second / "k.j2").write_text('second {{ getv("/app/a") }}\n')
+    (volume / "..data").symlink_to("..1")
+    for name in ("k.toml", "k.j2"):
+        (volume / name).symlink_to(f"..data/{name}")
+    (house.confdir / "conf.d" / "k.toml").symlink_to(volume / "k.toml")
+    (house.confdir / "templates" / "k.j2").symlink_to(volume / "k.j2")
+    with house.start():
+        shows(dest, "first one\n")
+        (volume / "..new").symlink_to("..2")
+        (volume / "..new").replace(volume / "..data")
+        shows(dest, "second one\n")
+        wait_until(lambda: dest.stat().st_mode & 0o777 == 0o600, what="the resource of the new version")
+
+
+def test_a_confdir_that_vanishes_for_a_moment_changes_nothing(house):
+    with house.start():
+        shows(house.folder / "a", "one\n")
+        away = house.folder / "away"
+        house.confdir.rename(away)
+        house.write("app: {a: meanwhile}")
+        shows(house.folder / "a", "meanwhile\n")
+        away.rename(house.confdir)
+        house.add("b")
+        house.write("app: {a: after, b: new}")
+        shows(house.folder / "b", "new\n")
+        shows(house.folder / "a", "after\n")
+
+
