@@ -210,6 +210,7 @@ def test_lookups_that_stand_in_it_are_known_before_it_is_rendered():
         (("%05s|%-05d|%+05d", "ab", 7, 7), "000ab|7    |+0007"),
         (("%!|%z|%", 1, 2), "%!!(int=1)|%!z(int=2)|%!(NOVERB)"),
         (("%s",), "%!s(MISSING)"),
+        (("%\udcff", 1), "%!\ufffd(int=1)"),
         (("x", 1, "a"), "x%!(EXTRA int=1, string=a)"),
         (("%99999999d", 1), "%!(NOVERB)%!(EXTRA int=1)"),
         (("%v", 1e20), "1e+20"),

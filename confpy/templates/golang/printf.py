@@ -151,7 +151,7 @@ class _Printer:
             if position >= end:
                 self._write("%!(NOVERB)")
                 break
-            verb = template[position]
+            verb = "\ufffd" if "\udc80" <= template[position] <= "\udcff" else template[position]
             position += 1
             if verb == "%":
                 self._write("%")
