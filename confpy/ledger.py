@@ -233,9 +233,13 @@ class Ledger:
             self._mend(merged, {path: target.found(path, self._disk) for path in paths}, notes)
             marks = merged.marks()
             # Also those that were removed already: a power cut may have brought them back.
-            for path, mark in dict.fromkeys(old for file in files for old in read_old_files(file.content)):
-                if mark not in marks:
-                    self._forget(path, mark)
+            over = [old for file in files for old in read_old_files(file.content) if old[1] not in marks]
+            for path, mark in dict.fromkeys(over):
+                self._forget(path, mark)
+            # For good, before the ledger that speaks of them goes.
+            for folder in sorted({self.folder, *(os.path.dirname(path) for path, _ in over)} if over else ()):
+                with suppress(OSError):
+                    self._disk.sync_folder(folder)
             self._book = merged
             self._write_anew(files)
         self._sweep()
