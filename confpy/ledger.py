@@ -177,7 +177,9 @@ class Ledger:
         if self.folder:
             with self._guard:
                 counted = {"counts": dict(counts), "identity": identity, "revision": revision}
-                self._add_lazily({"op": "counted", "at": self._wall(), **counted})
+                # That there were any is what must not be lost: how many they are by now may be.
+                first = any(keys and not self._book.counts.get(name) for name, keys in counts.items())
+                self._add_lazily({"op": "counted", "at": self._wall(), **counted}, durable=first)
                 self._shorten()
 
     # --- locks -----------------------------------------------------------------------------------------------------
@@ -380,10 +382,10 @@ class Ledger:
             self._size += len(line)
         self._book.apply(entry)
 
-    def _add_lazily(self, entry: Entry) -> None:
+    def _add_lazily(self, entry: Entry, *, durable: bool = False) -> None:
         """Write what is only missed as a reload too many, and believe it in any case."""
         try:
-            self._add(entry, durable=False)
+            self._add(entry, durable=durable)
         except OSError:
             self._book.apply(entry)
 
