@@ -246,7 +246,11 @@ class Settings:
         CONFDIRS[0], PATH, "The folder with conf.d/ and templates/.", unset="/etc/confpy if it exists, else /etc/confd"
     )
     config_file: str | None = setting(
-        None, PATH, "The settings file.", unset="confpy.toml, else confd.toml, in the confdir", keys=()
+        None,
+        PATH,
+        "The settings file.",
+        unset=f"confpy.toml, else confd.toml, in the confdir, else {CONFDIRS[-1]}/{FILES[-1]}",
+        keys=(),
     )
     cache_dir: str | None = setting(
         None, PATH, "Where compiled templates are kept.", unset=f"$CACHE_DIRECTORY, else {CACHE_DIR}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import threading
@@ -27,6 +28,15 @@ def environment(folder: Path, more: Mapping[str, str] | None = None) -> dict[str
     """Return what confpy gets: ours, its cache and its state in the test's folder, and ``more``."""
     own = {"CONFPY_CACHE_DIR": str(folder / "cache"), "CONFPY_STATE_DIR": str(folder / "state")}
     return {**os.environ, "PYTHONPATH": str(ROOT), **own, **(more or {})}
+
+
+def in_path(folder: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return what a shell gets that is to find confpy: ``environment``, with the command in ``folder/bin``."""
+    path = folder / "bin" / "confpy"
+    path.parent.mkdir()
+    path.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m confpy "$@"\n')
+    path.chmod(0o755)
+    return environment(folder, {"PATH": f"{path.parent}:{os.environ['PATH']}", **(more or {})})
 
 
 def read_events(log: str) -> list[Event]:

@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import stat
+import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,13 +18,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.running import ROOT, run_once
+from tests.e2e.running import ROOT, in_path, run_once
 from tests.servers.etcd import Etcd
 from tests.servers.ports import free_port
 from tests.servers.program import answers
 from tests.waiting import wait_until
 
 INSTALLATIONS = ROOT / "tests" / "golden" / "installations"
+MANUAL = ROOT / "docs" / "migrating-from-confd.md"
 MODES = {
     "flat": {"motd": "644", "haproxy.cfg": "644", "announce.sh": "755"},
     "json": {"nginx.conf": "644", "targets.json": "644"},
@@ -101,3 +103,24 @@ def test_an_installation_runs_as_it_stands(installation: Installation, etcd: Etc
 
     again = run_once(*flags, folder=installation.folder)
     assert (again.code, [one for one in again.events if one["event"] == "resource.changed"]) == (0, [])
+
+
+def test_what_the_manual_of_migration_says_can_be_typed(tmp_path: Path, etcd: Etcd) -> None:
+    """On an installation whose targets are as confd left them: nothing changes, whoever looks."""
+    moved = Installation(INSTALLATIONS / "patroni", tmp_path, {})
+    moved.install()
+    etcd.put_all(moved.keys())
+    for target, content in moved.expected().items():
+        target.write_bytes(content)
+        target.chmod(int(MODES["patroni"][target.name], 8))
+    blocks = re.findall(r"^```sh\n(.*?)^```$", MANUAL.read_text(), re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 3
+    script = moved.move("".join(blocks)).replace("/usr/local/bin", f"{tmp_path}/bin")
+    ran = subprocess.run(
+        ["/bin/sh", "-eu", "-c", script.replace("http://10.0.0.1:2379", etcd.endpoint)],
+        cwd=tmp_path, env=in_path(tmp_path),
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    events = {line.split()[2] for line in ran.stderr.splitlines()}
+    assert events == {"resource.warning"}, ran.stderr  # an owner that the machine does not have

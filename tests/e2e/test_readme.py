@@ -6,19 +6,19 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from confpy.cli import parse
-from tests.e2e.running import ROOT, environment
+from tests.e2e.running import ROOT, in_path
 
 README = (ROOT / "README.md").read_text()
 PAGES = [
     ROOT / "README.md",
     ROOT / "CHANGELOG.md",
     ROOT / "docs" / "why.md",
+    ROOT / "docs" / "migrating-from-confd.md",
     *sorted(ROOT.glob("examples/*/README.md")),
 ]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -28,17 +28,13 @@ ELSEWHERE = ("./scripts/", "pipx install", "confpy -watch -backend etcdv3")
 
 
 def test_the_tour_says_what_it_shows(tmp_path: Path) -> None:
-    (tmp_path / "bin").mkdir()
-    command = tmp_path / "bin" / "confpy"
-    command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m confpy "$@"\n')
-    command.chmod(0o755)
     blocks = [(kind, text) for kind, text in BLOCK.findall(README) if not text.startswith(ELSEWHERE)]
     assert [kind for kind, _ in blocks] == ["sh", "text", "sh", "text"]
     # One shell for all of it, as a reader has. It says after each block where the next one begins.
     script = "\necho ---\n".join(text for kind, text in blocks if kind == "sh")
     ran = subprocess.run(
         ["/bin/sh", "-eu", "-c", script],
-        cwd=tmp_path, env=environment(tmp_path, {"PATH": f"{command.parent}:{os.environ['PATH']}"}),
+        cwd=tmp_path, env=in_path(tmp_path),
         capture_output=True, text=True, timeout=30, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.running import environment
+from tests.e2e.running import in_path
 from tests.servers.etcd import Etcd
 from tests.waiting import wait_until
 
@@ -36,12 +34,8 @@ def target(tmp_path: Path) -> Path:
 @pytest.fixture
 def sh(tmp_path: Path, target: Path) -> Iterator[Script]:
     """Starts a script, in whose PATH confpy is, and confd as a link to it."""
-    confpy = tmp_path / "bin" / "confpy"
-    confpy.parent.mkdir()
-    confpy.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m confpy "$@"\n')
-    confpy.chmod(0o755)
-    (confpy.parent / "confd").symlink_to("confpy")
-    variables = environment(tmp_path, {"PATH": f"{confpy.parent}:{os.environ['PATH']}", "CONFDIR": str(tmp_path)})
+    variables = in_path(tmp_path, {"CONFDIR": str(tmp_path)})
+    (tmp_path / "bin" / "confd").symlink_to("confpy")
     running = []
 
     def start(script: str, **more: str) -> subprocess.Popen[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 import sys
 import types
+from itertools import groupby
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies
@@ -306,3 +308,33 @@ def test_no_arguments_end_in_a_traceback(tmp_path, monkeypatch, arguments):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "confpy.daemon", types.SimpleNamespace(run=run))
     assert cli.main(arguments) in {0, 2}
+
+
+# --- the manual ------------------------------------------------------------------------------------------------------
+
+MANUAL = Path(__file__).parents[2] / "docs" / "migrating-from-confd.md"
+BEGIN, END = "<!-- words: begin -->\n", "<!-- words: end -->\n"
+
+
+def regenerated(text):
+    """The manual with the table of words as it is."""
+    lines = ["| confd, or its fork | Here | |", "|---|---|---|"]
+    for (means, hint), words in groupby(WORDS, lambda word: (word.means, word.hint)):
+        names = [name for word in words for name in (f"-{word.flag}", dialect.variable(word.name)) if name]
+        meaning = " and ".join(f"`-{name.replace('_', '-')}`" for name in means) or "nothing"
+        if means and hint:
+            meaning += ", with a warning"
+        lines.append(f"| {', '.join(f'`{name}`' for name in names)} | {meaning} | {hint} |")
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    table = "\n".join(lines)
+    return f"{before}{BEGIN}\n{table}\n\n{END}{after}"
+
+
+def test_the_manual_shows_the_table_of_words():
+    text = MANUAL.read_text()
+    assert text == regenerated(text), "run: python -m tests.unit.test_dialect"
+
+
+if __name__ == "__main__":
+    MANUAL.write_text(regenerated(MANUAL.read_text()))
