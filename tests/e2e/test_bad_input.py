@@ -32,7 +32,13 @@ class House:
         self.bad.write_text(OLD)
 
     def add(self, name: str, template: str, *, dest: Path | None = None, **more: str) -> None:
-        keys = {"src": f'"{name}"', "engine": '"jinja"', "dest": f'"{dest or self.folder / name}.out"', "keys": '["/web"]', **more}
+        keys = {
+            "src": f'"{name}"',
+            "engine": '"jinja"',
+            "dest": f'"{dest or self.folder / name}.out"',
+            "keys": '["/web"]',
+            **more,
+        }
         lines = [f"{key} = {value}" for key, value in keys.items()]
         (self.folder / "conf.d" / f"{name}.toml").write_text("\n".join(["[template]", *lines, ""]))
         (self.folder / "templates" / name).write_text(template)
@@ -191,6 +197,7 @@ def sealed(house: House) -> Iterator[tuple[Path, tuple[str, ...]]]:
 def test_a_folder_that_may_not_be_written_is_named(house: House, sealed: tuple[Path, tuple[str, ...]]) -> None:
     folder, user = sealed
     house.add("bad", "new\n", dest=folder / "bad")
+    (folder / "bad.out").chmod(0o444)  # else it would be written where it is
     ended = house.run(user=user)
     assert ended.code == 6
     line = ended.find("resource.failed", resource="bad")
