@@ -123,6 +123,8 @@ class Stream:
         self.places = dict(cursors)
         self.life = life
         self.stalled = False
+        self.idle = False
+        """It waits for the store to change."""
 
 
 class World:
@@ -280,7 +282,11 @@ class World:
                 if self.random.random() < 0.5 or self.calm:
                     self._deliver(stream, prefix, place)
         if number in self.streams:
-            self.later(self.random.uniform(0.01, self.slowest), ("stream", number))
+            self._again(stream)
+
+    def _again(self, stream: Stream) -> None:
+        """Let a stream deliver again some time later."""
+        self.later(self.random.uniform(0.01, self.slowest), ("stream", stream.number))
 
     def _deliver(self, stream: Stream, prefix: str, place: int) -> None:
         drops = self.server.drops

@@ -1,0 +1,548 @@
+"""A disk as a kernel keeps it, and what of it is on the platter: it fills up, fails, and forgets at a power cut.
+
+``Kernel`` is the machine's; ``SimDisk`` is one process's way to it, with the interface of ``confpy.disk.Disk``. A
+process can die at any call, and does nothing from then on; what it had open is closed, as a kernel does.
+
+What is modelled: folder entries and contents, each with what was synced of it apart from what was not; second names;
+links; descriptors, ``flock`` and byte locks; a full disk, read-only folders, files that are mounted over their place,
+syncs that fail. Not modelled: folders in folders, links to folders, owners and modes that are lost, more than one
+file system.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from random import Random
+from typing import NamedTuple
+
+from confpy.disk import Disk
+
+DEVICE = 1
+
+
+class Died(BaseException):
+    """The process is no more. Nothing of ours catches it: it ends whatever was under way."""
+
+
+class Status(NamedTuple):
+    """What confpy looks at of an ``os.stat_result``."""
+
+    st_mode: int
+    st_ino: int
+    st_dev: int
+    st_nlink: int
+    st_uid: int
+    st_gid: int
+    st_size: int
+    st_mtime_ns: int
+    st_ctime_ns: int
+
+
+class Inode:
+    __slots__ = ("changed", "content", "durable", "link", "lock", "locks", "mode", "names", "number", "written")
+
+    def __init__(self, number: int, mode: int, link: str | None = None) -> None:
+        self.number = number
+        self.mode = mode
+        self.link = link
+        self.content = b""
+        self.durable = b""
+        """What a power cut leaves at least."""
+        self.names = 1
+        self.lock: object = None
+        self.locks: dict[int, object] = {}
+        self.written = self.changed = 0
+
+
+class Folder:
+    """Names, and what was done to them since they were synced."""
+
+    __slots__ = ("durable", "names", "pending")
+
+    def __init__(self) -> None:
+        self.names: dict[str, Inode] = {}
+        self.durable: dict[str, Inode] = {}
+        self.pending: list[dict[str, Inode | None]] = []
+
+    def put(self, names: dict[str, Inode | None]) -> None:
+        """Change names, all at once or, after a power cut, not at all."""
+        _lay(self.names, names)
+        self.pending.append(names)
+
+    def sync(self) -> None:
+        self.durable = dict(self.names)
+        self.pending.clear()
+
+
+def _lay(names: dict[str, Inode], over: dict[str, Inode | None]) -> None:
+    for name, inode in over.items():
+        if inode is None:
+            names.pop(name, None)
+        else:
+            names[name] = inode
+
+
+class Kernel:
+    """What outlives a process, and of it what outlives a power cut."""
+
+    def __init__(self, random: Random, folders: Iterable[str]) -> None:
+        self.random = random
+        self.folders = {path: Folder() for path in folders}
+        self.mounts: set[str] = set()
+        """Files that stand there by a mount of their own: no name for a rename."""
+        self.read_only: set[str] = set()
+        self.full = False
+        self.failing = 0.0
+        """The chance that a sync fails."""
+        self.fuse = 0
+        """After so many calls that change something the process dies; 0: it does not."""
+        self.tell: Callable[[str], None] | None = None
+        """Takes each call, for people."""
+        self.faults: Counter[str] = Counter()
+        self.suspect: set[str] = set()
+        """Folders in which something failed."""
+        self._clock = 0
+        self._numbers = 0
+
+    def tick(self) -> int:
+        self._clock += 1
+        return self._clock
+
+    def inode(self, mode: int, link: str | None = None) -> Inode:
+        self._numbers += 1
+        inode = Inode(self._numbers, mode, link)
+        inode.written = inode.changed = self.tick()
+        return inode
+
+    def find(self, path: str) -> Inode | None:
+        """Return what a path names, links not followed."""
+        folder, _, name = path.rpartition("/")
+        found = self.folders.get(folder)
+        return found.names.get(name) if found is not None else None
+
+    def follow(self, path: str) -> str:
+        for _ in range(8):
+            inode = self.find(path)
+            if inode is None or inode.link is None:
+                return path
+            path = inode.link
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+
+    def content(self, path: str) -> bytes | None:
+        """Return what somebody reads there, None where nothing is."""
+        inode = self.find(self.follow(path))
+        return None if inode is None else inode.content
+
+    # --- what people do --------------------------------------------------------------------------------------------
+
+    def write(self, path: str, content: bytes) -> None:
+        """Write a file as a careful person does, where a link leads to."""
+        path = self.follow(path)
+        inode = self.find(path)
+        if inode is None:
+            inode = self.inode(stat.S_IFREG | 0o644)
+            folder, _, name = path.rpartition("/")
+            self.folders[folder].put({name: inode})
+            self.folders[folder].sync()
+        inode.content = inode.durable = content
+        inode.written = inode.changed = self.tick()
+
+    def link(self, path: str, to: str) -> None:
+        folder, _, name = path.rpartition("/")
+        self.folders[folder].put({name: self.inode(stat.S_IFLNK | 0o777, to)})
+        self.folders[folder].sync()
+
+    def remove(self, path: str) -> None:
+        folder, _, name = path.rpartition("/")
+        if name in self.folders[folder].names and path not in self.mounts:
+            self.folders[folder].names[name].names -= 1
+            self.folders[folder].put({name: None})
+            self.folders[folder].sync()
+
+    # --- what happens to it ----------------------------------------------------------------------------------------
+
+    def end_process(self) -> None:
+        """Close what a process had open."""
+        for folder in self.folders.values():
+            for inode in folder.names.values():
+                inode.lock = None
+                inode.locks.clear()
+
+    def cut_power(self) -> None:
+        """Forget what was not synced: of each folder some changes, of each content some bytes."""
+        random = self.random
+        for path in sorted(self.folders):
+            folder = self.folders[path]
+            names = dict(folder.durable)
+            if random.random() < 0.5:  # a journal: in order
+                kept = folder.pending[: random.randint(0, len(folder.pending))]
+            else:
+                kept = [change for change in folder.pending if random.random() < 0.5]
+            for change in kept:
+                _lay(names, change)
+            folder.names = names
+            folder.sync()
+        counted: Counter[Inode] = Counter(inode for folder in self.folders.values() for inode in folder.names.values())
+        for inode, names_ in counted.items():
+            inode.names = names_
+            inode.lock = None
+            inode.locks.clear()
+            if inode.content != inode.durable:
+                inode.content = inode.durable = self._lose(inode)
+
+    def _lose(self, inode: Inode) -> bytes:
+        new, old = inode.content, inode.durable
+        at = self.random.randint(len(old) if new.startswith(old) else 0, len(new))
+        match self.random.randint(0, 4):
+            case 0:
+                return new
+            case 1:
+                return old
+            case 2:  # the size is there, the bytes are not
+                return new[:at] + bytes(len(new) - at) if new.startswith(old) else new[:at] + old[at:]
+            case _:
+                return new[:at] if new.startswith(old) else new[:at] + old[at:]
+
+
+class SimDisk(Disk):
+    """The disk as one process has it."""
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        pause: Callable[[], None] | None = None,
+        wait: Callable[[float], None] | None = None,
+    ) -> None:
+        """``pause``: called in the middle of jobs, for others to go on; ``wait``: lets so many seconds pass."""
+        self.dead = False
+        self.last = ""
+        """The call in which it died."""
+        self._kernel = kernel
+        self._pause = pause
+        self._wait = wait
+        self._open: dict[int, tuple[Inode, str]] = {}
+        self._numbers = 2
+
+    # --- what every call goes through ------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        if self.dead:
+            raise Died
+
+    def _step(self, call: str, *paths: str) -> None:
+        """One call that changes something: the process may have died before it."""
+        if self.dead:
+            raise Died
+        kernel = self._kernel
+        if kernel.tell is not None:
+            kernel.tell(" ".join((f"  {call}", *paths)))
+        if kernel.fuse:
+            kernel.fuse -= 1
+            if not kernel.fuse:
+                self.dead, self.last = True, call
+                kernel.faults[f"died before {call}"] += 1
+                raise Died(call)
+        if self._pause is not None:
+            self._pause()
+
+    def _fail(self, number: int, folder: str) -> OSError:
+        self._kernel.suspect.add(folder)
+        self._kernel.faults[errno.errorcode[number]] += 1
+        return OSError(number, os.strerror(number))
+
+    def _folder(self, path: str) -> tuple[Folder, str]:
+        """Return the folder of a path that may be changed, and the name in it."""
+        folder, _, name = path.rpartition("/")
+        found = self._kernel.folders.get(folder)
+        if found is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        if folder in self._kernel.read_only:
+            raise self._fail(errno.EROFS, folder)
+        return found, name
+
+    def _lack_room(self, path: str) -> None:
+        if self._kernel.full and self._kernel.random.random() < 0.7:
+            raise self._fail(errno.ENOSPC, path.rpartition("/")[0])
+
+    def _need(self, path: str) -> Inode:
+        inode = self._kernel.find(path)
+        if inode is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return inode
+
+    def _descriptor(self, inode: Inode, path: str) -> int:
+        self._numbers += 1
+        self._open[self._numbers] = (inode, path)
+        return self._numbers
+
+    # --- looking ---------------------------------------------------------------------------------------------------
+
+    def stat(self, path: str) -> os.stat_result | None:
+        self._look()
+        if path in self._kernel.folders:
+            return Status(stat.S_IFDIR | 0o755, 0, DEVICE, 2, os.geteuid(), os.getegid(), 0, 0, 0)  # type: ignore[return-value]
+        inode = self._kernel.find(self._kernel.follow(path))
+        return None if inode is None else self._status(inode)
+
+    def _status(self, it: Inode) -> os.stat_result:
+        size = len(it.content)
+        return Status(it.mode, it.number, DEVICE, it.names, os.geteuid(), os.getegid(), size, it.written, it.changed)  # type: ignore[return-value]
+
+    def resolve(self, path: str) -> str:
+        self._look()
+        return self._kernel.follow(path)
+
+    def read(self, path: str) -> bytes:
+        self._look()
+        inode = self._need(path)
+        if inode.link is not None:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        return inode.content
+
+    def read_link(self, path: str) -> str | None:
+        self._look()
+        inode = self._kernel.find(path)
+        return None if inode is None else inode.link
+
+    def names(self, folder: str) -> list[str]:
+        self._look()
+        if folder not in self._kernel.folders:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), folder)
+        return sorted(self._kernel.folders[folder].names)
+
+    def attributes(self, path: str) -> dict[str, bytes]:
+        self._look()
+        return {}
+
+    def give_attribute(self, descriptor: int, name: str, value: bytes) -> None:
+        raise AssertionError("there are none to give")
+
+    def fstat(self, descriptor: int) -> os.stat_result:
+        self._look()
+        return self._status(self._open[descriptor][0])
+
+    # --- folders ---------------------------------------------------------------------------------------------------
+
+    def make_folder(self, path: str) -> None:
+        self.make_folders(path, 0o700)
+
+    def make_folders(self, path: str, mode: int) -> None:
+        self._look()
+        if path not in self._kernel.folders:
+            raise AssertionError("folders are there from the start")
+
+    def sync_folder(self, folder: str) -> None:
+        self._step("sync_folder", folder)
+        if self._kernel.failing and self._kernel.random.random() < self._kernel.failing:
+            raise self._fail(errno.EIO, folder)
+        self._kernel.folders[folder].sync()
+
+    # --- descriptors and locks -------------------------------------------------------------------------------------
+
+    def create(self, path: str) -> int:
+        self._step("create", path)
+        folder, name = self._folder(path)
+        if name in folder.names:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+        self._lack_room(path)
+        inode = self._kernel.inode(stat.S_IFREG | 0o600)
+        folder.put({name: inode})
+        descriptor = self._descriptor(inode, path)
+        inode.lock = (self, descriptor)
+        return descriptor
+
+    def adopt(self, path: str) -> int | None:
+        self._look()
+        inode = self._kernel.find(path)
+        if inode is None or inode.lock is not None:
+            return None
+        self._folder(path)
+        descriptor = self._descriptor(inode, path)
+        inode.lock = (self, descriptor)
+        return descriptor
+
+    def open_existing(self, path: str) -> int:
+        self._look()
+        inode = self._need(path)
+        if inode.link is not None:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        if path not in self._kernel.mounts:
+            self._folder(path)
+        return self._descriptor(inode, path)
+
+    def open_locks(self, path: str) -> int:
+        self._look()
+        inode = self._kernel.find(path)
+        if inode is None:
+            folder, name = self._folder(path)
+            self._lack_room(path)
+            inode = self._kernel.inode(stat.S_IFREG | 0o600)
+            folder.put({name: inode})
+        return self._descriptor(inode, path)
+
+    def lock(self, descriptor: int, places: Iterable[int], seconds: float) -> set[int]:
+        self._step("lock")
+        inode, _ = self._open[descriptor]
+        got = set()
+        for place in places:
+            holder = inode.locks.setdefault(place, (self, descriptor))
+            if holder != (self, descriptor):
+                # Jobs of one process are stacked here: the one below cannot end before this one does.
+                if self._wait is not None:
+                    self._wait(seconds)
+            else:
+                got.add(place)
+        return got
+
+    def close(self, descriptor: int) -> None:
+        self._look()
+        inode, _ = self._open.pop(descriptor)
+        if inode.lock == (self, descriptor):
+            inode.lock = None
+        for place in [place for place, holder in inode.locks.items() if holder == (self, descriptor)]:
+            del inode.locks[place]
+
+    # --- contents --------------------------------------------------------------------------------------------------
+
+    def _dies_within(self, inode: Inode, content: bytes, rest: bytes) -> None:
+        """Leave a part of a write behind where the process is about to die."""
+        if self._kernel.fuse == 1 and not self.dead:
+            at = self._kernel.random.randint(0, len(content))
+            inode.content = content[:at] + rest[at:]
+
+    def write(self, descriptor: int, content: bytes) -> None:
+        inode, path = self._open[descriptor]
+        old = inode.content
+        if self._kernel.fuse == 1 and not self.dead:
+            inode.content = old + content[: self._kernel.random.randint(0, len(content))]
+        self._step("write", path)
+        try:
+            self._lack_room(path)
+        except OSError:
+            inode.content = old + content[: self._kernel.random.randint(0, len(content))]
+            raise
+        inode.content = old + content
+        inode.written = inode.changed = self._kernel.tick()
+
+    def overwrite(self, descriptor: int, content: bytes) -> None:
+        inode, path = self._open[descriptor]
+        old = inode.content
+        self._dies_within(inode, content, old)
+        self._step("overwrite", path)
+        inode.content = content
+        inode.written = inode.changed = self._kernel.tick()
+        self._dies_within(inode, content, old)
+        self._step("overwrite's sync", path)
+        self._sync(inode, path)
+
+    def print(self, path: str, content: bytes) -> None:
+        self._step("print", path)
+        self._kernel.write(path, content)
+
+    def truncate(self, descriptor: int, size: int) -> None:
+        self._step("truncate")
+        inode, _ = self._open[descriptor]
+        inode.content = inode.content[:size]
+
+    def reserve(self, descriptor: int, size: int) -> None:
+        self._step("reserve")
+        inode, path = self._open[descriptor]
+        if size > len(inode.content):
+            self._lack_room(path)
+
+    def chown(self, descriptor: int, uid: int, gid: int) -> None:
+        self._look()
+
+    def chmod(self, descriptor: int, mode: int) -> None:
+        self._step("chmod")
+        inode, _ = self._open[descriptor]
+        inode.mode = stat.S_IFREG | mode
+        inode.changed = self._kernel.tick()
+
+    def sync(self, descriptor: int) -> None:
+        self._step("sync", self._open[descriptor][1])
+        self._sync(*self._open[descriptor])
+
+    def _sync(self, inode: Inode, path: str) -> None:
+        if self._kernel.failing and self._kernel.random.random() < self._kernel.failing:
+            raise self._fail(errno.EIO, path.rpartition("/")[0])
+        inode.durable = inode.content
+
+    def sync_all(self, descriptors: list[int]) -> bool:
+        for descriptor in descriptors:
+            self.sync(descriptor)
+        return True
+
+    # --- names -----------------------------------------------------------------------------------------------------
+
+    def rename(self, old: str, new: str) -> None:
+        self._step("rename", old, new)
+        source, old_name = self._folder(old)
+        target, new_name = self._folder(new)
+        inode = self._need(old)
+        if old in self._kernel.mounts or new in self._kernel.mounts:
+            self._kernel.faults["EBUSY"] += 1
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        replaced = target.names.get(new_name)
+        if replaced is inode:
+            return
+        if replaced is not None:
+            replaced.names -= 1
+        inode.changed = self._kernel.tick()
+        if source is target:
+            source.put({new_name: inode, old_name: None})
+        else:
+            target.put({new_name: inode})
+            source.put({old_name: None})
+
+    def link(self, old: str, new: str) -> None:
+        self._step("link", old, new)
+        folder, name = self._folder(new)
+        inode = self._need(old)
+        if old in self._kernel.mounts:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        if name in folder.names:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new)
+        self._lack_room(new)
+        inode.names += 1
+        inode.changed = self._kernel.tick()
+        folder.put({name: inode})
+
+    def remove(self, path: str) -> None:
+        self._step("remove", path)
+        folder, name = self._folder(path)
+        inode = self._need(path)
+        if path in self._kernel.mounts:
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        inode.names -= 1
+        inode.changed = self._kernel.tick()
+        folder.put({name: None})
+
+    def remove_if_abandoned(self, path: str) -> bool:
+        self._look()
+        inode = self._kernel.find(path)
+        if inode is None or inode.lock is not None or inode.link is not None:
+            return False
+        try:
+            self.remove(path)
+        except OSError:
+            return False
+        return True
+
+
+class Alone(AbstractContextManager[object]):
+    """A lock of a process in which jobs are stacked: who holds it is not interrupted."""
+
+    def __init__(self) -> None:
+        self.held = 0
+
+    def __enter__(self) -> None:
+        self.held += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.held -= 1
