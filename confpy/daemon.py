@@ -94,6 +94,8 @@ RESOLVE_WITHIN = 5.0
 RESOLVERS = 8
 """Questions to the world that are asked at once."""
 LONGEST_SLEEP = 3600.0
+LONGEST_WAIT, EAGER = 60.0, 3.0
+"""Seconds from one try to read the store to the next, at most; in one-shot there is somebody who waits."""
 
 
 def run(settings: Settings, warnings: Sequence[ConfpyError] = ()) -> int:
@@ -180,6 +182,7 @@ class Daemon:
                 follows=follows,
                 period=period,
                 once=settings.onetime and not settings.retry_for,
+                patience=EAGER if settings.onetime else LONGEST_WAIT,
                 binary=store.limits.binary_values,
                 shows=store.limits.shows,
             ),

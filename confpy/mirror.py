@@ -128,13 +128,14 @@ class Mirror:
         follows: bool,
         period: float,
         once: bool = False,
+        patience: float = 60.0,
         binary: bool = True,
         shows: Callable[[str, str], bool] = covers,
     ) -> None:
         """``follows``: keep a stream open; ``period``: seconds from one resync (or poll) to the next.
 
-        ``once``: one read is all that is wanted: what fails is not tried again. ``binary``: the store keeps
-        any bytes; one that does not has U+FFFD where they were no UTF-8. ``shows`` says whether a read of a prefix
+        ``once``: one read is all that is wanted: what fails is not tried again. ``patience``: seconds from one try to
+        read to the next, at most. ``binary``: the store keeps any bytes; one that does not has U+FFFD where they were no UTF-8. ``shows`` says whether a read of a prefix
         brings a key that it covers; where it does not, the key's own prefix is read and watched beside the other.
         """
         self.tree = KeyTree()
@@ -186,7 +187,7 @@ class Mirror:
         self._read_at = NEVER
         self._resync_at = NEVER
         self._watch_at = NEVER
-        self._read_backoff = Backoff(random)
+        self._read_backoff = Backoff(random, cap=patience)
         self._watch_backoff = Backoff(random)
         self._watch_lost_at: float | None = None
         self._opened_at = 0.0

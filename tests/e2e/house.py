@@ -59,11 +59,11 @@ class Program:
 
     def failing(self, times: int) -> str:
         """Return a command that fails so many times and then works, as TOML."""
-        return f"'echo x >> {self.runs}; test $(wc -l < {self.runs}) -gt {times} # {{{{.src}}}}'"
+        return f"'echo x >> {self.runs}; test $(wc -l < {self.runs}) -gt {times}'"
 
     def closed(self) -> str:
         """Return a command that fails until ``open``, as TOML."""
-        return f"'echo x >> {self.runs}; test -e {self._gate} # {{{{.src}}}}'"
+        return f"'echo x >> {self.runs}; test -e {self._gate}'"
 
     def open(self) -> None:
         self._gate.touch()

@@ -133,5 +133,3 @@ def test_a_confdir_that_vanishes_for_a_moment_changes_nothing(house):
         house.write("app: {a: after, b: new}")
         shows(house.folder / "b", "new\n")
         shows(house.folder / "a", "after\n")
-
-

@@ -1,0 +1,125 @@
+"""One-shot in builds and init containers: it waits as long as it is told, lists what failed, and leaves a report."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.house import House, Program
+from tests.e2e.running import command, environment, read_events
+from tests.servers.etcd import Etcd
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Program:
+    return Program(tmp_path)
+
+
+def test_a_store_that_comes_up_late_is_waited_for(tmp_path):
+    with Etcd(started=False) as etcd:
+        house = House(tmp_path, "-backend", "etcdv3", "-node", etcd.endpoint)
+        dest = house.add("web")
+        flags = [*house.where, "-onetime", "-retry-for", "2m"]
+        began = time.monotonic()
+        running = subprocess.Popen(
+            command(*flags), env=environment(tmp_path), stderr=subprocess.PIPE, text=True, cwd=tmp_path
+        )
+        threading.Event().wait(6)
+        assert running.poll() is None, "it waits"
+        etcd.start()
+        etcd.put("/app/web", "late")
+        _, log = running.communicate(timeout=60)
+        assert running.returncode == 0, read_events(log)
+        assert time.monotonic() - began < 40, "it does not sleep through the store's start"
+        assert dest.read_text() in {"late\n", "none\n"}, "the key may be put after the store is up"
+
+
+def test_a_store_that_stays_away_ends_it_with_3_when_the_time_is_over(tmp_path):
+    with Etcd(started=False) as etcd:
+        house = House(tmp_path, "-backend", "etcdv3", "-node", etcd.endpoint)
+        house.add("web")
+        began = time.monotonic()
+        ended = house.once("-retry-for", "3s")
+        assert ended.code == 3
+        assert 3 <= time.monotonic() - began < 10
+        began = time.monotonic()
+        assert house.once().code == 3
+        assert time.monotonic() - began < 3, "without -retry-for it does not wait"
+
+
+def test_all_failures_are_listed_at_the_end_and_the_smallest_code_counts(tmp_path, program):
+    house = House(tmp_path)
+    house.write("app: {fine: x}")
+    house.add("checked", check_cmd="'false {{.src}}'")
+    house.add("rendered", '{{ getv("/app/missing") }}')
+    house.add("reloaded", reload_cmd=program.closed())
+    house.add("placed", dest=f"'{tmp_path}/nowhere/placed'")
+    house.add("fine")
+    (house.confdir / "conf.d" / "broken.toml").write_text("[template]\n")
+    report = tmp_path / "report.json"
+    ended = house.once("-report", str(report))
+    assert ended.code == 2
+    last = ended.find("onetime.failed")
+    assert ended.events[-1]["event"] in {"onetime.failed", "reload.owed"}
+    assert last["failures"] == 5
+    assert all(name in last["each"] for name in ("broken", "checked", "rendered", "reloaded", "placed"))
+    (house.confdir / "conf.d" / "broken.toml").unlink()
+    assert house.once().code == 4
+    found = {one["resource"]: one for one in json.loads(report.read_text())}
+    assert {name: (one["outcome"], one["stage"], one["changed"]) for name, one in found.items()} == {
+        "broken": ("failed", "resource", False),
+        "checked": ("failed", "check", False),
+        "rendered": ("failed", "template", False),
+        "reloaded": ("changed", "reload", True),
+        "placed": ("failed", "target", False),
+        "fine": ("changed", "", True),
+    }
+    assert all(bool(one["error"]) == bool(one["stage"]) for one in found.values())
+    lines = report.read_text().splitlines()
+    assert len(lines) == len(found) + 2, "a line for each, between the brackets"
+    house.once("-report", str(report))
+    again = {one["resource"]: one["outcome"] for one in json.loads(report.read_text())}
+    assert again["fine"] == "unchanged"
+
+
+def test_a_report_that_cannot_be_written_is_said_and_is_an_error(tmp_path):
+    house = House(tmp_path)
+    house.add("web")
+    ended = house.once("-report", str(tmp_path / "nowhere" / "report"))
+    assert ended.code == 6
+    assert ended.find("confpy.failed")["file"] == str(tmp_path / "nowhere" / "report")
+    assert (tmp_path / "web").exists()
+
+
+def test_no_reload_checks_and_does_not_reload(tmp_path, program):
+    house = House(tmp_path)
+    dest = house.add("web", reload_cmd=program.failing(0))
+    refused = house.add("refused", check_cmd="'false {{.src}}'", reload_cmd=program.failing(0))
+    assert house.once("-no-reload").code == 5
+    assert (dest.exists(), refused.exists(), program.count) == (True, False, 0)
+
+
+def test_root_puts_every_target_below_it_and_leaves_owners_alone(tmp_path):
+    house = House(tmp_path)
+    image = tmp_path / "image"
+    (image / "etc").mkdir(parents=True)
+    house.add("web", dest="'/etc/web.conf'", owner="'nobody'", check_cmd="'grep -q none {{.src}}'")
+    ended = house.once("-root", str(image), "-no-reload")
+    assert ended.code == 0, ended.events
+    built = image / "etc" / "web.conf"
+    assert built.read_text() == "none\n"
+    assert built.stat().st_uid == image.stat().st_uid
+    assert not Path("/etc/web.conf").exists()
+
+
+def test_a_check_that_hangs_ends_with_its_own_time_not_with_that_of_the_run(tmp_path):
+    house = House(tmp_path)
+    house.add("web", check_cmd="'sleep 60 # {{.src}}'", check_cmd_timeout="'1s'")
+    began = time.monotonic()
+    assert house.once("-timeout", "2s").code == 5
+    assert time.monotonic() - began < 15

@@ -1,0 +1,109 @@
+"""A reload that fails: tried again, taken back, or left, as the resource says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.house import House, pass_time, shows
+from tests.waiting import wait_until
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    found = House(tmp_path)
+    found.write("app: {a: good}")
+    return found
+
+
+def refusing(house: House, word: str = "bad") -> str:
+    """Return a reload that notes what it reads, and fails for one content."""
+    return f"'cat {house.folder}/a >> {house.folder}/read; ! grep -q {word} {house.folder}/a'"
+
+
+def read(house: House) -> list[str]:
+    return (house.folder / "read").read_text().split()
+
+
+def test_a_rollback_brings_the_old_file_back_and_reloads_it(house):
+    a = house.add("a", reload_cmd=refusing(house), on_reload_failure="'rollback'")
+    with house.start() as confpy:
+        confpy.says("resource.changed", resource="a")
+        house.write("app: {a: bad}")
+        confpy.says("reload.failed", did="puts the old files back (rollback)")
+        confpy.says("reload.rolled_back", resource="a")
+        assert a.read_text() == "good\n"
+        assert read(house)[:3] == ["good", "bad", "good"]
+        house.write("app: {a: better}")
+        confpy.says("resource.changed", resource="a", seconds=1.5)
+        assert a.read_text() == "better\n"
+
+
+def test_what_was_refused_is_tried_ever_more_rarely_and_comes_through_in_the_end(house):
+    gate = house.folder / "gate"
+    a = house.add("a", reload_cmd=f"'echo >> {house.folder}/runs; ! grep -q bad {house.folder}/a || test -e {gate}'",
+                  on_reload_failure="'rollback'")  # fmt: skip
+    runs = house.folder / "runs"
+    with house.start() as confpy:
+        shows(a, "good\n")
+        house.write("app: {a: bad}")
+        waits = []
+        for _ in range(4):
+            event = confpy.says("reload.rolled_back", seconds=60)
+            waits.append(float(event["timestamp"][17:26]) + 60 * float(event["timestamp"][14:16]))
+        assert len(runs.read_text().splitlines()) <= 9
+        assert waits[-1] - waits[0] > 0.1 + 0.2 + 0.4, "the waits do not start over"
+        gate.touch()
+        shows(a, "bad\n", seconds=60)
+        confpy.says("resource.changed", resource="a", seconds=60)
+
+
+def test_verify_counts_as_part_of_the_reload(house):
+    a = house.add("a", reload_cmd="'true'", verify_cmd=refusing(house), on_reload_failure="'rollback'")
+    with house.start() as confpy:
+        confpy.says("resource.changed", resource="a")
+        house.write("app: {a: bad}")
+        failed = confpy.says("reload.failed")
+        assert "verify" in failed["error"]
+        confpy.says("reload.rolled_back")
+        assert a.read_text() == "good\n"
+
+
+def test_keep_leaves_the_new_file_and_says_so_once(house):
+    a = house.add("a", reload_cmd=refusing(house), on_reload_failure="'keep'")
+    with house.start("-watch", "-resync", "1s") as confpy:
+        confpy.says("resource.changed", resource="a")
+        house.write("app: {a: bad}")
+        confpy.says("reload.failed", did="left it so (on_reload_failure)")
+        pass_time(3)
+        assert a.read_text() == "bad\n"
+        assert read(house) == ["good", "bad"]
+
+
+def test_one_shot_rolls_back_and_ends_with_7(house):
+    a = house.add("a", reload_cmd=refusing(house), on_reload_failure="'rollback'")
+    assert house.once().code == 0
+    house.write("app: {a: bad}")
+    ended = house.once()
+    assert ended.code == 7
+    assert ended.find("reload.rolled_back")
+    assert a.read_text() == "good\n"
+    house.write("app: {a: good}")
+    assert house.once().events == []
+
+
+def test_a_rollback_takes_back_the_whole_group_and_all_commits_since_the_last_success(house):
+    house.write("app: {a: good, b: good}")
+    gate = house.folder / "gate"
+    command = f"'test ! -e {gate} || ! grep -q bad {house.folder}/a'"
+    both = {"group": "'lb'", "reload_cmd": command, "on_reload_failure": "'rollback'", "keys": "['/app']"}
+    a, b = house.add("a", **both), house.add("b", **both)
+    with house.start() as confpy:
+        shows(a, "good\n")
+        shows(b, "good\n")
+        confpy.says("resource.changed")
+        gate.touch()
+        house.write("app: {a: bad, b: new}")
+        confpy.says("reload.rolled_back")
+        wait_until(lambda: (a.read_text(), b.read_text()) == ("good\n", "good\n"), what="both are back")
