@@ -400,6 +400,7 @@ class _Batch:
                 if not member.kept or os.path.dirname(member.kept) != self._ledger.folder:
                     target.forget(member.kept, self._disk)
                     self._keep(member)
+                    self._sync_folders({os.path.dirname(member.kept)})
             status = target.write_in_place(staged, self._disk)
             target.discard(staged, self._disk)
         member.status = status
