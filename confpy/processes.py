@@ -58,22 +58,25 @@ def is_ours(process: Process, ours: Process) -> bool:
     return process.number == ours.number or (process.number == ours.parent and process.arguments == ours.arguments)
 
 
+def objection(by: SignalReload, process: Process | None, owner: int, ours: Process) -> str:
+    """Say why the process of a pidfile, which belongs to the user ``owner``, gets no signal; empty: it does. Pure."""
+    if process is None or process.nested:
+        return "is not there"
+    if is_ours(process, ours):
+        return "is confpy itself"
+    if by.process and by.process not in process.names:
+        return f"is not called {by.process}"
+    # Else whoever may write to the file could have us signal any process.
+    return "" if owner in {0, ours.user, process.user} else "belongs to somebody else than the file"
+
+
 def _of_pidfile(by: SignalReload, ours: Process) -> Process:
     number, owner = _read_pidfile(by.pidfile)
     process = look(number)
-    error = ""
-    if process is None or process.nested:
-        error = "is not there"
-    elif is_ours(process, ours):
-        error = "is confpy itself"
-    elif by.process and by.process not in process.names:
-        error = f"is not called {by.process}"
-    elif owner not in {0, os.geteuid(), process.user}:
-        # Else whoever may write to the file could have us signal any process.
-        error = "belongs to somebody else than the file"
-    if process is None or error:
+    reason = objection(by, process, owner, ours)
+    if process is None or reason:
         hint = "is the program running? the file may be of an earlier run"
-        raise ReloadError(f"the process {number} of the pidfile {error}", hint=hint, file=by.pidfile)
+        raise ReloadError(f"the process {number} of the pidfile {reason}", hint=hint, file=by.pidfile)
     return process
 
 

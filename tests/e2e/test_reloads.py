@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import os
+import socket
+import time
 from pathlib import Path
 
-from tests.e2e.running import Ended, run_once
+from tests.e2e.running import Confpy, Ended, run_once
 from tests.servers.hearing import Hearing
 from tests.waiting import wait_until
+
+
+def place(folder: Path, reload: str) -> None:
+    """Make a confdir whose only resource is reloaded so."""
+    for part in ("conf.d", "templates"):
+        (folder / part).mkdir()
+    (folder / "templates/t.j2").write_text("new")
+    (folder / "conf.d/web.toml").write_text(f'[template]\nsrc = "t.j2"\ndest = "{folder}/out"\n{reload}\n')
 
 
 def deliver(folder: Path) -> Ended:
@@ -16,12 +26,7 @@ def deliver(folder: Path) -> Ended:
 
 def test_a_signal_that_found_nobody_is_owed_and_sent_when_the_program_is_there(tmp_path):
     name = f"web{os.getpid()}"
-    for part in ("conf.d", "templates"):
-        (tmp_path / part).mkdir()
-    (tmp_path / "templates/t.j2").write_text("new")
-    (tmp_path / "conf.d/web.toml").write_text(
-        f'[template]\nsrc = "t.j2"\ndest = "{tmp_path}/out"\nreload_signal = "HUP"\nreload_process = "{name}"\n'
-    )
+    place(tmp_path, f'reload_signal = "HUP"\nreload_process = "{name}"')
     first = deliver(tmp_path)
     assert first.code == 7
     failed = first.find("reload.failed", resource="web", command=f"signal HUP to {name}")
@@ -32,3 +37,30 @@ def test_a_signal_that_found_nobody_is_owed_and_sent_when_the_program_is_there(t
         wait_until(lambda: program.heard() == [f"{program.number} SIGHUP"], what="the program has heard")
         assert deliver(tmp_path).code == 0
         assert len(program.heard()) == 1
+
+
+def test_a_request_that_is_not_answered_does_not_hold_up_the_end(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        place(tmp_path, f'reload_http = "POST http://127.0.0.1:{silent.getsockname()[1]}/"')
+        with Confpy("-backend", "env", "-confdir", str(tmp_path), "-stop-timeout", "300ms", folder=tmp_path) as confpy:
+            asked, _ = silent.accept()
+            began = time.monotonic()
+            assert confpy.stop() == 143
+            assert time.monotonic() - began < 5
+            assert confpy.says("reload.owed")["resource"] == "web"
+            asked.close()
+
+
+def test_a_socket_that_says_nothing_is_told_of(tmp_path):
+    """As HAProxy's master before 2.7: it closes the connection, and runs itself anew."""
+    with socket.socket(socket.AF_UNIX) as master:
+        master.bind(str(tmp_path / "master"))
+        master.listen()
+        place(tmp_path, f'reload_socket = "unix:{tmp_path}/master reload"')
+        with Confpy("-backend", "env", "-confdir", str(tmp_path), folder=tmp_path) as confpy:
+            line, _ = master.accept()
+            assert line.recv(100) == b"reload\n"
+            line.close()
+            confpy.says("resource.changed", reloaded=True)
+            unsure = confpy.says("reload.unsure", level="warning", resource="web")
+            assert unsure["command"] == f"'reload' to unix:{tmp_path}/master"
