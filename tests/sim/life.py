@@ -198,6 +198,10 @@ class Life(World):
         """Prefixes that had no key at some time."""
         self.fresh: set[str] = set()
         """Resources that read other keys than before: nobody knows how many there were."""
+        self.uncounted: set[str] = set()
+        """Resources whose keys were delivered, and not noted yet."""
+        self.unkept = False
+        """Some delivery was not in the ledger, and was said not to be."""
         self.lied_at = -NEVER
         self.commits: Counter[str] = Counter()
         self.successes: Counter[str] = Counter()
@@ -301,6 +305,7 @@ class Life(World):
         self.note("start")
         if self.ledger.warning is not None:
             self.note("ledger cannot be kept")
+            self.unkept = True
         self._owner = True
         for action in self.agent.start():
             self._carry_out(action)
@@ -327,6 +332,7 @@ class Life(World):
 
     def cut_power(self) -> None:
         self.note("power cut")
+        self.fresh |= self.uncounted
         before = {dest: self.kernel.content(dest) for dest in self.lasting}
         self.kernel.cut_power()
         for dest, content in self.lasting.items():
@@ -434,6 +440,7 @@ class Life(World):
                 self.ledger.paid(action.key, action.records)
             case Count():
                 self.ledger.counted(action.counts, action.identity, action.revision)
+                self.uncounted -= action.counts.keys()
             case Release():
                 self.kept.release(action.resource)
             case Save():
@@ -511,7 +518,12 @@ class Life(World):
                 self.states["g"].add(tuple(one.content for one in group.candidates))
 
     def _look_at_emptied(self, resource: Resource, content: bytes | None) -> None:
-        if content is not None and b"=" in content and self.emptied.isdisjoint(resource.prefixes) and resource.name not in self.fresh:
+        if (
+            content is not None
+            and b"=" in content
+            and self.emptied.isdisjoint(resource.prefixes)
+            and resource.name not in self.fresh
+        ):
             raise Wrong(f"{resource.name} would be emptied by a fault")
 
     def _commands(self, action: Deliver) -> list[str]:
@@ -533,18 +545,21 @@ class Life(World):
             if report.error is not None and report.error.message.startswith(target.TORN):
                 self.torn = True
             if report.outcome == "changed":
-                self._look_at_commit(one.resource, one.content, report.notes)
+                self._look_at_commit(one.resource, one.content, report.notes, report.record)
         self.tell(Delivered(action.batch, reports))
 
-    def _look_at_commit(self, resource: Resource, content: bytes, notes: tuple[str, ...]) -> None:
+    def _look_at_commit(self, resource: Resource, content: bytes, notes: tuple[str, ...], record: int) -> None:
         if resource.check_cmd is not None and (resource.name, content) not in self.checked:
             raise Wrong(f"{resource.name} was committed unchecked")
-        if resource in self.resources:
+        if b"=" in content:
             self.fresh.discard(resource.name)
+            if not record:
+                self.uncounted.add(resource.name)
         if resource.reload_cmd is not None:
             self.commits[str(resource.reload_cmd)] += 1
         for note in notes:
             self.note(f"notes {note.split(':')[0].split('(')[0]}")
+            self.unkept = self.unkept or note.startswith("the ledger cannot be written")
         if self.kernel.content(resource.dest) == content and not any("could not be synced" in note for note in notes):
             self.lasting[resource.dest] = content
 
@@ -837,7 +852,7 @@ class Life(World):
         self.states["g"].add(tuple(self.kernel.content(one.dest) for one in self._members("g")))
 
     def _look_after_recovery(self) -> None:
-        if not (STATE in self.kernel.suspect or self.torn):
+        if not (self.unkept or STATE in self.kernel.suspect or self.torn):
             self._look_at_targets("after a start", all_=True)
 
     # --- the end ---------------------------------------------------------------------------------------------------
@@ -954,7 +969,7 @@ class Life(World):
         for path in sorted(names):
             name = path.rpartition("/")[2]
             match = target.STAGE_NAME.fullmatch(name.removesuffix(target.OLD_MARK))
-            if match and match[1] not in gone:
+            if match and match[1] not in gone and not (self.unkept and name.endswith(target.OLD_MARK)):
                 raise Wrong(f"{path} was left behind")
         ledgers = [path for path in names if path.startswith(f"{STATE}/ledger-")]
         size = sum(len(self.kernel.content(path) or b"") for path in ledgers)
