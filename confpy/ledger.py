@@ -80,6 +80,8 @@ class Ledger:
         self._shortest = 0
         """Bytes of it when it was last written anew."""
         self._numbers = 0
+        self._inherited = 0
+        """Records up to this number are of processes that are no more."""
 
     @classmethod
     def open(cls, folder: str | None, disk: Disk, guard: AbstractContextManager[object] | None = None) -> Ledger:
@@ -151,6 +153,11 @@ class Ledger:
         if record:
             entry: Entry = {"op": "done", "record": record, "failed": list(failed)}
             with self._guard:
+                for older, taken_up in self._book.over(record, self._inherited):
+                    for deed in taken_up:
+                        for change in deed.changes:
+                            self._forget(change.path, change.mark)
+                    self._add_lazily({"op": "done", "record": older, "failed": [deed.group for deed in taken_up]})
                 self._book.apply(entry) if plain else self._add_lazily(entry)
 
     def to_undo(self, key: str) -> list[tuple[Record, Deed]]:
@@ -242,7 +249,7 @@ class Ledger:
             for folder in sorted({self.folder, *(os.path.dirname(path) for path, _ in over)} if over else ()):
                 with suppress(OSError):
                     self._disk.sync_folder(folder)
-            self._book = merged
+            self._book, self._inherited = merged, self._numbers
             self._write_anew(files)
         self._sweep()
 

@@ -169,6 +169,19 @@ class Book:
         else:
             del self.records[number]
 
+    def over(self, number: int, last: int) -> list[tuple[int, list[Deed]]]:
+        """Return the records up to ``last`` that could not be ended, and which of their deeds a newer one took up.
+
+        They would be put back otherwise, by a later start, over what is right by now.
+        """
+        paths = {change.path for change in self.records[number].changes} if number in self.records else set()
+        found = []
+        for record in self.in_order():
+            deeds = [deed for deed in record.deeds if not paths.isdisjoint(change.path for change in deed.changes)]
+            if record.number <= last and not record.done and deeds:
+                found.append((record.number, deeds))
+        return found
+
     def in_order(self) -> list[Record]:
         # By number: the wall clock may go back.
         return sorted(self.records.values(), key=lambda record: record.number)
