@@ -135,8 +135,9 @@ class Mirror:
         """``follows``: keep a stream open; ``period``: seconds from one resync (or poll) to the next.
 
         ``once``: one read is all that is wanted: what fails is not tried again. ``patience``: seconds from one try to
-        read to the next, at most. ``binary``: the store keeps any bytes; one that does not has U+FFFD where they were no UTF-8. ``shows`` says whether a read of a prefix
-        brings a key that it covers; where it does not, the key's own prefix is read and watched beside the other.
+        read to the next, at most. ``binary``: the store keeps any bytes; one that does not has U+FFFD where they were
+        no UTF-8. ``shows`` says whether a read of a prefix brings a key that it covers; where it does not, the key's
+        own prefix is read and watched beside the other.
         """
         self.tree = KeyTree()
         self.lost: StoreError | None = None

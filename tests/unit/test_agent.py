@@ -1,0 +1,409 @@
+"""The owner's mind, one message at a time: settling, rates, doubts and edits on a clock that tests turn."""
+
+from __future__ import annotations
+
+from collections import deque
+from random import Random
+
+import pytest
+
+from confpy.agent import Agent, Manners
+from confpy.errors import ReloadError, UsageError
+from confpy.mirror import Mirror
+from confpy.model import (
+    Accepted,
+    Changed,
+    Changes,
+    Deliver,
+    Delivered,
+    Edited,
+    Hold,
+    Known,
+    Listed,
+    Listing,
+    Load,
+    Loaded,
+    Message,
+    Opened,
+    Owed,
+    Read,
+    Recall,
+    Recalled,
+    Recover,
+    Recovered,
+    Release,
+    Reload,
+    Reloaded,
+    Report,
+    Resource,
+    Save,
+    Say,
+    Snapshot,
+    Stop,
+    WakeAt,
+    Watch,
+    Woken,
+)
+from confpy.templates import Rendered
+
+
+class Printer:
+    def render(self, resource, view, world):  # noqa: ARG002
+        return Rendered(str(sorted(view.gets("/*/*"))).encode(), frozenset(), False, ())
+
+
+class Room:
+    """A mind over a store that answers at once; ``targets`` are what it delivered, ``runs`` when it reloaded what."""
+
+    def __init__(self, *resources: Resource, keys: dict[str, str] | None = None, seed: int = 1, **manners) -> None:
+        self.now = 0.0
+        self.keys = {"/app/a": "1"} if keys is None else keys
+        self.revision, self.identity = 1, "s"
+        self.resources, self.errors = resources, ()
+        self.recovered = Recovered()
+        self.targets: dict[str, bytes] = {}
+        self.commits: list[tuple[float, str]] = []
+        self.runs: list[tuple[float, str]] = []
+        self.refuses: set[str] = set()
+        """Reloads that fail."""
+        self.said: list[Say] = []
+        self.done: list[object] = []
+        self.steps = 0
+        self.accepts = False
+        self.ended: int | None = None
+        random = Random(seed)
+        mirror = Mirror(random, follows=not manners.get("onetime"), period=600.0)
+        self.agent = Agent(Manners(**manners), mirror, Printer(), random, {})
+        self._inbox: deque[Message] = deque()
+        self._stream = 0
+        self._wake_at = float("inf")
+
+    def until(self, moment: float) -> None:
+        """Let time pass up to this moment."""
+        if not self.done:
+            self._take(self.agent.start())
+        while self.ended is None:
+            if self._inbox:
+                self._step(self._inbox.popleft())
+            elif self._wake_at <= moment:
+                self.now = max(self.now, self._wake_at)
+                self._step(Woken())
+            else:
+                break
+        self.now = moment
+
+    def put(self, **values: str | None) -> None:
+        """Change keys below /app, as a stream tells of it."""
+        self.revision += 1
+        changed = {f"/app/{name}": (self.revision, value) for name, value in values.items()}
+        for key, (_, value) in changed.items():
+            self.keys.pop(key, None)
+            if value is not None:
+                self.keys[key] = value
+        self._inbox.append(Changed(self._stream, Changes("/app", self.revision, changed)))
+        self.until(self.now)
+
+    def edit(self, *resources: Resource, errors: tuple[UsageError, ...] = ()) -> None:
+        self.resources, self.errors = resources, errors
+        self._inbox.append(Edited())
+        self.until(self.now + 1)
+
+    def told(self, event: str) -> list[Say]:
+        return [say for say in self.said if say.event == event]
+
+    def times(self, name: str) -> list[float]:
+        return [round(moment, 3) for moment, one in self.commits if one == name]
+
+    def _step(self, message: Message) -> None:
+        self.steps += 1
+        assert self.steps < 5000, "it spins"
+        self._take(self.agent.step((message,), self.now, 1e9 + self.now))
+
+    def _take(self, actions) -> None:
+        for action in actions:
+            self.done.append(action)
+            match action:
+                case WakeAt():
+                    self._wake_at = action.moment
+                case Say():
+                    self.said.append(action)
+                case Recover():
+                    self._inbox.append(self.recovered)
+                case Load():
+                    self._inbox.append(Loaded(self.resources, self.errors))
+                case Read():
+                    listings = {prefix: Listing(self.revision, dict(self.keys)) for prefix in action.prefixes}
+                    self._inbox.append(Listed(action.read, Snapshot(listings, self.identity)))
+                case Watch():
+                    self._stream = action.stream
+                    self._inbox.append(Opened(action.stream))
+                case Deliver():
+                    self._inbox.append(Delivered(action.batch, tuple(self._deliver(action))))
+                case Reload():
+                    self.runs.append((round(self.now, 3), action.key))
+                    error = ReloadError("it failed") if action.key in self.refuses else None
+                    self._inbox.append(Reloaded(action.key, error, 0.0))
+                case Hold():
+                    self._inbox.append(Accepted(action.resource, accepted=self.accepts))
+                case Recall():
+                    self._inbox.append(Recalled({}))
+                case Stop():
+                    self.ended = action.code
+                case _:
+                    pass
+
+    def _deliver(self, action: Deliver):
+        for group in action.groups:
+            for one in group.candidates:
+                name = one.resource.name
+                changed = self.targets.get(name) != one.content
+                self.targets[name] = one.content
+                if changed:
+                    self.commits.append((self.now, name))
+                yield Report(name, "changed" if changed else "unchanged", known=Known(one.content, None))
+
+
+def resource(name: str, **more) -> Resource:
+    return Resource(name, "", "t", f"/out/{name}", prefixes=("/app",), **more)
+
+
+# --- settling and rates ----------------------------------------------------------------------------------------------
+
+
+def storm(room: Room, seconds: float, every: float = 0.05) -> None:
+    end = room.now + seconds
+    number = 0
+    while room.now < end:
+        number += 1
+        room.put(a=str(number) + "x")
+        room.until(room.now + every)
+
+
+def test_the_first_render_waits_for_nothing():
+    room = Room(resource("a", settle=5.0, splay=60.0, min_reload_interval=60.0, reload_cmd="r"))
+    room.until(0.0)
+    assert room.times("a") == [0.0]
+
+
+def test_a_change_after_quiet_is_delivered_at_once_and_its_followers_when_it_is_quiet_again():
+    room = Room(resource("a", settle=0.5, max_wait=60.0))
+    room.until(10.0)
+    storm(room, 1.0)
+    room.until(20.0)
+    assert room.times("a") == [0.0, 10.0, pytest.approx(11.45, abs=0.06)]
+
+
+def test_no_settling_delivers_each_change_and_long_settling_waits_for_quiet():
+    room = Room(resource("each", settle=0.0), resource("calm", settle=5.0, max_wait=2.0))
+    room.until(10.0)
+    storm(room, 1.0)
+    room.until(30.0)
+    assert len(room.times("each")) == 1 + 20
+    assert room.times("calm") == [0.0, 10.0, pytest.approx(15.05, abs=0.06)]
+    assert room.targets["each"] == room.targets["calm"]
+
+
+def test_a_burst_without_end_is_delivered_every_max_wait():
+    room = Room(resource("a", settle=0.5, max_wait=2.0))
+    room.until(10.0)
+    storm(room, 9.0)
+    room.until(30.0)
+    gaps = [later - earlier for earlier, later in zip(room.times("a")[1:], room.times("a")[2:], strict=False)]
+    assert all(1.9 <= gap <= 2.2 for gap in gaps[1:-1])
+    assert room.targets["a"] == str(sorted(room.agent._tracks["a"].view.gets("/*/*"))).encode()
+
+
+def test_reloads_keep_their_interval_are_deferred_and_never_dropped_and_share_it_by_command():
+    both = {"reload_cmd": "r", "settle": 0.0}
+    room = Room(resource("a", min_reload_interval=10.0, **both), resource("b", **both), resource("c", reload_cmd="s"))
+    room.until(1.0)
+    storm(room, 24.0, every=0.5)
+    room.until(60.0)
+    runs = [moment for moment, key in room.runs if key == "r"]
+    assert runs == [0.0, 10.0, 20.0, 30.0]
+    assert len([key for _, key in room.runs if key == "s"]) > 4, "another command has its own"
+    room.put(a="last")
+    room.until(100.0)
+    assert [moment for moment, key in room.runs if key == "r"][4:] == [60.0], "after a pause at once"
+    assert len(room.told("resource.changed")) >= 6
+
+
+def test_an_interval_holds_for_a_command_that_fails_too():
+    room = Room(resource("a", reload_cmd="r", min_reload_interval=10.0))
+    room.refuses.add("r")
+    room.until(35.0)
+    gaps = [later - earlier for (earlier, _), (later, _) in zip(room.runs, room.runs[1:], strict=False)]
+    assert gaps
+    assert min(gaps) >= 10.0
+
+
+def test_a_splay_delays_the_reload_not_the_file_and_differs_from_host_to_host():
+    moments = set()
+    for seed in range(20):
+        room = Room(resource("a", reload_cmd="r", splay=30.0), seed=seed)
+        room.until(31.0)
+        assert room.times("a") == [0.0]
+        ((moment, _),) = room.runs
+        assert 0.0 <= moment <= 30.0
+        moments.add(moment)
+    assert len(moments) == 20
+    assert max(moments) - min(moments) > 15
+
+
+def test_a_reload_that_fails_twice_is_run_three_times_and_then_no_more():
+    room = Room(resource("a", reload_cmd="r"))
+    room.refuses.add("r")
+    while len(room.runs) < 2:
+        room.until(room.now + 0.1)
+    room.refuses.clear()
+    room.until(1000.0)
+    assert len(room.runs) == 3
+
+
+def test_a_debt_from_before_is_paid_once_before_anything_is_delivered():
+    room = Room(resource("a"))
+    room.recovered = Recovered((Owed("r", "r", 1.0, None, ("a",), ("/out/a",), (1,)),))
+    room.until(1000.0)
+    assert [key for _, key in room.runs] == ["r"]
+    assert room.told("reload.made_up_for")
+    kinds = [type(action) for action in room.done]
+    assert kinds.index(Recover) < kinds.index(Load) < kinds.index(Deliver)
+
+
+# --- doubts ----------------------------------------------------------------------------------------------------------
+
+THREE = {"/app/a": "1", "/app/b": "2", "/app/c": "3"}
+
+
+def gone(room: Room) -> None:
+    room.put(**dict.fromkeys(("a", "b", "c")))
+
+
+def test_a_group_in_doubt_looks_for_acceptance_now_and_then_and_does_not_spin():
+    room = Room(
+        resource("a", group="g", on_shrink="keep"), resource("b", group="g", on_shrink="render"), keys=dict(THREE)
+    )
+    room.until(1.0)
+    before, steps = dict(room.targets), room.steps
+    gone(room)
+    room.until(61.0)
+    assert room.targets == before
+    assert room.steps - steps < 200
+    room.accepts = True
+    room.until(64.0)
+    assert set(room.targets.values()) == {b"[]"}
+    assert [action.resource for action in room.done if isinstance(action, Release)] == ["a"]
+
+
+def test_one_key_after_another_may_go_and_be_believed():
+    room = Room(resource("a", settle=0.0), keys=dict(THREE))
+    for moment, name in enumerate("abc", 1):
+        room.until(moment)
+        room.put(**{name: None})
+    assert room.targets["a"] == b"[]"
+    assert not room.told("keys.doubted")
+
+
+def test_keys_in_doubt_are_read_again_after_the_grace_and_then_believed():
+    room = Room(resource("a", shrink_grace=30.0), keys=dict(THREE))
+    room.until(1.0)
+    gone(room)
+    room.until(30.9)
+    assert room.targets["a"] != b"[]"
+    room.until(35.0)
+    assert room.targets["a"] == b"[]"
+    reads = [action for action in room.done if isinstance(action, Read)]
+    assert len(reads) == 2
+
+
+def test_keys_that_come_back_in_the_second_read_change_nothing():
+    room = Room(resource("a", shrink_grace=5.0), keys=dict(THREE))
+    room.until(1.0)
+    gone(room)
+    room.until(2.0)
+    room.keys = dict(THREE)
+    room.until(10.0)
+    assert room.times("a") == [0.0]
+    assert room.told("keys.returned")
+
+
+def test_kept_keys_are_not_overwritten_by_doubted_ones():
+    room = Room(resource("a", on_shrink="keep"), keys=dict(THREE), saves=True)
+    room.until(20.0)
+    gone(room)
+    room.until(60.0)
+    saved = [action for action in room.done if isinstance(action, Save)]
+    assert saved
+    assert all(action.keys == THREE for action in saved)
+
+
+def test_what_the_ledger_counted_is_what_a_start_is_measured_by():
+    room = Room(resource("a", shrink_grace=5.0), keys={})
+    room.recovered = Recovered(counts={"a": 1}, identity="s", revision=1)
+    room.until(1.0)
+    assert room.told("keys.doubted")[0].fields["reason"] == "its only key is gone"
+    room.until(10.0)
+    assert room.told("keys.believed")
+
+
+def test_another_store_than_that_of_the_ledger_waits_for_a_person():
+    room = Room(resource("a", shrink_grace=5.0), keys={})
+    room.recovered = Recovered(counts={"a": 3}, identity="another", revision=1)
+    room.until(100.0)
+    (doubted,) = room.told("keys.doubted")
+    assert doubted.fields["did"] == "keeps the target"
+    assert "another one" in str(doubted.fields["reason"])
+    room.accepts = True
+    room.until(110.0)
+    assert room.targets["a"] == b"[]"
+
+
+# --- edits -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_edit_touches_only_what_it_changes():
+    room = Room(resource("a"), resource("b"))
+    room.until(1.0)
+    room.edit(resource("a"), resource("b", mode=0o600), resource("c"))
+    delivered = [
+        one.resource.name
+        for action in room.done
+        if isinstance(action, Deliver)
+        for group in action.groups
+        for one in group.candidates
+    ]
+    assert delivered == ["a", "b", "b", "c"]
+    assert [(say.event, say.fields["resource"]) for say in room.said if say.event.startswith("resource.")][2:] == [
+        ("resource.edited", "b"),
+        ("resource.added", "c"),
+        ("resource.unchanged", "b"),
+        ("resource.changed", "c"),
+    ]
+
+
+def test_a_broken_edit_runs_on_as_it_was_and_is_told():
+    room = Room(resource("a"))
+    room.until(1.0)
+    room.edit(errors=(UsageError("it is broken", resource="a"),))
+    assert room.told("resource.refused")
+    assert not room.told("resource.removed")
+    room.put(a="2")
+    assert b"2" in room.targets["a"]
+
+
+def test_a_removed_resource_is_not_delivered_any_more():
+    room = Room(resource("a"), resource("b"))
+    room.until(1.0)
+    room.edit(resource("a"))
+    before = room.targets["b"]
+    room.put(a="2")
+    assert room.targets["b"] == before
+    assert room.told("resource.removed")[0].fields["resource"] == "b"
+
+
+def test_one_that_is_held_back_and_removed_is_let_go():
+    room = Room(resource("a", on_shrink="keep"), resource("b", on_shrink="render"), keys=dict(THREE))
+    room.until(1.0)
+    gone(room)
+    room.edit(resource("b", on_shrink="render"))
+    assert Release("a") in room.done
