@@ -56,10 +56,10 @@ class Ran:
         return f"exited with {self.code}" if self.code else ""
 
     def error(self, kind: type[ConfpyError], role: str, command: Command) -> ConfpyError:
-        """Return the error of a command that failed as a resource's ``role``: check or reload."""
+        """Return the error of a command that failed as a resource's ``role``: check, reload or verify."""
         hint = ""
         if self.timed_out:
-            hint = f"raise {role}_cmd_timeout if it needs longer"
+            hint = f"raise {'check' if role == 'check' else 'reload'}_cmd_timeout if it needs longer"
         elif self.code == NOT_FOUND:
             hint = "is the program installed, and on the PATH?"
         elif self.code == NOT_EXECUTABLE:
@@ -93,7 +93,7 @@ class Shell:
             return Ran(code, time.monotonic() - began, tail=f"{argv[0]}: {error.strerror}")
 
     def _run(self, argv: tuple[str, ...], environment: Mapping[str, str], timeout: float, began: float) -> Ran:
-        self._undying = [process for process in self._undying if _reap(process) is None]
+        self._bury()
         with _output() as output:
             process = _spawn(argv, environment, output.fileno())
             self._groups.add(process)
@@ -114,6 +114,14 @@ class Shell:
                 self._undying.append(process)
                 code = -signals.SIGKILL
             return Ran(code, time.monotonic() - began, timed_out, _tail(output))
+
+    def _bury(self) -> None:
+        """Reap those that outlived their killing and have ended since. Several threads may."""
+        for _ in tuple(self._undying):
+            with contextlib.suppress(IndexError):
+                process = self._undying.pop()
+                if _reap(process) is None:
+                    self._undying.insert(0, process)
 
     def kill_all(self) -> None:
         """Kill the groups of all commands that run."""

@@ -57,17 +57,15 @@ def _request(by: HttpReload, timeout: float, bounded: Bounded) -> None:
     from urllib.parse import urlsplit
 
     url = urlsplit(by.url)
+    file, _, path = url.path.partition(":") if url.netloc == "unix:" else ("", "", url.path)
     kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
-    path, line = url.path, None
-    connection = kind(url.hostname or "", url.port, timeout=timeout)
-    if url.netloc == "unix:":
-        file, _, path = path.partition(":")
-        connection = http.client.HTTPConnection("localhost")
+    connection = kind("localhost" if file else url.hostname or "", url.port, timeout=timeout)
+    line: socket.socket | None = None
 
     def exchange() -> tuple[int, str, bytes]:
         nonlocal line
         with contextlib.closing(connection):
-            if url.netloc == "unix:":
+            if file:
                 connection.sock = _connect(file, timeout)
             else:
                 connection.connect()

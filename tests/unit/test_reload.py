@@ -55,6 +55,13 @@ def test_a_reload_that_is_not_verified_has_failed(server):
     assert failure(HttpReload("POST", f"{server.url}/good"), verify="exit 4") == "the verify exited with 4"
 
 
+def test_a_verify_that_hangs_has_the_time_of_a_reload():
+    error = run("true", 0.2, "sleep 60").error
+    assert error is not None
+    assert error.hint == "raise reload_cmd_timeout if it needs longer"
+    assert error.where["command"] == "sleep 60"
+
+
 def test_what_failed_is_not_verified(tmp_path):
     assert failure("exit 3", verify=f"touch {tmp_path}/verified") == "the reload exited with 3"
     assert not (tmp_path / "verified").exists()
