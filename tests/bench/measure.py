@@ -21,6 +21,8 @@ from pathlib import Path
 from tests.e2e.running import environment
 from tests.servers.consul import Consul
 from tests.servers.etcd import Etcd
+from tests.servers.haproxy import HAProxy
+from tests.servers.ports import free_port
 from tests.servers.proxy import FaultProxy
 from tests.waiting import wait_until
 
@@ -172,19 +174,155 @@ def measure_consul(folder: Path, resources: int) -> None:
             log.close()
 
 
+STORM = """\
+[template]
+src = "backend.j2"
+dest = "{folder}/haproxy/{number:02}.cfg"
+keys = ["/svc/{number:02}"]
+group = "lb"
+check_cmd = "haproxy -c -f {folder}/haproxy"
+check_mode = "swap"
+reload_cmd = "echo x >> {folder}/reloads; kill -USR2 $(cat {folder}/pid)"
+min_reload_interval = "{interval}s"
+"""
+BACKEND = """\
+backend b{number:02}
+{{% for value in getvs("/svc/{number:02}/*") %}}    server s{{{{ loop.index }}}} 127.0.0.1:{{{{ value }}}}
+{{% endfor %}}"""
+HAPROXY = """\
+global
+    log stderr local0 emerg
+defaults
+    mode http
+    timeout client 5s
+    timeout server 5s
+    timeout connect 5s
+frontend web
+    bind 127.0.0.1:{port}
+"""
+
+
+def measure_storm(folder: Path, *, puts: int = 10_000, seconds: float = 10.0, interval: int = 2) -> None:
+    """Measure a storm of puts to 50 resources of one HAProxy: all of them are new in the end, few reloads are made."""
+    folder /= "storm"
+    for part in ("conf.d", "templates", "haproxy"):
+        (folder / part).mkdir(parents=True)
+    port = free_port()
+    (folder / "haproxy" / "0.cfg").write_text(HAPROXY.format(port=port))
+    for number in range(50):
+        (folder / "conf.d" / f"{number:02}.toml").write_text(
+            STORM.format(folder=folder, number=number, interval=interval).replace("backend.j2", f"{number:02}.j2")
+        )
+        (folder / "templates" / f"{number:02}.j2").write_text(BACKEND.format(number=number))
+    flags = ["-watch", "-backend", "etcdv3", "-confdir", str(folder)]
+    with Etcd() as etcd:
+        etcd.put_all({f"/svc/{number:02}/{key}": "1" for number in range(50) for key in range(4)})
+        once = [sys.executable, "-m", "confpy", *flags, "-onetime", "-no-reload", "-node", etcd.endpoint]
+        subprocess.run(once, env=environment(folder), check=True, capture_output=True)
+        log = (folder / "log").open("w")
+        proxy = HAProxy(folder / "haproxy", pidfile=folder / "pid", socket=folder / "socket", port=port)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "confpy", *flags, "-node", etcd.endpoint], env=environment(folder), stderr=log
+        )
+        try:
+            proxy.started()
+            etcd.put("/svc/00/0", "2")
+            wait_until((folder / "reloads").exists, seconds=60, what="the first reload")
+            before, used, most = memory(process.pid), processor(process.pid), 0.0
+            began = time.perf_counter()
+            for turn in range(puts // 10):
+                etcd.transact(
+                    {f"/svc/{(turn * 10 + one) % 50:02}/{turn % 4}": str(turn % 60000 + 1) for one in range(10)}
+                )
+                most = max(most, memory(process.pid))
+                time.sleep(max(0.0, began + turn * seconds * 10 / puts - time.perf_counter()))
+            took = time.perf_counter() - began
+            last = {
+                number: f":{turn + 1}\n"
+                for turn in range(puts // 10)
+                for number in [(turn * 10 + one) % 50 for one in range(10)]
+            }
+            for number, text in last.items():
+                target = folder / "haproxy" / f"{number:02}.cfg"
+                wait_until(
+                    lambda target=target, text=text: text in target.read_text(), seconds=60, what=f"{text} in {target}"
+                )
+            settled = time.perf_counter() - began
+            wait_until(
+                lambda: "reloaded=true" in (folder / "log").read_text().splitlines()[-1], seconds=60, what="a reload"
+            )
+            time.sleep(2 * interval)
+            reloads = len((folder / "reloads").read_text().splitlines()) - 1
+            row(
+                f"storm: {puts} puts in {took:.1f} s to 50 resources of one HAProxy",
+                f"files final after {settled:.1f} s",
+            )
+            row(f"  reloads, at {interval} s between two at least", f"{reloads} (bound {int(settled / interval) + 1})")
+            row("  processor time", f"{processor(process.pid) - used:.2f} s")
+            row("  memory before, at most, after", f"{before:.0f}, {most:.0f}, {memory(process.pid):.0f} MB")
+            checked = subprocess.run(["haproxy", "-c", "-f", folder / "haproxy"], capture_output=True, check=False)
+            row("  HAProxy takes the final files", str(checked.returncode == 0))
+        finally:
+            process.terminate()
+            process.wait(20)
+            proxy.stop()
+            log.close()
+
+
+def measure_hanging(folder: Path) -> None:
+    """Measure a change of one resource while the check of another one hangs."""
+    place = Place(folder / "hanging", 20, template=JINJA, name="t.j2")
+    slow = folder / "hanging" / "conf.d" / "0000.toml"
+    slow.write_text(slow.read_text() + 'check_cmd = "sleep 30 # {{.src}}"\n')
+    command = [sys.executable, "-m", "confpy", "-watch", "-backend", "etcdv3", "-stop-timeout", "1s"]
+    with Etcd() as etcd:
+        etcd.put_all({f"/svc/{number:04}/a": "1" for number in range(20)})
+        process = subprocess.Popen(
+            [*command, "-confdir", str(place.folder), "-node", etcd.endpoint],
+            env=environment(folder), stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            place.shows(19, "a=1")
+            delays = []
+            for turn in range(30):
+                number = 1 + turn % 19
+                etcd.put(f"/svc/{number:04}/a", f"turn{turn}")
+                put = time.perf_counter()
+                while f"turn{turn}" not in place.target(number).read_text():
+                    time.sleep(0.0002)
+                delays.append(time.perf_counter() - put)
+                time.sleep(0.15)
+            assert not place.target(0).exists(), "it did not hang"
+            row(
+                "a change while the check of another resource hangs for 30 s",
+                f"{statistics.median(delays) * 1000:.1f} ms (median of 30, at most {max(delays) * 1000:.1f})",
+            )
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer", help="a confd to measure beside it")
     parser.add_argument("--resources", type=int, default=1000)
+    parser.add_argument("--only", choices=["start", "etcd", "consul", "storm", "hanging"], help="measure this alone")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="confpy-bench-"))
     try:
-        measure_start(folder, options.peer)
         place = Place(folder / "ours", options.resources, template=JINJA, name="t.j2")
         flags = ["-watch", "-backend", "etcdv3", "-confdir", str(place.folder)]
         ours = [sys.executable, "-m", "confpy", *flags]
-        measure_following(folder, "confpy", ours, place, options.resources)
-        measure_consul(folder, options.resources)
+        measures = {
+            "start": lambda: measure_start(folder, options.peer),
+            "etcd": lambda: measure_following(folder, "confpy", ours, place, options.resources),
+            "consul": lambda: measure_consul(folder, options.resources),
+            "storm": lambda: measure_storm(folder),
+            "hanging": lambda: measure_hanging(folder),
+        }
+        for name, measure in measures.items():
+            if options.only in (None, name):
+                measure()
         if options.peer:
             place = Place(folder / "peer", options.resources, template=GO, name="t.tmpl")
             flags[-1] = str(place.folder)
