@@ -13,15 +13,17 @@ from __future__ import annotations
 import signal
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 from typing import Literal, Protocol
 
+from confpy.batches import batches
 from confpy.clock import Backoff, Settle, jittered, rarely
 from confpy.debts import Commit, Debts
 from confpy.errors import ConfpyError, ReloadError, StoreError, TemplateError, UsageError, bug, exit_code
 from confpy.guard import Guard
-from confpy.keytree import ROOT, KeyTree, PrefixIndex, View, covers, minimal, normalise
+from confpy.keytree import ROOT, KeyTree, PrefixIndex, View, covers, minimal
+from confpy.lookups import Lookups
 from confpy.mirror import NEVER, Mirror, Turn, few
 from confpy.model import (
     Accepted,
@@ -42,7 +44,6 @@ from confpy.model import (
     Loaded,
     Lookup,
     Message,
-    Outcome,
     Recall,
     Recalled,
     Recover,
@@ -50,7 +51,6 @@ from confpy.model import (
     Release,
     Reloaded,
     Report,
-    Resolve,
     Resolved,
     Resource,
     Restored,
@@ -63,9 +63,8 @@ from confpy.model import (
     WakeAt,
     Woken,
 )
-from confpy.placeholders import show
 from confpy.templates import Needs, Rendered, World
-from confpy.templates.facts import Compiled
+from confpy.track import Track, outcome_of, paths
 
 BATCHES_AT_ONCE = 32
 """Deliveries that run beside each other; more wait for a worker."""
@@ -75,23 +74,10 @@ MOST_LOOKUPS = 5000
 """Questions to the world that one render may have: one that asks for something else each time would never end."""
 MOST_KEYS = 10_000
 """Changed keys that are counted for the log while a resource cannot be delivered."""
-NO_COMMANDS = ""
-"""What resources with neither check nor reload share instead of a command."""
 LOOK_FOR_ACCEPTANCE = 2.0
 """Seconds from one look whether a person accepted that keys are gone to the next."""
 SAVE_EVERY = 10.0
 """Seconds from one saving of the delivered keys to the next, at least."""
-STAGES = {
-    "StoreError": "store",
-    "StoreRefused": "store",
-    "TemplateError": "template",
-    "KeyMissing": "template",
-    "CheckError": "check",
-    "TargetError": "target",
-    "ReloadError": "reload",
-    "UsageError": "resource",
-}
-"""The class of an error → where on its way a resource stands."""
 EDITING = 0.2
 """Seconds of quiet after which edited resources and templates are read."""
 
@@ -136,64 +122,6 @@ class Manners:
     """Seconds that one-shot has for its try, from when the store answered or was given up."""
 
 
-@dataclass(slots=True)
-class Track:
-    """What the mind knows of one resource."""
-
-    order: int
-    """Its place among the resources: passes keep it."""
-    resource: Resource
-    settle: Settle
-    backoff: Backoff
-    view: View
-    dirty: bool = True
-    trigger: str = "start"
-    keys: set[str] = field(default_factory=set)
-    """Paths that changed since the last delivery."""
-    retry_at: float = float("-inf")
-    in_flight: bool = False
-    tried: bool = False
-    """It had an outcome: what one-shot waits for."""
-    error: ConfpyError | None = None
-    told: bool = False
-    """A line has told of a failure since it was right last."""
-    known: Known | None = None
-    asked: frozenset[Lookup] = frozenset()
-    timely: bool = False
-    """It printed the time: every look renders it anew."""
-    awaited: frozenset[Lookup] = frozenset()
-    """Look-ups without which it cannot be rendered: all that this render has met so far."""
-    doubted: frozenset[Lookup] = frozenset()
-    """What a failed render rested on: asked again before the next."""
-    left_out: frozenset[object] = frozenset()
-    """What the last render left out: said once."""
-    drift: str = ""
-    """The drift that was last told of."""
-    guard: Guard = field(default_factory=Guard)
-    accepted: bool = False
-    """A person said that its keys may be gone."""
-    refused: bytes = b""
-    """The content that its reload refused and that was rolled back."""
-    outcome: Outcome | None = None
-    """Of its last delivery."""
-    recalled: bool = False
-    """It was made from the keys of before, or could not be."""
-    unread: ConfpyError | None = None
-    """Why its program has not read it."""
-
-    @property
-    def group(self) -> tuple[bool, str]:
-        """What it is delivered with: a group, or itself alone."""
-        return (True, self.resource.group) if self.resource.group else (False, self.resource.name)
-
-    @property
-    def commands(self) -> tuple[str, ...]:
-        """Return what ties it to others in a batch: its check and reload commands as written."""
-        resource = self.resource
-        found = tuple(show(command) for command in (resource.check_cmd, resource.reload_cmd) if command is not None)
-        return found or (NO_COMMANDS,)
-
-
 @dataclass(frozen=True, slots=True)
 class _Batch:
     groups: tuple[Group, ...]
@@ -221,9 +149,7 @@ class Agent:
         self._inferred: set[str] = set()
         """Of the changed paths, those of which no stream said that they went."""
         self._index = PrefixIndex()
-        self._facts: dict[Lookup, object] = {}
-        self._asked: set[Lookup] = set()
-        """Look-ups that are being answered."""
+        self._lookups = Lookups()
         self._batches: dict[int, _Batch] = {}
         self._in_flight: set[int] = set()
         self._waiting: deque[int] = deque()
@@ -379,7 +305,7 @@ class Agent:
             self._groups.setdefault(track.group, []).append(track)
             if track.dirty:
                 self._dirty[order] = track
-            for cover in _paths(resource):
+            for cover in paths(resource):
                 self._index.add(cover, name)
         for name, track in before.items():
             self._say("info", "resource.removed", resource=name, did="left its target as it is")
@@ -387,7 +313,7 @@ class Agent:
                 self._do(Release(name))
 
     def _new_track(self, resource: Resource) -> Track:
-        view = View(self.mirror.tree, _paths(resource), resource.strip, self.mirror.shows)
+        view = View(self.mirror.tree, paths(resource), resource.strip, self.mirror.shows)
         track = Track(0, resource, Settle(resource.settle, resource.max_wait), Backoff(self._random), view)
         # Of what went while nobody looked, no stream has said so.
         track.guard = Guard(self._counts.get(resource.name), self.mirror.store, named=False)
@@ -401,7 +327,7 @@ class Agent:
         if track.resource.prefixes != resource.prefixes:
             track.guard = Guard()
         track.resource = resource
-        track.view = View(self.mirror.tree, _paths(resource), resource.strip, self.mirror.shows)
+        track.view = View(self.mirror.tree, paths(resource), resource.strip, self.mirror.shows)
         track.settle = Settle(resource.settle, resource.max_wait)
         track.awaited = track.doubted = frozenset()
         track.dirty, track.trigger, track.retry_at = True, "edit", float("-inf")
@@ -477,7 +403,7 @@ class Agent:
         """Render what is dirty and due, and send it off in batches."""
         if not self._recovered:
             return
-        world = World(self._wall, self._environ, self._facts)
+        world = World(self._wall, self._environ, self._lookups.facts)
         ready: list[tuple[list[Track], Group]] = []
         needed: set[Lookup] = set()
         for key in dict.fromkeys(track.group for _, track in sorted(self._dirty.items())):
@@ -488,8 +414,9 @@ class Agent:
             candidates = self._render(tracks, world, needed, old=old)
             if candidates:
                 ready.append((tracks, Group(key[1], tuple(candidates))))
-        self._resolve(needed)
-        for batch in _batches(ready):
+        self._actions += self._lookups.ask(needed)
+        tied = [(pair, [command for track in pair[0] for command in track.commands]) for pair in ready]
+        for batch in batches(tied):
             self._number += 1
             commands = frozenset(command for tracks, _ in batch for track in tracks for command in track.commands)
             swaps = any(_swaps(tracks) for tracks, _ in batch)
@@ -510,7 +437,7 @@ class Agent:
             any(self._now >= track.retry_at for track in dirty)
             and all(self._now >= track.settle.due() for track in dirty)
             and not any(track.in_flight or (track.tried and self._manners.onetime) for track in tracks)
-            and all(self._asked.isdisjoint(track.awaited) for track in tracks)
+            and not any(self._lookups.awaits(track.awaited) for track in tracks)
             and self._are_free(tracks)
             and all(self.mirror.ready(track.resource.prefixes) for track in tracks)
         )
@@ -561,7 +488,7 @@ class Agent:
         """Return a resource's content; raises ``Needs`` and ``ConfpyError``."""
         resource, view = track.resource, track.view
         if old and self._old is not None:
-            view = View(self._old, _paths(resource), resource.strip, self.mirror.shows)
+            view = View(self._old, paths(resource), resource.strip, self.mirror.shows)
         elif (lack := self._lack(resource)) is not None:
             raise lack
         if track.doubted:
@@ -783,7 +710,7 @@ class Agent:
             and not any(track.recalled or track.known is not None or track.in_flight for track in tracks)
             and not self._waits_for_store()
             and not self.mirror.ready([prefix for track in tracks for prefix in track.resource.prefixes])
-            and all(self._asked.isdisjoint(track.awaited) for track in tracks)
+            and not any(self._lookups.awaits(track.awaited) for track in tracks)
             and all(self._busy.isdisjoint(track.commands) for track in tracks)
         )
 
@@ -807,7 +734,7 @@ class Agent:
             path
             for track in self._tracks.values()
             if track.tried and track.error is None
-            for path in _paths(track.resource)
+            for path in paths(track.resource)
         )
         keys = {raw: value for path in prefixes for raw, value in self.mirror.tree.items(path)}
         self._do(Save(keys, prefixes))
@@ -866,37 +793,13 @@ class Agent:
 
     # --- the world and drift ---------------------------------------------------------------------------------------
 
-    def _resolve(self, lookups: set[Lookup]) -> None:
-        new = tuple(sorted(lookups - self._asked, key=lambda lookup: (lookup.kind, lookup.name)))
-        if new:
-            self._number += 1
-            self._asked.update(new)
-            self._do(Resolve(self._number, new))
-
     def _take_facts(self, resolved: Resolved) -> None:
-        self._asked.difference_update(resolved.facts)
-        moved = set()
-        for lookup, answer in resolved.facts.items():
-            before = self._facts.get(lookup)
-            if isinstance(answer, Compiled) and answer != before:
-                self._say("debug", "template.read", template=answer.name, engine=answer.engine)
-                for line, doubt in answer.doubts:
-                    self._say("warning", "template.doubtful", template=answer.name, line=line, doubt=doubt)
-            if isinstance(answer, ConfpyError) and lookup.kind != "template":
-                kept = before is not None and not isinstance(before, ConfpyError)
-                did = "kept the answer from before" if kept else "the template sees no answer"
-                if kept or not isinstance(before, ConfpyError) or before.message != answer.message:
-                    names = sorted(
-                        track.resource.name
-                        for track in self._tracks.values()
-                        if lookup in track.asked or lookup in track.awaited
-                    )
-                    self._say("warning", "lookup.failed", **answer.at(resource=", ".join(names)).fields(), did=did)
-                if kept:
-                    continue
-            if lookup in self._facts and before != answer:
-                moved.add(lookup)
-            self._facts[lookup] = answer
+        def readers(lookup: Lookup) -> list[str]:
+            tracks = self._tracks.values()
+            return [track.resource.name for track in tracks if lookup in track.asked or lookup in track.awaited]
+
+        moved, said = self._lookups.take(resolved, readers)
+        self._actions += said
         for track in self._tracks.values() if moved else ():
             if touched := moved & track.asked:
                 why = "template" if any(lookup.kind == "template" for lookup in touched) else "world"
@@ -915,8 +818,9 @@ class Agent:
                 self._mark(track, "time")
         tracks = self._tracks.values()
         used = {lookup for track in tracks for lookup in (*track.asked, *track.awaited, *track.doubted)}
-        self._facts = {lookup: answer for lookup, answer in self._facts.items() if lookup in used}
-        self._resolve({lookup for track in tracks for lookup in track.asked if lookup.kind != "template"})
+        self._lookups.keep(used)
+        asked = {lookup for track in tracks for lookup in track.asked if lookup.kind != "template"}
+        self._actions += self._lookups.ask(asked)
 
     def _take_drift(self, inspected: Inspected) -> None:
         self._inspecting = False
@@ -968,7 +872,7 @@ class Agent:
             if isinstance(track.error, TemplateError):
                 track.retry_at = float("-inf")
         used = {lookup for track in self._tracks.values() for lookup in (*track.asked, *track.awaited, *track.doubted)}
-        self._resolve({lookup for lookup in used if lookup.kind == "template"})
+        self._actions += self._lookups.ask({lookup for lookup in used if lookup.kind == "template"})
 
     def _waits_for_store(self) -> bool:
         """Say whether one-shot goes on waiting for a store that cannot be read."""
@@ -1047,11 +951,11 @@ class Agent:
     def outcomes(self) -> list[dict[str, object]]:
         """Return what became of each resource, those included whose file could not be read."""
         found = [
-            _outcome(name, track.resource.dest, track.outcome or "not tried", track.error or track.unread)
+            outcome_of(name, track.resource.dest, track.outcome or "not tried", track.error or track.unread)
             for name, track in self._tracks.items()
         ]
         names = {error.where.get("resource"): error for error in self._errors if isinstance(error, UsageError)}
-        return found + [_outcome(str(name), "", "failed", error) for name, error in names.items() if name]
+        return found + [outcome_of(str(name), "", "failed", error) for name, error in names.items() if name]
 
     def _stop(self, code: int) -> None:
         self._ended = True
@@ -1068,47 +972,6 @@ class Agent:
         self._actions.append(Say(level, event, fields))
 
 
-def _outcome(name: str, target: str, outcome: str, error: ConfpyError | None) -> dict[str, object]:
-    return {
-        "resource": name,
-        "target": target,
-        "outcome": outcome,
-        "changed": outcome == "changed",
-        "stage": STAGES.get(type(error).__name__, "") if error else "",
-        "error": error.message if error else "",
-    }
-
-
 def _swaps(tracks: Sequence[Track]) -> bool:
     """Say whether a group is put in place before it is checked."""
     return any(track.resource.check_mode == "swap" and track.resource.check_cmd is not None for track in tracks)
-
-
-def _paths(resource: Resource) -> tuple[str, ...]:
-    """Return the paths that a resource covers."""
-    return tuple(dict.fromkeys(normalise(prefix) for prefix in resource.prefixes))
-
-
-def _batches(groups: list[tuple[list[Track], Group]]) -> list[list[tuple[list[Track], Group]]]:
-    """Put groups that share a check or reload command into one batch, and those without commands into one."""
-    batches: list[list[tuple[list[Track], Group]]] = []
-    home: dict[str, int] = {}
-    for pair in groups:
-        commands = _commands(pair)
-        # A group whose check is one batch's and whose reload is another's ties the two together.
-        joined = sorted({home[command] for command in commands if command in home}) or [len(batches)]
-        first = joined[0]
-        if first == len(batches):
-            batches.append([])
-        for other in joined[1:]:
-            for member in batches[other]:
-                home.update(dict.fromkeys(_commands(member), first))
-            batches[first] += batches[other]
-            batches[other] = []
-        batches[first].append(pair)
-        home.update(dict.fromkeys(commands, first))
-    return [batch for batch in batches if batch]
-
-
-def _commands(pair: tuple[list[Track], Group]) -> list[str]:
-    return [command for track in pair[0] for command in track.commands]

@@ -1,0 +1,100 @@
+"""What the mind knows of one resource."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from confpy.clock import Backoff, Settle
+from confpy.errors import ConfpyError
+from confpy.guard import Guard
+from confpy.keytree import View, normalise
+from confpy.model import Known, Lookup, Outcome, Resource
+from confpy.placeholders import show
+
+NO_COMMANDS = ""
+"""What resources with neither check nor reload share instead of a command."""
+STAGES = {
+    "StoreError": "store",
+    "StoreRefused": "store",
+    "TemplateError": "template",
+    "KeyMissing": "template",
+    "CheckError": "check",
+    "TargetError": "target",
+    "ReloadError": "reload",
+    "UsageError": "resource",
+}
+"""The class of an error → where on its way a resource stands."""
+
+
+@dataclass(slots=True)
+class Track:
+    """What the mind knows of one resource."""
+
+    order: int
+    """Its place among the resources: passes keep it."""
+    resource: Resource
+    settle: Settle
+    backoff: Backoff
+    view: View
+    dirty: bool = True
+    trigger: str = "start"
+    keys: set[str] = field(default_factory=set)
+    """Paths that changed since the last delivery."""
+    retry_at: float = float("-inf")
+    in_flight: bool = False
+    tried: bool = False
+    """It had an outcome: what one-shot waits for."""
+    error: ConfpyError | None = None
+    told: bool = False
+    """A line has told of a failure since it was right last."""
+    known: Known | None = None
+    asked: frozenset[Lookup] = frozenset()
+    timely: bool = False
+    """It printed the time: every look renders it anew."""
+    awaited: frozenset[Lookup] = frozenset()
+    """Look-ups without which it cannot be rendered: all that this render has met so far."""
+    doubted: frozenset[Lookup] = frozenset()
+    """What a failed render rested on: asked again before the next."""
+    left_out: frozenset[object] = frozenset()
+    """What the last render left out: said once."""
+    drift: str = ""
+    """The drift that was last told of."""
+    guard: Guard = field(default_factory=Guard)
+    accepted: bool = False
+    """A person said that its keys may be gone."""
+    refused: bytes = b""
+    """The content that its reload refused and that was rolled back."""
+    outcome: Outcome | None = None
+    """Of its last delivery."""
+    recalled: bool = False
+    """It was made from the keys of before, or could not be."""
+    unread: ConfpyError | None = None
+    """Why its program has not read it."""
+
+    @property
+    def group(self) -> tuple[bool, str]:
+        """What it is delivered with: a group, or itself alone."""
+        return (True, self.resource.group) if self.resource.group else (False, self.resource.name)
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """Return what ties it to others in a batch: its check and reload commands as written."""
+        resource = self.resource
+        found = tuple(show(command) for command in (resource.check_cmd, resource.reload_cmd) if command is not None)
+        return found or (NO_COMMANDS,)
+
+
+def paths(resource: Resource) -> tuple[str, ...]:
+    """Return the paths that a resource covers."""
+    return tuple(dict.fromkeys(normalise(prefix) for prefix in resource.prefixes))
+
+
+def outcome_of(name: str, target: str, outcome: str, error: ConfpyError | None) -> dict[str, object]:
+    return {
+        "resource": name,
+        "target": target,
+        "outcome": outcome,
+        "changed": outcome == "changed",
+        "stage": STAGES.get(type(error).__name__, "") if error else "",
+        "error": error.message if error else "",
+    }
