@@ -153,10 +153,9 @@ class Ledger:
         if record:
             entry: Entry = {"op": "done", "record": record, "failed": list(failed)}
             with self._guard:
-                for older, taken_up in self._book.over(record, self._inherited):
-                    for deed in taken_up:
-                        for change in deed.changes:
-                            self._forget(change.path, change.mark)
+                for older, taken_up in self._book.over(record, entry["failed"], self._inherited):
+                    for change in (change for deed in taken_up for change in deed.changes if change.mark):
+                        self._forget(change.path, change.mark)
                     self._add_lazily({"op": "done", "record": older, "failed": [deed.group for deed in taken_up]})
                 self._book.apply(entry) if plain else self._add_lazily(entry)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeAlias
@@ -169,17 +169,18 @@ class Book:
         else:
             del self.records[number]
 
-    def over(self, number: int, last: int) -> list[tuple[int, list[Deed]]]:
+    def over(self, number: int, failed: Collection[str], last: int) -> list[tuple[int, list[Deed]]]:
         """Return the records up to ``last`` that could not be ended, and which of their deeds a newer one took up.
 
-        They would be put back otherwise, by a later start, over what is right by now.
+        They would be put back otherwise, by a later start, over what is right by now. ``failed``: groups of the newer.
         """
-        paths = {change.path for change in self.records[number].changes} if number in self.records else set()
+        deeds = self.records[number].deeds if number in self.records else ()
+        paths = {change.path for deed in deeds if deed.group not in failed for change in deed.changes}
         found = []
         for record in self.in_order():
-            deeds = [deed for deed in record.deeds if not paths.isdisjoint(change.path for change in deed.changes)]
-            if record.number <= last and not record.done and deeds:
-                found.append((record.number, deeds))
+            taken = [deed for deed in record.deeds if not paths.isdisjoint(change.path for change in deed.changes)]
+            if record.number <= last and not record.done and taken:
+                found.append((record.number, taken))
         return found
 
     def in_order(self) -> list[Record]:
