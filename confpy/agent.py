@@ -617,7 +617,11 @@ class Agent:
 
     def _count(self) -> None:
         """Have the ledger note what no record of a delivery says, and which store it is."""
-        if not self._manners.noop and (self._uncounted or self._told_identity != self.mirror.identity):
+        if (
+            self._manners.doubts
+            and not self._manners.noop
+            and (self._uncounted or self._told_identity != self.mirror.identity)
+        ):
             prefixes = [prefix for track in self._tracks.values() for prefix in track.resource.prefixes]
             self._do(Count(self._uncounted, self.mirror.identity, self.mirror.revision(prefixes)))
             self._uncounted, self._told_identity = {}, self.mirror.identity

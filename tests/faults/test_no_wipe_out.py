@@ -299,3 +299,10 @@ def test_variables_that_are_gone_are_believed_at_once(tmp_path):
     assert dest.read_text() == "1\n"
     assert house.once("-timeout", "5s").code == 0
     assert dest.read_text() == "none\n"
+
+
+def test_a_run_over_variables_that_owes_nothing_leaves_nothing(tmp_path):
+    house = House(tmp_path, "-backend", "env")
+    house.add("web")
+    assert house.once().code == 0
+    assert house.ledgers() == []
