@@ -63,13 +63,13 @@ def spell(args: Sequence[str]) -> list[str]:
     or false takes a value only behind "=". The name of a store among them is that of the fork of confd.
     """
     spelled: list[str] = []
-    called: list[str] = []
+    called = False
     rest = iter(args)
     for arg in rest:
         name, equals, value = arg.lstrip("-").partition("=")
         if arg in dialect.STORES and not called:
-            implied = {"backend": dialect.STORES[arg], **dialect.IN_THE_FORK}
-            called = [f"--{option.flag}={implied[option.name]}" for option in OPTIONS if option.name in implied]
+            called = True
+            spelled.append(f"--store={arg}")
             continue
         if not name or not arg.startswith("-") or arg.startswith("---"):
             hint = "values of flags that are true or false are written as in -watch=false"
@@ -89,8 +89,7 @@ def spell(args: Sequence[str]) -> list[str]:
             except StopIteration:
                 raise UsageError(f"flag -{name} needs a value", hint=SEE) from None
         spelled.append(f"--{name}={value}")
-    # In front, so that what was given counts for more than what it brings.
-    return called + spelled
+    return spelled
 
 
 def describe(option: Option) -> tuple[str, str]:
@@ -108,7 +107,7 @@ def parse(args: Sequence[str]) -> dict[str, Any] | None:
         click.Option([f"--{option.flag}", option.name], multiple=option.kind.parse is LIST.parse) for option in OPTIONS
     ]
     options += [click.Option([f"--{word.flag}", word.name]) for word in dialect.WORDS]
-    options.append(click.Option(["--version"], is_flag=True))
+    options += [click.Option(["--store"]), click.Option(["--version"], is_flag=True)]
     command = GoCommand(
         "confpy",
         params=options,

@@ -117,8 +117,8 @@ STORES = {
 
 The last ones are the fork's alone: to ask for one is an error that says which there are.
 """
-IN_THE_FORK = {"join_prefixes": "true"}
-"""The settings that it brings, unless they are given, to be called that way: as the fork does, in text."""
+IN_THE_FORK = {"join_prefixes": True}
+"""Defaults of settings for who calls confpy that way."""
 
 
 def variable(name: str) -> str:

@@ -165,7 +165,7 @@ KEYS: Mapping[str, Kind] = {
     "max_wait": PAUSE,
     "check_cmd_timeout": DURATION,
     "reload_cmd_timeout": DURATION,
-    "output_format": choice("json", "yaml", "toml", "xml"),
+    "output_format": choice("json", "yaml", "toml", "xml", yml="yaml"),
     "on_drift": DRIFT,
     "on_missing": choice("error", "empty"),
     "min_keys": COUNT,

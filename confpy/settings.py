@@ -438,8 +438,8 @@ def load_settings(flags: Mapping[str, object], environ: Mapping[str, str]) -> tu
     """Return the settings, and what to warn of.
 
     ``flags`` has values by the name of a setting or of a word of the dialect, as text, or as the type that the file
-    would give. An empty value counts as not given, but for ``prefix``. Raises ``UsageError`` where a value is wrong or
-    a file cannot be read.
+    would give; ``store`` is what was named without a flag, as in confd's fork. An empty value counts as not given, but
+    for ``prefix``. Raises ``UsageError`` where a value is wrong or a file cannot be read.
     """
     values: dict[str, object] = {}
     origins: dict[str, str] = {}
@@ -449,6 +449,9 @@ def load_settings(flags: Mapping[str, object], environ: Mapping[str, str]) -> tu
             values[option.name] = value
             origins[option.name] = origin
             break
+    called = cast("str", flags.get("store", ""))
+    if called and not flags.get("backend"):
+        values["backend"], origins["backend"] = dialect.STORES[called], f"argument {called}"
     path = _settings_file(cast("str | None", values.get("config_file")), cast("str | None", values.get("confdir")))
     if path is not None and "config_file" in values and not os.path.exists(path):
         warnings.append(UsageError("the settings file does not exist: going on without it", file=path))
@@ -481,6 +484,8 @@ def load_settings(flags: Mapping[str, object], environ: Mapping[str, str]) -> tu
             values[name] = folder or default
             if folder:
                 origins[name] = f"variable {variable}"
+    if called:
+        values = {**dialect.IN_THE_FORK, **values}
     if values.get("client_insecure"):
         hint = "whoever is on the way to the store can change its answers: name its CA (client_ca_keys)"
         warnings.append(UsageError(f"{origins['client_insecure']}: any certificate is trusted", hint=hint))

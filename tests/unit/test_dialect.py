@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies
 
 from confpy import cli, dialect
+from confpy import settings as settings_module
 from confpy.dialect import VARIABLES, WORDS
 from confpy.errors import UsageError
 from confpy.resource import load_resources
@@ -194,7 +195,12 @@ def test_the_fork_names_its_backend_without_a_flag(line):
     assert warnings == []
 
 
-def test_what_is_given_counts_more_than_what_a_way_of_calling_brings():
+def test_what_is_given_counts_more_than_what_a_way_of_calling_brings(tmp_path):
+    (tmp_path / "confd.toml").write_text('backend = "file"\njoin_prefixes = false\n')
+    for environ, file in [({"CONFPY_JOIN_PREFIXES": "0"}, "/nowhere"), ({}, str(tmp_path / "confd.toml"))]:
+        found, _ = settings_of("env", {"CONFPY_BACKEND": "file", **environ}, file)
+        assert (found.backend, found.origin("backend")) == ("env", "argument env")
+        assert found.join_prefixes is False
     found, _ = settings_of("-join-prefixes=false -backend etcd etcd")
     assert (found.backend, found.join_prefixes) == ("etcd", False)
     assert settings_of("-backend etcd")[0].join_prefixes is False
@@ -224,6 +230,17 @@ def test_a_settings_file_that_is_a_resource_is_no_error(tmp_path):
     assert (found.onetime, found.nodes) == (True, ("a",))
     assert warning.message == "the settings file holds no settings but a [template]"
     assert warning.hint == "it is a resource: conf.d is read without -config-file, and all of it is delivered"
+
+
+def test_confds_one_settings_file_is_read_where_the_confdir_has_none(tmp_path, monkeypatch):
+    old, own = tmp_path / "confd", tmp_path / "own"
+    monkeypatch.setattr(settings_module, "CONFDIRS", ("/nowhere", str(old)))
+    old.mkdir()
+    own.mkdir()
+    (old / "confd.toml").write_text("interval = 9\n")
+    assert load_settings({"confdir": str(own)}, {})[0].interval == 9
+    (own / "confd.toml").write_text("interval = 8\n")
+    assert load_settings({"confdir": str(own)}, {})[0].interval == 8
 
 
 @pytest.fixture
@@ -264,9 +281,9 @@ def test_a_resource_with_a_store_of_its_own_is_refused_since_another_ones_keys_w
     assert loaded.errors[0].message == "the resource names a store of its own"
 
 
-def test_the_forks_debounce_of_a_resource_is_its_pause(load):
-    (resource,) = load('debounce = "5s"\nmax_wait = "9s"\n').resources
-    assert (resource.settle, resource.max_wait) == (5, 9)
+def test_the_forks_keys_of_a_resource_mean_what_they_meant(load):
+    (resource,) = load('debounce = "5s"\nmax_wait = "9s"\noutput_format = "yml"\n').resources
+    assert (resource.settle, resource.max_wait, resource.output_format) == (5, 9, "yaml")
 
 
 # --- whatever is said ------------------------------------------------------------------------------------------------
