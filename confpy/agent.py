@@ -76,6 +76,8 @@ MOST_KEYS = 10_000
 """Changed keys that are counted for the log while a resource cannot be delivered."""
 LOOK_FOR_ACCEPTANCE = 2.0
 """Seconds from one look whether a person accepted that keys are gone to the next."""
+SAVE_KEYS = 1000
+"""Keys up to which that is often enough; of more, it is done more rarely."""
 SAVE_EVERY = 10.0
 """Seconds from one saving of the delivered keys to the next, at least."""
 EDITING = 0.2
@@ -613,7 +615,7 @@ class Agent:
                 self._uncounted[name] = candidate.keys
         if self._manners.saves and not self._manners.onetime:
             self._unsaved = True
-            self._save_at = min(self._save_at, max(self._now, self._saved_at + SAVE_EVERY))
+            self._save_at = min(self._save_at, max(self._now, self._saved_at + self._save_every()))
 
     def _count(self) -> None:
         """Have the ledger note what no record of a delivery says, and which store it is."""
@@ -727,6 +729,10 @@ class Agent:
         self._dirty[track.order] = track
         if report.outcome == "changed":
             self._say("warning", "resource.stale", resource=track.resource.name, target=track.resource.dest)
+
+    def _save_every(self) -> float:
+        """Return the seconds from one saving to the next: ten thousand keys are not written as often as ten."""
+        return SAVE_EVERY * max(1.0, len(self.mirror.tree) / SAVE_KEYS)
 
     def _save(self) -> None:
         """Keep the delivered keys, for a start without the store."""

@@ -277,7 +277,7 @@ class Daemon:
                 case Release():
                     self._kept.release(action.resource)
                 case Save():
-                    self._kept.save(action.keys, action.prefixes)
+                    self._save(action, at_end=isinstance(actions[-1], Stop))
                 case Recall():
                     self._start("recall", self._kept.recall, lambda _: Recalled({}))
                 case Stop():
@@ -302,7 +302,9 @@ class Daemon:
             self._hold(holds)
         return wake_at
 
-    def _start(self, name: str, job: Callable[[], Message | None], failed: Callable[[ConfpyError], Message]) -> None:
+    def _start(
+        self, name: str, job: Callable[[], Message | None], failed: Callable[[ConfpyError], Message | None]
+    ) -> None:
         """Do a job on a thread of its own, and post what it returns, or what stands for its failure.
 
         The thread dies with the process: what it must not leave half done, it owns.
@@ -322,7 +324,9 @@ class Daemon:
             threading.Thread(target=work, name=f"confpy-{name}", daemon=True).start()
         except RuntimeError:
             hint = "raise the limit of threads (ulimit -u, TasksMax, pids.max), or give it memory"
-            self._inbox.put(failed(ConfpyError("no thread can be started", hint=hint)))
+            message = failed(ConfpyError("no thread can be started", hint=hint))
+            if message is not None:
+                self._inbox.put(message)
 
     def _load(self) -> Message:
         return load_resources(self._settings.confdir, self._settings, self._store.prefixes)
@@ -343,6 +347,12 @@ class Daemon:
             lambda: Restored(action.key, delivery.restore(action.key, self._ledger, self._disk)),
             lambda _: Restored(action.key, ()),
         )
+
+    def _save(self, action: Save, *, at_end: bool) -> None:
+        if at_end:  # nobody would wait for a thread
+            self._kept.save(action.keys, action.prefixes)
+        else:
+            self._start("save", lambda: self._kept.save(action.keys, action.prefixes), lambda _: None)
 
     def _tell(self, say: Say) -> None:
         self._log.write(say.level, say.event, say.fields)
