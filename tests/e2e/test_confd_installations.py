@@ -32,6 +32,8 @@ MODES = {
     "patroni": {"haproxy.cfg": "644", "pgbouncer.ini": "640"},
 }
 """Installation → its targets and their modes."""
+WARNED = {"flat": {"verbose", "debug", "confd", "watch"}, "json": set(), "patroni": {"owner", "group"}}
+"""Installation → the keys in its files that confpy warns of."""
 MACHINES = re.compile(r"/(?=(?:etc|var|run)/)")
 """Where a path of the machine begins that a test keeps in its own folder."""
 PATHS = re.compile(r"/(?:etc|var|run)/[\w./-]+")
@@ -98,6 +100,8 @@ def test_an_installation_runs_as_it_stands(installation: Installation, etcd: Etc
         assert target.read_bytes() == content
     modes = {target.name: f"{stat.S_IMODE(target.stat().st_mode):o}" for target in installation.expected()}
     assert modes == MODES[installation.source.name]
+    warnings = [one for one in ended.events if one["event"] in {"settings.warning", "resource.warning"}]
+    assert {one["key"] for one in warnings} == WARNED[installation.source.name]
     # The reload started the program on it.
     wait_until(lambda: answers(int(installation.ports["18080"])), what="the proxy answers")
 
