@@ -183,6 +183,8 @@ class Agent:
         self._load_at = NEVER
         self._load_backoff = Backoff(random, base=1.0, cap=30.0)
         self._look_at = NEVER
+        self._looks_next = False
+        """Somebody asked for a look at everything."""
         self._inspecting = False
         self._stopping: int | None = None
         self._stop_at = NEVER
@@ -818,6 +820,7 @@ class Agent:
     def _look(self) -> None:
         """Look at every target, and ask the world again for those who asked it."""
         self._look_at = self._now + jittered(self._manners.period, self._random)
+        self._looks_next = self._looks_next and bool(self._in_flight or self._inspecting)
         idle = [track for track in self._tracks.values() if not track.dirty and not track.in_flight]
         targets = tuple((track.resource, track.known) for track in idle if track.known is not None)
         if targets and not self._inspecting and not self._manners.noop:
@@ -861,7 +864,8 @@ class Agent:
         if self._now >= self._load_at:
             self._load_at = NEVER
             self._do(Load())
-        if self._now >= self._look_at:
+        # A look that was asked for sees every target: it waits for those that are being written or looked at.
+        if self._now >= self._look_at or (self._looks_next and not self._in_flight and not self._inspecting):
             self._look()
         if self._now >= self._edited_at:
             self._reload_configuration()
@@ -919,7 +923,8 @@ class Agent:
         if number == signal.SIGHUP:
             self._say("info", "signal.received", signal="SIGHUP", did="reads and looks at everything again")
             self.mirror.resync(self._now)
-            self._look_at = self._edited_at = self._now
+            self._edited_at = self._now
+            self._looks_next = True
         elif self._stopping is None:
             self._stopping = 128 + number
             self._stop_at = self._now + self._manners.stop_timeout
