@@ -264,7 +264,7 @@ class ConsulStore:
             told = self._told[above]
             current = current and told.revision <= cursors[prefix]
             known |= {key: at for key, at in told.at(cursors[prefix]).items() if covers(prefix, key)}
-        return Following(query, below, known, index if current else 0)
+        return Following(query, below, known, index if current else 0, min(cursors[prefix] for prefix in below))
 
     def _note(self, query: str, index: int, news: Sequence[Changes]) -> None:
         """A stream brought an answer to a query."""

@@ -240,14 +240,20 @@ def takes_back(answer: Answer, told: Iterable[Told]) -> bool:
 class Following:
     """One blocking query of a stream: what it brought last, and what is new in what it brings."""
 
-    def __init__(self, query: str, prefixes: Iterable[str], known: Mapping[str, int], index: int) -> None:
-        """``known``: raw key → ModifyIndex, what was told before. ``index``: where to wait from, 0 to be answered."""
+    def __init__(
+        self, query: str, prefixes: Iterable[str], known: Mapping[str, int], index: int, cursor: int = 0
+    ) -> None:
+        """``known``: raw key → ModifyIndex, what was told before. ``index``: where to wait from, 0 to be answered.
+
+        ``cursor``: up to where all of its prefixes were told; what is new to them has a higher index.
+        """
         self.query = query
         self.index = index
         self.since = index
         """Where to wait from next."""
         self.prefixes = frozenset(prefixes)
         self._known = dict(known)
+        self._cursor = cursor
 
     def take(self, answer: Answer, *, early: bool = False) -> list[Changes]:
         """Return what changed, by prefix; raises ``WatchLost`` where the servers are at an older state than before.
@@ -268,8 +274,8 @@ class Following:
             for prefix in self._above(key):
                 news.setdefault(prefix, {})[key] = index, None
         # What is written or deleted has a higher index than all before it: with a lower one, it is not new but old.
-        if restored or (news and index < self.index):
-            raise WatchLost("Consul's index went back: was it restored from a snapshot?")
+        if restored or (news and index < max(self.index, self._cursor)):
+            raise WatchLost("Consul's index went back: was it replaced, or restored from a snapshot?")
         self._known = {key: modified for key, (modified, _) in keys.items()}
         self.since = 0 if early and index == self.index else index
         self.index = index

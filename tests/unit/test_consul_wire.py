@@ -242,3 +242,12 @@ def test_what_consul_refuses_is_said_with_what_to_do(status, body, said):
     assert said in str(error)
     assert isinstance(error, StoreError)
     assert isinstance(error, StoreRefused) == (body == "Permission denied")
+
+
+def test_a_consul_that_took_the_place_of_another_is_known_by_its_index_after_the_stream_broke():
+    following = Following("app/", ["/app"], {"/app/a": 90}, 0, cursor=113)
+    with pytest.raises(WatchLost, match="replaced"):
+        following.take(Answer(15, {}))
+    following = Following("app/", ["/app"], {"/app/a": 90}, 0, cursor=113)
+    assert following.take(Answer(90, {"/app/a": (90, b"1")})) == [], "an index alone goes back when tombstones go"
+    assert len(following.take(Answer(114, {}))) == 1
