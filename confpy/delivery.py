@@ -456,7 +456,7 @@ class _Batch:
                 failed = [job.name for job in of_record if not job.new or job.record != record]
                 plain = not any(change.mark for job in of_record if job.deed for change in job.deed.changes)
                 in_place = any(it.staged is not None and it.staged.in_place for job in of_record for it in job.members)
-                self._ledger.done(record, failed, plain=plain and not in_place)
+                self._ledger.done(record, failed, plain=plain and not in_place and not failed)
 
     def _sync_folders(self, folders: set[str]) -> dict[str, str]:
         """Bring folders to the platter; returns those where that failed, each with the reason."""
