@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from io import BufferedReader
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 _PIECE = 65536
 _HEAD_BYTES = 1024
+_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;|\Z)")
+"""The size of a chunk; extensions may follow. Neither a sign nor what else ``int`` takes."""
 
 
 class TooLarge(StoreError):
@@ -107,10 +110,10 @@ class Chunks:
             if end < 0 and len(data) - at < _HEAD_BYTES:
                 self._head = data[at:]
                 break
-            try:
-                size = int(data[at:end].partition(b";")[0], 16)
-            except ValueError:
-                raise StoreError("the stream is not HTTP") from None
+            found = _SIZE.match(data, at, end) if end >= 0 else None
+            if found is None:
+                raise StoreError("the stream is not HTTP")
+            size = int(found[1], 16)
             self._rest, self.ended, at = size + 2, size == 0, end + 2
         return b"".join(body)
 

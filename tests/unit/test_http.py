@@ -101,7 +101,9 @@ def test_chunks_come_apart_however_their_bytes_are_cut(body, sizes, cuts):
     assert chunks.ended
 
 
-@pytest.mark.parametrize("raw", [b"no number\r\n", b"x" * 2000])
+@pytest.mark.parametrize(
+    "raw", [b"no number\r\n", b"x" * 2000, b"-5\r\n" + b"x" * 20, b"+3\r\nabc\r\n", b"1_0\r\n", b"1;aa1;" + b"a" * 2000]
+)
 def test_chunks_that_are_none_are_an_error(raw):
     with pytest.raises(StoreError, match="not HTTP"):
         Chunks().feed(raw)
