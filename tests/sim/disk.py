@@ -98,7 +98,7 @@ class Kernel:
         self.read_only: set[str] = set()
         self.full = False
         self.failing = 0.0
-        """The chance that a sync fails."""
+        """The chance that a sync or a rename fails."""
         self.fuse = 0
         """After so many calls that change something the process dies; 0: it does not."""
         self.tell: Callable[[str], None] | None = None
@@ -488,6 +488,8 @@ class SimDisk(Disk):
         if old in self._kernel.mounts or new in self._kernel.mounts:
             self._kernel.faults["EBUSY"] += 1
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        if self._kernel.failing and self._kernel.random.random() < self._kernel.failing:
+            raise self._fail(errno.EIO, new.rpartition("/")[0])
         replaced = target.names.get(new_name)
         if replaced is inode:
             return

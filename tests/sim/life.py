@@ -17,7 +17,7 @@ import signal
 import stat
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from random import Random
 from unittest import mock
@@ -83,7 +83,6 @@ KEYS = ("/a/1", "/a/2", "/a/3", "/b/x/1", "/b/x/2", "/b/y", "/c/1")
 STAYS = "/a/1"
 """A key that is never deleted where the store tells lies: what reads it is empty by a lie alone."""
 READS = (("/a",), ("/b",), ("/b/x",), ("/b/x", "/b/y"), ("/c",), ("/a", "/c"))
-PERIOD = 60.0
 NEVER = float("inf")
 LONG = 700.0
 """Seconds in which all is right once the faults are over: a reload is tried again within 300, a resync reads in full
@@ -164,6 +163,7 @@ class Life(World):
         """What happened, and how often."""
         self.digest = 0
         """Of all that happened, in its order: equal for two runs that were the same."""
+        self.period = random.choice((60.0, 60.0, 60.0, 60.0, 60.0, 3.0))
         self.slowest = 0.1
         self.stalls = 0.01 if random.random() < 0.5 else 0.0
         self.restores = random.random() < 0.15
@@ -198,8 +198,12 @@ class Life(World):
         """Prefixes that had no key at some time."""
         self.fresh: set[str] = set()
         """Resources that read other keys than before: nobody knows how many there were."""
+        self.counted: set[str] = set()
+        """Resources of which the ledger knows that they have keys."""
         self.uncounted: set[str] = set()
-        """Resources whose keys were delivered, and not noted yet."""
+        """Those that were delivered, perhaps, and are not noted yet."""
+        self.boots = False
+        """The power was cut, and no program runs yet."""
         self.unkept = False
         """Some delivery was not in the ledger, and was said not to be."""
         self.lied_at = -NEVER
@@ -207,9 +211,14 @@ class Life(World):
         self.successes: Counter[str] = Counter()
         self.starts = 0
         self.began: dict[str, float] = {}
-        self.states: dict[str, set[tuple[bytes | None, ...]]] = defaultdict(set)
-        """Group → contents that its members may have together when nothing is under way."""
+        self.states: set[frozenset[tuple[str, bytes | None]]] = set()
+        """What the members of the group may be together when nothing is under way."""
         self.torn = False
+        """Something could be neither committed nor put back, and was said to be so."""
+        self.locked_up: set[str] = set()
+        """Folders that were read-only at some time: what should have gone then may have stayed."""
+        self.unsynced = False
+        """A folder could not be synced, and that was said."""
         self.ended: int | None = None
         self._newest: dict[str, tuple[int, int]] = {}
         self._owner = False
@@ -295,8 +304,8 @@ class Life(World):
         self.alone = Alone()
         self.disk = SimDisk(self.kernel, self._pause, self._wait)
         random = Random(self.seed * 1000 + self.generation)
-        self.mirror = Mirror(random, follows=True, period=PERIOD)
-        manners = Manners(period=PERIOD, saves=self.saves, names_deletions=self.names_deletions)
+        self.mirror = Mirror(random, follows=True, period=self.period)
+        manners = Manners(period=self.period, saves=self.saves, names_deletions=self.names_deletions)
         self.agent = Agent(manners, self.mirror, Printer(), random, {})
         self.shell = SimShell(self)
         self.ledger = Ledger.open(STATE, self.disk, self.alone)
@@ -316,6 +325,7 @@ class Life(World):
         self.disk.dead = True
         self.kernel.fuse = 0
         self.note(f"died: {how}")
+        self.fresh |= self.uncounted
         self.kernel.end_process()
         if STATE in self.kernel.suspect or not self.ledger.folder:
             for one in (*self.resources, *self.removed):
@@ -332,17 +342,13 @@ class Life(World):
 
     def cut_power(self) -> None:
         self.note("power cut")
-        self.fresh |= self.uncounted
         before = {dest: self.kernel.content(dest) for dest in self.lasting}
         self.kernel.cut_power()
         for dest, content in self.lasting.items():
             if before[dest] == content != self.kernel.content(dest):
                 raise Wrong(f"{dest} was reported as new, and a power cut undid it")
         self._look_at_targets("after a power cut")
-        # Programs start with what is there by now.
-        for one in (*self.resources, *self.removed):
-            self.loaded[one.dest] = self.kernel.content(one.dest)
-            self.excused.discard(one.dest)
+        self.boots = True
 
     def _look_at_targets(self, when: str, *, all_: bool = False) -> None:
         """No file that is renamed is ever partial; one that is written in place is whole after the next start."""
@@ -440,7 +446,7 @@ class Life(World):
                 self.ledger.paid(action.key, action.records)
             case Count():
                 self.ledger.counted(action.counts, action.identity, action.revision)
-                self.uncounted -= action.counts.keys()
+                self._take_counted(action.counts)
             case Release():
                 self.kept.release(action.resource)
             case Save():
@@ -459,6 +465,14 @@ class Life(World):
         self.note(f"says {say.event}", say.fields)
         if say.event == "delivery.torn":
             self.torn = True
+            touched = any(self.seen[f"target {how}"] for how in ("removed", "linked", "written by hand"))
+            if "is gone" in str(say.fields["error"]) and not (touched or self.disk_fails):
+                raise Wrong(f"{say.fields['resource']} cannot be mended: its old file is gone")
+        if say.event == "state.not_kept" and say.fields["record"] == "ledger":
+            self.unkept = True
+        if say.fields.get("did") == "left it so (on_reload_failure)":
+            names = str(say.fields["resource"]).split(", ")
+            self.excused.update(one.dest for one in (*self.resources, *self.removed) if one.name in names)
 
     def _arrive(self, what: object) -> None:
         self._depth += 1
@@ -513,9 +527,13 @@ class Life(World):
                     self._newest[key] = max(seen, self._newest.get(key, seen))
                 if not one.keys and self.lies and STATE not in self.kernel.suspect:
                     self._look_at_emptied(one.resource, self.kernel.content(dest))
-            members = self._members(group.name) if group.name == "g" else ()
-            if members and len(members) == len(group.candidates):
-                self.states["g"].add(tuple(one.content for one in group.candidates))
+            if group.name == "g":
+                self.states.add(
+                    frozenset(
+                        (one.resource.dest, self.kernel.content(one.resource.dest) if one.only_missing else one.content)
+                        for one in group.candidates
+                    )
+                )
 
     def _look_at_emptied(self, resource: Resource, content: bytes | None) -> None:
         if (
@@ -534,14 +552,19 @@ class Life(World):
         for group in action.groups:
             for one in group.candidates:
                 self.lasting.pop(one.resource.dest, None)
+                if one.keys and one.resource.name not in self.counted:
+                    self.uncounted.add(one.resource.name)
         reports = delivery.deliver(action.groups, Rules(), self.disk, self.shell, self.ledger)
         for command in self._commands(action):
             self.delivering.remove(command)
+        if any(group.name == "g" for group in action.groups) and not any(one.notes for one in reports):
+            self._look_at_group("after its delivery")
         sent = {one.resource.name: one for group in action.groups for one in group.candidates}
         for report in reports:
             one = sent[report.resource]
             error = f" {type(report.error).__name__}" if report.error else ""
-            self.note(f"delivery {report.outcome}{error}", {"resource": report.resource, "error": str(report.error)})
+            fields = {"resource": report.resource, "error": str(report.error), "content": one.content}
+            self.note(f"delivery {report.outcome}{error}", fields)
             if report.error is not None and report.error.message.startswith(target.TORN):
                 self.torn = True
             if report.outcome == "changed":
@@ -553,15 +576,20 @@ class Life(World):
             raise Wrong(f"{resource.name} was committed unchecked")
         if b"=" in content:
             self.fresh.discard(resource.name)
-            if not record:
-                self.uncounted.add(resource.name)
+            if record:
+                self._take_counted((resource.name,))
         if resource.reload_cmd is not None:
             self.commits[str(resource.reload_cmd)] += 1
         for note in notes:
             self.note(f"notes {note.split(':')[0].split('(')[0]}")
+            self.unsynced = self.unsynced or "could not be synced" in note
             self.unkept = self.unkept or note.startswith("the ledger cannot be written")
         if self.kernel.content(resource.dest) == content and not any("could not be synced" in note for note in notes):
             self.lasting[resource.dest] = content
+
+    def _take_counted(self, names: Iterable[str]) -> None:
+        self.counted.update(names)
+        self.uncounted.difference_update(names)
 
     def _restore(self, action: Restore) -> None:
         for one in (*self.resources, *self.removed):
@@ -763,7 +791,12 @@ class Life(World):
             if self.stalls:
                 self.streams.clear()
                 self.note("streams vanish")
-        elif dice < 46:
+        elif dice < 46.5:
+            if random.random() < 0.7:
+                for _ in range(4):
+                    server.put(random.choice(KEYS))
+                self.stir()
+                self.run(random.choice((0.01, 0.03, 0.06)))
             for number in list(self.streams):
                 self.streams[number].life = -1
             self.note("streams break")
@@ -836,6 +869,7 @@ class Life(World):
             case 1:
                 folder = random.choice((OUT, ELSEWHERE, MOUNTED, MOUNTED, STATE))
                 kernel.read_only ^= {folder}
+                self.locked_up.add(folder)
                 kernel.suspect.add(folder)
                 self.note(f"{folder} {'read-only' if folder in kernel.read_only else 'writable again'}")
             case _:
@@ -844,16 +878,31 @@ class Life(World):
 
     # --- groups ----------------------------------------------------------------------------------------------------
 
-    def _members(self, group: str) -> list[Resource]:
-        return [one for one in self.resources if one.group == group]
+    def _state(self) -> frozenset[tuple[str, bytes | None]]:
+        return frozenset((one.dest, self.kernel.content(one.dest)) for one in self.resources if one.group)
 
     def _note_states(self) -> None:
         """What somebody else made of a group's targets is one of the states that it may be in."""
-        self.states["g"].add(tuple(self.kernel.content(one.dest) for one in self._members("g")))
+        self.states.add(self._state())
+
+    def _look_at_group(self, when: str) -> None:
+        """A group goes as a whole, with those that are members by then."""
+        if not (self.torn or self.unkept or self.unsynced):
+            state = self._state()
+            if not state.isdisjoint(self.foreign):  # what somebody else made of a member is left alone
+                return
+            if not any(state <= one or one <= state for one in self.states):
+                raise Wrong(f"the group is half new {when}: {sorted(state)}")
 
     def _look_after_recovery(self) -> None:
+        if self.boots:  # programs are started after confpy, with what is there by now
+            self.boots = False
+            for one in (*self.resources, *self.removed):
+                self.loaded[one.dest] = self.kernel.content(one.dest)
+                self.excused.discard(one.dest)
         if not (self.unkept or STATE in self.kernel.suspect or self.torn):
             self._look_at_targets("after a start", all_=True)
+            self._look_at_group("after a start")
 
     # --- the end ---------------------------------------------------------------------------------------------------
 
@@ -883,7 +932,7 @@ class Life(World):
             if self.kernel.content(dest) != content:
                 return f"{dest} is {self.kernel.content(dest)!r} instead of {content!r}"
         for one in self.resources:
-            if one.reload_cmd is None or one.dest in self.excused or self.reload_may_be_given_up(one):
+            if one.reload_cmd is None or one.dest in self.excused or self.torn:
                 continue
             if self.loaded.get(one.dest) != self.kernel.content(one.dest):
                 return f"the program of {one.dest} has read {self.loaded.get(one.dest)!r} last"
@@ -891,12 +940,6 @@ class Life(World):
         if held:  # one that is torn for good stays open until its target is taken up again
             return f"the ledger still holds {held}"
         return ""
-
-    def reload_may_be_given_up(self, resource: Resource) -> bool:
-        """Say whether a failed reload of this program may stay as it is (``keep``)."""
-        return resource.on_reload_failure == "keep" or self.kept_once
-
-    kept_once = False
 
     def finish(self) -> None:
         """Let the faults be over; raises ``Wrong`` where all is not right then, and stays so."""
@@ -917,7 +960,7 @@ class Life(World):
         if wrong := self.amiss():
             raise Wrong(wrong)
         reloads, commits = self.successes.total(), self.commits.total()
-        self.run(70.0)
+        self.run(self.period * 1.2 + 5.0)
         if wrong := self.amiss():
             raise Wrong(f"later: {wrong}")
         if (reloads, commits) != (self.successes.total(), self.commits.total()):
@@ -927,7 +970,7 @@ class Life(World):
         for key, count in self.successes.items():
             if count > self.commits[key] + self.starts + self.seen["rolls back"] * 2:
                 raise Wrong(f"{key} ran {count} times for {self.commits[key]} commits and {self.starts} starts")
-        unsure = STATE in self.kernel.suspect  # what was paid could not be noted: it is paid twice
+        unsure = self.unkept or STATE in self.kernel.suspect  # what was paid could not be noted: it is paid twice
         self._stop()
         self._start_again(unsure=unsure)
         self._look_at_what_is_left()
@@ -955,7 +998,7 @@ class Life(World):
     def _start_again(self, *, unsure: bool) -> None:
         """Start where all is right: nothing is delivered, nothing is reloaded."""
         before = self.successes.total(), self.commits.total()
-        self.run(3.0)
+        self.run(10.0)
         if wrong := self.amiss():
             raise Wrong(f"after another start: {wrong}")
         if before != (self.successes.total(), self.commits.total()) and not unsure:
@@ -967,9 +1010,12 @@ class Life(World):
         # What was removed is swept no more; what is torn for good keeps the old files.
         gone = {one.name for one in (*self.removed, *(self.resources if self.torn else ()))}
         for path in sorted(names):
-            name = path.rpartition("/")[2]
+            folder, _, name = path.rpartition("/")
             match = target.STAGE_NAME.fullmatch(name.removesuffix(target.OLD_MARK))
-            if match and match[1] not in gone and not (self.unkept and name.endswith(target.OLD_MARK)):
+            old = name.endswith(target.OLD_MARK)
+            if folder == ELSEWHERE and (self.seen["target removed"] or self.seen["target linked"]):
+                continue  # no link leads there any more, or did not when it was swept
+            if match and match[1] not in gone and not (old and (self.unkept or folder in self.locked_up)):
                 raise Wrong(f"{path} was left behind")
         ledgers = [path for path in names if path.startswith(f"{STATE}/ledger-")]
         size = sum(len(self.kernel.content(path) or b"") for path in ledgers)

@@ -1,0 +1,207 @@
+"""Bugs as people make them, planted one at a time: a simulator that does not find them would find nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from unittest import mock
+
+from confpy import mirror, target
+from confpy.agent import Agent
+from confpy.debts import Debts
+from confpy.delivery import _Batch
+from confpy.ledger import Ledger
+from confpy.mirror import Mirror
+from confpy.model import Acquit, Watch
+from confpy.repair import Book
+
+Plant = Callable[[], Iterator[None]]
+PLANTS: dict[str, Callable[[], object]] = {}
+
+
+def plant(change: Plant) -> Plant:
+    PLANTS[change.__name__.replace("_", " ")] = contextmanager(change)
+    return change
+
+
+def instead(owner: type | object, name: str, other: object) -> object:
+    return mock.patch.object(owner, name, other)
+
+
+@plant
+def the_debt_is_written_after_the_rename():
+    record, put = _Batch._record, _Batch._put
+
+    def later(self, ready, all_jobs):
+        self.late = (ready, all_jobs)
+
+    def put_first(self, job, member):
+        put(self, job, member)
+        if late := self.__dict__.pop("late", None):
+            record(self, *late)
+
+    with instead(_Batch, "_record", later), instead(_Batch, "_put", put_first):
+        yield
+
+
+@plant
+def a_watch_is_resumed_from_the_newest_revision_of_another():
+    watch = Mirror._open
+
+    def newest(self, turn):
+        watch(self, turn)
+        for at, action in enumerate(turn.actions):
+            if isinstance(action, Watch):
+                turn.actions[at] = replace(action, cursors=dict.fromkeys(action.cursors, max(self._applied.values())))
+
+    with instead(Mirror, "_open", newest):
+        yield
+
+
+@plant
+def no_folder_is_synced():
+    with instead(_Batch, "_sync_folders", lambda self, folders: {}):
+        yield
+
+
+@plant
+def an_older_read_rolls_the_tree_back():
+    with instead(mirror._Reading, "keep", lambda self, changes: None):
+        yield
+
+
+@plant
+def what_changes_during_a_delivery_is_not_dirty():
+    succeed = Agent._succeed
+
+    def forgetful(self, track, report, candidate):
+        succeed(self, track, report, candidate)
+        track.dirty = False
+        self._dirty.pop(track.order, None)
+
+    with instead(Agent, "_succeed", forgetful):
+        yield
+
+
+@plant
+def a_sweep_removes_old_files():
+    wide = re.compile(target.STAGE_NAME.pattern + r"(?:\.old)?", re.DOTALL)
+    with instead(target, "STAGE_NAME", wide):
+        yield
+
+
+@plant
+def the_old_file_goes_before_its_group_is_whole():
+    put = _Batch._put
+
+    def hasty(self, job, member):
+        put(self, job, member)
+        if member.kept:
+            target.forget(member.kept, self._disk)
+
+    with instead(_Batch, "_put", hasty):
+        yield
+
+
+@plant
+def a_candidate_takes_its_place_before_it_is_synced():
+    with instead(_Batch, "_sync", lambda self, jobs: jobs):
+        yield
+
+
+@plant
+def the_guard_forgets_across_a_restart():
+    take_over = Agent._take_over
+    with instead(Agent, "_take_over", lambda self, recovered: take_over(self, replace(recovered, counts={}))):
+        yield
+
+
+@plant
+def only_the_first_of_a_group_is_checked():
+    check = _Batch._check
+
+    def first(self, job):
+        members, job.members = job.members, job.members[:1]
+        try:
+            return check(self, job)
+        finally:
+            job.members = members
+
+    with instead(_Batch, "_check", first):
+        yield
+
+
+@plant
+def a_reload_pays_for_what_came_after_it_began():
+    owe = Debts.owe
+
+    def too_late(self, commit, now):
+        owe(self, commit, now)
+        for debt in self._debts.values():
+            if debt.paying:
+                debt.paying |= debt.owed
+                debt.paying_records |= debt.records
+                debt.owed, debt.records = {}, set()
+
+    with instead(Debts, "owe", too_late):
+        yield
+
+
+@plant
+def nobody_asks_what_the_dead_still_owe():
+    with instead(Book, "owed", lambda self: ()):
+        yield
+
+
+@plant
+def a_file_is_overwritten_without_a_copy():
+    with instead(_Batch, "_tell_in_place", lambda self, job, member: None):
+        yield
+
+
+@plant
+def a_program_may_read_what_is_on_trial():
+    with instead(Agent, "_on_trial", lambda self: set()):
+        yield
+
+
+@plant
+def only_the_newest_commit_of_a_resource_is_paid():
+    take = Debts.take
+
+    def newest(self, reloaded, now):
+        for action in take(self, reloaded, now):
+            yield replace(action, records=action.records[-1:]) if isinstance(action, Acquit) else action
+
+    with instead(Debts, "take", newest):
+        yield
+
+
+@plant
+def a_trial_that_was_cut_off_stays():
+    with instead(Ledger, "_mend", lambda self, book, found, notes: None):
+        yield
+
+
+@plant
+def a_failed_rename_leaves_its_group_as_it_is():
+    def give_up(self, job, culprit, error):
+        self._fail(job, culprit, error)
+
+    with instead(_Batch, "_undo", give_up):
+        yield
+
+
+@plant
+def what_a_failed_sync_did_not_bring_down_is_committed():
+    with instead(_Batch, "_sync_one", lambda self, job: all(_ignore(self, it) for it in job.members)):
+        yield
+
+
+def _ignore(batch, member) -> bool:
+    if member.staged is not None:
+        with suppress(OSError):
+            batch._disk.sync(member.staged.descriptor)
+    return True

@@ -1,0 +1,74 @@
+"""Ten thousand lives, and the bugs that they would find."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+
+from confpy.disk import Disk
+from tests.sim.disk import SimDisk
+from tests.sim.plants import PLANTS
+
+LIVES = 10_000
+PARTS = 20
+HUNT = 10_000
+"""Lives within which a planted bug has to be found."""
+FOUND_BUGS = (4, 12, 13, 25, 32, 39, 232, 346, 456, 666, 1458, 2994, 3932)
+"""Each of these lives once showed a bug of confpy's (``docs/decisions/0006-simulator.md`` tells which)."""
+HAPPENS = (
+    "EBUSY", "EIO", "ENOSPC", "EROFS", "a person accepts", "check fails", "check hangs", "delivery held CheckError",
+    "died before link", "died before overwrite", "died before rename", "died before sync", "died: stopped",
+    "power cut", "reload fails", "reload hangs", "restored changed", "says delivery.mended", "says delivery.torn",
+    "says keys.doubted", "says keys.returned", "says prefix.refused", "says reload.made_up_for",
+    "says reload.rolled_back", "says stage.swept", "says state.not_kept", "says store.recalled", "says store.replaced",
+    "says target.drifted", "says watch.missed", "store answers empty", "store answers in part", "verify fails",
+)  # fmt: skip
+"""What would have to happen in many lives, or they would show little."""
+
+
+def run(*words: object) -> subprocess.CompletedProcess[str]:
+    argv = (sys.executable, "-m", "tests.sim.run", *map(str, words))
+    return subprocess.run(argv, env={**os.environ, "PYTHONHASHSEED": "0"}, capture_output=True, text=True, check=False)
+
+
+def lived(first: int, count: int) -> tuple[dict[str, str], Counter[str]]:
+    """Return what was wrong, by seed, and how often what happened."""
+    ended = run("--json", first, count)
+    assert ended.stdout, ended.stderr
+    told = json.loads(ended.stdout)
+    return told["wrong"], Counter(told["seen"])
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_whatever_fails_everything_ends_right(part):
+    size = LIVES // PARTS
+    wrong, seen = lived(part * size, size)
+    assert not wrong, "python -m tests.sim.run SEED shows one of these"
+    assert [what for what in HAPPENS if not seen[what]] == []
+
+
+@pytest.mark.parametrize("seed", FOUND_BUGS)
+def test_what_was_found_once_is_not_found_again(seed):
+    wrong, _ = lived(seed, 1)
+    assert not wrong
+
+
+@pytest.mark.parametrize("bug", sorted(PLANTS))
+def test_a_planted_bug_is_found(bug):
+    ended = run("--plant", bug, 0, HUNT)
+    assert ended.returncode == 0, f"no life of {HUNT} finds it {ended.stderr}"
+
+
+def test_a_life_is_the_same_each_time():
+    assert run(7).stdout == run(7).stdout
+    assert run(7).stdout != run(8).stdout
+
+
+def test_every_call_to_the_disk_goes_to_the_simulated_one():
+    calls = [name for name in vars(Disk) if not name.startswith("_")]
+    assert [name for name in calls if name not in vars(SimDisk)] == []
