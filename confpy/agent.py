@@ -660,7 +660,7 @@ class Agent:
         assert doubt is not None
         if doubt != before:
             self._doubt(track, doubt.reason, doubt.confirm_at)
-        self._do(Hold(name, doubt.reason))
+        self._do(Hold(name, doubt.reason if doubt != before else ""))
         if self._now >= doubt.confirm_at:
             self._follow(self.mirror.reread(self._now))
         confirm_at = doubt.confirm_at if doubt.confirm_at > self._now else NEVER

@@ -335,9 +335,13 @@ class Daemon:
         """Look who is accepted: on one thread, since a store that is wiped out may hold back a thousand."""
 
         def look() -> None:
-            for one in holds:
-                noted = not self._settings.noop and self._kept.hold(one.resource, one.reason)
-                self._inbox.put(Accepted(one.resource, accepted=noted))
+            keeps = not self._settings.noop
+            found = [
+                Accepted(one.resource, accepted=keeps and self._kept.hold(one.resource, one.reason)) for one in holds
+            ]
+            # In a row: each that comes alone costs the owner a look at all that waits.
+            for accepted in found:
+                self._inbox.put(accepted)
 
         self._start("hold", look, lambda _: Accepted(holds[0].resource, accepted=False))
 

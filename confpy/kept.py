@@ -37,14 +37,17 @@ class Kept:
         return Recalled(record["keys"], tuple(record["prefixes"]), max(0.0, self._clock.time() - record["at"]))
 
     def hold(self, resource: str, reason: str) -> bool:
-        """Note that a resource's keys are not believed, and say whether a person accepted it since it was noted."""
+        """Note that a resource's keys are not believed, and say whether a person accepted it since it was noted.
+
+        Without a reason nothing is noted: it would outlive a ``release`` that was faster.
+        """
         name = HELD + folder_name(resource)
         with self._alone:
             record = self._folder.read(name)
-            if record is None or record.get("reason") != reason:
+            if reason and (record is None or record.get("reason") != reason):
                 self._folder.write(name, {"resource": resource, "reason": reason, "accepted": False})
                 return False
-        return bool(record.get("accepted"))
+        return record is not None and bool(record.get("accepted"))
 
     def release(self, resource: str) -> None:
         """Note that its keys are believed again."""

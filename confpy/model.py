@@ -579,10 +579,11 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Note that a resource's keys are not believed; answered by ``Accepted``."""
+    """Note that a resource's keys are not believed, and why; answered by ``Accepted``."""
 
     resource: str
     reason: str
+    """Empty where it is noted already: only look whether a person accepted it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -407,3 +407,14 @@ def test_one_that_is_held_back_and_removed_is_let_go():
     gone(room)
     room.edit(resource("b", on_shrink="render"))
     assert Release("a") in room.done
+
+
+def test_a_doubt_is_noted_once_and_then_only_looked_after():
+    room = Room(resource("a", on_shrink="keep"), keys=dict(THREE))
+    room.until(1.0)
+    gone(room)
+    room.until(21.0)
+    reasons = [action.reason for action in room.done if isinstance(action, Hold)]
+    assert reasons[0] == "all of its 3 keys are gone"
+    assert len(reasons) > 5
+    assert set(reasons[1:]) == {""}

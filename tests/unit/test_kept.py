@@ -1,0 +1,62 @@
+"""What the state folder keeps beside the ledger: who is held back, and the keys of before."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import pytest
+
+from confpy.clock import SystemClock
+from confpy.errors import UsageError
+from confpy.kept import Kept, accept
+from confpy.state import StateFolder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return StateFolder(str(tmp_path / "state"), tell=lambda say: pytest.fail(str(say)))
+
+
+@pytest.fixture
+def kept(folder):
+    return Kept(folder, SystemClock(), nullcontext())
+
+
+def test_what_is_held_back_can_be_accepted_once_it_is_noted(kept, folder):
+    with pytest.raises(UsageError, match="not held back"):
+        accept(folder, "sites/web")
+    assert not kept.hold("sites/web", "gone")
+    assert not kept.hold("sites/web", "")
+    assert accept(folder, "sites/web") == "gone"
+    assert kept.hold("sites/web", "")
+    assert kept.hold("sites/web", "gone"), "also by the next start"
+
+
+def test_another_reason_wants_another_word(kept, folder):
+    kept.hold("web", "gone")
+    accept(folder, "web")
+    assert not kept.hold("web", "gone, and the store is another one")
+
+
+def test_a_late_look_brings_back_nothing_that_was_released(kept, folder):
+    kept.hold("web", "gone")
+    kept.release("web")
+    assert not kept.hold("web", "")
+    with pytest.raises(UsageError, match="not held back"):
+        accept(folder, "web")
+
+
+def test_a_wrong_name_is_told_the_right_ones(kept, folder):
+    kept.hold("web", "gone")
+    kept.hold("app", "gone")
+    with pytest.raises(UsageError) as error:
+        accept(folder, "wep")
+    assert error.value.hint == "held back are: app, web"
+
+
+def test_kept_keys_of_any_bytes_come_back_with_their_age(kept):
+    assert kept.recall().keys == {}
+    kept.save({"/app/\udcff": "\udcfe"}, ["/app"])
+    recalled = kept.recall()
+    assert (recalled.keys, recalled.prefixes) == ({"/app/\udcff": "\udcfe"}, ("/app",))
+    assert 0 <= recalled.age < 10
