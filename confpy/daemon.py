@@ -149,7 +149,9 @@ class Daemon:
             self._tell(_unusable(self._ledger.warning))
         self._edits: Folder | None = None
         self._ended = False
-        self._rules = delivery.Rules(settings.noop, settings.sync_only, settings.keep_stage_file, settings.no_reload)
+        self._rules = delivery.Rules(
+            settings.noop, settings.sync_only, settings.keep_stage_file, settings.no_reload, settings.root or ""
+        )
         templates = os.path.join(settings.confdir, "templates")
         self._resolver = Resolver(
             folder=templates, cache_dir=settings.cache_dir, sandbox=settings.sandbox, bounded=_bounded
@@ -466,7 +468,11 @@ class Daemon:
         )
 
     def _inspect(self, action: Inspect) -> None:
-        self._start("inspect", lambda: delivery.inspect(action.targets, self._disk), lambda _: Inspected({}, {}))
+        self._start(
+            "inspect",
+            lambda: delivery.inspect(action.targets, self._disk, self._rules.root),
+            lambda _: Inspected({}, {}),
+        )
 
     def _sweep(self, action: Sweep) -> None:
         self._start("sweep", lambda: Swept(target.sweep(action.targets, self._disk)), lambda _: Swept(()))

@@ -46,13 +46,7 @@ class Rules:
     no_reload: bool = False
     """Check and write, but owe no reload."""
     root: str = ""
-    """Every target is below this folder, and its owner is left alone."""
-
-    def place(self, resource: Resource) -> Resource:
-        """Return a resource with the target that is meant."""
-        if not self.root:
-            return resource
-        return replace(resource, dest=self.root.rstrip("/") + resource.dest, uid=None, gid=None)
+    """A folder out of which no link may lead; empty: any may."""
 
 
 def deliver(
@@ -66,7 +60,6 @@ def deliver(
 class _Member:
     """One candidate on its way."""
 
-    resource: Resource
     candidate: Candidate
     current: target.Current | None = None
     found: list[str] = field(default_factory=list)
@@ -77,6 +70,10 @@ class _Member:
     mark: str = field(default_factory=target.token)
     status: os.stat_result | None = None
     """What was put there."""
+
+    @property
+    def resource(self) -> Resource:
+        return self.candidate.resource
 
     @property
     def was(self) -> target.Current:
@@ -156,7 +153,7 @@ class _Batch:
         return tuple(self._reports[one.resource.name] for group in groups for one in group.candidates)
 
     def _job(self, group: Group) -> _Job:
-        members = [_Member(self._rules.place(one.resource), one) for one in group.candidates]
+        members = [_Member(one) for one in group.candidates]
         swap = any(it.resource.check_mode == "swap" and it.resource.check_cmd for it in members)
         rollback = any(it.resource.reload_cmd and it.resource.on_reload_failure == "rollback" for it in members)
         return _Job(group.name, members, swap and not self._rules.sync_only, rollback and self._reloads)
@@ -489,7 +486,7 @@ class _Batch:
     def _fail(self, job: _Job, culprit: _Member, error: ConfpyError) -> None:
         """Report a group that stays as it is: one member is at fault, the others are held."""
         self._discard(job)
-        name = culprit.candidate.resource.name
+        name = culprit.resource.name
         for member in job.members:
             if member is culprit:
                 self._report(member, "failed", error=error.at(resource=name))
@@ -516,7 +513,7 @@ class _Batch:
         notes: tuple[str, ...] = (),
         record: int = 0,
     ) -> None:
-        name = member.candidate.resource.name
+        name = member.resource.name
         took = time.monotonic() - self._began
         self._reports[name] = Report(name, outcome, error, known, notes, record=record, took=took)
 
@@ -643,28 +640,28 @@ def _put_back(change: Change, kept: str, record: int, notes: tuple[str, ...], di
     return Report(name, "changed" if changed else "unchanged", None, known, notes, record=record)
 
 
-def inspect(targets: tuple[tuple[Resource, Known], ...], disk: Disk) -> Inspected:
-    """See whether the targets are still what was delivered. Reads only those that somebody touched."""
+def inspect(targets: tuple[tuple[Resource, Known], ...], disk: Disk, root: str = "") -> Inspected:
+    """See whether the targets are still what was delivered. Reads only those that somebody touched.
+
+    ``root``: as in ``Rules``.
+    """
     drifted: dict[str, str] = {}
     stamps: dict[str, Stamp] = {}
+    root = disk.resolve(root) if root else ""
     for resource, known in targets:
         try:
             status = disk.stat(resource.dest)
-            if status is None:
-                drifted[resource.name] = "missing"
+            if status is not None and target.stamp(status) == known.stamp:
                 continue
-            seen = target.stamp(status)
-            if seen == known.stamp:
-                continue
-            current = target.look(resource, disk)
+            current = target.look(resource, disk, root)
             content = current.content or b""
             found = target.differences(resource, current, content)
-            if target.digest(content) != known.digest:
+            if current.status is not None and target.digest(content) != known.digest:
                 found.insert(0, "content")
-            if found:
+            if found or current.status is None:
                 drifted[resource.name] = ", ".join(found)
             else:
-                stamps[resource.name] = seen
+                stamps[resource.name] = target.stamp(current.status)
         except OSError as error:
             drifted[resource.name] = f"cannot be seen: {error.strerror}"
         except TargetError as error:

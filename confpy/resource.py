@@ -417,8 +417,8 @@ def absolute(dest: str) -> str:
 
 
 def below(root: str | None, dest: str) -> str:
-    """Return the target's path in the tree that is built below ``root``."""
-    return os.path.join(os.path.abspath(root), dest.lstrip("/")) if root else dest
+    """Return the target's path in the tree that is built below ``root``, out of which no ``..`` leads."""
+    return os.path.join(os.path.abspath(root), os.path.normpath(dest).lstrip("/")) if root else dest
 
 
 def delivered_with(given: dict[str, Any], strict: bool) -> str:

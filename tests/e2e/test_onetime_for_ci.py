@@ -117,6 +117,21 @@ def test_root_puts_every_target_below_it_and_leaves_owners_alone(tmp_path):
     assert not Path("/etc/web.conf").exists()
 
 
+def test_nothing_leads_out_of_the_root(tmp_path):
+    house = House(tmp_path)
+    image, host = tmp_path / "image", tmp_path / "host"
+    for folder in (image, host):
+        folder.mkdir()
+    (image / "etc").symlink_to(host)
+    house.add("linked", dest="'/etc/linked.conf'")
+    house.add("dots", dest="'/../host/dots.conf'", mkdir="true")
+    ended = house.once("-root", str(image), "-no-reload")
+    assert ended.code == 6
+    assert ended.find("resource.failed")["error"] == "the target lies outside of the root"
+    assert list(host.iterdir()) == []
+    assert (image / "host" / "dots.conf").exists()
+
+
 def test_a_check_that_hangs_ends_with_its_own_time_not_with_that_of_the_run(tmp_path):
     house = House(tmp_path)
     house.add("web", check_cmd="'sleep 60 # {{.src}}'", check_cmd_timeout="'1s'")

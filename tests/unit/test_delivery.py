@@ -663,24 +663,24 @@ def test_a_link_in_a_folder_that_others_may_write_to_is_not_followed(tmp_path, m
     assert not (shared / "f").is_symlink()
 
 
-def test_every_target_is_below_the_root_and_its_owner_is_left_alone(tmp_path):
+def test_below_a_root_absolute_links_lead_below_it(tmp_path):
     root = tmp_path / "image"
     (root / "etc").mkdir(parents=True)
     (root / "etc" / "link").symlink_to("/etc/f")
-    reports = run(
-        (Resource(name="f", file="", src="", dest="/etc/f", uid=12345), b"new"),
-        (Resource(name="link", file="", src="", dest="/etc/link"), b"new"),
-        root=str(root),
-    )
-    assert [report.outcome for report in reports] == ["changed", "changed"]
-    assert (root / "etc" / "f").stat().st_uid == os.geteuid()
+    wanted = resource(root / "etc" / "link")
+    (report,) = run((wanted, b"new"), root=str(root))
+    assert report.outcome == "changed"
+    assert (root / "etc" / "f").read_bytes() == b"new"
     assert (root / "etc" / "link").readlink() == Path("/etc/f")
+    assert inspect(((wanted, report.known),), Disk(), str(root)).drifted == {}
+    (root / "etc" / "f").unlink()
+    assert inspect(((wanted, report.known),), Disk(), str(root)).drifted == {"link": "missing"}
 
 
 def test_a_folder_that_leads_out_of_the_root_is_refused(tmp_path):
     root = tmp_path / "image"
     root.mkdir()
     (root / "etc").symlink_to(tmp_path)
-    (report,) = run((Resource(name="f", file="", src="", dest="/etc/f"), b"new"), root=str(root))
+    (report,) = run((resource(root / "etc" / "f"), b"new"), root=str(root))
     assert report.error.message == "the target lies outside of the root"
     assert names(tmp_path) == ["image"]
