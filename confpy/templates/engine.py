@@ -18,6 +18,7 @@ from confpy.templates import Needs, Rendered, World, formats, functions, guard
 from confpy.templates.asking import Asking
 from confpy.templates.facts import Compiled, Made, TemplateMissing, service_lookup, template_lookup, template_name
 from confpy.templates.functions import Refused
+from confpy.templates.go import Go
 
 if TYPE_CHECKING:
     from confpy.keytree import View
@@ -176,7 +177,7 @@ def environment(asking: Asking, *, sandbox: bool) -> jinja2.Environment:
     names |= {confd: names[ours] for confd, ours in ALIASES.items()}
     made.filters = {**names, **made.filters}
     made.tests |= {name: names[name] for name in names if name.startswith("valid_") or name.endswith("xists")}
-    made.globals |= names
+    made.globals |= {**names, "go": Go(asking)}
     for name, table in RANDOM.items():
         del getattr(made, table)[name]
     return made

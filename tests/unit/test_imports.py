@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "__init__": set(),
     "__main__": {"cli", "pid1"},
     "pid1": set(),
-    "cli": {"daemon", "dialect", "kept", "log", "settings", "state"},
+    "cli": {"convert", "daemon", "dialect", "kept", "log", "settings", "state"},
     "daemon": {
         "agent", "command", "delivery", "disk", "folder", "kept", "ledger", "log", "mirror", "placeholders", "reload",
         "report", "resource", "settings", "signals", "state", "stores", "target", "templates",
@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "lookups": {"templates"},
     "track": {"guard", "keytree", "placeholders"},
     "agent": {"batches", "debts", "guard", "keytree", "lookups", "mirror", "templates", "track"},
+    "convert": {"disk", "keytree", "resource", "settings", "stores", "templates"},
     "debts": {"placeholders"},
     "guard": set(),
     "kept": {"state"},

@@ -144,6 +144,11 @@ _METHODS: dict[tuple[str, str], tuple[tuple[str, ...], Callable[..., object]]] =
 }
 
 
+def takes_arguments(value: object, name: str) -> bool:
+    """Say whether a value has a method of that name that is called with arguments."""
+    return bool(_METHODS.get((type_name(value), name), ((), None))[0])
+
+
 def each(value: Any) -> Iterable[Any]:
     """Return what ``range`` finds in a value: a map's values by key."""
     if isinstance(value, GoList):

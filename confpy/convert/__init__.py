@@ -1,0 +1,1 @@
+"""``confpy convert``: Go templates, and the resources that name them, as Jinja that a person would have written."""
