@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from resource import RLIMIT_NOFILE, getrlimit
 
 from confpy import target
 from confpy.command import Shell
@@ -23,7 +24,9 @@ from confpy.placeholders import fill, show
 from confpy.repair import Change, Debt, Deed
 
 SLICE = 64
-"""Candidates staged at once: each holds a descriptor, of which a process often has no more than 1,024."""
+"""Candidates staged at once: each holds a descriptor."""
+SHARE = 16
+"""One part in so many of our descriptors is what a slice may take: other batches and the store want some, too."""
 SYNC_ALL_FROM = 32
 """From so many candidates on, one ``syncfs`` is cheaper than a sync for each."""
 PATIENCE = 30.0
@@ -520,10 +523,11 @@ class _Batch:
 
 def _slices(jobs: list[_Job]) -> Iterator[list[_Job]]:
     """Yield groups whose candidates can be staged at once; one that is larger than that is alone."""
+    most = max(1, min(SLICE, getrlimit(RLIMIT_NOFILE)[0] // SHARE))
     some: list[_Job] = []
     size = 0
     for job in jobs:
-        if some and size + len(job.differing) > SLICE:
+        if some and size + len(job.differing) > most:
             yield some
             some, size = [], 0
         some.append(job)

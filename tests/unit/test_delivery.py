@@ -7,6 +7,7 @@ import os
 import stat
 import tempfile
 from pathlib import Path
+from resource import RLIMIT_NOFILE, getrlimit, setrlimit
 
 import pytest
 
@@ -202,6 +203,16 @@ def test_three_hundred_candidates_go_in_slices_with_one_sync_each(tmp_path):
         held += (step == "create") - (step == "close")
         most = max(most, held)
     assert (held, most) == (0, SLICE)
+
+
+def test_who_may_open_few_files_stages_few_at_once(tmp_path):
+    soft, hard = getrlimit(RLIMIT_NOFILE)
+    setrlimit(RLIMIT_NOFILE, (64, hard))
+    try:
+        reports = run(*((resource(tmp_path / f"{number}"), b"new") for number in range(100)))
+    finally:
+        setrlimit(RLIMIT_NOFILE, (soft, hard))
+    assert outcomes(reports) == ["changed"] * 100
 
 
 def test_where_syncfs_is_refused_each_candidate_is_synced(tmp_path):
