@@ -801,7 +801,7 @@ class Agent:
                 commit = Commit(track.resource, "rollback", 0, revision, report.took, report.record)
                 self._debts.owe_besides(restored.key, commit, self._now)
         records = [report.record for report in restored.reports]
-        self._actions += self._debts.restored(restored.key, records, self._now)
+        self._actions += self._debts.restored(restored.key, records, self._now, back=bool(restored.reports))
 
     # --- the world and drift ---------------------------------------------------------------------------------------
 

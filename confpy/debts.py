@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from confpy.clock import Backoff, rarely
-from confpy.errors import ConfpyError
+from confpy.errors import ConfpyError, ReloadError
 from confpy.model import (
     Acquit,
     Action,
@@ -236,9 +236,15 @@ class Debts:
             fields = {**error.fields(), "did": "the reload stays owed", "retry_in": round(wait, 1)}
             yield Say("error", "reload.failed", fields)
 
-    def restored(self, key: str, records: Iterable[int], now: float) -> Iterator[Action]:
-        """The files from before are back, as ``records`` say: tell their program."""
-        self._debts[key].paying_records.update(records)
+    def restored(self, key: str, records: Iterable[int], now: float, *, back: bool = True) -> Iterator[Action]:
+        """The files from before are ``back``, as ``records`` say: tell their program. Else the new ones stay owed."""
+        debt = self._debts[key]
+        debt.paying_records.update(records)
+        if not back:
+            debt.restoring = False
+            error = ReloadError("no old files are kept that could be put back", command=key)
+            yield from self._retry(key, debt, error.at(resource=", ".join(debt.paying)), now)
+            return
         yield self._run(key, self._debts[key], now)
 
     def _take_return(self, reloaded: Reloaded, debt: _Debt) -> Iterator[Action]:
