@@ -22,6 +22,8 @@ class Kept:
         self._folder = folder
         self._clock = clock
         self._alone = alone
+        self._unnoted: dict[str, str] = {}
+        """Who is held back and could not be noted, with the reason: noted once that can be done."""
 
     def save(self, keys: Mapping[str, str], prefixes: Sequence[str]) -> None:
         """Keep the keys at or below the prefixes, for a start without the store."""
@@ -44,15 +46,20 @@ class Kept:
         name = HELD + folder_name(resource)
         with self._alone:
             record = self._folder.read(name)
+            reason = reason or self._unnoted.get(name, "")
             if reason and (record is None or record.get("reason") != reason):
-                self._folder.write(name, {"resource": resource, "reason": reason, "accepted": False})
+                self._unnoted[name] = reason
+                if self._folder.write(name, {"resource": resource, "reason": reason, "accepted": False}):
+                    del self._unnoted[name]
                 return False
         return record is not None and bool(record.get("accepted"))
 
     def release(self, resource: str) -> None:
         """Note that its keys are believed again."""
+        name = HELD + folder_name(resource)
         with self._alone:
-            self._folder.remove(HELD + folder_name(resource))
+            self._unnoted.pop(name, None)
+            self._folder.remove(name)
 
 
 def accept(folder: StateFolder, resource: str) -> str:
