@@ -886,6 +886,8 @@ class Agent:
             if isinstance(track.error, TemplateError):
                 track.retry_at = float("-inf")
         used = {lookup for track in self._tracks.values() for lookup in (*track.asked, *track.awaited, *track.doubted)}
+        # What nobody uses may be another by the time that somebody does.
+        self._lookups.keep(used)
         self._actions += self._lookups.ask({lookup for lookup in used if lookup.kind == "template"})
 
     def _waits_for_store(self) -> bool:
