@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from confpy.model import Signalled
+from confpy.model import Signalled, Woken
 
 HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @contextmanager
-def heard(put: Callable[[Signalled], None]) -> Iterator[None]:
-    """Turn the signals that mean us into messages, and restore what was installed before."""
+def heard(put: Callable[[Signalled | Woken], None]) -> Iterator[None]:
+    """Turn the signals that mean us into messages, and restore what was installed before.
+
+    A handler runs when the main thread next runs Python. Where that thread is about to block, or the kernel gave the
+    signal to another one, that may be long; the interpreter writes a byte at once, and a thread that reads it wakes it.
+    """
 
     def hear(number: int, _frame: object) -> None:
         put(Signalled(number))
 
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+
+    def wake() -> None:
+        while os.read(reader, 64):
+            put(Woken())
+
+    waker = threading.Thread(target=wake, name="confpy-signals", daemon=True)
+    waker.start()
+    before_fd = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     before = {number: signal.signal(number, hear) for number in HEARD}
     # Who started us may have blocked them; or ignored the end of its children, and then exit codes of ours are lost.
     before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -27,3 +43,7 @@ def heard(put: Callable[[Signalled], None]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(before_fd)
+        os.close(writer)
+        waker.join()
+        os.close(reader)

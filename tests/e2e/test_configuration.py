@@ -69,7 +69,7 @@ def test_a_broken_edit_keeps_what_ran_and_says_what_is_wrong(house):
 
 def test_an_edit_that_says_the_same_delivers_nothing(house):
     with house.start("-watch", "-log-level", "debug") as confpy:
-        shows(house.folder / "a", "one\n")
+        confpy.says("resource.changed", resource="a")
         heard = len(confpy.events)
         house.add("a")
         os.utime(house.confdir / "templates" / "a.j2")

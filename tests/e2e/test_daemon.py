@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
 import signal
 from pathlib import Path
 
@@ -10,6 +12,9 @@ import pytest
 
 from tests.e2e.house import House, shows
 from tests.waiting import wait_until
+
+TGKILL = 131 if platform.machine() == "aarch64" else 234
+"""The number of the system call that sends a signal to one thread."""
 
 
 @pytest.fixture
@@ -81,6 +86,18 @@ def test_a_signal_ends_an_idle_one_at_once_with_its_code(house: House, number: s
         shows(dest, "none\n")
         confpy.process.send_signal(number)
         assert confpy.process.wait(5) == code
+
+
+def test_a_signal_that_the_kernel_gives_to_another_thread_ends_it_at_once(house: House) -> None:
+    house.add("a")
+    with house.start("-watch", "-resync", "1h") as confpy:
+        confpy.says("resource.changed")
+        process = confpy.process.pid
+        other = next(
+            int(one) for one in sorted(os.listdir(f"/proc/{process}/task"), reverse=True) if int(one) != process
+        )
+        assert ctypes.CDLL(None).syscall(TGKILL, process, other, int(signal.SIGTERM)) == 0
+        assert confpy.process.wait(5) == 143
 
 
 def test_a_signal_lets_the_reload_in_hand_end(house: House) -> None:
