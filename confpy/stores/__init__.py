@@ -24,6 +24,8 @@ REGISTRY: dict[str, str] = {
     "etcd": "confpy.stores.etcd:EtcdStore",
 }
 """Name → ``module:class``."""
+SURPRISES = (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
+"""What to take an answer apart may raise where it is not one of the store's: numbers without end, lists in lists."""
 
 
 @dataclass(frozen=True, slots=True)

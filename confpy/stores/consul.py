@@ -20,10 +20,10 @@ from consul.base import Response
 from consul.exceptions import ConsulException
 
 from confpy.clock import jittered
-from confpy.errors import ConfpyError, StoreError, StoreRefused, UsageError
+from confpy.errors import ConfpyError, StoreError, StoreRefused, UsageError, bug
 from confpy.keytree import ROOT, ancestors, covers, select
 from confpy.model import Changes, Listing, Snapshot, Standing
-from confpy.stores import Limits, WatchLost
+from confpy.stores import SURPRISES, Limits, WatchLost
 from confpy.stores.body import TooLarge, read_body
 from confpy.stores.consul_wire import (
     QUERIES,
@@ -373,8 +373,9 @@ class ConsulStream:
             while not self._closed.is_set():
                 for following in turns:
                     self._ask(agent, following, WAIT if len(turns) == 1 else TURN)
-        except ConfpyError as error:
-            self.fail(error if isinstance(error, StoreError) else StoreError(error.message))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the stream does not stand still unseen
+            told = error if isinstance(error, ConfpyError) else bug(error)
+            self.fail(told if isinstance(told, StoreError) else StoreError(told.message, hint=told.hint))
         finally:
             if agent is not None:
                 agent.close()
@@ -481,7 +482,7 @@ class _Agent(consul.Consul):  # type: ignore[misc]
         at, found = self._understood(reply._replace(body=part))
         try:
             return at, {f"/{item['Key']}": (int(item["ModifyIndex"]), item["Value"]) for item in found or ()}
-        except (LookupError, TypeError, ValueError) as error:
+        except SURPRISES as error:
             raise not_consul().at(node=self._wire.node.url) from error
 
     def _understood(self, reply: _Reply) -> tuple[int, Any]:
@@ -490,7 +491,7 @@ class _Agent(consul.Consul):  # type: ignore[misc]
         try:
             index, found = reply.understand(response)
             return max(1, int(index)), found  # 0 would be answered at once, without end
-        except (ConsulException, LookupError, TypeError, ValueError, AttributeError):
+        except (ConsulException, *SURPRISES):
             # Not its cause: py-consul puts the whole answer into its errors.
             raise not_consul().at(node=self._wire.node.url) from None
 

@@ -20,7 +20,7 @@ from urllib.parse import quote, urlencode
 from confpy.errors import StoreError, StoreRefused
 from confpy.keytree import ROOT, ancestors, covers, minimal, normalise, select
 from confpy.model import Changes, Listing, Snapshot
-from confpy.stores import NoApi, WatchLost
+from confpy.stores import SURPRISES, NoApi, WatchLost
 
 Body: TypeAlias = dict[str, Any]
 
@@ -40,7 +40,7 @@ def understood() -> Iterator[None]:
     """Turn the surprise at an answer that is not one of etcd's into a ``StoreError``."""
     try:
         yield
-    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except SURPRISES as error:
         raise not_etcd() from error
 
 
@@ -74,7 +74,7 @@ def refusal(status: int, text: bytes) -> StoreError:
         answer = json.loads(text)
         code, said = int(answer.get("errorCode", 0)), str(answer["message"])
         said = f"{said} ({answer['cause']})" if answer.get("cause") else said
-    except (LookupError, TypeError, ValueError, AttributeError):
+    except SURPRISES:
         code, said = 0, ""
     said = " ".join(said.split())[:200]
     if code == _INDEX_CLEARED:

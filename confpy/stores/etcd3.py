@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import requests
 from etcd3gw.client import Etcd3Client
@@ -49,6 +49,7 @@ ANSWER_BYTES = 16 << 20
 """The largest answer, and the longest line of a stream, that is held in memory."""
 _BATCH_BYTES = 8 << 20
 """How much of what has already come is put together at most."""
+_VERSION_BYTES = 1 << 20
 _READ_ATTEMPTS = 3
 """How often a read begins again because the history was compacted under it."""
 _REFUSED = 60.0
@@ -253,7 +254,7 @@ class _Gateway:
             port=node.port,
             protocol=node.scheme,
             api_path=paths.get(node),
-            session=wire.session,
+            session=_Versions(wire),  # type: ignore[arg-type]  # no more than that is asked of it
         )
 
     def post(self, path: str, body: Body) -> tuple[Body, int]:
@@ -338,3 +339,26 @@ class _Gateway:
             raise refusal(400, (error.detail_text or "").encode()) from error
         self._paths[self.wire.node] = self._client.api_path
         return url
+
+
+class _Versions:
+    """What etcd3gw asks for a node's version by: no more is read than a version needs, no redirect is followed."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    def get(self, url: str, **_: object) -> _Version:
+        """Return the answer; raises ``StoreError``."""
+        answer = self._wire.get(url, {})
+        return _Version(answer.status_code, answer.reason, read_body(answer, _VERSION_BYTES).decode("utf-8", "replace"))
+
+
+class _Version(NamedTuple):
+    """An answer, as etcd3gw takes it apart."""
+
+    status_code: int
+    reason: str
+    text: str
+
+    def json(self) -> Any:
+        return json.loads(self.text)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 from confpy.errors import StoreError, StoreRefused
 from confpy.keytree import ROOT, covers
 from confpy.model import Changes, Listing, Snapshot, Standing, Stirred
-from confpy.stores import NoApi, WatchLost
+from confpy.stores import SURPRISES, NoApi, WatchLost
 from confpy.stores.body import TooLarge
 from confpy.stores.etcd3_grants import Denied, Grants, Range, alone, below, whole
 
@@ -63,7 +63,7 @@ def understood() -> Iterator[None]:
     """Turn the surprise at an answer that is not one of etcd's into a ``StoreError``."""
     try:
         yield
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except SURPRISES as error:
         raise not_etcd() from error
 
 
@@ -77,7 +77,7 @@ def refusal(status: int, text: bytes) -> StoreError:
     try:
         answer = json.loads(text)
         said, code = answer.get("error") or answer["message"], answer.get("code")
-    except (LookupError, TypeError, ValueError, AttributeError):
+    except SURPRISES:
         if status == 400 and b"HTTPS" in text:  # said by Go's and by nginx' servers alike
             return StoreError("it speaks TLS only", hint="write https:// instead of http://")
         if status == 400 and b"CommonName" in text:  # it could be mistaken for a user's login
@@ -186,6 +186,8 @@ class Reading:
                 self._keep(span.prefix, found.get("kvs", ()))
                 if found.get("more"):
                     last = b64decode(found["kvs"][-1]["key"]) + b"\0"
+                    if last <= span.start:  # the same page again and again would be read for ever
+                        raise not_etcd()
                     # Strangers come before all that is below the prefix, and one page of them is enough.
                     rest.append(span._replace(start=last if span.prefix == ROOT else max(last, below(span.prefix)[0])))
             for cover, found in zip(self._counted, ranges[len(self._asked) :], strict=True):

@@ -17,6 +17,7 @@ from tests.servers.authority import Authority
 from tests.servers.consul import MASTER, Consul
 from tests.servers.nginx import Nginx
 from tests.servers.ports import free_port
+from tests.servers.web import Backend
 from tests.stores.contract import following
 from tests.waiting import wait_until
 
@@ -102,6 +103,11 @@ def test_an_unknown_datacenter_is_named_with_what_to_do(consul, consul_store):
 def test_another_kind_of_server_is_said_to_be_one(etcd, consul_store):
     with pytest.raises(StoreError, match="not as Consul does"):
         consul_store(etcd.endpoint).read(["/a"])
+
+
+def test_an_answer_that_nobody_could_take_apart_is_not_consul_s(consul_store):
+    with Backend("[" * 200_000) as server, pytest.raises(StoreError, match="not as Consul does"):
+        consul_store(server.address).read(["/a"])
 
 
 def test_a_node_that_is_down_is_passed_over(consul, consul_store):

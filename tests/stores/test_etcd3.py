@@ -16,6 +16,7 @@ from confpy.stores import etcd3 as etcd3_module
 from tests.servers.authority import Authority
 from tests.servers.etcd import Etcd
 from tests.servers.ports import free_port
+from tests.servers.web import Backend
 from tests.waiting import wait_until
 
 BINARY = bytes(range(256))
@@ -466,6 +467,18 @@ def test_an_address_without_an_etcd_is_one_line_that_names_it(etcd, etcd_store, 
 def test_a_consul_is_not_taken_for_an_etcd(consul, etcd_store):
     address = f"http://127.0.0.1:{consul.port}"
     is_refused(etcd_store(address), address, "not as etcd v3 does")
+
+
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        ("[" * 60_000, "not as etcd v3 does"),
+        ('{"etcdserver": "3.5.0", "more": "' + "x" * 2_000_000 + '"}', "an answer is larger than 1 MB"),
+    ],
+)
+def test_a_version_that_is_none_is_one_line_that_names_its_address(etcd_store, version, said):
+    with Backend(version) as server:
+        is_refused(etcd_store(server.address), server.address, said)
 
 
 def test_an_etcd_without_its_gateway_is_told_from_one_with_it(etcd_store):

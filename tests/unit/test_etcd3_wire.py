@@ -93,6 +93,15 @@ def test_a_page_goes_on_after_its_last_key_and_holds_the_revision():
     assert list(reading.snapshot().listings["/a"].keys) == ["/a/1", "/a/2"]
 
 
+def test_a_page_that_does_not_go_on_is_no_answer_of_etcd():
+    reading = Reading(["/a"])
+    reading.ask()
+    reading.take(answer(found(pair("/a/b"), more=True)), 100)
+    reading.ask()
+    with pytest.raises(StoreError, match="not as etcd v3 does"):
+        reading.take(answer(found(pair("/a/b"), more=True)), 100)
+
+
 def test_of_many_strangers_one_page_is_read_and_the_rest_skipped():
     reading = Reading(["/a"])
     reading.ask()
@@ -138,7 +147,12 @@ def test_nothing_to_read_asks_nothing():
 
 
 @pytest.mark.parametrize(
-    "text", ["[]", "{}", '"x"', '{"header": {}}', '{"header": {"revision": "x", "cluster_id": "1"}, "responses": []}']
+    "text",
+    [
+        *("[]", "{}", '"x"', '{"header": {}}'),
+        '{"header": {"revision": "x", "cluster_id": "1"}, "responses": []}',
+        '{"header": {"revision": 1e999, "cluster_id": "1"}, "responses": []}',
+    ],
 )
 def test_an_answer_that_is_none_is_a_store_error(text):
     reading, asking = Reading(["/a"]), Asking(["/a"])
