@@ -1,3 +1,4 @@
+# ruff: noqa: T201 - it prints for people
 """Live lives by hand.
 
 ``python -m tests.sim.run SEED`` shows one. ``… FIRST COUNT`` lives many and counts what happened. ``… --plant "BUG"
