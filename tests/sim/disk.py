@@ -1,3 +1,4 @@
+# ruff: noqa: ARG002 - the interface is that of the real one
 """A disk as a kernel keeps it, and what of it is on the platter: it fills up, fails, and forgets at a power cut.
 
 ``Kernel`` is the machine's; ``SimDisk`` is one process's way to it, with the interface of ``confpy.disk.Disk``. A

@@ -541,7 +541,7 @@ class Life(World):
     def _look_at_emptied(self, resource: Resource, content: bytes | None) -> None:
         if (
             content is not None
-            and b"=" in content
+            and content.count(b"=") > 1  # the last one may go by its name, whatever a lie has hidden
             and self.emptied.isdisjoint(resource.prefixes)
             and resource.name not in self.fresh
         ):

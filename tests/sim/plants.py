@@ -1,3 +1,4 @@
+# ruff: noqa: ARG005 - they take what the real ones take
 """Bugs as people make them, planted one at a time: a simulator that does not find them would find nothing."""
 
 from __future__ import annotations
