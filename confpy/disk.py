@@ -64,7 +64,10 @@ class Disk:
         self.sync_folder(above)
 
     def make_folders(self, path: str, mode: int) -> None:
-        """Make a folder and those above it, each that is missing with exactly these permission bits."""
+        """Make a folder and those above it, each that is missing with exactly these permission bits.
+
+        A link that somebody has just put in the new folder's place is not followed.
+        """
         if os.path.isdir(path):
             return
         above = os.path.dirname(path)
@@ -73,7 +76,11 @@ class Disk:
             os.mkdir(path, 0o700)
         except FileExistsError:
             return
-        os.chmod(path, mode)
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.fchmod(descriptor, mode)
+        finally:
+            os.close(descriptor)
         self.sync_folder(above)
 
     def create(self, path: str) -> int:

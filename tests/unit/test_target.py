@@ -286,6 +286,22 @@ def test_a_link_put_in_the_targets_place_before_the_commit_is_replaced_not_follo
     assert not (tmp_path / "f").is_symlink()
 
 
+def test_a_link_put_in_a_new_folder_s_place_is_not_followed(tmp_path, monkeypatch):
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    make = os.mkdir
+
+    def swapped(path, mode):
+        make(path, mode)
+        os.rmdir(path)
+        os.symlink(private, path)
+
+    monkeypatch.setattr(os, "mkdir", swapped)
+    with pytest.raises(NotADirectoryError):
+        Disk().make_folders(str(tmp_path / "new"), 0o755)
+    assert stat.S_IMODE(private.stat().st_mode) == 0o700
+
+
 def test_a_target_that_became_a_directory_is_an_error_and_leaves_no_stage_file(tmp_path):
     wanted, disk = resource(tmp_path / "f"), Disk()
     staged = target.stage(wanted, target.look(wanted, disk), b"new", disk)
