@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import stat
@@ -82,12 +83,13 @@ def _of_pidfile(by: SignalReload, ours: Process) -> Process:
 
 def _read_pidfile(path: str) -> tuple[int, int]:
     """Return the number in the first line, and the user that the file belongs to."""
+    # A link is not followed: whoever may place one would choose a file of root's, and with it the process.
     try:
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK | os.O_NOFOLLOW)) as file:
             status = os.fstat(file.fileno())
             first = file.read(LONGEST_PIDFILE).split(b"\n")[0] if stat.S_ISREG(status.st_mode) else b""
     except OSError as error:
-        hint = "is the program running?"
+        hint = "name the file itself: it is a link" if error.errno == errno.ELOOP else "is the program running?"
         raise ReloadError(f"the pidfile cannot be read: {error.strerror}", hint=hint, file=path) from None
     try:
         number = int(first)

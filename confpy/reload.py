@@ -62,7 +62,7 @@ def _request(by: HttpReload, timeout: float, bounded: Bounded) -> None:
     connection = kind("localhost" if file else url.hostname or "", url.port, timeout=timeout)
     line: socket.socket | None = None
 
-    def exchange() -> tuple[int, str, bytes]:
+    def exchange() -> tuple[int, bytes, bytes]:
         nonlocal line
         with contextlib.closing(connection):
             if file:
@@ -74,7 +74,7 @@ def _request(by: HttpReload, timeout: float, bounded: Bounded) -> None:
             connection.request(by.method, target, headers={"User-Agent": "confpy", "Connection": "close"})
             with connection.getresponse() as answer:
                 good = 200 <= answer.status < 300
-                return answer.status, answer.reason, b"" if good else answer.read(TAIL)
+                return answer.status, answer.reason.encode(), b"" if good else answer.read(TAIL)
 
     try:
         status, reason, output = bounded(exchange, timeout)
@@ -88,7 +88,7 @@ def _request(by: HttpReload, timeout: float, bounded: Bounded) -> None:
         raise _failed(error) from None
     if not 200 <= status < 300:
         where = {"output": said} if (said := for_people(output)) else {}
-        raise ReloadError(f"the reload was answered with {status} {reason}".rstrip(), **where)
+        raise ReloadError(f"the reload was answered with {status} {for_people(reason)[:200]}".rstrip(), **where)
 
 
 def _say(by: SocketReload, timeout: float) -> bool:

@@ -165,6 +165,15 @@ def test_a_pidfile_that_is_missing_or_would_never_end_is_a_failure(tmp_path):
     assert failure(missing) == "the pidfile cannot be read: No such file or directory"
 
 
+def test_a_link_in_the_pidfile_s_place_does_not_choose_the_process(program, tmp_path):
+    (tmp_path / "of-root").write_text(str(program.number))
+    (tmp_path / "pid").symlink_to("of-root")
+    error = run(SignalReload("KILL", str(tmp_path / "pid"))).error
+    assert error is not None
+    assert error.hint == "name the file itself: it is a link"
+    assert look(program.number) is not None
+
+
 def test_a_pidfile_that_names_us_or_another_program_signals_nobody(program, tmp_path):
     (tmp_path / "us").write_text(str(os.getpid()))
     assert failure(SignalReload("KILL", str(tmp_path / "us"))).endswith("of the pidfile is confpy itself")
@@ -285,6 +294,12 @@ def test_nobody_there_is_a_failure(tmp_path):
     missing = "the reload could not be sent: No such file or directory"
     assert failure(HttpReload("POST", f"http://unix:{tmp_path}/none:/")) == missing
     assert failure(HttpReload("POST", "http://no-such-host.invalid/")).startswith("the reload could not be sent: ")
+
+
+def test_a_reason_without_end_or_with_control_characters_is_made_fit_to_read(tmp_path):
+    with answering(tmp_path / "api", b"HTTP/1.1 500 \x1b[2J" + b"x" * 5000 + b"\r\n\r\n"):
+        told = failure(HttpReload("POST", f"http://unix:{tmp_path}/api:/"))
+        assert told == "the reload was answered with 500 [2J" + "x" * 197
 
 
 def test_a_server_that_drips_its_answer_has_the_time_of_one_reload_as_a_whole(server):
