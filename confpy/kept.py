@@ -66,6 +66,8 @@ def accept(folder: StateFolder, resource: str) -> str:
     """Note that a resource's keys may be gone; returns why they were not believed. Raises ``UsageError``."""
     name = HELD + folder_name(resource)
     record = folder.read(name)
+    if folder.unusable:
+        raise UsageError("the state folder cannot be read", hint="run it as the user that confpy runs as")
     if record is None:
         held = ", ".join(sorted(found["resource"] for one in folder.names(HELD) if (found := folder.read(one))))
         hint = f"held back are: {held}" if held else "nothing is held back; is it the right -confdir?"

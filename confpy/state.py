@@ -43,6 +43,11 @@ class StateFolder:
         name = folder_name(os.path.realpath(settings.confdir))
         return cls(os.path.join(settings.state_dir or STATE_DIR, name), tell)
 
+    @property
+    def unusable(self) -> bool:
+        """Whether it could not be read or written, as was told."""
+        return bool(self._told)
+
     def read(self, name: str) -> Record | None:
         """Return the record as it was written last, or None where there is none that can be used."""
         path = self._path(name)

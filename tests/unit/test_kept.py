@@ -60,3 +60,10 @@ def test_kept_keys_of_any_bytes_come_back_with_their_age(kept):
     recalled = kept.recall()
     assert (recalled.keys, recalled.prefixes) == ({"/app/\udcff": "\udcfe"}, ("/app",))
     assert 0 <= recalled.age < 10
+
+
+def test_who_may_not_read_the_state_is_told_so_and_not_that_nothing_is_held_back(kept, tmp_path):
+    kept.hold("web", "gone")
+    (tmp_path / "state").chmod(0o777)
+    with pytest.raises(UsageError, match="cannot be read"):
+        accept(StateFolder(str(tmp_path / "state"), tell=[].append), "web")
