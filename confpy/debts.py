@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from random import Random
+from typing import Literal
 
 from confpy.clock import Backoff, rarely
 from confpy.errors import ConfpyError, ReloadError
@@ -58,6 +59,10 @@ class Commit:
     def dest(self) -> str:
         return self.resource.dest
 
+    @property
+    def on_failure(self) -> Literal["retry", "rollback", "keep"]:
+        return self.resource.on_reload_failure
+
     def tell(self, *, reloaded: bool, reload_took: float = 0.0) -> Say:
         """Return the one line that tells of it."""
         fields = {
@@ -78,6 +83,7 @@ class Inherited:
 
     name: str
     dest: str
+    on_failure: Literal["retry", "rollback", "keep"] = "retry"
 
     def tell(self, *, reloaded: bool, reload_took: float = 0.0) -> Say:
         """Return the one line that tells of its reload."""
@@ -154,7 +160,7 @@ class Debts:
         """Take over what an earlier confpy left unpaid."""
         debt = _Debt(owed.command, owed.command, self._backoff(), owed.timeout, owed.verify, since=now)
         pairs = zip(owed.resources, owed.dests, strict=True)
-        debt.owed = {name: Inherited(name, dest) for name, dest in pairs}
+        debt.owed = {name: Inherited(name, dest, owed.on_failure) for name, dest in pairs}
         debt.records = set(owed.records)
         self._debts[owed.key] = debt
 
@@ -205,7 +211,7 @@ class Debts:
                 yield Say("warning", "reload.unsure", unsure)
             self._forget_if_paid(reloaded.key)
             return
-        policies = {commit.resource.on_reload_failure for commit in debt.paying.values() if isinstance(commit, Commit)}
+        policies = {commit.on_failure for commit in debt.paying.values()}
         if policies == {"rollback"} and not debt.owed:
             debt.restoring = True
             yield Say("error", "reload.failed", {**error.fields(), "did": "puts the old files back (rollback)"})

@@ -542,7 +542,7 @@ def _debt(resource: Resource) -> Debt | None:
         return None
     # The candidate is the target by then: both names mean the same file.
     command = fill(resource.reload_cmd, resource.dest, resource.dest)
-    return Debt(show(command), command, resource.reload_cmd_timeout, resource.verify_cmd)
+    return Debt(show(command), command, resource.reload_cmd_timeout, resource.verify_cmd, resource.on_reload_failure)
 
 
 def _shared(command: Command, swap: bool) -> bool:

@@ -381,6 +381,7 @@ class Owed:
     """Of each resource its target."""
     records: tuple[int, ...] = ()
     """Where it stands in the ledger."""
+    on_failure: Literal["retry", "rollback", "keep"] = "retry"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from confpy.model import Command, HttpReload, Owed, ReloadBy, SignalReload, SocketReload
 
@@ -62,6 +62,7 @@ class Debt:
     command: ReloadBy
     timeout: float
     verify: Command | None = None
+    on_failure: Literal["retry", "rollback", "keep"] = "retry"
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +216,8 @@ class Book:
                     tuple(dests),
                     tuple(dests.values()),
                     (*(before.records if before else ()), record.number),
+                    # Where those who owe it do not agree, it is tried again.
+                    debt.on_failure if before is None or before.on_failure == debt.on_failure else "retry",
                 )
         return tuple(debts.values())
 
@@ -389,7 +392,13 @@ def read_record(entry: Entry) -> Record:
             for deed in entry.get("deeds", ())
         ),
         tuple(
-            Debt(debt["key"], _command(debt["command"]), debt.get("timeout", 0.0), _plain(debt["verify"]))
+            Debt(
+                debt["key"],
+                _command(debt["command"]),
+                debt.get("timeout", 0.0),
+                _plain(debt["verify"]),
+                debt.get("on_failure", "retry"),
+            )
             for debt in entry.get("debts", ())
         ),
         entry.get("restores", False),

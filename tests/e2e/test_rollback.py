@@ -107,3 +107,21 @@ def test_a_rollback_takes_back_the_whole_group_and_all_commits_since_the_last_su
         house.write("app: {a: bad, b: new}")
         confpy.says("reload.rolled_back")
         wait_until(lambda: (a.read_text(), b.read_text()) == ("good\n", "good\n"), what="both are back")
+
+
+def test_what_the_next_start_finds_refused_is_taken_back_too(house):
+    hang, begun = house.folder / "hang", house.folder / "begun"
+    command = f"'touch {begun}; while test -e {hang}; do sleep 0.05; done; ! grep -q bad {house.folder}/a'"
+    a = house.add("a", reload_cmd=command, on_reload_failure="'rollback'")
+    with house.start() as confpy:
+        confpy.says("resource.changed", resource="a")
+        hang.touch()
+        begun.unlink()
+        house.write("app: {a: bad}")
+        wait_until(begun.exists, what="the reload runs")
+        confpy.process.kill()
+    assert a.read_text() == "bad\n"
+    hang.unlink()
+    with house.start() as confpy:
+        confpy.says("reload.failed", did="puts the old files back (rollback)")
+        confpy.says("reload.rolled_back", resource="a")

@@ -8,7 +8,7 @@ from random import Random
 
 from confpy.debts import RELOADS_AT_ONCE, Commit, Debts
 from confpy.errors import ReloadError
-from confpy.model import Acquit, Reload, Reloaded, Resource
+from confpy.model import Acquit, Owed, Reload, Reloaded, Resource, Restore
 
 
 def owing(*names: str) -> Debts:
@@ -90,3 +90,11 @@ def test_a_reload_of_thousands_of_resources_can_be_started():
     listed = reload.environment["CONFPY_RESOURCE"].split("\n")
     assert listed == names[: len(listed)], "whole names, as many as there is room for"
     assert len(listed) > 400
+
+
+def test_what_an_earlier_confpy_owed_is_taken_back_where_its_resources_say_so():
+    debts = Debts(Random(1), longest_wait=2.0)
+    debts.inherit(Owed("reload", "reload", 5.0, None, ("web",), ("/out/web",), (3,), "rollback"), 0.0)
+    (run,) = debts.pay(0.0, ())
+    _, restore = debts.take(Reloaded(run.key, ReloadError("the reload exited with 1"), 0.1), 1.0)
+    assert restore == Restore("reload")
