@@ -200,6 +200,8 @@ class Life(World):
         """Prefixes that had no key at some time."""
         self.fresh: set[str] = set()
         """Resources that read other keys than before: nobody knows how many there were."""
+        self.backed_up: set[str] = set()
+        """Resources of whose targets an older version is kept."""
         self.counted: set[str] = set()
         """Resources of which the ledger knows that they have keys."""
         self.uncounted: set[str] = set()
@@ -584,6 +586,8 @@ class Life(World):
             self.fresh.discard(resource.name)
             if record:
                 self._take_counted((resource.name,))
+        if self._has_backup(resource.name):
+            self.backed_up.add(resource.name)
         if resource.reload_cmd is not None:
             self.commits[str(resource.reload_cmd)] += 1
         for note in notes:
@@ -592,6 +596,9 @@ class Life(World):
             self.unkept = self.unkept or note.startswith("the ledger cannot be written")
         if self.kernel.content(resource.dest) == content and not any("could not be synced" in note for note in notes):
             self.lasting[resource.dest] = content
+
+    def _has_backup(self, name: str) -> bool:
+        return any(f".{name}{target.BACKUP_MARK}1" in folder.names for folder in self.kernel.folders.values())
 
     def _take_counted(self, names: Iterable[str]) -> None:
         self.counted.update(names)
@@ -1034,6 +1041,9 @@ class Life(World):
                 continue  # no link leads there any more, or did not when it was swept
             if match and match[1] not in gone and not (old and (self.unkept or folder in self.locked_up)):
                 raise Wrong(f"{path} was left behind")
+        lost = [name for name in sorted(self.backed_up) if not self._has_backup(name)]
+        if lost and not self.unsynced:
+            raise Wrong(f"no older version of {lost} is left")
         ledgers = [path for path in names if path.startswith(f"{STATE}/ledger-")]
         size = sum(len(self.kernel.content(path) or b"") for path in ledgers)
         if len(ledgers) > 1 or size > LEDGER_END:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from unittest import mock
 
@@ -87,8 +87,8 @@ def what_changes_during_a_delivery_is_not_dirty():
 
 
 @plant
-def a_sweep_removes_old_files():
-    wide = re.compile(target.STAGE_NAME.pattern + r"(?:\.old)?", re.DOTALL)
+def a_sweep_removes_backups():
+    wide = re.compile(r"\.(.+)\.confpy-(?:[0-9a-f]{8}(?:\.old)?|backup-[0-9]+)", re.DOTALL)
     with instead(target, "STAGE_NAME", wide):
         yield
 
@@ -193,16 +193,3 @@ def a_failed_rename_leaves_its_group_as_it_is():
 
     with instead(_Batch, "_undo", give_up):
         yield
-
-
-@plant
-def what_a_failed_sync_did_not_bring_down_is_committed():
-    with instead(_Batch, "_sync_one", lambda self, job: all(_ignore(self, it) for it in job.members)):
-        yield
-
-
-def _ignore(batch, member) -> bool:
-    if member.staged is not None:
-        with suppress(OSError):
-            batch._disk.sync(member.staged.descriptor)
-    return True
