@@ -22,7 +22,7 @@ def said(error: BaseException, node: Node) -> StoreError:
         if isinstance(cause, TimeoutError):
             return StoreError("no answer in time", hint="is the address right, is the server alive?")
         if isinstance(cause, ConnectionError):  # also http.client's RemoteDisconnected
-            wanted = "https://" if node.scheme == "http" else "a client certificate that it trusts"
+            wanted = "https://" if node.scheme == "http" else "http://, or a client certificate that it trusts"
             hint = f"if it stays so: does the server want {wanted}?"
             return StoreError("the connection was broken before the answer came", hint=hint)
         if isinstance(cause, HTTPException):

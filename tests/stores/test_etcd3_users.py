@@ -123,7 +123,7 @@ def test_signed_tokens_are_renewed_when_they_expire_and_when_the_users_change(tm
         server.grant("web", *below("/z"))
         assert store.read(["/a", "/z"]).listings["/z"].error is None
         assert proxy.count("auth/authenticate") == 2
-    with guarded_by(f"--auth-token={jwt}1s") as (_, proxy):
+    with guarded_by(f"--auth-token={jwt}3s") as (_, proxy):
         store = etcd_store(proxy.endpoint, **LOGIN)
         wait_until(
             lambda: store.read(["/a"]).listings["/a"].keys and proxy.count("auth/authenticate") == 2,
