@@ -598,7 +598,8 @@ class Life(World):
             self.lasting[resource.dest] = content
 
     def _has_backup(self, name: str) -> bool:
-        return any(f".{name}{target.BACKUP_MARK}1" in folder.names for folder in self.kernel.folders.values())
+        versions = {f".{name}{target.BACKUP_MARK}{number}" for number in (1, 2)}  # a death may come between two renames
+        return any(not versions.isdisjoint(folder.names) for folder in self.kernel.folders.values())
 
     def _take_counted(self, names: Iterable[str]) -> None:
         self.counted.update(names)
