@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from itertools import groupby
-from typing import Any
+from itertools import groupby, takewhile
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from confpy import __version__, dialect
-from confpy.errors import ConfpyError, UsageError
+from confpy.errors import ConfpyError, TemplateError, UsageError
 from confpy.log import Log
 from confpy.settings import BOOLEAN, LIST, OPTIONS, Option, Settings, load_settings, mend
+
+if TYPE_CHECKING:
+    from confpy.convert.command import Conversion
 
 INTRODUCTION = """\
 Keep configuration files in step with a key store.
@@ -30,6 +33,8 @@ checks the result, puts it in place in one step, and reloads the program that re
       say what would change
   confpy accept RESOURCE
       take it that the keys of a resource that is held back may be gone
+  confpy convert SRC [DEST] [-verify]
+      write Go templates, of a file, a folder or a whole confdir, in Jinja
 
 Flags take one dash or two, and their value after a space or a "=". They weigh more than CONFPY_* variables, which
 weigh more than the settings file.
@@ -150,18 +155,58 @@ def accept(resource: str, settings: Settings, log: Log) -> int:
     return 0
 
 
+def conversion(args: Sequence[str]) -> tuple[Conversion | None, list[str]]:
+    """Return what ``confpy convert`` is to convert (else None), and the flags; raises ``UsageError``."""
+    if args[:1] != ["convert"]:
+        return None, list(args)
+    from confpy.convert.command import Conversion
+
+    words = list(takewhile(lambda arg: not arg.startswith("-"), args[1:]))
+    flags = [arg for arg in args[1 + len(words) :] if arg.lstrip("-") != "verify"]
+    if len(words) not in {1, 2}:
+        hint = "confpy convert SRC [DEST] [-verify]; SRC is a template, a templates folder or a confdir"
+        raise UsageError("confpy convert needs what to convert, and at most where to", hint=hint)
+    source, dest = [*words, ""][:2]
+    return Conversion(source, dest, len(flags) < len(args) - 1 - len(words)), flags
+
+
+def convert(asked: Conversion, flags: dict[str, Any]) -> int:
+    """Write Go templates in Jinja, and tell what changed; raises ``ConfpyError``."""
+    from confpy.convert.command import convert as written
+
+    done = written(asked)
+    for line in done.changes:
+        click.echo(line.encode("utf-8", "replace"))
+    for line in done.troubles:
+        click.echo(line.encode("utf-8", "replace"), err=True)
+    failed = bool(done.troubles)
+    if asked.verify:
+        from confpy.convert.verify import verify
+
+        if done.places.is_confdir:
+            flags = {"confdir": done.places.source, **flags}
+        settings, _warnings = load_settings(flags, os.environ)
+        for alike, line in verify(done, settings, os.environ):
+            failed |= not alike
+            click.echo(line.encode("utf-8", "replace"), err=not alike)
+    return TemplateError.exit_code if failed else 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run confpy with these arguments, and return its exit code (``docs/exit-codes.md``)."""
     # A flag that is wrong is told of in the form that the environment asks for: no flag is known yet.
     log = Log(form="json") if os.environ.get("CONFPY_LOG_FORMAT") == "json" else Log()
     args = sys.argv[1:] if argv is None else list(argv)
     try:
+        converting, args = conversion(args)
         resource, args = accepted(args)
         flags = parse(args)
         if flags is None:
             return 0
         if flags.get("log_format") == "json":
             log = Log(form="json")
+        if converting:
+            return convert(converting, flags)
         settings, warnings = load_settings(flags, os.environ)
         log = Log(settings.log_level, settings.log_format)
         if resource:

@@ -199,7 +199,7 @@ class Expressions:
                 return self._comparison(expr)
             case jinja.List():
                 return f"[{self._listed(expr.items)}]", _POSTFIX
-            case jinja.Call(node=jinja.Name(name=name)) if name in FUNCTIONS:
+            case jinja.Call(node=jinja.Name(name=name), args=[]) if name in FUNCTIONS:
                 return self._call(name, [], expr.lineno, kind_of(expr))
             case jinja.Call(node=jinja.Name(name="namespace")):
                 keywords = [f"{one.key}={self._stored(one.key, one.value)}" for one in expr.kwargs]
@@ -261,8 +261,16 @@ class Expressions:
         return (
             self._operator(name, arguments)
             or self._plain(name, arguments, kind)
-            or (f"go.{name}({self._listed(arguments)})", _POSTFIX)
+            or (f"go.{name}({', '.join(map(self._typed, arguments))})", _POSTFIX)
         )
+
+    def _typed(self, expr: jinja.Node) -> str:
+        """Return an argument for a function of Go's; one list has no type of its own in Jinja."""
+        if kind_of(expr) == PAIR_LIST and self._is_new(expr):
+            assert isinstance(expr, jinja.Filter)
+            name, arguments, _ = call_of(expr)
+            return f"go.{name}({self._listed(arguments)})"
+        return self.write(expr)
 
     def _field(self, receiver: jinja.Node, name: jinja.Node, given: Sequence[jinja.Node]) -> tuple[str, int]:
         assert isinstance(name, jinja.Const)
@@ -296,7 +304,7 @@ class Expressions:
         if name == "default":
             otherwise, value = arguments
             return f"{self.write(value, _POSTFIX)} | default({self.write(otherwise)}, true)", _POSTFIX
-        if name == "index":
+        if name == "index" and len(arguments) > 1:
             return self._index(arguments)
         return None
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import base64
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -43,3 +46,39 @@ def test_a_template_that_confd_cannot_read_is_not_converted(vector):
     with pytest.raises(GoSyntaxError) as caught:
         converted(vector)
     assert str(caught.value.line) == vector["error_pos"].partition(":")[0]
+
+
+# --- whole installations ---------------------------------------------------------------------------------------------
+
+INSTALLATIONS = Path(__file__).parent / "installations"
+
+
+def content_of(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def confpy(*arguments):
+    command = [sys.executable, "-m", "confpy", *map(str, arguments)]
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("name", ["flat", "json", "patroni"])
+def test_an_installation_becomes_the_confdir_that_lies_beside_it(name, tmp_path):
+    folder = INSTALLATIONS / name
+    keys = ["-backend", "file", "-file", folder / "keys.json"]
+    done = confpy("convert", folder, tmp_path / "confpy", "-verify", *keys)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count(": the same bytes") == len(list((folder / "conf.d").rglob("*.toml")))
+    assert content_of(tmp_path / "confpy") == content_of(folder / "converted")
+
+
+@pytest.mark.parametrize("name", ["flat", "json", "patroni"])
+def test_a_converted_installation_makes_the_targets_that_confd_made(name, tmp_path):
+    folder = INSTALLATIONS / name
+    expected = content_of(folder / "expected")
+    for path in expected:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+    keys = ["-backend", "file", "-file", folder / "keys.json", "-state-dir", tmp_path / "state"]
+    done = confpy("-onetime", "-sync-only", "-root", tmp_path, "-confdir", folder / "converted", *keys)
+    assert done.returncode == 0, done.stderr
+    assert {path: (tmp_path / path).read_bytes() for path in expected} == expected

@@ -177,10 +177,11 @@ def test_help_goes_to_stdout_and_shows_each_flag_with_default_and_variable(capfd
 
 def test_the_command_lines_that_help_shows_are_valid():
     lines = [line.strip() for line in cli.INTRODUCTION.splitlines() if line.startswith("  confpy ")]
-    assert len(lines) == 4
+    assert len(lines) == 5
     for line in lines:
-        resource, flags = cli.accepted(line.removeprefix("confpy ").split())
-        assert resource or settings_of(" ".join(flags))
+        converting, rest = cli.conversion(re.sub(r"[][]", "", line).split()[1:])
+        resource, flags = cli.accepted(rest)
+        assert converting or resource or settings_of(" ".join(flags))
 
 
 @pytest.mark.parametrize("flag", ["-help", "-version"])

@@ -67,7 +67,9 @@ def test_where_they_are_not_go_decides_when_it_runs(source, checks):
         ("{{$d := json `{}`}}{{range $d.addresses}}{{.}}{{end}}", "address"),
         ("{{$d := json `{}`}}{{range $d.ports}}{{.}}{{end}}", "port"),
         ("{{$hosts := ls `/x`}}{{range $hosts}}{{.}}{{end}}", "host"),
-        ("{{range $getv := ls `/x`}}{{$getv}}{{end}}", "getv_"),
+        ("{{range $getv := ls `/x`}}{{$getv}}{{end}}", "getv"),
+        ("{{range $getv := ls `/x`}}{{getv $getv}}{{end}}", "getv_"),
+        ("{{range gets `/members/*`}}{{$member := json .Value}}{{$member.x}}{{end}}", "pair"),
         ("{{$item := 1}}{{range jsonArray `[]`}}{{$item}}{{.}}{{end}}", "item2"),
     ],
 )

@@ -30,6 +30,7 @@ from confpy.templates.golang.values import (
     INTS,
     MAP,
     NOTHING,
+    PAIR,
     PAIR_LIST,
     PAIRS,
     SERVICES,
@@ -107,7 +108,7 @@ def translate(template: nodes.Template, data: str = NOTHING) -> jinja.Template:
     for number in range(_PASSES + 1):
         known.given_up = number >= _PASSES - 1
         before = dict(known.variables), dict(known.data)
-        tree = _Translator(template, known).file(data)
+        tree = _Translator(template, known, data).file()
         if (known.variables, known.data) == before:
             break
     return tree
@@ -116,8 +117,9 @@ def translate(template: nodes.Template, data: str = NOTHING) -> jinja.Template:
 class _Translator:
     """One pass."""
 
-    def __init__(self, template: nodes.Template, known: _Known) -> None:
+    def __init__(self, template: nodes.Template, known: _Known, data: str) -> None:
         self._template = template
+        self._data = data
         self._known = known
         self._usages: dict[int, _Usage] = {}
         for definition in (template.main, *template.definitions.values()):
@@ -135,12 +137,15 @@ class _Translator:
         """The line of the statement in hand."""
         self._before: list[jinja.Node] = []
         """Statements that the one in hand needs to stand before it."""
+        called = {one.name for command in nodes.commands(template) for one in _functions(command)}
+        # Where nothing is defined, nothing has an argument.
+        self._reserved = (_RESERVED | called) - (set() if template.order or data else {"data"})
         for name in template.definitions:
             word = re.sub(r"\W", "_", name, flags=re.ASCII).strip("_") or "part"
             self._macros[name] = self._fresh(f"part_{word}" if word[0].isdigit() else word)
 
-    def file(self, data: str) -> jinja.Template:
-        root = Place(data, "data" if data else "")
+    def file(self) -> jinja.Template:
+        root = Place(self._data, "data" if self._data else "")
         self._stack = [("$", root)]
         body = self._statements(self._template.main.body, root)
         macros = list(map(self._macro, self._called))  # which grows meanwhile
@@ -246,7 +251,7 @@ class _Translator:
         inner = self._kept(pipeline, dot)
         if inner is None:
             value = self._settled(self._pipeline(pipeline, dot))
-            inner = self._local(self._suggest(pipeline, "value"), value.type)
+            inner = self._local(self._free(self._suggest(pipeline, "value"), "value", branch), value.type)
             self._set(inner, value)
         for variable in pipeline.declared:
             if pipeline.assigns:
@@ -290,7 +295,8 @@ class _Translator:
         visible = len(self._stack), len(self._taken)
         slotted = value.type in {*_LISTS, ANY} and _calls(branch.body, CHANGES_IN_PLACE)
         item = ELEMENTS.get(value.type, ANY)
-        element = Place(item, self._fresh(self._item_name(pipeline)), slot=slotted)
+        name = self._free(self._item_name(pipeline), "pair" if item == PAIR else "item", branch)
+        element = Place(item, self._fresh(name), slot=slotted)
         self._taken.append(element.name)
         target: jinja.Expr = self._name(element.name, "store")
         key = None
@@ -342,7 +348,7 @@ class _Translator:
     def _fresh(self, wanted: str) -> str:
         """Return a name that nothing visible has, like the one that is wanted."""
         taken = {*self._taken, *self._macros.values()}
-        if wanted in _RESERVED or wanted in FUNCTIONS:
+        if wanted in self._reserved:
             wanted += "_"
         name, number = wanted, 2
         while name in taken:
@@ -712,6 +718,18 @@ class _Translator:
             return _identifier(pipeline.declared[-1].name)
         return _singular(self._suggest(pipeline, "item"))
 
+    def _free(self, wanted: str, otherwise: str, branch: nodes.Branch) -> str:
+        """Return a name for what has none in Go, unless a variable of the branch's body is called so."""
+        if branch.pipeline.declared:
+            return wanted
+        variables = (
+            variable.name
+            for one in nodes.statements(branch.body)
+            if isinstance(one, nodes.Action | nodes.Branch)
+            for variable in one.pipeline.declared
+        )
+        return otherwise if wanted in map(_identifier, variables) else wanted
+
     def _suggest(self, pipeline: nodes.Pipeline, otherwise: str) -> str:
         """Return a name for the value of a pipeline."""
         if pipeline.declared and not pipeline.assigns and not self._usages[pipeline.declared[-1].pos].assigned:
@@ -844,6 +862,11 @@ def _within(pipeline: nodes.Pipeline) -> Iterator[nodes.Pipeline]:
         for operand in map(nodes.innermost, command.operands):
             if isinstance(operand, nodes.Pipeline):
                 yield operand
+
+
+def _functions(command: nodes.Command) -> Iterator[nodes.Function]:
+    operands = map(nodes.innermost, command.operands)
+    return (one for one in operands if isinstance(one, nodes.Function))
 
 
 def _mentions(body: Iterable[nodes.Statement], variable: str) -> bool:

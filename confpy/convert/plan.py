@@ -1,0 +1,215 @@
+"""Which files a conversion makes of which, and what it cannot turn. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from difflib import unified_diff
+from posixpath import normpath
+from typing import Final, Literal, NamedTuple
+
+from confpy.convert.writing import write
+from confpy.errors import ConfpyError, TemplateError, UsageError
+from confpy.model import Lookup
+from confpy.resource import find_table
+from confpy.settings import FILES, parse_toml, plain
+from confpy.templates.choose import Compiler
+from confpy.templates.facts import template_name
+
+_SUFFIXES = (".tmpl", ".tpl", ".template")
+_ENGINES: Final[tuple[Literal["auto", "go", "jinja"], ...]] = ("auto", "go", "jinja")
+_VALUE = r"""(?i)(\b%s["']?\s*=\s*)("(?:[^"\\\n]|\\.)*"|'[^'\n]*')"""
+"""A key of TOML and its text, at whatever place."""
+
+
+class Trouble(NamedTuple):
+    """What could not be turned, and what to write instead."""
+
+    file: str
+    line: int
+    message: str
+    hint: str
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        return f"{place}: {self.message}" + (f"; {self.hint}" if self.hint else "")
+
+
+@dataclass(slots=True)
+class Plan:
+    """What to write."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    """Path of a new file → content."""
+    origins: dict[str, str] = field(default_factory=dict)
+    """Path of a new file → that of the one it is made of."""
+    troubles: list[Trouble] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    """The new files that are not copies."""
+
+    def add(self, path: str, content: bytes, origin: str, *, changed: bool) -> None:
+        self.files[path] = content
+        self.origins[path] = origin
+        if changed:
+            self.changed.append(path)
+
+
+def plan_templates(files: Mapping[str, bytes], engines: Mapping[str, str]) -> Plan:
+    """Say what becomes of templates, path → content; ``engines`` has those that a resource names."""
+    plan = Plan()
+    for path, content in sorted(files.items()):
+        text, troubles = _turned(path, content.decode("utf-8", "surrogateescape"), engines.get(path, "auto"))
+        plan.troubles += troubles
+        if text is None:
+            plan.add(path, content, path, changed=False)
+        else:
+            made = text.encode("utf-8", "surrogateescape")
+            # What an earlier conversion left there is the same file.
+            taken = {name for name in files if files[name] != made} | set(plan.changed)
+            plan.add(_new_name(path, taken), made, path, changed=True)
+    return plan
+
+
+def plan_confdir(files: Mapping[str, bytes], source: str, dest: str) -> Plan:
+    """Say what becomes of a confdir, path below it → content."""
+    engines = {}
+    for path in filter(_is_resource, files):
+        table = _table(files[path], path)
+        if table is not None and isinstance(table.get("src"), str):
+            engines[template_name(str(table["src"]))] = str(table.get("engine", "auto"))
+    head = "templates/"
+    made = plan_templates({path.removeprefix(head): files[path] for path in files if path.startswith(head)}, engines)
+    plan = Plan(troubles=[trouble._replace(file=head + trouble.file) for trouble in made.troubles])
+    for path, content in made.files.items():
+        plan.add(head + path, content, head + made.origins[path], changed=path in made.changed)
+    names = {made.origins[path]: path for path in made.changed}
+    for path, content in sorted(files.items()):
+        if path.startswith(head):
+            continue
+        new = content
+        if _is_resource(path):
+            try:
+                new = _renamed(content.decode(), path, names, {path.removeprefix(head) for path in plan.files}).encode()
+            except (UsageError, UnicodeDecodeError) as error:
+                shown = error if isinstance(error, UsageError) else UsageError("the file is not UTF-8")
+                line = int(shown.where.get("line", 0))
+                plan.troubles.append(Trouble(path, line, shown.message, shown.hint))
+        elif path in FILES:
+            new = _moved(content.decode("utf-8", "surrogateescape"), source, dest).encode("utf-8", "surrogateescape")
+        plan.add(path, new, path, changed=new != content)
+    return plan
+
+
+def show_changes(plan: Plan, files: Mapping[str, bytes]) -> Iterator[str]:
+    """Yield the lines of a diff without context, one for each file that is not a copy."""
+    for path in plan.changed:
+        origin = plan.origins[path]
+        old, new = (text.decode("utf-8", "replace").splitlines() for text in (files[origin], plan.files[path]))
+        yield from unified_diff(old, new, origin, path, n=0, lineterm="")
+        if old == new:
+            yield from (f"--- {origin}", f"+++ {path}")
+
+
+def _turned(path: str, source: str, engine: str) -> tuple[str | None, list[Trouble]]:
+    """Return a template in Jinja, None where it stays as it is, and what could not be turned."""
+    compiler = Compiler(sandbox=False)
+    lookups: dict[str, Lookup] = {one: Lookup("template", path, one) for one in _ENGINES}
+    try:
+        made = compiler.compile(source, lookups.get(engine, lookups["auto"]), path)
+        if made.engine == "jinja":
+            return None, []
+        written = write(source, path)
+        troubles = [Trouble(path, *doubt) for doubt in written.doubts]
+        troubles += [Trouble(path, line, message, "") for line, message in made.doubts]
+        compiler.compile(written.text, lookups["jinja"], path)
+    except TemplateError as error:
+        return None, [Trouble(path, int(error.where.get("line", 0)), error.message, error.hint or _ELSE)]
+    except RecursionError:
+        return None, [Trouble(path, 0, "nested too deeply", "make macros of its parts, by hand")]
+    return written.text, [one if one.hint else one._replace(hint=_ELSE) for one in troubles]
+
+
+_ELSE = "confd refuses it too, or prints nothing: correct it first, or write what is meant"
+
+
+def _new_name(path: str, taken: set[str]) -> str:
+    stem = next((path.removesuffix(suffix) for suffix in _SUFFIXES if path.endswith(suffix)), path)
+    stem = stem if stem and not stem.endswith("/") else path
+    names = (stem + ".j2", path + ".j2", *(f"{path}.{number}.j2" for number in range(2, 1000)))
+    return next(name for name in names if name not in taken)
+
+
+# --- resources -------------------------------------------------------------------------------------------------------
+
+
+def _is_resource(path: str) -> bool:
+    return path.startswith("conf.d/") and path.endswith("toml")
+
+
+def _table(content: bytes, path: str) -> dict[str, object] | None:
+    """Return what a resource says by the names of confpy, or None where it cannot be read."""
+    try:
+        table = find_table(parse_toml(content.decode(), path), [])
+    except (ConfpyError, UnicodeDecodeError):
+        return None
+    return {plain(key): value for key, value in table.items()}
+
+
+def _renamed(content: str, path: str, names: Mapping[str, str], kept: set[str]) -> str:
+    """Return a resource that names the new template, all else untouched; raises ``UsageError`` where it cannot."""
+    table = _table(content.encode(), path)
+    if table is None:
+        find_table(parse_toml(content, path), [])  # says why
+        raise UsageError("the resource cannot be read")
+    src = table.get("src")
+    name = template_name(src) if isinstance(src, str) else ""
+    if name not in names:
+        if name not in kept:
+            raise UsageError(
+                f"its template {src} is not below templates/", hint="convert it for itself, and name it here"
+            )
+        return content
+    assert isinstance(src, str)
+    slash = src[: len(src) - len(src.lstrip("/"))]
+    content = _replaced(content, "src", slash + names[name], lambda text: _table(text.encode(), path))
+    if table.get("engine") != "go":
+        return content
+    return _replaced(content, "engine", "jinja", lambda text: _table(text.encode(), path))
+
+
+def _moved(content: str, source: str, dest: str) -> str:
+    """Return a settings file that, where it names its confdir, names the new one."""
+
+    def read(text: str) -> dict[str, object] | None:
+        try:
+            return {plain(key): value for key, value in parse_toml(text, "").items()}
+        except ConfpyError:
+            return None
+
+    confdir = (read(content) or {}).get("confdir")
+    here = isinstance(confdir, str) and normpath(confdir) == normpath(source)
+    return _replaced(content, "confdir", dest, read) if here else content
+
+
+def _replaced(content: str, key: str, new: str, read: Callable[[str], dict[str, object] | None]) -> str:
+    """Return TOML with the text of one key replaced where it stands, and nothing else; ``read`` returns its table."""
+    before = read(content) or {}
+    for found in re.finditer(_VALUE % key, content):
+        sign = found[2][0]
+        quoted = f"{sign}{new}{sign}" if sign not in new and "\\" not in new else _quoted(new)
+        candidate = content[: found.start(2)] + quoted + content[found.end(2) :]
+        if read(candidate) == {**before, key: new} != before:
+            return candidate
+    raise UsageError(f"{key} could not be found in the text", hint=f'write {key} = "{new}"')
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def below(path: str, folder: str) -> bool:
+    """Say whether a path is a folder, or lies in it."""
+    path, folder = normpath(path), normpath(folder)
+    return path == folder or path.startswith(folder.rstrip("/") + "/")

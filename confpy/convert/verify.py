@@ -1,0 +1,100 @@
+"""Renders what was converted, and what it was made of, with the keys that the store holds, and compares the bytes."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from confpy.convert.command import Converted
+from confpy.errors import ConfpyError, TemplateError
+from confpy.keytree import KeyTree, View, join, normalise
+from confpy.model import Resource
+from confpy.resource import load_resources
+from confpy.settings import Settings
+from confpy.stores import Store, open_store
+from confpy.templates import Needs, Renderer, World
+from confpy.templates.facts import template_name
+from confpy.templates.resolve import Resolver
+
+_ROUNDS = 20
+
+
+def verify(converted: Converted, settings: Settings, environ: Mapping[str, str]) -> Iterator[tuple[bool, str]]:
+    """Yield for each pair whether it is alike, and a line; raises ``ConfpyError`` where the store cannot be read."""
+    store = open_store(settings.backend, settings)
+    try:
+        for old, old_folder, new, new_folder in _pairs(converted, settings, store):
+            view = _view(store, old)
+            now = time.time()
+            before = _rendered(old, old_folder, view, World(now, environ, {}))
+            after = _rendered(new, new_folder, view, World(now, environ, {}))
+            if isinstance(before, ConfpyError):
+                alike = isinstance(after, ConfpyError)
+                yield alike, f"{old.src}: fails{' in both' if alike else ', and no more as Jinja'}: {before}"
+            elif isinstance(after, ConfpyError):
+                yield False, f"{old.src}: fails as Jinja: {after}"
+            else:
+                yield (
+                    before == after,
+                    f"{old.src}: " + ("the same bytes" if before == after else _difference(before, after)),
+                )
+    finally:
+        store.close()
+
+
+def _pairs(converted: Converted, settings: Settings, store: Store) -> Iterator[tuple[Resource, str, Resource, str]]:
+    places, plan = converted.places, converted.plan
+    if places.is_confdir:
+        new = {one.name: one for one in load_resources(places.dest, settings, store.prefixes).resources}
+        folders = os.path.join(places.source, "templates"), os.path.join(places.dest, "templates")
+        for old in load_resources(places.source, settings, store.prefixes).resources:
+            if old.name in new:
+                yield old, folders[0], new[old.name], folders[1]
+        return
+    folder = places.source if os.path.isdir(places.source) else os.path.dirname(places.source) or "."
+    # Where they lie in a confdir, its resources say which keys a template reads.
+    known = load_resources(os.path.dirname(os.path.abspath(folder)), settings, store.prefixes).resources
+    root = join(settings.prefix, "/")
+    anything = Resource("convert", "", "", "/", normalise(store.prefixes(root)[0]), store.prefixes(root))
+    for path in plan.changed:
+        origin = plan.origins[path]
+        readers = [one for one in known if template_name(one.src) == template_name(origin)] or [anything]
+        target = os.path.abspath(places.target(path))
+        for one in readers:
+            old = replace(one, src=origin)
+            new_one = replace(one, src=os.path.basename(target), engine="jinja")
+            yield old, folder, new_one, os.path.dirname(target)
+
+
+def _view(store: Store, resource: Resource) -> View:
+    tree = KeyTree()
+    covers = tuple(dict.fromkeys(map(normalise, resource.prefixes)))
+    for listing in store.read(resource.prefixes).listings.values() if resource.prefixes else ():
+        if listing.error is not None:
+            raise listing.error
+        for key, value in listing.keys.items():
+            tree.set(key, value)
+    return View(tree, covers, resource.strip)
+
+
+def _rendered(resource: Resource, folder: str, view: View, world: World) -> bytes | ConfpyError:
+    resolver = Resolver(folder=folder, cache_dir=None)
+    renderer = Renderer()
+    facts = dict(world.facts)
+    for _ in range(_ROUNDS):
+        try:
+            return renderer.render(resource, view, World(world.now, world.environ, facts)).content
+        except Needs as needs:
+            facts |= {lookup: resolver.resolve(lookup) for lookup in needs.lookups}
+        except ConfpyError as error:
+            return error
+    return TemplateError("it asks for ever more")
+
+
+def _difference(before: bytes, after: bytes) -> str:
+    """Say where two texts differ, without the values that stand there."""
+    lines = zip(before.split(b"\n"), after.split(b"\n"), strict=False)
+    line = next((number for number, (old, new) in enumerate(lines, 1) if old != new), 0)
+    return f"other bytes, first on line {line} of the target" if line else "other bytes: one is longer"
