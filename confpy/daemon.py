@@ -89,8 +89,6 @@ Answer = TypeVar("Answer")
 
 UNREAD = 256
 """Deliveries of streams that may wait in the inbox; then the streams wait, and the server with them."""
-RESOLVE_WITHIN = 5.0
-"""Seconds for one question to the world."""
 RESOLVERS = 8
 """Questions to the world that are asked at once."""
 LONGEST_SLEEP = 3600.0
@@ -190,7 +188,7 @@ class Daemon:
             ),
             Renderer(sandbox=settings.sandbox),
             random,
-            dict(os.environ),
+            {name: value for name, value in os.environ.items() if name not in SECRET_VARIABLES},
         )
 
     def run(self) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 from confpy.errors import StoreError
 from confpy.keytree import ROOT, select
 from confpy.model import Listing, Snapshot
+from confpy.settings import SECRET_VARIABLES
 from confpy.stores import Limits
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ class EnvStore:
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         self._environment = os.environ if environment is None else environment
-        self._hidden = added_by_python() if environment is None else frozenset()
+        self._hidden = SECRET_VARIABLES | (added_by_python() if environment is None else frozenset())
 
     @classmethod
     def open(cls, settings: Settings) -> EnvStore:  # noqa: ARG003 - there is nothing to set

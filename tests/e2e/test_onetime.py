@@ -219,3 +219,12 @@ def test_a_resource_without_keys_is_rendered_in_every_mode(house: House) -> None
         confpy.says("resource.changed", resource="app")
         assert house.out.read_text() == "two\n"
         assert confpy.stop() == 143
+
+
+def test_no_template_sees_the_secrets_of_confpy(house: House) -> None:
+    house.template.write_text("{{ getenv('CONFPY_PASSWORD', 'none') }}{{ getv('/confpy/password', 'none') }}\n")
+    house.add("app", keys="['/confpy']")
+    flags = ["-onetime", "-backend", "env", "-confdir", "."]
+    with Confpy(*flags, folder=house.folder, more={"CONFPY_PASSWORD": "secret"}) as confpy:
+        confpy.says("resource.changed", resource="app")
+        assert house.out.read_text() == "nonenone\n"

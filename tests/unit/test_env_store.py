@@ -66,6 +66,11 @@ def test_of_two_names_with_one_key_the_one_in_capitals_and_without_empty_segment
     assert seen(dict(reversed(environment.items())), ["/"]) == {"/a/b": "capital"}
 
 
+def test_confpy_s_own_secrets_are_no_keys():
+    environment = {"CONFPY_PASSWORD": "secret", "CONFPY_AUTH_TOKEN": "secret", "CONFPY_INTERVAL": "5"}
+    assert seen(environment, ["/"]) == {"/confpy/interval": "5"}
+
+
 def test_a_change_of_the_environment_of_this_process_is_seen(monkeypatch):
     monkeypatch.setenv("CONFPYTEST_X", "1")
     assert EnvStore().read(["/confpytest"]).listings["/confpytest"].keys == {"/confpytest/x": "1"}
