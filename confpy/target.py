@@ -18,6 +18,8 @@ from confpy.model import Resource, Stamp
 NEW_FOLDER_MODE = 0o755
 NEW_MODE = 0o644
 """Permission bits of a target that did not exist and whose resource names none."""
+LARGEST = 1 << 30
+"""Bytes of a file that may be a target: it is read as a whole, and is none of ours beyond that."""
 STAGE_MARK = ".confpy-"
 """What the names of stage files have in common; the dot in front keeps them out of ``include *.conf``."""
 OLD_MARK = ".old"
@@ -81,6 +83,9 @@ def look(resource: Resource, disk: Disk, root: str = "") -> Current:
             raise TargetError("the target is a directory", hint="dest names a file", target=resource.dest)
         if not stat.S_ISREG(status.st_mode):
             raise TargetError("the target is not a regular file", target=resource.dest)
+        if status.st_size > LARGEST:
+            hint = "is dest right? then remove it"
+            raise TargetError(f"the target is larger than {LARGEST >> 30} GB", hint=hint, target=resource.dest)
         return Current(path, status, disk.read(path))
     except OSError as error:
         raise failure("the target cannot be read", resource, error) from error

@@ -302,6 +302,14 @@ def test_a_link_put_in_a_new_folder_s_place_is_not_followed(tmp_path, monkeypatc
     assert stat.S_IMODE(private.stat().st_mode) == 0o700
 
 
+def test_a_file_that_would_fill_the_memory_is_refused_unread(tmp_path):
+    (tmp_path / "f").touch()
+    os.truncate(tmp_path / "f", 1 << 40)
+    with pytest.raises(TargetError, match="larger than 1 GB"):
+        put(resource(tmp_path / "f"), b"new")
+    assert names(tmp_path) == ["f"]
+
+
 def test_a_target_that_became_a_directory_is_an_error_and_leaves_no_stage_file(tmp_path):
     wanted, disk = resource(tmp_path / "f"), Disk()
     staged = target.stage(wanted, target.look(wanted, disk), b"new", disk)
