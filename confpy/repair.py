@@ -350,10 +350,11 @@ def read_lines(content: bytes) -> Iterator[Entry]:
     for line in content.split(b"\n"):
         checksum, _, text = line.partition(b" ")
         try:
-            if int(checksum, 16) == zlib.crc32(text):
-                yield json.loads(text)
-        except ValueError:
+            entry = json.loads(text) if int(checksum, 16) == zlib.crc32(text) else None
+        except (ValueError, RecursionError):
             continue
+        if isinstance(entry, dict):
+            yield entry
 
 
 def read_old_files(content: bytes) -> Iterator[tuple[str, str]]:

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import stat
+import zlib
 from pathlib import Path
 
 import pytest
@@ -555,3 +556,14 @@ def test_two_starts_at_once_share_what_the_dead_left_without_doubling_it(state, 
     # One that starts when another has ended finds the debt again; none loses it.
     assert max(child.result() for child in children) == 1
     assert len(start(state)[1].debts) == 1
+
+
+def test_lines_that_hold_no_entry_are_dropped():
+    deep = b"[" * 100_000
+    lines = [
+        repair.write_line([1]),
+        repair.write_line("x"),
+        repair.write_line(None),
+        b"%08x %s\n" % (zlib.crc32(deep), deep),
+    ]
+    assert list(repair.read_lines(b"".join([*lines, repair.write_line({"op": "any"})]))) == [{"op": "any"}]
