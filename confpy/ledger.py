@@ -204,7 +204,9 @@ class Ledger:
             return
         try:
             # In one order for all: two that wait for each other would wait for ever.
-            got = self._disk.lock(descriptor, sorted(set(places.values())), seconds)
+            got = set(places.values())
+            with suppress(OSError):  # a file system that cannot lock now: as above
+                got = self._disk.lock(descriptor, sorted(got), seconds)
             yield frozenset(path for path, place in places.items() if place in got)
         finally:
             self._disk.close(descriptor)

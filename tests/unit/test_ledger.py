@@ -567,3 +567,14 @@ def test_lines_that_hold_no_entry_are_dropped():
         b"%08x %s\n" % (zlib.crc32(deep), deep),
     ]
     assert list(repair.read_lines(b"".join([*lines, repair.write_line({"op": "any"})]))) == [{"op": "any"}]
+
+
+def test_locks_that_cannot_be_had_hold_up_no_delivery(state):
+    class Unlocking(Disk):
+        def lock(self, descriptor, places, seconds):
+            raise OSError(errno.EIO, "I/O error")
+
+    ledger = Ledger.open(str(state), Unlocking())
+    with ledger.locked(["/a", "/b"], 1.0) as free:
+        assert free == {"/a", "/b"}
+    ledger.close()
