@@ -571,7 +571,7 @@ def test_lines_that_hold_no_entry_are_dropped():
 
 def test_locks_that_cannot_be_had_hold_up_no_delivery(state):
     class Unlocking(Disk):
-        def lock(self, descriptor, places, seconds):
+        def lock(self, *_):
             raise OSError(errno.EIO, "I/O error")
 
     ledger = Ledger.open(str(state), Unlocking())
