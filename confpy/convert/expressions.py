@@ -57,6 +57,7 @@ _LISTS = frozenset({STRINGS, INTS, PAIRS, PAIR_LIST, SERVICES})
 _PRINTED = frozenset({STRING, INT, BOOL, UINT8, UINT16, MAP, ANYS, TIME, ANY})
 """The types whose values are printed alike, as Jinja has them."""
 _CHECKS = frozenset({"_settle", "_expect", "_expect_string", "_each"})
+_SAFE = (jinja.Const, jinja.Name)
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
@@ -81,6 +82,10 @@ class Expressions:
                 self._assigned[node.target.name].append(node.node)
         self._loose = set(_untyped(tree))
         self._with_data = {macro.name for macro in tree.find_all(jinja.Macro) if "data" in _loaded(macro)}
+        # What is handed over may fail, even where it is not looked at.
+        for call in tree.find_all(jinja.Call):
+            if isinstance(call.node, jinja.Name) and not all(isinstance(one, _SAFE) for one in call.args):
+                self._with_data.add(call.node.name)
         self._in_place = any(self._changes(node) for node in tree.find_all(jinja.Filter))
         """A list that has a name is changed: then every list is one of Go's."""
 
