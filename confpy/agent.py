@@ -485,7 +485,7 @@ class Agent:
             except Exception as error:  # noqa: BLE001 - a bug of ours stops this group and no other
                 self._fail_group(tracks, track, bug(error).at(resource=track.resource.name))
                 return None
-            candidates.append(Candidate(track.resource, content, len(track.view), only_missing=old))
+            candidates.append(Candidate(track.resource, content, len(track.view), old, track.torn))
         return candidates
 
     def _render_one(self, track: Track, world: World, *, old: bool) -> bytes:
@@ -551,6 +551,7 @@ class Agent:
                 continue
             track.in_flight = False
             track.outcome = report.outcome
+            track.torn = report.torn or (track.torn and report.error is not None)
             for note in report.notes if report.outcome != "would change" else ():
                 self._say("warning", "target.warning", resource=report.resource, warning=note)
             if report.outcome == "held":

@@ -193,6 +193,8 @@ class _Batch:
             stays = member.candidate.only_missing and member.current.status is not None
             wanted = member.candidate.content
             member.found = [] if stays else target.differences(member.resource, member.current, wanted)
+            if member.candidate.torn and not stays:
+                member.found = member.found or ["torn"]
         if job.differing and not self._rules.noop:
             return True
         for member in job.members:
@@ -222,7 +224,7 @@ class _Batch:
             except TargetError as error:
                 self._fail(job, member, error)
                 return False
-            if target.changes(staged, self._disk.fstat(staged.descriptor)):
+            if member.candidate.torn or target.changes(staged, self._disk.fstat(staged.descriptor)):
                 member.staged = staged
             else:
                 target.discard(staged, self._disk)
@@ -371,7 +373,7 @@ class _Batch:
                 self._unchanged(member)
                 continue
             known = Known(target.digest(member.candidate.content), target.stamp(member.status))
-            if target.changes(member.staged, member.status):
+            if member.candidate.torn or target.changes(member.staged, member.status):
                 self._report(member, "changed", known=known, notes=tuple(member.staged.notes), record=job.record)
             else:
                 self._report(member, "unchanged", known=known)
@@ -497,6 +499,8 @@ class _Batch:
                 message = f"held back: {name}, of its group {job.name}, failed"
                 held = type(error)(message, resource=member.resource.name, target=member.resource.dest)
                 self._report(member, "held", error=held)
+            if job.torn:
+                self._reports[member.resource.name] = replace(self._reports[member.resource.name], torn=True)
 
     def _reported(self, job: _Job) -> bool:
         return job.members[0].resource.name in self._reports

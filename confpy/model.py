@@ -215,6 +215,8 @@ class Candidate:
     """How many keys the resource has in the store."""
     only_missing: bool = False
     """It came from old keys: it makes a target that is missing, and changes none that is there."""
+    torn: bool = False
+    """Its group was left half new: what is there now was not checked, even if it is the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +263,8 @@ class Report:
     """Things to warn of that did not stop it (an owner that could not be given, a target written in place)."""
     record: int = 0
     """The ledger's record that the commit stands in; 0: none."""
+    torn: bool = False
+    """Its group was neither made new nor put back."""
     took: float = 0.0
     """Seconds."""
 

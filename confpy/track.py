@@ -60,6 +60,8 @@ class Track:
     drift: str = ""
     """The drift that was last told of."""
     guard: Guard = field(default_factory=Guard)
+    torn: bool = False
+    """Its group was left half new: it is checked and reloaded even where nothing is to be written any more."""
     accepted: bool = False
     """A person said that its keys may be gone."""
     refused: bytes = b""

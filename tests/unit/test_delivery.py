@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from resource import RLIMIT_NOFILE, getrlimit, setrlimit
 
@@ -559,7 +560,15 @@ def test_a_group_that_can_be_neither_new_nor_old_is_called_torn_and_mended_by_th
     assert reports[1].error.message.startswith("the target is torn: the target cannot be replaced")
     assert f"its old file is {pair[0].parent}/.a.confpy-" in reports[1].error.hint
     assert contents(pair) == [b"new", b"old"]
-    assert outcomes(give(wanted)) == ["unchanged", "changed"]
+    assert [report.torn for report in reports] == [True, True]
+    again = Group(wanted.name, tuple(replace(one, torn=True) for one in wanted.candidates))
+    assert outcomes(give(again)) == ["changed", "changed"], "what is there already owes its check and its reload"
+
+
+def test_what_was_left_torn_is_checked_even_where_it_is_as_it_should_be(old):
+    torn = Candidate(resource(old, check_cmd="false {{.src}}"), b"old", torn=True)
+    (report,) = give(Group("f", (torn,)))
+    assert isinstance(report.error, CheckError)
 
 
 def test_a_slice_splits_no_group(tmp_path):
