@@ -163,14 +163,15 @@ def _renamed(content: str, path: str, names: Mapping[str, str], kept: set[str]) 
         find_table(parse_toml(content, path), [])  # says why
         raise UsageError("the resource cannot be read")
     src = table.get("src")
-    name = template_name(src) if isinstance(src, str) else ""
+    if not isinstance(src, str) or not src:
+        raise UsageError("src is missing", hint='write src = "…" below [template]')
+    name = template_name(src)
     if name not in names:
         if name not in kept:
             raise UsageError(
                 f"its template {src} is not below templates/", hint="convert it for itself, and name it here"
             )
         return content
-    assert isinstance(src, str)
     slash = src[: len(src) - len(src.lstrip("/"))]
     content = _replaced(content, "src", slash + names[name], lambda text: _table(text.encode(), path))
     if table.get("engine") != "go":

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Undefined
 
 from confpy.keytree import Pair
 from confpy.templates.facts import Service
+from confpy.templates.functions import Refused
 from confpy.templates.golang import printf, runtime
 from confpy.templates.golang.environment import environment
 from confpy.templates.golang.signatures import FUNCTIONS
@@ -102,7 +102,7 @@ def functions(asking: Asking) -> dict[str, Callable[..., Any]]:
     """Return the functions by their names in Go, and what ``range`` does to an item (``items``, ``slots``)."""
     table = environment(asking, sandbox=False).filters
     names = FUNCTIONS.keys() & table.keys()
-    made: dict[str, Callable[..., Any]] = {name: partial(_call, name, table[name]) for name in names}
+    made: dict[str, Callable[..., Any]] = {name: _typed(name, table[name]) for name in names}
     made["value"] = lambda value: dressed(bare(value))
     made["items"] = lambda value: [(key, dressed(item)) for key, item in runtime.indexed(bare(value))]
     made["slots"] = lambda value: runtime.slots(bare(value))
@@ -110,14 +110,22 @@ def functions(asking: Asking) -> dict[str, Callable[..., Any]]:
     return made
 
 
-def _call(name: str, function: Callable[..., Any], *given: Any) -> Any:
+def _typed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that refuses what Go refuses before it calls."""
     signature = FUNCTIONS[name]
-    wanted = [*signature.parameters, *[signature.rest or ANY] * (len(given) - len(signature.parameters))]
-    arguments = [
-        one if kind in {ANY, VALUE} else runtime.expect(one, kind)
-        for one, kind in zip(map(bare, given), wanted, strict=False)
-    ]
-    result = function(*arguments)
-    if isinstance(result, str | int) or signature.result not in {ANY, ANYS, MAP, TIME}:
-        return result
-    return Value(result)
+    fixed = len(signature.parameters)
+
+    def called(*given: Any) -> Any:
+        if len(given) < fixed or (len(given) > fixed and signature.rest is None):
+            raise Refused(f"wrong number of args for {name}: want {fixed} got {len(given)}")
+        wanted = [*signature.parameters, *[signature.rest or ANY] * (len(given) - fixed)]
+        arguments = [
+            one if kind in {ANY, VALUE} else runtime.expect(one, kind)
+            for one, kind in zip(map(bare, given), wanted, strict=True)
+        ]
+        result = function(*arguments)
+        if isinstance(result, str | int) or signature.result not in {ANY, ANYS, MAP, TIME}:
+            return result
+        return Value(result)
+
+    return called
