@@ -221,10 +221,15 @@ class _Batch:
             content = member.candidate.content
             try:
                 staged = target.stage(member.resource, member.was, content, self._disk, self._ledger.folder)
+                status = self._disk.fstat(staged.descriptor)
             except TargetError as error:
                 self._fail(job, member, error)
                 return False
-            if member.candidate.torn or target.changes(staged, self._disk.fstat(staged.descriptor)):
+            except OSError as error:
+                target.discard(staged, self._disk)
+                self._fail(job, member, target.failure("the candidate cannot be looked at", member.resource, error))
+                return False
+            if member.candidate.torn or target.changes(staged, status):
                 member.staged = staged
             else:
                 target.discard(staged, self._disk)

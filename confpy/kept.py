@@ -34,9 +34,10 @@ class Kept:
         """Return the keys that were kept last; none where there are none that can be used."""
         with self._alone:
             record = self._folder.read(KEYS)
-        if record is None:
-            return Recalled({})
-        return Recalled(record["keys"], tuple(record["prefixes"]), max(0.0, self._clock.time() - record["at"]))
+        match record:
+            case {"keys": dict(keys), "prefixes": list(prefixes), "at": int(at) | float(at)}:
+                return Recalled(keys, tuple(prefixes), max(0.0, self._clock.time() - at))
+        return Recalled({})
 
     def hold(self, resource: str, reason: str) -> bool:
         """Note that a resource's keys are not believed, and say whether a person accepted it since it was noted.

@@ -283,7 +283,7 @@ class Ledger:
             book = Book()
             for entry in read_lines(file.content):
                 # The head, or an entry whose record went with a torn line.
-                with suppress(LookupError, TypeError, ValueError):
+                with suppress(LookupError, TypeError, ValueError, AttributeError):
                     book.apply(entry)
             books.append(book)
         merged = Book()

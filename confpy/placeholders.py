@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import zlib
 from typing import overload
 
 from confpy.model import Command, HttpReload, ReloadBy, SignalReload, SocketReload
@@ -34,7 +35,9 @@ def show(command: ReloadBy) -> str:
         case SignalReload():
             return f"signal {command.signal} to {command.pidfile or command.process}"
         case HttpReload():
-            return f"{command.method} {command.url}"
+            address, mark, query = command.url.partition("?")
+            # A token may stand there; the sum tells one query from another.
+            return f"{command.method} {address}" + (f"?…{zlib.crc32(query.encode()):08x}" if mark else "")
         case SocketReload():
             return f"{command.line!r} to unix:{command.path}"
         case str():

@@ -360,7 +360,7 @@ def read_lines(content: bytes) -> Iterator[Entry]:
 def read_old_files(content: bytes) -> Iterator[tuple[str, str]]:
     """Yield path and mark of each old file that a ledger speaks of, also of those that are over."""
     for entry in read_lines(content):
-        with suppress(LookupError, TypeError, ValueError):
+        with suppress(LookupError, TypeError, ValueError, AttributeError):
             if entry["op"] == "begin":
                 yield from ((change.path, change.mark) for change in read_record(entry).changes if change.mark)
             elif entry["op"] == "in place":
@@ -381,8 +381,8 @@ def _lean(value: Any) -> Any:
 def read_record(entry: Entry) -> Record:
     """Return the record that an entry holds; raises ``LookupError``, ``TypeError`` or ``ValueError``."""
     return Record(
-        entry["number"],
-        entry.get("at", 0.0),
+        int(entry["number"]),
+        float(entry.get("at", 0.0)),
         tuple(
             Deed(
                 deed.get("group", ""),

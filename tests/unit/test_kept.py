@@ -67,3 +67,9 @@ def test_who_may_not_read_the_state_is_told_so_and_not_that_nothing_is_held_back
     (tmp_path / "state").chmod(0o777)
     with pytest.raises(UsageError, match="cannot be read"):
         accept(StateFolder(str(tmp_path / "state"), tell=[].append), "web")
+
+
+def test_a_record_of_another_shape_is_as_good_as_none(kept, folder):
+    for record in ({}, {"keys": [], "prefixes": [], "at": 1}, {"keys": {}, "prefixes": [], "at": "now"}):
+        folder.write("keys", record)
+        assert kept.recall().keys == {}

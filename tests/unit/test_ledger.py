@@ -578,3 +578,22 @@ def test_locks_that_cannot_be_had_hold_up_no_delivery(state):
     with ledger.locked(["/a", "/b"], 1.0) as free:
         assert free == {"/a", "/b"}
     ledger.close()
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"op": "begin", "number": "x"},
+        {"op": "begin", "number": 1, "deeds": ["x"]},
+        {"op": "begin", "number": 1, "debts": [3]},
+        {"op": "counted", "counts": ["a"], "identity": 1, "revision": None, "at": "now"},
+        {"op": "paid", "records": 7},
+    ],
+)
+def test_an_entry_of_another_shape_stops_no_start(state, entry):
+    state.mkdir(mode=0o700)
+    lines = [repair.write_line({"ledger": repair.FORMAT}), repair.write_line(entry)]
+    (state / "ledger-00000000.log").write_bytes(b"".join(lines))
+    ledger = Ledger.open(str(state), Disk())
+    assert ledger.recover().debts == ()
+    ledger.close()

@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from confpy.command import Shell
+from confpy.model import HttpReload
 from confpy.placeholders import fill, show
 
 # Any path that Linux knows: all bytes but NUL, also those that are not UTF-8.
@@ -78,3 +79,9 @@ def test_paths_arrive_whole_through_a_real_shell(src, dest):
 def test_a_command_is_shown_as_one_would_type_it():
     assert show("check {{.src}} | tail") == "check {{.src}} | tail"
     assert show(("check", "a b", "{{.src}}", "it's")) == "check 'a b' '{{.src}}' 'it'\"'\"'s'"
+
+
+def test_a_request_is_shown_without_its_query_and_told_from_another():
+    shown = [show(HttpReload("POST", f"http://lb/reload{query}")) for query in ("", "?token=a", "?token=b")]
+    assert len(set(shown)) == 3
+    assert all(one.startswith("POST http://lb/reload") and "token" not in one for one in shown)
