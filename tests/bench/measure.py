@@ -1,4 +1,4 @@
-"""What confpy costs: start-up, a change among many resources, a burst, memory. Figures for people, asserted nowhere.
+"""What confpy costs: start-up, changes, a burst, memory, templates. Figures for people, asserted nowhere.
 
     scripts/bench [--peer /path/to/confd] [--resources 1000]
 
@@ -8,6 +8,7 @@ Each figure is the median of several, taken in one run on one machine; compare r
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import statistics
@@ -17,8 +18,14 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
+from confpy.model import Lookup
+from confpy.templates import Renderer, World
+from confpy.templates.facts import Compiled
+from confpy.templates.resolve import Resolver
 from tests.e2e.running import environment
+from tests.rendering import resource, view_of
 from tests.servers.consul import Consul
 from tests.servers.etcd import Etcd
 from tests.servers.haproxy import HAProxy
@@ -302,11 +309,116 @@ def measure_hanging(folder: Path) -> None:
             process.wait(20)
 
 
+PAIRS = {
+    "a backend of HAProxy": (
+        """\
+backend web
+    balance {{getv "/balance" "roundrobin"}}
+{{range gets "/backends/*"}}    server {{base .Key}} {{.Value}} check
+{{end}}""",
+        """\
+backend web
+    balance {{ getv("/balance", "roundrobin") }}
+{% for key, value in gets("/backends/*") %}    server {{ base(key) }} {{ value }} check
+{% endfor %}""",
+    ),
+    "leaves of JSON": (
+        """\
+{{range gets "/leaves/*"}}{{$leaf := json .Value}}{{if $leaf.up}}server {{base .Key}} {{$leaf.ip}}:{{$leaf.port}}
+{{end}}{{end}}""",
+        """\
+{% for key, value in gets("/leaves/*") %}{% set leaf = json(value) %}\
+{% if leaf.up %}server {{ base(key) }} {{ leaf.ip }}:{{ leaf.port }}
+{% endif %}{% endfor %}""",
+    ),
+    "getv in ls in lsdir": (
+        """\
+{{range $service := lsdir "/services"}}upstream {{$service}} {
+{{range $name := ls (printf "/services/%s" $service)}}\
+    server {{getv (printf "/services/%s/%s" $service $name)}}; # {{$name}}
+{{end}}}
+{{end}}""",
+        """\
+{% for service in lsdir("/services") %}upstream {{ service }} {
+{% for name in ls("/services/" ~ service) %}\
+    server {{ getv("/services/" ~ service ~ "/" ~ name) }}; # {{ name }}
+{% endfor %}}
+{% endfor %}""",
+    ),
+    "choices among texts": (
+        """\
+{{range $i, $pair := gets "/backends/*"}}{{$parts := split $pair.Value ":"}}{{if eq (index $parts 1) "8081"}}\
+{{$i}} {{toUpper (base $pair.Key)}} {{index $parts 0}} tls
+{{else}}{{$i}} {{base $pair.Key}} {{index $parts 0}}
+{{end}}{{end}}""",
+        """\
+{% for key, value in gets("/backends/*") %}{% set parts = split(value, ":") %}{% if parts[1] == "8081" %}\
+{{ loop.index0 }} {{ base(key)|upper }} {{ parts[0] }} tls
+{% else %}{{ loop.index0 }} {{ base(key) }} {{ parts[0] }}
+{% endif %}{% endfor %}""",
+    ),
+}
+"""What is made → the template in Go's language, and in Jinja as a person would write it."""
+KEYS = {
+    "/balance": "leastconn",
+    **{f"/backends/b{number:02}": f"10.0.0.{number}:{8080 + number % 2}" for number in range(50)},
+    **{
+        f"/leaves/l{number:02}": json.dumps({"ip": f"10.0.1.{number}", "port": 80, "up": number % 5 > 0})
+        for number in range(50)
+    },
+    **{f"/services/s{number:02}/{name}": f"10.0.2.{number}:80" for number in range(10) for name in "abcde"},
+}
+
+
+def measure_templates(folder: Path, *, turns: int = 400, templates: int = 1000) -> None:
+    """Measure renders of Go templates beside those in Jinja, in turns, and the load of many from a warm cache."""
+    folder /= "templates"
+    folder.mkdir(mode=0o700)
+    renderer, resolver, view = Renderer(), Resolver(folder=str(folder), cache_dir=None), view_of(KEYS)
+
+    def render(name: str, engine: Literal["go", "jinja"], text: str) -> Callable[[], bytes]:
+        (folder / name).write_text(text)
+        lookup = Lookup("template", name, engine)
+        world = World(0.0, {}, {lookup: resolver.resolve(lookup)})
+        return lambda: renderer.render(resource(name, engine), view, world).content
+
+    for made, (go, jinja) in PAIRS.items():
+        both = render("t.tmpl", "go", go), render("t.j2", "jinja", jinja)
+        assert both[0]() == both[1](), f"{made}: the two differ"
+        found: tuple[list[float], list[float]] = [], []
+        for _ in range(turns):
+            for run, times in zip(both, found, strict=True):
+                began = time.perf_counter()
+                run()
+                times.append(time.perf_counter() - began)
+        ours, beside = map(statistics.median, found)
+        row(
+            f"{made}: Go template against Jinja's",
+            f"{ours / beside:.2f} x ({ours * 1e6:.0f} and {beside * 1e6:.0f} µs, medians of {turns})",
+        )
+
+    lookups = [Lookup("template", f"{number:04}.tmpl", "go") for number in range(templates)]
+    texts = [go for go, _ in PAIRS.values()]
+    for number, lookup in enumerate(lookups):
+        (folder / lookup.name).write_text(f"# {number}\n{texts[number % len(texts)]}")
+
+    def load() -> None:
+        fresh = Resolver(folder=str(folder), cache_dir=str(folder / "cache"))
+        for lookup in lookups:
+            assert isinstance(fresh.resolve(lookup), Compiled), f"{lookup.name} was not read"
+
+    began = time.perf_counter()
+    load()
+    row(f"{templates} Go templates compiled, into an empty cache", f"{time.perf_counter() - began:.2f} s")
+    row("  loaded from it when it is warm", f"{timed(load):.2f} s (median of 9)")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer", help="a confd to measure beside it")
     parser.add_argument("--resources", type=int, default=1000)
-    parser.add_argument("--only", choices=["start", "etcd", "consul", "storm", "hanging"], help="measure this alone")
+    only = ["start", "etcd", "consul", "storm", "hanging", "templates"]
+    parser.add_argument("--only", choices=only, help="measure this alone")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="confpy-bench-"))
     try:
@@ -319,6 +431,7 @@ def main() -> None:
             "consul": lambda: measure_consul(folder, options.resources),
             "storm": lambda: measure_storm(folder),
             "hanging": lambda: measure_hanging(folder),
+            "templates": lambda: measure_templates(folder),
         }
         for name, measure in measures.items():
             if options.only in (None, name):
