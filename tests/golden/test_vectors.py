@@ -14,6 +14,7 @@ from tests.golden import check
 from tests.rendering import render_in
 
 VECTORS = [json.loads(line) for line in (Path(__file__).parent / "vectors.jsonl").read_text("ascii").splitlines()]
+MANUAL = Path(__file__).parents[2] / "docs" / "migrating-from-confd.md"
 COMMAND = [sys.executable, "-m", "confpy"]
 STORES = {"file-backend", "env-backend", "prefix"}
 
@@ -72,3 +73,9 @@ def test_a_run_reads_the_keys_that_confd_read(vector, tmp_path):
 def test_no_vector_is_left_out():
     assert len(IN_MEMORY) + len(THROUGH_A_STORE) == len(VECTORS) == 628
     assert DIFFERENT.keys() <= {vector["id"] for vector in THROUGH_A_STORE}
+
+
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_the_manual_names_a_vector_that_differs_on_purpose(name):
+    _, _, table = MANUAL.read_text().partition("## What is different on purpose")
+    assert f"`{name}`" in table
