@@ -146,7 +146,10 @@ def test_an_unknown_key_is_a_warning_with_a_suggestion(confdir):
     ("text", "hint"),
     [
         ("[confd]\ninterval = 3\n", "settings stand above all tables"),
-        ('[template]\nsrc = "a"\ndest = "b"\n', "it is a resource: conf.d is read without -config-file, and all of it is delivered"),
+        (
+            '[template]\nsrc = "a"\ndest = "b"\n',
+            "it is a resource: conf.d is read without -config-file, and all of it is delivered",
+        ),
     ],
 )
 def test_a_table_in_the_settings_file_is_a_warning(confdir, text, hint):

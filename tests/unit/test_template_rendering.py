@@ -282,7 +282,11 @@ def test_a_render_tells_what_it_asked_and_nothing_else():
         facts={Lookup("exists", "/f"): False},
     )
     assert made.content == b"false"
-    assert made.asked == {Lookup("template", "main", "jinja"), Lookup("template", "part", "jinja"), Lookup("exists", "/f")}
+    assert made.asked == {
+        Lookup("template", "main", "jinja"),
+        Lookup("template", "part", "jinja"),
+        Lookup("exists", "/f"),
+    }
     assert rendered("x").asked == {Lookup("template", "main", "jinja")}
 
 
