@@ -91,6 +91,8 @@ UNREAD = 256
 """Deliveries of streams that may wait in the inbox; then the streams wait, and the server with them."""
 RESOLVERS = 8
 """Questions to the world that are asked at once."""
+SAVE_WITHIN = 5.0
+"""Seconds that the end waits for keys that are being kept."""
 LONGEST_SLEEP = 3600.0
 LONGEST_WAIT, EAGER = 60.0, 3.0
 """Seconds from one try to read the store to the next, at most; in one-shot there is somebody who waits."""
@@ -147,6 +149,9 @@ class Daemon:
             self._tell(_unusable(self._ledger.warning))
         self._edits: Folder | None = None
         self._ended = False
+        self._saved = threading.Event()
+        """Whether the keys that were to be kept last are."""
+        self._saved.set()
         self._rules = delivery.Rules(
             settings.noop, settings.sync_only, settings.keep_stage_file, settings.no_reload, settings.root or ""
         )
@@ -217,6 +222,7 @@ class Daemon:
             return self._live()
         finally:
             self._ended = True
+            self._saved.wait(SAVE_WITHIN)
             if self._edits is not None:
                 self._edits.close()
 
@@ -353,10 +359,18 @@ class Daemon:
         )
 
     def _save(self, action: Save, *, at_end: bool) -> None:
-        if at_end:  # nobody would wait for a thread
-            self._kept.save(action.keys, action.prefixes)
+        saved = self._saved = threading.Event()
+
+        def save() -> None:
+            try:
+                self._kept.save(action.keys, action.prefixes)
+            finally:
+                saved.set()
+
+        if at_end:
+            save()
         else:
-            self._start("save", lambda: self._kept.save(action.keys, action.prefixes), lambda _: None)
+            self._start("save", save, lambda _: saved.set())
 
     def _tell(self, say: Say) -> None:
         self._log.write(say.level, say.event, say.fields)
