@@ -449,7 +449,8 @@ class Agent:
     def _are_free(self, tracks: Sequence[Track]) -> bool:
         """Say whether no command of a group is in use: no program shall read files that are there on trial."""
         commands = {command for track in tracks for command in track.commands}
-        return self._busy.isdisjoint(commands) and not (_swaps(tracks) and commands & self._debts.reloading())
+        taken = self._busy | self._debts.restoring() | (self._debts.reloading() if _swaps(tracks) else set())
+        return taken.isdisjoint(commands)
 
     def _on_trial(self) -> set[str]:
         """Return the commands of the deliveries that put files in place before they are checked."""
@@ -720,7 +721,7 @@ class Agent:
             and not self._waits_for_store()
             and not self.mirror.ready([prefix for track in tracks for prefix in track.resource.prefixes])
             and not any(self._lookups.awaits(track.awaited) for track in tracks)
-            and all(self._busy.isdisjoint(track.commands) for track in tracks)
+            and self._are_free(tracks)
         )
 
     def _take_from_old(self, track: Track, report: Report) -> None:
@@ -797,10 +798,8 @@ class Agent:
             track.known = report.known
             error = ReloadError("the reload refused it: the file of before is back", resource=report.resource)
             self._fail(track, report.error or error, quiet=report.error is None)
-            if report.outcome == "changed":
-                revision = self.mirror.revision(track.resource.prefixes)
-                commit = Commit(track.resource, "rollback", 0, revision, report.took, report.record)
-                self._debts.owe_besides(restored.key, commit, self._now)
+        for owed in restored.owed:
+            self._debts.inherit(owed, self._now)
         records = [report.record for report in restored.reports]
         self._actions += self._debts.restored(restored.key, records, self._now, back=bool(restored.reports))
 
@@ -931,6 +930,8 @@ class Agent:
         elif self._stopping is None:
             self._stopping = 128 + number
             self._stop_at = self._now + self._manners.stop_timeout
+            for waiting in self._waiting:
+                self._busy -= self._batches.pop(waiting).commands
             self._waiting.clear()
             self._say(
                 "info", "signal.received", signal=signal.Signals(number).name, did="ends what is in hand, then stops"

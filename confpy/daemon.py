@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, TypeVar
 
-from confpy import delivery, target
+from confpy import delivery, drift, rollback, target
 from confpy.agent import Agent, Manners
 from confpy.clock import Clock, SystemClock
 from confpy.command import Shell
@@ -354,7 +354,7 @@ class Daemon:
     def _restore(self, action: Restore) -> None:
         self._start(
             "restore",
-            lambda: Restored(action.key, delivery.restore(action.key, self._ledger, self._disk)),
+            lambda: rollback.restore(action.key, self._ledger, self._disk),
             lambda _: Restored(action.key, ()),
         )
 
@@ -482,7 +482,7 @@ class Daemon:
     def _inspect(self, action: Inspect) -> None:
         self._start(
             "inspect",
-            lambda: delivery.inspect(action.targets, self._disk, self._rules.root),
+            lambda: drift.inspect(action.targets, self._disk, self._rules.root),
             lambda _: Inspected({}, {}),
         )
 

@@ -110,8 +110,8 @@ class _Debt:
     records: set[int] = field(default_factory=set)
     """Where in the ledger what is owed stands: also commits that a newer one of their resource took the place of."""
     paying_records: set[int] = field(default_factory=set)
-    restoring: bool = False
-    """The old files are being put back, or reloaded."""
+    back: Literal["no", "wanted", "on its way", "done"] = "no"
+    """How far the old files are put back while this is being paid."""
     since: float = 0.0
     retry_at: float = -NEVER
 
@@ -150,19 +150,17 @@ class Debts:
         debt.records.add(commit.record)
         debt.retry_at = -NEVER
 
-    def owe_besides(self, key: str, commit: Commit, now: float) -> None:
-        """Note what a rollback put back of a group, where its program is told by another command than this one."""
-        resource = commit.resource
-        if resource.reload_cmd is not None and show(fill(resource.reload_cmd, resource.dest, resource.dest)) != key:
-            self.owe(commit, now)
-
     def inherit(self, owed: Owed, now: float) -> None:
-        """Take over what an earlier confpy left unpaid."""
-        debt = _Debt(owed.command, owed.command, self._backoff(), owed.timeout, owed.verify, since=now)
+        """Take over what an earlier confpy left unpaid, or what a rollback of another reload has put back."""
+        debt = self._debts.setdefault(owed.key, _Debt(owed.command, owed.command, self._backoff()))
+        if not debt.owed:
+            debt.since = now
+        debt.timeout = max(debt.timeout, owed.timeout)
+        debt.verify = owed.verify or debt.verify
         pairs = zip(owed.resources, owed.dests, strict=True)
-        debt.owed = {name: Inherited(name, dest, owed.on_failure) for name, dest in pairs}
-        debt.records = set(owed.records)
-        self._debts[owed.key] = debt
+        debt.owed = {**{name: Inherited(name, dest, owed.on_failure) for name, dest in pairs}, **debt.owed}
+        debt.records.update(owed.records)
+        debt.retry_at = -NEVER
 
     def _backoff(self) -> Backoff:
         return Backoff(self._random, cap=LONGEST)
@@ -174,9 +172,13 @@ class Debts:
         """
         room = self._room()
         for key, debt in self._debts.items():
+            written = show(debt.written)
+            if debt.back == "wanted" and written not in delivering:
+                # A delivery that is under way may have found as it wants what is about to be put back.
+                debt.back = "on its way"
+                yield Restore(key)
             if not debt.owed or debt.paying or now < self._due(key, debt) or not room:
                 continue
-            written = show(debt.written)
             if written in trying or (written in delivering and now < debt.since + self._longest_wait):
                 continue
             debt.paying, debt.owed = debt.owed, {}
@@ -197,7 +199,7 @@ class Debts:
     def take(self, reloaded: Reloaded, now: float) -> Iterator[Action]:
         """Take how a reload ended, and yield what follows from it."""
         debt = self._debts[reloaded.key]
-        if debt.restoring:
+        if debt.back == "done":
             yield from self._take_return(reloaded, debt)
             return
         error = reloaded.error and reloaded.error.at(resource=", ".join(debt.paying))
@@ -213,9 +215,8 @@ class Debts:
             return
         policies = {commit.on_failure for commit in debt.paying.values()}
         if policies == {"rollback"} and not debt.owed:
-            debt.restoring = True
+            debt.back = "wanted"
             yield Say("error", "reload.failed", {**error.fields(), "did": "puts the old files back (rollback)"})
-            yield Restore(reloaded.key)
         elif policies == {"keep"}:
             debt.paying = {}
             yield Say("error", "reload.failed", {**error.fields(), "did": "left it so (on_reload_failure)"})
@@ -246,8 +247,9 @@ class Debts:
         """The files from before are ``back``, as ``records`` say: tell their program. Else the new ones stay owed."""
         debt = self._debts[key]
         debt.paying_records.update(records)
+        debt.back = "done"
         if not back:
-            debt.restoring = False
+            debt.back = "no"
             error = ReloadError("no old files are kept that could be put back", command=key)
             yield from self._retry(key, debt, error.at(resource=", ".join(debt.paying)), now)
             return
@@ -255,7 +257,7 @@ class Debts:
 
     def _take_return(self, reloaded: Reloaded, debt: _Debt) -> Iterator[Action]:
         """Take how the reload of the old files ended; either way nothing more is owed for the new ones."""
-        undone, debt.paying, debt.restoring = debt.paying, {}, False
+        undone, debt.paying, debt.back = debt.paying, {}, "no"
         if reloaded.error is None:
             yield Say("warning", "reload.rolled_back", {"resource": ", ".join(undone), "command": reloaded.key})
         else:
@@ -282,6 +284,10 @@ class Debts:
     def reloading(self) -> set[str]:
         """Return the commands of the reloads in flight, as their resources have them."""
         return {show(debt.written) for debt in self._debts.values() if debt.paying}
+
+    def restoring(self) -> set[str]:
+        """Return the commands of what is put back now, or as soon as nobody delivers it."""
+        return {show(debt.written) for debt in self._debts.values() if debt.back in ("wanted", "on its way")}
 
     def running(self) -> bool:
         return self._room() < RELOADS_AT_ONCE

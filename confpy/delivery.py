@@ -10,7 +10,6 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from resource import RLIMIT_NOFILE, getrlimit
 
@@ -18,8 +17,8 @@ from confpy import target
 from confpy.command import Shell
 from confpy.disk import Disk
 from confpy.errors import CheckError, ConfpyError, TargetError
-from confpy.ledger import Ledger
-from confpy.model import Candidate, Command, Group, Inspected, Known, Outcome, Report, Resource, Stamp
+from confpy.ledger import BUSY, PATIENCE, Ledger
+from confpy.model import Candidate, Command, Group, Known, Outcome, Report, Resource
 from confpy.placeholders import fill, show
 from confpy.repair import Change, Debt, Deed
 
@@ -29,9 +28,6 @@ SHARE = 16
 """One part in so many of our descriptors is what a slice may take: other batches and the store want some, too."""
 SYNC_ALL_FROM = 32
 """From so many candidates on, one ``syncfs`` is cheaper than a sync for each."""
-PATIENCE = 30.0
-"""Seconds to wait, at least, for another confpy that delivers the same target."""
-BUSY = "another confpy delivers this target"
 OF_ONE = re.compile(r"CONFPY_(SRC|DEST|RESOURCE)\b")
 """Variables whose value is another for each member of a group."""
 
@@ -576,107 +572,3 @@ def check(resource: Resource, candidate: str, shell: Shell, sources: Mapping[str
     ran = shell.run(command, {**sources, **own}, resource.check_cmd_timeout)
     if ran.failure:
         raise ran.error(CheckError, "check", command)
-
-
-def restore(key: str, ledger: Ledger, disk: Disk) -> tuple[Report, ...]:
-    """Put back every target that was committed since a reload last succeeded, and can be (``rollback``).
-
-    Returns a report for each: ``changed`` for what was put back (without ``known`` where no file was there before),
-    ``unchanged``, or ``failed`` for one that somebody else has changed. Their record still owes the reload: for the
-    files that are there by then. Cut off, it is brought to its end by the next start.
-    """
-    undone = ledger.to_undo(key)
-    first: dict[str, Change] = {}
-    last: dict[str, Change] = {}
-    for _, deed in undone:
-        for change in deed.changes:
-            first.setdefault(change.path, change)
-            last[change.path] = change
-    reports: dict[str, Report] = {}
-    with ledger.locked(first, PATIENCE) as free:
-        back: list[tuple[Change, str]] = []
-        for path, oldest in first.items():
-            change = replace(last[path], old=last[path].new, new=oldest.old, mark=oldest.mark)
-            try:
-                back.append((change, _old_file(change, free, ledger, disk)))
-            except TargetError as error:
-                reports[change.resource] = Report(change.resource, "failed", error.at(resource=change.resource))
-        changes = tuple(change for change, _ in back)
-        debts = {debt.key: debt for record, _ in undone for debt in record.debts}
-        instead = [(record.number, deed.group) for record, deed in undone]
-        notes: tuple[str, ...] = ()
-        record = 0
-        try:
-            record = ledger.begin([Deed("", changes)], debts.values(), restores=True, instead=instead)
-        except OSError as error:
-            notes = (f"the ledger cannot be written ({error.strerror}): a kill now leaves this half done",)
-        for change, kept in back:
-            reports[change.resource] = _put_back(change, kept, record, notes, disk)
-        for folder in {os.path.dirname(change.path) for change in changes}:
-            with suppress(OSError):
-                disk.sync_folder(folder)
-        if not any(reports[change.resource].error for change in changes):
-            for _, deed in undone:
-                for change in deed.changes:
-                    for place in target.old_places(change.path, change.mark, ledger.folder):
-                        target.forget(place, disk)
-            ledger.done(record)
-    return tuple(reports.values())
-
-
-def _old_file(change: Change, free: frozenset[str], ledger: Ledger, disk: Disk) -> str:
-    """Return the file to put back, empty where the target has to go; raises ``TargetError`` where it is not to be."""
-    now = target.found(change.path, disk)
-    if change.path not in free:
-        raise TargetError(BUSY, target=change.dest)
-    if now not in (change.old, change.new):
-        raise TargetError("somebody else has changed the target: it is left alone", target=change.dest)
-    for place in target.old_places(change.path, change.mark, ledger.folder):
-        if disk.read_link(place) is not None or target.found(place, disk) == change.new is not None:
-            return place
-    if now == change.new or change.new is None:
-        return ""
-    raise TargetError("the old file is gone: the target cannot be put back", target=change.dest)
-
-
-def _put_back(change: Change, kept: str, record: int, notes: tuple[str, ...], disk: Disk) -> Report:
-    name = change.resource
-    try:
-        changed = target.found(change.path, disk) != change.new
-        if changed:
-            target.put_back(change.path, kept, disk, in_place=change.in_place)
-        status = disk.stat(change.path)
-    except OSError as error:
-        torn = TargetError(f"{target.TORN}: it cannot be put back: {error.strerror}", target=change.dest, resource=name)
-        return Report(name, "failed", torn)
-    known = Known(bytes.fromhex(change.new), target.stamp(status)) if status and change.new else None
-    return Report(name, "changed" if changed else "unchanged", None, known, notes, record=record)
-
-
-def inspect(targets: tuple[tuple[Resource, Known], ...], disk: Disk, root: str = "") -> Inspected:
-    """See whether the targets are still what was delivered. Reads only those that somebody touched.
-
-    ``root``: as in ``Rules``.
-    """
-    drifted: dict[str, str] = {}
-    stamps: dict[str, Stamp] = {}
-    root = disk.resolve(root) if root else ""
-    for resource, known in targets:
-        try:
-            status = disk.stat(resource.dest)
-            if status is not None and target.stamp(status) == known.stamp:
-                continue
-            current = target.look(resource, disk, root)
-            content = current.content or b""
-            found = target.differences(resource, current, content)
-            if current.status is not None and target.digest(content) != known.digest:
-                found.insert(0, "content")
-            if found or current.status is None:
-                drifted[resource.name] = ", ".join(found)
-            else:
-                stamps[resource.name] = target.stamp(current.status)
-        except OSError as error:
-            drifted[resource.name] = f"cannot be seen: {error.strerror}"
-        except TargetError as error:
-            drifted[resource.name] = error.message
-    return Inspected(drifted, stamps)

@@ -21,6 +21,8 @@ class Doubt(NamedTuple):
     confirm_at: float
     """Monotonic time of the read that will be believed; infinite where only a person may say so."""
     since: float
+    keys: int
+    """How many keys were left."""
 
 
 @dataclass(slots=True)
@@ -46,9 +48,10 @@ class Guard:
             self.doubt = None
             return "yes"
         if self.doubt is None or self.doubt.reason != reason:
-            since = self.doubt.since if self.doubt else now
+            # A tree that goes on shrinking is not doubted for longer; that it is empty by now is another matter.
+            since = self.doubt.since if self.doubt and (keys or not self.doubt.keys) else now
             waits = replaced or rules.on_shrink == "keep"
-            self.doubt = Doubt(reason, NEVER if waits else since + rules.shrink_grace, since)
+            self.doubt = Doubt(reason, NEVER if waits else since + rules.shrink_grace, since, keys)
         return "yes" if read_at >= self.doubt.confirm_at else "hold"
 
     def believe(self, keys: int, store: int, *, named: bool) -> None:

@@ -42,6 +42,9 @@ LARGE = 1 << 20
 LOCKS = "targets.lock"
 PLACES = 1 << 62
 """Bytes of the file of locks, none of which is ever written."""
+PATIENCE = 30.0
+"""Seconds that a delivery waits, at least, for another confpy that delivers the same target."""
+BUSY = "another confpy delivers this target"
 OTHERS_TIME = 10.0
 """Seconds that the start waits for another confpy that delivers a target at this moment."""
 
@@ -331,6 +334,9 @@ class Ledger:
             # It says so already, but for a torn end: it is taken over as it is.
             self._path, self._file, self._size = files[0].path, files[0].descriptor, len(content)
             self._disk.truncate(self._file, self._size)
+            # Whoever wrote it may have died before it, and its name, were on the platter.
+            self._disk.sync(self._file)
+            self._disk.sync_folder(self.folder)
             return
         if self._file >= 0:
             files = [*files, _File(self._path, self._file)]

@@ -374,7 +374,7 @@ class Swept:
 
 @dataclass(frozen=True, slots=True)
 class Owed:
-    """A reload that an earlier confpy did not get done, for the content that its targets have."""
+    """A reload that is owed for the content that its targets have, whoever gave it to them."""
 
     key: str
     command: ReloadBy
@@ -409,6 +409,8 @@ class Restored:
 
     key: str
     reports: tuple[Report, ...]
+    owed: tuple[Owed, ...] = ()
+    """What programs that are told by other reloads have to be told of it."""
 
 
 @dataclass(frozen=True, slots=True)

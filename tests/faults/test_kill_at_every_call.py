@@ -14,10 +14,11 @@ import pytest
 
 from confpy import target
 from confpy.command import Shell
-from confpy.delivery import Rules, deliver, restore
+from confpy.delivery import Rules, deliver
 from confpy.disk import Disk
 from confpy.ledger import Ledger
 from confpy.model import Candidate, Group, Report, Resource
+from confpy.rollback import restore
 from tests.apart import with_mounts
 from tests.faults.stepping import killed_after
 from tests.faults.test_mounts import mount
@@ -85,7 +86,7 @@ class Place:
         """One confpy whose start finds that the reload is owed, and whose rollback it is."""
         ledger = self.ledger()
         ledger.recover()
-        assert {report.outcome for report in restore(RELOAD, ledger, Disk())} == {"changed"}
+        assert {report.outcome for report in restore(RELOAD, ledger, Disk()).reports} == {"changed"}
 
     def contents(self) -> dict[str, bytes | None]:
         paths = {one.name: Path(one.dest) for one in self.resources}

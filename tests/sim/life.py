@@ -22,7 +22,7 @@ from dataclasses import replace
 from random import Random
 from unittest import mock
 
-from confpy import delivery, target
+from confpy import delivery, drift, rollback, target
 from confpy.agent import BATCHES_AT_ONCE, Agent, Manners
 from confpy.command import Ran, Shell
 from confpy.debts import RELOADS_AT_ONCE
@@ -41,6 +41,7 @@ from confpy.model import (
     Deliver,
     Delivered,
     Edited,
+    Group,
     Hold,
     Inspect,
     Kill,
@@ -59,7 +60,6 @@ from confpy.model import (
     Resolved,
     Resource,
     Restore,
-    Restored,
     Save,
     Say,
     Signalled,
@@ -493,7 +493,7 @@ class Life(World):
             case Resolve():
                 self.tell(Resolved(what.resolve, {one: self._template(one.name) for one in what.lookups}))
             case Inspect():
-                self.tell(delivery.inspect(what.targets, self.disk))
+                self.tell(drift.inspect(what.targets, self.disk))
             case Recover():
                 recovered = self.ledger.recover()
                 self.note("recovered", {"debts": len(recovered.debts)})
@@ -532,13 +532,7 @@ class Life(World):
                     self._newest[key] = max(seen, self._newest.get(key, seen))
                 if not one.keys and self.lies and STATE not in self.kernel.suspect:
                     self._look_at_emptied(one.resource, self.kernel.content(dest))
-            if group.name == "g":
-                self.states.add(
-                    frozenset(
-                        (one.resource.dest, self.kernel.content(one.resource.dest) if one.only_missing else one.content)
-                        for one in group.candidates
-                    )
-                )
+            self._note_state_of(group)
 
     def _look_at_emptied(self, resource: Resource, content: bytes | None) -> None:
         if (
@@ -559,6 +553,7 @@ class Life(World):
                 self.lasting.pop(one.resource.dest, None)
                 if one.keys and one.resource.name not in self.counted:
                     self.uncounted.add(one.resource.name)
+            self._note_state_of(group)  # by now another member may be missing
         rolled_back = self.seen["rolls back"]
         reports = delivery.deliver(action.groups, Rules(), self.disk, self.shell, self.ledger)
         for command in self._commands(action):
@@ -609,12 +604,12 @@ class Life(World):
         for one in (*self.resources, *self.removed):
             self.lasting.pop(one.dest, None)
         self.note("rolls back")
-        reports = delivery.restore(action.key, self.ledger, self.disk)
-        for report in reports:
+        restored = rollback.restore(action.key, self.ledger, self.disk)
+        for report in restored.reports:
             self.note(f"restored {report.outcome}")
             if report.error is not None and report.error.message.startswith(target.TORN):
                 self.torn = True
-        self.tell(Restored(action.key, reports))
+        self.tell(restored)
 
     # --- commands --------------------------------------------------------------------------------------------------
 
@@ -905,6 +900,17 @@ class Life(World):
         """What somebody else made of a group's targets is one of the states that it may be in."""
         self.states.add(self._state())
 
+    def _note_state_of(self, group: Group) -> None:
+        """A group becomes what is delivered; from the keys of before only those that are missing are made."""
+        if group.name == "g":
+            pairs = [(one, self.kernel.content(one.resource.dest)) for one in group.candidates]
+            self.states.add(
+                frozenset(
+                    (one.resource.dest, was if one.only_missing and was is not None else one.content)
+                    for one, was in pairs
+                )
+            )
+
     def _look_at_group(self, when: str) -> None:
         """A group goes as a whole, with those that are members by then."""
         if not (self.torn or self.unkept or self.unsynced):
@@ -1047,7 +1053,7 @@ class Life(World):
             raise Wrong(f"no older version of {lost} is left")
         ledgers = [path for path in names if path.startswith(f"{STATE}/ledger-")]
         size = sum(len(self.kernel.content(path) or b"") for path in ledgers)
-        if len(ledgers) > 1 or size > LEDGER_END:
+        if len(ledgers) > 1 or (size > LEDGER_END and not self.unkept):
             raise Wrong(f"{len(ledgers)} ledgers of {size} bytes are left")
         for one in (*self.resources, *self.removed):
             inode = self.kernel.find(self.path(one.dest))

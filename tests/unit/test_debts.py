@@ -96,5 +96,8 @@ def test_what_an_earlier_confpy_owed_is_taken_back_where_its_resources_say_so():
     debts = Debts(Random(1), longest_wait=2.0)
     debts.inherit(Owed("reload", "reload", 5.0, None, ("web",), ("/out/web",), (3,), "rollback"), 0.0)
     (run,) = debts.pay(0.0, ())
-    _, restore = debts.take(Reloaded(run.key, ReloadError("the reload exited with 1"), 0.1), 1.0)
-    assert restore == Restore("reload")
+    (_,) = debts.take(Reloaded(run.key, ReloadError("the reload exited with 1"), 0.1), 1.0)
+    assert [*debts.pay(1.0, {"reload"})] == [], "not while one of its targets is being delivered"
+    assert debts.restoring() == {"reload"}
+    assert [*debts.pay(1.0, ())] == [Restore("reload")]
+    assert [*debts.pay(1.0, ())] == [], "once"

@@ -14,8 +14,9 @@ import pytest
 
 from confpy import target
 from confpy.command import Shell
-from confpy.delivery import SLICE, Rules, deliver, inspect
+from confpy.delivery import SLICE, Rules, deliver
 from confpy.disk import Disk
+from confpy.drift import inspect
 from confpy.errors import CheckError, TargetError
 from confpy.ledger import Ledger
 from confpy.model import Candidate, Group, Known, Report, Resource

@@ -13,7 +13,7 @@ import pytest
 
 from confpy import repair
 from confpy.command import Shell
-from confpy.delivery import Rules, deliver, restore
+from confpy.delivery import Rules, deliver
 from confpy.disk import Disk
 from confpy.ledger import LARGE, Ledger
 from confpy.model import (
@@ -29,6 +29,7 @@ from confpy.model import (
     SocketReload,
 )
 from confpy.repair import Book, Change, Debt, Deed, Record
+from confpy.rollback import restore
 from tests.apart import Child, as_nobody
 
 RELOAD = "systemctl reload it"
@@ -431,7 +432,7 @@ def test_a_rollback_goes_back_to_what_the_reload_last_took(state, out, write, re
     if restarts:
         die(ledger)
         ledger, _ = start(state)
-    (back,) = restore(RELOAD, ledger, Disk())
+    (back,) = restore(RELOAD, ledger, Disk()).reports
     assert back.outcome == "changed"
     assert (out / "f").read_bytes() == b"good"
     assert stat.S_IMODE((out / "f").stat().st_mode) == 0o640
@@ -441,7 +442,7 @@ def test_a_rollback_goes_back_to_what_the_reload_last_took(state, out, write, re
     ledger.paid(RELOAD, owed.records)
     assert os.listdir(out) == ["f"]
     assert not [name for name in files(state) if name.startswith(".")]
-    assert restore(RELOAD, ledger, Disk()) == ()
+    assert restore(RELOAD, ledger, Disk()).reports == ()
 
 
 def test_a_rollback_takes_back_whole_groups_and_what_did_not_exist(state, out):
@@ -449,7 +450,7 @@ def test_a_rollback_takes_back_whole_groups_and_what_did_not_exist(state, out):
     wanted = [rolling(out / "a", group="g"), resource(out / "b", group="g", reload_cmd="another")]
     ledger, _ = start(state)
     give(ledger, *((one, b"new") for one in wanted), (resource(out / "c"), b"new"))
-    reports = restore(RELOAD, ledger, Disk())
+    reports = restore(RELOAD, ledger, Disk()).reports
     assert [(report.resource, report.outcome, report.known is None) for report in reports] == [
         ("a", "changed", False),
         ("b", "changed", True),
@@ -463,7 +464,7 @@ def test_a_rollback_leaves_alone_what_somebody_else_has_changed(state, out):
     ledger, _ = start(state)
     give(ledger, (rolling(out / "f"), b"new"))
     (out / "f").write_bytes(b"theirs")
-    (report,) = restore(RELOAD, ledger, Disk())
+    (report,) = restore(RELOAD, ledger, Disk()).reports
     assert report.error.message == "somebody else has changed the target: it is left alone"
     assert (out / "f").read_bytes() == b"theirs"
 
