@@ -53,6 +53,14 @@ def test_another_reason_does_not_put_the_grace_off():
     assert guard.doubt.confirm_at == 130.0
 
 
+def test_a_tree_that_is_empty_by_now_has_a_grace_of_its_own():
+    guard = Guard(10)
+    guard.judge(rules(max_shrink=0.1), 5, 0, 100.0, 100.0)
+    assert guard.judge(rules(max_shrink=0.1), 0, 0, 130.0, 130.0) == "hold"
+    assert guard.judge(rules(max_shrink=0.1), 0, 0, 160.0, 159.9) == "hold"
+    assert guard.judge(rules(max_shrink=0.1), 0, 0, 160.0, 160.0) == "yes"
+
+
 def test_a_store_that_is_replaced_while_in_doubt_is_not_believed_by_time():
     guard = Guard(3, store=0)
     guard.judge(rules(), 0, 0, 100.0, 100.0)
