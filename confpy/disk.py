@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 import struct
 import time
 from collections.abc import Iterable
@@ -221,8 +222,12 @@ class Disk:
             os.close(descriptor)
 
     def open_existing(self, path: str) -> int:
-        """Open a file to write into it where it stands."""
-        return os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        """Open a regular file to write into it where it stands; ``OSError`` for all else that may be there by now."""
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise OSError(errno.EINVAL, "what stands there is no regular file", path)
+        return descriptor
 
     def reserve(self, descriptor: int, size: int) -> None:
         """Take the room before anything is overwritten, so that a full disk is found while the old bytes stand."""

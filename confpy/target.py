@@ -313,11 +313,16 @@ def replace(staged: Staged, disk: Disk) -> os.stat_result | None:
 
 def write_in_place(staged: Staged, disk: Disk) -> os.stat_result:
     """Make the target what the candidate is, where it stands; raises ``TargetError``, and then the old bytes stay."""
-    old = staged.current.content
+    old, was = staged.current.content, staged.current.status
     assert old is not None
+    assert was is not None
     try:
         descriptor = disk.open_existing(staged.current.path)
         try:
+            if not os.path.samestat(disk.fstat(descriptor), was):
+                hint = "does another program write it? the next delivery looks again"
+                what = "the target was replaced while its candidate was checked"
+                raise TargetError(what, hint=hint, target=staged.resource.dest)
             # Owner and mode come first: what is asked to be closed shall not stand open with the new content.
             _give_owner(staged, descriptor, disk)
             if stat.S_IMODE(disk.fstat(descriptor).st_mode) != staged.mode:
@@ -394,7 +399,10 @@ def _copy(current: Current, place: str, descriptor: int, disk: Disk) -> None:
 
 
 def put_back(path: str, kept: str, disk: Disk, *, in_place: bool) -> None:
-    """Make a target what it was: the file that was kept, or none where none was. Raises ``OSError``."""
+    """Make a target what it was: the file that was kept, or none where none was.
+
+    Raises ``OSError``, also where something else than a file is to be written in place.
+    """
     if not kept:
         with contextlib.suppress(FileNotFoundError):
             disk.remove(path)
@@ -500,6 +508,7 @@ HINTS = {
     errno.ENOSPC: "make room on the disk; it is tried again",
     errno.EDQUOT: "make room in the quota; it is tried again",
     errno.EROFS: "the file system is read-only",
+    errno.ELOOP: "a link stands in its place, or links lead in a ring",
 }
 
 

@@ -286,6 +286,50 @@ def test_a_link_put_in_the_targets_place_before_the_commit_is_replaced_not_follo
     assert not (tmp_path / "f").is_symlink()
 
 
+def stand_a_fifo(place: Path) -> None:
+    os.mkfifo(place, 0o600)
+
+
+def stand_a_link(place: Path) -> None:
+    place.symlink_to("victim")
+
+
+def stand_another_file(place: Path) -> None:
+    os.link(place.parent / "victim", place)
+
+
+@pytest.mark.parametrize("stand", [stand_a_fifo, stand_a_link, stand_another_file])
+def test_in_place_only_the_file_that_was_looked_at_is_written(tmp_path, stand):
+    place, victim = tmp_path / "f", tmp_path / "victim"
+    place.write_bytes(b"old")
+    victim.write_bytes(b"victim")
+    victim.chmod(0o600)
+    wanted, disk = resource(place, write="inplace", mode=0o644), Disk()
+    staged = target.stage(wanted, target.look(wanted, disk), b"new", disk)
+    place.rename(tmp_path / "aside")  # so that its number is not given to another
+    stand(place)
+    with pytest.raises(TargetError) as caught:
+        commit(staged, disk)
+    assert not caught.value.message.startswith(target.TORN)
+    assert caught.value.hint or "no regular file" in caught.value.message
+    assert victim.read_bytes() == b"victim"
+    assert mode(victim) == 0o600
+    if not place.is_symlink():
+        assert mode(place) == 0o600
+
+
+@pytest.mark.parametrize("stand", [stand_a_fifo, stand_a_link])
+def test_in_place_nothing_but_a_file_is_put_back(tmp_path, stand):
+    place, kept, victim = tmp_path / "f", tmp_path / "kept", tmp_path / "victim"
+    kept.write_bytes(b"old")
+    victim.write_bytes(b"victim")
+    stand(place)
+    with pytest.raises(OSError, match=r"no regular file|symbolic links"):
+        target.put_back(str(place), str(kept), Disk(), in_place=True)
+    assert victim.read_bytes() == b"victim"
+    assert kept.read_bytes() == b"old"
+
+
 def test_a_link_put_in_a_new_folder_s_place_is_not_followed(tmp_path, monkeypatch):
     private = tmp_path / "private"
     private.mkdir(mode=0o700)
