@@ -487,7 +487,11 @@ class Daemon:
         )
 
     def _sweep(self, action: Sweep) -> None:
-        self._start("sweep", lambda: Swept(target.sweep(action.targets, self._disk)), lambda _: Swept(()))
+        self._start(
+            "sweep",
+            lambda: Swept(target.sweep(action.targets, self._disk, self._rules.root)),
+            lambda _: Swept(()),
+        )
 
 
 def _bounded(call: Callable[[], Answer], seconds: float) -> Answer:

@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -93,22 +94,33 @@ def look(resource: Resource, disk: Disk, root: str = "") -> Current:
 
 def _find(resource: Resource, disk: Disk, root: str) -> tuple[str, bool]:
     """Return the path that a rename has to replace, and whether what stands there is a link."""
-    path = resource.dest
-    for _ in range(LINKS):
-        folder = disk.resolve(os.path.dirname(path))
-        if root and os.path.commonpath((root, folder)) != root:
-            raise TargetError("the target lies outside of the root", hint="a link leads there", target=resource.dest)
-        path = os.path.join(folder, os.path.basename(path))
-        link = disk.read_link(path)
-        if link is None:
+    for path, linked in _places(resource.dest, disk, root):
+        if not linked:
             return path, False
         if resource.symlink == "refuse":
             hint = 'name the file itself, or write symlink = "follow" or "replace"'
             raise TargetError("the target is a link", hint=hint, target=resource.dest)
-        if resource.symlink == "replace" or _others_may_write(folder, disk):
+        if resource.symlink == "replace" or _others_may_write(os.path.dirname(path), disk):
             return path, True
-        path = root + link if link.startswith("/") else os.path.join(folder, link)
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+
+
+def _places(dest: str, disk: Disk, root: str) -> Iterator[tuple[str, bool]]:
+    """Yield where a target may stand, and whether a link stands there: ``dest``, then where one leads after another.
+
+    Raises ``TargetError`` where the next one is outside of the root.
+    """
+    path = dest
+    for _ in range(LINKS):
+        folder = disk.resolve(os.path.dirname(path))
+        if root and os.path.commonpath((root, folder)) != root:
+            raise TargetError("the target lies outside of the root", hint="a link leads there", target=dest)
+        path = os.path.join(folder, os.path.basename(path))
+        link = disk.read_link(path)
+        yield path, link is not None
+        if link is None:
+            return
+        path = root + link if link.startswith("/") else os.path.join(folder, link)
 
 
 def _others_may_write(folder: str, disk: Disk) -> bool:
@@ -477,14 +489,18 @@ def _rotate(current: Current, folder: str, stem: str, versions: int, disk: Disk)
     disk.rename(stage, names[0])
 
 
-def sweep(dests: tuple[str, ...], disk: Disk) -> tuple[str, ...]:
-    """Remove the stage files beside these targets that no living process holds; returns their paths."""
+def sweep(dests: tuple[str, ...], disk: Disk, root: str = "") -> tuple[str, ...]:
+    """Remove the stage files beside these targets that no living process holds; returns their paths.
+
+    ``root``: as in ``Rules``.
+    """
+    root = disk.resolve(root) if root else ""
     targets: dict[str, set[str]] = {}
     for dest in dests:
-        above, name = os.path.split(dest)
-        # Where a link is replaced its candidate lies beside the link, else beside the file that it leads to.
-        for path in (os.path.join(disk.resolve(above), name), disk.resolve(dest)):
-            targets.setdefault(os.path.dirname(path), set()).add(os.path.basename(path))
+        with contextlib.suppress(OSError, TargetError):
+            # Where a link is replaced its candidate lies beside the link, else beside the file that it leads to.
+            for path, _ in _places(dest, disk, root):
+                targets.setdefault(os.path.dirname(path), set()).add(os.path.basename(path))
     removed = []
     for folder, wanted in targets.items():
         try:

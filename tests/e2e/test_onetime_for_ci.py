@@ -13,6 +13,7 @@ import pytest
 from tests.e2e.house import House, Program
 from tests.e2e.running import command, environment, read_events
 from tests.servers.etcd import Etcd
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -130,6 +131,21 @@ def test_nothing_leads_out_of_the_root(tmp_path):
     assert ended.find("resource.failed")["error"] == "the target lies outside of the root"
     assert list(host.iterdir()) == []
     assert (image / "host" / "dots.conf").exists()
+
+
+def test_what_the_dead_left_is_swept_below_the_root_and_not_outside(tmp_path):
+    house = House(tmp_path)
+    image, host = tmp_path / "image", tmp_path / "host"
+    below = image / host.relative_to("/")
+    left = [folder / ".web.conf.confpy-0123abcd" for folder in (host, below)]
+    for stage in left:
+        stage.parent.mkdir(parents=True)
+        stage.touch()
+    (image / "web.conf").symlink_to(host / "web.conf")
+    house.add("web", dest="'/web.conf'")
+    with house.start("-watch", "-root", str(image)):
+        wait_until(lambda: not left[1].exists(), what="what lay below the root is swept")
+    assert left[0].exists()
 
 
 def test_a_check_that_hangs_ends_with_its_own_time_not_with_that_of_the_run(tmp_path):

@@ -428,6 +428,32 @@ def test_a_sweep_looks_where_a_link_leads(tmp_path):
     assert names(tmp_path / "real") == []
 
 
+def test_a_sweep_follows_links_below_the_root_and_touches_nothing_outside(tmp_path):
+    host, image = tmp_path / "host", tmp_path / "image"
+    below = image / host.relative_to("/")
+    stage_name = ".f.confpy-0123abcd"
+    for folder in (host, below):
+        folder.mkdir(parents=True)
+        (folder / stage_name).touch()
+    (image / "absolute").symlink_to(host / "f")
+    (image / "dots").symlink_to("../host/f")
+    (image / "folder").symlink_to(host)
+    dests = tuple(str(image / name) for name in ("absolute", "dots", "folder/f"))
+    assert target.sweep(dests, Disk(), str(image)) == (str(below / stage_name),)
+    assert names(host) == [stage_name]
+
+
+def test_a_sweep_looks_wherever_one_link_after_another_leads(tmp_path):
+    (tmp_path / "first").symlink_to("second")
+    (tmp_path / "second").symlink_to("third")
+    (tmp_path / "ring").symlink_to("ring")
+    dests = [str(tmp_path / name) for name in ("ring", "first")]
+    for name in ("first", "second", "third"):
+        (tmp_path / f".{name}.confpy-0123abcd").touch()
+    assert len(target.sweep((*dests,), Disk())) == 3
+    assert names(tmp_path) == ["first", "ring", "second"]
+
+
 @pytest.mark.parametrize("gets_as_far_as", ["lock", "removal"])
 def test_a_candidate_that_a_sweep_caught_before_its_lock_is_made_anew(tmp_path, monkeypatch, gets_as_far_as):
     sweeping = []
