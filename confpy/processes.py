@@ -14,6 +14,7 @@ from confpy.errors import ReloadError
 from confpy.model import SignalReload
 
 LONGEST_PIDFILE = 4096
+OF_OTHERS = "belongs to another group than may write to the file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +24,23 @@ class Process:
     number: int
     parent: int
     user: int
-    """The real one: who started it."""
+    group: int
+    """The real ones: who started it."""
     names: frozenset[str]
     """The name that the kernel keeps (15 bytes of it), and that of the file that it was called by."""
     arguments: bytes
     nested: bool
     """It is in a namespace below: another container's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pidfile:
+    """The number of a process, and who can have written it."""
+
+    number: int
+    owner: int
+    group: int | None
+    """The group that may write to it as well; None: it may not."""
 
 
 def signal_processes(by: SignalReload) -> None:
@@ -59,8 +71,8 @@ def is_ours(process: Process, ours: Process) -> bool:
     return process.number == ours.number or (process.number == ours.parent and process.arguments == ours.arguments)
 
 
-def objection(by: SignalReload, process: Process | None, owner: int, ours: Process) -> str:
-    """Say why the process of a pidfile, which belongs to the user ``owner``, gets no signal; empty: it does. Pure."""
+def objection(by: SignalReload, process: Process | None, file: Pidfile, ours: Process) -> str:
+    """Say why the process of a pidfile gets no signal; empty: it does. Pure."""
     if process is None or process.nested:
         return "is not there"
     if is_ours(process, ours):
@@ -68,36 +80,52 @@ def objection(by: SignalReload, process: Process | None, owner: int, ours: Proce
     if by.process and by.process not in process.names:
         return f"is not called {by.process}"
     # Else whoever may write to the file could have us signal any process.
-    return "" if owner in {0, ours.user, process.user} else "belongs to somebody else than the file"
+    if file.owner not in {0, ours.user, process.user}:
+        return "belongs to somebody else than the file"
+    if file.group not in {None, 0, ours.group, process.group}:
+        return OF_OTHERS
+    return ""
 
 
 def _of_pidfile(by: SignalReload, ours: Process) -> Process:
-    number, owner = _read_pidfile(by.pidfile)
-    process = look(number)
-    reason = objection(by, process, owner, ours)
+    file = _read_pidfile(by.pidfile)
+    process = look(file.number)
+    reason = objection(by, process, file, ours)
     if process is None or reason:
         hint = "is the program running? the file may be of an earlier run"
-        raise ReloadError(f"the process {number} of the pidfile {reason}", hint=hint, file=by.pidfile)
+        if reason == OF_OTHERS:
+            hint = "let none but its owner write to the file (chmod g-w)"
+        raise ReloadError(f"the process {file.number} of the pidfile {reason}", hint=hint, file=by.pidfile)
     return process
 
 
-def _read_pidfile(path: str) -> tuple[int, int]:
-    """Return the number in the first line, and the user that the file belongs to."""
+def _read_pidfile(path: str) -> Pidfile:
+    """Return the number in the first line, and whose it is; raises ``ReloadError`` for what anybody can have put there.
+
+    The users and groups of folders do not matter: what they put there is a file of their own.
+    """
     # A link is not followed: whoever may place one would choose a file of root's, and with it the process.
     try:
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK | os.O_NOFOLLOW)) as file:
             status = os.fstat(file.fileno())
             first = file.read(LONGEST_PIDFILE).split(b"\n")[0] if stat.S_ISREG(status.st_mode) else b""
+        folder = os.stat(os.path.dirname(os.path.abspath(path)))
     except OSError as error:
         hint = "name the file itself: it is a link" if error.errno == errno.ELOOP else "is the program running?"
         raise ReloadError(f"the pidfile cannot be read: {error.strerror}", hint=hint, file=path) from None
+    if status.st_mode & stat.S_IWOTH:
+        hint = "let none but its owner write to it (chmod go-w), or name the program by reload_process alone"
+        raise ReloadError("the pidfile is not believed: anybody may write to it", hint=hint, file=path)
+    if folder.st_mode & stat.S_IWOTH and not folder.st_mode & stat.S_ISVTX:
+        hint = "take the right to write to its folder from others (chmod o-w), or set its sticky bit (chmod +t)"
+        raise ReloadError("the pidfile is not believed: anybody may put another in its place", hint=hint, file=path)
     try:
         number = int(first)
     except ValueError:
         number = 0
     if number <= 0:  # 0 and what is below stand for groups of processes
         raise ReloadError("the pidfile holds no number of a process", file=path)
-    return number, status.st_uid
+    return Pidfile(number, status.st_uid, status.st_gid if status.st_mode & stat.S_IWGRP else None)
 
 
 def _ours() -> Process:
@@ -130,6 +158,7 @@ def look(number: int) -> Process | None:
         number,
         parent=int(told["PPid"]),
         user=int(told["Uid"].split()[0]),
+        group=int(told["Gid"].split()[0]),
         names=frozenset({told["Name"], called}),
         arguments=arguments,
         nested=len(told.get("NSpid", "").split()) > 1,

@@ -18,9 +18,9 @@ import pytest
 from confpy.command import Shell
 from confpy.daemon import _bounded
 from confpy.model import HttpReload, Reload, Reloaded, SignalReload, SocketReload
-from confpy.processes import Process, look, masters, objection
+from confpy.processes import Pidfile, Process, look, masters, objection
 from confpy.reload import reload
-from tests.apart import as_nobody
+from tests.apart import EXTRA_GROUP, as_nobody
 from tests.servers.authority import Authority
 from tests.servers.haproxy import HAProxy
 from tests.servers.hearing import Hearing
@@ -70,8 +70,12 @@ def test_what_failed_is_not_verified(tmp_path):
 # --- signals: who gets them ------------------------------------------------------------------------------------------
 
 
-def process(number, parent=1, name="web", *, nested=False, arguments=b"", user=33) -> Process:
-    return Process(number, parent, user, frozenset({name}), arguments, nested)
+def process(number, parent=1, name="web", *, nested=False, arguments=b"", user=33, group=44) -> Process:
+    return Process(number, parent, user, group, frozenset({name}), arguments, nested)
+
+
+def pidfile(owner, group=None) -> Pidfile:
+    return Pidfile(7, owner, group)
 
 
 OURS = process(50, 49, "python3", arguments=b"python3\0confpy\0")
@@ -96,25 +100,28 @@ def test_masters_get_a_signal_but_no_workers_no_other_container_and_not_we(livin
 
 
 @pytest.mark.parametrize("owner", [0, 33, 1000])
-def test_the_process_of_a_pidfile_may_be_root_s_ours_or_of_the_file_s_user(owner):
-    ours = process(50, user=1000)
-    assert objection(SignalReload("HUP", "/run/pid"), process(7), owner, ours) == ""
-    assert objection(SignalReload("HUP", "/run/pid", "web"), process(7), owner, ours) == ""
+@pytest.mark.parametrize("group", [None, 0, 44, 2000])
+def test_the_process_of_a_pidfile_may_be_root_s_ours_or_of_those_who_may_write_to_it(owner, group):
+    ours = process(50, user=1000, group=2000)
+    assert objection(SignalReload("HUP", "/run/pid"), process(7), pidfile(owner, group), ours) == ""
+    assert objection(SignalReload("HUP", "/run/pid", "web"), process(7), pidfile(owner, group), ours) == ""
 
 
 @pytest.mark.parametrize(
-    ("found", "owner", "reason"),
+    ("found", "file", "reason"),
     [
-        (None, 0, "is not there"),
-        (process(7, nested=True), 0, "is not there"),
-        (process(50), 0, "is confpy itself"),
-        (process(49, arguments=OURS.arguments), 0, "is confpy itself"),
-        (process(7, name="sshd"), 0, "is not called web"),
-        (process(7), 34, "belongs to somebody else than the file"),
+        (None, pidfile(0), "is not there"),
+        (process(7, nested=True), pidfile(0), "is not there"),
+        (process(50), pidfile(0), "is confpy itself"),
+        (process(49, arguments=OURS.arguments), pidfile(0), "is confpy itself"),
+        (process(7, name="sshd"), pidfile(0), "is not called web"),
+        (process(7), pidfile(34), "belongs to somebody else than the file"),
+        (process(7), pidfile(0, 45), "belongs to another group than may write to the file"),
+        (process(7), pidfile(33, 45), "belongs to another group than may write to the file"),
     ],
 )
-def test_a_pidfile_is_not_believed_blindly(found, owner, reason):
-    assert objection(SignalReload("HUP", "/run/pid", "web"), found, owner, OURS) == reason
+def test_a_pidfile_is_not_believed_blindly(found, file, reason):
+    assert objection(SignalReload("HUP", "/run/pid", "web"), found, file, OURS) == reason
 
 
 @pytest.fixture
@@ -172,6 +179,47 @@ def test_a_link_in_the_pidfile_s_place_does_not_choose_the_process(program, tmp_
     assert error is not None
     assert error.hint == "name the file itself: it is a link"
     assert look(program.number) is not None
+
+
+@pytest.mark.parametrize(
+    ("file", "folder", "reason"),
+    [
+        (0o646, 0o755, "anybody may write to it"),
+        (0o666, 0o755, "anybody may write to it"),
+        (0o644, 0o757, "anybody may put another in its place"),
+        (0o644, 0o1777, ""),
+        (0o644, 0o2775, ""),  # /run/haproxy, /run/postgresql
+    ],
+)
+def test_a_pidfile_that_anybody_can_have_written_signals_nobody(program, tmp_path, file, folder, reason):
+    place = tmp_path / "run" / "pid"
+    place.parent.mkdir()
+    place.write_text(str(program.number))
+    place.chmod(file)
+    place.parent.chmod(folder)
+    error = run(SignalReload("USR2", str(place))).error
+    if reason:
+        assert error is not None
+        assert error.message == f"the pidfile is not believed: {reason}"
+        assert "chmod" in error.hint
+        assert program.heard() == []
+    else:
+        assert error is None
+        wait_until(lambda: program.heard() == [f"{program.number} SIGUSR2"], what="the master has heard")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs files of another group")
+def test_a_group_that_may_write_a_pidfile_gets_only_its_own_processes_signalled(program, tmp_path):
+    (tmp_path / "pid").write_text(str(program.number))
+    (tmp_path / "pid").chmod(0o664)
+    os.chown(tmp_path / "pid", 0, EXTRA_GROUP)
+    error = run(SignalReload("KILL", str(tmp_path / "pid"))).error
+    assert error is not None
+    assert error.message.endswith("belongs to another group than may write to the file")
+    assert error.hint == "let none but its owner write to the file (chmod g-w)"
+    assert look(program.number) is not None
+    (tmp_path / "pid").chmod(0o644)
+    assert run(SignalReload("USR2", str(tmp_path / "pid"))).error is None
 
 
 def test_a_pidfile_that_names_us_or_another_program_signals_nobody(program, tmp_path):
