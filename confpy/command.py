@@ -135,12 +135,12 @@ def _spawn(argv: tuple[str, ...], environment: Mapping[str, str], output: int) -
     It gets an empty signal mask and default dispositions, whatever we were started with or a thread of ours blocks: by
     ``posix_spawn``, which needs no code of ours between fork and exec.
     """
+    _keep_files()
     files: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
         # Output first: where we were started without a standard input, its descriptor is 0.
         (os.POSIX_SPAWN_DUP2, output, 1),
         (os.POSIX_SPAWN_DUP2, output, 2),
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-        *((os.POSIX_SPAWN_CLOSE, descriptor) for descriptor in _inheritable()),
     ]
     return os.posix_spawnp(
         argv[0],
@@ -153,13 +153,17 @@ def _spawn(argv: tuple[str, ...], environment: Mapping[str, str], output: int) -
     )
 
 
-def _inheritable() -> Iterator[int]:
-    """Yield the open files, beside the standard ones, that a child would get: those that are not Python's."""
+def _keep_files() -> None:
+    """Let no child get our open files, beside the standard ones: those that are not Python's would be passed on.
+
+    Not closed in the child: ``posix_spawn`` refuses a descriptor above our limit, which may be lower than that of who
+    opened it.
+    """
     with contextlib.suppress(OSError):  # no /proc
         for name in os.listdir("/proc/self/fd"):
             with contextlib.suppress(OSError):  # closed since, as is the folder that was listed
-                if int(name) > 2 and os.get_inheritable(int(name)):
-                    yield int(name)
+                if int(name) > 2:
+                    os.set_inheritable(int(name), False)
 
 
 def _reap(process: int) -> int | None:

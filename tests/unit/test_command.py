@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import signal
 import threading
 import time
@@ -80,6 +81,17 @@ def test_it_inherits_no_open_file(tmp_path):
         told = run("ls -l /proc/self/fd").tail
     assert "/dev/null" in told
     assert str(tmp_path) not in told
+
+
+def test_a_file_above_the_limit_of_descriptors_is_not_inherited_and_hinders_no_command(tmp_path):
+    def under_a_lowered_limit() -> Ran:
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with (tmp_path / "open").open("w") as file:
+            os.dup2(file.fileno(), 200)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (100, most))
+        return run("readlink /proc/self/fd/200 && exit 3; exit 4")
+
+    assert Child(under_a_lowered_limit).result().code == 4
 
 
 def signals_of_a_command() -> dict[str, int]:
