@@ -33,6 +33,10 @@ class Disk:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
+    def lstat(self, path: str) -> os.stat_result:
+        """Return what is at ``path``, a link itself; raises ``FileNotFoundError``."""
+        return os.lstat(path)
+
     def resolve(self, path: str) -> str:
         """Return ``path`` with all links followed: what a rename would have to replace."""
         return os.path.realpath(path)

@@ -8,7 +8,6 @@ A lock tells that the process lives; what the dead left is taken over at the nex
 from __future__ import annotations
 
 import os
-import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -18,6 +17,7 @@ from confpy import target
 from confpy.disk import Disk
 from confpy.errors import ConfpyError, TargetError
 from confpy.model import Recovered, Say
+from confpy.ours import insist_on_ours
 from confpy.repair import (
     FORMAT,
     Book,
@@ -93,8 +93,8 @@ class Ledger:
         if folder:
             try:
                 disk.make_folder(folder)
-                _insist_on_ours(folder, disk)
-                disk.close(disk.open_locks(os.path.join(folder, LOCKS)))
+                ledger.folder = insist_on_ours(folder, disk, volumes=True)
+                disk.close(disk.open_locks(os.path.join(ledger.folder, LOCKS)))
             except OSError as error:
                 ledger = cls(None, disk, guard=guard)
                 ledger.warning = ConfpyError(
@@ -407,13 +407,6 @@ class Ledger:
         if self._size > max(LARGE, 2 * self._shortest):
             with suppress(OSError):
                 self._write_anew([])
-
-
-def _insist_on_ours(folder: str, disk: Disk) -> None:
-    """Raise ``OSError`` where somebody else could have written what we would do at our next start."""
-    found = disk.stat(folder)
-    if found is None or found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise PermissionError(0, "the folder belongs to somebody else, or others may write there")
 
 
 def _told(verdict: Verdict) -> Iterator[Say]:

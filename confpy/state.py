@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 from confpy.disk import Disk
 from confpy.model import Say
+from confpy.ours import insist_on_ours
 from confpy.settings import STATE_DIR, Settings
 
 Record: TypeAlias = dict[str, Any]
@@ -50,11 +51,11 @@ class StateFolder:
 
     def read(self, name: str) -> Record | None:
         """Return the record as it was written last, or None where there is none that can be used."""
-        path = self._path(name)
         try:
-            if self._disk.stat(path) is None:
+            if self._disk.stat(self._path(name)) is None:
                 return None
             self._insist_on_ours()
+            path = self._path(name)
             try:
                 return _record(self._content(path))
             except ValueError as error:
@@ -118,10 +119,8 @@ class StateFolder:
         return self._disk.read(path)
 
     def _insist_on_ours(self) -> None:
-        """Raise ``OSError`` where somebody else could have written what is there."""
-        found = self._disk.stat(self.path)
-        if found is not None and (found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
-            raise PermissionError(0, "the folder belongs to somebody else, or others may write there")
+        # From now on by its path without links: where one of them leads, somebody might change.
+        self.path = insist_on_ours(self.path, self._disk, volumes=True)
 
     def _path(self, name: str) -> str:
         return os.path.join(self.path, name + ".json")

@@ -290,6 +290,15 @@ class SimDisk(Disk):
         inode = self._kernel.find(self._kernel.follow(path))
         return None if inode is None else self._status(inode)
 
+    def lstat(self, path: str) -> os.stat_result:
+        above = path.rstrip("/") + "/"
+        if any(f"{folder}/".startswith(above) for folder in self._kernel.folders):
+            path = next(iter(self._kernel.folders))
+        found = self.stat(path)
+        if found is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return found
+
     def _status(self, it: Inode) -> os.stat_result:
         size = len(it.content)
         return Status(it.mode, it.number, DEVICE, it.names, os.geteuid(), os.getegid(), size, it.written, it.changed)  # type: ignore[return-value]

@@ -1,0 +1,100 @@
+"""Who else could have put there what stands on the disk."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from confpy.disk import Disk
+from confpy.ours import insist_on_ours
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder that is ours, in one of ours that tests change."""
+    path = tmp_path / "parent" / "folder"
+    path.mkdir(mode=0o700, parents=True)
+    return path
+
+
+class Told(Disk):
+    """A disk that tells of other owners, and of a mount: what is really so takes root."""
+
+    def __init__(self, owners, mounted=None):
+        self.owners = owners
+        self.mounted = mounted
+
+    def lstat(self, path):
+        mode, inode, device, names, uid, *more = super().lstat(path)
+        on_it = self.mounted is not None and f"{path}/".startswith(f"{self.mounted}/")
+        return os.stat_result([mode, inode, -1 if on_it else device, names, self.owners.get(path, uid), *more])
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o700, 0o500])
+def test_what_only_we_can_write_is_believed(folder, mode):
+    folder.chmod(mode)
+    assert insist_on_ours(str(folder), Disk()) == str(folder)
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o707, 0o720, 0o702, 0o1777])
+def test_what_others_can_write_is_not(folder, mode):
+    folder.chmod(mode)
+    with pytest.raises(PermissionError, match=f"somebody else owns {folder}, or may write there"):
+        insist_on_ours(str(folder), Disk(), volumes=True)
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o2775, 0o702])
+def test_nor_is_what_others_can_exchange(folder, mode):
+    folder.parent.chmod(mode)
+    with pytest.raises(PermissionError, match=f"somebody else owns {folder.parent}, or may write there"):
+        insist_on_ours(str(folder), Disk(), volumes=True)
+
+
+@pytest.mark.parametrize("mode", [0o1777, 0o3775])
+def test_in_a_sticky_folder_nobody_can_exchange_what_is_ours(folder, mode):
+    folder.parent.chmod(mode)
+    assert insist_on_ours(str(folder), Disk()) == str(folder)
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o1777])
+@pytest.mark.parametrize("owned", ["folder", "parent"])
+def test_what_belongs_to_another_user_is_not_believed_nor_what_is_in_it(folder, mode, owned):
+    folder.parent.chmod(mode)
+    path = folder if owned == "folder" else folder.parent
+    with pytest.raises(PermissionError, match=f"somebody else owns {path}"):
+        insist_on_ours(str(folder), Told({str(path): 4242}), volumes=True)
+    assert insist_on_ours(str(folder), Told({str(path): 0})) == str(folder)
+
+
+def test_in_a_user_namespace_root_is_who_owns_the_root(folder):
+    stranger = dict.fromkeys(map(str, folder.parents), 65534)
+    assert insist_on_ours(str(folder), Told(stranger)) == str(folder)
+    with pytest.raises(PermissionError, match="somebody else owns"):
+        insist_on_ours(str(folder), Told({**stranger, str(folder): 65534}))
+
+
+def test_a_volume_that_is_open_to_all_is_believed_where_that_is_asked_for(folder):
+    folder.parent.chmod(0o777)
+    mounted = Told({}, mounted=str(folder.parent))
+    assert insist_on_ours(str(folder), mounted, volumes=True) == str(folder)
+    with pytest.raises(PermissionError, match=f"somebody else owns {folder.parent}"):
+        insist_on_ours(str(folder), mounted)
+    with pytest.raises(PermissionError, match=f"somebody else owns {folder.parent}"):
+        insist_on_ours(str(folder), Told({str(folder.parent): 4242}, mounted=str(folder.parent)), volumes=True)
+
+
+def test_the_path_without_links_is_told_and_looked_at(folder, tmp_path):
+    (tmp_path / "link").symlink_to(folder)
+    assert insist_on_ours(str(tmp_path / "link"), Disk()) == str(folder)
+    folder.parent.chmod(0o777)
+    with pytest.raises(PermissionError):
+        insist_on_ours(str(tmp_path / "link"), Disk())
+
+
+def test_what_is_no_folder_or_not_there_is_an_error(folder):
+    (folder / "file").touch(0o600)
+    with pytest.raises(OSError, match="somebody else owns"):
+        insist_on_ours(str(folder / "file"), Disk())
+    with pytest.raises(FileNotFoundError):
+        insist_on_ours(str(folder / "none"), Disk())
