@@ -75,6 +75,7 @@ class Shell:
         """``hidden``: variables of ours that no command sees."""
         self._hidden = hidden
         self._groups: set[int] = set()
+        self._killings = 0
         self._undying: list[int] = []
 
     def run(self, command: Command, environment: Mapping[str, str], timeout: float) -> Ran:
@@ -95,8 +96,11 @@ class Shell:
     def _run(self, argv: tuple[str, ...], environment: Mapping[str, str], timeout: float, began: float) -> Ran:
         self._bury()
         with _output() as output:
+            killings = self._killings
             process = _spawn(argv, environment, output.fileno())
             self._groups.add(process)
+            if self._killings != killings:  # while it was being started
+                _kill_group(process, signals.SIGKILL)
             try:
                 timed_out = not _wait(process, timeout, output)
                 if timed_out:
@@ -124,7 +128,8 @@ class Shell:
                     self._undying.insert(0, process)
 
     def kill_all(self) -> None:
-        """Kill the groups of all commands that run."""
+        """Kill the groups of all commands that run, and of those that are being started."""
+        self._killings += 1
         for group in tuple(self._groups):
             _kill_group(group, signals.SIGKILL)
 

@@ -250,6 +250,18 @@ def test_all_that_run_are_killed_from_another_thread_at_once(tmp_path):
     shell.kill_all()
 
 
+def test_one_that_is_being_started_is_killed_with_those_that_run(monkeypatch):
+    shell, spawn = Shell(), command._spawn
+
+    def overtaken(*arguments) -> int:
+        process = spawn(*arguments)
+        shell.kill_all()
+        return process
+
+    monkeypatch.setattr(command, "_spawn", overtaken)
+    assert shell.run("sleep 60", {}, 30.0).failure == "was ended by SIGKILL"
+
+
 def test_no_process_and_no_descriptor_stays_behind():
     before = len(os.listdir("/proc/self/fd"))
     shell = Shell()
