@@ -417,7 +417,7 @@ class Agent:
                 continue
             candidates = self._render(tracks, world, needed, old=old)
             if candidates:
-                ready.append((tracks, Group(key[1], tuple(candidates))))
+                ready.append((tracks, Group(key[1] if key[0] else tracks[0].resource.dest, tuple(candidates))))
         self._actions += self._lookups.ask(needed)
         tied = [(pair, [command for track in pair[0] for command in track.commands]) for pair in ready]
         for batch in batches(tied):
@@ -486,21 +486,25 @@ class Agent:
             except Exception as error:  # noqa: BLE001 - a bug of ours stops this group and no other
                 self._fail_group(tracks, track, bug(error).at(resource=track.resource.name))
                 return None
-            candidates.append(Candidate(track.resource, content, len(track.view), old, track.torn))
+            candidates.append(Candidate(track.resource, content, len(self._view(track, old=old)), old, track.torn))
         return candidates
+
+    def _view(self, track: Track, *, old: bool) -> View:
+        """Return a resource's keys: those of now, or those of before."""
+        if not old or self._old is None:
+            return track.view
+        return View(self._old, paths(track.resource), track.resource.strip, self.mirror.shows)
 
     def _render_one(self, track: Track, world: World, *, old: bool) -> bytes:
         """Return a resource's content; raises ``Needs`` and ``ConfpyError``."""
-        resource, view = track.resource, track.view
-        if old and self._old is not None:
-            view = View(self._old, paths(resource), resource.strip, self.mirror.shows)
-        elif (lack := self._lack(resource)) is not None:
+        resource = track.resource
+        if not old and (lack := self._lack(resource)) is not None:
             raise lack
         if track.doubted:
             track.awaited, track.doubted = track.doubted, frozenset()
             raise Needs(track.awaited)
         try:
-            rendered = self._renderer.render(resource, view, world)
+            rendered = self._renderer.render(resource, self._view(track, old=old), world)
         except TemplateError as error:
             track.awaited, track.doubted = frozenset(), error.asked
             raise
@@ -548,7 +552,7 @@ class Agent:
         for report in delivered.reports:
             track = self._tracks.get(report.resource)
             if track is None:  # its file was removed meanwhile: what it changed is told to its program all the same
-                self._owe_of_removed(sent[report.resource].resource, report)
+                self._take_of_removed(sent[report.resource], report)
                 continue
             track.in_flight = False
             track.outcome = report.outcome
@@ -575,7 +579,10 @@ class Agent:
         self._count()
         self._send()
 
-    def _owe_of_removed(self, resource: Resource, report: Report) -> None:
+    def _take_of_removed(self, candidate: Candidate, report: Report) -> None:
+        resource = candidate.resource
+        if report.outcome == "changed":
+            self._note_keys(candidate, recorded=bool(report.record))
         if report.outcome == "changed" and resource.reload_cmd is not None and not self._quiet:
             revision = self.mirror.revision(resource.prefixes)
             self._debts.owe(Commit(resource, "removed", 0, revision, report.took, report.record), self._now)
@@ -583,7 +590,7 @@ class Agent:
     def _succeed(self, track: Track, report: Report, candidate: Candidate) -> None:
         resource = candidate.resource
         if candidate.only_missing:
-            self._take_from_old(track, report)
+            self._take_from_old(track, candidate, report)
         else:
             if track.told and report.outcome == "unchanged":
                 self._say("info", "resource.recovered", resource=report.resource)
@@ -612,14 +619,17 @@ class Agent:
         """Note how many keys were delivered: what the next answer of the store is measured by."""
         # What came meanwhile has been noted, and is still to be judged.
         track.guard.believe(candidate.keys, self.mirror.store, named=track.guard.named or not track.dirty)
-        name = track.resource.name
+        self._note_keys(candidate, recorded=recorded)
+        if self._manners.saves and not self._manners.onetime:
+            self._unsaved = True
+            self._save_at = min(self._save_at, max(self._now, self._saved_at + self._save_every()))
+
+    def _note_keys(self, candidate: Candidate, *, recorded: bool) -> None:
+        name = candidate.resource.name
         if self._counts.get(name) != candidate.keys:
             self._counts[name] = candidate.keys
             if not recorded:
                 self._uncounted[name] = candidate.keys
-        if self._manners.saves and not self._manners.onetime:
-            self._unsaved = True
-            self._save_at = min(self._save_at, max(self._now, self._saved_at + self._save_every()))
 
     def _count(self) -> None:
         """Have the ledger note what no record of a delivery says, and which store it is."""
@@ -724,7 +734,7 @@ class Agent:
             and self._are_free(tracks)
         )
 
-    def _take_from_old(self, track: Track, report: Report) -> None:
+    def _take_from_old(self, track: Track, candidate: Candidate, report: Report) -> None:
         """A target that was made from the keys of before still wants those of now."""
         if self._manners.onetime:
             track.tried = True
@@ -732,6 +742,9 @@ class Agent:
         track.dirty = True
         self._dirty[track.order] = track
         if report.outcome == "changed":
+            # An empty answer would take these keys from it, too.
+            track.guard = Guard(candidate.keys, self.mirror.store, named=False)
+            self._note_keys(candidate, recorded=bool(report.record))
             self._say("warning", "resource.stale", resource=track.resource.name, target=track.resource.dest)
 
     def _save_every(self) -> float:
@@ -793,15 +806,14 @@ class Agent:
             track = self._tracks.get(report.resource)
             if track is None:
                 continue
-            if track.known is not None:
-                track.refused = track.known.digest
-            track.known = report.known
+            if report.error is None:
+                track.refused = track.known.digest if track.known is not None else track.refused
+                track.known = report.known
             error = ReloadError("the reload refused it: the file of before is back", resource=report.resource)
             self._fail(track, report.error or error, quiet=report.error is None)
         for owed in restored.owed:
             self._debts.inherit(owed, self._now)
-        records = [report.record for report in restored.reports]
-        self._actions += self._debts.restored(restored.key, records, self._now, back=bool(restored.reports))
+        self._actions += self._debts.restored(restored.reports, restored.key, self._now)
 
     # --- the world and drift ---------------------------------------------------------------------------------------
 

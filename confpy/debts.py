@@ -21,6 +21,7 @@ from confpy.model import (
     Reload,
     ReloadBy,
     Reloaded,
+    Report,
     Resource,
     Restore,
     Say,
@@ -112,6 +113,8 @@ class _Debt:
     paying_records: set[int] = field(default_factory=set)
     back: Literal["no", "wanted", "on its way", "done"] = "no"
     """How far the old files are put back while this is being paid."""
+    stuck: frozenset[str] = frozenset()
+    """Resources whose old files could not be put back."""
     since: float = 0.0
     retry_at: float = -NEVER
 
@@ -200,7 +203,7 @@ class Debts:
         """Take how a reload ended, and yield what follows from it."""
         debt = self._debts[reloaded.key]
         if debt.back == "done":
-            yield from self._take_return(reloaded, debt)
+            yield from self._take_return(reloaded, debt, now)
             return
         error = reloaded.error and reloaded.error.at(resource=", ".join(debt.paying))
         if error is None:
@@ -243,21 +246,28 @@ class Debts:
             fields = {**error.fields(), "did": "the reload stays owed", "retry_in": round(wait, 1)}
             yield Say("error", "reload.failed", fields)
 
-    def restored(self, key: str, records: Iterable[int], now: float, *, back: bool = True) -> Iterator[Action]:
-        """The files from before are ``back``, as ``records`` say: tell their program. Else the new ones stay owed."""
+    def restored(self, reports: Collection[Report], key: str, now: float) -> Iterator[Action]:
+        """The files from before are back, as far as the reports say: tell their program. Else the new stay owed."""
         debt = self._debts[key]
-        debt.paying_records.update(records)
-        debt.back = "done"
+        back = [report for report in reports if report.error is None]
+        debt.paying_records.update(report.record for report in back)
+        debt.stuck = frozenset(report.resource for report in reports if report.error is not None)
+        debt.back = "done" if back else "no"
         if not back:
-            debt.back = "no"
             error = ReloadError("no old files are kept that could be put back", command=key)
             yield from self._retry(key, debt, error.at(resource=", ".join(debt.paying)), now)
             return
         yield self._run(key, self._debts[key], now)
 
-    def _take_return(self, reloaded: Reloaded, debt: _Debt) -> Iterator[Action]:
-        """Take how the reload of the old files ended; either way nothing more is owed for the new ones."""
-        undone, debt.paying, debt.back = debt.paying, {}, "no"
+    def _take_return(self, reloaded: Reloaded, debt: _Debt, now: float) -> Iterator[Action]:
+        """Take how the reload of the old files ended; either way nothing is owed for the new ones that are gone."""
+        debt.back = "no"
+        stuck = {name: commit for name, commit in debt.paying.items() if name in debt.stuck}
+        if reloaded.error is not None and stuck:
+            debt.paying = stuck
+            yield from self._retry(reloaded.key, debt, reloaded.error.at(resource=", ".join(stuck)), now)
+            return
+        undone, debt.paying = debt.paying, {}
         if reloaded.error is None:
             yield Say("warning", "reload.rolled_back", {"resource": ", ".join(undone), "command": reloaded.key})
         else:

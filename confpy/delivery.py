@@ -118,12 +118,6 @@ class _Job:
         return self.swap or self.rollback or len(self.differing) > 1
 
     @property
-    def may_roll_back(self) -> bool:
-        """Whether its old files stay until its reloads have succeeded."""
-        owes = self.deed is not None and any(change.key for change in self.deed.changes)
-        return self.new and self.rollback and owes and self.record > 0
-
-    @property
     def patience(self) -> float:
         """Seconds that another confpy may take for the same targets."""
         checks = (member.resource.check_cmd_timeout for member in self.members if member.resource.check_cmd)
@@ -451,7 +445,7 @@ class _Batch:
                 if os.path.dirname(member.path) == folder and report.outcome == "changed":
                     note = f"the folder could not be synced ({reason}): a power cut may undo this"
                     self._reports[report.resource] = replace(report, notes=(*report.notes, note))
-        for member in (it for job in jobs if not job.torn and not job.may_roll_back for it in job.members):
+        for member in (it for job in jobs if not job.torn and not self._may_roll_back(job) for it in job.members):
             if member.kept:
                 target.forget(member.kept, self._disk)
         for record, of_record in self._records.items():
@@ -460,6 +454,12 @@ class _Batch:
                 plain = not any(change.mark for job in of_record if job.deed for change in job.deed.changes)
                 in_place = any(it.staged is not None and it.staged.in_place for job in of_record for it in job.members)
                 self._ledger.done(record, failed, plain=plain and not in_place and not failed)
+
+    def _may_roll_back(self, job: _Job) -> bool:
+        """Say whether a group's old files stay: until its reloads, or older ones of its group, have succeeded."""
+        if not (job.new and job.rollback and job.record and job.deed is not None):
+            return False
+        return any(change.key for change in job.deed.changes) or self._ledger.is_unpaid(job.name)
 
     def _sync_folders(self, folders: set[str]) -> dict[str, str]:
         """Bring folders to the platter; returns those where that failed, each with the reason."""

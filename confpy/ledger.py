@@ -113,6 +113,7 @@ class Ledger:
                 self._file = -1
                 if not any(self._book.entries()):
                     target.forget(self._path, self._disk)
+                    self._sync_removals()
 
     # --- deliveries ------------------------------------------------------------------------------------------------
 
@@ -162,6 +163,11 @@ class Ledger:
                     self._add_lazily({"op": "done", "record": older, "failed": [deed.group for deed in taken_up]})
                 self._book.apply(entry) if plain else self._add_lazily(entry)
 
+    def is_unpaid(self, group: str) -> bool:
+        """Say whether a group has been delivered, and a reload of it is still owed."""
+        with self._guard:
+            return self._book.is_unpaid(group)
+
     def to_undo(self, key: str) -> list[tuple[Record, Deed]]:
         """Return what was delivered since a reload last succeeded, and may be taken back, in its order."""
         with self._guard:
@@ -175,10 +181,11 @@ class Ledger:
         if not self.folder or not known:
             return
         with self._guard:
-            # The files go first: once their record is over, nobody would know of them.
-            for change in self._book.freed(key, known):
+            freed = self._book.freed(key, known)
+            # Forgotten by a power cut, a rollback would go back behind the files that were read.
+            self._add_lazily({"op": "paid", "key": key, "records": known}, durable=bool(freed))
+            for change in freed:
                 self._forget(change.path, change.mark)
-            self._add_lazily({"op": "paid", "key": key, "records": known})
             self._shorten()
 
     def counted(self, counts: Mapping[str, int], identity: str, revision: int) -> None:
@@ -310,6 +317,8 @@ class Ledger:
             for step in verdict.steps:
                 change = step.change
                 try:
+                    if step.kept and change.in_place:
+                        self._keep_for_good(step.kept)
                     target.put_back(change.path, step.kept, self._disk, in_place=change.in_place)
                 except OSError as error:
                     whole = False
@@ -325,6 +334,15 @@ class Ledger:
             with suppress(OSError):
                 self._disk.sync_folder(folder)
         prune(book, found)
+
+    def _keep_for_good(self, path: str) -> None:
+        """Bring a copy to the platter, whose process may have died before that: the overwriting may be cut off, too."""
+        descriptor = self._disk.open_existing(path)
+        try:
+            self._disk.sync(descriptor)
+        finally:
+            self._disk.close(descriptor)
+        self._disk.sync_folder(os.path.dirname(path))
 
     def _write_anew(self, files: list[_File]) -> None:
         """Make one ledger of several, or a short one of a long one. The new one is whole before an old one goes."""
@@ -346,6 +364,12 @@ class Ledger:
         for file in files:
             target.forget(file.path, self._disk)
             self._disk.close(file.descriptor)
+        self._sync_removals()
+
+    def _sync_removals(self) -> None:
+        """See to it that no power cut brings back a ledger that is over: it would be believed."""
+        with suppress(OSError):
+            self._disk.sync_folder(self.folder)
 
     def _sweep(self) -> None:
         """Remove the candidates that the dead left in our folder."""

@@ -224,6 +224,7 @@ class Group:
     """Candidates that are delivered together or not at all: one of each of its resources."""
 
     name: str
+    """Of a resource that is alone its target: no group has its name."""
     candidates: tuple[Candidate, ...]
 
 

@@ -122,6 +122,7 @@ class Book:
                     if number in self.records:
                         self._change(number, lambda it: replace(it, key="") if it.key == entry["key"] else it)
                         self.close(number)
+                self._close_followers()
             case "counted":
                 self.counts.update(entry["counts"])
                 self.identity, self.revision = entry["identity"], entry["revision"]
@@ -158,17 +159,44 @@ class Book:
                 self.records[other] = replace(older, deeds=tuple(it for it in older.deeds if it.group != group))
                 self.close(other)
         self.close(number)
+        if record.instead or gone:
+            self._close_followers()
 
     def close(self, number: int) -> None:
         """Forget a record that is over and owes nothing; of one that owes, forget the deeds that do not."""
         record = self.records[number]
         if not record.done:
             return
-        deeds = tuple(deed for deed in record.deeds if any(change.key for change in deed.changes))
+        deeds = tuple(deed for deed in record.deeds if self._is_wanted(number, deed))
         if deeds:
             self.records[number] = replace(record, deeds=deeds)
         else:
             del self.records[number]
+
+    def _is_wanted(self, number: int, deed: Deed, key: str = "", paid: Collection[int] = ()) -> bool:
+        """Say whether a deed owes a reload, or would have to be taken back with an older one of its group that does.
+
+        ``key``, ``paid``: as if this reload were owed no more by these records.
+        """
+        if any(it.key and not (it.key == key and number in paid) for it in deed.changes):
+            return True
+        return deed.rollback and any(
+            it.group == deed.group and any(one.key and not (one.key == key and older in paid) for one in it.changes)
+            for older, record in self.records.items()
+            if older < number and record.done
+            for it in record.deeds
+        )
+
+    def is_unpaid(self, group: str) -> bool:
+        """Say whether a group has been delivered, and still owes a reload for it."""
+        done = (record for record in self.records.values() if record.done)
+        return any(it.key for record in done for deed in record.deeds if deed.group == group for it in deed.changes)
+
+    def _close_followers(self) -> None:
+        """Forget what was kept only for the sake of an older deed of its group."""
+        for record in self.in_order():
+            if any(deed.rollback and not any(it.key for it in deed.changes) for deed in record.deeds):
+                self.close(record.number)
 
     def over(self, number: int, failed: Collection[str], last: int) -> list[tuple[int, list[Deed]]]:
         """Return the records up to ``last`` that could not be ended, and which of their deeds a newer one took up.
@@ -190,12 +218,15 @@ class Book:
 
     def rolls_back(self, key: str) -> list[tuple[Record, Deed]]:
         """Return what was delivered since a reload last succeeded, and can be taken back, in its order."""
-        return [
-            (record, deed)
-            for record in self.in_order()
-            for deed in record.deeds
-            if record.done and deed.rollback and any(change.key == key for change in deed.changes)
-        ]
+        found: list[tuple[Record, Deed]] = []
+        groups: set[str] = set()
+        for record in self.in_order():
+            for deed in record.deeds if record.done else ():
+                # What came after it in its group came to those members that are taken back.
+                if deed.rollback and (deed.group in groups or any(change.key == key for change in deed.changes)):
+                    groups.add(deed.group)
+                    found.append((record, deed))
+        return found
 
     def owed(self) -> tuple[Owed, ...]:
         """Return what is owed, one for each reload."""
@@ -223,12 +254,13 @@ class Book:
 
     def freed(self, key: str, numbers: Iterable[int]) -> list[Change]:
         """Return the changes whose old files nobody needs any more once these records owe this reload no more."""
+        paid = set(numbers)
         return [
             change
-            for number in numbers
-            if number in self.records and self.records[number].done
-            for deed in self.records[number].deeds
-            if all(change.key in (key, "") for change in deed.changes)
+            for record in self.in_order()
+            if record.done
+            for deed in record.deeds
+            if not self._is_wanted(record.number, deed, key, paid)
             for change in deed.changes
             if change.mark
         ]
@@ -333,6 +365,7 @@ def prune(book: Book, found: Mapping[str, str | None]) -> None:
                     if change.new in wanted[change.path]:
                         wanted[change.path].add(change.old)
         book.records[record.number] = replace(record, deeds=tuple(deeds))
+    for record in book.in_order():
         book.close(record.number)
 
 

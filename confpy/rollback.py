@@ -12,54 +12,80 @@ from confpy.disk import Disk
 from confpy.errors import TargetError
 from confpy.ledger import BUSY, PATIENCE, Ledger
 from confpy.model import Known, Owed, Report, Restored
-from confpy.repair import Change, Debt, Deed
+from confpy.repair import Change, Debt, Deed, Record
 
 
 def restore(key: str, ledger: Ledger, disk: Disk) -> Restored:
     """Put back every target that was committed since a reload last succeeded, and can be.
 
     Reports ``changed`` for what was put back (without ``known`` where no file was there before), ``unchanged``, or
-    ``failed`` for one that somebody else has changed. Their record still owes the reload, for the files that are there
-    by then, and so it does those of other members of a group. Cut off, it is brought to its end by the next start.
+    ``failed`` for what could not be: that stays owed as it is. The record of the rest still owes the reload, for the
+    files that are there by then, and so it does those of other members of a group. Cut off, it is brought to its end by
+    the next start.
     """
     undone = ledger.to_undo(key)
-    first: dict[str, Change] = {}
-    last: dict[str, Change] = {}
-    for _, deed in undone:
-        for change in deed.changes:
-            first.setdefault(change.path, change)
-            last[change.path] = change
+    ways: dict[str, list[Change]] = {}
+    for change in (change for _, deed in undone for change in deed.changes):
+        ways.setdefault(change.path, []).append(change)
     reports: dict[str, Report] = {}
-    with ledger.locked(first, PATIENCE) as free:
-        back: list[tuple[Change, str]] = []
-        for path, oldest in first.items():
-            change = replace(last[path], old=last[path].new, new=oldest.old, mark=oldest.mark)
+    stuck: set[str] = set()
+    back: list[tuple[Change, str]] = []
+    with ledger.locked(ways, PATIENCE) as free:
+        for path, way in ways.items():
             try:
-                back.append((change, _old_file(change, free, ledger, disk)))
+                back.append(_way_back(way, path in free, ledger, disk))
             except TargetError as error:
-                reports[change.resource] = Report(change.resource, "failed", error.at(resource=change.resource))
-        changes = tuple(change for change, _ in back)
+                stuck.add(path)
+                reports[way[0].resource] = Report(way[0].resource, "failed", error.at(resource=way[0].resource))
         debts = {debt.key: debt for record, _ in undone for debt in record.debts}
-        instead = [(record.number, deed.group) for record, deed in undone]
-        notes: tuple[str, ...] = ()
-        record = 0
-        try:
-            record = ledger.begin([Deed("", changes)], debts.values(), restores=True, instead=instead)
-        except OSError as error:
-            notes = (f"the ledger cannot be written ({error.strerror}): a kill now leaves this half done",)
+        undone = [(record, deed) for record, deed in undone if stuck.isdisjoint(it.path for it in deed.changes)]
+        changes = tuple(change for change, _ in back)
+        record, notes = _begin(changes, debts.values(), undone, ledger) if back else (0, ())
         for change, kept in back:
             reports[change.resource] = _put_back(change, kept, record, notes, disk)
         for folder in {os.path.dirname(change.path) for change in changes}:
             with suppress(OSError):
                 disk.sync_folder(folder)
         if not any(reports[change.resource].error for change in changes):
-            for _, deed in undone:
-                for change in deed.changes:
-                    for place in target.old_places(change.path, change.mark, ledger.folder):
-                        target.forget(place, disk)
+            for change in (change for _, deed in undone for change in deed.changes):
+                for place in target.old_places(change.path, change.mark, ledger.folder):
+                    target.forget(place, disk)
             ledger.done(record)
     owed = tuple(_owed(debt, changes, record) for debt in debts.values() if debt.key != key)
     return Restored(key, tuple(reports.values()), tuple(one for one in owed if one.resources))
+
+
+def _begin(
+    changes: tuple[Change, ...], debts: Iterable[Debt], undone: list[tuple[Record, Deed]], ledger: Ledger
+) -> tuple[int, tuple[str, ...]]:
+    """Note what is about to be put back; returns the record, and what to say where that could not be noted."""
+    instead = [(record.number, deed.group) for record, deed in undone]
+    try:
+        return ledger.begin([Deed("", changes)], debts, restores=True, instead=instead), ()
+    except OSError as error:
+        return 0, (f"the ledger cannot be written ({error.strerror}): a kill now leaves this half done",)
+
+
+def _way_back(way: list[Change], free: bool, ledger: Ledger, disk: Disk) -> tuple[Change, str]:
+    """Return what becomes of a target, and the file to put there, empty where the target has to go.
+
+    ``way``: its changes, the oldest first. Raises ``TargetError`` where it is not to be put back.
+    """
+    newest = way[-1]
+    if not free:
+        raise TargetError(BUSY, target=newest.dest)
+    now = target.found(newest.path, disk)
+    if now not in (newest.new, way[0].old):
+        raise TargetError("somebody else has changed the target: it is left alone", target=newest.dest)
+    for oldest in way:
+        change = replace(newest, old=newest.new, new=oldest.old, mark=oldest.mark)
+        for place in target.old_places(change.path, change.mark, ledger.folder):
+            if disk.read_link(place) is not None or target.found(place, disk) == change.new is not None:
+                return change, place
+        if change.new in (now, None):
+            return change, ""
+        # Where its reload had succeeded, and a power cut made the ledger forget it, the next one goes back far enough.
+    raise TargetError("the old file is gone: the target cannot be put back", target=newest.dest)
 
 
 def _owed(debt: Debt, changes: Iterable[Change], record: int) -> Owed:
@@ -68,21 +94,6 @@ def _owed(debt: Debt, changes: Iterable[Change], record: int) -> Owed:
     records = (record,) if record else ()
     names, paths = tuple(dests), tuple(dests.values())
     return Owed(debt.key, debt.command, debt.timeout, debt.verify, names, paths, records, debt.on_failure)
-
-
-def _old_file(change: Change, free: frozenset[str], ledger: Ledger, disk: Disk) -> str:
-    """Return the file to put back, empty where the target has to go; raises ``TargetError`` where it is not to be."""
-    now = target.found(change.path, disk)
-    if change.path not in free:
-        raise TargetError(BUSY, target=change.dest)
-    if now not in (change.old, change.new):
-        raise TargetError("somebody else has changed the target: it is left alone", target=change.dest)
-    for place in target.old_places(change.path, change.mark, ledger.folder):
-        if disk.read_link(place) is not None or target.found(place, disk) == change.new is not None:
-            return place
-    if now == change.new or change.new is None:
-        return ""
-    raise TargetError("the old file is gone: the target cannot be put back", target=change.dest)
 
 
 def _put_back(change: Change, kept: str, record: int, notes: tuple[str, ...], disk: Disk) -> Report:

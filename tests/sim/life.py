@@ -332,10 +332,7 @@ class Life(World):
         self.fresh |= self.uncounted
         self.kernel.end_process()
         if STATE in self.kernel.suspect or not self.ledger.folder:
-            self.unkept = True
-            for one in (*self.resources, *self.removed):
-                if self.kernel.content(one.dest) != self.loaded.get(one.dest):
-                    self.excused.add(one.dest)
+            self._excuse_debts()
         self._look_at_targets("after a death")
         if how != "stopped" and self.random.random() < 0.45:
             self.cut_power()
@@ -344,6 +341,13 @@ class Life(World):
         if self.random.random() < 0.1:
             self.note("the wall clock jumps")
             self.wall_offset += self.random.choice((-1e8, -100.0, 100.0))
+
+    def _excuse_debts(self) -> None:
+        """What is owed now may be lost: the ledger cannot be kept, or not be read."""
+        self.unkept = True
+        for one in (*self.resources, *self.removed):
+            if self.kernel.content(one.dest) != self.loaded.get(one.dest):
+                self.excused.add(one.dest)
 
     def cut_power(self) -> None:
         self.note("power cut")
@@ -474,7 +478,7 @@ class Life(World):
             if "is gone" in str(say.fields["error"]) and not known:
                 raise Wrong(f"{say.fields['resource']} cannot be mended: its old file is gone")
         if say.event == "state.not_kept" and say.fields["record"] == "ledger":
-            self.unkept = True
+            self._excuse_debts()
         if say.fields.get("did") == "left it so (on_reload_failure)":
             names = str(say.fields["resource"]).split(", ")
             self.excused.update(one.dest for one in (*self.resources, *self.removed) if one.name in names)
@@ -497,6 +501,7 @@ class Life(World):
             case Recover():
                 recovered = self.ledger.recover()
                 self.note("recovered", {"debts": len(recovered.debts)})
+                self.torn = self.torn or any(note.event == "delivery.torn" for note in recovered.notes)
                 self._look_after_recovery()
                 self.tell(recovered)
             case Sweep():
@@ -663,7 +668,8 @@ class Life(World):
 
     def _look_at_what_is_read(self, resource: Resource, content: bytes | None) -> None:
         if (
-            resource.check_cmd is not None
+            not self.torn
+            and resource.check_cmd is not None
             and content is not None
             and (resource.name, content) not in self.checked
             and (resource.dest, content) not in self.foreign
