@@ -175,6 +175,9 @@ class Disk:
     def give_attribute(self, descriptor: int, name: str, value: bytes) -> None:
         os.setxattr(descriptor, name, value)
 
+    def drop_attribute(self, descriptor: int, name: str) -> None:
+        os.removexattr(descriptor, name)
+
     def print(self, path: str, content: bytes) -> None:
         """Write a file that nobody relies on, or to a terminal or a pipe."""
         with open(path, "wb") as file:

@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import stat
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -32,12 +33,18 @@ STAGE_NAME = re.compile(r"\.(.+)" + re.escape(STAGE_MARK) + "[0-9a-f]{8}", re.DO
 
 OF_CONTENT = frozenset({"security.ima", "security.evm", "security.capability"})
 """Attributes that speak of one content, and would lie about another."""
+ACCESS = "system.posix_acl_access"
+"""The access control list. New files may get one from their folder; the mode of a file is a part of it."""
+ACCESS_ENTRY = struct.Struct("<HHI")
+"""Tag, permission bits, who; after four bytes of version: ``linux/posix_acl_xattr.h``."""
+OWNER, GROUP, MASK, OTHERS = 0x01, 0x04, 0x10, 0x20
 LINKS = 40
 """Links in a row that are followed, as the kernel does."""
 NOT_BESIDE = (errno.EACCES, errno.EPERM, errno.EROFS)
 """Why nothing can be put into a target's folder, though the target itself may be writable."""
 NOT_OVER = (errno.EBUSY, errno.EXDEV)
 """Why nothing can be renamed over a target: a file that is mounted there, into a container, is not its folder's."""
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 def digest(content: bytes) -> bytes:
@@ -165,6 +172,8 @@ class Staged:
     in_place: bool = False
     """The target is to be written where it stands: asked for, or nothing can be put into its folder."""
     notes: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    """What it could not be given: said where it becomes the target, which keeps it where it is written in place."""
 
     @property
     def mode(self) -> int:
@@ -193,8 +202,10 @@ def stage(resource: Resource, current: Current, content: bytes, disk: Disk, spar
         if apart:
             staged.note(f"written in place, not atomically: nothing can be put into {folder}")
         disk.write(descriptor, content)
-        _give_attributes(staged, disk)
-        _give_owner(staged, descriptor, disk)
+        staged.lost += _give_owner(staged, descriptor, disk)
+        if current.status is not None:
+            lost = _give_attributes(current.path, path, descriptor, staged.mode, disk)
+            staged.lost += [f"attributes of the old file could not be kept: {', '.join(lost)}"] if lost else []
         disk.chmod(descriptor, staged.mode)
     except OSError as error:
         if staged is not None:
@@ -239,43 +250,58 @@ def token() -> str:
     return os.urandom(4).hex()
 
 
-def _give_attributes(staged: Staged, disk: Disk) -> None:
-    """Give a candidate the access control list, the security label and the other attributes of its target."""
-    if staged.current.status is None:
-        return
-    kept = disk.attributes(staged.current.path)
+def _give_attributes(source: str, path: str, descriptor: int, mode: int, disk: Disk) -> list[str]:
+    """Give a new file the access control list, the security label and the other attributes of another.
+
+    Returns those that it was refused. Raises ``OSError`` where there is no room for them: there may be later.
+    """
+    kept = disk.attributes(source)
+    if ACCESS in kept:
+        kept[ACCESS] = _with_mode(kept[ACCESS], mode)
+    elif ACCESS in disk.attributes(path):
+        disk.drop_attribute(descriptor, ACCESS)
     lost = []
     for name, value in kept.items():
         if name in OF_CONTENT:
             continue
         try:
-            disk.give_attribute(staged.descriptor, name, value)
+            disk.give_attribute(descriptor, name, value)
         except OSError as error:
-            if disk.attributes(staged.path).get(name) != value:
+            if error.errno in NO_ROOM:
+                raise
+            if disk.attributes(path).get(name) != value:
                 lost.append(f"{name} ({error.strerror})")
-    if lost:
-        staged.note(f"attributes of the old file could not be kept: {', '.join(lost)}")
+    return lost
 
 
-def _give_owner(staged: Staged, descriptor: int, disk: Disk) -> None:
-    """Give an open file the wanted owner, or that of the target."""
+def _with_mode(access: bytes, mode: int) -> bytes:
+    """Return an access control list as ``chmod`` would leave it: given so, it opens the file to nobody for a moment."""
+    entries = [*ACCESS_ENTRY.iter_unpack(access[4:])]
+    group = MASK if any(tag == MASK for tag, _, _ in entries) else GROUP
+    bits = {OWNER: mode >> 6 & 7, group: mode >> 3 & 7, OTHERS: mode & 7}
+    return access[:4] + b"".join(ACCESS_ENTRY.pack(tag, bits.get(tag, old), who) for tag, old, who in entries)
+
+
+def _give_owner(staged: Staged, descriptor: int, disk: Disk) -> list[str]:
+    """Give an open file the wanted owner, or that of the target; returns what is to be said of it."""
     resource, was = staged.resource, staged.current.status
     mine = disk.fstat(descriptor)
     uid = resource.uid if resource.uid is not None else was.st_uid if was else mine.st_uid
     gid = resource.gid if resource.gid is not None else was.st_gid if was else mine.st_gid
     if (uid, gid) == (mine.st_uid, mine.st_gid):
-        return
+        return []
     try:
         disk.chown(descriptor, uid, gid)
     except OSError as error:
         asked = resource.uid is not None or resource.gid is not None
         if resource.strict_owner or (asked and os.geteuid() == 0):
             raise failure(f"the owner {uid}:{gid} cannot be given", resource, error) from error
-        staged.note(f"owner {uid}:{gid} cannot be given ({error.strerror})")
         # The group alone may be one of ours.
         if gid != mine.st_gid:
             with contextlib.suppress(OSError):
                 disk.chown(descriptor, -1, gid)
+        return [f"owner {uid}:{gid} cannot be given ({error.strerror})"]
+    return []
 
 
 def changes(staged: Staged, status: os.stat_result) -> bool:
@@ -320,6 +346,7 @@ def replace(staged: Staged, disk: Disk) -> os.stat_result | None:
                 staged.note("written in place, not atomically: it is a mount point")
             return None
         raise failure("the target cannot be replaced", staged.resource, error) from error
+    staged.notes += staged.lost
     return disk.fstat(staged.descriptor)
 
 
@@ -336,7 +363,7 @@ def write_in_place(staged: Staged, disk: Disk) -> os.stat_result:
                 what = "the target was replaced while its candidate was checked"
                 raise TargetError(what, hint=hint, target=staged.resource.dest)
             # Owner and mode come first: what is asked to be closed shall not stand open with the new content.
-            _give_owner(staged, descriptor, disk)
+            staged.notes += _give_owner(staged, descriptor, disk)
             if stat.S_IMODE(disk.fstat(descriptor).st_mode) != staged.mode:
                 disk.chmod(descriptor, staged.mode)
             if staged.content != old:
@@ -394,13 +421,14 @@ def keep_old(staged: Staged, mark: str, disk: Disk, spare: str) -> str:
 
 
 def _copy(current: Current, place: str, descriptor: int, disk: Disk) -> None:
-    """Write an old file into one that was just made: content, mode, and the owner where we may."""
+    """Write an old file into one that was just made: content, mode, and the owner and attributes where we may."""
     assert current.content is not None
     assert current.status is not None
     try:
         disk.write(descriptor, current.content)
         with contextlib.suppress(OSError):
             disk.chown(descriptor, current.status.st_uid, current.status.st_gid)
+        _give_attributes(current.path, place, descriptor, current.mode, disk)
         disk.chmod(descriptor, current.mode)
         disk.sync(descriptor)
     except OSError:

@@ -332,6 +332,9 @@ class SimDisk(Disk):
     def give_attribute(self, descriptor: int, name: str, value: bytes) -> None:
         raise AssertionError("there are none to give")
 
+    def drop_attribute(self, descriptor: int, name: str) -> None:
+        raise AssertionError("there are none to drop")
+
     def fstat(self, descriptor: int) -> os.stat_result:
         self._look()
         return self._status(self._open[descriptor][0])
