@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from confpy.errors import ConfpyError
 from confpy.keytree import Pair, View
 from confpy.model import Lookup
-from confpy.templates import LeftOut, Needs, World
-from confpy.templates.facts import Compiled, Service, service_lookup, template_lookup, template_name
+from confpy.templates.facts import (
+    Compiled,
+    LeftOut,
+    Needs,
+    Service,
+    World,
+    service_lookup,
+    template_lookup,
+    template_name,
+)
 from confpy.templates.functions import Refused, as_text
 from confpy.templates.guard import flaw, literal_address
 

@@ -14,9 +14,18 @@ from jinja2.lexer import Token
 
 from confpy.errors import ConfpyError, TemplateError
 from confpy.model import Lookup, Resource
-from confpy.templates import Needs, Rendered, World, formats, functions, guard
+from confpy.templates import formats, functions, guard
 from confpy.templates.asking import Asking
-from confpy.templates.facts import Compiled, Made, TemplateMissing, service_lookup, template_lookup, template_name
+from confpy.templates.facts import (
+    Made,
+    Needs,
+    Rendered,
+    TemplateMissing,
+    World,
+    service_lookup,
+    template_lookup,
+    template_name,
+)
 from confpy.templates.functions import Refused
 from confpy.templates.go import Go
 
@@ -142,7 +151,7 @@ class Facts(jinja2.BaseLoader):
                 compiled = self._asking.template(name)
             except TemplateMissing as missing:
                 raise _Absent(missing) from None
-            template = self._made[name] = make(environment, compiled)
+            template = self._made[name] = compiled.within(environment)
         return template
 
     def forget(self) -> None:
@@ -183,10 +192,6 @@ def environment(asking: Asking, *, sandbox: bool) -> jinja2.Environment:
     return made
 
 
-def make(environment: jinja2.Environment, compiled: Compiled) -> jinja2.Template:
-    return environment.template_class.from_code(environment, compiled.code, environment.globals)
-
-
 class Engine:
     """Renders, in one environment, for one thread."""
 
@@ -202,7 +207,7 @@ class Engine:
         asking.begin(view, world)
         try:
             compiled = asking.source(template_lookup(resource.src, resource.engine))
-            template = make(self._go_environment() if compiled.engine == "go" else self._environment, compiled)
+            template = compiled.within(self._go_environment() if compiled.engine == "go" else self._environment)
             # Not template.render(): it dresses up the traceback, which is read as it is below.
             text = "".join(template.root_render_func(template.new_context()))
             content = text.encode("utf-8", "surrogateescape")

@@ -1,14 +1,58 @@
-"""The answers that a ``Resolver`` gives and a render uses: small, frozen, comparable."""
+"""What a render is given, what it gives, and the answers of a ``Resolver``: small, frozen, comparable."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from posixpath import normpath
 from types import CodeType
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from confpy.errors import TemplateError
 from confpy.model import Lookup
+
+if TYPE_CHECKING:
+    import jinja2
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """An entry that a template dropped so that the others can be delivered."""
+
+    key: str
+    reason: str
+    """What is wrong with it; never the value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """What one render made, and what it rests on."""
+
+    content: bytes
+    asked: frozenset[Lookup]
+    """The facts that it used: another answer to one of them can make another content."""
+    timely: bool
+    """It asked for the time."""
+    left_out: tuple[LeftOut, ...] = ()
+
+
+class Needs(Exception):  # not an error: the render goes on when these are answered
+    """Facts that are not in the ``World`` yet: what the template asked for, and what it is known to ask for next."""
+
+    def __init__(self, lookups: frozenset[Lookup]) -> None:
+        super().__init__(lookups)
+        self.lookups = lookups
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What is known of everything outside the store."""
+
+    now: float
+    """Seconds since 1970 UTC."""
+    environ: Mapping[str, str]
+    facts: Mapping[Lookup, object]
+    """Lookup → the answer of a ``Resolver``, or the ``ConfpyError`` that it ended in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +72,10 @@ class Compiled:
     """The lookups that stand in it word for word."""
     engine: Literal["go", "jinja"] = "jinja"
     doubts: tuple[tuple[int, str], ...] = field(default=(), compare=False, repr=False)
+
+    def within(self, environment: jinja2.Environment) -> jinja2.Template:
+        """Return the template with the functions of an environment."""
+        return environment.template_class.from_code(environment, self.code, environment.globals)
 
 
 class Made(NamedTuple):

@@ -131,10 +131,8 @@ def _asking(asking: Asking, made: jinja2.Environment) -> dict[str, Callable[...,
     """Return the functions that ask the store or the world, with results of Go's types."""
 
     def include(name: str, *data: object) -> str:
-        from confpy.templates.engine import make  # the engine knows this room
-
         with asking.entered(name):
-            template = make(made, asking.template(name, "included"))
+            template = asking.template(name, "included").within(made)
             return "".join(template.root_render_func(template.new_context({"data": data[0] if data else MISSING})))
 
     return {
