@@ -25,7 +25,9 @@ from confpy.stores import Limits
 from confpy.stores.body import Lines, Stream, TooLarge, read_body
 from confpy.stores.etcd3_grants import Denied, Grants
 from confpy.stores.etcd3_wire import (
+    PAGE_BYTES,
     PAGE_KEYS,
+    READ_BYTES,
     Asking,
     Body,
     Compacted,
@@ -47,6 +49,8 @@ Result = TypeVar("Result")
 PORT = 2379
 ANSWER_BYTES = 16 << 20
 """The largest answer, and the longest line of a stream, that is held in memory."""
+READ_TIMES = READ_BYTES // PAGE_BYTES
+"""How many times the time for one answer a read may take, all its pages together: enough for the largest."""
 _BATCH_BYTES = 8 << 20
 """How much of what has already come is put together at most."""
 _VERSION_BYTES = 1 << 20
@@ -93,17 +97,21 @@ class Etcd3Store:
         return _Gateway(wire, self._paths, self._login)
 
     def _read(self, gateway: _Gateway, prefixes: Sequence[str], covers: Sequence[str]) -> Snapshot:
+        end = time.monotonic() + READ_TIMES * self._nodes.read_timeout
         for _ in range(_READ_ATTEMPTS - 1):
             with suppress(Compacted):
-                return self._read_once(gateway, prefixes, covers)
-        return self._read_once(gateway, prefixes, covers)
+                return self._read_once(gateway, prefixes, covers, end)
+        return self._read_once(gateway, prefixes, covers, end)
 
-    def _read_once(self, gateway: _Gateway, prefixes: Sequence[str], covers: Sequence[str]) -> Snapshot:
+    def _read_once(self, gateway: _Gateway, prefixes: Sequence[str], covers: Sequence[str], end: float) -> Snapshot:
         reading = Reading(prefixes, covers, page_keys=self._page_keys)
         if grants := self._login.lately(_REFUSED):
             reading.restrict(grants)
         hidden, learned = grants is not None, False
         while (request := reading.ask()) is not None:
+            if time.monotonic() > end:
+                hint = "is etcd overloaded? let resources name fewer keys, or raise read_timeout"
+                raise StoreError(f"not all was read within {READ_TIMES * self._nodes.read_timeout:g} s", hint=hint)
             try:
                 reading.take(*gateway.post("kv/txn", request))
             except TooLarge:

@@ -28,6 +28,10 @@ PAGE_BYTES = 4 << 20
 """How large an answer should be, as JSON: 3 MB of data, since the gateway of etcd 3.3 takes 4 MB from its etcd."""
 PAGE_KEYS = 16_384
 """The most keys to ask for at once, while nothing is known about their size."""
+READ_BYTES = 256 << 20
+"""The largest read, all its pages together, as JSON: no configuration, but somebody else's data, or a liar's."""
+KEY_BYTES = 128
+"""What a key counts at least: as much as it takes to hold one that is empty."""
 
 _PERMISSION_DENIED, _UNAVAILABLE, _UNAUTHENTICATED = 7, 14, 16  # https://grpc.io/docs/guides/status-codes/
 _LOGGED_OUT = (
@@ -152,6 +156,7 @@ class Reading:
         self._asked: list[_Span] = []
         self._counted: list[str] = []
         self._grants: Grants | None = None
+        self._size = 0
         self._revision = 0
         self._identity = ""
 
@@ -193,6 +198,9 @@ class Reading:
             for cover, found in zip(self._counted, ranges[len(self._asked) :], strict=True):
                 self._counts[cover] = int(found.get("count", 0))
             keys = sum(len(found.get("kvs", ())) for found in ranges)
+        self._size += max(size, KEY_BYTES * keys)
+        if self._size > READ_BYTES:
+            raise self._too_much()
         self._asked, self._counted = [], []
         self._spans.extendleft(reversed(rest))
         if keys:
@@ -231,6 +239,11 @@ class Reading:
             if not readable or readable == (alone(prefix),):
                 return Listing(0, error=self._grants.refusal(prefix))
         return Listing(self._revision, keys)
+
+    def _too_much(self) -> StoreError:
+        fullest = max(self._keys, key=lambda prefix: len(self._keys[prefix]))
+        hint = f"most keys are below {fullest}: let resources name what they need of it"
+        return StoreError(f"what is to be read is larger than {READ_BYTES >> 20} MB", hint=hint)
 
     def _pin(self, header: Body) -> None:
         self._revision = self._revision or int(header["revision"])

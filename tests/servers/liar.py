@@ -1,10 +1,11 @@
-"""An HTTP proxy before a real store that can hide its keys: what a store says that lost them, or has no leader."""
+"""Stores that lie: a proxy that hides the keys of a real one, as if it had lost them, and one whose keys never end."""
 
 from __future__ import annotations
 
 import http.client
 import json
 import threading
+from base64 import b64encode
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
@@ -12,7 +13,29 @@ from typing import Any, Self
 HOP = {"connection", "transfer-encoding", "content-length", "keep-alive"}
 
 
-class Liar:
+class _Server:
+    """A server on a free port of the loopback."""
+
+    def __init__(self, handler: type[BaseHTTPRequestHandler]) -> None:
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server.daemon_threads = True
+        self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, name="liar", kwargs={"poll_interval": 0.05})
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Liar(_Server):
     """Passes requests on to 127.0.0.1:``target``; while ``hides``, all that it is asked for is not there."""
 
     def __init__(self, target: int) -> None:
@@ -31,11 +54,7 @@ class Liar:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, name="liar", kwargs={"poll_interval": 0.05})
-        self._thread.start()
+        super().__init__(Handler)
 
     def _pass(self, handler: BaseHTTPRequestHandler, target: int) -> None:
         length = int(handler.headers.get("Content-Length") or 0)
@@ -68,16 +87,42 @@ class Liar:
         finally:
             server.close()
 
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
-    def __enter__(self) -> Self:
-        return self
+class Endless(_Server):
+    """Answers reads as etcd v3 does, ``keys`` at a time with values of ``size`` bytes, and there is always more."""
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __init__(self, prefix: str, *, keys: int, size: int) -> None:
+        self.pages = 0
+        endless = self
+        value = b64encode(bytes(size)).decode()
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                self._say({"etcdserver": "3.5.0", "etcdcluster": "3.5.0"})
+
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                numbers = range(endless.pages * keys, (endless.pages + 1) * keys)
+                endless.pages += 1
+                names = [b64encode(f"{prefix}/{number:09}".encode()).decode() for number in numbers]
+                found = {"kvs": [{"key": name, "value": value} for name in names], "more": True}
+                header = {"cluster_id": "1", "revision": "9"}
+                self._say({"header": header, "succeeded": True, "responses": [{"response_range": found}]})
+
+            def _say(self, answer: dict[str, Any]) -> None:
+                content = json.dumps(answer).encode()
+                with suppress(OSError):
+                    self.send_response(200)
+                    self.send_header("Content-Length", str(len(content)))
+                    self.end_headers()
+                    self.wfile.write(content)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        super().__init__(Handler)
 
 
 def _hidden(path: str, status: int, content: bytes) -> tuple[int, bytes]:

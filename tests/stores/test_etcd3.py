@@ -11,10 +11,11 @@ from contextlib import contextmanager
 import pytest
 
 from confpy.errors import StoreError, UsageError
-from confpy.stores import WatchLost
+from confpy.stores import WatchLost, etcd3_wire
 from confpy.stores import etcd3 as etcd3_module
 from tests.servers.authority import Authority
 from tests.servers.etcd import Etcd
+from tests.servers.liar import Endless
 from tests.servers.ports import free_port
 from tests.servers.web import Backend
 from tests.waiting import wait_until
@@ -479,6 +480,25 @@ def test_a_consul_is_not_taken_for_an_etcd(consul, etcd_store):
 def test_a_version_that_is_none_is_one_line_that_names_its_address(etcd_store, version, said):
     with Backend(version) as server:
         is_refused(etcd_store(server.address), server.address, said)
+
+
+@pytest.mark.parametrize(("keys", "size"), [(100, 20_000), (20_000, 0)])
+def test_a_store_that_always_has_more_fills_no_memory(etcd_store, monkeypatch, keys, size):
+    monkeypatch.setattr(etcd3_wire, "READ_BYTES", 20 << 20)
+    with Endless("/a", keys=keys, size=size) as server:
+        with pytest.raises(StoreError, match=r"what is to be read is larger than 20 MB.*most keys are below /a:"):
+            etcd_store(server.endpoint).read(["/a"])
+        assert 3 < server.pages < 12
+
+
+def test_a_store_that_has_a_little_more_again_and_again_is_not_read_for_ever(etcd_store, monkeypatch):
+    monkeypatch.setattr(etcd3_module, "READ_TIMES", 1)
+    with Endless("/a", keys=1, size=0) as server:
+        began = time.monotonic()
+        with pytest.raises(StoreError, match=r"not all was read within 2 s.*let resources name fewer keys"):
+            etcd_store(server.endpoint, read_timeout=2).read(["/a"])
+        assert time.monotonic() - began < 10
+        assert server.pages > 1
 
 
 def test_an_etcd_without_its_gateway_is_told_from_one_with_it(etcd_store):

@@ -9,10 +9,19 @@ import pytest
 
 from confpy.errors import StoreError, StoreRefused
 from confpy.model import Changes, Stirred
-from confpy.stores import NoApi, WatchLost
+from confpy.stores import NoApi, WatchLost, etcd3_wire
 from confpy.stores.body import TooLarge
 from confpy.stores.etcd3_grants import Denied, Grants, to_bytes
-from confpy.stores.etcd3_wire import PAGE_KEYS, Asking, Compacted, LoggedOut, Reading, Watches, refusal, to_text
+from confpy.stores.etcd3_wire import (
+    PAGE_KEYS,
+    Asking,
+    Compacted,
+    LoggedOut,
+    Reading,
+    Watches,
+    refusal,
+    to_text,
+)
 
 HEADER = {"cluster_id": "77", "member_id": "1", "revision": "9", "raft_term": "2"}
 
@@ -100,6 +109,21 @@ def test_a_page_that_does_not_go_on_is_no_answer_of_etcd():
     reading.ask()
     with pytest.raises(StoreError, match="not as etcd v3 does"):
         reading.take(answer(found(pair("/a/b"), more=True)), 100)
+
+
+@pytest.mark.parametrize(("size", "fit"), [(300_000, 3), (100, 8)])
+def test_a_read_has_a_bound_in_bytes_and_in_keys(monkeypatch, size, fit):
+    monkeypatch.setattr(etcd3_wire, "READ_BYTES", 1 << 20)
+    reading = Reading(["/a"])
+
+    def turn(page):
+        reading.ask()
+        reading.take(answer(found(*(pair(f"/a/{page}/{number:03}") for number in range(1000)), more=True)), size)
+
+    for page in range(fit):
+        turn(page)
+    with pytest.raises(StoreError, match=r"larger than 1 MB.*below /a:"):
+        turn(fit)
 
 
 def test_of_many_strangers_one_page_is_read_and_the_rest_skipped():
