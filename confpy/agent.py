@@ -13,7 +13,6 @@ from __future__ import annotations
 import signal
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from random import Random
 from typing import Literal, Protocol
 
@@ -65,6 +64,7 @@ from confpy.model import (
 )
 from confpy.templates import Needs, Rendered, World
 from confpy.track import Track, outcome_of, paths
+from confpy.value import Value
 
 BATCHES_AT_ONCE = 32
 """Deliveries that run beside each other; more wait for a worker."""
@@ -90,8 +90,7 @@ class Renders(Protocol):
     def render(self, resource: Resource, view: View, world: World) -> Rendered: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Manners:
+class Manners(Value):
     """How this confpy was told to behave."""
 
     onetime: bool = False
@@ -124,8 +123,7 @@ class Manners:
     """Seconds that one-shot has for its try, from when the store answered or was given up."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Batch:
+class _Batch(Value):
     groups: tuple[Group, ...]
     commands: frozenset[str]
     swaps: bool

@@ -9,12 +9,12 @@ import signal as signals
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
 from typing import IO
 
 from confpy.errors import ConfpyError
 from confpy.model import Command
 from confpy.placeholders import show
+from confpy.value import Value
 
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 """Exit codes of a shell for a command that it could not run."""
@@ -31,8 +31,7 @@ STEP = 0.005
 """Seconds between two looks at whether it has ended, where the kernel does not tell."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ran:
+class Ran(Value):
     """How a command ended."""
 
     code: int

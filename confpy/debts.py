@@ -27,6 +27,7 @@ from confpy.model import (
     Say,
 )
 from confpy.placeholders import fill, show
+from confpy.value import Value
 
 NEVER = float("inf")
 LONGEST = 300.0
@@ -37,8 +38,7 @@ LIST_BYTES = 64 << 10
 """What a command's variable lists at most: no command can be started with 128 KiB in one variable."""
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
+class Commit(Value):
     """One change of a target."""
 
     resource: Resource
@@ -78,8 +78,7 @@ class Commit:
         return Say("info", "resource.changed", fields)
 
 
-@dataclass(frozen=True, slots=True)
-class Inherited:
+class Inherited(Value):
     """A commit of an earlier confpy, whose reload is still owed."""
 
     name: str

@@ -10,7 +10,7 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from resource import RLIMIT_NOFILE, getrlimit
 
 from confpy import target
@@ -21,6 +21,7 @@ from confpy.ledger import BUSY, PATIENCE, Ledger
 from confpy.model import Candidate, Command, Group, Known, Outcome, Report, Resource
 from confpy.placeholders import fill, show
 from confpy.repair import Change, Debt, Deed
+from confpy.value import Value, replace
 
 SLICE = 64
 """Candidates staged at once: each holds a descriptor."""
@@ -32,8 +33,7 @@ OF_ONE = re.compile(r"CONFPY_(SRC|DEST|RESOURCE)\b")
 """Variables whose value is another for each member of a group."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(Value):
     """What holds for every delivery."""
 
     noop: bool = False

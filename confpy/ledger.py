@@ -11,7 +11,6 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
 
 from confpy import target
 from confpy.disk import Disk
@@ -34,6 +33,7 @@ from confpy.repair import (
     write_line,
     write_record,
 )
+from confpy.value import Value
 
 NAME, ENDING = "ledger-", ".log"
 HEAD: Entry = {"ledger": FORMAT}
@@ -49,8 +49,7 @@ OTHERS_TIME = 10.0
 """Seconds that the start waits for another confpy that delivers a target at this moment."""
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
+class _File(Value):
     """A ledger, open and locked."""
 
     path: str

@@ -47,6 +47,7 @@ from confpy.model import (
     Unwatch,
     Watch,
 )
+from confpy.value import Value
 
 News = TypeVar("News")
 
@@ -109,8 +110,7 @@ class _Refusal:
     ask_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Doubt:
+class _Doubt(Value):
     """What an ask knew of a prefix and the tree did not."""
 
     newest: int

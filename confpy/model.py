@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias
 
 from confpy.errors import ConfpyError, StoreError
+from confpy.value import Value
 
 Command: TypeAlias = str | tuple[str, ...]
 """A string goes to ``/bin/sh -c``; a tuple is executed as it stands."""
 
+NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
-@dataclass(frozen=True, slots=True)
-class SignalReload:
+
+class SignalReload(Value):
     """Send a signal to the process that a file names, or to all processes of a name."""
 
     signal: str
@@ -27,16 +29,14 @@ class SignalReload:
     process: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class HttpReload:
+class HttpReload(Value):
     """Make a request; any 2xx is success."""
 
     method: str
     url: str
 
 
-@dataclass(frozen=True, slots=True)
-class SocketReload:
+class SocketReload(Value):
     """Say one line to a Unix socket, and read the answer."""
 
     path: str
@@ -51,8 +51,7 @@ Level: TypeAlias = Literal["debug", "info", "warning", "error"]
 # --- resources -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Resource:
+class Resource(Value):
     """One ``conf.d/*.toml`` file: which keys, through which template, into which target."""
 
     name: str
@@ -122,13 +121,12 @@ class Resource:
 # --- what a read brings ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(Value):
     """One prefix at one revision."""
 
     revision: int
     """Changes after it come by watching from ``revision + 1``; 0 where the store counts nothing."""
-    keys: Mapping[str, str] = field(default_factory=dict)
+    keys: Mapping[str, str] = NOTHING
     """Raw key → value, all those at or below the prefix (by path segment)."""
     error: StoreError | None = None
     """Why this prefix, and only this one, could not be read. ``keys`` is then empty and means nothing."""
@@ -136,14 +134,13 @@ class Listing:
     """Paths at or below it that are there without a key: what tells an empty tree from a missing one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(Value):
     """What one read brought, per prefix asked for."""
 
     listings: Mapping[str, Listing]
     identity: str = ""
     """Which store this is (etcd: the cluster's id); another one means that revisions do not compare."""
-    counts: Mapping[str, int] = field(default_factory=dict)
+    counts: Mapping[str, int] = NOTHING
     """How many keys lie below each of the covers that the read was asked to count."""
     on_missing: Literal["error", "empty"] | None = None
     """What a missing tree is to resources that do not say, where only the read showed which store this is."""
@@ -153,8 +150,7 @@ class Snapshot:
     """What the store wants told."""
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(Value):
     """The cheap answer to "has anything changed since?"."""
 
     identity: str
@@ -166,8 +162,7 @@ class Standing:
     """Per prefix: how many raw keys it has; with ``newest`` it betrays a lost deletion."""
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
+class Changes(Value):
     """What one watch delivered at once: keys at or below ``prefix`` as of ``revision``."""
 
     prefix: str
@@ -176,22 +171,20 @@ class Changes:
     """The newest revision in it; the cursor of this watch afterwards."""
     keys: Mapping[str, tuple[int, str | None]]
     """Raw key → (its revision, its value or None where it was deleted), the last word on each key."""
-    gone: Mapping[str, int] = field(default_factory=dict)
+    gone: Mapping[str, int] = NOTHING
     """Path → revision in which it went with all that was below it. ``keys`` and ``folders`` are from after that."""
-    folders: Mapping[str, int] = field(default_factory=dict)
+    folders: Mapping[str, int] = NOTHING
     """Path → revision as of which it is there, be it without a key."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stirred:
+class Stirred(Value):
     """Something changed below the prefixes, the store cannot say what: read again."""
 
 
 # --- what templates ask of the world ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Lookup:
+class Lookup(Value):
     """One question to the world outside the store, answered by a worker, never by the owner."""
 
     kind: Literal["template", "ip", "srv", "exists", "interface"]
@@ -205,8 +198,7 @@ class Lookup:
 # --- what a delivery takes and tells ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(Value):
     """Bytes that want to be a resource's target."""
 
     resource: Resource
@@ -219,8 +211,7 @@ class Candidate:
     """Its group was left half new: what is there now was not checked, even if it is the same."""
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(Value):
     """Candidates that are delivered together or not at all: one of each of its resources."""
 
     name: str
@@ -228,8 +219,7 @@ class Group:
     candidates: tuple[Candidate, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Stamp:
+class Stamp(Value):
     """A target as last seen: equal stamps mean that nobody touched it, so that it need not be read again."""
 
     device: int
@@ -239,8 +229,7 @@ class Stamp:
     ctime_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(Value):
     """What a target was when confpy last delivered or compared it."""
 
     digest: bytes
@@ -252,8 +241,7 @@ Outcome: TypeAlias = Literal["unchanged", "changed", "would change", "failed", "
 """``held``: nothing is wrong with it, but another of its group failed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(Value):
     """What a delivery did for one resource."""
 
     resource: str
@@ -273,8 +261,7 @@ class Report:
 # --- messages: what others tell the owner ----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(Value):
     """``conf.d`` was read."""
 
     resources: tuple[Resource, ...]
@@ -284,8 +271,7 @@ class Loaded:
     """False where there is no ``conf.d`` to read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(Value):
     """A read ended: with a snapshot, or with the error that stopped it as a whole."""
 
     read: int
@@ -294,8 +280,7 @@ class Listed:
     error: StoreError | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Value):
     """An ask ended. Both None: the store cannot say."""
 
     ask: int
@@ -303,23 +288,20 @@ class Asked:
     error: StoreError | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(Value):
     """Every watch of this stream is established."""
 
     stream: int
 
 
-@dataclass(frozen=True, slots=True)
-class Changed:
+class Changed(Value):
     """A stream delivered."""
 
     stream: int
     changes: Changes | Stirred
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
+class Lost(Value):
     """A stream ended. ``relist``: it cannot be resumed from its cursors (compacted, another store)."""
 
     stream: int
@@ -327,8 +309,7 @@ class Lost:
     relist: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolved(Value):
     """Lookups were answered; a failed one holds its error."""
 
     resolve: int
@@ -336,16 +317,14 @@ class Resolved:
     """Lookup → answer, or the ``ConfpyError`` that it ended in."""
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
+class Delivered(Value):
     """A batch ended."""
 
     batch: int
     reports: tuple[Report, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Reloaded:
+class Reloaded(Value):
     """A reload job ended; no error means that the command succeeded."""
 
     key: str
@@ -356,8 +335,7 @@ class Reloaded:
     """The program was told, but did not say in words that confpy knows whether it succeeded."""
 
 
-@dataclass(frozen=True, slots=True)
-class Inspected:
+class Inspected(Value):
     """The targets were looked at."""
 
     drifted: Mapping[str, str]
@@ -366,15 +344,13 @@ class Inspected:
     """Resource → the new stamp of a target that was touched but is still right."""
 
 
-@dataclass(frozen=True, slots=True)
-class Swept:
+class Swept(Value):
     """Stage files of dead processes were removed."""
 
     files: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Owed:
+class Owed(Value):
     """A reload that is owed for the content that its targets have, whoever gave it to them."""
 
     key: str
@@ -389,12 +365,11 @@ class Owed:
     on_failure: Literal["retry", "rollback", "keep"] = "retry"
 
 
-@dataclass(frozen=True, slots=True)
-class Recovered:
+class Recovered(Value):
     """What an earlier confpy left behind is settled."""
 
     debts: tuple[Owed, ...] = ()
-    counts: Mapping[str, int] = field(default_factory=dict)
+    counts: Mapping[str, int] = NOTHING
     """Resource → how many keys it had when it was last delivered."""
     identity: str = ""
     """The store that they came from."""
@@ -404,8 +379,7 @@ class Recovered:
     """What was done about deliveries that were cut off."""
 
 
-@dataclass(frozen=True, slots=True)
-class Restored:
+class Restored(Value):
     """The targets that a reload refused are as before."""
 
     key: str
@@ -414,16 +388,14 @@ class Restored:
     """What programs that are told by other reloads have to be told of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(Value):
     """Whether a person said that a resource's keys may be gone."""
 
     resource: str
     accepted: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Recalled:
+class Recalled(Value):
     """The keys that were last delivered; none where they are not known."""
 
     keys: Mapping[str, str]
@@ -433,20 +405,17 @@ class Recalled:
     """Seconds since they were kept."""
 
 
-@dataclass(frozen=True, slots=True)
-class Edited:
+class Edited(Value):
     """Something below ``conf.d`` or ``templates`` changed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Signalled:
+class Signalled(Value):
     """A signal arrived."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class Woken:
+class Woken(Value):
     """A moment that the owner asked for has come."""
 
 
@@ -475,13 +444,11 @@ Message: TypeAlias = (
 # --- actions: what the owner wants done ------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
+class Load(Value):
     """Read ``conf.d``; answered by ``Loaded``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(Value):
     """Read these prefixes at one revision, and count the keys below these covers; answered by ``Listed``."""
 
     read: int
@@ -489,16 +456,14 @@ class Read:
     covers: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(Value):
     """Ask how these prefixes stand; answered by ``Asked``."""
 
     ask: int
     prefixes: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Watch:
+class Watch(Value):
     """Open a stream; answered by ``Opened``, then ``Changed`` …, in the end ``Lost``."""
 
     stream: int
@@ -507,31 +472,27 @@ class Watch:
     identity: str
 
 
-@dataclass(frozen=True, slots=True)
-class Unwatch:
+class Unwatch(Value):
     """Close a stream; whatever it still sends is ignored."""
 
     stream: int
 
 
-@dataclass(frozen=True, slots=True)
-class Resolve:
+class Resolve(Value):
     """Answer these lookups; answered by ``Resolved``."""
 
     resolve: int
     lookups: tuple[Lookup, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Deliver:
+class Deliver(Value):
     """Deliver these groups, one after another on one worker; answered by ``Delivered``."""
 
     batch: int
     groups: tuple[Group, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Reload:
+class Reload(Value):
     """Run a reload command; answered by ``Reloaded``."""
 
     key: str
@@ -542,42 +503,36 @@ class Reload:
     verify: Command | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Inspect:
+class Inspect(Value):
     """Look at these targets; answered by ``Inspected``."""
 
     targets: tuple[tuple[Resource, Known], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Sweep:
+class Sweep(Value):
     """Remove the stage files that dead processes left beside these targets; answered by ``Swept``."""
 
     targets: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Recover:
+class Recover(Value):
     """Settle what an earlier confpy left behind; answered by ``Recovered``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Acquit:
+class Acquit(Value):
     """Note that the reload of these records is owed no more."""
 
     key: str
     records: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Restore:
+class Restore(Value):
     """Put back the targets as they were when this reload last succeeded; answered by ``Restored``."""
 
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
+class Count(Value):
     """Note how many keys resources had when they were delivered, and from which store."""
 
     counts: Mapping[str, int]
@@ -585,8 +540,7 @@ class Count:
     revision: int
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(Value):
     """Note that a resource's keys are not believed, and why; answered by ``Accepted``."""
 
     resource: str
@@ -594,49 +548,42 @@ class Hold:
     """Empty where it is noted already: only look whether a person accepted it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
+class Release(Value):
     """Note that they are believed again."""
 
     resource: str
 
 
-@dataclass(frozen=True, slots=True)
-class Save:
+class Save(Value):
     """Keep the keys, for a start without the store."""
 
     keys: Mapping[str, str]
     prefixes: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Recall:
+class Recall(Value):
     """Bring the keys that were last kept; answered by ``Recalled``."""
 
 
-@dataclass(frozen=True, slots=True)
-class WakeAt:
+class WakeAt(Value):
     """Send ``Woken`` at this monotonic time; a later ``WakeAt`` replaces it."""
 
     moment: float
 
 
-@dataclass(frozen=True, slots=True)
-class Say:
+class Say(Value):
     """Write one log line."""
 
     level: Level
     event: str
-    fields: Mapping[str, object] = field(default_factory=dict)
+    fields: Mapping[str, object] = NOTHING
 
 
-@dataclass(frozen=True, slots=True)
-class Kill:
+class Kill(Value):
     """Kill the process groups of the commands that run."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(Value):
     """End with this exit code."""
 
     code: int

@@ -9,8 +9,9 @@ slash. https://pkg.go.dev/path#Match
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
+
+from confpy.value import Value
 
 _TOKEN = re.compile(
     r"""
@@ -25,8 +26,7 @@ _TOKEN = re.compile(
 _RANGE = re.compile(r"\\?(?P<low>.)(?:-\\?(?P<high>.))?", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class Glob:
+class Glob(Value):
     """A pattern, ready to match."""
 
     whole: re.Pattern[str]

@@ -8,17 +8,16 @@ import os
 import signal
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from confpy.errors import ReloadError
 from confpy.model import SignalReload
+from confpy.value import Value
 
 LONGEST_PIDFILE = 4096
 OF_OTHERS = "belongs to another group than may write to the file"
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
+class Process(Value):
     """One that lives in the PID namespace of /proc, or below it."""
 
     number: int
@@ -33,8 +32,7 @@ class Process:
     """It is in a namespace below: another container's."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pidfile:
+class Pidfile(Value):
     """The number of a process, and who can have written it."""
 
     number: int

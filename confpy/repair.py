@@ -11,18 +11,18 @@ import json
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from confpy.model import Command, HttpReload, Owed, ReloadBy, SignalReload, SocketReload
+from confpy.value import Value, fields, replace
 
 FORMAT = 1
 """Version of the entries: another one is not read."""
 Entry: TypeAlias = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Value):
     """One target that is to become new."""
 
     resource: str
@@ -42,8 +42,7 @@ class Change:
     """It is written where it stands, and may be found torn."""
 
 
-@dataclass(frozen=True, slots=True)
-class Deed:
+class Deed(Value):
     """One group of a record: changed as a whole or not at all."""
 
     group: str
@@ -54,8 +53,7 @@ class Deed:
     """Its old files are kept until its reloads have succeeded."""
 
 
-@dataclass(frozen=True, slots=True)
-class Debt:
+class Debt(Value):
     """A reload that changes owe."""
 
     key: str
@@ -65,8 +63,7 @@ class Debt:
     on_failure: Literal["retry", "rollback", "keep"] = "retry"
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(Value):
     """One batch: what it was about to do, and how far that is known to have come."""
 
     number: int
@@ -287,8 +284,7 @@ class Book:
 # --- what was cut off ------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class PutBack:
+class PutBack(Value):
     """A target that has to become what it was (of a record that restores: what it was to become)."""
 
     change: Change
@@ -296,8 +292,7 @@ class PutBack:
     """The file to put there; empty: none was there."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Value):
     """What to do about one record that its process did not end."""
 
     record: Record
@@ -401,13 +396,13 @@ def read_old_files(content: bytes) -> Iterator[tuple[str, str]]:
 
 
 def write_record(record: Record) -> Entry:
-    return {"op": "begin", **_lean(asdict(record))}
+    return {"op": "begin", **_lean(record)}
 
 
 def _lean(value: Any) -> Any:
     """Leave out what would be read the same without it: in a record of a thousand changes it is most."""
-    if isinstance(value, dict):
-        return {name: _lean(it) for name, it in value.items() if it or it is None}
+    if isinstance(value, Value):
+        return {name: _lean(it) for name, it in fields(value).items() if it or it is None}
     return [_lean(it) for it in value] if isinstance(value, list | tuple) else value
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import replace
 
 from confpy import target
 from confpy.disk import Disk
@@ -13,6 +12,7 @@ from confpy.errors import TargetError
 from confpy.ledger import BUSY, PATIENCE, Ledger
 from confpy.model import Known, Owed, Report, Restored
 from confpy.repair import Change, Debt, Deed, Record
+from confpy.value import replace
 
 
 def restore(key: str, ledger: Ledger, disk: Disk) -> Restored:

@@ -16,6 +16,7 @@ from itertools import pairwise
 from confpy.disk import Disk
 from confpy.errors import TargetError
 from confpy.model import Resource, Stamp
+from confpy.value import Value
 
 NEW_FOLDER_MODE = 0o755
 NEW_MODE = 0o644
@@ -56,8 +57,7 @@ def stamp(status: os.stat_result) -> Stamp:
     return Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-@dataclass(frozen=True, slots=True)
-class Current:
+class Current(Value):
     """What a target is before a delivery."""
 
     path: str

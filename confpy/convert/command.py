@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from confpy.convert.plan import Plan, below, plan_confdir, plan_templates, show_changes
@@ -13,6 +12,7 @@ from confpy.disk import Disk
 from confpy.errors import TargetError, UsageError
 from confpy.settings import FILES
 from confpy.templates.choose import JINJA_NAMES
+from confpy.value import Value
 
 
 class Conversion(NamedTuple):
@@ -23,8 +23,7 @@ class Conversion(NamedTuple):
     verify: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Places:
+class Places(Value):
     """Where to read and where to write; paths within a plan are relative to these."""
 
     source: str
@@ -39,8 +38,7 @@ class Places:
         return os.path.join(self.dest, self.name or path)
 
 
-@dataclass(frozen=True, slots=True)
-class Converted:
+class Converted(Value):
     """What there is to tell: on stdout, on stderr, and whether all was turned."""
 
     places: Places

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 
 from confpy.convert.command import Converted
 from confpy.errors import ConfpyError, TemplateError
@@ -17,6 +16,7 @@ from confpy.stores import Store, open_store
 from confpy.templates import Needs, Renderer, World
 from confpy.templates.facts import template_name
 from confpy.templates.resolve import Resolver
+from confpy.value import replace
 
 _ROUNDS = 20
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from confpy.errors import StoreError, UsageError
 from confpy.keytree import covers
 from confpy.model import Changes, Snapshot, Standing, Stirred
+from confpy.value import Value
 
 if TYPE_CHECKING:
     from confpy.settings import Settings
@@ -28,8 +28,7 @@ SURPRISES = (LookupError, TypeError, ValueError, AttributeError, OverflowError, 
 """What to take an answer apart may raise where it is not one of the store's: numbers without end, lists in lists."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Value):
     """What a store can hold and do."""
 
     value_bytes: int | None = None

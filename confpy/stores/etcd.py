@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from confpy.errors import StoreError
@@ -18,6 +17,7 @@ from confpy.state import StateFolder
 from confpy.stores import NoApi, Store, WatchStream
 from confpy.stores.etcd2 import Etcd2Store
 from confpy.stores.etcd3 import Etcd3Store
+from confpy.value import replace
 
 if TYPE_CHECKING:
     from confpy.settings import Settings

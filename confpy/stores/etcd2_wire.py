@@ -21,6 +21,7 @@ from confpy.errors import StoreError, StoreRefused
 from confpy.keytree import ROOT, ancestors, covers, minimal, normalise, select
 from confpy.model import Changes, Listing, Snapshot
 from confpy.stores import SURPRISES, NoApi, WatchLost
+from confpy.value import Value
 
 Body: TypeAlias = dict[str, Any]
 
@@ -54,8 +55,7 @@ def url_path(path: str, **query: str) -> str:
     return f"/v2/keys{quote(path.encode('utf-8', 'surrogateescape'))}?{urlencode(query)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Value):
     """Whose answer it is, and from when: what the headers of every answer say."""
 
     cluster: str

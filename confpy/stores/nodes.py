@@ -5,19 +5,18 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
 from confpy.errors import UsageError
+from confpy.value import Value
 
 if TYPE_CHECKING:
     from confpy.settings import Settings
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(Value):
     """Where one server of the store listens."""
 
     scheme: str

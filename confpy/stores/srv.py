@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import dns.exception
 import dns.name
@@ -13,12 +12,12 @@ import dns.resolver
 from confpy.errors import StoreError, UsageError
 from confpy.settings import Settings
 from confpy.stores.nodes import Node, parse_nodes
+from confpy.value import Value
 
 _HINT = "is the name spelled right, does DNS work?"
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(Value):
     """One SRV record, and how to speak to the nodes that it names."""
 
     name: str

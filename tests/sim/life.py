@@ -18,7 +18,6 @@ import stat
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
 from random import Random
 from unittest import mock
 
@@ -74,6 +73,7 @@ from confpy.reload import reload
 from confpy.state import StateFolder
 from confpy.templates import Needs, Rendered
 from confpy.templates import World as Facts
+from confpy.value import replace
 from tests.sim.disk import Alone, Died, Kernel, SimDisk
 from tests.sim.world import Stream, World
 

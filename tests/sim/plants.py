@@ -6,7 +6,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from unittest import mock
 
 from confpy import mirror, target
@@ -17,6 +16,7 @@ from confpy.ledger import Ledger
 from confpy.mirror import Mirror
 from confpy.model import Acquit, Watch
 from confpy.repair import Book
+from confpy.value import replace
 
 Plant = Callable[[], Iterator[None]]
 PLANTS: dict[str, Callable[[], object]] = {}

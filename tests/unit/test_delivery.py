@@ -6,7 +6,6 @@ import errno
 import os
 import stat
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from resource import RLIMIT_NOFILE, getrlimit, setrlimit
 
@@ -20,6 +19,7 @@ from confpy.drift import inspect
 from confpy.errors import CheckError, TargetError
 from confpy.ledger import Ledger
 from confpy.model import Candidate, Group, Known, Report, Resource
+from confpy.value import replace
 from tests.apart import as_nobody
 
 

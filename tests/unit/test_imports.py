@@ -18,7 +18,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 MODULES = {
     ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__"): path for path in FILES
 }
-COMMON = {"errors", "clock", "model"}
+COMMON = {"errors", "clock", "model", "value"}
 MAY_IMPORT = {
     "__init__": set(),
     "__main__": {"cli", "pid1"},
@@ -62,7 +62,8 @@ MAY_IMPORT = {
     "settings": {"dialect"},
     "dialect": set(),
     "signals": set(),
-    "model": {"errors"},
+    "model": {"errors", "value"},
+    "value": set(),
     "clock": set(),
     "errors": set(),
 }  # fmt: skip
@@ -173,7 +174,7 @@ def loaded(arguments, **options):
     return {module.partition(".")[0] for module in modules} | modules
 
 
-@pytest.mark.parametrize("module", ["errors", "clock", "model", "keytree"])
+@pytest.mark.parametrize("module", ["errors", "clock", "model", "value", "keytree"])
 def test_what_everybody_imports_is_cheap(module):
     modules = loaded(["-c", f"import confpy.{module}"])
     assert f"confpy.{module}" in modules

@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from confpy.value import Value
 
-@dataclass(frozen=True, slots=True)
-class Tag:
+
+class Tag(Value):
     """One ``{{ … }}`` as it stands in the source."""
 
     pos: int
@@ -25,8 +25,7 @@ class Tag:
 # --- expressions -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Bool:
+class Bool(Value):
     """``true`` or ``false``."""
 
     pos: int
@@ -35,8 +34,7 @@ class Bool:
     value: bool
 
 
-@dataclass(frozen=True, slots=True)
-class String:
+class String(Value):
     """A quoted or raw string."""
 
     pos: int
@@ -47,8 +45,7 @@ class String:
     """It was written between backquotes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Number:
+class Number(Value):
     """A constant; it has a value for each kind of number that can hold it."""
 
     pos: int
@@ -62,8 +59,7 @@ class Number:
     """Set only where it is written as a complex number: then that is what it is."""
 
 
-@dataclass(frozen=True, slots=True)
-class Nil:
+class Nil(Value):
     """``nil``: only an argument may be it."""
 
     pos: int
@@ -71,8 +67,7 @@ class Nil:
     line: int
 
 
-@dataclass(frozen=True, slots=True)
-class Dot:
+class Dot(Value):
     """``.``: what a template, ``range`` or ``with`` is about."""
 
     pos: int
@@ -80,8 +75,7 @@ class Dot:
     line: int
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(Value):
     """``.a.b``: fields of the dot."""
 
     pos: int
@@ -90,8 +84,7 @@ class Field:
     names: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Variable:
+class Variable(Value):
     """``$x.a.b``."""
 
     pos: int
@@ -102,8 +95,7 @@ class Variable:
     fields: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Function:
+class Function(Value):
     """The name of a function, alone or as the first word of a command."""
 
     pos: int
@@ -112,8 +104,7 @@ class Function:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(Value):
     """``(…).a.b``, also behind a function's name."""
 
     pos: int
@@ -123,8 +114,7 @@ class Chain:
     fields: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(Value):
     """Operands one after the other: a function with its arguments, or a single value."""
 
     pos: int
@@ -133,8 +123,7 @@ class Command:
     operands: tuple[Expression, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Pipeline:
+class Pipeline(Value):
     """Commands, each one's value the last argument of the next; also what stands between parentheses."""
 
     pos: int
@@ -153,8 +142,7 @@ Expression: TypeAlias = Bool | String | Number | Nil | Dot | Field | Variable | 
 # --- statements ------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(Value):
     """What stands between actions, without what trim markers took."""
 
     pos: int
@@ -162,8 +150,7 @@ class Text:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Comment:
+class Comment(Value):
     """A comment, which prints nothing."""
 
     tag: Tag
@@ -171,16 +158,14 @@ class Comment:
     """Without ``/*`` and ``*/``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
+class Action(Value):
     """Prints a value, or sets a variable."""
 
     tag: Tag
     pipeline: Pipeline
 
 
-@dataclass(frozen=True, slots=True)
-class Branch:
+class Branch(Value):
     """``if``, ``with`` or ``range``."""
 
     tag: Tag
@@ -195,8 +180,7 @@ class Branch:
     """It is the ``if`` of an ``else if`` and shares the ``end`` of the one before."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Value):
     """``template``, or the ``block`` that also defines what it calls."""
 
     tag: Tag
@@ -205,8 +189,7 @@ class Call:
     block: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Jump:
+class Jump(Value):
     """What leaves a loop, or goes on with its next turn."""
 
     tag: Tag
@@ -217,8 +200,7 @@ class Jump:
 Statement: TypeAlias = Text | Comment | Action | Branch | Call | Jump
 
 
-@dataclass(frozen=True, slots=True)
-class Definition:
+class Definition(Value):
     """The body of a ``define`` or ``block``; of the file itself, too."""
 
     name: str
@@ -229,8 +211,7 @@ class Definition:
     block: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
+class Template(Value):
     """A file."""
 
     name: str
@@ -238,7 +219,7 @@ class Template:
     source: str
     main: Definition
     """What is rendered."""
-    definitions: dict[str, Definition] = field(default_factory=dict)
+    definitions: dict[str, Definition]
     """All that ``template`` finds, by name."""
     order: tuple[Definition, ...] = ()
     """The ``define`` and ``block`` actions as they stand in the file."""

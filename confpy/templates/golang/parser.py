@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
 from posixpath import basename
 
 from confpy.templates.golang import literals, nodes
 from confpy.templates.golang.lexer import GoSyntaxError, Kind, Lexer, Token, comment_tag, tag
 from confpy.templates.golang.signatures import FOREIGN
+from confpy.value import replace
 
 __all__ = ["GoSyntaxError", "parse"]
 

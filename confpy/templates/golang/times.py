@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar
+
+from confpy.value import Value
 
 _MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
@@ -36,8 +37,7 @@ class Weekday(int):
         return _DAYS[self]
 
 
-@dataclass(frozen=True, slots=True)
-class Time:
+class Time(Value):
     """A moment in a time zone."""
 
     go_type: ClassVar[str] = "time.Time"

@@ -1,0 +1,167 @@
+"""Values: what they promise is what frozen dataclasses with slots promise."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from threading import Barrier, Thread
+from typing import ClassVar
+
+import pytest
+
+from confpy.value import Value, fields, replace
+
+
+class Point(Value):
+    """One on a plane."""
+
+    corners: ClassVar[int] = 0
+
+    x: int
+    y: int
+    name: str = ""
+
+    def up(self) -> Point:
+        return replace(self, y=self.y + 1)
+
+
+class Pixel(Value):
+    x: int
+    y: int
+    name: str = ""
+
+
+class Empty(Value):
+    pass
+
+
+class One(Value):
+    only: object
+
+
+def test_fields_are_given_by_place_or_by_name_and_some_have_defaults():
+    assert fields(Point(1, y=2)) == {"x": 1, "y": 2, "name": ""}
+    assert fields(Point(1, 2, name="a")) == {"x": 1, "y": 2, "name": "a"}
+    assert fields(Empty()) == {}
+
+
+@pytest.mark.parametrize("given", [{}, {"x": 1}, {"x": 1, "y": 2, "z": 3}])
+def test_too_little_or_too_much_is_refused(given):
+    with pytest.raises(TypeError, match="argument"):
+        Point(**given)
+
+
+def test_nothing_is_set_or_deleted_or_added():
+    point = Point(1, 2)
+    with pytest.raises(AttributeError, match="Point is frozen: x"):
+        point.x = 3
+    with pytest.raises(AttributeError, match="Point is frozen: z"):
+        point.z = 3
+    with pytest.raises(AttributeError, match="Point is frozen: x"):
+        del point.x
+    assert not hasattr(point, "__dict__")
+    assert point == Point(1, 2)
+
+
+def test_equal_are_those_of_one_class_that_hold_the_same():
+    assert Point(1, 2) == Point(1, 2, "")
+    assert Point(1, 2) != Point(1, 3)
+    assert Point(1, 2) != Pixel(1, 2)
+    assert Point(1, 2) != (1, 2, "")
+    assert Empty() == Empty()
+    assert One(1) != 1
+
+
+def test_a_value_that_is_not_equal_to_itself_is_found_where_it_stands():
+    nan = float("nan")
+    assert One(nan) == One(nan)
+
+
+def test_equal_values_are_one_key():
+    assert {Point(1, 2): "a", Point(1, 2): "b", One(1): "c", Empty(): "d"} == {
+        Point(1, 2): "b",
+        One(1): "c",
+        Empty(): "d",
+    }
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(One([]))
+
+
+def test_it_shows_what_it_holds():
+    assert repr(Point(1, 2, "a")) == "Point(x=1, y=2, name='a')"
+    assert repr(Empty()) == "Empty()"
+
+
+def test_replace_changes_what_is_named_and_nothing_else():
+    point = Point(1, 2, "a")
+    assert replace(point, y=3) == Point(1, 3, "a")
+    assert point.up() == Point(1, 3, "a")
+    assert point == Point(1, 2, "a")
+    with pytest.raises(TypeError, match="z"):
+        replace(point, z=1)
+
+
+def told(value):
+    match value:
+        case Pixel():
+            return "pixel"
+        case Point(0, y):
+            return f"on the axis at {y}"
+        case Point(name="origin" | "here"):
+            return "named"
+        case One(Point(x=x)):
+            return f"one with {x}"
+    return "else"
+
+
+def test_it_is_matched_by_class_place_and_name():
+    values = [Pixel(0, 1), Point(0, 5), Point(1, 1, "here"), One(Point(7, 1)), Point(1, 1), Empty()]
+    assert [told(value) for value in values] == ["pixel", "on the axis at 5", "named", "one with 7", "else", "else"]
+
+
+@pytest.mark.parametrize("value", [Point(1, 2, "a"), Empty(), One([1])])
+def test_it_is_copied_and_pickled(value):
+    assert copy.copy(value) == copy.deepcopy(value) == pickle.loads(pickle.dumps(value)) == value
+
+
+def test_what_belongs_to_the_class_is_no_field():
+    assert Point.corners == Point(1, 2).corners == 0
+
+
+def test_a_method_that_a_class_writes_itself_is_kept():
+    class Loose(Value):
+        name: str
+
+        def __eq__(self, other):
+            return isinstance(other, Loose) and self.name.lower() == other.name.lower()
+
+        def __hash__(self):
+            return hash(self.name.lower())
+
+    assert Loose("A") == Loose("a")
+    assert len({Loose("A"), Loose("a")}) == 1
+
+
+def test_a_class_with_fields_has_no_subclasses():
+    with pytest.raises(TypeError, match="only base"):
+        type("Line", (Point,), {})
+
+
+def test_threads_may_make_the_first_ones_of_a_class_at_once():
+    class Fresh(Value):
+        number: int
+        name: str = "a"
+
+    start, made = Barrier(8), []
+
+    def make(number):
+        start.wait()
+        made.append((Fresh(number), hash(Fresh(number)), Fresh(number) == Fresh(number)))
+
+    threads = [Thread(target=make, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {value for value, _, _ in made} == {Fresh(number) for number in range(8)}
+    assert all(same and hashed == hash(value) for value, hashed, same in made)
