@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import shutil
 import signal
 import subprocess
@@ -62,6 +63,8 @@ class Living(ABC):
         """Stop it with SIGSTOP: its sockets stay open, and nobody answers."""
         assert self.process is not None
         self.process.send_signal(signal.SIGSTOP)
+        # A thread that is running stops some time after the signal: until the last one has, there are answers.
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def thaw(self) -> None:
         """Let it go on after ``freeze``."""
