@@ -99,6 +99,15 @@ class Place:
         self.sweep()
         return not self.strays()
 
+    def is_let_go(self) -> bool:
+        """Say whether no process holds a ledger."""
+        disk = Disk()
+        descriptors = [disk.adopt(str(path)) for path in (self.folder / "state").glob("ledger-*")]
+        for descriptor in descriptors:
+            if descriptor is not None:
+                disk.close(descriptor)
+        return None not in descriptors
+
     def strays(self) -> list[str]:
         """What lies beside the targets and in the state folder that should not."""
         kept = {one.name for one in self.resources}
@@ -112,6 +121,8 @@ class Place:
         for one in self.resources:
             if one.write != "inplace" and one.name not in self.mounted:
                 assert before[one.name] in (NEW, None if one.name.startswith("missing") else OLD), "torn"
+        # A check that was just being started holds what its confpy had locked until it is executed.
+        wait_until(self.is_let_go, what="the ledger of the dead is free")
         ledger = self.ledger()
         recovered = ledger.recover()
         found = self.contents()
@@ -129,7 +140,6 @@ class Place:
         ledger.close()
         self.run()
         assert set(self.contents().values()) == {NEW}
-        # A check that was just being started holds its candidate's lock until it is executed.
         wait_until(self.is_swept, what="nothing lies about")
         assert self.reloaded.exists() or not any(one.reload_cmd for one in self.resources)
         again = self.ledger()
