@@ -10,7 +10,7 @@ import pytest
 
 from confpy.errors import StoreError
 from tests.e2e.running import Confpy, run_once
-from tests.servers.etcd import Etcd2, EtcdSaysNo
+from tests.servers.etcd import Etcd2, EtcdSaysNo, cluster
 from tests.servers.proxy import FaultProxy
 from tests.waiting import wait_until
 
@@ -154,15 +154,7 @@ def test_a_wait_that_falls_silent_is_late_by_no_more_than_a_resync(tmp_path, etc
 
 @pytest.fixture
 def members():
-    with ExitStack() as stack:
-        three = [stack.enter_context(Etcd2(started=False)) for _ in range(3)]
-        peers = [f"http://127.0.0.1:{member.peer_port}" for member in three]
-        cluster = ",".join(f"m{number}={peer}" for number, peer in enumerate(peers))
-        for number, member in enumerate(three):
-            own = (f"--name=m{number}", f"--initial-cluster={cluster}", "--initial-cluster-token=three")
-            member.arguments = (*member.arguments, *own)
-        with ThreadPoolExecutor(3) as pool:
-            list(pool.map(Etcd2.start, three))  # none answers before two of them have started
+    with cluster(Etcd2) as three:
         yield three
 
 

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-
 import pytest
 
 from confpy.errors import StoreError
 from confpy.stores import WatchLost
-from tests.servers.etcd import Etcd, EtcdSaysNo
+from tests.servers.etcd import Etcd, EtcdSaysNo, cluster
 from tests.waiting import wait_until
 
 
 @pytest.fixture
 def members():
-    with ExitStack() as stack:
-        three = [stack.enter_context(Etcd(started=False)) for _ in range(3)]
-        peers = [f"http://127.0.0.1:{member.peer_port}" for member in three]
-        cluster = ",".join(f"m{number}={peer}" for number, peer in enumerate(peers))
-        for number, member in enumerate(three):
-            member.arguments = (f"--name=m{number}", f"--initial-cluster={cluster}", "--initial-cluster-token=three")
-        with ThreadPoolExecutor(3) as pool:
-            list(pool.map(Etcd.start, three))  # none answers before two of them have started
+    with cluster(Etcd) as three:
         yield three
 
 

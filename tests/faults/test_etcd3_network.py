@@ -2,175 +2,47 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import socket
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 import pytest
 
 from confpy.errors import StoreError
 from confpy.stores import WatchLost
+from tests.calling import Call
 from tests.servers.etcd import Etcd
 from tests.servers.ports import free_port
 from tests.servers.proxy import FaultProxy
+from tests.stores.contract import silent, threads_and_descriptors
 from tests.waiting import wait_until
 
 
-class Call:
-    """A call on a thread of its own: what it returned or raised, and when."""
+@contextmanager
+def saying(greeting):
+    """A server that answers one request with these bytes: its port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
 
-    def __init__(self, call):
-        self.result = self.error = self.ended = None
-        self._call = call
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _run(self):
-        try:
-            self.result = self._call()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the test looks at it
-            self.error = error
-        self.ended = time.monotonic()
-
-    def end(self, seconds=10):
-        self._thread.join(seconds)
-        assert not self._thread.is_alive(), "the call does not end"
-        return self
-
-
-class Silent:
-    """A server that accepts and then says nothing, or only ``greeting``."""
-
-    def __init__(self, greeting=b""):
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        self.accepted = []
-        self._greeting = greeting
-        self._thread = threading.Thread(target=self._accept)
-        self._thread.start()
-
-    def _accept(self):
-        while True:
-            try:
-                end, _ = self.listener.accept()
-            except OSError:
-                return
-            self.accepted.append(end)
-            if self._greeting:
+        def answer():
+            with listener.accept()[0] as end:
                 end.recv(65536)
-                end.sendall(self._greeting)
-                end.shutdown(socket.SHUT_WR)
+                end.sendall(greeting)
 
-    def close(self):
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
-        self._thread.join()
-        for end in self.accepted:
-            end.close()
-
-
-@pytest.fixture
-def silent():
-    with closing(Silent()) as server:
-        yield server
-
-
-# --- close from another thread ---------------------------------------------------------------------------------------
-
-
-def closes_within_a_second(store, call):
-    began = time.monotonic()
-    store.close()
-    call.end()
-    assert call.ended - began < 1
-    assert isinstance(call.error, StoreError)
-    assert "the store was closed" in str(call.error)
-    store.close()
-
-
-def test_close_wakes_who_connects(etcd_store):
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
-        port = full.getsockname()[1]
-        fillers = [socket.socket() for _ in range(4)]  # the backlog is full: SYNs are dropped
-        for filler in fillers:
-            filler.setblocking(False)
-            filler.connect_ex(("127.0.0.1", port))
-        try:
-            store = etcd_store(f"127.0.0.1:{port}", connect_timeout=30.0, read_timeout=30.0)
-            call = Call(lambda: store.read(["/a"]))
-            wait_until(lambda: connecting(port) > len(fillers) - 2, what="the store connects")
-            closes_within_a_second(store, call)
-        finally:
-            for filler in fillers:
-                filler.close()
-
-
-def connecting(port):
-    """How many of this machine's connections to the port wait for an answer to their SYN."""
-    with open("/proc/net/tcp") as table:
-        return sum(f":{port:04X} 02 " in line for line in table)
-
-
-def test_close_wakes_who_shakes_hands(silent, etcd_store):
-    store = etcd_store(f"https://127.0.0.1:{silent.port}", connect_timeout=30.0, read_timeout=30.0)
-    call = Call(lambda: store.read(["/a"]))
-    wait_until(lambda: silent.accepted, what="the store connects")
-    closes_within_a_second(store, call)
-
-
-def test_close_wakes_who_reads(silent, etcd_store):
-    store = etcd_store(f"127.0.0.1:{silent.port}", read_timeout=30.0)
-    call = Call(lambda: store.read(["/a"]))
-    wait_until(lambda: silent.accepted, what="the store connects")
-    closes_within_a_second(store, call)
-
-
-def test_close_wakes_who_waits_for_a_dripping_body(etcd, proxy, etcd_store):
-    etcd.put_all({f"/a/{number}": "x" * 1000 for number in range(100)})
-    store = etcd_store(proxy.endpoint, read_timeout=60.0)
-    store.read(["/none"])
-    proxy.drip(1000)
-    call = Call(lambda: store.read(["/a"]))
-    wait_until(lambda: proxy.count("kv/txn") == 2, what="the store asks")
-    wait_until(lambda: proxy.bytes_down > 1000, what="the answer drips")
-    closes_within_a_second(store, call)
-
-
-def test_close_wakes_who_opens_a_stream(etcd, proxy, etcd_store):
-    store = etcd_store(proxy.endpoint, read_timeout=30.0)
-    store.read(["/a"])
-    proxy.black_hole()
-    call = Call(lambda: store.watch({"/a": 1}))
-    wait_until(lambda: proxy.count("/watch") == 1, what="the store asks for a stream")
-    closes_within_a_second(store, call)
-
-
-@pytest.mark.parametrize("who", ["store", "stream"])
-def test_close_ends_the_iteration_of_a_quiet_stream(etcd, etcd_store, who):
-    store = etcd_store(etcd.endpoint)
-    stream = store.watch({"/a": etcd.revision()})
-    call = Call(lambda: list(stream))
-    began = time.monotonic()
-    (store if who == "store" else stream).close()
-    call.end()
-    assert call.ended - began < 1
-    if who == "stream":
-        assert call.result == []
-    else:
-        assert "the store was closed" in str(call.error)
-    stream.close()
+        call = Call(answer)
+        yield listener.getsockname()[1]
+        call.end()
 
 
 # --- deadlines -------------------------------------------------------------------------------------------------------
 
 
-def test_a_server_that_says_nothing_is_given_up_in_time(silent, etcd_store):
-    for node in (f"127.0.0.1:{silent.port}", f"https://127.0.0.1:{silent.port}"):
-        store = etcd_store(node, connect_timeout=0.5, read_timeout=0.5)
-        for call in (lambda s=store: s.read(["/a"]), lambda s=store: s.ask(["/a"]), lambda s=store: s.watch({"/a": 1})):
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_server_that_says_nothing_is_given_up_in_time(scheme, etcd_store):
+    with silent() as (port, _):
+        store = etcd_store(f"{scheme}://127.0.0.1:{port}", connect_timeout=0.5, read_timeout=0.5)
+        for call in (lambda: store.read(["/a"]), lambda: store.ask(["/a"]), lambda: store.watch({"/a": 1})):
             began = time.monotonic()
             with pytest.raises(StoreError, match=r"no answer (within 0\.5 s|in time)"):
                 call()
@@ -315,12 +187,13 @@ def test_interleaved_changes_of_two_watches_survive_reconnects_at_any_moment(etc
 # --- nodes -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_node_that_works_is_found_among_those_that_do_not(etcd, silent, etcd_store):
-    nodes = [f"127.0.0.1:{silent.port}", f"http://127.0.0.1:{free_port()}", "http://no-such.invalid", etcd.endpoint]
-    for _ in range(4):
-        store = etcd_store(*nodes, connect_timeout=1.0, read_timeout=1.0)
-        revision = store.read(["/a"]).listings["/a"].revision
-        store.watch({"/a": revision}).close()
+def test_a_node_that_works_is_found_among_those_that_do_not(etcd, etcd_store):
+    with silent() as (port, _):
+        nodes = [f"127.0.0.1:{port}", f"http://127.0.0.1:{free_port()}", "http://no-such.invalid", etcd.endpoint]
+        for _ in range(4):
+            store = etcd_store(*nodes, connect_timeout=1.0, read_timeout=1.0)
+            revision = store.read(["/a"]).listings["/a"].revision
+            store.watch({"/a": revision}).close()
 
 
 def test_reads_begin_at_different_nodes(etcd, etcd_store):
@@ -354,12 +227,12 @@ def test_when_a_node_dies_the_next_call_uses_another(etcd, etcd_store):
     ],
 )
 def test_what_is_not_an_etcd_is_said_in_one_line_with_a_hint(greeting, match, etcd_store):
-    with closing(Silent(greeting or b" ")) as server:
+    with saying(greeting) as port:
         with pytest.raises(StoreError, match=match) as caught:
-            etcd_store(f"127.0.0.1:{server.port}").read(["/a"])
+            etcd_store(f"127.0.0.1:{port}").read(["/a"])
         assert caught.value.hint
         assert "\n" not in str(caught.value)
-        assert str(server.port) in str(caught.value)
+        assert str(port) in str(caught.value)
 
 
 def test_refused_connections_and_unknown_names_are_told_apart(etcd_store):
@@ -372,30 +245,25 @@ def test_refused_connections_and_unknown_names_are_told_apart(etcd_store):
 # --- nothing stays, nothing spins ------------------------------------------------------------------------------------
 
 
-def test_nothing_stays_after_many_failures(silent, etcd_store):
-    stores = [
-        etcd_store(f"127.0.0.1:{silent.port}", connect_timeout=0.02, read_timeout=0.02),
-        etcd_store(f"https://127.0.0.1:{silent.port}", connect_timeout=0.02, read_timeout=0.02),
-        etcd_store(f"127.0.0.1:{free_port()}"),
-    ]
+def test_nothing_stays_after_many_failures(etcd_store):
+    with silent() as (port, _):
+        stores = [
+            etcd_store(f"127.0.0.1:{port}", connect_timeout=0.02, read_timeout=0.02),
+            etcd_store(f"https://127.0.0.1:{port}", connect_timeout=0.02, read_timeout=0.02),
+            etcd_store(f"127.0.0.1:{free_port()}"),
+        ]
 
-    def fail():
-        for store in stores:
-            for call in (lambda s=store: s.read(["/a"]), lambda s=store: s.watch({"/a": 1})):
-                with pytest.raises(StoreError):
-                    call()
+        def fail():
+            for store in stores:
+                for call in (lambda s=store: s.read(["/a"]), lambda s=store: s.watch({"/a": 1})):
+                    with pytest.raises(StoreError):
+                        call()
 
-    def ours():
-        return len(os.listdir("/proc/self/fd")) - len(silent.accepted)
-
-    fail()
-    wait_until(lambda: len(silent.accepted) == 4, what="the server has accepted all")
-    threads, sockets = threading.active_count(), ours()
-    for _ in range(20):
         fail()
-    wait_until(lambda: len(silent.accepted) == 84, what="the server has accepted all")
-    assert threading.active_count() == threads
-    assert ours() == sockets
+        before = threads_and_descriptors()
+        for _ in range(20):
+            fail()
+        assert threads_and_descriptors() == before
 
 
 def test_a_quiet_stream_costs_no_time(etcd, etcd_store):
@@ -403,7 +271,8 @@ def test_a_quiet_stream_costs_no_time(etcd, etcd_store):
     stream = store.watch({"/a": etcd.revision()})
     call = Call(lambda: list(stream))
     before = resource.getrusage(resource.RUSAGE_SELF)
-    call._thread.join(1)
+    with pytest.raises(AssertionError, match="the call goes on"):
+        call.end(1)
     after = resource.getrusage(resource.RUSAGE_SELF)
     stream.close()
     call.end()
