@@ -82,6 +82,8 @@ class Ledger:
         self._shortest = 0
         """Bytes of it when it was last written anew."""
         self._numbers = 0
+        self._lacks = False
+        """It does not say all that is believed: the disk was full."""
         self._inherited = 0
         """Records up to this number are of processes that are no more."""
 
@@ -276,6 +278,8 @@ class Ledger:
             content = self._disk.read(path)
             version = next(read_lines(content), HEAD).get("ledger")
             if version == FORMAT:
+                # What is done now rests on it: its process may have died before it was on the platter.
+                self._disk.sync(descriptor)
                 files.append(_File(path, descriptor, content))
                 continue
             aside = f"{path.removesuffix(ENDING)}.v{version}" if isinstance(version, int) else f"{path}.set-aside"
@@ -283,6 +287,8 @@ class Ledger:
             self._disk.close(descriptor)
             fields = {"error": "it was written by another version of confpy", "file": aside, "record": "ledger"}
             notes.append(Say("warning", "state.set_aside", fields))
+        if files:
+            self._disk.sync_folder(self.folder)
         return files
 
     def _merge(self, files: list[_File]) -> Book:
@@ -303,6 +309,7 @@ class Ledger:
     def _mend(self, book: Book, found: dict[str, str | None], notes: list[Say]) -> None:
         """End the records that are open."""
         kept: dict[str, str] = {}
+        folders = set()
         for record in book.records.values():
             for change in () if record.done else record.changes:
                 wanted = change.new if record.restores else change.old
@@ -310,20 +317,22 @@ class Ledger:
                     link = wanted is None and self._disk.read_link(place) is not None
                     if link or (wanted is not None and target.found(place, self._disk) == wanted):
                         kept[change.mark] = place
-        folders = set()
+                folders.add(os.path.dirname(change.path))
+                with suppress(OSError):
+                    if change.in_place and found[change.path]:
+                        self._sync(change.path)
         for verdict in [*judge(book, found, kept)]:
             whole = not verdict.lost
             for step in verdict.steps:
                 change = step.change
                 try:
                     if step.kept and change.in_place:
-                        self._keep_for_good(step.kept)
+                        self._sync(step.kept)
                     target.put_back(change.path, step.kept, self._disk, in_place=change.in_place)
                 except OSError as error:
                     whole = False
                     notes.append(_torn(change.resource, change.dest, error.strerror or str(error)))
                 else:
-                    folders.add(os.path.dirname(change.path))
                     found[change.path] = change.new if verdict.record.restores else change.old
             notes += (_torn(it.resource, it.dest, "the old file is gone") for it in verdict.lost)
             notes += _told(verdict)
@@ -334,8 +343,8 @@ class Ledger:
                 self._disk.sync_folder(folder)
         prune(book, found)
 
-    def _keep_for_good(self, path: str) -> None:
-        """Bring a copy to the platter, whose process may have died before that: the overwriting may be cut off, too."""
+    def _sync(self, path: str) -> None:
+        """Bring a file and its name to the platter: whoever wrote it died, perhaps before that."""
         descriptor = self._disk.open_existing(path)
         try:
             self._disk.sync(descriptor)
@@ -351,15 +360,14 @@ class Ledger:
             # It says so already, but for a torn end: it is taken over as it is.
             self._path, self._file, self._size = files[0].path, files[0].descriptor, len(content)
             self._disk.truncate(self._file, self._size)
-            # Whoever wrote it may have died before it, and its name, were on the platter.
-            self._disk.sync(self._file)
-            self._disk.sync_folder(self.folder)
             return
         if self._file >= 0:
             files = [*files, _File(self._path, self._file)]
-            self._file = -1
         if entries:
             self._create(entries)
+        else:
+            self._file = -1
+        self._lacks = False
         for file in files:
             target.forget(file.path, self._disk)
             self._disk.close(file.descriptor)
@@ -404,6 +412,8 @@ class Ledger:
 
     def _add(self, entry: Entry, *, durable: bool) -> None:
         """Write an entry, then believe it; raises ``OSError``."""
+        if self._lacks:
+            self._write_anew([])
         if self._file < 0:
             self._create([entry])
         else:
@@ -425,6 +435,7 @@ class Ledger:
             self._add(entry, durable=durable)
         except OSError:
             self._book.apply(entry)
+            self._lacks = True
 
     def _shorten(self) -> None:
         if self._size > max(LARGE, 2 * self._shortest):

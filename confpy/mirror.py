@@ -333,8 +333,10 @@ class Mirror:
         self.on_missing = snapshot.on_missing or self.on_missing
         self._binary = self._binary if snapshot.binary is None else snapshot.binary
         replaced = bool(self.identity and snapshot.identity and snapshot.identity != self.identity)
+        # A store that has an identity counts all its changes together: what it said of one prefix binds it for all.
+        floor = max((self._floor, *reading.since.values())) if snapshot.identity else 0
         back = not replaced and any(
-            listing.revision < max(reading.since.get(prefix, 0), self._floor if snapshot.identity else 0)
+            listing.revision < max(reading.since.get(prefix, 0), floor)
             for prefix, listing in snapshot.listings.items()
             if listing.error is None
         )
@@ -504,6 +506,7 @@ class Mirror:
             turn.actions.append(Unwatch(self._current))
         self._current, self._opening = self._opening, None
         self._opened_at = now
+        self._doubts = {}  # what it has only begun to bring is not missing yet
         self._store_found(turn, now)
         if self._watch_lost_at is not None:
             turn.say("info", "watch.recovered", after=round(now - self._watch_lost_at, 1))

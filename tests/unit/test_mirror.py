@@ -110,14 +110,39 @@ def test_nothing_is_wanted_of_time_while_answers_are_awaited():
 
 def test_a_cover_over_two_prefixes_is_watched_from_the_older_of_their_positions():
     mirror, watch = follow("/s/a")
-    mirror.step(Changed(watch.stream, changes("/s/a", 30, "new")), 1.0)
     (read,) = mirror.want({"s": ("/s/a", "/s/b")}).actions
+    mirror.step(Changed(watch.stream, changes("/s/a", 30, "new")), 1.0)
     assert isinstance(read, Read)
     assert (read.prefixes, read.covers) == (("/s/b",), ("/s",))
     answer = Snapshot({"/s/b": Listing(20, {"/s/b/k": "x"})}, "a", {"/s": 2})
     (second,) = mirror.step(Listed(read.read, answer), 2.0).actions
     assert isinstance(second, Watch)
     assert second.cursors == {"/s": 20}
+
+
+def test_a_store_that_answers_from_before_what_it_said_of_another_prefix_was_restored():
+    mirror, watch = follow("/s/a")
+    mirror.step(Changed(watch.stream, changes("/s/a", 30, "new")), 1.0)
+    (read,) = mirror.want({"s": ("/s",)}).actions
+    assert isinstance(read, Read)
+    turn = mirror.step(Listed(read.read, Snapshot({"/s": Listing(20, {"/s/a/k": "older"})}, "a")), 2.0)
+    assert "its revision went back" in str(turn.actions)
+    assert mirror.tree.get("/s/a/k") == "older"
+
+
+def test_what_a_stream_has_only_begun_to_bring_is_not_missed():
+    mirror, watch = follow("/one")
+    (ask,) = mirror.step(Woken(), 100.0).actions
+    assert isinstance(ask, Ask)
+    newer = Standing("a", 11, {"/one": 11}, {"/one": 1})
+    mirror.step(Lost(watch.stream, StoreError("reset")), 100.0)
+    assert mirror.step(Asked(ask.ask, newer), 100.0).actions == []
+    (again,) = mirror.step(Woken(), 101.5).actions
+    assert isinstance(again, Watch)
+    mirror.step(Opened(again.stream), 101.9)
+    (ask,) = mirror.step(Woken(), 103.0).actions
+    assert isinstance(ask, Ask)
+    assert mirror.step(Asked(ask.ask, newer), 103.0).actions == []
 
 
 def test_a_deletion_that_the_stream_did_not_bring_is_found_by_counting():
