@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from confpy.errors import TemplateError
 from confpy.model import Lookup
+from confpy.value import Value
 
 if TYPE_CHECKING:
     import jinja2
 
 
-@dataclass(frozen=True, slots=True)
-class LeftOut:
+class LeftOut(Value):
     """An entry that a template dropped so that the others can be delivered."""
 
     key: str
@@ -24,8 +24,7 @@ class LeftOut:
     """What is wrong with it; never the value."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rendered:
+class Rendered(Value):
     """What one render made, and what it rests on."""
 
     content: bytes
@@ -44,8 +43,7 @@ class Needs(Exception):  # not an error: the render goes on when these are answe
         self.lookups = lookups
 
 
-@dataclass(frozen=True, slots=True)
-class World:
+class World(Value):
     """What is known of everything outside the store."""
 
     now: float
