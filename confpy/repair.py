@@ -121,7 +121,12 @@ class Book:
                         self.close(number)
                 self._close_followers()
             case "counted":
-                self.counts.update(entry["counts"])
+                counts = entry["counts"]
+                self.counts.update(counts)
+                # That a record ended may be found out later: what it says of them is older than this.
+                for number, record in self.records.items():
+                    if not record.done and any(change.resource in counts for change in record.changes):
+                        self._change(number, lambda it: replace(it, keys=counts.get(it.resource, it.keys)))
                 self.identity, self.revision = entry["identity"], entry["revision"]
                 self.at = max(self.at, entry["at"])
             case _:

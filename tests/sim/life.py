@@ -1005,12 +1005,11 @@ class Life(World):
         for key, count in self.successes.items():
             if count > self.commits[key] + self.starts + self.seen["rolls back"] * 2:
                 raise Wrong(f"{key} ran {count} times for {self.commits[key]} commits and {self.starts} starts")
-        unsure = (
-            self.unkept or self.torn or STATE in self.kernel.suspect
-        )  # what was paid could not be noted: it is paid twice
+        # What was paid could not be noted: it is paid twice.
+        unsure = self.unkept or self.torn or STATE in self.kernel.suspect
         self._stop()
         self._start_again(unsure=unsure)
-        self._look_at_what_is_left()
+        self._look_at_what_is_left(unsure=unsure)
 
     def _accept(self) -> None:
         """Somebody looks at what is held back, and accepts it."""
@@ -1042,7 +1041,7 @@ class Life(World):
             raise Wrong("a start delivers or reloads though nothing has changed")
         self._stop()
 
-    def _look_at_what_is_left(self) -> None:
+    def _look_at_what_is_left(self, *, unsure: bool) -> None:
         names = {f"{folder}/{name}" for folder in FOLDERS for name in self.kernel.folders[folder].names}
         # What was removed is swept no more; what is torn for good keeps the old files.
         gone = {one.name for one in (*self.removed, *(self.resources if self.torn else ()))}
@@ -1059,7 +1058,7 @@ class Life(World):
             raise Wrong(f"no older version of {lost} is left")
         ledgers = [path for path in names if path.startswith(f"{STATE}/ledger-")]
         size = sum(len(self.kernel.content(path) or b"") for path in ledgers)
-        if len(ledgers) > 1 or (size > LEDGER_END and not self.unkept):
+        if len(ledgers) > 1 or (size > LEDGER_END and not unsure):
             raise Wrong(f"{len(ledgers)} ledgers of {size} bytes are left")
         for one in (*self.resources, *self.removed):
             inode = self.kernel.find(self.path(one.dest))

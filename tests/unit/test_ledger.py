@@ -369,6 +369,52 @@ def test_a_full_state_folder_stops_no_delivery_and_says_so(state, out):
     assert files(state) == ["targets.lock"]
 
 
+def test_what_a_full_disk_kept_out_of_the_ledger_is_written_with_the_next_line(state, out):
+    class Filling(Counting):
+        full = False
+
+        def write(self, descriptor, content):
+            if self.full and descriptor in self.files:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            super().write(descriptor, content)
+
+    disk = Filling()
+    ledger, _ = start(state, disk)
+    (report,) = give(ledger, (resource(out / "f"), b"new"), disk=disk)
+    disk.full = True
+    ledger.counted({"f": 3}, "cluster", 7)
+    ledger.paid(RELOAD, [report.record])
+    disk.full = False
+    give(ledger, (resource(out / "g", reload_cmd="another"), b"new"), disk=disk)
+    die(ledger)
+    _, recovered = start(state)
+    assert [owed.key for owed in recovered.debts] == ["another"]
+    assert recovered.counts == {"f": 3, "g": 3}
+    assert len(files(state)) == 2
+
+
+def test_a_ledger_that_cannot_be_shortened_stays_the_one(state, out, monkeypatch):
+    class Filling(Disk):
+        full = False
+
+        def create(self, path):
+            if self.full:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().create(path)
+
+    disk = Filling()
+    ledger, _ = start(state, disk)
+    give(ledger, (resource(out / "f"), b"new"))
+    monkeypatch.setattr("confpy.ledger.LARGE", 0)
+    disk.full = True
+    ledger.counted({"f": 3}, "cluster", 7)
+    ledger.counted({"f": 4}, "cluster", 8)
+    die(ledger)
+    _, recovered = start(state)
+    assert recovered.counts == {"f": 4}
+    assert [owed.key for owed in recovered.debts] == [RELOAD]
+
+
 # --- locks -----------------------------------------------------------------------------------------------------------
 
 
@@ -457,6 +503,68 @@ def test_a_rollback_takes_back_whole_groups_and_what_did_not_exist(state, out):
     ]
     assert sorted(os.listdir(out)) == ["a", "c"]
     assert (out / "a").read_bytes() == b"old"
+
+
+def test_a_rollback_takes_back_what_came_later_to_another_member_of_the_group(state, out):
+    for name in "ab":
+        (out / name).write_bytes(b"old")
+    a, b = rolling(out / "a", group="g"), resource(out / "b", group="g", reload_cmd=None)
+    ledger, _ = start(state)
+    (first, _) = give(ledger, (a, b"new"), (b, b"old"))
+    give(ledger, (a, b"new"), (b, b"newer"))
+    assert [report.outcome for report in restore(RELOAD, ledger, Disk()).reports] == ["changed", "changed"]
+    assert [(out / name).read_bytes() for name in "ab"] == [b"old", b"old"]
+    ledger.paid(RELOAD, range(1, 9))
+    assert first.record
+    assert sorted(os.listdir(out)) == ["a", "b"]
+    assert not any(ledger._book.records)
+
+
+def test_what_came_to_a_group_after_its_reload_had_succeeded_keeps_no_old_file(state, out):
+    (out / "b").write_bytes(b"old")
+    a, b = rolling(out / "a", group="g"), resource(out / "b", group="g", reload_cmd=None)
+    ledger, _ = start(state)
+    (first, _) = give(ledger, (a, b"new"), (b, b"old"))
+    give(ledger, (a, b"new"), (b, b"newer"))
+    ledger.paid(RELOAD, [first.record])
+    give(ledger, (a, b"new"), (b, b"newest"))
+    assert sorted(os.listdir(out)) == ["a", "b"]
+    assert not any(ledger._book.records)
+
+
+def test_a_rollback_owes_the_reloads_of_the_other_members_for_what_is_back(state, out):
+    (out / "a").write_bytes(b"old")
+    ledger, _ = start(state)
+    other = resource(out / "b", group="g", reload_cmd="another")
+    give(ledger, (rolling(out / "a", group="g"), b"new"), (other, b"new"))
+    (owed,) = restore(RELOAD, ledger, Disk()).owed
+    assert (owed.key, owed.resources, owed.dests) == ("another", ("b",), (str(out / "b"),))
+    assert owed.records
+
+
+def test_a_rollback_goes_as_far_back_as_old_files_are_kept(state, out):
+    (out / "f").write_bytes(b"first")
+    ledger, _ = start(state)
+    give(ledger, (rolling(out / "f"), b"second"))
+    (kept,) = set(os.listdir(out)) - {"f"}
+    give(ledger, (rolling(out / "f"), b"third"))
+    (out / kept).unlink()
+    (report,) = restore(RELOAD, ledger, Disk()).reports
+    assert report.outcome == "changed"
+    assert (out / "f").read_bytes() == b"second"
+
+
+def test_what_cannot_be_put_back_stays_owed(state, out):
+    (out / "f").write_bytes(b"first")
+    ledger, _ = start(state)
+    give(ledger, (rolling(out / "f"), b"second"))
+    (kept,) = set(os.listdir(out)) - {"f"}
+    (out / kept).unlink()
+    (report,) = restore(RELOAD, ledger, Disk()).reports
+    assert report.error.message == "the old file is gone: the target cannot be put back"
+    die(ledger)
+    _, recovered = start(state)
+    assert [owed.key for owed in recovered.debts] == [RELOAD]
 
 
 def test_a_rollback_leaves_alone_what_somebody_else_has_changed(state, out):
