@@ -20,6 +20,8 @@ LOCK = struct.Struct("hhqqi4x")
 """``struct flock`` of 64-bit Linux: type, from where, start, length, process."""
 POLL = 0.02
 """Seconds between two tries to get a lock that another process holds."""
+PIECE = 1 << 16
+"""Bytes of a file that are compared, and written where they differ."""
 NO_ATTRIBUTES = (errno.ENOTSUP, errno.ENODATA, errno.ENOENT)
 
 
@@ -245,9 +247,15 @@ class Disk:
                 raise
 
     def overwrite(self, descriptor: int, content: bytes) -> None:
-        """Make the open file hold ``content`` and no more."""
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        self.write(descriptor, content)
+        """Make the open file hold ``content`` and no more.
+
+        What is there already is not written: a file system that copies on write would want room for it.
+        """
+        for place in range(0, len(content), PIECE):
+            piece = content[place : place + PIECE]
+            if os.pread(descriptor, len(piece), place) != piece:
+                os.lseek(descriptor, place, os.SEEK_SET)
+                self.write(descriptor, piece)
         os.ftruncate(descriptor, len(content))
         os.fsync(descriptor)
 

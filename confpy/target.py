@@ -380,6 +380,8 @@ def _overwrite(staged: Staged, descriptor: int, old: bytes, disk: Disk) -> None:
         disk.reserve(descriptor, max(len(old), len(staged.content)))
         disk.overwrite(descriptor, staged.content)
     except OSError:
+        # A file system that copies on write has no room for the old bytes either, but that of the candidate.
+        discard(staged, disk)
         try:
             disk.overwrite(descriptor, old)
         except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from collections.abc import Callable
@@ -17,17 +18,37 @@ def mount(*words: object) -> None:
     subprocess.run(["mount", *map(str, words)], check=True)
 
 
-def in_memory(place: Path) -> None:
+def in_memory(place: Path, kilobytes: int = 1024) -> None:
     place.mkdir()
-    mount("-t", "tmpfs", "none", place)
+    mount("-t", "tmpfs", "-o", f"size={kilobytes}k", "none", place)
 
 
 def ext4(place: Path) -> None:
     _in_a_file(place, 8 * MEGABYTE, "mkfs.ext4", "-q")
 
 
-def btrfs(place: Path) -> None:
-    _in_a_file(place, 128 * MEGABYTE, "mkfs.btrfs", "-q", "--mixed")
+def with_quota(place: Path, kilobytes: int = 2048) -> None:
+    """Mount a Btrfs, which copies on write; all that is in its one folder, ``place``, may take so much room."""
+    above = place.with_suffix(".all")
+    _in_a_file(above, 128 * MEGABYTE, "mkfs.btrfs", "-q", "--mixed")
+    for words in (("quota", "enable"), ("subvolume", "create"), ("qgroup", "limit", f"{kilobytes}k")):
+        over = above if words[0] == "quota" else above / "v"
+        subprocess.run([find("btrfs"), *words, over], check=True, capture_output=True)
+    place.mkdir()
+    mount("--bind", above / "v", place)
+
+
+def fill(place: Path) -> None:
+    """Take the last byte of a disk or of a quota."""
+    with open(place / "filler", "wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(os.urandom(4096))
+
+
+def make_room(place: Path) -> None:
+    """Take back what ``fill`` took: room that was let go of counts when the file system has settled."""
+    (place / "filler").unlink()
+    subprocess.run(["sync", "-f", place], check=True)
 
 
 def _in_a_file(place: Path, size: int, program: str, *flags: str) -> None:
