@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
@@ -28,6 +29,11 @@ class Authority:
         signing = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "extensions"]
         self._openssl("x509", "-req", "-in", f"{name}.csr", *signing, "-out", f"{name}.pem")
         return self.folder / f"{name}.pem", self.folder / f"{name}.key"
+
+    def shown(self, certificate_and_key: Iterable[Path] = ()) -> dict[str, str]:
+        """Return the settings of somebody who trusts it, and shows a certificate."""
+        names = ("client_ca_keys", "client_cert", "client_key")
+        return dict(zip(names, map(str, (self.ca, *certificate_and_key)), strict=False))
 
     def _openssl(self, *arguments: str) -> None:
         subprocess.run(["openssl", *arguments], cwd=self.folder, check=True, capture_output=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.servers.authority import Authority
 from tests.servers.consul import Consul
 from tests.servers.etcd import BINARY, Etcd, Etcd2, versions
 from tests.servers.proxy import FaultProxy
@@ -26,6 +27,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "etcd" in metafunc.fixturenames and metafunc.module.__name__.rpartition(".")[2] in EVERY_ETCD:
         found = versions()
         metafunc.parametrize("etcd", found.values(), ids=[f"etcd {version}" for version in found], indirect=True)
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """An authority for the certificates of a module's tests."""
+    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ import pytest
 from confpy.errors import StoreError, StoreRefused
 from confpy.stores import WatchLost
 from confpy.stores.consul import DOUBTED
-from tests.servers.authority import Authority
 from tests.servers.consul import MASTER, Consul
 from tests.servers.nginx import Nginx
 from tests.servers.ports import free_port
@@ -524,19 +523,18 @@ def test_nothing_of_a_stream_stays_behind(consul, consul_store):
 # --- TLS -------------------------------------------------------------------------------------------------------------
 
 
-def test_https_is_spoken_with_the_named_ca_and_the_clients_certificate(tmp_path, consul_store):
+def test_https_is_spoken_with_the_named_ca_and_the_clients_certificate(authority, consul_store):
     port = free_port()
-    authority = Authority(tmp_path / "tls")
-    ca, cert, key = map(str, (authority.ca, *authority.issue("both", "IP:127.0.0.1")))
+    shown = authority.shown(authority.issue("both", "IP:127.0.0.1"))
+    ca, cert, key = shown.values()
     with Consul(https=port, ca_file=ca, cert_file=cert, key_file=key, verify_incoming_https=True) as consul:
         consul.put("a/x", "1")
-        shown = {"client_cert": cert, "client_key": key}
-        store = consul_store(f"127.0.0.1:{port}", scheme="https", client_ca_keys=ca, **shown)
+        store = consul_store(f"127.0.0.1:{port}", scheme="https", **shown)
         with following(store, store.read(["/a"])) as seen:
             consul.put("a/x", "2")
             seen.wait_for({"/a/x": "2"})
         with pytest.raises(StoreError, match="not trusted"):
-            consul_store(f"https://127.0.0.1:{port}", **shown).read(["/a"])
+            consul_store(f"https://127.0.0.1:{port}", client_cert=cert, client_key=key).read(["/a"])
         with pytest.raises(StoreError, match=r"certificate|broken"):
             consul_store(f"https://127.0.0.1:{port}", client_ca_keys=ca).read(["/a"])
         with pytest.raises(StoreError, match="https://"):

@@ -331,11 +331,6 @@ def test_a_refused_wait_is_an_error_and_a_refused_folder_above_is_passed_by(etcd
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="module")
 def guarded(authority):
     """An etcd that shows a certificate, and lets in only who has one of the same authority."""
     cert, key = authority.issue("etcd", "IP:127.0.0.1")
@@ -346,8 +341,7 @@ def guarded(authority):
 
 @pytest.fixture
 def shown(authority):
-    cert, key = authority.issue("confpy")
-    return {"client_ca_keys": str(authority.ca), "client_cert": str(cert), "client_key": str(key)}
+    return authority.shown(authority.issue("confpy"))
 
 
 def test_certificates_let_in_who_has_the_right_ones(guarded, shown, etcd2_store):
@@ -383,9 +377,9 @@ def test_certificates_keep_out_everybody_else_and_the_error_says_why(guarded, sh
 
 
 def test_the_ca_of_somebody_else_is_no_reason_to_trust(guarded, shown, etcd2_store, tmp_path):
-    other = Authority(tmp_path / "other")
+    other = Authority(tmp_path / "other").shown()
     with pytest.raises(StoreError, match="its certificate is not trusted"):
-        etcd2_store(guarded.endpoint, **shown | {"client_ca_keys": str(other.ca)}).read(["/a"])
+        etcd2_store(guarded.endpoint, **shown | other).read(["/a"])
 
 
 # --- bounds ----------------------------------------------------------------------------------------------------------

@@ -319,11 +319,6 @@ def test_a_denied_prefix_is_said_to_be_denied(etcd, etcd_store):
 # --- TLS -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("tls"))
-
-
 @contextmanager
 def tls(authority, cert_and_key, *arguments):
     """An etcd that speaks TLS with this certificate."""
@@ -337,12 +332,6 @@ def mutual(authority):
     return f"--trusted-ca-file={authority.ca}", "--client-cert-auth"
 
 
-def shown(authority, cert_and_key=()):
-    """The settings of somebody who trusts the authority, and shows a certificate."""
-    names = ("client_cert", "client_key")
-    return {"client_ca_keys": str(authority.ca), **dict(zip(names, map(str, cert_and_key), strict=False))}
-
-
 @pytest.fixture
 def tls_etcd(authority):
     with tls(authority, authority.issue("server", "IP:127.0.0.1")) as server:
@@ -350,7 +339,7 @@ def tls_etcd(authority):
 
 
 def test_tls_reads_and_follows_with_the_named_ca(tls_etcd, authority, etcd_store):
-    store = etcd_store(f"127.0.0.1:{tls_etcd.port}", **shown(authority))
+    store = etcd_store(f"127.0.0.1:{tls_etcd.port}", **authority.shown())
     snapshot = store.read(["/a"])
     stream = store.watch({"/a": snapshot.listings["/a"].revision}, snapshot.identity)
     closer = threading.Timer(0.2, stream.close)
@@ -361,7 +350,7 @@ def test_tls_reads_and_follows_with_the_named_ca(tls_etcd, authority, etcd_store
 
 
 def test_tls_trusts_nobody_it_was_not_told_of(tls_etcd, etcd_store, tmp_path):
-    for trusted in ({}, shown(Authority(tmp_path / "another"))):
+    for trusted in ({}, Authority(tmp_path / "another").shown()):
         with pytest.raises(StoreError, match=r"not trusted.*client_ca_keys"):
             etcd_store(tls_etcd.endpoint, **trusted).read(["/a"])
     assert etcd_store(tls_etcd.endpoint, client_insecure=True).read(["/a"]).identity
@@ -370,25 +359,25 @@ def test_tls_trusts_nobody_it_was_not_told_of(tls_etcd, etcd_store, tmp_path):
 def test_tls_expects_the_server_name_that_is_set(authority, etcd_store):
     with tls(authority, authority.issue("etcd.example")) as server:
         with pytest.raises(StoreError, match=r"not valid for '127\.0\.0\.1'"):
-            etcd_store(server.endpoint, **shown(authority)).read(["/a"])
-        assert etcd_store(server.endpoint, **shown(authority), server_name="etcd.example").read(["/a"]).identity
+            etcd_store(server.endpoint, **authority.shown()).read(["/a"])
+        assert etcd_store(server.endpoint, **authority.shown(), server_name="etcd.example").read(["/a"]).identity
 
 
 def test_tls_shows_the_clients_certificate(authority, etcd_store, tmp_path):
     client = authority.issue("client", uses="clientAuth")
     with tls(authority, authority.issue("server", "IP:127.0.0.1"), *mutual(authority)) as server:
-        assert etcd_store(server.endpoint, **shown(authority, client)).read(["/a"]).identity
+        assert etcd_store(server.endpoint, **authority.shown(client)).read(["/a"]).identity
         foreign = Authority(tmp_path / "another").issue("client")
         for refused in ((), foreign, authority.issue("server", uses="serverAuth")):
             with pytest.raises(StoreError, match=r"certificate|broken"):
-                etcd_store(server.endpoint, **shown(authority, refused)).read(["/a"])
+                etcd_store(server.endpoint, **authority.shown(refused)).read(["/a"])
 
 
 def test_a_gateway_whose_certificate_is_not_for_clients_is_named_as_the_reason(authority, etcd_store):
     client = authority.issue("client")
     own = authority.issue("server", "IP:127.0.0.1", uses="serverAuth")
     with tls(authority, own, *mutual(authority)) as server:
-        store = etcd_store(server.endpoint, **shown(authority, client))
+        store = etcd_store(server.endpoint, **authority.shown(client))
         for ask in (lambda: store.read(["/a"]), lambda: store.ask(["/a"]), lambda: store.watch({"/a": 1})):
             with pytest.raises(StoreError, match=r"cannot reach its own etcd.*extendedKeyUsage clientAuth"):
                 ask()
@@ -407,10 +396,10 @@ def test_a_client_certificate_is_no_login_and_it_is_said_so(authority, etcd_stor
         login = {"username": "web", "password": "secret"}
         named, nameless = authority.issue("web"), authority.issue("nameless", field="O")
         with pytest.raises(StoreError, match=r"takes no client certificate with a common name.*show one without"):
-            etcd_store(server.endpoint, **shown(authority, named), **login).read(["/a"])
+            etcd_store(server.endpoint, **authority.shown(named), **login).read(["/a"])
         with pytest.raises(StoreError, match=r"user name is empty.*a client certificate is no login"):
-            etcd_store(server.endpoint, **shown(authority, nameless)).read(["/a"])
-        assert etcd_store(server.endpoint, **shown(authority, nameless), **login).read(["/a"]).identity
+            etcd_store(server.endpoint, **authority.shown(nameless)).read(["/a"])
+        assert etcd_store(server.endpoint, **authority.shown(nameless), **login).read(["/a"]).identity
 
 
 def test_nodes_may_have_addresses_of_ip_6(etcd_store):
