@@ -17,13 +17,13 @@ from random import Random
 from typing import Literal, Protocol
 
 from confpy.batches import batches
-from confpy.clock import Backoff, Settle, jittered, rarely
+from confpy.clock import NEVER, Backoff, Settle, jittered, rarely
 from confpy.debts import Commit, Debts
 from confpy.errors import ConfpyError, ReloadError, StoreError, TemplateError, UsageError, bug, exit_code
 from confpy.guard import Guard
 from confpy.keytree import ROOT, KeyTree, PrefixIndex, View, covers, minimal
 from confpy.lookups import Lookups
-from confpy.mirror import NEVER, Mirror, Turn, few
+from confpy.mirror import Mirror, Turn, few
 from confpy.model import (
     Accepted,
     Action,
@@ -119,7 +119,7 @@ class Manners(Value):
     """One-shot may make targets from kept keys."""
     retry_for: float = 0.0
     """Seconds for which one-shot waits for a store that is not up."""
-    timeout: float = float("inf")
+    timeout: float = NEVER
     """Seconds that one-shot has for its try, from when the store answered or was given up."""
 
 
@@ -332,7 +332,7 @@ class Agent:
         track.view = View(self.mirror.tree, paths(resource), resource.strip, self.mirror.shows)
         track.settle = Settle(resource.settle, resource.max_wait)
         track.awaited = track.doubted = frozenset()
-        track.dirty, track.trigger, track.retry_at = True, "edit", float("-inf")
+        track.dirty, track.trigger, track.retry_at = True, "edit", -NEVER
 
     def _lack_resources(self, loaded: Loaded) -> None:
         where = self._manners.confdir
@@ -367,7 +367,7 @@ class Agent:
             error, before = self.mirror.error(track.resource.prefixes), track.error
             if error is None:
                 if isinstance(before, StoreError):
-                    track.retry_at = float("-inf")
+                    track.retry_at = -NEVER
             elif self._manners.onetime and (
                 track.tried or (error is self.mirror.lost and self._has_old(self._groups[track.group]))
             ):
@@ -396,7 +396,7 @@ class Agent:
         """Make it dirty; the new reason goes before a wait that an older failure asked for."""
         track.dirty = True
         track.trigger = trigger
-        track.retry_at = float("-inf")
+        track.retry_at = -NEVER
         self._dirty[track.order] = track
 
     # --- passes ----------------------------------------------------------------------------------------------------
@@ -417,10 +417,9 @@ class Agent:
             if candidates:
                 ready.append((tracks, Group(key[1] if key[0] else tracks[0].resource.dest, tuple(candidates))))
         self._actions += self._lookups.ask(needed)
-        tied = [(pair, [command for track in pair[0] for command in track.commands]) for pair in ready]
-        for batch in batches(tied):
+        for batch in batches([(pair, _commands(pair[0])) for pair in ready]):
             self._number += 1
-            commands = frozenset(command for tracks, _ in batch for track in tracks for command in track.commands)
+            commands = frozenset(command for tracks, _ in batch for command in _commands(tracks))
             swaps = any(_swaps(tracks) for tracks, _ in batch)
             self._batches[self._number] = _Batch(tuple(group for _, group in batch), commands, swaps)
             self._waiting.append(self._number)
@@ -446,9 +445,8 @@ class Agent:
 
     def _are_free(self, tracks: Sequence[Track]) -> bool:
         """Say whether no command of a group is in use: no program shall read files that are there on trial."""
-        commands = {command for track in tracks for command in track.commands}
         taken = self._busy | self._debts.restoring() | (self._debts.reloading() if _swaps(tracks) else set())
-        return taken.isdisjoint(commands)
+        return taken.isdisjoint(_commands(tracks))
 
     def _on_trial(self) -> set[str]:
         """Return the commands of the deliveries that put files in place before they are checked."""
@@ -564,7 +562,7 @@ class Agent:
                 self._fail(track, report.error)
                 failed[track.group] = track
                 if newer:  # it changed meanwhile: what failed is not what it wants now
-                    track.retry_at = float("-inf")
+                    track.retry_at = -NEVER
             else:
                 self._succeed(track, report, sent[report.resource])
         for track in held:
@@ -573,7 +571,7 @@ class Agent:
             self._dirty[track.order] = track
             self._hold_back(track, failed.get(track.group, track))
             if newer:
-                track.retry_at = float("-inf")
+                track.retry_at = -NEVER
         self._count()
         self._send()
 
@@ -691,7 +689,7 @@ class Agent:
         track.accepted = accepted.accepted
         if track.accepted:
             for one in self._groups[track.group]:
-                one.retry_at = float("-inf")
+                one.retry_at = -NEVER
         elif self._manners.onetime and track.guard.doubt.confirm_at > self._deadline() and not track.tried:
             hint = f"run confpy accept {accepted.resource}, then this again, if they are to be gone"
             error = StoreError(f"{track.guard.doubt.reason}: that is not believed", hint=hint)
@@ -894,7 +892,7 @@ class Agent:
             self._do(Load())
         for track in self._tracks.values():
             if isinstance(track.error, TemplateError):
-                track.retry_at = float("-inf")
+                track.retry_at = -NEVER
         used = {lookup for track in self._tracks.values() for lookup in (*track.asked, *track.awaited, *track.doubted)}
         # What nobody uses may be another by the time that somebody does.
         self._lookups.keep(used)
@@ -999,6 +997,11 @@ class Agent:
 
     def _say(self, level: Level, event: str, **fields: object) -> None:
         self._actions.append(Say(level, event, fields))
+
+
+def _commands(tracks: Sequence[Track]) -> list[str]:
+    """Return what ties a group to others in a batch."""
+    return [command for track in tracks for command in track.commands]
 
 
 def _swaps(tracks: Sequence[Track]) -> bool:

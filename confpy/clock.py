@@ -6,6 +6,9 @@ import time
 from random import Random
 from typing import Protocol
 
+NEVER = float("inf")
+"""A moment that does not come; with a minus, one that has always passed."""
+
 
 class Clock(Protocol):
     """Where the daemon reads the time; tests and the simulator bring their own."""
@@ -81,7 +84,7 @@ class Settle:
         self._quiet = quiet
         self._longest = max(quiet, longest)
         self._first: float | None = None
-        self._last = float("-inf")
+        self._last = -NEVER
 
     def note(self, now: float) -> None:
         """A change came at ``now``."""
@@ -95,7 +98,7 @@ class Settle:
     def due(self) -> float:
         """Return the moment from which the noted changes may be delivered; it has passed where nothing waits."""
         if self._first is None:
-            return float("-inf")
+            return -NEVER
         return min(self._last + self._quiet, self._first + self._longest)
 
     def done(self) -> None:

@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from confpy import delivery, drift, rollback, target
 from confpy.agent import Agent, Manners
-from confpy.clock import Clock, SystemClock
+from confpy.clock import NEVER, Clock, SystemClock
 from confpy.command import Shell
 from confpy.disk import Disk
 from confpy.errors import ConfpyError, StoreError, TemplateError, bug
 from confpy.kept import Kept
 from confpy.ledger import Ledger
 from confpy.log import Log
-from confpy.mirror import NEVER, Mirror
+from confpy.mirror import Mirror
 from confpy.model import (
     Accepted,
     Acquit,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Literal
 
-from confpy.clock import Backoff, rarely
+from confpy.clock import NEVER, Backoff, rarely
 from confpy.errors import ConfpyError, ReloadError
 from confpy.model import (
     Acquit,
@@ -26,10 +26,9 @@ from confpy.model import (
     Restore,
     Say,
 )
-from confpy.placeholders import fill, show
+from confpy.placeholders import reload_of, show
 from confpy.value import Value
 
-NEVER = float("inf")
 LONGEST = 300.0
 """Seconds between two tries of a reload that keeps failing, at most."""
 RELOADS_AT_ONCE = 32
@@ -136,9 +135,9 @@ class Debts:
     def owe(self, commit: Commit, now: float) -> None:
         """Note a commit whose resource has a reload command."""
         resource = commit.resource
+        command = reload_of(resource)
+        assert command is not None
         assert resource.reload_cmd is not None
-        # The candidate is the target by now: both names mean the same file.
-        command = fill(resource.reload_cmd, resource.dest, resource.dest)
         debt = self._debts.get(show(command))
         if debt is None:
             debt = self._debts[show(command)] = _Debt(command, resource.reload_cmd, self._backoff())

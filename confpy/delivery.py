@@ -19,7 +19,7 @@ from confpy.disk import Disk
 from confpy.errors import CheckError, ConfpyError, TargetError
 from confpy.ledger import BUSY, PATIENCE, Ledger
 from confpy.model import Candidate, Command, Group, Known, Outcome, Report, Resource
-from confpy.placeholders import fill, show
+from confpy.placeholders import fill, reload_of, show
 from confpy.repair import Change, Debt, Deed
 from confpy.value import Value, replace
 
@@ -418,6 +418,7 @@ class _Batch:
             job.torn = True
             error.message = f"{target.TORN}: {error.message}, and what is new already cannot be put back"
             error.hint = reason
+            error.where.pop("did", None)
         self._fail(job, culprit, error)
 
     def _put_back(self, job: _Job) -> str:
@@ -543,10 +544,8 @@ def _slices(jobs: list[_Job]) -> Iterator[list[_Job]]:
 
 def _debt(resource: Resource) -> Debt | None:
     """Return the reload that a change of a resource owes."""
-    if resource.reload_cmd is None:
+    if (command := reload_of(resource)) is None:
         return None
-    # The candidate is the target by then: both names mean the same file.
-    command = fill(resource.reload_cmd, resource.dest, resource.dest)
     return Debt(show(command), command, resource.reload_cmd_timeout, resource.verify_cmd, resource.on_reload_failure)
 
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from confpy.clock import NEVER
 from confpy.model import Resource
-
-NEVER = float("inf")
 
 
 class Doubt(NamedTuple):

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Literal, TypeVar
 
-from confpy.clock import Backoff, jittered, rarely
+from confpy.clock import NEVER, Backoff, jittered, rarely
 from confpy.errors import StoreError, StoreRefused
 from confpy.keytree import ROOT, KeyTree, ancestors, covers, minimal, normalise
 from confpy.model import (
@@ -51,7 +51,6 @@ from confpy.value import Value
 
 News = TypeVar("News")
 
-NEVER = float("inf")
 FULL_READ_EVERY = 10
 """Every tenth resync reads all keys instead of asking how they stand."""
 STEADY = 30.0
@@ -146,9 +145,9 @@ class Mirror:
         """What a missing tree is to a resource that does not say, once a read has told."""
         self.store = 0
         """How often another store, or an older state of it, took the place of the one before."""
-        self.read_at = float("-inf")
+        self.read_at = -NEVER
         """When the newest read of all that is wanted was begun."""
-        self._now = float("-inf")
+        self._now = -NEVER
         self._floor = 0
         """The revision of the store when confpy ended: a lower one is an older state."""
         self._random = random

@@ -7,7 +7,7 @@ import shlex
 import zlib
 from typing import overload
 
-from confpy.model import Command, HttpReload, ReloadBy, SignalReload, SocketReload
+from confpy.model import Command, HttpReload, ReloadBy, Resource, SignalReload, SocketReload
 
 PLACEHOLDER = re.compile(r"\{\{\s*\.?(src|dest)\s*\}\}")
 
@@ -27,6 +27,12 @@ def fill(command: ReloadBy, src: str, dest: str) -> ReloadBy:
     if isinstance(command, str):
         return PLACEHOLDER.sub(lambda match: shlex.quote(paths[match[1]]), command)
     return tuple(PLACEHOLDER.sub(lambda match: paths[match[1]], word) for word in command)
+
+
+def reload_of(resource: Resource) -> ReloadBy | None:
+    """Return what a change of a resource wants to be run: ``show`` of it is what its debt is known by."""
+    # The candidate is the target by then: both names mean the same file.
+    return None if resource.reload_cmd is None else fill(resource.reload_cmd, resource.dest, resource.dest)
 
 
 def show(command: ReloadBy) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from confpy.clock import Backoff, Settle
+from confpy.clock import NEVER, Backoff, Settle
 from confpy.errors import ConfpyError
 from confpy.guard import Guard
 from confpy.keytree import View, normalise
@@ -40,7 +40,7 @@ class Track:
     trigger: str = "start"
     keys: set[str] = field(default_factory=set)
     """Paths that changed since the last delivery."""
-    retry_at: float = float("-inf")
+    retry_at: float = -NEVER
     in_flight: bool = False
     tried: bool = False
     """It had an outcome: what one-shot waits for."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from confpy.guard import NEVER, Guard
+from confpy.clock import NEVER
+from confpy.guard import Guard
 from confpy.model import Resource
 
 
