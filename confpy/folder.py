@@ -26,6 +26,8 @@ QUIET = 0.05
 """Seconds without an event that end a burst."""
 LONGEST = 0.5
 """Seconds after which a burst is told of even if it goes on."""
+LOOK = 2.0
+"""Seconds between two looks whether a folder is another one: where one above it was replaced, or something mounted."""
 
 _WRITES = {"attrib", "closed", "created", "deleted", "modified", "moved"}
 _TRIES = 10
@@ -60,6 +62,17 @@ class Folder:
 
     def wait(self, timeout: float) -> bool:
         """Return True when something stirred, False after ``timeout`` seconds or when closed."""
+        end = time.monotonic() + timeout
+        stirred = self._settle(min(timeout, LOOK))
+        while not (stirred or self._closed) and (left := end - time.monotonic()) > 0 and self._stands():
+            stirred = self._settle(min(left, LOOK))
+        if self._closed:
+            return False
+        # What is there now may have to be watched elsewhere; before the caller looks, so that nothing falls between.
+        return self._arm() or stirred
+
+    def _settle(self, timeout: float) -> bool:
+        """Return True at the end of a burst, False after ``timeout`` seconds without one."""
         with self._stirred:
             self._stirred.wait_for(lambda: self._events or self._closed, timeout)
             stirred = self._events > 0
@@ -68,10 +81,11 @@ class Folder:
                 self._events = 0
                 self._stirred.wait_for(lambda: self._events or self._closed, QUIET)
             self._events = 0
-            if self._closed:
-                return False
-        # What is there now may have to be watched elsewhere; before the caller looks, so that nothing falls between.
-        return self._arm() or stirred
+            return stirred
+
+    def _stands(self) -> bool:
+        """Whether each folder that is watched is still the one at its path."""
+        return all(_identity(folder) == (place.device, place.inode) for folder, place in self._armed.items())
 
     def close(self) -> None:
         """Stop watching and leave no thread behind."""
@@ -140,8 +154,9 @@ class _Listener(FileSystemEventHandler):
 def _places(paths: Sequence[str]) -> dict[str, _Place]:
     """Return the folders that have to be watched to see every change at or below the paths.
 
-    These are the paths themselves where they are folders, and all folders on the way to them, through every symlink,
-    for any step of the way can be replaced.
+    These are the paths themselves where they are folders, and the one that each path, and each link on the way to it,
+    is an entry of. What is missing on the way is awaited where it will appear. All other folders on the way are not
+    watched, since each takes a thread: where one is replaced, those below it are not the same any more.
     """
     names: dict[str, set[str]] = {}
     whole: set[str] = set()
@@ -153,27 +168,33 @@ def _places(paths: Sequence[str]) -> dict[str, _Place]:
         if (path, wanted) in seen:
             continue
         seen.add((path, wanted))
+        link, is_folder = os.path.islink(path), os.path.isdir(path)
         parent, name = os.path.split(path)
         if name:
-            # By its real name, as a folder that is reached on two ways can be watched only once.
-            names.setdefault(os.path.realpath(parent), set()).add(name)
+            if wanted or link or not is_folder:
+                # By its real name, as a folder that is reached on two ways can be watched only once.
+                names.setdefault(os.path.realpath(parent), set()).add(name)
             pending.append((parent, False))
-        if os.path.islink(path):
+        if link:
             pending.append((_target(path), wanted))
-        elif wanted and os.path.isdir(path):
+        elif wanted and is_folder:
             whole.add(os.path.realpath(path))
-            pending += ((link, True) for link in _links(path))
+            pending += ((inside, True) for inside in _links(path))
     places = {}
     for folder in {*names, *whole}:
         if any(other in whole for other in _above(folder)):
             continue
-        try:
-            status = os.stat(folder)
-        except OSError:
-            continue
-        every = folder in whole
-        places[folder] = _Place(status.st_dev, status.st_ino, None if every else frozenset(names[folder]))
+        if (identity := _identity(folder)) is not None:
+            places[folder] = _Place(*identity, None if folder in whole else frozenset(names[folder]))
     return places
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _target(link: str) -> str:

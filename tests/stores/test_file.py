@@ -195,6 +195,33 @@ def test_a_folder_that_is_replaced_is_followed_in_its_new_form(tmp_path):
         seen.wait_for({"/a": "3"})
 
 
+def test_a_folder_far_above_that_is_replaced_is_seen(tmp_path):
+    file = tmp_path / "release" / "etc" / "conf" / "a.yaml"
+    for number, release in enumerate(("release", "next"), 1):
+        folder = tmp_path / release / "etc" / "conf"
+        folder.mkdir(parents=True)
+        (folder / "a.yaml").write_text(f"a: {number}")
+    with followed(file) as of_file, followed(file.parent) as of_folder:
+        (tmp_path / "release").rename(tmp_path / "old")
+        (tmp_path / "next").rename(tmp_path / "release")
+        for seen in (of_file, of_folder):
+            seen.wait_for({"/a": "2"})
+        replace(file, "a: 3")
+        for seen in (of_file, of_folder):
+            seen.wait_for({"/a": "3"})
+
+
+def test_a_folder_deep_down_takes_no_more_threads_than_any_other(tmp_path):
+    folders = [tmp_path / "conf", tmp_path.joinpath(*"abcdefghijk", "conf")]
+    threads = []
+    for folder in folders:
+        folder.mkdir(parents=True)
+        before = threading.active_count()
+        with closing(Folder([str(folder), str(folder.parent / "not" / "yet")])):
+            threads.append(threading.active_count() - before)
+    assert threads[0] == threads[1] <= 6  # two folders, and two threads for each in older releases of watchdog
+
+
 def test_files_and_folders_that_are_added_and_removed_are_seen(tmp_path):
     folder = tmp_path / "conf"
     folder.mkdir()
