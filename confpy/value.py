@@ -1,4 +1,4 @@
-"""Frozen values: what frozen dataclasses with slots are, for a tenth of what those cost a start.
+"""Frozen values: what frozen dataclasses with slots are, for a sixth of what those cost a start.
 
 Python compiles six methods for each such dataclass, most of them for nothing: of a hundred classes a one-shot uses
 some thirty. Here a method is compiled when it is first called; ``docs/decisions/0008-values.md`` has the figures.
