@@ -638,7 +638,9 @@ class Mirror:
             self._doubts = doubts
             self._resync_at = now + DOUBT
         elif self._unresolved(doubts):
-            turn.say("warning", "watch.missed", prefix=min(doubts), prefixes=len(doubts), did="read everything again")
+            if self._current is not None:
+                fields = {"prefix": min(doubts), "prefixes": len(doubts), "did": "read everything again"}
+                turn.say("warning", "watch.missed", **fields)
             self._close_streams(turn)
             self._read_if_idle(turn, now)
         else:

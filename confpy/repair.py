@@ -341,6 +341,8 @@ def _to_put_back(record: Record, deed: Deed, found: Mapping[str, str | None]) ->
 def end(book: Book, record: Record, found: Mapping[str, str | None]) -> None:
     """End a record that was open: by now each of its groups is new, or is not."""
     failed = [deed.group for deed in record.deeds if not any(found[it.path] == it.new for it in deed.changes)]
+    # What is neither has moved on from there: how many keys there were still says more than nothing.
+    book.counts.update((it.resource, it.keys) for it in record.changes if found[it.path] not in (it.old, it.new))
     if not record.restores:
         on_trial = {deed.group for deed in record.deeds if deed.swap} - set(record.passed)
         failed += on_trial - set(failed)

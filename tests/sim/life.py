@@ -455,7 +455,8 @@ class Life(World):
                 self.ledger.paid(action.key, action.records)
             case Count():
                 self.ledger.counted(action.counts, action.identity, action.revision)
-                self._take_counted(action.counts)
+                if not self.ledger._lacks:
+                    self._take_counted(action.counts)
             case Release():
                 self.kept.release(action.resource)
             case Save():
@@ -668,7 +669,7 @@ class Life(World):
 
     def _look_at_what_is_read(self, resource: Resource, content: bytes | None) -> None:
         if (
-            not self.torn
+            not (self.torn or self.unkept)
             and resource.check_cmd is not None
             and content is not None
             and (resource.name, content) not in self.checked
@@ -968,6 +969,8 @@ class Life(World):
                 continue
             if self.loaded.get(one.dest) != self.kernel.content(one.dest):
                 return f"the program of {one.dest} has read {self.loaded.get(one.dest)!r} last"
+        if torn := [name for name, track in self.agent._tracks.items() if track.torn]:
+            return f"{torn} are still to be checked"
         if self.agent._debts:
             return f"reloads are owed: {self.agent._debts.owed()}"
         held = [one for one in self.ledger._book.records.values() if one.done or not self.torn]
@@ -1051,7 +1054,9 @@ class Life(World):
             old = name.endswith(target.OLD_MARK)
             if folder == ELSEWHERE and (self.seen["target removed"] or self.seen["target linked"]):
                 continue  # no link leads there any more, or did not when it was swept
-            if match and match[1] not in gone and not (old and (self.unkept or folder in self.locked_up)):
+            # A power cut may bring back what was removed from a folder that could not be synced.
+            stays = self.unkept or folder in self.locked_up or self.seen["syncs fail"]
+            if match and match[1] not in gone and not (old and stays):
                 raise Wrong(f"{path} was left behind")
         lost = [name for name in sorted(self.backed_up) if not self._has_backup(name)]
         if lost and not self.unsynced:
