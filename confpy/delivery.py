@@ -414,11 +414,14 @@ class _Batch:
     def _undo(self, job: _Job, culprit: _Member, error: ConfpyError) -> None:
         """Put back what is already new of a group that failed, and report it."""
         job.torn = error.message.startswith(target.TORN)
+        new = [member.resource.dest for member in job.changed if member.status is not None]
         if reason := self._put_back(job):
             job.torn = True
             error.message = f"{target.TORN}: {error.message}, and what is new already cannot be put back"
             error.hint = reason
             error.where.pop("did", None)
+        elif new:
+            error.at(did=f"put back {', '.join(new)}")
         self._fail(job, culprit, error)
 
     def _put_back(self, job: _Job) -> str:

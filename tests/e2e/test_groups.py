@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.apart import with_mounts
 from tests.e2e.house import House, Program, pass_time, shows
+from tests.e2e.running import ROOT
+from tests.faults.disks import in_memory, mount
 from tests.servers.program import find
 from tests.waiting import wait_until
 
@@ -133,3 +137,128 @@ def test_a_fragment_is_tried_in_its_place_by_the_program_that_includes_it(house)
         house.write("app: {site: 'server { listen 127.0.0.1:65003; }'}")
         shows(site, "server { listen 127.0.0.1:65003; }\n")
         wait_until(lambda: program.count == 2, what="the second reload")
+
+
+# --- a disk that fails between two renames ---------------------------------------------------------------------------
+
+STOP_BEFORE_THE_SECOND = """\
+import os, time
+rename = os.rename
+def stop(old, new):
+    if new.endswith("/second/b") and os.path.exists("gate"):
+        os.rename("gate", "reached")
+        while os.path.exists("reached"):
+            time.sleep(0.01)
+    rename(old, new)
+os.rename = stop
+"""
+
+
+def two_folders(house: House, program: Program, **more: str) -> tuple[Path, Path]:
+    """Add a group of two, each with a file system of its own; returns its targets."""
+    dests = house.folder / "first" / "a", house.folder / "second" / "b"
+    both = {"group": "'lb'", "reload_cmd": program.failing(0), **more}
+    for dest in dests:
+        in_memory(dest.parent)
+        house.add(dest.name, dest=f"'{dest}'", **both)
+    house.write(f"app: {{a: {'old' * 30_000}, b: {'old' * 30_000}}}")
+    return dests
+
+
+def contents(*dests: Path) -> list[str]:
+    return [dest.read_text().strip()[-3:] for dest in dests]
+
+
+def turn_read_only(folder: Path) -> None:
+    mount("--bind", folder, folder)
+    mount("-o", "remount,bind,ro", folder)
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"check_mode": "'swap'", "check_cmd": "'true'"}, {"on_reload_failure": "'rollback'"}]
+)
+def test_a_group_whose_second_folder_turns_read_only_between_the_renames_is_put_back_and_comes_later(tmp_path, more):
+    def story() -> None:
+        house, program = House(tmp_path), Program(tmp_path)
+        a, b = two_folders(house, program, **more)
+        (tmp_path / "sitecustomize.py").write_text(STOP_BEFORE_THE_SECOND)
+        with house.start(more={"PYTHONPATH": f"{tmp_path}:{ROOT}"}) as confpy:
+            wait_until(lambda: program.count == 1, what="the first reload")
+            confpy.says("resource.changed", resource="b")
+            before = a.stat().st_ino, b.stat().st_ino
+            (tmp_path / "gate").touch()
+            house.write("app: {a: new, b: new}")
+            wait_until((tmp_path / "reached").exists, what="the second rename")
+            assert contents(a, b) == ["new", "old"]
+            turn_read_only(b.parent)
+            (tmp_path / "reached").unlink()
+            failed = confpy.says("resource.failed", resource="b")
+            assert failed["error"] == "the target cannot be replaced: Read-only file system"
+            assert (failed["target"], failed["did"]) == (str(b), f"put back {a}")
+            assert contents(a, b) == ["old", "old"]
+            assert (a.stat().st_ino, b.stat().st_ino) == before, "the old files are back, to the inode"
+            pass_time(0.5)
+            assert (contents(a, b), program.count) == (["old", "old"], 1)
+            mount("-o", "remount,bind,rw", b.parent)
+            shows(b, "new\n", seconds=60)
+            shows(a, "new\n")
+            wait_until(lambda: program.count == 2, what="the reload")
+            pass_time(0.5)
+        assert (contents(a, b), program.count) == (["new", "new"], 2)
+        # What could not be removed from the folder at that time is gone at the latest with the next start.
+        assert {event["event"] for event in house.once().events} <= {"stage.swept"}
+        assert (os.listdir(a.parent), os.listdir(b.parent)) == (["a"], ["b"])
+
+    with_mounts(story)
+
+
+def test_what_a_folder_that_stays_read_only_still_holds_of_a_group_is_removed_by_a_later_start(tmp_path):
+    def story() -> None:
+        house, program = House(tmp_path), Program(tmp_path)
+        a, b = two_folders(house, program)
+        (tmp_path / "sitecustomize.py").write_text(STOP_BEFORE_THE_SECOND)
+        with house.start(more={"PYTHONPATH": f"{tmp_path}:{ROOT}"}) as confpy:
+            wait_until(lambda: program.count == 1, what="the first reload")
+            (tmp_path / "gate").touch()
+            house.write("app: {a: new, b: new}")
+            wait_until((tmp_path / "reached").exists, what="the second rename")
+            turn_read_only(b.parent)
+            (tmp_path / "reached").unlink()
+            confpy.says("resource.failed", resource="b")
+        assert (contents(a, b), len(os.listdir(b.parent))) == (["old", "old"], 3)
+        mount("-o", "remount,bind,rw", b.parent)
+        assert house.once().code == 0
+        assert (contents(a, b), program.count) == (["new", "new"], 2)
+        assert (os.listdir(a.parent), os.listdir(b.parent)) == (["a"], ["b"])
+
+    with_mounts(story)
+
+
+def test_a_group_whose_second_file_finds_no_room_in_its_place_is_put_back_and_comes_later(tmp_path):
+    def story() -> None:
+        house, program = House(tmp_path), Program(tmp_path)
+        gate = tmp_path / "gate"
+        # The check sees the candidates, and leaves no room for what comes after it.
+        crowd = f"test ! -e {gate} || cat /dev/zero > {tmp_path}/second/filler; true"
+        a, b = two_folders(house, program, write="'inplace'", check_cmd=f"'{crowd} {{{{.src}}}}'")
+        with house.start() as confpy:
+            wait_until(lambda: program.count == 1, what="the first reload")
+            gate.touch()
+            new = "new" * 60_000
+            house.write(f"app: {{a: {new}, b: {new}}}")
+            failed = confpy.says("resource.failed", resource="b")
+            assert failed["error"] == "the target cannot be replaced: No space left on device"
+            assert (failed["target"], failed["did"]) == (str(b), f"put back {a}")
+            assert [dest.read_text() for dest in (a, b)] == ["old" * 30_000 + "\n"] * 2
+            assert program.count == 1
+            gate.unlink()
+            (b.parent / "filler").unlink()
+            shows(b, f"{new}\n", seconds=60)
+            shows(a, f"{new}\n")
+            wait_until(lambda: program.count == 2, what="the reload")
+            pass_time(0.5)
+        assert program.count == 2
+        assert (os.listdir(a.parent), os.listdir(b.parent)) == (["a"], ["b"])
+        assert house.once().events == []
+
+    with_mounts(story)
