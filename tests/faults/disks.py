@@ -18,9 +18,10 @@ def mount(*words: object) -> None:
     subprocess.run(["mount", *map(str, words)], check=True)
 
 
-def in_memory(place: Path, kilobytes: int = 1024) -> None:
+def in_memory(place: Path, kilobytes: int = 1024) -> Path:
     place.mkdir()
     mount("-t", "tmpfs", "-o", f"size={kilobytes}k", "none", place)
+    return place
 
 
 def ext4(place: Path) -> None:
@@ -65,5 +66,5 @@ def supported(name: str) -> bool:
     return name in Path("/proc/filesystems").read_text().split()
 
 
-FILE_SYSTEMS: tuple[Callable[[Path], None], ...] = (in_memory, ext4) if ROOT else (in_memory,)
+FILE_SYSTEMS: tuple[Callable[[Path], object], ...] = (in_memory, ext4) if ROOT else (in_memory,)
 """What can be mounted here to try attributes on."""

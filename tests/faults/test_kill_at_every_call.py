@@ -20,8 +20,8 @@ from confpy.ledger import Ledger
 from confpy.model import Candidate, Group, Report, Resource
 from confpy.rollback import restore
 from tests.apart import with_mounts
+from tests.faults.disks import mount
 from tests.faults.stepping import killed_after
-from tests.faults.test_mounts import mount
 from tests.waiting import wait_until
 
 OLD, NEW = b"old\n" * 40, b"new and longer\n" * 50

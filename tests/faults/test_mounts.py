@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from confpy.delivery import Rules, deliver
 from confpy.disk import Disk
 from confpy.model import Candidate, Group, Report, Resource
 from tests.apart import with_mounts
+from tests.faults.disks import fill, in_memory, mount
 
 IN_PLACE = "written in place, not atomically: it is a mount point"
 
@@ -22,26 +22,6 @@ def run(dest: Path, content: bytes, disk: Disk | None = None, **more) -> Report:
     wanted = Resource(name="web", file="web.toml", src="web.j2", dest=str(dest), **more)
     (report,) = deliver((Group(wanted.name, (Candidate(wanted, content),)),), Rules(), disk or Disk(), Shell())
     return report
-
-
-def mount(*words) -> None:
-    subprocess.run(["mount", *map(str, words)], check=True)
-
-
-def small_disk(place: Path, kilobytes: int) -> Path:
-    place.mkdir()
-    mount("-t", "tmpfs", "-o", f"size={kilobytes}k", "none", place)
-    return place
-
-
-def fill(place: Path) -> None:
-    """Take the last byte of a disk."""
-    with open(place / "filler", "wb", buffering=0) as file:
-        while True:
-            try:
-                file.write(bytes(4096))
-            except OSError:
-                return
 
 
 class Steps(Disk):
@@ -170,7 +150,7 @@ def test_a_mounted_file_without_room_for_the_new_bytes_keeps_the_old(tmp_path, b
     old = os.urandom(8192)
 
     def story() -> None:
-        host = small_disk(tmp_path / "small", 64)
+        host = in_memory(tmp_path / "small", 64)
         (host / "f").write_bytes(old)
         fill(host)
         mount("--bind", host / "f", target)
@@ -241,7 +221,7 @@ def test_a_mounted_file_that_is_read_only_stays_and_is_told(bound):
 
 def test_a_read_only_folder_is_told(tmp_path):
     def story() -> None:
-        place = small_disk(tmp_path / "small", 64)
+        place = in_memory(tmp_path / "small", 64)
         (place / "f").write_bytes(b"old")
         mount("-o", "remount,bind,ro", place)
         report = run(place / "f", b"new")
@@ -253,7 +233,7 @@ def test_a_read_only_folder_is_told(tmp_path):
 
 def test_a_full_disk_keeps_the_old_file_whole_and_leaves_no_candidate(tmp_path):
     def story() -> None:
-        place = small_disk(tmp_path / "small", 64)
+        place = in_memory(tmp_path / "small", 64)
         (place / "f").write_bytes(b"old" * 1000)
         fill(place)
         report = run(place / "f", b"new" * 10_000)
@@ -280,7 +260,7 @@ def test_a_disk_without_a_free_inode_keeps_the_old_file(tmp_path):
 
 def test_a_check_runs_and_tells_its_output_also_where_every_disk_is_full(tmp_path):
     def story() -> None:
-        place = small_disk(tmp_path / "small", 64)
+        place = in_memory(tmp_path / "small", 64)
         fill(place)
         ran = Shell().run("echo told; exit 3", {"TMPDIR": str(place)}, 10)
         assert (ran.code, ran.tail) == (3, "told")
@@ -290,7 +270,7 @@ def test_a_check_runs_and_tells_its_output_also_where_every_disk_is_full(tmp_pat
 
 def test_many_candidates_over_two_file_systems_are_all_brought_down(tmp_path):
     def story() -> None:
-        place = small_disk(tmp_path / "small", 4096)
+        place = in_memory(tmp_path / "small", 4096)
         dests = [folder / str(number) for number in range(20) for folder in (place, tmp_path)]
         wanted = [Resource(name=str(dest), file="", src="", dest=str(dest)) for dest in dests]
         disk = Steps()

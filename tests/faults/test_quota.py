@@ -166,12 +166,12 @@ def test_a_state_folder_without_room_is_told_and_nothing_waits_for_it(tmp_path, 
 
 
 @pytest.mark.parametrize("room", range(0, 400, 50))
-@pytest.mark.parametrize("mounted", QUOTAS)
-def test_where_a_write_in_place_is_a_copy_it_tears_nothing_however_much_room_is_left(tmp_path, mounted, room):
+@pytest.mark.parametrize("kind", [*QUOTAS, FullDisk])
+def test_a_write_in_place_tears_nothing_however_much_room_is_left(tmp_path, kind, room):
     old, new = b"old" * 30_000, b"new" * 30_000
 
     def story() -> None:
-        place = mounted(tmp_path / "place").place
+        place = kind(tmp_path / "place").place
         (place / "f").write_bytes(old)
         (place / "spare").write_bytes(os.urandom(room << 10))
         subprocess.run(["sync", "-f", place], check=True)

@@ -17,7 +17,7 @@ from confpy.disk import Disk
 from confpy.ledger import Ledger
 from confpy.model import Candidate, Group, Resource
 from tests.apart import NOBODY, as_nobody, with_mounts
-from tests.faults.test_mounts import fill, mount
+from tests.faults.disks import fill, mount
 
 ROLES = ("root", "nobody") if os.geteuid() == 0 else ("root",)
 """Who is root at least of a namespace can play root; only who is root can play somebody else."""
