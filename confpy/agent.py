@@ -161,6 +161,8 @@ class Agent:
         """Those that no record of a delivery tells it of."""
         self._told_identity = ""
         """The store that they came from, as the ledger has it."""
+        self._told_revision = 0
+        """And how far it was."""
         self._recovered = False
         self._old: KeyTree | None = None
         """The keys that were last delivered, while the store cannot be read."""
@@ -252,8 +254,9 @@ class Agent:
         self._do(Load())
         self._actions += recovered.notes
         self._counts = dict(recovered.counts) if self._manners.doubts else {}
-        self._told_identity = recovered.identity
-        self.mirror.expect(recovered.identity, recovered.revision)
+        self._told_identity, self._told_revision = recovered.identity, recovered.revision
+        if self._manners.doubts:
+            self.mirror.expect(recovered.identity, recovered.revision)
         for owed in recovered.debts if not (self._manners.noop or self._quiet) else ():
             self._debts.inherit(owed, self._now)
 
@@ -627,16 +630,15 @@ class Agent:
             if not recorded:
                 self._uncounted[name] = candidate.keys
 
-    def _count(self) -> None:
+    def _count(self, *, at_end: bool = False) -> None:
         """Have the ledger note what no record of a delivery says, and which store it is."""
-        if (
-            self._manners.doubts
-            and not self._manners.noop
-            and (self._uncounted or self._told_identity != self.mirror.identity)
-        ):
-            prefixes = [prefix for track in self._tracks.values() for prefix in track.resource.prefixes]
-            self._do(Count(self._uncounted, self.mirror.identity, self.mirror.revision(prefixes)))
-            self._uncounted, self._told_identity = {}, self.mirror.identity
+        if not self._manners.doubts or self._manners.noop:
+            return
+        revision = self.mirror.revision([prefix for one in self._tracks.values() for prefix in one.resource.prefixes])
+        newer = revision > self._told_revision if at_end else bool(revision) > bool(self._told_revision)
+        if self._uncounted or newer or self._told_identity != self.mirror.identity:
+            self._do(Count(self._uncounted, self.mirror.identity, revision))
+            self._uncounted, self._told_identity, self._told_revision = {}, self.mirror.identity, revision
 
     # --- keys that vanished, and keys of before --------------------------------------------------------------------
 
@@ -988,6 +990,7 @@ class Agent:
         self._ended = True
         if self._unsaved:
             self._save()
+        self._count(at_end=True)
         for command, names in self._debts.owed().items():
             self._say("warning", "reload.owed", command=command, resource=names, did="stops without it")
         self._do(Stop(code))

@@ -42,6 +42,7 @@ from confpy.model import (
     Opened,
     Read,
     Say,
+    Snapshot,
     Standing,
     Stirred,
     Unwatch,
@@ -332,13 +333,7 @@ class Mirror:
         self.on_missing = snapshot.on_missing or self.on_missing
         self._binary = self._binary if snapshot.binary is None else snapshot.binary
         replaced = bool(self.identity and snapshot.identity and snapshot.identity != self.identity)
-        # A store that has an identity counts all its changes together: what it said of one prefix binds it for all.
-        floor = max((self._floor, *reading.since.values())) if snapshot.identity else 0
-        back = not replaced and any(
-            listing.revision < max(reading.since.get(prefix, 0), floor)
-            for prefix, listing in snapshot.listings.items()
-            if listing.error is None
-        )
+        back = not replaced and self._went_back(reading, snapshot)
         if replaced or back:
             self._start_over(turn, "it is another store now" if replaced else "its revision went back")
             reading.kept.clear()
@@ -361,6 +356,20 @@ class Mirror:
         self._read_missing(turn)
         if self._reading is None:
             self._follow(now)
+
+    def _went_back(self, reading: _Reading, snapshot: Snapshot) -> bool:
+        """Say whether the store answers from before what it has said already."""
+        listings = {prefix: listing for prefix, listing in snapshot.listings.items() if listing.error is None}
+        if snapshot.identity:
+            # It counts all its changes together: what it said of one prefix binds it for all.
+            newest = max((self._floor, *reading.since.values()))
+            return any(listing.revision < newest for listing in listings.values())
+        return any(
+            # Consul's index of a prefix without keys is that of their deletion, or that of the newest change of all:
+            # one below what it said before is another Consul's.
+            listing.revision < max(reading.since.get(prefix, 0), 0 if listing.keys else self._floor)
+            for prefix, listing in listings.items()
+        )
 
     def _take_listings(self, turn: Turn, listings: Mapping[str, Listing], now: float) -> None:
         """Put what was read into the tree, but where more is known already than the read says."""
