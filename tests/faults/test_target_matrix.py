@@ -17,9 +17,9 @@ from confpy.disk import Disk
 from confpy.ledger import Ledger
 from confpy.model import Candidate, Group, Resource
 from tests.apart import NOBODY, as_nobody, with_mounts
-from tests.faults.disks import fill, mount
+from tests.faults.disks import ROOT, fill, mount
 
-ROLES = ("root", "nobody") if os.geteuid() == 0 else ("root",)
+ROLES = ("root", "nobody") if ROOT else ("root",)
 """Who is root at least of a namespace can play root; only who is root can play somebody else."""
 OLD, NEW = b"old" * 1000, b"new" * 1000
 MODE = 0o604
@@ -31,6 +31,7 @@ class Place:
 
     folder: Path
     uid: int
+    """-1: ours, whatever its number is in there."""
 
     @property
     def dest(self) -> Path:
@@ -98,7 +99,7 @@ def folder(place: Place) -> None:
 
 def of_another(place: Place) -> None:
     place.put(place.dest)
-    if os.geteuid() == 0:
+    if ROOT:
         os.chown(place.dest, NOBODY - 1, NOBODY - 1)
 
 
@@ -129,7 +130,7 @@ def open_folder() -> Iterator[Path]:
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("kind", MATRIX, ids=lambda kind: kind.__name__)
 def test_what_becomes_of_a_target(open_folder, kind, role):
-    uid = NOBODY if role == "nobody" else os.geteuid()
+    uid = NOBODY if role == "nobody" else -1
     place = Place(open_folder / "in", uid)
     state = open_folder / "state"
     for made in (place.folder, state):
