@@ -37,9 +37,16 @@ class Change(Value):
     mark: str = ""
     """In the name of the file that keeps the old content; empty: none does."""
     key: str = ""
-    """The reload that it owes; empty: none."""
+    """The reload that its program is told by; empty: none."""
     in_place: bool = False
     """It is written where it stands, and may be found torn."""
+    paid: bool = False
+    """That reload is owed no more."""
+
+    @property
+    def owes(self) -> str:
+        """The reload that is owed; empty: none."""
+        return "" if self.paid else self.key
 
 
 class Deed(Value):
@@ -85,7 +92,7 @@ class Record(Value):
 
     @property
     def owes(self) -> bool:
-        return any(change.key for change in self.changes)
+        return any(change.owes for change in self.changes)
 
 
 @dataclass(slots=True)
@@ -117,7 +124,7 @@ class Book:
             case "paid":
                 for number in entry["records"]:
                     if number in self.records:
-                        self._change(number, lambda it: replace(it, key="") if it.key == entry["key"] else it)
+                        self._change(number, lambda it: replace(it, paid=True) if it.key == entry["key"] else it)
                         self.close(number)
                 self._close_followers()
             case "counted":
@@ -180,10 +187,10 @@ class Book:
 
         ``key``, ``paid``: as if this reload were owed no more by these records.
         """
-        if any(it.key and not (it.key == key and number in paid) for it in deed.changes):
+        if any(it.owes and not (it.key == key and number in paid) for it in deed.changes):
             return True
         return deed.rollback and any(
-            it.group == deed.group and any(one.key and not (one.key == key and older in paid) for one in it.changes)
+            it.group == deed.group and any(one.owes and not (one.key == key and older in paid) for one in it.changes)
             for older, record in self.records.items()
             if older < number and record.done
             for it in record.deeds
@@ -192,12 +199,12 @@ class Book:
     def is_unpaid(self, group: str) -> bool:
         """Say whether a group has been delivered, and still owes a reload for it."""
         done = (record for record in self.records.values() if record.done)
-        return any(it.key for record in done for deed in record.deeds if deed.group == group for it in deed.changes)
+        return any(it.owes for record in done for deed in record.deeds if deed.group == group for it in deed.changes)
 
     def _close_followers(self) -> None:
         """Forget what was kept only for the sake of an older deed of its group."""
         for record in self.in_order():
-            if any(deed.rollback and not any(it.key for it in deed.changes) for deed in record.deeds):
+            if any(deed.rollback and not any(it.owes for it in deed.changes) for deed in record.deeds):
                 self.close(record.number)
 
     def over(self, number: int, failed: Collection[str], last: int) -> list[tuple[int, list[Deed]]]:
@@ -225,7 +232,7 @@ class Book:
         for record in self.in_order():
             for deed in record.deeds if record.done else ():
                 # What came after it in its group came to those members that are taken back.
-                if deed.rollback and (deed.group in groups or any(change.key == key for change in deed.changes)):
+                if deed.rollback and (deed.group in groups or any(change.owes == key for change in deed.changes)):
                     groups.add(deed.group)
                     found.append((record, deed))
         return found
@@ -235,7 +242,7 @@ class Book:
         debts: dict[str, Owed] = {}
         for record in self.in_order():
             for debt in record.debts:
-                changes = [change for change in record.changes if change.key == debt.key]
+                changes = [change for change in record.changes if change.owes == debt.key]
                 if not changes:
                     continue
                 before = debts.get(debt.key)
@@ -360,7 +367,7 @@ def prune(book: Book, found: Mapping[str, str | None]) -> None:
             continue
         deeds = []
         for deed in record.deeds:
-            changes = [it if it.new in wanted[it.path] else replace(it, key="") for it in deed.changes]
+            changes = [it if it.new in wanted[it.path] else replace(it, paid=True) for it in deed.changes]
             deeds.append(replace(deed, changes=tuple(changes)))
             if deed.rollback:
                 for change in deed.changes:

@@ -78,7 +78,7 @@ def _way_back(way: list[Change], free: bool, ledger: Ledger, disk: Disk) -> tupl
     if now not in (newest.new, way[0].old):
         raise TargetError("somebody else has changed the target: it is left alone", target=newest.dest)
     for oldest in way:
-        change = replace(newest, old=newest.new, new=oldest.old, mark=oldest.mark)
+        change = replace(newest, old=newest.new, new=oldest.old, mark=oldest.mark, paid=False)
         for place in target.old_places(change.path, change.mark, ledger.folder):
             if disk.read_link(place) is not None or target.found(place, disk) == change.new is not None:
                 return change, place
