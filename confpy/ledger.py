@@ -30,6 +30,7 @@ from confpy.repair import (
     prune,
     read_lines,
     read_old_files,
+    undoing,
     write_line,
     write_record,
 )
@@ -114,7 +115,7 @@ class Ledger:
                 self._file = -1
                 if not any(self._book.entries()):
                     target.forget(self._path, self._disk)
-                    self._sync_removals()
+                    self._sync_folders({self.folder})
 
     # --- deliveries ------------------------------------------------------------------------------------------------
 
@@ -251,18 +252,20 @@ class Ledger:
                     self._disk.close(file.descriptor)
                 notes.append(Say("warning", "state.busy", {"did": "left it to the next start", "targets": len(paths)}))
                 return
-            self._mend(merged, {path: target.found(path, self._disk) for path in paths}, notes)
+            to_do = self._judge(merged, {path: target.found(path, self._disk) for path in paths}, notes)
             marks = merged.marks()
             # Also those that were removed already: a power cut may have brought them back.
             over = [old for file in files for old in read_old_files(file.content) if old[1] not in marks]
             for path, mark in dict.fromkeys(over):
                 self._forget(path, mark)
             # For good, before the ledger that speaks of them goes.
-            for folder in sorted({self.folder, *(os.path.dirname(path) for path, _ in over)} if over else ()):
-                with suppress(OSError):
-                    self._disk.sync_folder(folder)
+            self._sync_folders({self.folder, *(os.path.dirname(path) for path, _ in over)} if over else ())
             self._book, self._inherited = merged, self._numbers
-            self._write_anew(files)
+            try:
+                self._write_anew(files)
+            finally:  # what is half new is put back, also where that cannot be noted
+                for verdict in to_do:
+                    self._put_back(verdict, notes)
         self._sweep()
 
     def _adopt(self, notes: list[Say]) -> list[_File]:
@@ -306,8 +309,12 @@ class Ledger:
             merged.take(book, self._next)
         return merged
 
-    def _mend(self, book: Book, found: dict[str, str | None], notes: list[Say]) -> None:
-        """End the records that are open."""
+    def _judge(self, book: Book, found: dict[str, str | None], notes: list[Say]) -> list[Verdict]:
+        """End the records that are open, as far as that is a matter of words; returns what is to be put back.
+
+        Whatever is put back is a record of its own before it is done: it may be cut off, too, and the programs may have
+        read what is there now.
+        """
         kept: dict[str, str] = {}
         folders = set()
         for record in book.records.values():
@@ -321,27 +328,40 @@ class Ledger:
                 with suppress(OSError):
                     if change.in_place and found[change.path]:
                         self._sync(change.path)
+        self._sync_folders(folders)
+        to_do = []
         for verdict in [*judge(book, found, kept)]:
-            whole = not verdict.lost
-            for step in verdict.steps:
-                change = step.change
-                try:
-                    if step.kept and change.in_place:
-                        self._sync(step.kept)
-                    target.put_back(change.path, step.kept, self._disk, in_place=change.in_place)
-                except OSError as error:
-                    whole = False
-                    notes.append(_torn(change.resource, change.dest, error.strerror or str(error)))
-                else:
-                    found[change.path] = change.new if verdict.record.restores else change.old
             notes += (_torn(it.resource, it.dest, "the old file is gone") for it in verdict.lost)
             notes += _told(verdict)
-            if whole:
-                end(book, verdict.record, found)
-        for folder in folders:
-            with suppress(OSError):
-                self._disk.sync_folder(folder)
+            record, restores = verdict.record, verdict.record.restores
+            found.update((it.change.path, it.change.new if restores else it.change.old) for it in verdict.steps)
+            if not verdict.lost and not (restores and verdict.steps):
+                end(book, record, found)
+            if verdict.steps and not restores:
+                verdict = undoing(verdict, self._next(), self._wall())  # noqa: PLW2901 - what is done about it
+                book.records[verdict.record.number] = verdict.record
+            if verdict.steps:
+                to_do.append(verdict)
         prune(book, found)
+        return to_do
+
+    def _put_back(self, verdict: Verdict, notes: list[Say]) -> None:
+        """Do what was decided, and end the record where that was all."""
+        whole = not verdict.lost
+        for step in verdict.steps:
+            change = step.change
+            try:
+                if step.kept and change.in_place:
+                    self._sync(step.kept)
+                target.put_back(change.path, step.kept, self._disk, in_place=change.in_place)
+            except OSError as error:
+                whole = False
+                notes.append(_torn(change.resource, change.dest, error.strerror or str(error)))
+        self._sync_folders({os.path.dirname(step.change.path) for step in verdict.steps})
+        if whole:
+            for step in verdict.steps:
+                self._forget(step.change.path, step.change.mark)
+            self._add_lazily({"op": "done", "record": verdict.record.number, "failed": []})
 
     def _sync(self, path: str) -> None:
         """Bring a file and its name to the platter: whoever wrote it died, perhaps before that."""
@@ -371,12 +391,13 @@ class Ledger:
         for file in files:
             target.forget(file.path, self._disk)
             self._disk.close(file.descriptor)
-        self._sync_removals()
+        # No power cut shall bring back a ledger that is over: it would be believed.
+        self._sync_folders({self.folder})
 
-    def _sync_removals(self) -> None:
-        """See to it that no power cut brings back a ledger that is over: it would be believed."""
-        with suppress(OSError):
-            self._disk.sync_folder(self.folder)
+    def _sync_folders(self, folders: Iterable[str]) -> None:
+        for folder in sorted(folders):
+            with suppress(OSError):
+                self._disk.sync_folder(folder)
 
     def _sweep(self) -> None:
         """Remove the candidates that the dead left in our folder."""

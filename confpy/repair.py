@@ -101,6 +101,9 @@ class Book:
 
     records: dict[int, Record] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    _counted_by: dict[str, int] = field(default_factory=dict)
+    """Resource → the record that its count is from, or that was the newest by then."""
+    _last: int = 0
     identity: str = ""
     revision: int = 0
     at: float = 0.0
@@ -112,6 +115,7 @@ class Book:
             case "begin":
                 record = read_record(entry)
                 self.records[record.number] = record
+                self._last = max(self._last, record.number)
                 self.at = max(self.at, record.at)
             case "in place":
                 path, told = entry["path"], {"in_place": True, "mark": entry["mark"]}
@@ -128,12 +132,8 @@ class Book:
                         self.close(number)
                 self._close_followers()
             case "counted":
-                counts = entry["counts"]
-                self.counts.update(counts)
-                # That a record ended may be found out later: what it says of them is older than this.
-                for number, record in self.records.items():
-                    if not record.done and any(change.resource in counts for change in record.changes):
-                        self._change(number, lambda it: replace(it, keys=counts.get(it.resource, it.keys)))
+                self.counts.update(entry["counts"])
+                self._counted_by.update(dict.fromkeys(entry["counts"], self._last))
                 self.identity, self.revision = entry["identity"], entry["revision"]
                 self.at = max(self.at, entry["at"])
             case _:
@@ -145,7 +145,10 @@ class Book:
         for record in other.records.values():
             instead = tuple((numbers[old], group) for old, group in record.instead if old in numbers)
             self.records[numbers[record.number]] = replace(record, number=numbers[record.number], instead=instead)
-        self.counts.update(other.counts)
+        for name, keys in other.counts.items():
+            by = max((old for old in numbers if old <= other._counted_by[name]), default=0)
+            self.counts[name], self._counted_by[name] = keys, numbers.get(by, self._last)
+        self._last = max(self._last, *numbers.values(), 0)
         if other.identity or other.revision:
             self.identity, self.revision = other.identity, other.revision
         self.at = max(self.at, other.at)
@@ -161,7 +164,7 @@ class Book:
         deeds = tuple(deed for deed in record.deeds if deed.group not in gone)
         record = self.records[number] = replace(record, deeds=deeds, done=True)
         if not record.restores:
-            self.counts.update((change.resource, change.keys) for change in record.changes)
+            self.count(record)
         for other, group in record.instead:
             if other in self.records:
                 older = self.records[other]
@@ -170,6 +173,12 @@ class Book:
         self.close(number)
         if record.instead or gone:
             self._close_followers()
+
+    def count(self, record: Record) -> None:
+        """Take how many keys there were from a record, which may be found to have ended long after newer ones."""
+        for change in record.changes:
+            if record.number > self._counted_by.get(change.resource, 0):
+                self.counts[change.resource], self._counted_by[change.resource] = change.keys, record.number
 
     def close(self, number: int) -> None:
         """Forget a record that is over and owes nothing; of one that owes, forget the deeds that do not."""
@@ -345,12 +354,25 @@ def _to_put_back(record: Record, deed: Deed, found: Mapping[str, str | None]) ->
     return new + torn if on_trial or cut_off else []
 
 
+def undoing(verdict: Verdict, number: int, at: float) -> Verdict:
+    """Return what puts back, as a record of its own: brought to its end if it is cut off, too, and owing the reloads.
+
+    A program may have read what was half new: it was started at that moment, or the machine was.
+    """
+    steps = tuple(
+        PutBack(replace(it.change, old=it.change.new, new=it.change.old, paid=False), it.kept) for it in verdict.steps
+    )
+    deed = Deed("", tuple(step.change for step in steps))
+    return Verdict(Record(number, at, (deed,), verdict.record.debts, restores=True), steps, ())
+
+
 def end(book: Book, record: Record, found: Mapping[str, str | None]) -> None:
     """End a record that was open: by now each of its groups is new, or is not."""
     failed = [deed.group for deed in record.deeds if not any(found[it.path] == it.new for it in deed.changes)]
-    # What is neither has moved on from there: how many keys there were still says more than nothing.
-    book.counts.update((it.resource, it.keys) for it in record.changes if found[it.path] not in (it.old, it.new))
     if not record.restores:
+        # What is neither has moved on from there: how many keys there were still says more than nothing.
+        moved = tuple(it for it in record.changes if found[it.path] not in (it.old, it.new))
+        book.count(replace(record, deeds=(Deed("", moved),)))
         on_trial = {deed.group for deed in record.deeds if deed.swap} - set(record.passed)
         failed += on_trial - set(failed)
     book.apply({"op": "done", "record": record.number, "failed": failed})

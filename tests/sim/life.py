@@ -358,6 +358,15 @@ class Life(World):
                 raise Wrong(f"{dest} was reported as new, and a power cut undid it")
         self._look_at_targets("after a power cut")
         self.boots = True
+        if self.random.random() < 0.5:
+            self._boot()
+
+    def _boot(self) -> None:
+        """Programs are started, with what is there by now: before confpy or after it."""
+        self.boots = False
+        for one in (*self.resources, *self.removed):
+            self.loaded[one.dest] = self.kernel.content(one.dest)
+            self.excused.discard(one.dest)
 
     def _look_at_targets(self, when: str, *, all_: bool = False) -> None:
         """No file that is renamed is ever partial; one that is written in place is whole after the next start."""
@@ -928,11 +937,8 @@ class Life(World):
                 raise Wrong(f"the group is half new {when}: {sorted(state)}")
 
     def _look_after_recovery(self) -> None:
-        if self.boots:  # programs are started after confpy, with what is there by now
-            self.boots = False
-            for one in (*self.resources, *self.removed):
-                self.loaded[one.dest] = self.kernel.content(one.dest)
-                self.excused.discard(one.dest)
+        if self.boots:
+            self._boot()
         if not (self.unkept or STATE in self.kernel.suspect or self.torn):
             self._look_at_targets("after a start", all_=True)
             self._look_at_group("after a start")
@@ -1038,6 +1044,9 @@ class Life(World):
         """Start where all is right: nothing is delivered, nothing is reloaded."""
         before = self.successes.total(), self.commits.total()
         self.run(10.0)
+        if unsure and self.amiss():  # a ledger that could not be read then is read now, and speaks of long ago
+            self._accept()
+            self.run(100.0)
         if wrong := self.amiss():
             raise Wrong(f"after another start: {wrong}")
         if before != (self.successes.total(), self.commits.total()) and not unsure:

@@ -415,6 +415,52 @@ def test_a_ledger_that_cannot_be_shortened_stays_the_one(state, out, monkeypatch
     assert [owed.key for owed in recovered.debts] == [RELOAD]
 
 
+def test_an_older_delivery_found_to_have_ended_counts_less_than_a_newer_one(state, out):
+    ledger, _ = start(state)
+    give(ledger, (resource(out / "f"), b"none"))
+    (report,) = give(ledger, (rolling(out / "f"), b"many"))
+    ledger.counted({"f": 7}, "cluster", 9)
+    ledger.paid(RELOAD, range(1, report.record + 1))
+    die(ledger)
+    _, recovered = start(state)
+    assert recovered.counts == {"f": 7}
+
+
+def test_what_the_start_puts_back_is_told_to_its_program(state, out):
+    for name in "ab":
+        (out / name).write_bytes(b"old")
+    wanted = [resource(out / name, group="g") for name in "ab"]
+
+    class Killed(BaseException):
+        pass
+
+    class Deadly(Disk):
+        """The process dies at the second rename, and does nothing more."""
+
+        renames = 0
+
+        def rename(self, old, new):
+            self.renames += 1
+            if self.renames > 1:
+                raise Killed
+            super().rename(old, new)
+
+        def remove(self, path):
+            raise Killed(path)
+
+    ledger, _ = start(state)
+    with pytest.raises(Killed):
+        give(ledger, *((one, b"new") for one in wanted), disk=Deadly())
+    assert sorted(path.read_bytes() for path in out.iterdir() if path.name in "ab") == [b"new", b"old"]
+    die(ledger)
+    ledger, recovered = start(state)
+    assert [(out / name).read_bytes() for name in "ab"] == [b"old", b"old"]
+    assert [(owed.key, owed.resources) for owed in recovered.debts] == [(RELOAD, ("a",))]
+    ledger.paid(RELOAD, recovered.debts[0].records)
+    die(ledger)
+    assert start(state)[1].debts == ()
+
+
 # --- locks -----------------------------------------------------------------------------------------------------------
 
 
