@@ -453,7 +453,9 @@ class _Batch:
             if member.kept:
                 target.forget(member.kept, self._disk)
         for record, of_record in self._records.items():
-            if not any(job.torn for job in of_record):
+            if any(job.torn for job in of_record):
+                self._ledger.leave(record)
+            else:
                 failed = [job.name for job in of_record if not job.new or job.record != record]
                 plain = not any(change.mark for job in of_record if job.deed for change in job.deed.changes)
                 in_place = any(it.staged is not None and it.staged.in_place for job in of_record for it in job.members)

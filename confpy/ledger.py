@@ -85,8 +85,8 @@ class Ledger:
         self._numbers = 0
         self._lacks = False
         """It does not say all that is believed: the disk was full."""
-        self._inherited = 0
-        """Records up to this number are of processes that are no more."""
+        self._left: set[int] = set()
+        """Records whose deliveries are over, or of processes that are no more: what is open in them stays so."""
 
     @classmethod
     def open(cls, folder: str | None, disk: Disk, guard: AbstractContextManager[object] | None = None) -> Ledger:
@@ -159,11 +159,16 @@ class Ledger:
         if record:
             entry: Entry = {"op": "done", "record": record, "failed": list(failed)}
             with self._guard:
-                for older, taken_up in self._book.over(record, entry["failed"], self._inherited):
-                    for change in (change for deed in taken_up for change in deed.changes if change.mark):
+                for older, deeds in self._book.over(record, entry["failed"], self._left):
+                    groups = [deed.group for deed in deeds]
+                    self._add_lazily({"op": "taken", "record": older, "groups": groups}, durable=True)
+                    for change in (change for deed in deeds for change in deed.changes if change.mark):
                         self._forget(change.path, change.mark)
-                    self._add_lazily({"op": "done", "record": older, "failed": [deed.group for deed in taken_up]})
                 self._book.apply(entry) if plain else self._add_lazily(entry)
+
+    def leave(self, record: int) -> None:
+        """Leave a record open: one of its groups is torn. Whatever takes up its targets is the end of it."""
+        self._left.add(record)
 
     def is_unpaid(self, group: str) -> bool:
         """Say whether a group has been delivered, and a reload of it is still owed."""
@@ -260,7 +265,8 @@ class Ledger:
                 self._forget(path, mark)
             # For good, before the ledger that speaks of them goes.
             self._sync_folders({self.folder, *(os.path.dirname(path) for path, _ in over)} if over else ())
-            self._book, self._inherited = merged, self._numbers
+            self._book = merged
+            self._left.update(merged.records)
             try:
                 self._write_anew(files)
             finally:  # what is half new is put back, also where that cannot be noted

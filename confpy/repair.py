@@ -123,6 +123,12 @@ class Book:
             case "passed":
                 record = self.records[entry["record"]]
                 self.records[record.number] = replace(record, passed=(*record.passed, entry["group"]))
+            case "taken":
+                record = self.records[entry["record"]]
+                deeds = tuple(deed for deed in record.deeds if deed.group not in entry["groups"])
+                self.records[record.number] = replace(record, deeds=deeds)
+                if not deeds:
+                    del self.records[record.number]
             case "done":
                 self._end(entry["record"], entry["failed"])
             case "paid":
@@ -216,8 +222,8 @@ class Book:
             if any(deed.rollback and not any(it.owes for it in deed.changes) for deed in record.deeds):
                 self.close(record.number)
 
-    def over(self, number: int, failed: Collection[str], last: int) -> list[tuple[int, list[Deed]]]:
-        """Return the records up to ``last`` that could not be ended, and which of their deeds a newer one took up.
+    def over(self, number: int, failed: Collection[str], left: Collection[int]) -> list[tuple[int, list[Deed]]]:
+        """Return those of the records that could not be ended (``left``), and which of their deeds a newer one took up.
 
         They would be put back otherwise, by a later start, over what is right by now. ``failed``: groups of the newer.
         """
@@ -226,7 +232,7 @@ class Book:
         found = []
         for record in self.in_order():
             taken = [deed for deed in record.deeds if not paths.isdisjoint(change.path for change in deed.changes)]
-            if record.number <= last and not record.done and taken:
+            if record.number in left and record.number < number and not record.done and taken:
                 found.append((record.number, taken))
         return found
 

@@ -51,6 +51,8 @@ def restore(key: str, ledger: Ledger, disk: Disk) -> Restored:
                 for place in target.old_places(change.path, change.mark, ledger.folder):
                     target.forget(place, disk)
             ledger.done(record)
+        else:
+            ledger.leave(record)
     owed = tuple(_owed(debt, changes, record) for debt in debts.values() if debt.key != key)
     return Restored(key, tuple(reports.values()), tuple(one for one in owed if one.resources))
 

@@ -461,6 +461,27 @@ def test_what_the_start_puts_back_is_told_to_its_program(state, out):
     assert start(state)[1].debts == ()
 
 
+def test_a_torn_delivery_is_over_when_the_next_takes_up_its_target_and_no_start_puts_it_back(state, out):
+    (out / "f").write_bytes(b"old")
+
+    class Failing(Disk):
+        def overwrite(self, descriptor, content):
+            os.truncate(descriptor, 1)
+            raise OSError(errno.EIO, "Input/output error")
+
+    wanted = resource(out / "f", write="inplace", reload_cmd=None)
+    ledger, _ = start(state)
+    (report,) = give(ledger, (wanted, b"torn"), disk=Failing())
+    assert report.torn
+    (report,) = give(ledger, (wanted, b"new"))
+    assert report.outcome == "changed"
+    (out / "f").write_bytes(b"theirs")
+    ledger.close()
+    start(state)
+    assert (out / "f").read_bytes() == b"theirs"
+    assert os.listdir(out) == ["f"]
+
+
 # --- locks -----------------------------------------------------------------------------------------------------------
 
 
