@@ -226,7 +226,10 @@ class Debts:
         else:
             yield from self._retry(reloaded.key, debt, error, now)
 
-    def _retry(self, key: str, debt: _Debt, error: ConfpyError, now: float) -> Iterator[Action]:
+    def _retry(
+        self, key: str, debt: _Debt, error: ConfpyError, now: float, *, is_back: bool = False
+    ) -> Iterator[Action]:
+        """Owe a reload that failed, of the new files or, ``is_back``, of the old ones: these are not put back again."""
         tried, debt.paying = debt.paying, {}
         if self._once:
             fields: dict[str, object] = {**error.fields(), "did": "the reload stays owed, for the next start"}
@@ -236,12 +239,14 @@ class Debts:
                 yield Say("error", "reload.failed", fields)
             self._forget_if_paid(key)
             return
-        debt.owed = {**tried, **debt.owed}
+        back = {name: Inherited(name, one.dest) for name, one in tried.items() if is_back and name not in debt.stuck}
+        debt.owed = {**tried, **back, **debt.owed}
         debt.records |= debt.paying_records
         wait = debt.backoff.wait()
         debt.retry_at = now + wait
         if rarely(debt.backoff.attempts):
-            fields = {**error.fields(), "did": "the reload stays owed", "retry_in": round(wait, 1)}
+            did = "the old files are back; their reload stays owed" if is_back else "the reload stays owed"
+            fields = {**error.fields(), "did": did, "retry_in": round(wait, 1)}
             yield Say("error", "reload.failed", fields)
 
     def restored(self, reports: Collection[Report], key: str, now: float) -> Iterator[Action]:
@@ -258,19 +263,14 @@ class Debts:
         yield self._run(key, self._debts[key], now)
 
     def _take_return(self, reloaded: Reloaded, debt: _Debt, now: float) -> Iterator[Action]:
-        """Take how the reload of the old files ended; either way nothing is owed for the new ones that are gone."""
+        """Take how the reload of the old files ended: their program may have read the new ones."""
         debt.back = "no"
-        stuck = {name: commit for name, commit in debt.paying.items() if name in debt.stuck}
-        if reloaded.error is not None and stuck:
-            debt.paying = stuck
-            yield from self._retry(reloaded.key, debt, reloaded.error.at(resource=", ".join(stuck)), now)
+        names = ", ".join(debt.paying)
+        if reloaded.error is not None:
+            yield from self._retry(reloaded.key, debt, reloaded.error.at(resource=names), now, is_back=True)
             return
-        undone, debt.paying = debt.paying, {}
-        if reloaded.error is None:
-            yield Say("warning", "reload.rolled_back", {"resource": ", ".join(undone), "command": reloaded.key})
-        else:
-            error = reloaded.error.at(resource=", ".join(undone))
-            yield Say("error", "reload.failed", {**error.fields(), "did": "the old files are back, untold"})
+        debt.paying = {}
+        yield Say("warning", "reload.rolled_back", {"resource": names, "command": reloaded.key})
         yield _acquit(reloaded.key, debt)
         self._forget_if_paid(reloaded.key)
 

@@ -8,7 +8,7 @@ from random import Random
 
 from confpy.debts import RELOADS_AT_ONCE, Commit, Debts
 from confpy.errors import ReloadError
-from confpy.model import Acquit, Owed, Reload, Reloaded, Resource, Restore
+from confpy.model import Acquit, Owed, Reload, Reloaded, Report, Resource, Restore
 
 
 def owing(*names: str) -> Debts:
@@ -101,3 +101,25 @@ def test_what_an_earlier_confpy_owed_is_taken_back_where_its_resources_say_so():
     assert debts.restoring() == {"reload"}
     assert [*debts.pay(1.0, ())] == [Restore("reload")]
     assert [*debts.pay(1.0, ())] == [], "once"
+
+
+def test_a_reload_of_the_old_files_that_fails_stays_owed_and_puts_nothing_back_again():
+    refused = ReloadError("the reload exited with 1")
+    web = Resource("web", "", "t.j2", "/out/web", reload_cmd="reload", on_reload_failure="rollback")
+    debts = Debts(Random(1), longest_wait=2.0)
+    debts.owe(Commit(web, "change", 1, 5, 0.1, record=3), now=0.0)
+    (run,) = debts.pay(0.0, ())
+    list(debts.take(Reloaded(run.key, refused, 0.1), 1.0))
+    (_,) = debts.pay(1.0, ())
+    (again,) = debts.restored([Report("web", "changed", record=4)], "reload", 1.1)
+    assert isinstance(again, Reload)
+    (said,) = debts.take(Reloaded(run.key, refused, 0.1), 2.0)
+    assert said.fields["did"] == "the old files are back; their reload stays owed"
+    (third,) = debts.pay(400.0, ())
+    assert isinstance(third, Reload)
+    list(debts.take(Reloaded(run.key, refused, 0.1), 401.0))
+    assert debts.restoring() == set()
+    (_,) = debts.pay(900.0, ())
+    acquit, _ = debts.take(Reloaded(run.key, None, 0.1), 901.0)
+    assert acquit == Acquit("reload", (3, 4))
+    assert not debts
