@@ -11,25 +11,24 @@ with one command are paid by one run, and it is paid only by a run that began af
 from __future__ import annotations
 
 import signal
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from random import Random
 from typing import Literal, Protocol
 
-from confpy.batches import batches
+from confpy.batches import Batch, Batches, batches
+from confpy.before import Before, Saving
 from confpy.clock import NEVER, Backoff, Settle, jittered, rarely
+from confpy.counts import Counts
 from confpy.debts import Commit, Debts
 from confpy.errors import ConfpyError, ReloadError, StoreError, TemplateError, UsageError, bug, exit_code
 from confpy.guard import Guard
-from confpy.keytree import ROOT, KeyTree, PrefixIndex, View, covers, minimal
+from confpy.keytree import PrefixIndex, View
 from confpy.lookups import Lookups
 from confpy.mirror import Mirror, Turn, few
 from confpy.model import (
     Accepted,
     Action,
     Candidate,
-    Count,
-    Deliver,
     Delivered,
     Edited,
     Group,
@@ -53,7 +52,6 @@ from confpy.model import (
     Resolved,
     Resource,
     Restored,
-    Save,
     Say,
     Signalled,
     Stop,
@@ -66,8 +64,6 @@ from confpy.templates import Needs, Rendered, World
 from confpy.track import Track, outcome_of, paths
 from confpy.value import Value
 
-BATCHES_AT_ONCE = 32
-"""Deliveries that run beside each other; more wait for a worker."""
 PUT_AWAY = 0.5
 """Seconds in which a delivery whose check was killed may remove its candidate."""
 MOST_LOOKUPS = 5000
@@ -76,10 +72,6 @@ MOST_KEYS = 10_000
 """Changed keys that are counted for the log while a resource cannot be delivered."""
 LOOK_FOR_ACCEPTANCE = 2.0
 """Seconds from one look whether a person accepted that keys are gone to the next."""
-SAVE_KEYS = 1000
-"""Keys up to which that is often enough; of more, it is done more rarely."""
-SAVE_EVERY = 10.0
-"""Seconds from one saving of the delivered keys to the next, at least."""
 EDITING = 0.2
 """Seconds of quiet after which edited resources and templates are read."""
 
@@ -123,13 +115,6 @@ class Manners(Value):
     """Seconds that one-shot has for its try, from when the store answered or was given up."""
 
 
-class _Batch(Value):
-    groups: tuple[Group, ...]
-    commands: frozenset[str]
-    swaps: bool
-    """Some of its files are in place before they are checked."""
-
-
 class Agent:
     """The mind. Whoever carries it calls ``start`` once, then ``step`` with every message."""
 
@@ -150,33 +135,16 @@ class Agent:
         """Of the changed paths, those of which no stream said that they went."""
         self._index = PrefixIndex()
         self._lookups = Lookups()
-        self._batches: dict[int, _Batch] = {}
-        self._in_flight: set[int] = set()
-        self._waiting: deque[int] = deque()
-        self._busy: set[str] = set()
+        self._batches = Batches()
         self._debts = Debts(random, longest_wait=manners.max_wait, once=manners.onetime)
-        self._counts: dict[str, int] = {}
-        """Keys of resources as the ledger has them."""
-        self._uncounted: dict[str, int] = {}
-        """Those that no record of a delivery tells it of."""
-        self._told_identity = ""
-        """The store that they came from, as the ledger has it."""
-        self._told_revision = 0
-        """And how far it was."""
+        self._counts = Counts()
         self._recovered = False
-        self._old: KeyTree | None = None
-        """The keys that were last delivered, while the store cannot be read."""
-        self._old_prefixes: tuple[str, ...] = ()
-        self._recalls: Literal["no", "asked", "yes"] = "no"
-        """Whether it is known which keys were delivered last."""
-        self._unsaved = False
-        self._save_at = NEVER
-        self._saved_at = -NEVER
+        self._before = Before(mirror.shows)
+        self._saving = Saving()
         self._edited_at = NEVER
         self._began: float | None = None
         self._reached: float | None = None
         """When the store answered for the first time."""
-        self._number = 0
         self._errors: list[ConfpyError] = []
         """What one-shot ends with."""
         self._loaded = False
@@ -208,7 +176,7 @@ class Agent:
         if not self._ended:
             self._tick()
             if self._recovered:
-                self._actions += self._debts.pay(self._now, self._busy, self._on_trial())
+                self._actions += self._debts.pay(self._now, self._batches.busy, self._batches.on_trial())
             if self._stopping is None:
                 self._pass()
             self._end()
@@ -237,7 +205,7 @@ class Agent:
             case Accepted():
                 self._take_acceptance(message)
             case Recalled():
-                self._take_old(message)
+                self._actions += self._before.take(message)
             case Edited():
                 self._edited_at = self._now + EDITING
             case Signalled():
@@ -253,9 +221,8 @@ class Agent:
         self._recovered = True
         self._do(Load())
         self._actions += recovered.notes
-        self._counts = dict(recovered.counts) if self._manners.doubts else {}
-        self._told_identity, self._told_revision = recovered.identity, recovered.revision
         if self._manners.doubts:
+            self._counts.take_over(recovered)
             self.mirror.expect(recovered.identity, recovered.revision)
         for owed in recovered.debts if not (self._manners.noop or self._quiet) else ():
             self._debts.inherit(owed, self._now)
@@ -321,7 +288,7 @@ class Agent:
         view = View(self.mirror.tree, paths(resource), resource.strip, self.mirror.shows)
         track = Track(0, resource, Settle(resource.settle, resource.max_wait), Backoff(self._random), view)
         # Of what went while nobody looked, no stream has said so.
-        track.guard = Guard(self._counts.get(resource.name), self.mirror.store, named=False)
+        track.guard = Guard(self._counts.known.get(resource.name), self.mirror.store, named=False)
         return track
 
     def _renew(self, track: Track, resource: Resource) -> None:
@@ -362,7 +329,7 @@ class Agent:
         """Take what is known of the store by now: what it refuses, and whether it can be read at all."""
         if self.mirror.lost is not None:
             self._recall()
-            if self._waits_for_store() or (self._manners.onetime and self._recalls == "asked"):
+            if self._waits_for_store() or (self._manners.onetime and self._before.state == "asked"):
                 return
         elif self._reached is None:
             self._reached = self._now
@@ -372,7 +339,7 @@ class Agent:
                 if isinstance(before, StoreError):
                     track.retry_at = -NEVER
             elif self._manners.onetime and (
-                track.tried or (error is self.mirror.lost and self._has_old(self._groups[track.group]))
+                track.tried or (error is self.mirror.lost and self._before.covers(_prefixes(self._groups[track.group])))
             ):
                 continue
             elif before is None or before.message != error.message:
@@ -421,18 +388,15 @@ class Agent:
                 ready.append((tracks, Group(key[1] if key[0] else tracks[0].resource.dest, tuple(candidates))))
         self._actions += self._lookups.ask(needed)
         for batch in batches([(pair, _commands(pair[0])) for pair in ready]):
-            self._number += 1
             commands = frozenset(command for tracks, _ in batch for command in _commands(tracks))
             swaps = any(_swaps(tracks) for tracks, _ in batch)
-            self._batches[self._number] = _Batch(tuple(group for _, group in batch), commands, swaps)
-            self._waiting.append(self._number)
-            self._busy |= commands
+            self._batches.add(Batch(tuple(group for _, group in batch), commands, swaps))
             for tracks, _ in batch:
                 for track in tracks:
                     track.in_flight, track.dirty, track.drift = True, False, ""
                     self._dirty.pop(track.order, None)
                     track.settle.done()
-        self._send()
+        self._actions += self._batches.send()
 
     def _due(self, tracks: Sequence[Track]) -> bool:
         """Say whether a group can be rendered now: one of it should be, and nothing that it needs is amiss."""
@@ -448,13 +412,8 @@ class Agent:
 
     def _are_free(self, tracks: Sequence[Track]) -> bool:
         """Say whether no command of a group is in use: no program shall read files that are there on trial."""
-        taken = self._busy | self._debts.restoring() | (self._debts.reloading() if _swaps(tracks) else set())
+        taken = self._batches.busy | self._debts.restoring() | (self._debts.reloading() if _swaps(tracks) else set())
         return taken.isdisjoint(_commands(tracks))
-
-    def _on_trial(self) -> set[str]:
-        """Return the commands of the deliveries that put files in place before they are checked."""
-        trials = (batch.commands for batch in self._batches.values() if batch.swaps)
-        return {command for commands in trials for command in commands}
 
     def _render(
         self, tracks: Sequence[Track], world: World, needed: set[Lookup], *, old: bool
@@ -490,9 +449,7 @@ class Agent:
 
     def _view(self, track: Track, *, old: bool) -> View:
         """Return a resource's keys: those of now, or those of before."""
-        if not old or self._old is None:
-            return track.view
-        return View(self._old, paths(track.resource), track.resource.strip, self.mirror.shows)
+        return (self._before.view(track.resource) if old else None) or track.view
 
     def _render_one(self, track: Track, world: World, *, old: bool) -> bytes:
         """Return a resource's content; raises ``Needs`` and ``ConfpyError``."""
@@ -535,16 +492,8 @@ class Agent:
         hint = 'put it there, or write on_missing = "empty"'
         return StoreError("the key is not in the store", hint=hint, key=path, resource=resource.name)
 
-    def _send(self) -> None:
-        while self._waiting and len(self._in_flight) < BATCHES_AT_ONCE:
-            number = self._waiting.popleft()
-            self._in_flight.add(number)
-            self._do(Deliver(number, self._batches[number].groups))
-
     def _take_reports(self, delivered: Delivered) -> None:
-        self._in_flight.discard(delivered.batch)
-        batch = self._batches.pop(delivered.batch)
-        self._busy -= batch.commands
+        batch = self._batches.end(delivered.batch)
         sent = {one.resource.name: one for group in batch.groups for one in group.candidates}
         failed: dict[tuple[bool, str], Track] = {}
         held: list[Track] = []
@@ -576,12 +525,12 @@ class Agent:
             if newer:
                 track.retry_at = -NEVER
         self._count()
-        self._send()
+        self._actions += self._batches.send()
 
     def _take_of_removed(self, candidate: Candidate, report: Report) -> None:
         resource = candidate.resource
         if report.outcome == "changed":
-            self._note_keys(candidate, recorded=bool(report.record))
+            self._counts.note(candidate, recorded=bool(report.record))
         if report.outcome == "changed" and resource.reload_cmd is not None and not self._quiet:
             revision = self.mirror.revision(resource.prefixes)
             self._debts.owe(Commit(resource, "removed", 0, revision, report.took, report.record), self._now)
@@ -618,27 +567,16 @@ class Agent:
         """Note how many keys were delivered: what the next answer of the store is measured by."""
         # What came meanwhile has been noted, and is still to be judged.
         track.guard.believe(candidate.keys, self.mirror.store, named=track.guard.named or not track.dirty)
-        self._note_keys(candidate, recorded=recorded)
+        self._counts.note(candidate, recorded=recorded)
         if self._manners.saves and not self._manners.onetime:
-            self._unsaved = True
-            self._save_at = min(self._save_at, max(self._now, self._saved_at + self._save_every()))
-
-    def _note_keys(self, candidate: Candidate, *, recorded: bool) -> None:
-        name = candidate.resource.name
-        if self._counts.get(name) != candidate.keys:
-            self._counts[name] = candidate.keys
-            if not recorded:
-                self._uncounted[name] = candidate.keys
+            self._saving.want(self._now, len(self.mirror.tree))
 
     def _count(self, *, at_end: bool = False) -> None:
         """Have the ledger note what no record of a delivery says, and which store it is."""
         if not self._manners.doubts or self._manners.noop:
             return
-        revision = self.mirror.revision([prefix for one in self._tracks.values() for prefix in one.resource.prefixes])
-        newer = revision > self._told_revision if at_end else bool(revision) > bool(self._told_revision)
-        if self._uncounted or newer or self._told_identity != self.mirror.identity:
-            self._do(Count(self._uncounted, self.mirror.identity, revision))
-            self._uncounted, self._told_identity, self._told_revision = {}, self.mirror.identity, revision
+        revision = self.mirror.revision(_prefixes(self._tracks.values()))
+        self._actions += self._counts.tell(self.mirror.identity, revision, at_end=at_end)
 
     # --- keys that vanished, and keys of before --------------------------------------------------------------------
 
@@ -700,34 +638,17 @@ class Agent:
     def _recall(self) -> None:
         """Ask for the keys of before, while the store cannot be read."""
         wanted = self._manners.allow_stale if self._manners.onetime else self._manners.saves
-        if wanted and self._recalls == "no":
-            self._recalls = "asked"
+        if wanted and self._before.state == "unknown":
+            self._before.state = "asked"
             self._do(Recall())
-
-    def _take_old(self, recalled: Recalled) -> None:
-        self._recalls = "yes"
-        if not recalled.keys:
-            return
-        self._old = KeyTree()
-        self._old.replace(ROOT, recalled.keys)
-        self._old_prefixes = recalled.prefixes
-        age = round(recalled.age)
-        did = "makes targets that are missing from the keys of before"
-        self._say("warning", "store.recalled", keys=len(recalled.keys), age=age, did=did)
-
-    def _has_old(self, tracks: Sequence[Track]) -> bool:
-        """Say whether the keys of before are all that a group reads."""
-        prefixes = [prefix for track in tracks for prefix in track.resource.prefixes]
-        known = self._old_prefixes if self._old is not None else ()
-        return bool(prefixes) and all(any(covers(old, prefix) for old in known) for prefix in prefixes)
 
     def _is_made_from_old(self, tracks: Sequence[Track]) -> bool:
         """Say whether a group is to be made from the keys of before: nothing newer is known, and it was not yet."""
         return (
-            self._has_old(tracks)
+            self._before.covers(_prefixes(tracks))
             and not any(track.recalled or track.known is not None or track.in_flight for track in tracks)
             and not self._waits_for_store()
-            and not self.mirror.ready([prefix for track in tracks for prefix in track.resource.prefixes])
+            and not self.mirror.ready(_prefixes(tracks))
             and not any(self._lookups.awaits(track.awaited) for track in tracks)
             and self._are_free(tracks)
         )
@@ -742,27 +663,16 @@ class Agent:
         if report.outcome == "changed":
             # An empty answer would take these keys from it, too.
             track.guard = Guard(candidate.keys, self.mirror.store, named=False)
-            self._note_keys(candidate, recorded=bool(report.record))
+            self._counts.note(candidate, recorded=bool(report.record))
             self._say("warning", "resource.stale", resource=track.resource.name, target=track.resource.dest)
-
-    def _save_every(self) -> float:
-        """Return the seconds from one saving to the next: ten thousand keys are not written as often as ten."""
-        return SAVE_EVERY * max(1.0, len(self.mirror.tree) / SAVE_KEYS)
 
     def _save(self) -> None:
         """Keep the delivered keys, for a start without the store."""
-        self._save_at = NEVER
+        self._saving.at = NEVER
         if any(track.guard.doubt is not None for track in self._tracks.values()):
             return  # what is kept is what they had
-        self._unsaved, self._saved_at = False, self._now
-        prefixes = minimal(
-            path
-            for track in self._tracks.values()
-            if track.tried and track.error is None
-            for path in paths(track.resource)
-        )
-        keys = {raw: value for path in prefixes for raw, value in self.mirror.tree.items(path)}
-        self._do(Save(keys, prefixes))
+        delivered = (track.resource for track in self._tracks.values() if track.tried and track.error is None)
+        self._do(self._saving.save(self.mirror.tree, delivered, self._now))
 
     # --- failures ----------------------------------------------------------------------------------------------------
 
@@ -830,7 +740,7 @@ class Agent:
     def _look(self) -> None:
         """Look at every target, and ask the world again for those who asked it."""
         self._look_at = self._now + jittered(self._manners.period, self._random)
-        self._looks_next = self._looks_next and bool(self._in_flight or self._inspecting)
+        self._looks_next = self._looks_next and bool(self._batches or self._inspecting)
         idle = [track for track in self._tracks.values() if not track.dirty and not track.in_flight]
         targets = tuple((track.resource, track.known) for track in idle if track.known is not None)
         if targets and not self._inspecting and not self._manners.noop:
@@ -875,11 +785,11 @@ class Agent:
             self._load_at = NEVER
             self._do(Load())
         # A look that was asked for sees every target: it waits for those that are being written or looked at.
-        if self._now >= self._look_at or (self._looks_next and not self._in_flight and not self._inspecting):
+        if self._now >= self._look_at or (self._looks_next and not self._batches and not self._inspecting):
             self._look()
         if self._now >= self._edited_at:
             self._reload_configuration()
-        if self._now >= self._save_at:
+        if self._now >= self._saving.at:
             self._save()
         if self._manners.onetime and self._loaded:
             if self.mirror.lost is not None:
@@ -920,7 +830,7 @@ class Agent:
     def _wake_at(self) -> float:
         moments = [self.mirror.wake_at(), self._debts.wake_at(self._now), self._stop_at]
         if self._stopping is None:
-            moments += (self._load_at, self._look_at, self._edited_at, self._save_at)
+            moments += (self._load_at, self._look_at, self._edited_at, self._saving.at)
             if self._manners.onetime:
                 began = self._began or 0.0
                 moments += (one for one in (began + self._manners.retry_for, self._deadline()) if one > self._now)
@@ -940,9 +850,7 @@ class Agent:
         elif self._stopping is None:
             self._stopping = 128 + number
             self._stop_at = self._now + self._manners.stop_timeout
-            for waiting in self._waiting:
-                self._busy -= self._batches.pop(waiting).commands
-            self._waiting.clear()
+            self._batches.drop_waiting()
             self._say(
                 "info", "signal.received", signal=signal.Signals(number).name, did="ends what is in hand, then stops"
             )
@@ -952,7 +860,7 @@ class Agent:
     def _end(self) -> None:
         """Stop where there is nothing left to do, or no time left to do it."""
         if self._stopping is not None:
-            working = bool(self._in_flight) or self._debts.running()
+            working = bool(self._batches) or self._debts.running()
             late = self._now >= self._stop_at
             if working and late:
                 self._do(Kill())
@@ -960,7 +868,7 @@ class Agent:
                 self._killed, self._stop_at = True, self._now + PUT_AWAY
             elif late or not working:
                 self._stop(self._stopping)
-        elif self._manners.onetime and self._loaded and not self._in_flight and self._settled():
+        elif self._manners.onetime and self._loaded and not self._batches and self._settled():
             self._tell_failures()
             self._stop(exit_code(self._errors))
 
@@ -988,7 +896,7 @@ class Agent:
 
     def _stop(self, code: int) -> None:
         self._ended = True
-        if self._unsaved:
+        if self._saving.wanted:
             self._save()
         self._count(at_end=True)
         for command, names in self._debts.owed().items():
@@ -1000,6 +908,10 @@ class Agent:
 
     def _say(self, level: Level, event: str, **fields: object) -> None:
         self._actions.append(Say(level, event, fields))
+
+
+def _prefixes(tracks: Iterable[Track]) -> list[str]:
+    return [prefix for track in tracks for prefix in track.resource.prefixes]
 
 
 def _commands(tracks: Sequence[Track]) -> list[str]:

@@ -1,11 +1,71 @@
-"""Which deliveries go together: those that share a check or reload command, and those that have neither. Pure."""
+"""Which deliveries go together, those that share a command, and which of them are under way. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
+from confpy.model import Deliver, Group
+from confpy.value import Value
+
 Item = TypeVar("Item")
+AT_ONCE = 32
+"""Deliveries that run beside each other; more wait for a worker."""
+
+
+class Batch(Value):
+    """Groups that are delivered together."""
+
+    groups: tuple[Group, ...]
+    commands: frozenset[str]
+    """What ties them together: nobody else uses these meanwhile."""
+    swaps: bool
+    """Some of its files are in place before they are checked."""
+
+
+class Batches:
+    """Those that are under way, and those that wait for a worker."""
+
+    def __init__(self) -> None:
+        self.busy: set[str] = set()
+        """The commands of all of them."""
+        self._all: dict[int, Batch] = {}
+        self._in_flight: set[int] = set()
+        self._waiting: deque[int] = deque()
+        self._number = 0
+
+    def __bool__(self) -> bool:
+        """Say whether one is under way."""
+        return bool(self._in_flight)
+
+    def add(self, batch: Batch) -> None:
+        self._number += 1
+        self._all[self._number] = batch
+        self._waiting.append(self._number)
+        self.busy |= batch.commands
+
+    def send(self) -> Iterator[Deliver]:
+        """Yield what may start now."""
+        while self._waiting and len(self._in_flight) < AT_ONCE:
+            number = self._waiting.popleft()
+            self._in_flight.add(number)
+            yield Deliver(number, self._all[number].groups)
+
+    def end(self, number: int) -> Batch:
+        """Take one out that has been delivered."""
+        self._in_flight.discard(number)
+        batch = self._all.pop(number)
+        self.busy -= batch.commands
+        return batch
+
+    def drop_waiting(self) -> None:
+        while self._waiting:
+            self.end(self._waiting.popleft())
+
+    def on_trial(self) -> set[str]:
+        """Return the commands of those that put files in place before they are checked."""
+        return {command for batch in self._all.values() if batch.swaps for command in batch.commands}
 
 
 def batches(items: Sequence[tuple[Item, Sequence[str]]]) -> list[list[Item]]:

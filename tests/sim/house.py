@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from random import Random
 
-from confpy.agent import BATCHES_AT_ONCE, Agent, Manners
+from confpy.agent import Agent, Manners
+from confpy.batches import AT_ONCE
 from confpy.debts import RELOADS_AT_ONCE
 from confpy.errors import CheckError, ReloadError, TemplateError
 from confpy.keytree import View
@@ -152,7 +153,7 @@ class House(World):
             case Deliver():
                 commands = {one.resource.check_cmd for group in action.groups for one in group.candidates} - {None}
                 self.batches += 1
-                assert self.batches <= BATCHES_AT_ONCE, "too many deliveries at once"
+                assert self.batches <= AT_ONCE, "too many deliveries at once"
                 assert self.delivering.isdisjoint(commands), "two deliveries share a command"
                 self.delivering |= commands
                 hangs = self.hangs and self.random.random() < 0.3

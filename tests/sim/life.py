@@ -22,7 +22,8 @@ from random import Random
 from unittest import mock
 
 from confpy import delivery, drift, rollback, target
-from confpy.agent import BATCHES_AT_ONCE, Agent, Manners
+from confpy.agent import Agent, Manners
+from confpy.batches import AT_ONCE
 from confpy.command import Ran, Shell
 from confpy.debts import RELOADS_AT_ONCE
 from confpy.delivery import Rules
@@ -531,7 +532,7 @@ class Life(World):
 
     def _look_at_candidates(self, action: Deliver) -> None:
         commands = self._commands(action)
-        if len(self.delivering) >= BATCHES_AT_ONCE or any(one in self.delivering for one in commands):
+        if len(self.delivering) >= AT_ONCE or any(one in self.delivering for one in commands):
             raise Wrong(f"two deliveries share {commands}")
         self.delivering += commands
         for group in action.groups:
