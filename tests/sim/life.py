@@ -1000,7 +1000,7 @@ class Life(World):
             self.run(5.0 if self.now < began + 60 else 60.0)
             if self.now > began + 100:  # by now no lie is told, and none is believed
                 self._accept()
-            if not self.amiss():
+            if not self.amiss() and (not self.lies or self.now > began + 100):
                 break
         if wrong := self.amiss():
             raise Wrong(wrong)
