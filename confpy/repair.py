@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -135,8 +136,7 @@ class Book:
                 for number in entry["records"]:
                     if number in self.records:
                         self._change(number, lambda it: replace(it, paid=True) if it.key == entry["key"] else it)
-                        self.close(number)
-                self._close_followers()
+                self.tidy()
             case "counted":
                 self.counts.update(entry["counts"])
                 self._counted_by.update(dict.fromkeys(entry["counts"], self._last))
@@ -151,9 +151,10 @@ class Book:
         for record in other.records.values():
             instead = tuple((numbers[old], group) for old, group in record.instead if old in numbers)
             self.records[numbers[record.number]] = replace(record, number=numbers[record.number], instead=instead)
+        olds = sorted(numbers)
         for name, keys in other.counts.items():
-            by = max((old for old in numbers if old <= other._counted_by[name]), default=0)
-            self.counts[name], self._counted_by[name] = keys, numbers.get(by, self._last)
+            at = bisect_right(olds, other._counted_by[name])
+            self.counts[name], self._counted_by[name] = keys, numbers[olds[at - 1]] if at else self._last
         self._last = max(self._last, *numbers.values(), 0)
         if other.identity or other.revision:
             self.identity, self.revision = other.identity, other.revision
@@ -175,10 +176,7 @@ class Book:
             if other in self.records:
                 older = self.records[other]
                 self.records[other] = replace(older, deeds=tuple(it for it in older.deeds if it.group != group))
-                self.close(other)
-        self.close(number)
-        if record.instead or gone:
-            self._close_followers()
+        self.tidy()
 
     def count(self, record: Record) -> None:
         """Take how many keys there were from a record, which may be found to have ended long after newer ones."""
@@ -186,41 +184,35 @@ class Book:
             if record.number > self._counted_by.get(change.resource, 0):
                 self.counts[change.resource], self._counted_by[change.resource] = change.keys, record.number
 
-    def close(self, number: int) -> None:
-        """Forget a record that is over and owes nothing; of one that owes, forget the deeds that do not."""
-        record = self.records[number]
-        if not record.done:
-            return
-        deeds = tuple(deed for deed in record.deeds if self._is_wanted(number, deed))
-        if deeds:
-            self.records[number] = replace(record, deeds=deeds)
-        else:
-            del self.records[number]
-
-    def _is_wanted(self, number: int, deed: Deed, key: str = "", paid: Collection[int] = ()) -> bool:
-        """Say whether a deed owes a reload, or would have to be taken back with an older one of its group that does.
+    def _ended(self, key: str = "", paid: Collection[int] = ()) -> Iterator[tuple[Record, Deed]]:
+        """Yield the deeds that owe no reload, and would not have to be taken back with an older one of their group.
 
         ``key``, ``paid``: as if this reload were owed no more by these records.
         """
-        if any(it.owes and not (it.key == key and number in paid) for it in deed.changes):
-            return True
-        return deed.rollback and any(
-            it.group == deed.group and any(one.owes and not (one.key == key and older in paid) for one in it.changes)
-            for older, record in self.records.items()
-            if older < number and record.done
-            for it in record.deeds
-        )
+        owing: set[str] = set()
+        for record in self.in_order():
+            for deed in record.deeds if record.done else ():
+                if any(it.owes and not (it.key == key and record.number in paid) for it in deed.changes):
+                    owing.add(deed.group)
+                elif not (deed.rollback and deed.group in owing):
+                    yield record, deed
+
+    def tidy(self) -> None:
+        """Forget what is over."""
+        over: dict[int, set[str]] = {}
+        for record, deed in self._ended():
+            over.setdefault(record.number, set()).add(deed.group)
+        for number, record in list(self.records.items()):
+            deeds = tuple(deed for deed in record.deeds if deed.group not in over.get(number, ()))
+            if record.done and not deeds:
+                del self.records[number]
+            elif len(deeds) < len(record.deeds):
+                self.records[number] = replace(record, deeds=deeds)
 
     def is_unpaid(self, group: str) -> bool:
         """Say whether a group has been delivered, and still owes a reload for it."""
         done = (record for record in self.records.values() if record.done)
         return any(it.owes for record in done for deed in record.deeds if deed.group == group for it in deed.changes)
-
-    def _close_followers(self) -> None:
-        """Forget what was kept only for the sake of an older deed of its group."""
-        for record in self.in_order():
-            if any(deed.rollback and not any(it.owes for it in deed.changes) for deed in record.deeds):
-                self.close(record.number)
 
     def over(self, number: int, failed: Collection[str], left: Collection[int]) -> list[tuple[int, list[Deed]]]:
         """Return those of the records that could not be ended (``left``), and which of their deeds a newer one took up.
@@ -231,9 +223,9 @@ class Book:
         paths = {change.path for deed in deeds if deed.group not in failed for change in deed.changes}
         found = []
         for record in self.in_order():
-            taken = [deed for deed in record.deeds if not paths.isdisjoint(change.path for change in deed.changes)]
-            if record.number in left and record.number < number and not record.done and taken:
-                found.append((record.number, taken))
+            if record.number in left and record.number < number and not record.done:
+                taken = [it for it in record.deeds if not paths.isdisjoint(change.path for change in it.changes)]
+                found += [(record.number, taken)] if taken else []
         return found
 
     def in_order(self) -> list[Record]:
@@ -278,16 +270,8 @@ class Book:
 
     def freed(self, key: str, numbers: Iterable[int]) -> list[Change]:
         """Return the changes whose old files nobody needs any more once these records owe this reload no more."""
-        paid = set(numbers)
-        return [
-            change
-            for record in self.in_order()
-            if record.done
-            for deed in record.deeds
-            if not self._is_wanted(record.number, deed, key, paid)
-            for change in deed.changes
-            if change.mark
-        ]
+        over = self._ended(key, set(numbers))
+        return [change for _, deed in over if deed.rollback for change in deed.changes if change.mark]
 
     def marks(self) -> set[str]:
         """Return the marks of the old files that may still be needed."""
@@ -402,8 +386,7 @@ def prune(book: Book, found: Mapping[str, str | None]) -> None:
                     if change.new in wanted[change.path]:
                         wanted[change.path].add(change.old)
         book.records[record.number] = replace(record, deeds=tuple(deeds))
-    for record in book.in_order():
-        book.close(record.number)
+    book.tidy()
 
 
 # --- how it is written -----------------------------------------------------------------------------------------------
