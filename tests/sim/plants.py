@@ -10,6 +10,7 @@ from unittest import mock
 
 from confpy import mirror, target
 from confpy.agent import Agent
+from confpy.batches import Batches
 from confpy.debts import Debts
 from confpy.delivery import _Batch
 from confpy.ledger import Ledger
@@ -164,7 +165,7 @@ def a_file_is_overwritten_without_a_copy():
 
 @plant
 def a_program_may_read_what_is_on_trial():
-    with instead(Agent, "_on_trial", lambda self: set()):
+    with instead(Batches, "on_trial", lambda self: set()):
         yield
 
 
@@ -182,7 +183,7 @@ def only_the_newest_commit_of_a_resource_is_paid():
 
 @plant
 def a_trial_that_was_cut_off_stays():
-    with instead(Ledger, "_mend", lambda self, book, found, notes: None):
+    with instead(Ledger, "_judge", lambda self, book, found, notes: []):
         yield
 
 
