@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 
@@ -39,17 +40,20 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print how long confpy took to recover from each fault."""
-    rows = sorted(
-        tuple(value)
-        for report in terminalreporter.getreports("passed")
-        for name, value in report.user_properties
-        if report.when == "call" and name == "recovered"
-    )
-    if rows:
+    """Print what tests have measured and counted: how long confpy took to recover, and how often it was killed."""
+    told: dict[str, list[tuple[Any, ...]]] = {}
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties if report.when == "call" else ():
+            told.setdefault(name, []).append(tuple(value))
+    if rows := told.get("recovered"):
         terminalreporter.section("time to recovery")
-        for fault, store, seconds in rows:
+        for fault, store, seconds in sorted(rows):
             terminalreporter.line(f"{fault:<28}{store:<10}{seconds:>6.2f} s")
+    if rows := told.get("crash points"):
+        terminalreporter.section("crash points: system calls after which confpy was killed, and started again")
+        for story, points in sorted(rows):
+            terminalreporter.line(f"{story:<48}{points:>6}")
+        terminalreporter.line(f"{'all':<48}{sum(points for _, points in rows):>6}")
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -185,14 +184,14 @@ def memory() -> Iterator[Path]:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("story", STORIES)
-def test_a_kill_after_any_system_call_leaves_nothing_torn_lost_or_lying_about(memory, story):
-    tell(story, _kill_at_every_call(memory, story))
+def test_a_kill_after_any_system_call_leaves_nothing_torn_lost_or_lying_about(memory, story, record_property):
+    tell(record_property, story, _kill_at_every_call(memory, story))
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("story", ["alone", "alone, with a reload", "a group of three"])
-def test_a_kill_after_any_system_call_leaves_a_mounted_file_whole_after_the_next_start(memory, story):
-    tell(f"{story}, mounted", with_mounts(lambda: _kill_at_every_call(memory, story, "a")))
+def test_a_kill_after_any_system_call_leaves_a_mounted_file_whole_after_the_next_start(memory, story, record_property):
+    tell(record_property, f"{story}, mounted", with_mounts(lambda: _kill_at_every_call(memory, story, "a")))
 
 
 def _kill_at_every_call(memory: Path, story: str, *mounted: str) -> int:
@@ -216,15 +215,15 @@ def _kill_at_every_call(memory: Path, story: str, *mounted: str) -> int:
             return calls - 1
 
 
-def tell(story: str, points: int) -> None:
-    sys.stdout.write(f"{story}: {points} crash points\n")
+def tell(record_property: Callable[[str, object], None], story: str, points: int) -> None:
+    record_property("crash points", (story, points))
     # Fewer would mean that the kills did not fall into the delivery.
     assert points > 60
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("story", ["a group on trial", "a group with one in place", "with a way back"])
-def test_a_kill_after_any_system_call_of_the_start_that_mends_leaves_nothing_either(memory, story):
+def test_a_kill_after_any_system_call_of_the_start_that_mends_leaves_nothing_either(memory, story, record_property):
     cut_off = _cut_off(memory / "cut off", story)
     half_new = [name for name, content in cut_off.contents().items() if content == NEW]
     calls = 0
@@ -239,7 +238,7 @@ def test_a_kill_after_any_system_call_of_the_start_that_mends_leaves_nothing_eit
             raise AssertionError(f"after system call {calls} of the start: {error}") from error
         if not killed:
             break
-    tell(f"{story}, the start after it", calls - 1)
+    tell(record_property, f"{story}, the start after it", calls - 1)
 
 
 def _cut_off(folder: Path, story: str) -> Place:
@@ -256,7 +255,7 @@ def _cut_off(folder: Path, story: str) -> Place:
         shutil.rmtree(folder)
 
 
-def test_a_kill_after_any_system_call_of_a_rollback_leaves_the_old_files_and_the_debt(memory):
+def test_a_kill_after_any_system_call_of_a_rollback_leaves_the_old_files_and_the_debt(memory, record_property):
     calls = 0
     while True:
         calls += 1
@@ -283,4 +282,4 @@ def test_a_kill_after_any_system_call_of_a_rollback_leaves_the_old_files_and_the
         shutil.rmtree(folder)
         if not killed:
             break
-    tell("a rollback", calls - 1)
+    tell(record_property, "a rollback", calls - 1)
