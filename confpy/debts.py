@@ -93,8 +93,6 @@ class Inherited(Value):
 @dataclass(slots=True)
 class _Debt:
     command: ReloadBy
-    written: ReloadBy
-    """The command as its resources have it."""
     backoff: Backoff
     timeout: float = 0.0
     verify: Command | None = None
@@ -137,10 +135,9 @@ class Debts:
         resource = commit.resource
         command = reload_of(resource)
         assert command is not None
-        assert resource.reload_cmd is not None
         debt = self._debts.get(show(command))
         if debt is None:
-            debt = self._debts[show(command)] = _Debt(command, resource.reload_cmd, self._backoff())
+            debt = self._debts[show(command)] = _Debt(command, self._backoff())
         if not debt.owed:
             debt.since = now
             debt.splay = self._random.uniform(0.0, resource.splay)
@@ -153,7 +150,7 @@ class Debts:
 
     def inherit(self, owed: Owed, now: float) -> None:
         """Take over what an earlier confpy left unpaid, or what a rollback of another reload has put back."""
-        debt = self._debts.setdefault(owed.key, _Debt(owed.command, owed.command, self._backoff()))
+        debt = self._debts.setdefault(owed.key, _Debt(owed.command, self._backoff()))
         if not debt.owed:
             debt.since = now
         debt.timeout = max(debt.timeout, owed.timeout)
@@ -173,14 +170,13 @@ class Debts:
         """
         room = self._room()
         for key, debt in self._debts.items():
-            written = show(debt.written)
-            if debt.back == "wanted" and written not in delivering:
+            if debt.back == "wanted" and key not in delivering:
                 # A delivery that is under way may have found as it wants what is about to be put back.
                 debt.back = "on its way"
                 yield Restore(key)
             if not debt.owed or debt.paying or now < self._due(key, debt) or not room:
                 continue
-            if written in trying or (written in delivering and now < debt.since + self._longest_wait):
+            if key in trying or (key in delivering and now < debt.since + self._longest_wait):
                 continue
             debt.paying, debt.owed = debt.owed, {}
             debt.paying_records, debt.records = debt.records, set()
@@ -290,12 +286,12 @@ class Debts:
         return _all_inherited(self._debts[key].paying.values())
 
     def reloading(self) -> set[str]:
-        """Return the commands of the reloads in flight, as their resources have them."""
-        return {show(debt.written) for debt in self._debts.values() if debt.paying}
+        """Return the commands of the reloads in flight."""
+        return {key for key, debt in self._debts.items() if debt.paying}
 
     def restoring(self) -> set[str]:
         """Return the commands of what is put back now, or as soon as nobody delivers it."""
-        return {show(debt.written) for debt in self._debts.values() if debt.back in ("wanted", "on its way")}
+        return {key for key, debt in self._debts.items() if debt.back in ("wanted", "on its way")}
 
     def running(self) -> bool:
         return self._room() < RELOADS_AT_ONCE

@@ -6,9 +6,12 @@ import os
 import subprocess
 from random import Random
 
+from confpy.clock import Backoff, Settle
 from confpy.debts import RELOADS_AT_ONCE, Commit, Debts
 from confpy.errors import ReloadError
+from confpy.keytree import KeyTree, View
 from confpy.model import Acquit, Owed, Reload, Reloaded, Report, Resource, Restore
+from confpy.track import Track
 
 
 def owing(*names: str) -> Debts:
@@ -123,3 +126,12 @@ def test_a_reload_of_the_old_files_that_fails_stays_owed_and_puts_nothing_back_a
     acquit, _ = debts.take(Reloaded(run.key, None, 0.1), 901.0)
     assert acquit == Acquit("reload", (3, 4))
     assert not debts
+
+
+def test_what_an_earlier_confpy_owed_waits_for_a_trial_of_its_target_too():
+    web = Resource("web", "", "t.j2", "/out/web", check_cmd="check", reload_cmd="reload {{dest}}")
+    track = Track(0, web, Settle(0.0, 0.0), Backoff(Random(1)), View(KeyTree(), ()))
+    debts = Debts(Random(1), longest_wait=2.0)
+    debts.inherit(Owed("reload /out/web", "reload /out/web", 5.0, None, ("web",), ("/out/web",)), 0.0)
+    assert [*debts.pay(9.0, track.commands, track.commands)] == []
+    assert [type(action) for action in debts.pay(9.0, ())] == [Reload]
