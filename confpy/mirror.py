@@ -48,6 +48,7 @@ from confpy.model import (
     Unwatch,
     Watch,
 )
+from confpy.refusals import Refusals
 from confpy.value import Value
 
 News = TypeVar("News")
@@ -99,15 +100,6 @@ class _Reading:
                 {**_without(before.folders, changes.gone), **changes.folders},
             )
         self.kept[changes.prefix] = changes
-
-
-@dataclass(slots=True)
-class _Refusal:
-    """What the store said to one prefix."""
-
-    error: StoreError
-    since: float
-    ask_at: float
 
 
 class _Doubt(Value):
@@ -164,11 +156,7 @@ class Mirror:
         self._groups: tuple[tuple[str, ...], ...] = ()
         self._wanted: tuple[str, ...] = ()
         """What is read and followed: all that resources read, but for what is refused and what another one shows."""
-        self._refused: dict[str, _Refusal] = {}
-        self._backoffs: dict[str, Backoff] = {}
-        """Of what was refused since the last full read: one that comes and goes is asked for no more often for it."""
-        self._barred: set[str] = set()
-        """Covers that the store refused since the last full read."""
+        self._refused = Refusals(random)
         self._applied: dict[str, int] = {}
         self._reach: dict[str, list[str]] = {}
         """Watched prefix → those in ``applied`` that it brings changes of, as far as it was needed."""
@@ -191,8 +179,8 @@ class Mirror:
         self._read_backoff = Backoff(random, cap=patience)
         self._watch_backoff = Backoff(random)
         self._watch_lost_at: float | None = None
-        self._opened_at = 0.0
         """When a loss of the stream was told of, until it is open again."""
+        self._opened_at = 0.0
         self._lost_since = 0.0
 
     # --- what the owner asks of it ---------------------------------------------------------------------------------
@@ -205,7 +193,7 @@ class Mirror:
                 self._readers.setdefault(prefix, []).append(name)
         self._groups = tuple({tuple(sorted(set(prefixes))): None for prefixes in resources.values()})
         held = {*self._applied, *self._refused}
-        self._refused = {prefix: one for prefix, one in self._refused.items() if prefix in self._readers}
+        self._refused.keep(self._readers)
         self._choose()
         for prefix in held:
             # What lies below a prefix that is still to be read stays until that read replaces it.
@@ -267,7 +255,7 @@ class Mirror:
             self._read_at if self._reading is None else NEVER,
             self._resync_at if self._reading is None and self._asking is None and self._wanted else NEVER,
             self._watch_at if self._read_at == NEVER else NEVER,
-            self._retry_at() if self._reading is None else NEVER,
+            self._refused.ask_at() if self._reading is None else NEVER,
         )
 
     def step(self, message: Message, now: float) -> Turn:
@@ -324,8 +312,7 @@ class Mirror:
             again_at = self._store_lost(turn, message.error or StoreError("the read failed"), now)
             if not reading.alone:
                 self._read_at = again_at
-            for prefix in self._refused.keys() & set(reading.prefixes):
-                self._refused[prefix].ask_at = again_at
+            self._refused.put_off(reading.prefixes, again_at)
             return
         self._store_found(turn, now)
         snapshot = message.snapshot
@@ -408,24 +395,11 @@ class Mirror:
 
     # --- what the store refuses ------------------------------------------------------------------------------------
 
-    def _retry_at(self) -> float:
-        return min((refusal.ask_at for refusal in self._refused.values()), default=NEVER)
-
     def _refuse(self, turn: Turn, errors: Mapping[str, StoreError], now: float) -> None:
         """Leave these prefixes out of all that is shared, and say so as ``_store_lost`` does."""
-        news: dict[str, list[str]] = {}
-        waits: dict[int, float] = {}
-        for prefix, error in errors.items():
-            before = self._refused.get(prefix)
-            backoff = self._backoffs.setdefault(prefix, Backoff(self._random))
-            attempts = backoff.attempts
-            # What was refused together is asked for together.
-            wait = waits.setdefault(attempts, backoff.wait())
-            self._refused[prefix] = _Refusal(error, now if before is None else before.since, now + wait)
+        for prefix in errors:
             self._applied.pop(prefix, None)
-            if before is None or before.error.message != error.message or rarely(attempts + 1):
-                news.setdefault(error.message, []).append(prefix)
-        for prefixes in news.values():
+        for prefixes in self._refused.add(errors, now):
             refusal = self._refused[prefixes[0]]
             fields = {**refusal.error.fields(), **self._whom(prefixes), "did": "kept what was; goes on with the others"}
             if not self._once:
@@ -441,7 +415,7 @@ class Mirror:
             if any(one in read and self.shows(one, prefix) for one in ancestors(prefix))
         ]
         if found:
-            since = min(self._refused.pop(prefix).since for prefix in found)
+            since = self._refused.end(found)
             turn.say("info", "prefix.recovered", **self._whom(found), after=round(now - since, 1))
 
     def _refused_by(self, turn: Turn, error: StoreError, asked: Collection[str], now: float) -> bool:
@@ -455,7 +429,7 @@ class Mirror:
             if self._reading is None:
                 self._read_missing(turn)
         elif prefix not in self._refused:
-            self._barred.add(prefix)
+            self._refused.barred.add(prefix)
         self._follow(now)
         return True
 
@@ -470,7 +444,7 @@ class Mirror:
         """Return the prefixes that might cover a group's, to be counted."""
         parents = {_parent(group) for group in self._groups if len(group) > 1}
         refused = {above for prefix in self._refused for above in ancestors(prefix)}
-        return tuple(sorted(parents - {ROOT} - set(self._wanted) - refused - self._barred))
+        return tuple(sorted(parents - {ROOT} - set(self._wanted) - refused - self._refused.barred))
 
     def _covers(self) -> tuple[str, ...]:
         """Return what to watch: the wanted prefixes, a group's under one cover where that brings few strangers."""
@@ -602,11 +576,10 @@ class Mirror:
             if self._doubts or self._resyncs % FULL_READ_EVERY:
                 self._ask(turn)
             else:
-                self._backoffs = {prefix: one for prefix, one in self._backoffs.items() if prefix in self._refused}
-                self._barred.clear()
+                self._refused.begin_anew()
                 self._read_all(turn)
-        if self._reading is None and now >= self._retry_at():
-            self._read(turn, tuple(one for one, told in self._refused.items() if now >= told.ask_at), alone=True)
+        if self._reading is None and now >= self._refused.ask_at():
+            self._read(turn, self._refused.due(now), alone=True)
         if now >= self._watch_at and self._read_at == NEVER:
             self._open(turn)
 
