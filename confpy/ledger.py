@@ -422,15 +422,19 @@ class Ledger:
             target.forget(place, self._disk)
 
     def _create(self, entries: Iterable[Entry]) -> None:
-        """Make a new file that holds these entries, durably."""
-        path = os.path.join(self.folder, f"{NAME}{target.token()}{ENDING}")
-        descriptor = self._disk.create(path)
+        """Make a new file that holds these entries, durably. A part of them would be believed: they come all at once."""
+        token = target.token()
+        path = os.path.join(self.folder, f"{NAME}{token}{ENDING}")
+        stage = os.path.join(self.folder, f".ledger{target.STAGE_MARK}{token}")
+        descriptor = self._disk.create(stage)
         content = b"".join(map(write_line, [HEAD, *entries]))
         try:
             self._disk.write(descriptor, content)
             self._disk.sync(descriptor)
+            self._disk.rename(stage, path)
             self._disk.sync_folder(self.folder)
         except OSError:
+            target.forget(stage, self._disk)
             target.forget(path, self._disk)
             self._disk.close(descriptor)
             raise

@@ -968,6 +968,8 @@ class Life(World):
 
     def amiss(self) -> str:
         """Say what is not as it should be by now, empty where all is."""
+        if not self.agent._loaded:
+            return "it has only begun"
         for dest, content in self.expected().items():
             if self.kernel.content(dest) != content:
                 return f"{dest} is {self.kernel.content(dest)!r} instead of {content!r}"

@@ -45,7 +45,7 @@ class Counting(Disk):
 
     def create(self, path):
         descriptor = super().create(path)
-        if os.path.basename(path).startswith("ledger-"):
+        if os.path.basename(path).startswith(".ledger"):
             self.files.add(descriptor)
         return descriptor
 
@@ -188,13 +188,13 @@ def test_the_record_is_on_the_disk_before_the_first_target_is_new(state, out):
             super().sync(descriptor)
 
         def rename(self, old, new):
-            steps.append("rename")
+            steps.append("named" if "ledger" in new else "rename")
             super().rename(old, new)
 
     disk = Watching()
     ledger, _ = start(state, disk)
     give(ledger, *((resource(out / str(n)), b"new") for n in range(3)), disk=disk)
-    assert steps == ["ledger", "rename", "rename", "rename"]
+    assert steps == ["ledger", "named", "rename", "rename", "rename"]
 
 
 def test_a_lone_target_without_a_reload_leaves_no_trace(state, out):
@@ -391,6 +391,30 @@ def test_what_a_full_disk_kept_out_of_the_ledger_is_written_with_the_next_line(s
     assert [owed.key for owed in recovered.debts] == ["another"]
     assert recovered.counts == {"f": 3, "g": 3}
     assert len(files(state)) == 2
+
+
+def test_a_part_of_a_new_ledger_is_never_believed(state, out):
+    (out / "f").write_bytes(b"old")
+
+    class Killed(BaseException):
+        pass
+
+    class Deadly(Disk):
+        """The process dies when it writes its ledger, at a line's end."""
+
+        def write(self, descriptor, content):
+            if content.count(b"\n") > 2:
+                os.write(descriptor, b"\n".join(content.split(b"\n")[:-2]) + b"\n")
+                raise Killed
+            super().write(descriptor, content)
+
+    ledger, _ = start(state)
+    give(ledger, (resource(out / "g"), b"new"), (resource(out / "f", check_mode="swap", check_cmd="true"), b"new"))
+    die(ledger)
+    before = [path for path in state.iterdir() if path.name.startswith("ledger-")]
+    with pytest.raises(Killed):
+        start(state, Deadly())
+    assert [path for path in state.iterdir() if path.name.startswith("ledger-")] == before
 
 
 def test_a_ledger_that_cannot_be_shortened_stays_the_one(state, out, monkeypatch):
