@@ -422,7 +422,7 @@ class Ledger:
             target.forget(place, self._disk)
 
     def _create(self, entries: Iterable[Entry]) -> None:
-        """Make a new file that holds these entries, durably. A part of them would be believed: they come all at once."""
+        """Make a new file of these entries, durably, and all at once: a part of them would be believed."""
         token = target.token()
         path = os.path.join(self.folder, f"{NAME}{token}{ENDING}")
         stage = os.path.join(self.folder, f".ledger{target.STAGE_MARK}{token}")
