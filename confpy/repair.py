@@ -324,11 +324,17 @@ def judge(book: Book, found: Mapping[str, str | None], kept: Mapping[str, str]) 
     for record in reversed(book.in_order()):
         paths = {change.path for change in record.changes}
         if not record.done:
-            over = not paths.isdisjoint(taken)
-            back = [] if over else [it for deed in record.deeds for it in _to_put_back(record, deed, found)]
-            there = [it for it in back if it.mark in kept or (it.new if record.restores else it.old) is None]
-            steps = tuple(PutBack(change, kept.get(change.mark, "")) for change in there)
-            verdicts.append(Verdict(record, steps, tuple(it for it in back if it not in there)))
+            steps: list[PutBack] = []
+            lost: list[Change] = []
+            for deed in record.deeds if paths.isdisjoint(taken) else ():
+                back = _to_put_back(record, deed, found)
+                there = [it for it in back if it.mark in kept or (it.new if record.restores else it.old) is None]
+                gone = [it for it in back if it not in there]
+                # Old files go when their delivery is over: then somebody has changed another member since.
+                if record.restores or not any(found[it.path] == it.new for it in gone):
+                    steps += (PutBack(change, kept.get(change.mark, "")) for change in there)
+                    lost += gone
+            verdicts.append(Verdict(record, tuple(steps), tuple(lost)))
         taken |= paths
     yield from reversed(verdicts)
 
@@ -339,9 +345,10 @@ def _to_put_back(record: Record, deed: Deed, found: Mapping[str, str | None]) ->
     if record.restores:
         return [it for it in deed.changes if it.old != it.new and found[it.path] == it.old] + torn
     new = [it for it in deed.changes if found[it.path] == it.new]
-    on_trial = deed.swap and deed.group not in record.passed
+    if deed.swap and deed.group in record.passed:
+        return []  # all of it was new before its check
     cut_off = torn or any(found[it.path] == it.old != it.new for it in deed.changes)
-    return new + torn if on_trial or cut_off else []
+    return new + torn if deed.swap or cut_off else []
 
 
 def undoing(verdict: Verdict, number: int, at: float) -> Verdict:

@@ -722,6 +722,22 @@ def test_a_group_whose_trial_has_passed_stays():
     assert steps({"/a": "new", "/b": "new"}, record(swap=True, passed=("g",))) == []
 
 
+def test_a_group_of_which_somebody_removed_a_member_after_its_delivery_stays_as_it_is(state, out):
+    """The line that it was done is lost by a power cut: its old files, which went before that, say so."""
+    for name in "ab":
+        (out / name).write_bytes(b"old")
+    ledger, _ = start(state)
+    give(ledger, *((resource(out / name, group="g"), b"new") for name in "ab"))
+    die(ledger)
+    (path,) = state.glob("ledger-*")
+    path.write_bytes(b"".join(line for line in path.read_bytes().splitlines(True) if b'"op":"done"' not in line))
+    (out / "b").write_bytes(b"old")
+    _, recovered = start(state)
+    assert recovered.notes == ()
+    assert (out / "a").read_bytes() == b"new"
+    assert recovered.counts == {"a": 3, "b": 3}
+
+
 def test_what_is_torn_in_place_goes_back_with_its_group():
     assert steps({"/a": "new", "/b": "half"}, record(in_place=True)) == ["a1", "b1"]
 
