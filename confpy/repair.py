@@ -340,15 +340,15 @@ def judge(book: Book, found: Mapping[str, str | None], kept: Mapping[str, str]) 
 
 
 def _to_put_back(record: Record, deed: Deed, found: Mapping[str, str | None]) -> list[Change]:
-    # One that is missing was not torn by us: to write in place makes no file and removes none.
-    torn = [it for it in deed.changes if it.in_place and found[it.path] not in (it.old, it.new, None)]
+    passed = deed.swap and deed.group in record.passed
+    # One that is missing was not torn by us: to write in place makes no file and removes none. Nor is one that was
+    # checked where it stands: it was whole by then, and on the platter.
+    torn = [it for it in deed.changes if it.in_place and not passed and found[it.path] not in (it.old, it.new, None)]
     if record.restores:
         return [it for it in deed.changes if it.old != it.new and found[it.path] == it.old] + torn
     new = [it for it in deed.changes if found[it.path] == it.new]
-    if deed.swap and deed.group in record.passed:
-        return []  # all of it was new before its check
     cut_off = torn or any(found[it.path] == it.old != it.new for it in deed.changes)
-    return new + torn if deed.swap or cut_off else []
+    return new + torn if cut_off or (deed.swap and not passed) else []
 
 
 def undoing(verdict: Verdict, number: int, at: float) -> Verdict:
