@@ -573,10 +573,11 @@ class Agent:
 
     def _count(self, *, at_end: bool = False) -> None:
         """Have the ledger note what no record of a delivery says, and which store it is."""
-        if not self._manners.doubts or self._manners.noop:
-            return
-        revision = self.mirror.revision(_prefixes(self._tracks.values()))
-        self._actions += self._counts.tell(self.mirror.identity, revision, at_end=at_end)
+        if self._manners.doubts and not self._manners.noop:
+            self._actions += self._counts.tell(self.mirror.identity, self._newest, at_end=at_end)
+
+    def _newest(self) -> int:
+        return self.mirror.revision(_prefixes(self._tracks.values()))
 
     # --- keys that vanished, and keys of before --------------------------------------------------------------------
 

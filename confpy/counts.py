@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from confpy.model import Candidate, Count, Recovered
 
@@ -32,9 +32,13 @@ class Counts:
             if not recorded:
                 self._untold[name] = candidate.keys
 
-    def tell(self, identity: str, revision: int, *, at_end: bool = False) -> Iterator[Count]:
-        """Yield what the ledger does not know yet, and which store it is; ``at_end``: also how far that is."""
-        newer = revision > self._revision if at_end else bool(revision) > bool(self._revision)
-        if self._untold or newer or self._identity != identity:
-            yield Count(self._untold, identity, revision)
-            self._untold, self._identity, self._revision = {}, identity, revision
+    def tell(self, identity: str, revision: Callable[[], int], *, at_end: bool = False) -> Iterator[Count]:
+        """Yield what the ledger does not know yet, and which store it is; ``at_end``: also how far that is.
+
+        ``revision`` is asked for where it is needed only: it costs a look at all resources.
+        """
+        if self._untold or identity != self._identity or at_end or not self._revision:
+            newest = revision()
+            if self._untold or identity != self._identity or newest > (self._revision if at_end else 0):
+                yield Count(self._untold, identity, newest)
+                self._untold, self._identity, self._revision = {}, identity, newest
