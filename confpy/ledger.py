@@ -418,8 +418,7 @@ class Ledger:
         return self._numbers
 
     def _forget(self, path: str, mark: str) -> None:
-        for place in target.old_places(path, mark, self.folder):
-            target.forget(place, self._disk)
+        target.forget_old(path, mark, self._disk, self.folder)
 
     def _create(self, entries: Iterable[Entry]) -> None:
         """Make a new file of these entries, durably, and all at once: a part of them would be believed."""

@@ -91,10 +91,6 @@ class Record(Value):
     def changes(self) -> Iterator[Change]:
         return (change for deed in self.deeds for change in deed.changes)
 
-    @property
-    def owes(self) -> bool:
-        return any(change.owes for change in self.changes)
-
 
 @dataclass(slots=True)
 class Book:

@@ -48,8 +48,7 @@ def restore(key: str, ledger: Ledger, disk: Disk) -> Restored:
                 disk.sync_folder(folder)
         if not any(reports[change.resource].error for change in changes):
             for change in (change for _, deed in undone for change in deed.changes):
-                for place in target.old_places(change.path, change.mark, ledger.folder):
-                    target.forget(place, disk)
+                target.forget_old(change.path, change.mark, disk, ledger.folder)
             ledger.done(record)
         else:
             ledger.leave(record)

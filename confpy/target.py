@@ -440,6 +440,12 @@ def _copy(current: Current, place: str, descriptor: int, disk: Disk) -> None:
         disk.close(descriptor)
 
 
+def forget_old(path: str, mark: str, disk: Disk, spare: str) -> None:
+    """Remove the old file that was kept of a target, wherever it lies."""
+    for place in old_places(path, mark, spare):
+        forget(place, disk)
+
+
 def put_back(path: str, kept: str, disk: Disk, *, in_place: bool) -> None:
     """Make a target what it was: the file that was kept, or none where none was.
 
