@@ -17,7 +17,7 @@ import signal
 import stat
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from random import Random
 from unittest import mock
 
@@ -595,8 +595,8 @@ class Life(World):
             raise Wrong(f"{resource.name} was committed unchecked")
         if b"=" in content and resource in self.resources:
             self.fresh.discard(resource.name)
-            if record:
-                self._take_counted((resource.name,))
+        if record:
+            self._take_counted({resource.name: content.count(b"=")})
         if self._has_backup(resource.name):
             self.backed_up.add(resource.name)
         if resource.reload_cmd is not None:
@@ -612,9 +612,11 @@ class Life(World):
         versions = {f".{name}{target.BACKUP_MARK}{number}" for number in (1, 2)}  # a death may come between two renames
         return any(not versions.isdisjoint(folder.names) for folder in self.kernel.folders.values())
 
-    def _take_counted(self, names: Iterable[str]) -> None:
-        self.counted.update(names)
-        self.uncounted.difference_update(names)
+    def _take_counted(self, counts: Mapping[str, int]) -> None:
+        """Note what the ledger says by now. A count of 0 says as little as none: what follows it may be lost, too."""
+        self.counted.difference_update(counts)
+        self.counted.update(name for name, keys in counts.items() if keys)
+        self.uncounted -= self.counted
 
     def _restore(self, action: Restore) -> None:
         for one in (*self.resources, *self.removed):
