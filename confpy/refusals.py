@@ -9,6 +9,10 @@ from random import Random
 from confpy.clock import NEVER, Backoff, rarely
 from confpy.errors import StoreError
 
+LONGEST = 20.0
+"""Seconds from one question for a refused prefix to the next, at most. With what a store's client remembers of the
+permissions (etcd v3: five seconds) and the answer itself, a prefix that is granted again is back within 30."""
+
 
 @dataclass(slots=True)
 class Refusal:
@@ -68,7 +72,7 @@ class Refusals:
         waits: dict[int, float] = {}
         for prefix, error in errors.items():
             before = self._all.get(prefix)
-            backoff = self._backoffs.setdefault(prefix, Backoff(self._random))
+            backoff = self._backoffs.setdefault(prefix, Backoff(self._random, cap=LONGEST))
             attempts = backoff.attempts
             # What was refused together is asked for together.
             wait = waits.setdefault(attempts, backoff.wait())

@@ -56,8 +56,8 @@ _BATCH_BYTES = 8 << 20
 _VERSION_BYTES = 1 << 20
 _READ_ATTEMPTS = 3
 """How often a read begins again because the history was compacted under it."""
-_REFUSED = 60.0
-"""Seconds until a read tries again what the user may not read."""
+_REFUSED = 5.0
+"""Seconds until a read tries again what the user may not read. They add to the wait of who asks (``refusals``)."""
 
 
 class Etcd3Store:

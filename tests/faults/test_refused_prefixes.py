@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from tests.e2e.running import Confpy, run_once
+from tests.servers.consul import Consul
 from tests.waiting import wait_until
 
 
@@ -100,3 +101,30 @@ def test_a_prefix_that_etcd_v3_takes_from_a_role_is_known_at_the_next_resync(tmp
         etcd.put("/kept/x", "3")
         house.shows("kept", "/kept/x=3")
         house.shows("taken", "/taken/y=2")
+
+
+def test_a_prefix_that_an_etcd_v3_role_is_granted_is_back_within_30_seconds(tmp_path, etcd):
+    etcd.put_all({"/open/x": "1", "/shut/y": "2"})
+    etcd.add_user("web", "secret", ("/open", "/open0"))
+    etcd.enable_auth()
+    (tmp_path / "password").write_text("secret")
+    login = ("-username", "web", "-password-file", str(tmp_path / "password"))
+    house = House(tmp_path, etcd.endpoint, *login, backend="etcdv3", open=["/open"], shut=["/shut"])
+    with house.watching() as confpy:
+        confpy.says("prefix.refused", prefix="/shut")
+        etcd.grant("web", "/shut", "/shut0")
+        house.shows("shut", "/shut/y=2")
+
+
+def test_a_prefix_that_a_consul_token_may_list_again_is_back_within_30_seconds(tmp_path):
+    with Consul(acl=True, lists=True) as consul:
+        consul.transact({"open/x": "1", "shut/y": "2"})
+        rules = 'key_prefix "open" { policy = "list" }'
+        token = consul.grant(rules)
+        (tmp_path / "token").write_text(token)
+        login = ("-auth-token-file", str(tmp_path / "token"))
+        house = House(tmp_path, consul.endpoint, *login, backend="consul", open=["/open"], shut=["/shut"])
+        with house.watching() as confpy:
+            confpy.says("prefix.refused", prefix="/shut")
+            consul.allow(token, rules + 'key_prefix "shut" { policy = "list" }')
+            house.shows("shut", "/shut/y=2")

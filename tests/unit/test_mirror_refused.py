@@ -22,6 +22,7 @@ from confpy.model import (
     Watch,
     Woken,
 )
+from confpy.stores import etcd3
 
 PERIOD = 60.0
 
@@ -112,6 +113,22 @@ def test_another_reason_is_news_and_the_same_one_is_told_of_ever_more_rarely():
         turn = mirror.step(Listed(reads[0].read, Snapshot({"/shut": Listing(0, error=refusal)}, "a")), now)
         told += [(attempt, line["error"]) for line in said(turn, "prefix.refused")]
     assert [error for _, error in told] == ["permission denied"] * 2 + ["no such user"]
+
+
+def test_a_prefix_that_is_granted_again_is_back_within_30_seconds_however_long_it_was_refused():
+    mirror, _ = following("/shut", open=("/open",), shut=("/shut",))
+    gaps = [0.0]
+    refused_at = 0.0
+    while len(gaps) < 50:
+        turn, now = wake(mirror)
+        for ask in only(turn, Ask):
+            mirror.step(Asked(ask.ask, None, StoreError("away")), now)
+        for read in only(turn, Read):
+            if read.prefixes == ("/shut",):
+                gaps.append(now - refused_at)
+                refused_at = now
+            answer(mirror, read, now, "/shut")
+    assert max(gaps) + etcd3._REFUSED <= 25.0  # which leaves the store five seconds to answer
 
 
 def test_what_lies_below_a_refused_prefix_is_read_by_itself():
