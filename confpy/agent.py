@@ -148,6 +148,8 @@ class Agent:
         self._errors: list[ConfpyError] = []
         """What one-shot ends with."""
         self._loaded = False
+        self._notes: Mapping[object, Say] = {}
+        """Of the last reading of ``conf.d``."""
         self._load_at = NEVER
         self._load_backoff = Backoff(random, base=1.0, cap=30.0)
         self._look_at = NEVER
@@ -235,6 +237,9 @@ class Agent:
     def _take_resources(self, loaded: Loaded) -> None:
         waits = not loaded.resources and not self._manners.onetime and not self._loaded
         if not waits or rarely(self._load_backoff.attempts + 1):
+            notes: dict[object, Say] = {(note.event, *note.fields.items()): note for note in loaded.notes}
+            self._actions += [note for key, note in notes.items() if key not in self._notes]
+            self._notes = notes
             for warning in loaded.warnings:
                 self._say("warning", "resource.warning", **warning.fields())
             for error in loaded.errors:

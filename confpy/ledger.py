@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from confpy import target
 from confpy.disk import Disk
 from confpy.errors import ConfpyError, TargetError
+from confpy.filenames import STAGE_MARK
 from confpy.model import Recovered, Say
 from confpy.ours import insist_on_ours
 from confpy.repair import (
@@ -424,7 +425,7 @@ class Ledger:
         """Make a new file of these entries, durably, and all at once: a part of them would be believed."""
         token = target.token()
         path = os.path.join(self.folder, f"{NAME}{token}{ENDING}")
-        stage = os.path.join(self.folder, f".ledger{target.STAGE_MARK}{token}")
+        stage = os.path.join(self.folder, f".ledger{STAGE_MARK}{token}")
         descriptor = self._disk.create(stage)
         content = b"".join(map(write_line, [HEAD, *entries]))
         try:

@@ -269,6 +269,8 @@ class Loaded(Value):
     warnings: tuple[ConfpyError, ...] = ()
     found: bool = True
     """False where there is no ``conf.d`` to read."""
+    notes: tuple[Say, ...] = ()
+    """What to say below the level of a warning; what the last reading said already is not said again."""
 
 
 class Listed(Value):

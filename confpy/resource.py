@@ -12,8 +12,9 @@ from typing import Any, cast
 
 from confpy import dialect
 from confpy.errors import ConfpyError, UsageError
+from confpy.filenames import is_left_out
 from confpy.keytree import join, normalise
-from confpy.model import Command, HttpReload, Loaded, ReloadBy, Resource, SignalReload, SocketReload
+from confpy.model import Command, HttpReload, Loaded, ReloadBy, Resource, Say, SignalReload, SocketReload
 from confpy.placeholders import fill, show
 from confpy.settings import (
     BOOLEAN,
@@ -190,7 +191,7 @@ def load_resources(confdir: str, settings: Settings, prefixes_of: Callable[[str]
     """Read every ``*toml`` below ``conf.d``, in confd's order: that of the names, folders descended in place.
 
     ``prefixes_of`` is ``Store.prefixes``: it says what to read for a prefix joined with a key. Raises nothing: each
-    file's error is in the answer, as are the warnings.
+    file's error is in the answer, as are the warnings, and notes of lower levels.
     """
     root = os.path.join(confdir, "conf.d")
     errors: list[ConfpyError] = []
@@ -202,7 +203,8 @@ def load_resources(confdir: str, settings: Settings, prefixes_of: Callable[[str]
     except OSError as error:
         return Loaded((), (UsageError(f"the path cannot be read: {error.strerror}", file=root),))
     by_dest: dict[str, Resource] = {}
-    for path in find_files(root, errors):
+    notes: list[Say] = []
+    for path in find_files(root, errors, warnings, notes):
         name = path[len(confdir) :].lstrip("/").removeprefix("conf.d/").removesuffix(".toml")
         noted: list[ConfpyError] = []
         try:
@@ -218,22 +220,25 @@ def load_resources(confdir: str, settings: Settings, prefixes_of: Callable[[str]
                 hint = f"{earlier.name} is left out; give each its own dest"
                 noted.append(UsageError(f"the resource {earlier.name} has the same dest", hint=hint, target=dest))
         warnings += [warning.at(resource=name, file=path) for warning in noted]
-    return Loaded(tuple(by_dest.values()), tuple(errors), tuple(warnings))
+    return Loaded(tuple(by_dest.values()), tuple(errors), tuple(warnings), notes=tuple(notes))
 
 
-def find_files(root: str, errors: list[ConfpyError]) -> Iterator[str]:
+def find_files(root: str, errors: list[ConfpyError], warnings: list[ConfpyError], notes: list[Say]) -> Iterator[str]:
     """Yield the resource files below ``root``, or ``root`` itself where it is a file.
 
-    Links are followed; what is reached twice counts once, so that a loop ends. Names that begin with a dot are
-    skipped: Kubernetes keeps a ConfigMap's versions in them.
+    Links are followed; what is reached twice counts once, so that a loop ends. Adds to ``errors`` what should have been
+    a resource and cannot be read, to ``warnings`` what else cannot be read, and to ``notes`` what its name leaves out.
     """
     seen: set[str] = set()
     left = [root]
     while left:
         path = left.pop()
+        name = os.path.basename(path)
+        is_resource = name.endswith("toml") and not is_left_out(name)
         try:
             is_folder = stat.S_ISDIR(os.stat(path).st_mode)
-            if path != root and not is_folder and not path.endswith("toml"):
+            if path != root and (is_left_out(name, folder=True) if is_folder else not is_resource):
+                notes.append(Say("debug", "file.left_out", {"file": path, "reason": "its name"}))
                 continue
             real = os.path.realpath(path)
             if real in seen:
@@ -241,15 +246,20 @@ def find_files(root: str, errors: list[ConfpyError]) -> Iterator[str]:
             seen.add(real)
             if is_folder:
                 names = sorted(os.listdir(path), key=os.fsencode, reverse=True)
-                left += [os.path.join(path, name) for name in names if not name.startswith(".")]
+                left += [os.path.join(path, name) for name in names]
             else:
                 yield path
         except OSError as error:
-            # A link that leads nowhere is an error only where it should have been a resource.
             if error.errno not in {errno.ENOENT, errno.ELOOP}:
                 errors.append(UsageError(f"the path cannot be read: {error.strerror}", file=path))
-            elif path.endswith("toml") and os.path.islink(path):
+            elif not os.path.islink(path):
+                continue  # removed since its folder was read
+            elif is_resource:
                 errors.append(UsageError("the link leads nowhere", file=path))
+            elif is_left_out(name):
+                notes.append(Say("debug", "file.left_out", {"file": path, "reason": "its name"}))
+            else:
+                warnings.append(UsageError("the link leads nowhere, left out", file=path))
 
 
 def read_resource(

@@ -15,6 +15,7 @@ from itertools import pairwise
 
 from confpy.disk import Disk
 from confpy.errors import TargetError
+from confpy.filenames import STAGE_MARK
 from confpy.model import Resource, Stamp
 from confpy.value import Value
 
@@ -23,8 +24,6 @@ NEW_MODE = 0o644
 """Permission bits of a target that did not exist and whose resource names none."""
 LARGEST = 1 << 30
 """Bytes of a file that may be a target: it is read as a whole, and is none of ours beyond that."""
-STAGE_MARK = ".confpy-"
-"""What the names of stage files have in common; the dot in front keeps them out of ``include *.conf``."""
 OLD_MARK = ".old"
 """What the names of old files that are kept for the time of a delivery end in: no sweep touches them."""
 BACKUP_MARK = ".confpy-backup-"

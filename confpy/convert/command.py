@@ -10,6 +10,7 @@ from typing import NamedTuple
 from confpy.convert.plan import Plan, below, plan_confdir, plan_templates, show_changes
 from confpy.disk import Disk
 from confpy.errors import TargetError, UsageError
+from confpy.filenames import is_left_out
 from confpy.settings import FILES
 from confpy.templates.choose import JINJA_NAMES
 from confpy.value import Value
@@ -51,7 +52,9 @@ def convert(asked: Conversion) -> Converted:
     """Convert, and write the new files; raises ``UsageError`` before any is written, ``TargetError`` for the disk."""
     places = find(asked)
     beside = os.path.realpath(places.dest) == os.path.realpath(places.source)
+    broken = [file for file in places.files.values() if not os.path.exists(file)]
     names = [path for path in places.files if not (beside and path.endswith(JINJA_NAMES))]
+    names = [path for path in names if places.files[path] not in broken]
     contents = {path: _read(places.files[path]) for path in names}
     plan = plan_confdir(contents, places.source, places.dest) if places.is_confdir else plan_templates(contents, {})
     if beside or os.path.isfile(places.source):
@@ -61,7 +64,8 @@ def convert(asked: Conversion) -> Converted:
     for target, path in targets.items():
         if not os.path.exists(target):
             _write(target, plan.files[path], os.stat(places.files[plan.origins[path]]).st_mode)
-    troubles = [str(one._replace(file=places.files[one.file])) for one in plan.troubles]
+    troubles = [f"{file}: the link leads nowhere; mend it, and convert again" for file in broken]
+    troubles += [str(one._replace(file=places.files[one.file])) for one in plan.troubles]
     return Converted(places, plan, tuple(show_changes(plan, contents)), tuple(troubles))
 
 
@@ -101,14 +105,21 @@ _PARTS = ("conf.d", "templates")
 
 
 def _walk(folder: str) -> Iterator[tuple[str, str]]:
-    """Yield the files of a folder, links followed, those whose names begin with a dot left out: path in it, file."""
-    for here, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    """Yield the files of a folder, links followed, but for those whose names leave them out: path in it, file.
+
+    Raises ``UsageError`` for a folder that cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise UsageError(f"the folder cannot be read: {error.strerror}", file=str(error.filename))
+
+    for here, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        folders[:] = [name for name in folders if not is_left_out(name, folder=True)]
         if here.count("/") - folder.count("/") > _DEEPEST:
             raise UsageError("folders are nested too deeply: a link may lead back", file=here)
         for name in names:
             file = os.path.join(here, name)
-            if not name.startswith(".") and os.path.isfile(file):
+            if not is_left_out(name) and (os.path.isfile(file) or os.path.islink(file)):
                 yield os.path.relpath(file, folder), file
 
 

@@ -60,6 +60,7 @@ class Room:
         self.keys = {"/app/a": "1"} if keys is None else keys
         self.revision, self.identity = 1, "s"
         self.resources, self.errors = resources, ()
+        self.notes: tuple[Say, ...] = ()
         self.recovered = Recovered()
         self.targets: dict[str, bytes] = {}
         self.commits: list[tuple[float, str]] = []
@@ -130,7 +131,7 @@ class Room:
                 case Recover():
                     self._inbox.append(self.recovered)
                 case Load():
-                    self._inbox.append(Loaded(self.resources, self.errors))
+                    self._inbox.append(Loaded(self.resources, self.errors, notes=self.notes))
                 case Read():
                     listings = {prefix: Listing(self.revision, dict(self.keys)) for prefix in action.prefixes}
                     self._inbox.append(Listed(action.read, Snapshot(listings, self.identity)))
@@ -418,3 +419,13 @@ def test_a_doubt_is_noted_once_and_then_only_looked_after():
     assert reasons[0] == "all of its 3 keys are gone"
     assert len(reasons) > 5
     assert set(reasons[1:]) == {""}
+
+
+def test_a_note_about_conf_d_is_said_when_it_is_new_and_not_at_each_reading():
+    room = Room(Resource("r", "", "", "/srv/r", "/", ("/app",)))
+    room.notes = (Say("debug", "file.left_out", {"file": "/a"}),)
+    room.until(5.0)
+    room.notes += (Say("debug", "file.left_out", {"file": "/b"}),)
+    room.edit(*room.resources)
+    room.edit(*room.resources)
+    assert [one.fields["file"] for one in room.said if one.event == "file.left_out"] == ["/a", "/b"]

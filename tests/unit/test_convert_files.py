@@ -178,3 +178,22 @@ def test_verify_finds_what_go_refuses_only_when_it_runs(confd, monkeypatch, capf
     (confd / "templates" / "web.cfg.tmpl").write_text('{{range (json (getv "/web/port")).text}}x{{end}}')
     assert convert(confd, "-verify", "-backend", "env") == 4
     assert "fails, and no more as Jinja" in capfd.readouterr().err
+
+
+def test_hidden_resources_and_templates_are_converted_and_the_new_confdir_runs(confd, tmp_path, capfd):
+    (confd / "conf.d" / ".env.toml").write_text('[template]\nsrc = ".env.tmpl"\ndest = "/srv/env"\n')
+    (confd / "templates" / ".env.tmpl").write_text('A={{getenv "A"}}\n')
+    (confd / "conf.d" / "._env.toml").write_text("of a Macintosh")
+    assert convert(confd) == 0
+    made = files_of(tmp_path / "confpy")
+    assert made["conf.d/.env.toml"] == '[template]\nsrc = ".env.j2"\ndest = "/srv/env"\n'
+    assert made["templates/.env.j2"] == 'A={{ getenv("A") }}\n'
+    assert "conf.d/._env.toml" not in made
+    assert "not below" not in capfd.readouterr().err
+
+
+def test_a_link_that_leads_nowhere_is_told_of_and_stops_nothing_else(confd, tmp_path, capfd):
+    (confd / "conf.d" / "gone.toml").symlink_to("nowhere")
+    assert convert(confd) == 4
+    assert "conf.d/gone.toml: the link leads nowhere" in capfd.readouterr().err
+    assert (tmp_path / "confpy" / "conf.d" / "web.toml").exists()

@@ -60,16 +60,45 @@ def test_a_confdir_without_conf_d_is_told_apart_from_an_empty_conf_d(tmp_path, c
     assert (loaded.found, loaded.resources, loaded.errors) == (True, (), ())
 
 
-def test_files_come_in_the_order_of_their_names_folders_in_place_and_dots_skipped(confd):
+def test_files_come_in_the_order_of_their_names_folders_in_place_and_hidden_ones_too(confd):
     for number, name in enumerate(
-        ["b.toml", "a/z.toml", "a/b/c.toml", "Z.toml", "é.toml", "xtoml", "a.toml", "a-b.toml"]
+        [
+            ".env.toml",
+            "b.toml",
+            "a/z.toml",
+            "a/b/c.toml",
+            ".sites/.x.toml",
+            "Z.toml",
+            "é.toml",
+            "xtoml",
+            "a.toml",
+            "a-b.toml",
+        ]
     ):
         write(confd, name, f'[template]\nsrc = "s"\ndest = "/srv/{number}"\n')
-    for name in [".hidden.toml", ".git/x.toml", "..data/x.toml", "a.toml.bak", "README"]:
-        write(confd, name, "broken")
     loaded = load(confd)
-    assert names(loaded) == ["Z", "a/b/c", "a/z", "a-b", "a", "b", "xtoml", "é"]
-    assert loaded.errors == ()
+    assert names(loaded) == [".env", ".sites/.x", "Z", "a/b/c", "a/z", "a-b", "a", "b", "xtoml", "é"]
+    assert (loaded.errors, loaded.warnings, loaded.notes) == ((), (), ())
+
+
+def test_what_is_left_out_for_its_name_is_said_at_debug(confd):
+    left_out = [
+        "..data/x.toml",
+        "..x.toml",
+        ".#b.toml",
+        "._a.toml",
+        ".a.toml.confpy-0a1b2c3d.toml",
+        ".git/x.toml",
+        "README",
+    ]
+    for name in left_out:
+        write(confd, name, "broken")
+    os.symlink("user@host.12", confd / ".#c.toml")
+    loaded = load(confd)
+    assert (names(loaded), loaded.errors, loaded.warnings) == ([], (), ())
+    assert {(note.level, note.event, note.fields["file"]) for note in loaded.notes} == {
+        ("debug", "file.left_out", str(confd / name.partition("/")[0])) for name in [*left_out, ".#c.toml"]
+    }
 
 
 def test_the_files_of_a_config_map_are_read_through_their_links_once(confd):
@@ -85,9 +114,10 @@ def test_linked_files_and_folders_are_followed_and_loops_end(confd, tmp_path):
     os.symlink(tmp_path / "elsewhere", confd / "linked")
     os.symlink(confd, tmp_path / "elsewhere" / "sub" / "loop")
     os.symlink("linked/sub/b.toml", confd / "z.toml")
-    os.symlink("self", confd / "self")
     loaded = load(confd)
     assert (names(loaded), loaded.warnings, loaded.errors) == (["linked/sub/b"], (), ())
+    os.symlink("self", confd / "self")
+    assert [warning.message for warning in load(confd).warnings] == ["the link leads nowhere, left out"]
 
 
 def test_conf_d_may_be_a_file(tmp_path):
@@ -95,7 +125,7 @@ def test_conf_d_may_be_a_file(tmp_path):
     assert names(load_resources(str(tmp_path) + "/", Settings(), lambda key: (key,))) == ["conf.d"]
 
 
-def test_a_dangling_link_is_an_error_only_where_it_should_be_a_resource(confd):
+def test_a_dangling_link_is_an_error_where_it_should_be_a_resource_else_a_warning(confd):
     write(confd, "good.toml", f"[template]\n{MINIMAL}")
     os.symlink("nowhere", confd / "bad.toml")
     os.symlink("nowhere", confd / "other")
@@ -103,6 +133,9 @@ def test_a_dangling_link_is_an_error_only_where_it_should_be_a_resource(confd):
     assert names(loaded) == ["good"]
     assert [(error.message, error.where) for error in loaded.errors] == [
         ("the link leads nowhere", {"file": str(confd / "bad.toml")})
+    ]
+    assert [(warning.message, warning.where) for warning in loaded.warnings] == [
+        ("the link leads nowhere, left out", {"file": str(confd / "other")})
     ]
 
 
