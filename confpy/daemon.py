@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, TypeVar
 
-from confpy import delivery, drift, rollback, target
+from confpy import delivery, drift, expiry, rollback, target
 from confpy.agent import Agent, Manners
 from confpy.clock import NEVER, Clock, SystemClock
 from confpy.command import Shell
@@ -144,6 +144,10 @@ class Daemon:
         self._lines: dict[int, _Line] = {}
         state = StateFolder.of(settings, self._tell)
         self._kept = Kept(state, self._clock, threading.Lock())
+        self._state_dir = os.path.dirname(state.path)
+        self._in_use = None
+        if not settings.noop:
+            self._in_use = expiry.InUse.enter(state.path, os.path.realpath(settings.confdir), self._disk)
         self._ledger = Ledger.open(None if settings.noop else state.path, self._disk, threading.Lock())
         if self._ledger.warning is not None:
             self._tell(_unusable(self._ledger.warning))
@@ -204,6 +208,8 @@ class Daemon:
             finally:
                 self._store.close()
                 self._ledger.close()
+                if self._in_use is not None:
+                    self._in_use.leave()
 
     def _run(self) -> int:
         if not self._settings.onetime:
@@ -218,6 +224,8 @@ class Daemon:
             )
         if not self._settings.onetime:
             self._start("edits", self._follow_edits, lambda error: Loaded((), warnings=(error,), found=False))
+        if not self._settings.noop:
+            self._start("expire", self._remove_unused, lambda _: None)
         try:
             return self._live()
         finally:
@@ -387,6 +395,10 @@ class Daemon:
                     self._inbox.put(Edited())
         finally:
             edits.close()
+
+    def _remove_unused(self) -> None:
+        """Remove the state and the compiled templates of confdirs that are gone."""
+        expiry.sweep(self._state_dir, self._settings.cache_dir or "", self._disk, self._clock.time())
 
     def _read(self, action: Read) -> None:
         self._start(

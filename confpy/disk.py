@@ -128,14 +128,21 @@ class Disk:
         """Open the file whose bytes are locks, and make it where it is missing."""
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
-    def lock(self, descriptor: int, places: Iterable[int], seconds: float) -> set[int]:
+    def lock(self, descriptor: int, places: Iterable[int], seconds: float, *, shared: bool = False) -> set[int]:
         """Lock bytes of an open file, one after another; returns those that were free within the time.
 
+        ``shared``: others may lock them shared as well. A lock that the descriptor has already becomes of this kind.
         They belong to the open file and not to the process (OFD locks): to close the descriptor gives them back, and
         threads keep each other out, too.
         """
         deadline = time.monotonic() + seconds
-        return {place for place in places if _lock_byte(descriptor, place, deadline)}
+        kind = fcntl.F_RDLCK if shared else fcntl.F_WRLCK
+        # A file system without locks: there is nobody to wait for that could be told from nobody at all.
+        return {place for place in places if _lock_byte(descriptor, kind, place, deadline) is not False}
+
+    def lock_alone(self, descriptor: int, place: int) -> bool:
+        """Lock a byte that no other process may have locked; False where one has, or where nobody can tell."""
+        return _lock_byte(descriptor, fcntl.F_WRLCK, place, time.monotonic()) is True
 
     def remove_if_abandoned(self, path: str) -> bool:
         """Remove a stage file unless a living process holds its lock. True where it was removed."""
@@ -260,8 +267,9 @@ class Disk:
         os.fsync(descriptor)
 
 
-def _lock_byte(descriptor: int, place: int, deadline: float) -> bool:
-    wanted = LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, place, 1, 0)
+def _lock_byte(descriptor: int, kind: int, place: int, deadline: float) -> bool | None:
+    """Lock one byte; returns whether that was possible in time, None on a file system without locks."""
+    wanted = LOCK.pack(kind, os.SEEK_SET, place, 1, 0)
     while True:
         try:
             fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, wanted)
@@ -271,9 +279,8 @@ def _lock_byte(descriptor: int, place: int, deadline: float) -> bool:
                 return False
             time.sleep(min(POLL, left))
         except OSError as error:
-            # A file system without locks: there is nobody to wait for that could be told from nobody at all.
             if error.errno in (errno.EINVAL, errno.ENOLCK, errno.ENOTSUP):
-                return True
+                return None
             raise
         else:
             return True

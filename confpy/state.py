@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -143,6 +144,22 @@ def folder_name(confdir: str) -> str:
     if len(escaped) <= _LONGEST_NAME:
         return escaped
     return f"{escaped[: _LONGEST_NAME - 33]}~{sha256(data).hexdigest()[:32]}"
+
+
+def confdir_of(name: str) -> str | None:
+    """Return the absolute path that ``folder_name`` made a name of; None for a name that was cut.
+
+    Raises ``ValueError`` for a name that is none of its.
+    """
+    if "~" in name:
+        return None
+    unescaped = re.sub(
+        rb"\\x([0-9a-f]{2})|-", lambda at: bytes.fromhex(at[1].decode()) if at[1] else b"/", os.fsencode(name)
+    )
+    confdir = "/" + os.fsdecode(unescaped).strip("/")
+    if folder_name(confdir) != name:
+        raise ValueError(f"{name!r} is not the name of a state folder")
+    return confdir
 
 
 def _record(content: bytes) -> Record:

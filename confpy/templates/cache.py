@@ -9,6 +9,7 @@ from __future__ import annotations
 import marshal
 import os
 import stat
+import time
 from contextlib import suppress
 from hashlib import sha256
 from importlib.util import MAGIC_NUMBER
@@ -21,6 +22,8 @@ from confpy.templates.facts import Made
 
 FORMAT = "confpy-code 2"
 DISK = Disk()
+USED_EVERY = 86400.0
+"""Seconds after which a use of compiled code is noted, as its modification time: what is not used expires."""
 _DIGEST = 32
 
 
@@ -47,6 +50,9 @@ class CodeCache:
         if content[: len(head) + _DIGEST] != head + sha256(body).digest():
             return None
         engine, code, needs, doubts = marshal.loads(body)  # noqa: S302 - trusted, and whole
+        if time.time() - found.st_mtime > USED_EVERY:
+            with suppress(OSError):
+                os.utime(path)
         return Made(engine, code, frozenset(Lookup(*need) for need in needs), doubts)
 
     def save(self, lookup: Lookup, file: str, digest: str, made: Made) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -309,3 +310,13 @@ def test_many_threads_may_ask_at_once(folder, cache_dir):
         answers = list(pool.map(lambda number: resolver.resolve(source(f"t{number % 20}")), range(200)))
     assert all(isinstance(answer, Compiled) for answer in answers)
     assert len(entries(cache_dir)) == 20
+
+
+def test_a_use_of_compiled_code_is_noted_once_a_day(folder, cache_dir):
+    resolve(folder, cache_dir)
+    (entry,) = cache_dir.iterdir()
+    for hours, noted in ((23, False), (25, True)):
+        then = time.time() - hours * 3600
+        os.utime(entry, (then, then))
+        resolve(folder, cache_dir)
+        assert (entry.stat().st_mtime > then + 60) is noted
