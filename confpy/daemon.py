@@ -223,7 +223,7 @@ class Daemon:
                 },
             )
         if not self._settings.onetime:
-            self._start("edits", self._follow_edits, lambda error: Loaded((), warnings=(error,), found=False))
+            self._start("edits", self._follow_edits, self._edits_failed)
         if not self._settings.noop:
             self._start("expire", self._remove_unused, lambda _: None)
         try:
@@ -385,16 +385,27 @@ class Daemon:
 
     def _follow_edits(self) -> None:
         """Tell of what is edited in the confdir, as long as confpy runs."""
-        from confpy.folder import Folder
+        from confpy.folder import SLOW_LOOK, Folder, why_unwatched
 
         folders = [os.path.join(self._settings.confdir, name) for name in ("conf.d", "templates")]
-        self._edits = edits = Folder(folders)
+
+        def unwatched(error: OSError) -> None:
+            failure = ConfpyError(
+                f"edits cannot be watched for: {error.strerror}", hint=why_unwatched(error), file=folders[0]
+            )
+            self._tell(Say("warning", "edits.unwatched", {**failure.fields(), "did": f"looks every {SLOW_LOOK:g} s"}))
+
+        self._edits = edits = Folder(folders, unwatched)
         try:
             while not self._ended:
                 if edits.wait(LONGEST_SLEEP):
                     self._inbox.put(Edited())
         finally:
             edits.close()
+
+    def _edits_failed(self, error: ConfpyError) -> None:
+        did = "reads them again at SIGHUP only"
+        self._tell(Say("warning", "edits.unwatched", {**error.fields(), "did": did}))
 
     def _remove_unused(self) -> None:
         """Remove the state and the compiled templates of confdirs that are gone."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from confpy.errors import StoreError, UsageError
 from confpy.keytree import select
-from confpy.model import Listing, Snapshot, Stirred
+from confpy.model import Listing, Say, Snapshot, Stirred
 from confpy.pathmatch import compile_glob
 from confpy.stores import Limits
 from confpy.stores.document import leaves
@@ -46,6 +46,8 @@ class FileStore:
         self._digest = b""
         self._watches: set[FileWatch] = set()
         self._closed = False
+        self._notes: list[Say] = []
+        """What the next snapshot has to say."""
 
     @classmethod
     def open(cls, settings: Settings) -> FileStore:
@@ -70,11 +72,17 @@ class FileStore:
             if isinstance(content, OSError):
                 raise StoreError(f"cannot read the file: {content.strerror}", file=file) from content
             keys.update(leaves(file, content))
+        notes, self._notes = tuple(self._notes), []
         chosen = select({*prefixes, *covers}, keys)
         return Snapshot(
             listings={prefix: Listing(generation, chosen[prefix]) for prefix in prefixes},
             counts={cover: len(chosen[cover]) for cover in covers},
+            notes=notes,
         )
+
+    def has_notes(self) -> bool:
+        """Say whether the next snapshot would have something to say."""
+        return bool(self._notes)
 
     def ask(self, prefixes: Sequence[str]) -> None:  # noqa: ARG002 - only the content can tell
         return None
@@ -83,7 +91,7 @@ class FileStore:
         # Loaded with the first watch: a one-shot run never follows.
         from confpy.folder import Folder
 
-        folder = Folder(self._files)
+        folder = Folder(self._files, self._note_unwatched)
         with self._lock:
             known = all(cursor == self._generation for cursor in cursors.values())
             watch = FileWatch(self, folder, self._digest if known else b"")
@@ -93,6 +101,12 @@ class FileStore:
             watch.close()
             raise StoreError("the store is closed")
         return watch
+
+    def _note_unwatched(self, error: OSError) -> None:
+        from confpy.folder import why_unwatched
+
+        failure = StoreError(f"the files cannot be watched: {error.strerror}", hint=why_unwatched(error))
+        self._notes.append(Say("warning", "store.unwatched", {**failure.fields(), "did": f"looks every {POLL:g} s"}))
 
     def close(self) -> None:
         with self._lock:
@@ -168,7 +182,7 @@ class FileWatch:
         while not self._closed:
             stamps = self._store.stamps()
             digest = self._store.digest()
-            if digest != self._digest:
+            if digest != self._digest or self._store.has_notes():
                 self._digest = digest
                 yield Stirred()
             while not (self._closed or self._folder.wait(POLL) or self._store.stamps() != stamps):

@@ -83,12 +83,15 @@ def matches(one: Event, event: str, fields: Mapping[str, object]) -> bool:
 class Confpy:
     """A confpy that runs on. ``events`` grows as it speaks."""
 
-    def __init__(self, *flags: str, folder: Path, more: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, *flags: str, folder: Path, more: Mapping[str, str] | None = None, by: tuple[str, ...] = ()
+    ) -> None:
+        """``by``: a command that runs another one, which confpy is run by."""
         self.events: list[Event] = []
         self._heard = 0
         self._strange: list[str] = []
         self.process = subprocess.Popen(
-            command(*flags),
+            [*by, *command(*flags)],
             cwd=folder, env=environment(folder, more), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         self._listener = threading.Thread(target=self._listen, name="confpy log")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import os
 import shutil
@@ -12,7 +13,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from watchdog.observers.inotify import InotifyEmitter
 
+import confpy.folder
 import confpy.stores.file
 from confpy.errors import StoreError
 from confpy.folder import Folder
@@ -311,11 +314,74 @@ def test_a_folder_says_nothing_of_its_neighbours(tmp_path):
         assert folder.wait(5)
 
 
-def test_a_folder_where_nothing_can_be_watched_is_silent_and_closes(tmp_path, monkeypatch):
-    def refuse(*_arguments, **_names):
-        raise OSError(24, "inotify instance limit reached")
+@pytest.fixture
+def without_inotify(monkeypatch):
+    """No inotify instance is left; set to False, there is one again."""
+    state = {"missing": True}
+    real = InotifyEmitter.on_thread_start
 
-    monkeypatch.setattr("watchdog.observers.inotify.InotifyEmitter.on_thread_start", refuse)
+    def start(emitter):
+        if state["missing"]:
+            raise OSError(errno.EMFILE, "inotify instance limit reached")
+        real(emitter)
+
+    monkeypatch.setattr(InotifyEmitter, "on_thread_start", start)
+    monkeypatch.setattr(confpy.folder, "LOOK", 0.01)
+    monkeypatch.setattr(confpy.folder, "SLOW_LOOK", 0.05)
+    return state
+
+
+def test_where_inotify_is_used_up_the_folder_looks_itself_and_says_so_once(tmp_path, without_inotify):
+    (tmp_path / "deep").mkdir()
+    told = []
+    with closing(Folder([str(tmp_path), str(tmp_path / "not" / "yet")], told.append)) as folder:
+        for change in (
+            lambda: (tmp_path / "deep" / "x").write_text("x"),
+            lambda: (tmp_path / "deep" / "x").chmod(0o600),
+            lambda: (tmp_path / "deep" / "x").rename(tmp_path / "deep" / "y"),
+            lambda: (tmp_path / "deep" / "link").symlink_to("y"),
+            lambda: (tmp_path / "deep" / "y").write_text("longer"),
+            lambda: shutil.rmtree(tmp_path / "deep"),
+            lambda: (tmp_path / "not" / "yet").mkdir(parents=True),
+        ):
+            change()
+            assert folder.wait(30)
+        assert not folder.wait(0.2)
+    assert [error.errno for error in told] == [errno.EMFILE]
+
+
+def test_inotify_is_used_again_as_soon_as_it_can_be(tmp_path, without_inotify, monkeypatch):
+    told = []
+    with closing(Folder([str(tmp_path)], told.append)) as folder:
+        without_inotify["missing"] = False
+        assert folder.wait(30), "what changed before it was watched must be looked at"
+        monkeypatch.setattr(confpy.folder, "SLOW_LOOK", 1000.0)
+        (tmp_path / "x").write_text("x")
+        assert folder.wait(30)
+    assert len(told) == 1
+
+
+def test_a_folder_on_a_file_system_that_tells_nothing_is_looked_at(tmp_path, monkeypatch):
+    monkeypatch.setattr(confpy.folder, "SILENT", ("",))  # every type begins so
+    monkeypatch.setattr(confpy.folder, "LOOK", 0.01)
+    monkeypatch.setattr(confpy.folder, "SLOW_LOOK", 0.05)
+    monkeypatch.setattr(Folder, "_note", lambda _: None)
     with closing(Folder([str(tmp_path)])) as folder:
         (tmp_path / "x").write_text("x")
-        assert not folder.wait(0.1)
+        assert folder.wait(30)
+
+
+def test_a_store_whose_files_cannot_be_watched_says_so_in_its_next_answer(tmp_path, without_inotify, monkeypatch):
+    monkeypatch.setattr(confpy.stores.file, "POLL", 0.05)
+    (tmp_path / "a.yaml").write_text("a: 1")
+    with closing(FileStore([str(tmp_path / "a.yaml")])) as store:
+        revision = store.read(["/"]).listings["/"].revision
+        with closing(store.watch({"/": revision})) as stream:
+            changes = iter(stream)
+            next(changes)
+            (note,) = store.read(["/"]).notes
+            assert note.event == "store.unwatched"
+            assert "fs.inotify.max_user_instances" in note.fields["hint"]
+            assert store.read(["/"]).notes == ()
+            replace(tmp_path / "a.yaml", "a: 2")
+            next(changes)
