@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from confpy.model import Deliver, Group
+from confpy.model import Deliver, Group, Resource
+from confpy.placeholders import check_in_place
 from confpy.value import Value
 
 Item = TypeVar("Item")
@@ -86,3 +87,12 @@ def batches(items: Sequence[tuple[Item, Sequence[str]]]) -> list[list[Item]]:
         found[first].append(pair)
         home.update(dict.fromkeys(pair[1], first))
     return [[item for item, _ in batch] for batch in found if batch]
+
+
+def checks_in_place(resources: Iterable[Resource]) -> tuple[str, ...]:
+    """Return the checks that the resources of a group run over files in their places.
+
+    Groups that share one go on trial together (``batches`` of these): each may need the new files of the others, so
+    that none of them would pass alone.
+    """
+    return tuple({check: None for resource in resources if (check := check_in_place(resource))})

@@ -2,6 +2,9 @@
 
 A group goes as a whole: where one of its members fails, none of them is new; a group that fails stops no other. Groups
 go through the steps together so that many share one sync and one record; a reload is no part of it (``agent.py``).
+
+Groups that share a check over files in their places go on trial together: the check looks at all of them, and none may
+pass without the others. Where it refuses them, each is tried alone, and those that it refuses once more after the rest.
 """
 
 from __future__ import annotations
@@ -9,11 +12,14 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from resource import RLIMIT_NOFILE, getrlimit
+from typing import TypeAlias
 
 from confpy import target
+from confpy.batches import batches, checks_in_place
 from confpy.command import Shell
 from confpy.disk import Disk
 from confpy.errors import CheckError, ConfpyError, TargetError
@@ -118,10 +124,23 @@ class _Job:
         return self.swap or self.rollback or len(self.differing) > 1
 
     @property
-    def patience(self) -> float:
-        """Seconds that another confpy may take for the same targets."""
-        checks = (member.resource.check_cmd_timeout for member in self.members if member.resource.check_cmd)
-        return max(PATIENCE, sum(checks))
+    def shared(self) -> tuple[str, ...]:
+        """The checks that it goes on trial for together with other groups."""
+        return checks_in_place(member.resource for member in self.members) if self.swap else ()
+
+    @property
+    def time(self) -> float:
+        """Seconds that its checks may take."""
+        return sum(member.resource.check_cmd_timeout for member in self.members if member.resource.check_cmd)
+
+    def forget(self) -> None:
+        """Forget a try that left nothing behind. The marks stay: the ledger knows them."""
+        for member in self.members:
+            member.staged, member.status, member.kept = None, None, ""
+
+
+Refusal: TypeAlias = tuple[_Member, CheckError]
+"""A check that said no, and whose it is."""
 
 
 class _Batch:
@@ -140,8 +159,12 @@ class _Batch:
 
     def deliver(self, groups: tuple[Group, ...]) -> tuple[Report, ...]:
         jobs = [job for job in map(self._job, groups) if self._differs(job)]
-        for some in _slices(jobs):
+        tried = batches([(job, job.shared) for job in jobs])
+        for some in _slices([job for job, *others in tried if not others]):
             self._deliver(some, jobs)
+        for some in tried:
+            if len(some) > 1:
+                self._try_together(some, jobs)
         self._settle(jobs)
         return tuple(self._reports[one.resource.name] for group in groups for one in group.candidates)
 
@@ -152,16 +175,77 @@ class _Batch:
         return _Job(group.name, members, swap and not self._rules.sync_only, rollback and self._reloads)
 
     def _deliver(self, jobs: list[_Job], all_jobs: list[_Job]) -> None:
+        """Deliver groups that do not depend on each other."""
+        with self._locked(jobs, max(job.time for job in jobs)) as free:
+            ready = self._prepare(jobs, free)
+            self._record(ready, all_jobs)
+            for job in sorted(ready, key=lambda job: job.swap):
+                self._commit(job)
+
+    def _try_together(self, jobs: list[_Job], all_jobs: list[_Job]) -> None:
+        """Put groups that share a check on trial together; where it refuses them, each alone."""
+        with self._locked(jobs, 3 * sum(job.time for job in jobs)) as free:
+            on_trial = self._put_on_trial(jobs, free, all_jobs)
+            refusal = self._check(on_trial)
+            if refusal is None:
+                self._finish(on_trial)
+            elif len(on_trial) == 1:
+                self._refuse(on_trial[0], *refusal)
+            else:
+                self._try_each([job for job in on_trial if self._take_back(job, refusal)], free, all_jobs)
+
+    def _try_each(self, jobs: list[_Job], free: frozenset[str], all_jobs: list[_Job]) -> None:
+        """Put each group on trial alone; those that are refused once more, where others have become new since."""
+        refused = []
+        new = 0
+        for job in jobs:
+            if (refusal := self._try_alone(job, free, all_jobs)) is not None:
+                refused.append((job, refusal, new))
+            new += job.new
+        for job, refusal, before in refused:
+            again = self._try_alone(job, free, all_jobs) if new > before else refusal
+            if again is not None:
+                self._refuse(job, *again)
+            new += job.new
+
+    def _try_alone(self, job: _Job, free: frozenset[str], all_jobs: list[_Job]) -> Refusal | None:
+        """Put a group on trial; returns why it was refused and put back. None: its reports are made."""
+        if not self._differs(job) or not self._put_on_trial([job], free, all_jobs):
+            return None
+        refusal = self._check([job])
+        if refusal is None:
+            self._finish([job])
+            return None
+        return refusal if self._take_back(job, refusal) else None
+
+    def _put_on_trial(self, jobs: list[_Job], free: frozenset[str], all_jobs: list[_Job]) -> list[_Job]:
+        """Put groups in place before they are checked; returns those that are there."""
+        found = []
+        for some in _slices(jobs):
+            ready = self._prepare(some, free)
+            self._record(ready, all_jobs)
+            found += self._put_in_place(ready)
+            for job in some:
+                self._discard(job)  # a descriptor each: there may be more of them than we may have open
+        return found
+
+    def _take_back(self, job: _Job, refusal: Refusal) -> bool:
+        """Put back a group that was refused, to try it again. False where that failed, and is reported."""
+        if self._put_back(job):
+            _, error = refusal
+            own = CheckError(error.message, hint=error.hint, **error.where)
+            self._undo(job, next(member for member in job.changed if member.status is not None), own)
+            return False
+        job.forget()
+        return True
+
+    @contextmanager
+    def _locked(self, jobs: list[_Job], seconds: float) -> Iterator[frozenset[str]]:
+        """Keep other processes, which may take so long, away from the targets; yields the paths that are ours."""
         paths = [member.path for job in jobs for member in job.differing]
-        with self._ledger.locked(paths, max(job.patience for job in jobs)) as free:
+        with self._ledger.locked(paths, max(PATIENCE, seconds)) as free:
             try:
-                staged = [job for job in jobs if self._own(job, free) and self._stage(job)]
-                ready = [
-                    job for job in self._sync(staged) if self._check_format(job) and (job.swap or self._check(job))
-                ]
-                self._record(ready, all_jobs)
-                for job in sorted(ready, key=lambda job: job.swap):
-                    self._commit(job)
+                yield free
             finally:
                 # Whatever stops the slice as a whole, a bug of ours included, leaves nothing on trial, no candidate and
                 # no descriptor.
@@ -193,6 +277,11 @@ class _Batch:
             else:
                 self._unchanged(member)
         return False
+
+    def _prepare(self, jobs: list[_Job], free: frozenset[str]) -> list[_Job]:
+        """Stage groups and check what can be checked there; returns those that may take their places."""
+        staged = [job for job in jobs if self._own(job, free) and self._stage(job)]
+        return [job for job in self._sync(staged) if self._check_format(job) and (job.swap or self._check_staged(job))]
 
     def _own(self, job: _Job, free: frozenset[str]) -> bool:
         """Say whether a group's targets are ours for now, and still other than they should be."""
@@ -259,26 +348,31 @@ class _Batch:
                     return False
         return True
 
-    def _check(self, job: _Job) -> bool:
-        """Run a group's checks over what is staged, or over the targets where it is there on trial."""
+    def _check_staged(self, job: _Job) -> bool:
+        if (refusal := self._check([job])) is not None:
+            self._refuse(job, *refusal)
+        return refusal is None
+
+    def _check(self, jobs: Sequence[_Job]) -> Refusal | None:
+        """Run the checks of groups over what is staged, or over the targets where they are there on trial."""
         if self._rules.sync_only:
-            return True
-        sources = {f"CONFPY_SRC_{_variable(it.resource.name)}": it.source() for it in job.members}
+            return None
         ran: set[Command] = set()
-        for member in job.members:
-            resource, source = member.resource, member.source()
-            if resource.check_cmd is None:
-                continue
-            command = fill(resource.check_cmd, source, resource.dest)
-            if command in ran and _shared(command, job.swap):
-                continue
-            ran.add(command)
-            try:
-                check(resource, source, self._shell, sources)
-            except CheckError as error:
-                self._refuse(job, member, error)
-                return False
-        return True
+        for job in jobs:
+            sources = {f"CONFPY_SRC_{_variable(it.resource.name)}": it.source() for it in job.members}
+            for member in job.members:
+                resource, source = member.resource, member.source()
+                if resource.check_cmd is None:
+                    continue
+                command = fill(resource.check_cmd, source, resource.dest)
+                if command in ran and _shared(command, job.swap):
+                    continue
+                ran.add(command)
+                try:
+                    check(resource, source, self._shell, sources)
+                except CheckError as error:
+                    return member, error
+        return None
 
     # --- what the ledger is told -----------------------------------------------------------------------------------
 
@@ -343,25 +437,53 @@ class _Batch:
 
     def _commit(self, job: _Job) -> None:
         """Put a group in place as a whole, or leave the old files as they are."""
-        member = job.members[0]
-        try:
-            for member in job.changed if job.keeps else ():
+        if not self._put_in_place([job]):
+            return
+        if job.swap and (refusal := self._check([job])) is not None:
+            self._refuse(job, *refusal)
+        else:
+            self._finish([job])
+
+    def _put_in_place(self, jobs: list[_Job]) -> list[_Job]:
+        """Put each group in place as a whole; returns those that are: of the others the old files are back."""
+        kept = [job for job in jobs if not job.keeps or self._keep_all(job)]
+        self._sync_folders({os.path.dirname(it.kept) for job in kept for it in job.changed if it.kept})
+        return [job for job in kept if self._put_all(job)]
+
+    def _keep_all(self, job: _Job) -> bool:
+        for member in job.changed:
+            try:
                 self._keep(member)
-            if job.keeps:
-                self._sync_folders({os.path.dirname(it.kept) for it in job.changed if it.kept})
-            for member in job.changed:
+            except TargetError as error:
+                self._undo(job, member, error)
+                return False
+        return True
+
+    def _put_all(self, job: _Job) -> bool:
+        for member in job.changed:
+            try:
                 self._back_up(member)
                 self._put(job, member)
-        except TargetError as error:
-            self._undo(job, member, error)
-            return
-        if job.swap:
-            if not self._check(job):
-                return
-            try:
-                self._ledger.passed(job.record, job.name)
-            except OSError as error:
+            except TargetError as error:
+                self._undo(job, member, error)
+                return False
+        return True
+
+    def _finish(self, jobs: Sequence[_Job]) -> None:
+        """Take groups that are in place, and right there, for new."""
+        passed = [job for job in jobs if job.swap]
+        if len(passed) > 1:
+            # None of them may be new without the others: a power cut takes no rename back once they have passed.
+            self._sync_folders({os.path.dirname(it.path) for job in passed for it in job.changed})
+        try:
+            self._ledger.passed((job.record, job.name) for job in passed)
+        except OSError as error:
+            for job in passed:
                 self._unkept(job, error)
+        for job in jobs:
+            self._report_new(job)
+
+    def _report_new(self, job: _Job) -> None:
         job.new = True
         for member in job.members:
             if member.staged is None or member.status is None:

@@ -146,11 +146,11 @@ class Ledger:
             with self._guard:
                 self._add({"op": "in place", "record": record, "path": path, "mark": mark}, durable=True)
 
-    def passed(self, record: int, group: str) -> None:
-        """Note, durably, that a group on trial is right; raises ``OSError``."""
-        if record:
+    def passed(self, groups: Iterable[tuple[int, str]]) -> None:
+        """Note, durably, that groups on trial (record and name) are right: all of them or none; raises ``OSError``."""
+        if known := [(record, group) for record, group in groups if record]:
             with self._guard:
-                self._add({"op": "passed", "record": record, "group": group}, durable=True)
+                self._add({"op": "passed", "groups": known}, durable=True)
 
     def done(self, record: int, failed: Iterable[str] = (), *, plain: bool = False) -> None:
         """Note that a record came to its end, and which of its groups did not become new.

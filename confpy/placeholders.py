@@ -35,6 +35,20 @@ def reload_of(resource: Resource) -> ReloadBy | None:
     return None if resource.reload_cmd is None else fill(resource.reload_cmd, resource.dest, resource.dest)
 
 
+def names_candidate(command: Command) -> bool:
+    """Say whether a check says itself which file it looks at: by ``{{.src}}`` or a ``CONFPY_SRC`` variable."""
+    return "CONFPY_SRC" in show(fill(command, "$CONFPY_SRC", ""))
+
+
+def check_in_place(resource: Resource) -> str:
+    """Return the check that a resource runs over files in their places, the same for all that have it; empty: none."""
+    if resource.check_cmd is None or resource.check_mode != "swap":
+        return ""
+    # In its place the candidate is the target: a check that names it so is the same as one that names no candidate.
+    command = fill(resource.check_cmd, resource.dest, resource.dest)
+    return "" if names_candidate(command) else show(command)
+
+
 def show(command: ReloadBy) -> str:
     """Return a command as one line for people."""
     match command:

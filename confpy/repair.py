@@ -118,8 +118,9 @@ class Book:
                 path, told = entry["path"], {"in_place": True, "mark": entry["mark"]}
                 self._change(entry["record"], lambda it: replace(it, **told) if it.path == path else it)
             case "passed":
-                record = self.records[entry["record"]]
-                self.records[record.number] = replace(record, passed=(*record.passed, entry["group"]))
+                for number, group in entry["groups"]:
+                    record = self.records[number]
+                    self.records[number] = replace(record, passed=(*record.passed, group))
             case "taken":
                 record = self.records[entry["record"]]
                 deeds = tuple(deed for deed in record.deeds if deed.group not in entry["groups"])
@@ -312,7 +313,7 @@ def judge(book: Book, found: Mapping[str, str | None], kept: Mapping[str, str]) 
     """Yield what to do about the records that are open.
 
     ``found``: path → digest of what is there, None where nothing is, empty where it cannot be read. ``kept``: mark →
-    where the old file lies, whole. A record whose targets a later one took up is over: that one began from what it
+    where the old file lies, whole. A group whose targets a later record took up is over: that one began from what it
     found, and speaks of it.
     """
     taken: set[str] = set()
@@ -322,7 +323,9 @@ def judge(book: Book, found: Mapping[str, str | None], kept: Mapping[str, str]) 
         if not record.done:
             steps: list[PutBack] = []
             lost: list[Change] = []
-            for deed in record.deeds if paths.isdisjoint(taken) else ():
+            for deed in record.deeds:
+                if any(change.path in taken for change in deed.changes):
+                    continue
                 back = _to_put_back(record, deed, found)
                 there = [it for it in back if it.mark in kept or (it.new if record.restores else it.old) is None]
                 gone = [it for it in back if it not in there]

@@ -9,7 +9,7 @@ from confpy.errors import ConfpyError
 from confpy.guard import Guard
 from confpy.keytree import View, normalise
 from confpy.model import Known, Lookup, Outcome, Resource
-from confpy.placeholders import reload_of, show
+from confpy.placeholders import check_in_place, reload_of, show
 
 NO_COMMANDS = ""
 """What resources with neither check nor reload share instead of a command."""
@@ -80,9 +80,9 @@ class Track:
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """Return what ties it to others in a batch: its check and reload commands as written, and the reload as run."""
+        """Return what ties it to others in a batch: its check and reload commands, as written and as run."""
         resource = self.resource
-        commands = (resource.check_cmd, resource.reload_cmd, reload_of(resource))
+        commands = (resource.check_cmd, resource.reload_cmd, reload_of(resource), check_in_place(resource) or None)
         return tuple({show(command): None for command in commands if command is not None}) or (NO_COMMANDS,)
 
 

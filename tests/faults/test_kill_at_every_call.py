@@ -30,8 +30,10 @@ RELOAD = "reload them"
 class Place:
     """Targets that confpy makes new, and what it keeps of that."""
 
-    def __init__(self, folder: Path, *resources: Resource, check: str = "") -> None:
+    def __init__(self, folder: Path, *resources: Resource, check: str = "", together: bool = False) -> None:
+        """``together``: its groups are new together or not at all."""
         self.folder = folder
+        self.together = together
         self.mounted: set[str] = set()
         self.out = folder / "out"
         self.out.mkdir(parents=True)
@@ -127,7 +129,7 @@ class Place:
         found = self.contents()
         for name, content in found.items():
             assert content in (NEW, None if name.startswith("missing") else OLD), f"{name} is torn"
-        for group in {one.group for one in self.resources if one.group}:
+        for group in {one.group for one in self.resources if one.group or self.together}:
             members = {found[one.name] == NEW for one in self.resources if one.group == group}
             assert len(members) == 1, "a part of a group is new"
         if not self.reloaded.exists():
@@ -166,6 +168,14 @@ STORIES: dict[str, Callable[[Path], Place]] = {
     "two that share a reload": lambda folder: Place(folder, one("a", reload_cmd=RELOAD), one("b", reload_cmd=RELOAD)),
     "a group of three": lambda folder: Place(folder, *three()),
     "a group on trial": lambda folder: Place(folder, *three(check_mode="swap"), check="true"),
+    "two on trial together": lambda folder: Place(
+        folder, *(one(name, reload_cmd=RELOAD, check_mode="swap") for name in "ab"), check="true", together=True
+    ),
+    "two on trial, each alone in the end": lambda folder: Place(
+        folder,
+        *(one(name, reload_cmd=RELOAD, check_mode="swap") for name in "ab"),
+        check=f"test -e {folder}/tried || {{ touch {folder}/tried; false; }}",
+    ),
     "in place": lambda folder: Place(folder, one("a", reload_cmd=RELOAD, write="inplace")),
     "in place, without a reload": lambda folder: Place(folder, one("a", write="inplace")),
     "a group with one in place": lambda folder: Place(

@@ -124,12 +124,15 @@ def the_guard_forgets_across_a_restart():
 def only_the_first_of_a_group_is_checked():
     check = _Batch._check
 
-    def first(self, job):
-        members, job.members = job.members, job.members[:1]
+    def first(self, jobs):
+        whole = [job.members for job in jobs]
+        for job in jobs:
+            job.members = job.members[:1]
         try:
-            return check(self, job)
+            return check(self, jobs)
         finally:
-            job.members = members
+            for job, members in zip(jobs, whole, strict=True):
+                job.members = members
 
     with instead(_Batch, "_check", first):
         yield

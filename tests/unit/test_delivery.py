@@ -12,6 +12,7 @@ from resource import RLIMIT_NOFILE, getrlimit, setrlimit
 import pytest
 
 from confpy import target
+from confpy.batches import batches, checks_in_place
 from confpy.command import Shell
 from confpy.delivery import SLICE, Rules, deliver
 from confpy.disk import Disk
@@ -525,6 +526,140 @@ def test_a_group_that_did_not_pass_its_trial_is_what_it_was_to_the_inode(pair):
     assert [path.stat().st_ino for path in pair] == before
     assert stat.S_IMODE(pair[0].stat().st_mode) == 0o600
     assert names(missing.parent) == ["a", "b"]
+
+
+# --- groups on trial together ----------------------------------------------------------------------------------------
+
+
+class Judge:
+    """A check over all files in their places: none of them may hold a word that another one does not allow."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.runs = folder / "runs"
+
+    def wants(self, condition: str, **more) -> dict[str, object]:
+        """Return the options of a resource that has this check."""
+        return {"check_cmd": f"echo x >> {self.runs}; {condition}", "check_mode": "swap", "reload_cmd": "true", **more}
+
+    @property
+    def count(self) -> int:
+        return len(self.runs.read_text().splitlines())
+
+
+@pytest.fixture
+def judge(tmp_path) -> Judge:
+    return Judge(tmp_path)
+
+
+def alone(path, content: bytes, more: dict[str, object]) -> Group:
+    return group((resource(path, **more), content), name=str(path))
+
+
+def test_groups_that_pass_their_check_only_together_are_new_after_one_run_of_it(pair, judge):
+    a, b = pair
+    wants = judge.wants(f"cmp -s {a} {b}")
+    assert outcomes(give(alone(a, b"new", wants), alone(b, b"new", wants))) == ["changed", "changed"]
+    assert (contents(pair), judge.count) == ([b"new", b"new"], 1)
+    assert names(a.parent) == ["a", "b"]
+
+
+def test_one_that_spoils_the_trial_of_all_fails_alone(pair, judge):
+    wants = judge.wants(f"! grep -q bad {pair[0]} {pair[1]}")
+    before = pair[0].stat().st_ino
+    reports = give(alone(pair[0], b"bad", wants), alone(pair[1], b"new", wants))
+    assert outcomes(reports) == ["failed", "changed"]
+    assert (reports[0].error.message, reports[0].error.where["did"]) == ("the check exited with 1", "kept the old file")
+    assert (contents(pair), pair[0].stat().st_ino) == ([b"old", b"new"], before)
+    assert judge.count == 4, "together, each alone, the bad one once more since another is new by now"
+    assert names(pair[0].parent) == ["a", "b"]
+
+
+def test_one_that_needs_a_later_one_passes_after_it_where_a_third_spoils_the_trial_of_all(pair, judge):
+    a, b = pair
+    c = a.parent / "c"
+    # "a" may only name what "b" has, and nothing may be bad.
+    wants = judge.wants(f"grep -q $(cat {a}) {b} && ! grep -q bad {c}")
+    a.write_bytes(b"old")
+    b.write_bytes(b"old")
+    c.write_bytes(b"old")
+    wanted = (alone(a, b"new", wants), alone(c, b"bad", wants), alone(b, b"old new", wants))
+    assert outcomes(give(*wanted)) == ["changed", "failed", "changed"]
+    assert contents((a, b, c)) == [b"new", b"old new", b"old"]
+    assert judge.count == 1 + 3 + 2
+
+
+def test_where_none_passes_alone_none_is_tried_again(pair, judge):
+    wants = judge.wants("false")
+    assert outcomes(give(*(alone(path, b"new", wants) for path in pair))) == ["failed", "failed"]
+    assert (contents(pair), judge.count) == ([b"old", b"old"], 1 + 2)
+
+
+def test_one_that_is_right_is_not_on_trial_with_the_others(pair, judge):
+    wants = judge.wants(f"! grep -q bad {pair[1]}")
+    assert outcomes(give(alone(pair[0], b"old", wants), alone(pair[1], b"bad", wants))) == ["unchanged", "failed"]
+    assert judge.count == 1
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"check_mode": "staged"}, {}),
+        ({}, {"check_cmd": "cmp -s A B && true"}),
+        ({"check_cmd": "test $CONFPY_SRC"}, {"check_cmd": "test $CONFPY_SRC"}),
+    ],
+)
+def test_what_looks_at_a_candidate_or_at_something_else_is_not_tried_together(pair, one, other):
+    both = {"check_cmd": "true", "check_mode": "swap"}
+    wanted = [resource(path, **{**both, **more}) for path, more in zip(pair, (one, other), strict=True)]
+    assert len(batches([(it, checks_in_place([it])) for it in wanted])) == 2
+
+
+def test_a_check_that_names_the_target_of_one_is_that_of_another_that_names_it_as_its_candidate(pair):
+    wanted = (
+        resource(pair[0], check_cmd="check {{.src}}", check_mode="swap"),
+        resource(pair[1], check_cmd=f"check {pair[0]}", check_mode="swap"),
+    )
+    assert len(batches([(it, checks_in_place([it])) for it in wanted])) == 1
+
+
+def test_more_on_trial_together_than_may_be_staged_at_once_are_checked_once(tmp_path, judge):
+    folder = tmp_path / "many"
+    folder.mkdir()
+    paths = [folder / str(number) for number in range(SLICE + 20)]
+    wants = judge.wants(f"test $(ls {folder} | wc -l) -eq {len(paths)}")
+    soft, hard = getrlimit(RLIMIT_NOFILE)
+    setrlimit(RLIMIT_NOFILE, (64, hard))
+    try:
+        reports = give(*(alone(path, b"new", wants) for path in paths))
+    finally:
+        setrlimit(RLIMIT_NOFILE, (soft, hard))
+    assert set(outcomes(reports)) == {"changed"}
+    assert judge.count == 1
+    assert len(names(folder)) == len(paths)
+
+
+def test_one_that_cannot_be_put_in_place_leaves_the_trial_to_the_others(pair, judge):
+    wants = judge.wants("true")
+    reports = give(*(alone(path, b"new", wants) for path in pair), disk=Refusing("a"))
+    assert outcomes(reports) == ["failed", "changed"]
+    assert reports[0].error.message == "the target cannot be replaced: No space left on device"
+    assert contents(pair) == [b"old", b"new"]
+
+
+def test_one_that_can_be_put_back_no_more_is_called_torn_and_the_others_are_tried_alone(pair, judge):
+    class Half(Disk):
+        def rename(self, old, new):
+            if old.endswith(".old") and os.path.basename(new) == "b":
+                raise OSError(errno.EIO, "Input/output error")
+            super().rename(old, new)
+
+    wants = judge.wants(f"! grep -q new {pair[1]} || grep -q old {pair[0]}")
+    reports = give(*(alone(path, b"new", wants) for path in pair), disk=Half())
+    assert reports[1].torn
+    assert reports[1].error.message.startswith("the target is torn: the check exited with 1")
+    assert not reports[0].torn
+    assert pair[0].read_bytes() == b"old"
 
 
 class Refusing(Disk):

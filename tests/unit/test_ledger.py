@@ -30,6 +30,7 @@ from confpy.model import (
 )
 from confpy.repair import Book, Change, Debt, Deed, Record
 from confpy.rollback import restore
+from confpy.value import replace
 from tests.apart import Child, as_nobody
 
 RELOAD = "systemctl reload it"
@@ -742,8 +743,23 @@ def test_what_is_torn_in_place_goes_back_with_its_group():
     assert steps({"/a": "new", "/b": "half"}, record(in_place=True)) == ["a1", "b1"]
 
 
-def test_a_record_that_a_later_one_took_up_is_over():
+def test_a_group_that_a_later_record_took_up_is_over():
     assert steps({"/a": "new", "/b": "old"}, record(1), record(2, done=True)) == []
+
+
+def test_another_group_of_the_same_record_is_not():
+    two = record(1)
+    others = tuple(replace(change, path=f"/other{change.path}", mark=f"o{change.mark}") for change in two.changes)
+    first = replace(two, deeds=(*two.deeds, Deed("h", others)))
+    found = {"/a": "new", "/b": "new", "/other/a": "new", "/other/b": "old"}
+    assert steps(found, first, record(2)) == ["oa1"]
+
+
+@pytest.mark.parametrize(("passed", "left"), [((), ("a1", "b1", "c1")), (("g", "h"), ())])
+def test_groups_that_were_on_trial_together_stay_together_or_go_back_together(passed, left):
+    one = record(swap=True, passed=passed)
+    other = Deed("h", (Change("c", "/c", "/c", "old", "new", mark="c1"),), swap=True)
+    assert steps(dict.fromkeys(("/a", "/b", "/c"), "new"), replace(one, deeds=(*one.deeds, other))) == [*left]
 
 
 def test_a_rollback_that_was_cut_off_goes_on():
