@@ -17,7 +17,7 @@ from typing import Literal, Protocol
 
 from confpy.batches import Batch, Batches, batches
 from confpy.before import Before, Saving
-from confpy.clock import NEVER, Backoff, Settle, jittered, rarely
+from confpy.clock import NEVER, Backoff, Damping, Settle, jittered
 from confpy.counts import Counts
 from confpy.debts import Commit, Debts
 from confpy.errors import ConfpyError, ReloadError, StoreError, TemplateError, UsageError, bug, exit_code
@@ -152,6 +152,7 @@ class Agent:
         """Of the last reading of ``conf.d``."""
         self._load_at = NEVER
         self._load_backoff = Backoff(random, base=1.0, cap=30.0)
+        self._load_damping = Damping()
         self._look_at = NEVER
         self._looks_next = False
         """Somebody asked for a look at everything."""
@@ -236,7 +237,8 @@ class Agent:
 
     def _take_resources(self, loaded: Loaded) -> None:
         waits = not loaded.resources and not self._manners.onetime and not self._loaded
-        if not waits or rarely(self._load_backoff.attempts + 1):
+        reasons = tuple(error.reason for error in (*loaded.errors, *loaded.warnings))
+        if not waits or self._load_damping.admits(reasons, self._load_backoff.attempts + 1, self._now):
             notes: dict[object, Say] = {(note.event, *note.fields.items()): note for note in loaded.notes}
             self._actions += [note for key, note in notes.items() if key not in self._notes]
             self._notes = notes
@@ -516,7 +518,7 @@ class Agent:
                 held.append(track)
             elif report.error is not None:
                 newer = track.dirty
-                self._fail(track, report.error)
+                self._fail(track, report.error, content=sent[report.resource].content)
                 failed[track.group] = track
                 if newer:  # it changed meanwhile: what failed is not what it wants now
                     track.retry_at = -NEVER
@@ -538,7 +540,12 @@ class Agent:
             self._counts.note(candidate, recorded=bool(report.record))
         if report.outcome == "changed" and resource.reload_cmd is not None and not self._quiet:
             revision = self.mirror.revision(resource.prefixes)
-            self._debts.owe(Commit(resource, "removed", 0, revision, report.took, report.record), self._now)
+            self._owe(Commit(resource, "removed", 0, revision, report.took, report.record))
+
+    def _owe(self, commit: Commit) -> None:
+        """Note a file that is in place, and whose reload is still to come."""
+        self._actions.append(commit.committed())
+        self._debts.owe(commit, self._now)
 
     def _succeed(self, track: Track, report: Report, candidate: Candidate) -> None:
         resource = candidate.resource
@@ -548,6 +555,7 @@ class Agent:
             if track.told and report.outcome == "unchanged":
                 self._say("info", "resource.recovered", resource=report.resource)
             track.tried, track.told = True, False
+            track.damping.reset()
             track.error = None
             track.known = report.known if track.resource.dest == resource.dest else None
             self._remember(track, candidate, recorded=bool(report.record))
@@ -564,7 +572,7 @@ class Agent:
         elif report.outcome == "changed" and (resource.reload_cmd is None or self._quiet):
             self._actions.append(commit.tell(reloaded=False))
         elif report.outcome == "changed":
-            self._debts.owe(commit, self._now)
+            self._owe(commit)
         else:
             self._say("debug", "resource.unchanged", resource=resource.name)
 
@@ -682,9 +690,12 @@ class Agent:
 
     # --- failures ----------------------------------------------------------------------------------------------------
 
-    def _fail(self, track: Track, error: ConfpyError, *, quiet: bool = False) -> None:
-        """Keep a resource dirty, and say why: at first, when the reason is another, then ever more rarely."""
-        before, track.error = track.error, error
+    def _fail(self, track: Track, error: ConfpyError, *, quiet: bool = False, content: bytes | None = None) -> None:
+        """Keep a resource dirty, and log why, unless the same was logged lately (``Damping``).
+
+        ``content``: what could not be delivered. ``quiet``: somebody else logs it.
+        """
+        track.error = error
         track.outcome = "failed"
         track.tried = track.dirty = True
         self._dirty[track.order] = track
@@ -694,9 +705,9 @@ class Agent:
         once = self._manners.onetime
         if once:
             self._errors.append(error)
-        if not quiet and (once or before is None or before.message != error.message or rarely(attempt)):
+        if not quiet and (once or track.damping.admits(error.reason, attempt, self._now, content)):
             track.told = True
-            again = {} if once else {"retry_in": round(wait, 1)}
+            again = {} if once else {"attempt": attempt, "retry_in": round(wait, 1)}
             self._say("error", "resource.failed", **error.fields(), **again)
 
     def _tell_left_out(self, track: Track, rendered: Rendered) -> None:

@@ -63,12 +63,47 @@ def jittered(seconds: float, random: Random, spread: float = 0.1) -> float:
     return seconds * (1 - spread + 2 * spread * random.random())
 
 
-def rarely(attempt: int) -> bool:
-    """Say whether the attempt with this number is worth a line: the first, fourth, sixteenth, 64th and so on.
+class Damping:
+    """Which of the failures in a row of one thing are worth a log line: a retry loop must not flood the log.
 
-    With waits of up to a minute that is at once, after some seconds, five minutes, half an hour, two hours.
+    Logged are a reason that was not logged before, another content, the attempts 1, 4, 16, 64 and so on, and any
+    attempt an hour after the last line.
     """
-    return attempt & (attempt - 1) == 0 and attempt.bit_length() % 2 == 1
+
+    __slots__ = ("_at", "_content", "_reasons")
+
+    INTERVAL = 3600.0
+    """Seconds after which the next failure is logged in any case."""
+    MOST_REASONS = 32
+    """Reasons that are remembered: with more than these the message differs every time."""
+
+    def __init__(self) -> None:
+        self._reasons: set[object] = set()
+        self._content: object = None
+        self._at = -NEVER
+
+    def admits(self, reason: object, attempt: int, now: float, content: object = None) -> bool:
+        """Say whether to log this failure, and count it as logged if so.
+
+        ``attempt``: how many failed in a row, this one included. ``now``: monotonic seconds. ``content``: what was
+        tried, where that can change between two attempts.
+        """
+        if content != self._content:
+            self._content = content
+            self._reasons.clear()
+        is_power_of_four = attempt & (attempt - 1) == 0 and attempt.bit_length() % 2 == 1
+        if reason in self._reasons and not is_power_of_four and now - self._at < self.INTERVAL:
+            return False
+        if len(self._reasons) >= self.MOST_REASONS:
+            self._reasons.clear()
+        self._reasons.add(reason)
+        self._at = now
+        return True
+
+    def reset(self) -> None:
+        """Forget what was logged, after a success."""
+        self._reasons.clear()
+        self._content, self._at = None, -NEVER
 
 
 class Settle:

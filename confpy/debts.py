@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Literal
 
-from confpy.clock import NEVER, Backoff, rarely
+from confpy.clock import NEVER, Backoff, Damping
 from confpy.errors import ConfpyError, ReloadError
 from confpy.model import (
     Acquit,
@@ -65,16 +65,21 @@ class Commit(Value):
 
     def tell(self, *, reloaded: bool, reload_took: float = 0.0) -> Say:
         """Return the one line that tells of it."""
-        fields = {
+        ended = {"took": round(self.took + reload_took, 3), "reloaded": reloaded}
+        return Say("info", "resource.changed", {**self._fields(), **ended})
+
+    def committed(self) -> Say:
+        """Return the line for a file that is in place, and whose reload is still to come."""
+        return Say("info", "target.committed", self._fields())
+
+    def _fields(self) -> dict[str, object]:
+        return {
             "resource": self.resource.name,
             "target": self.resource.dest,
             "trigger": self.trigger,
             "revision": self.revision,
             "keys": self.keys,
-            "took": round(self.took + reload_took, 3),
-            "reloaded": reloaded,
         }
-        return Say("info", "resource.changed", fields)
 
 
 class Inherited(Value):
@@ -94,6 +99,7 @@ class Inherited(Value):
 class _Debt:
     command: ReloadBy
     backoff: Backoff
+    damping: Damping = field(default_factory=Damping)
     timeout: float = 0.0
     verify: Command | None = None
     interval: float = 0.0
@@ -202,6 +208,7 @@ class Debts:
         error = reloaded.error and reloaded.error.at(resource=", ".join(debt.paying))
         if error is None:
             debt.backoff.reset()
+            debt.damping.reset()
             paid, debt.paying = debt.paying, {}
             yield _acquit(reloaded.key, debt)
             yield from (commit.tell(reloaded=True, reload_took=reloaded.took) for commit in paid.values())
@@ -240,9 +247,9 @@ class Debts:
         debt.records |= debt.paying_records
         wait = debt.backoff.wait()
         debt.retry_at = now + wait
-        if rarely(debt.backoff.attempts):
+        if debt.damping.admits(error.reason, debt.backoff.attempts, now, content=(is_back, *tried.values())):
             did = "the old files are back; their reload stays owed" if is_back else "the reload stays owed"
-            fields = {**error.fields(), "did": did, "retry_in": round(wait, 1)}
+            fields = {**error.fields(), "did": did, "attempt": debt.backoff.attempts, "retry_in": round(wait, 1)}
             yield Say("error", "reload.failed", fields)
 
     def restored(self, reports: Collection[Report], key: str, now: float) -> Iterator[Action]:

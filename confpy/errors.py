@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
@@ -43,6 +44,15 @@ class ConfpyError(Exception):
     def fields(self) -> dict[str, str | int]:
         """Return the keys of the log line that tells of this error."""
         return {"error": self.message, **self.where, **({"hint": self.hint} if self.hint else {})}
+
+    @property
+    def reason(self) -> tuple[object, ...]:
+        """What tells this failure from another of the same thing: all that the log line shows but the hint.
+
+        Times and process ids in the output of a command differ from run to run: its digits do not count.
+        """
+        where = {**self.where, "output": re.sub(r"\d+", "0", str(self.where.get("output", "")))}
+        return self.message, *where.items()
 
     def __str__(self) -> str:
         places = " ".join(f"{name}={value}" for name, value in self.where.items())

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Literal, TypeVar
 
-from confpy.clock import NEVER, Backoff, jittered, rarely
+from confpy.clock import NEVER, Backoff, Damping, jittered
 from confpy.errors import StoreError, StoreRefused
 from confpy.keytree import ROOT, KeyTree, ancestors, covers, minimal, normalise
 from confpy.model import (
@@ -177,7 +177,9 @@ class Mirror:
         self._resync_at = NEVER
         self._watch_at = NEVER
         self._read_backoff = Backoff(random, cap=patience)
+        self._lost_damping = Damping()
         self._watch_backoff = Backoff(random)
+        self._watch_damping = Damping()
         self._watch_lost_at: float | None = None
         """When a loss of the stream was told of, until it is open again."""
         self._opened_at = 0.0
@@ -403,7 +405,7 @@ class Mirror:
             refusal = self._refused[prefixes[0]]
             fields = {**refusal.error.fields(), **self._whom(prefixes), "did": "kept what was; goes on with the others"}
             if not self._once:
-                fields["retry_in"] = round(refusal.ask_at - now, 1)
+                fields |= {"attempt": refusal.attempts, "retry_in": round(refusal.ask_at - now, 1)}
             turn.say("error", "prefix.refused", **fields)
         self._choose()
 
@@ -496,6 +498,7 @@ class Mirror:
 
     def _changed(self, turn: Turn, message: Changed, now: float) -> None:
         self._watch_backoff.reset()
+        self._watch_damping.reset()
         if isinstance(message.changes, Stirred):
             self._read_if_idle(turn, now)
             return
@@ -544,13 +547,15 @@ class Mirror:
             self._current = None
             if now - self._opened_at > STEADY:
                 self._watch_backoff.reset()
+                self._watch_damping.reset()
             if self._opening is not None and not message.relist:
                 return  # the one that takes its place is on its way
         if self._refused_by(turn, message.error, self._watched, now):
             return
         wait = self._watch_backoff.wait()
-        if rarely(self._watch_backoff.attempts):
-            turn.say("warning", "watch.lost", **message.error.fields(), retry_in=round(wait, 1))
+        attempt = self._watch_backoff.attempts
+        if self._watch_damping.admits("", attempt, now):
+            turn.say("warning", "watch.lost", **message.error.fields(), attempt=attempt, retry_in=round(wait, 1))
             if self._watch_lost_at is None:
                 self._watch_lost_at = now
         if message.relist:
@@ -660,7 +665,7 @@ class Mirror:
     # --- the store's health ----------------------------------------------------------------------------------------
 
     def _store_lost(self, turn: Turn, error: StoreError, now: float) -> float:
-        """Say that the store is away, when it goes, when the reason is another, and ever more rarely.
+        """Log that the store is away, unless the same was logged lately (``Damping``).
 
         Returns when to try again.
         """
@@ -668,14 +673,15 @@ class Mirror:
         wait = self._read_backoff.wait()
         if self.lost is None:
             self._lost_since = now
-        if self.lost is None or self.lost.message != error.message or rarely(attempts + 1):
-            again = {} if self._once else {"retry_in": round(wait, 1)}
+        if self._lost_damping.admits(error.message, attempts + 1, now):
+            again = {} if self._once else {"attempt": attempts + 1, "retry_in": round(wait, 1)}
             turn.say("error", "store.lost", **error.fields(), did="kept what was", **again)
         self.lost = error
         return now + wait
 
     def _store_found(self, turn: Turn, now: float) -> None:
         self._read_backoff.reset()
+        self._lost_damping.reset()
         if self.lost is not None:
             turn.say("info", "store.recovered", after=round(now - self._lost_since, 1))
             self.lost = None

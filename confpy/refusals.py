@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from random import Random
 
-from confpy.clock import NEVER, Backoff, rarely
+from confpy.clock import NEVER, Backoff, Damping
 from confpy.errors import StoreError
 
 LONGEST = 20.0
@@ -21,6 +21,9 @@ class Refusal:
     error: StoreError
     since: float
     ask_at: float
+    attempts: int
+    """How many times in a row it was refused."""
+    damping: Damping
 
 
 class Refusals:
@@ -76,8 +79,9 @@ class Refusals:
             attempts = backoff.attempts
             # What was refused together is asked for together.
             wait = waits.setdefault(attempts, backoff.wait())
-            self._all[prefix] = Refusal(error, now if before is None else before.since, now + wait)
-            if before is None or before.error.message != error.message or rarely(attempts + 1):
+            since, damping = (now, Damping()) if before is None else (before.since, before.damping)
+            self._all[prefix] = Refusal(error, since, now + wait, attempts + 1, damping)
+            if damping.admits(error.message, attempts + 1, now):
                 news.setdefault(error.message, []).append(prefix)
         return list(news.values())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from confpy.clock import NEVER, Backoff, Settle
+from confpy.clock import NEVER, Backoff, Damping, Settle
 from confpy.errors import ConfpyError
 from confpy.guard import Guard
 from confpy.keytree import View, normalise
@@ -45,6 +45,7 @@ class Track:
     tried: bool = False
     """It had an outcome: what one-shot waits for."""
     error: ConfpyError | None = None
+    damping: Damping = field(default_factory=Damping)
     told: bool = False
     """A line has told of a failure since it was right last."""
     known: Known | None = None

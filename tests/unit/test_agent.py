@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from confpy.agent import Agent, Manners
-from confpy.errors import ReloadError, UsageError
+from confpy.errors import CheckError, ReloadError, UsageError
 from confpy.mirror import Mirror
 from confpy.model import (
     Accepted,
@@ -67,6 +67,8 @@ class Room:
         self.runs: list[tuple[float, str]] = []
         self.refuses: set[str] = set()
         """Reloads that fail."""
+        self.checks = True
+        """Whether checks succeed."""
         self.said: list[Say] = []
         self.done: list[object] = []
         self.steps = 0
@@ -157,6 +159,9 @@ class Room:
         for group in action.groups:
             for one in group.candidates:
                 name = one.resource.name
+                if not self.checks:
+                    yield Report(name, "failed", CheckError("the check exited with 1"))
+                    continue
                 changed = self.targets.get(name) != one.content
                 self.targets[name] = one.content
                 if changed:
@@ -259,6 +264,39 @@ def test_a_reload_that_fails_twice_is_run_three_times_and_then_no_more():
     room.refuses.clear()
     room.until(1000.0)
     assert len(room.runs) == 3
+
+
+def test_a_file_that_is_in_place_is_logged_though_its_reload_fails():
+    room = Room(resource("a", reload_cmd="r"), resource("b"))
+    room.refuses = {"r"}
+    room.until(1.0)
+    (committed,) = room.told("target.committed")
+    assert committed.level == "info"
+    assert committed.fields == {"resource": "a", "target": "/out/a", "trigger": "start", "revision": 1, "keys": 1}
+    assert [say.fields["resource"] for say in room.told("resource.changed")] == ["b"], "nothing to wait for"
+    room.refuses = set()
+    room.until(10.0)
+    assert [say.fields["resource"] for say in room.told("resource.changed")] == ["b", "a"]
+    assert len(room.told("target.committed")) == 1
+
+
+def test_another_content_that_a_check_refuses_for_the_same_reason_is_logged():
+    room = Room(resource("a"))
+    room.checks = False
+    room.until(1.0)
+    before = len(room.told("resource.failed"))
+    assert room.told("resource.failed")[0].fields["attempt"] == 1
+    room.put(a="2")
+    room.until(1.2)
+    assert len(room.told("resource.failed")) == before + 1
+
+
+def test_a_resource_that_fails_for_hours_is_logged_once_an_hour():
+    room = Room(resource("a"))
+    room.checks = False
+    room.until(4 * 3600.0)
+    told = [(say.fields["attempt"], say.fields["error"]) for say in room.told("resource.failed")]
+    assert 4 + 3 <= len(told) <= 4 + 4, told
 
 
 def test_a_debt_from_before_is_paid_once_before_anything_is_delivered():

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confpy.clock import Backoff, Settle, SystemClock, jittered
+from confpy.clock import Backoff, Damping, Settle, SystemClock, jittered
 
 SECONDS = st.floats(min_value=0.001, max_value=1e6)
 
@@ -124,3 +125,50 @@ def test_no_change_waits_longer_than_the_longest(gaps, quiet, longest):
         waiting = now if waiting is None else waiting
         assert settle.due() <= waiting + 2 * max(quiet, longest)
         assert settle.due() <= now + quiet
+
+
+# --- which failures are logged ---------------------------------------------------------------------------------------
+
+
+def logged(failures) -> list[int]:
+    """Return which of the failures (seconds, reason, content) are logged, counted from 1."""
+    damping = Damping()
+    return [
+        number
+        for number, (now, reason, content) in enumerate(failures, 1)
+        if damping.admits(reason, number, now, content)
+    ]
+
+
+def test_what_fails_in_one_way_is_logged_at_the_attempts_1_4_16_and_64():
+    assert logged((float(number), "no", None) for number in range(100)) == [1, 4, 16, 64]
+
+
+def test_another_reason_is_logged_once_and_so_is_each_of_two_that_alternate():
+    assert logged((float(number), ("no", "never")[number % 2], None) for number in range(20)) == [1, 2, 4, 16]
+
+
+def test_another_content_is_logged_though_it_fails_for_the_same_reason():
+    assert logged((float(number), "no", number // 5) for number in range(12)) == [1, 4, 6, 11]
+
+
+def test_a_failure_is_logged_at_least_once_an_hour():
+    times = [300.0 * number for number in range(400)]
+    found = [times[number - 1] for number in logged((now, "no", None) for now in times)]
+    assert max(later - earlier for earlier, later in pairwise(found)) == 3600.0
+
+
+def test_a_success_starts_anew():
+    damping = Damping()
+    assert damping.admits("no", 1, 0.0)
+    assert not damping.admits("no", 2, 1.0)
+    damping.reset()
+    assert damping.admits("no", 2, 2.0)
+
+
+def test_reasons_that_differ_each_time_are_not_all_remembered():
+    assert len(logged((float(number), number, None) for number in range(1000))) == 1000
+    damping = Damping()
+    for number in range(1000):
+        damping.admits(number, number, 0.0)
+    assert len(damping._reasons) <= Damping.MOST_REASONS

@@ -69,6 +69,39 @@ def owing_each(resources):
     return debts
 
 
+def failing(debts: Debts, now: float, *errors: ReloadError):
+    """Let the reload fail once for each of the errors, as soon as it is due; returns the lines."""
+    said = []
+    for error in errors:
+        now = max(now, debts.wake_at(now))
+        (run,) = debts.pay(now, ())
+        said += [(say.level, say.event, say.fields) for say in debts.take(Reloaded(run.key, error, 0.1), now)]
+    return said
+
+
+def exits(code: int, output: str = "") -> ReloadError:
+    return ReloadError(f"the reload exited with {code}", command="reload", output=output)
+
+
+def test_another_reason_for_which_a_reload_fails_is_logged():
+    said = failing(owing("web"), 1.0, exits(1), exits(1), exits(2), exits(2), exits(1))
+    assert [(fields["error"][-1], fields["attempt"]) for _, _, fields in said] == [("1", 1), ("2", 3), ("2", 4)]
+
+
+def test_the_time_and_the_process_in_the_output_of_a_command_are_no_other_reason():
+    said = failing(owing("web"), 1.0, exits(1, "12:00:01 [9] port in use"), exits(1, "12:00:02 [17] port in use"),
+                   exits(1, "12:00:04 [23] no such file"))  # fmt: skip
+    assert [fields["output"] for _, _, fields in said] == ["12:00:01 [9] port in use", "12:00:04 [23] no such file"]
+
+
+def test_another_content_that_a_reload_refuses_for_the_same_reason_is_logged():
+    debts = owing("web")
+    assert len(failing(debts, 1.0, exits(1), exits(1))) == 1
+    debts.owe(Commit(Resource("web", "", "t.j2", "/out/web", reload_cmd="reload"), "change", 1, 6, 0.1), now=60.0)
+    ((_, event, fields),) = failing(debts, 60.0, exits(1))
+    assert (event, fields["attempt"]) == ("reload.failed", 3)
+
+
 def test_a_thousand_reload_commands_do_not_run_all_at_once():
     debts = owing_each(Resource(f"r{n}", "", "t", f"/out/{n}", reload_cmd=f"reload {n}") for n in range(1000))
     running = [action.key for action in debts.pay(1.0, ())]
