@@ -60,6 +60,7 @@ from confpy.model import (
     WakeAt,
     Woken,
 )
+from confpy.restores import AT_ONCE, Restores
 from confpy.templates import Needs, Rendered, World
 from confpy.track import Track, outcome_of, paths
 from confpy.value import Value
@@ -150,6 +151,8 @@ class Agent:
         self._loaded = False
         self._notes: Mapping[object, Say] = {}
         """Of the last reading of ``conf.d``."""
+        self._loading = False
+        """``Loaded`` is yet to come."""
         self._load_at = NEVER
         self._load_backoff = Backoff(random, base=1.0, cap=30.0)
         self._load_damping = Damping()
@@ -157,6 +160,9 @@ class Agent:
         self._looks_next = False
         """Somebody asked for a look at everything."""
         self._inspecting = False
+        self._restores = Restores(manners.period)
+        self._inspected: frozenset[str] = frozenset()
+        """Resources whose targets are being looked at."""
         self._stopping: int | None = None
         self._stop_at = NEVER
         self._killed = False
@@ -222,7 +228,7 @@ class Agent:
     def _take_over(self, recovered: Recovered) -> None:
         """Take what an earlier confpy left."""
         self._recovered = True
-        self._do(Load())
+        self._load()
         self._actions += recovered.notes
         if self._manners.doubts:
             self._counts.take_over(recovered)
@@ -235,7 +241,12 @@ class Agent:
         """Whether nothing is reloaded."""
         return self._manners.sync_only or self._manners.no_reload
 
+    def _load(self) -> None:
+        self._loading = True
+        self._do(Load())
+
     def _take_resources(self, loaded: Loaded) -> None:
+        self._loading = False
         waits = not loaded.resources and not self._manners.onetime and not self._loaded
         reasons = tuple(error.reason for error in (*loaded.errors, *loaded.warnings))
         if not waits or self._load_damping.admits(reasons, self._load_backoff.attempts + 1, self._now):
@@ -288,6 +299,7 @@ class Agent:
                 self._index.add(cover, name)
         for name, track in before.items():
             self._say("info", "resource.removed", resource=name, did="left its target as it is")
+            self._restores.forget(name)
             if track.guard.doubt is not None:
                 self._do(Release(name))
 
@@ -301,6 +313,7 @@ class Agent:
     def _renew(self, track: Track, resource: Resource) -> None:
         """Its file was edited: everything about it may be another."""
         self._say("info", "resource.edited", resource=resource.name)
+        self._restores.forget(resource.name)
         if track.resource.dest != resource.dest:
             track.known = None
         if track.resource.prefixes != resource.prefixes:
@@ -754,6 +767,10 @@ class Agent:
                 why = "template" if any(lookup.kind == "template" for lookup in touched) else "world"
                 self._mark(track, track.trigger if track.dirty else why)
 
+    def _is_edited(self) -> bool:
+        """Say whether the configuration is about to be another: a target may belong to nobody by then."""
+        return self._loading or self._edited_at < NEVER
+
     def _look(self) -> None:
         """Look at every target, and ask the world again for those who asked it."""
         self._look_at = self._now + jittered(self._manners.period, self._random)
@@ -762,6 +779,7 @@ class Agent:
         targets = tuple((track.resource, track.known) for track in idle if track.known is not None)
         if targets and not self._inspecting and not self._manners.noop:
             self._inspecting = True
+            self._inspected = frozenset(resource.name for resource, _ in targets)
             self._do(Inspect(targets))
         for track in idle:
             if track.timely:
@@ -774,6 +792,8 @@ class Agent:
 
     def _take_drift(self, inspected: Inspected) -> None:
         self._inspecting = False
+        # Judged by the configuration that is about to be read: the target may be gone because its resource is.
+        self._looks_next = self._looks_next or bool(inspected.drifted and self._is_edited())
         for name, stamp in inspected.stamps.items():
             track = self._tracks.get(name)
             if track is None:
@@ -781,17 +801,34 @@ class Agent:
             track.drift = ""
             if track.known is not None:
                 track.known = Known(track.known.digest, stamp)
-        for name, what in inspected.drifted.items():
+        self._restores.end(self._inspected - inspected.drifted.keys())
+        for name, what in inspected.drifted.items() if not self._is_edited() else ():
             track = self._tracks.get(name)
             if track is None or track.dirty or track.in_flight:
                 continue  # gone, or on its way to being right
-            restores = track.resource.on_drift == "restore"
-            if restores or track.drift != what:
-                did = "delivers it again" if restores else "leaves it (on_drift)"
+            warns = track.resource.on_drift == "warn"
+            if not warns and not self._restores.may_restore(name, what, self._now):
+                continue
+            if not warns or track.drift != what:
+                did = "leaves it (on_drift)" if warns else "delivers it again"
                 self._say("warning", "target.drifted", resource=name, target=track.resource.dest, drift=what, did=did)
             track.drift = what
-            if restores:
+            if not warns:
+                self._tell_of_fight(track, what)
                 self._mark(track, "drift")
+
+    def _tell_of_fight(self, track: Track, what: str) -> None:
+        """Warn, once, that some other program makes the same change after each restore."""
+        name = track.resource.name
+        if not self._restores.is_new_fight(name):
+            return
+        wait = self._restores.wait(name, self._now)
+        did = f"will restore it again in {wait:.0f} s at the earliest, then less often, at least hourly"
+        hint = 'on_drift = "warn" leaves it as that program wants it'
+        if what != "missing":
+            hint += "; write_once = true makes it where it is missing, and never touches it again"
+        fields = {"resource": name, "target": track.resource.dest, "drift": what, "restored": AT_ONCE}
+        self._say("warning", "target.contested", **fields, did=did, hint=hint)
 
     # --- time and the end ------------------------------------------------------------------------------------------
 
@@ -800,12 +837,13 @@ class Agent:
             return
         if self._now >= self._load_at:
             self._load_at = NEVER
-            self._do(Load())
-        # A look that was asked for sees every target: it waits for those that are being written or looked at.
-        if self._now >= self._look_at or (self._looks_next and not self._batches and not self._inspecting):
-            self._look()
+            self._load()
         if self._now >= self._edited_at:
             self._reload_configuration()
+        # A look that was asked for sees every target: it waits for those that are being written or looked at.
+        wanted = self._now >= self._look_at or (self._looks_next and not self._batches and not self._inspecting)
+        if wanted and not self._is_edited():
+            self._look()
         if self._now >= self._saving.at:
             self._save()
         if self._manners.onetime and self._loaded:
@@ -818,7 +856,7 @@ class Agent:
         """Read resources and templates again."""
         self._edited_at = NEVER
         if self._loaded:
-            self._do(Load())
+            self._load()
         for track in self._tracks.values():
             if isinstance(track.error, TemplateError):
                 track.retry_at = -NEVER
@@ -847,7 +885,8 @@ class Agent:
     def _wake_at(self) -> float:
         moments = [self.mirror.wake_at(), self._debts.wake_at(self._now), self._stop_at]
         if self._stopping is None:
-            moments += (self._load_at, self._look_at, self._edited_at, self._saving.at)
+            look_at = NEVER if self._is_edited() else self._look_at
+            moments += (self._load_at, look_at, self._edited_at, self._saving.at)
             if self._manners.onetime:
                 began = self._began or 0.0
                 moments += (one for one in (began + self._manners.retry_for, self._deadline()) if one > self._now)
@@ -862,6 +901,7 @@ class Agent:
         if number == signal.SIGHUP:
             self._say("info", "signal.received", signal="SIGHUP", did="reads and looks at everything again")
             self.mirror.resync(self._now)
+            self._restores.allow_all()
             self._edited_at = self._now
             self._looks_next = True
         elif self._stopping is None:

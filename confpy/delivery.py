@@ -264,7 +264,9 @@ class _Batch:
             except TargetError as error:
                 self._fail(job, member, error)
                 return False
-            stays = member.candidate.only_missing and member.current.status is not None
+            there = member.current.status is not None
+            stays = member.candidate.only_missing and there
+            stays = stays or (member.resource.write_once and (there or member.current.linked))
             wanted = member.candidate.content
             member.found = [] if stays else target.differences(member.resource, member.current, wanted)
             if member.candidate.torn and not stays:

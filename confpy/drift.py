@@ -19,7 +19,7 @@ def inspect(targets: tuple[tuple[Resource, Known], ...], disk: Disk, root: str =
     for resource, known in targets:
         try:
             status = disk.stat(resource.dest)
-            if status is not None and target.stamp(status) == known.stamp:
+            if status is not None and (resource.write_once or target.stamp(status) == known.stamp):
                 continue
             current = target.look(resource, disk, root)
             content = current.content or b""

@@ -89,6 +89,8 @@ class Resource(Value):
     output_format: str | None = None
     """``json``, ``yaml``, ``toml`` or ``xml``: the candidate must parse as it."""
     on_drift: Literal["restore", "warn"] = "restore"
+    write_once: bool = False
+    """Make the target where it is missing; leave one that is there, whatever it is."""
     on_missing: Literal["error", "empty"] | None = None
     """Whether it fails, and keeps its target, while one of its prefixes is not in the store; None: the store says."""
     group: str = ""

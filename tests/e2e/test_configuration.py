@@ -133,3 +133,48 @@ def test_a_confdir_that_vanishes_for_a_moment_changes_nothing(house):
         house.write("app: {a: after, b: new}")
         shows(house.folder / "b", "new\n")
         shows(house.folder / "a", "after\n")
+
+
+def test_a_hangup_after_a_resource_and_its_target_were_removed_makes_nothing_again(house):
+    gone = [house.add(name) for name in ("b", "c")]
+    # Polling: a look at the targets comes with the hangup alone.
+    with house.start("-interval", "1h") as confpy:
+        for dest in (house.folder / "a", *gone):
+            wait_until(dest.exists, what=f"{dest} is there")
+        for _ in gone:
+            confpy.says("resource.changed")
+        for dest in gone:
+            (house.confdir / "conf.d" / f"{dest.name}.toml").unlink()
+            dest.unlink()
+        confpy.process.send_signal(signal.SIGHUP)
+        confpy.says("resource.removed")
+        pass_time(1)
+        assert not any(event["event"] == "target.drifted" for event in confpy.events)
+        assert not any(dest.exists() for dest in gone)
+
+
+def test_a_program_that_rewrites_its_own_file_is_restarted_a_few_times_and_named(house):
+    runs, dest = house.folder / "runs", house.folder / "a"
+    rewrites = f"'echo x >> {runs}; echo its-own >> {dest}'"  # as Redis Sentinel does at each start
+    house.add("a", reload_cmd=rewrites)
+    once = house.add("b", write_once="true", reload_cmd=f"'echo its-own >> {house.folder / 'b'}'")
+    with house.start("-watch", "-resync", "1s") as confpy:
+        contested = confpy.says("target.contested", resource="a", seconds=30)
+        assert "write_once = true" in contested["hint"]
+        wait_until(lambda: len(runs.read_text().splitlines()) == 4, what="the restart of the third restore")
+        pass_time(5)
+        assert len(runs.read_text().splitlines()) == 4
+        assert once.read_text() == "two\nits-own\n"
+        house.write("app: {a: new, b: newer}")
+        wait_until(lambda: dest.read_text().startswith("new\n"), what="new keys")
+        pass_time(1)
+        assert once.read_text() == "two\nits-own\n"
+        once.unlink()
+        wait_until(
+            lambda: once.exists() and once.read_text() == "newer\nits-own\n", what="it is made where it is missing"
+        )
+        assert not any(
+            event["event"] == "target.drifted" and event["drift"] != "missing"
+            for event in confpy.events
+            if event.get("resource") == "b"
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections import deque
 from random import Random
 
@@ -18,6 +19,8 @@ from confpy.model import (
     Delivered,
     Edited,
     Hold,
+    Inspect,
+    Inspected,
     Known,
     Listed,
     Listing,
@@ -38,6 +41,7 @@ from confpy.model import (
     Resource,
     Save,
     Say,
+    Signalled,
     Snapshot,
     Stop,
     WakeAt,
@@ -467,3 +471,79 @@ def test_a_note_about_conf_d_is_said_when_it_is_new_and_not_at_each_reading():
     room.edit(*room.resources)
     room.edit(*room.resources)
     assert [one.fields["file"] for one in room.said if one.event == "file.left_out"] == ["/a", "/b"]
+
+
+# --- looks at the targets --------------------------------------------------------------------------------------------
+
+
+class Looking(Room):
+    """A room in which a look finds what ``drifts`` says, once it is let through."""
+
+    def __init__(self, *resources: Resource, **more) -> None:
+        super().__init__(*resources, **more)
+        self.drifts: dict[str, str] = {}
+        self.looks = 0
+
+    def _take(self, actions) -> None:
+        super()._take(actions)
+        for action in actions:
+            if isinstance(action, Inspect):
+                self.looks += 1
+                seen = {resource.name for resource, _ in action.targets}
+                found = {name: what for name, what in self.drifts.items() if name in seen}
+                self._inbox.append(Inspected(found, {}))
+
+    def hang_up(self) -> None:
+        self._inbox.append(Signalled(signal.SIGHUP))
+        self.until(self.now + 1)
+
+
+def test_a_hangup_reads_the_configuration_before_it_looks_at_targets():
+    room = Looking(resource("a"), resource("b"))
+    room.until(1.0)
+    before = room.looks
+    room.resources = (resource("a"),)
+    room.drifts = {"b": "missing"}
+    room.hang_up()
+    assert room.looks == before + 1
+    assert room.told("resource.removed")
+    assert not room.told("target.drifted")
+    assert room.times("b") == [0.0]
+
+
+@pytest.mark.parametrize("edit", [Edited(), Signalled(signal.SIGHUP)], ids=["edit", "hangup"])
+def test_a_look_that_was_under_way_when_the_configuration_was_edited_is_made_again(edit):
+    room = Room(resource("a"), resource("b"))
+    room.until(1.0)
+    room._step(Signalled(signal.SIGHUP))
+    room.until(1.0)
+    assert [action for action in room.done if isinstance(action, Inspect)]
+    room.resources = (resource("a"),)
+    room._inbox.extend((edit, Inspected({"b": "missing"}, {})))
+    room.until(3.0)
+    assert not room.told("target.drifted")
+    assert len([action for action in room.done if isinstance(action, Inspect)]) == 2
+    room._step(Inspected({"a": "content"}, {}))
+    assert room.told("target.drifted")[0].fields["resource"] == "a"
+
+
+def test_a_target_that_some_program_rewrites_each_time_is_restored_less_and_less_often_and_told_of_once():
+    room = Looking(resource("a"), keys={"/app/a": "1"}, period=60.0)
+    room.until(1.0)
+    room.drifts = {"a": "content"}
+    room.until(6 * 3600.0)
+    restored = room.told("target.drifted")
+    assert 10 <= len(restored) <= 16, "360 looks found it so"
+    (told,) = room.told("target.contested")
+    assert told.fields["restored"] == 3
+    assert 'on_drift = "warn"' in told.fields["hint"]
+    assert "write_once = true" in told.fields["hint"]
+    room.put(a="2")
+    assert b"2" in room.targets["a"], "new keys wait for nothing"
+    room.hang_up()
+    assert len(room.told("target.drifted")) == len(restored) + 1, "nor does a person"
+    room.drifts = {}
+    room.until(room.now + 200.0)
+    room.drifts = {"a": "content"}
+    room.until(room.now + 300.0)
+    assert len(room.told("target.contested")) == 2, "it was right in between"

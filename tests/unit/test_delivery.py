@@ -418,6 +418,31 @@ def test_a_target_that_cannot_be_seen_any_more_is_drift(open_folder):
     assert seen == {"f": "cannot be seen: Permission denied"}
 
 
+def test_a_target_that_is_written_once_is_made_where_it_is_missing_and_left_alone_ever_after(tmp_path):
+    dest = tmp_path / "f"
+    wanted = resource(dest, mode=0o640, write_once=True, check_cmd="true")
+    (report,) = run((wanted, b"new"))
+    assert (report.outcome, dest.read_bytes()) == ("changed", b"new")
+    dest.write_bytes(b"its program's")
+    dest.chmod(0o600)
+    before = dest.stat()
+    assert inspect(((wanted, report.known),), Disk()).drifted == {}
+    (again,) = run((replace(wanted, check_cmd="false"), b"newer"))
+    assert (again.outcome, dest.read_bytes(), dest.stat()) == ("unchanged", b"its program's", before)
+    dest.unlink()
+    assert inspect(((wanted, again.known),), Disk()).drifted == {"f": "missing"}
+    assert outcomes(run((wanted, b"newer"), noop=True)) == ["would change"]
+    assert outcomes(run((wanted, b"newer"))) == ["changed"]
+
+
+def test_a_link_that_would_be_replaced_counts_as_there_for_one_that_is_written_once(tmp_path):
+    dest = tmp_path / "f"
+    dest.symlink_to(tmp_path / "nowhere")
+    wanted = resource(dest, write_once=True, symlink="replace")
+    assert outcomes(run((wanted, b"new"))) == ["unchanged"]
+    assert dest.is_symlink()
+
+
 def test_a_bug_in_a_check_leaves_no_candidate_and_no_descriptor(tmp_path, monkeypatch):
     def broken(*_: object) -> None:
         raise MemoryError

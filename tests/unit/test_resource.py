@@ -197,6 +197,7 @@ def test_every_key_is_read_in_any_case(confd):
         reload_cmd_timeout = 90
         output_format = "JSON"
         on_drift = "warn"
+        write_once = true
         on_missing = "error"
         strict_owner = true
         owner = ""
@@ -212,6 +213,7 @@ def test_every_key_is_read_in_any_case(confd):
     assert (resource.check_cmd, resource.reload_cmd) == ("check {{.src}}", ("reload", "{{dest}}"))
     assert (resource.check_cmd_timeout, resource.reload_cmd_timeout) == (0.5, 90)
     assert (resource.output_format, resource.on_drift, resource.strict_owner) == ("json", "warn", True)
+    assert resource.write_once
     assert resource.on_missing == "error"
 
 
