@@ -398,7 +398,8 @@ class SimDisk(Disk):
             folder.put({name: inode})
         return self._descriptor(inode, path)
 
-    def lock(self, descriptor: int, places: Iterable[int], seconds: float) -> set[int]:
+    def lock(self, descriptor: int, places: Iterable[int], seconds: float, *, shared: bool = False) -> set[int]:
+        assert not shared, "the folder's own lock is taken outside of the simulated process"
         self._step("lock")
         inode, _ = self._open[descriptor]
         got = set()
@@ -411,6 +412,9 @@ class SimDisk(Disk):
             else:
                 got.add(place)
         return got
+
+    def lock_alone(self, descriptor: int, place: int) -> bool:
+        return bool(self.lock(descriptor, (place,), 0.0))
 
     def close(self, descriptor: int) -> None:
         self._look()
