@@ -500,6 +500,8 @@ class Mirror:
         self._watch_backoff.reset()
         self._watch_damping.reset()
         if isinstance(message.changes, Stirred):
+            # That may be what was wrong with them.
+            self._refused.put_off(self._refused, now)
             self._read_if_idle(turn, now)
             return
         if self._reading is not None:

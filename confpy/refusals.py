@@ -64,7 +64,7 @@ class Refusals:
         return tuple(prefix for prefix, one in self._all.items() if now >= one.ask_at)
 
     def put_off(self, prefixes: Iterable[str], until: float) -> None:
-        """Ask for these later: nobody answered."""
+        """Ask for these at another time: nobody answered, or there is a reason to ask at once."""
         for prefix in prefixes:
             if prefix in self._all:
                 self._all[prefix].ask_at = until

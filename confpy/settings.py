@@ -289,6 +289,11 @@ class Settings:
         keys=("file", "files"),
     )
     filter: str = setting("*", TEXT._replace(metavar="GLOB"), "Store file: which names in a folder to read.")
+    file_format: Literal["auto", "document", "plain"] = setting(
+        "auto",
+        choice("auto", "document", "plain"),
+        "Store file: whether files are documents or hold one plain value each; auto: their names and contents say.",
+    )
     client_cert: str | None = setting(None, PATH, "TLS certificate to show.")
     client_key: str | None = setting(None, PATH, "TLS key of the certificate.")
     client_ca_keys: str | None = setting(None, PATH, "TLS authorities to trust.", unset="the system's")

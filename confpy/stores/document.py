@@ -11,6 +11,7 @@ import binascii
 import json
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any, TypeAlias
 
@@ -56,9 +57,31 @@ def leaves(file: str, content: bytes) -> Iterator[tuple[str, str]]:
     ``.toml`` files are TOML, all others YAML or JSON, of which only the first document counts. Raises ``StoreError``
     naming file, line and column.
     """
+    yield from _leaves(file, _node(file, content))
+
+
+def leaves_of_mapping(file: str, content: bytes) -> list[tuple[str, str]] | None:
+    """Return what ``leaves`` yields, or None where the top level is no mapping; raises ``StoreError``."""
+    node = _node(file, content)
+    return list(_leaves(file, node)) if isinstance(node, dict) else None
+
+
+def _node(file: str, content: bytes) -> Node:
     text = _decode(file, content)
+    with _placed(file):
+        return _parse_toml(text) if file.endswith(".toml") else _parse(text)
+
+
+def _leaves(file: str, node: Node) -> Iterator[tuple[str, str]]:
+    with _placed(file):
+        yield from _flatten(node)
+
+
+@contextmanager
+def _placed(file: str) -> Iterator[None]:
+    """Turn ``Malformed`` into a ``StoreError`` that says where."""
     try:
-        yield from _flatten(_parse_toml(text) if file.endswith(".toml") else _parse(text))
+        yield
     except Malformed as error:
         places: dict[str, str | int] = {"file": file, "line": error.line, "column": error.column}
         raise StoreError(error.problem).at(**{name: place for name, place in places.items() if place}) from None

@@ -1,21 +1,26 @@
-"""Files as a store: YAML, JSON and TOML, every leaf a key. ``docs/stores/file.md`` is the contract."""
+"""Files as a store: YAML, JSON and TOML documents, every leaf a key, or one plain value a file.
+
+``docs/stores/file.md`` is the contract.
+"""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import os
+import re
 import stat
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from confpy.errors import StoreError, UsageError
-from confpy.keytree import select
+from confpy.keytree import ancestors, normalise, select
 from confpy.model import Listing, Say, Snapshot, Stirred
 from confpy.pathmatch import compile_glob
 from confpy.stores import Limits
-from confpy.stores.document import leaves
+from confpy.stores.document import leaves, leaves_of_mapping
 
 if TYPE_CHECKING:
     from confpy.folder import Folder
@@ -24,6 +29,14 @@ if TYPE_CHECKING:
 POLL = 10.0
 """Seconds between looks at files whose changes nobody told of (network file systems, no inotify left)."""
 
+DOCUMENTS = (".yaml", ".yml", ".json", ".toml")
+"""Endings of names that make a file a document."""
+LARGEST_VALUE = 1 << 20
+"""Bytes of a plain value: as many as Kubernetes allows a Secret or a ConfigMap to have."""
+NO_VALUE = re.compile(r"\.\.|\.#|\._|\..*\.confpy-")
+"""How names of files begin that hold no plain value: a Kubernetes volume's own, Emacs', macOS' and candidates."""
+
+Format: TypeAlias = Literal["auto", "document", "plain"]
 Stamps = tuple[tuple[str, int, int, int, int], ...]
 
 
@@ -32,8 +45,12 @@ class FileStore:
 
     limits = Limits(watches=True, names_deletions=False)
 
-    def __init__(self, files: Sequence[str], names: str = "*") -> None:
-        """``names`` is a glob: which names to read in a folder. Raises ``UsageError``."""
+    def __init__(self, files: Sequence[str], names: str = "*", form: Format = "auto") -> None:
+        """``names`` is a glob: which names to read in a folder. Raises ``UsageError``.
+
+        ``form``: what the files are. ``auto``: documents, but where no name in a folder ends as that of a document, a
+        file whose content is no mapping is a plain value.
+        """
         if not files:
             raise UsageError("the file store has no files", hint="name files or folders with -file")
         try:
@@ -41,6 +58,7 @@ class FileStore:
         except ValueError as error:
             raise UsageError(str(error), hint="-filter takes a glob such as *.yaml") from None
         self._files = tuple(files)
+        self._form = form
         self._lock = threading.Lock()
         self._generation = 0
         self._digest = b""
@@ -51,14 +69,19 @@ class FileStore:
 
     @classmethod
     def open(cls, settings: Settings) -> FileStore:
-        return cls(settings.files, settings.filter)
+        return cls(settings.files, settings.filter, settings.file_format)
 
     def prefixes(self, path: str) -> tuple[str, ...]:
         return (path if path.startswith("/") else f"/{path}",)
 
     def read(self, prefixes: Sequence[str], covers: Sequence[str] = ()) -> Snapshot:
-        """Read all files; one that is missing or malformed stops the read, as no key is known to be gone then."""
+        """Read all files.
+
+        A document that is missing or malformed stops the read, as no key is known to be gone then. A plain value that
+        cannot be read is an error of the prefixes that it stands below.
+        """
         keys: dict[str, str] = {}
+        failed: dict[str, StoreError] = {}
         digest = hashlib.blake2b()
         contents = list(self._contents(digest))
         with self._lock:
@@ -68,17 +91,48 @@ class FileStore:
                 self._digest = digest.digest()
                 self._generation += 1
             generation = self._generation
-        for file, content in contents:
-            if isinstance(content, OSError):
-                raise StoreError(f"cannot read the file: {content.strerror}", file=file) from content
-            keys.update(leaves(file, content))
+        for root, files in groupby(contents, lambda entry: entry[0]):
+            self._take(root, [(file, content) for _, file, content in files], keys, failed)
         notes, self._notes = tuple(self._notes), []
         chosen = select({*prefixes, *covers}, keys)
+        wrong = _failures(prefixes, failed)
         return Snapshot(
-            listings={prefix: Listing(generation, chosen[prefix]) for prefix in prefixes},
+            listings={
+                prefix: Listing(generation, error=wrong[prefix])
+                if prefix in wrong
+                else Listing(generation, chosen[prefix])
+                for prefix in prefixes
+            },
             counts={cover: len(chosen[cover]) for cover in covers},
             notes=notes,
         )
+
+    def _take(
+        self,
+        root: str,
+        files: Sequence[tuple[str, bytes | OSError]],
+        keys: dict[str, str],
+        failed: dict[str, StoreError],
+    ) -> None:
+        """Take the keys of one of the paths that the store was given; raises ``StoreError``."""
+        form = self._form
+        if form == "auto" and ([root] == [file for file, _ in files] or any(it.endswith(DOCUMENTS) for it, _ in files)):
+            form = "document"
+        for file, content in files:
+            if isinstance(content, OSError) and (form != "plain" or file == root):
+                # Which keys are in it nobody knows.
+                raise StoreError(f"cannot read the file: {content.strerror}", file=file) from content
+            found = None if form == "plain" or isinstance(content, OSError) else _document(form, file, content)
+            if found is not None:
+                keys.update(found)
+                continue
+            key = normalise(os.path.relpath(file, root if file != root else os.path.dirname(root)))
+            failed.pop(key, None)
+            try:
+                keys[key] = _plain_value(content)
+            except StoreError as error:
+                error.at(key=key, file=file)
+                failed[key] = error
 
     def has_notes(self) -> bool:
         """Say whether the next snapshot would have something to say."""
@@ -129,11 +183,14 @@ class FileStore:
 
     def stamps(self) -> Stamps:
         """Return what the folders say of the files: other content has other stamps, but for the same tick."""
-        return tuple(_stamp(file) for file in self._list())
+        return tuple(_stamp(file) for _, file in self._list())
 
-    def _contents(self, digest: hashlib.blake2b) -> Iterator[tuple[str, bytes | OSError]]:
-        """Yield every file with its content, or why it cannot be read, and note all of it in the digest."""
-        for file in self._list():
+    def _contents(self, digest: hashlib.blake2b) -> Iterator[tuple[str, str, bytes | OSError]]:
+        """Yield every file with its content, or why it cannot be read, and note all of it in the digest.
+
+        Before each stands the path that it was found at or below.
+        """
+        for root, file in self._list():
             content: bytes | OSError
             try:
                 content = _read(file)
@@ -141,11 +198,11 @@ class FileStore:
                 content = error
             note = b"errno %d" % (content.errno or 0) if isinstance(content, OSError) else content
             digest.update(b"%s\0%d\0%s" % (os.fsencode(file), len(note), note))
-            yield file, content
+            yield root, file, content
 
-    def _list(self) -> Iterator[str]:
-        for file in self._files:
-            yield from self._walk(file, ())
+    def _list(self) -> Iterator[tuple[str, str]]:
+        for root in self._files:
+            yield from ((root, file) for file in self._walk(root, ()))
 
     def _walk(self, path: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
         """Yield the files of a folder in lexical order, through links; a link back to a folder above ends there."""
@@ -161,7 +218,7 @@ class FileStore:
             return
         for name in names:
             file = os.path.join(path, name)
-            if name.startswith("."):
+            if NO_VALUE.match(name) if self._form == "plain" else name.startswith("."):
                 continue
             if os.path.isdir(file):
                 yield from self._walk(file, (*above, identity))
@@ -203,6 +260,37 @@ def _read(file: str) -> bytes:
         if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
             raise OSError(errno.EINVAL, "it is no regular file")
         return stream.read()
+
+
+def _document(form: Format, file: str, content: bytes) -> Iterable[tuple[str, str]] | None:
+    """Return the keys of a document; None where ``form`` leaves it open and it is none. Raises ``StoreError``."""
+    if form == "document":
+        return leaves(file, content)
+    try:
+        return leaves_of_mapping(file, content)
+    except StoreError as error:
+        error.hint = "if it is no document but one value, say -file-format plain"
+        raise
+
+
+def _failures(prefixes: Iterable[str], failed: Mapping[str, StoreError]) -> dict[str, StoreError]:
+    """Return for each prefix the first of the errors at, above or below it: of a folder only its path is known."""
+    wrong = {prefix: next(iter(found.values())) for prefix, found in select(prefixes, failed).items() if found}
+    for prefix in prefixes if failed else ():
+        wrong.update((prefix, failed[above]) for above in ancestors(prefix) if above in failed and prefix not in wrong)
+    return wrong
+
+
+def _plain_value(content: bytes | OSError) -> str:
+    """Return the value that a file holds, less one line end; raises ``StoreError``."""
+    if isinstance(content, OSError):
+        raise StoreError(f"cannot read the file: {content.strerror}")
+    if len(content) > LARGEST_VALUE:
+        raise StoreError(f"the file is larger than {LARGEST_VALUE >> 20} MiB, too large for one value")
+    if b"\0" in content:
+        raise StoreError("the file holds a NUL, which no value may")
+    end = 2 if content.endswith(b"\r\n") else 1 if content.endswith(b"\n") else 0
+    return content[: len(content) - end].decode("utf-8", "surrogateescape")
 
 
 def _stamp(file: str) -> tuple[str, int, int, int, int]:

@@ -112,3 +112,29 @@ def test_the_same_keys_make_the_same_file_on_every_store(tmp_path):
             outcomes[name] = ended.find("resource.unchanged" if outcomes else "resource.changed")["resource"]
     assert outcomes == dict.fromkeys(PLACES, "haproxy")
     assert "server b [2001:db8::1]:80" in HAPROXY.target(tmp_path).read_text()
+
+
+def test_secrets_of_one_value_a_file_are_followed_and_a_bad_one_stops_only_its_reader(tmp_path: Path) -> None:
+    for name in ("conf.d", "templates", "secrets"):
+        (tmp_path / name).mkdir()
+    for name in ("good", "bad"):
+        (tmp_path / "templates" / f"{name}.j2").write_text(f"{{{{ getv('/{name}') }}}}")
+        (tmp_path / "conf.d" / f"{name}.toml").write_text(
+            f'[template]\nsrc = "{name}.j2"\ndest = "{tmp_path / name}"\nkeys = ["/{name}"]\n'
+        )
+    (tmp_path / "secrets" / "good").write_text("first\n")
+    (tmp_path / "secrets" / "bad").write_bytes(b"s3cret\0")
+    flags = ("-backend", "file", "-file", str(tmp_path / "secrets"), "-file-format", "plain", "-confdir", str(tmp_path))
+    ended = run_once(*flags, folder=tmp_path)
+    assert ended.code == 3
+    refused = ended.find("prefix.refused", resource="bad")
+    assert refused["file"] == str(tmp_path / "secrets" / "bad")
+    assert (tmp_path / "good").read_text() == "first"
+    assert not (tmp_path / "bad").exists()
+    with Confpy("-watch", *flags, folder=tmp_path) as confpy:
+        confpy.says("prefix.refused", resource="bad")
+        (tmp_path / "secrets" / "bad").write_text("s3cret\n")
+        (tmp_path / "secrets" / "good").write_text("second\n")
+        wait_until(lambda: (tmp_path / "good").read_text() == "second", seconds=30)
+        wait_until(lambda: (tmp_path / "bad").exists() and (tmp_path / "bad").read_text() == "s3cret", seconds=60)
+    assert "s3cret" not in ended.log + str(confpy.events)

@@ -361,6 +361,112 @@ def test_inotify_is_used_again_as_soon_as_it_can_be(tmp_path, without_inotify, m
     assert len(told) == 1
 
 
+# --- one plain value a file ------------------------------------------------------------------------------------------
+
+
+def plain_files(folder, **files: str | bytes):
+    folder.mkdir(exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return folder
+
+
+def keys_of(*paths, form="auto", prefix="/"):
+    with closing(FileStore([str(path) for path in paths], form=form)) as store:
+        return dict(store.read([prefix]).listings[prefix].keys)
+
+
+def test_a_folder_of_plain_files_has_a_key_for_each(tmp_path):
+    folder = plain_files(tmp_path / "secrets", password="s3cret: x\n", port="8080\n", empty="", lines="a\nb\n\n")
+    (folder / "tls").mkdir()
+    pem = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"
+    plain_files(folder / "tls", crt=pem + "\r\n", truth="yes\n", octal="0644")
+    found = keys_of(folder, form="plain")
+    assert found == {
+        "/password": "s3cret: x", "/port": "8080", "/empty": "", "/lines": "a\nb\n",
+        "/tls/crt": pem, "/tls/truth": "yes", "/tls/octal": "0644",
+    }  # fmt: skip
+    (folder / "password").write_text("s3cret")
+    assert keys_of(folder) == {**found, "/password": "s3cret"}, "without a mapping among them auto takes it so too"
+
+
+def test_a_kubernetes_volume_is_read_once_and_its_dotfiles_are_keys_where_plain_is_said(tmp_path):
+    plain_files(tmp_path / "..2026_01_01", **{".dockerconfigjson": "{}", "token": "t\n", "._x": "mac"})
+    (tmp_path / "..data").symlink_to("..2026_01_01")
+    for name in (".dockerconfigjson", "token", "._x"):
+        (tmp_path / name).symlink_to(f"..data/{name}")
+    assert keys_of(tmp_path, form="plain") == {"/.dockerconfigjson": "{}", "/token": "t"}
+    assert keys_of(tmp_path) == {"/token": "t"}
+
+
+def test_any_bytes_but_a_nul_are_a_value(tmp_path):
+    folder = plain_files(tmp_path / "s", raw=b"\xff\xfe \x80\n", other="x")
+    assert keys_of(folder, form="plain") == {"/raw": "\udcff\udcfe \udc80", "/other": "x"}
+
+
+def test_a_file_named_by_itself_is_a_document_unless_plain_is_said(tmp_path):
+    folder = plain_files(tmp_path / "s", token="a: b\n")
+    assert keys_of(folder / "token") == {"/a": "b"}
+    assert keys_of(folder / "token", form="plain") == {"/token": "a: b"}
+
+
+def test_a_mapping_under_a_plain_name_stays_a_document(tmp_path):
+    folder = plain_files(tmp_path / "s", config="web:\n  port: 8080\n", token="t")
+    assert keys_of(folder) == {"/web/port": "8080", "/token": "t"}
+
+
+@pytest.mark.parametrize("name", ["a.yaml", "a.yml", "a.json", "a.toml"])
+def test_one_name_of_a_document_makes_all_of_a_folder_documents(tmp_path, name):
+    folder = plain_files(tmp_path / "s", **{name: "", "token": "t"})
+    with pytest.raises(StoreError, match="mapping"):
+        keys_of(folder)
+
+
+@pytest.mark.parametrize("broken", ["web: [", "web:\n  - a\n b: c", b"\xff\xfe\xff"])
+def test_a_document_that_is_broken_in_the_middle_of_an_edit_never_becomes_a_value(tmp_path, broken):
+    folder = plain_files(tmp_path / "s", config=broken)
+    with pytest.raises(StoreError) as caught:
+        keys_of(folder)
+    assert caught.value.where["file"] == str(folder / "config")
+    assert "-file-format plain" in caught.value.hint
+
+
+@pytest.mark.parametrize("bad", [b"a\0b", b"x" * ((1 << 20) + 1)], ids=["nul", "large"])
+def test_one_bad_value_stops_only_what_reads_it(tmp_path, bad):
+    folder = plain_files(tmp_path / "s", good="1\n", bad=bad)
+    with closing(FileStore([str(folder)], form="plain")) as store:
+        listings = store.read(["/", "/good", "/bad", "/bad/below"]).listings
+    assert {prefix for prefix, listing in listings.items() if listing.error} == {"/", "/bad", "/bad/below"}
+    assert listings["/good"].keys == {"/good": "1"}
+    assert listings["/bad"].error.where == {"key": "/bad", "file": str(folder / "bad")}
+
+
+def test_a_value_or_a_folder_that_may_not_be_read_stops_only_what_reads_it(tmp_path):
+    folder = plain_files(tmp_path / "s", good="1", bad="2")
+    plain_files(folder / "closed", x="3")
+    (folder / "bad").chmod(0)
+    (folder / "closed").chmod(0)
+    tmp_path.chmod(0o755)
+    for parent in list(tmp_path.parents)[:3]:
+        parent.chmod(0o755)
+
+    def read():
+        with closing(FileStore([str(folder)], form="plain")) as store:
+            listings = store.read(["/good", "/bad", "/closed/x"]).listings
+        return {prefix: bool(listing.error) for prefix, listing in listings.items()}
+
+    try:
+        assert as_nobody(read) == {"/good": False, "/bad": True, "/closed/x": True}
+    finally:
+        (folder / "closed").chmod(0o755)
+
+
+@pytest.mark.parametrize("form", ["auto", "plain", "document"])
+def test_a_folder_that_is_not_there_means_that_no_key_is_known(tmp_path, form):
+    with pytest.raises(StoreError, match="cannot read"):
+        keys_of(tmp_path / "none", form=form)
+
+
 def test_a_folder_on_a_file_system_that_tells_nothing_is_looked_at(tmp_path, monkeypatch):
     monkeypatch.setattr(confpy.folder, "SILENT", ("",))  # every type begins so
     monkeypatch.setattr(confpy.folder, "LOOK", 0.01)

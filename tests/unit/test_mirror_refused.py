@@ -19,6 +19,7 @@ from confpy.model import (
     Say,
     Snapshot,
     Standing,
+    Stirred,
     Watch,
     Woken,
 )
@@ -320,3 +321,15 @@ def test_many_names_are_counted():
     (line,) = said(answer(mirror, read, 0.0, "/shut"))
     assert str(line["resource"]).count(",") == 9
     assert str(line["resource"]).endswith(" and 40 more")
+
+
+def test_what_is_refused_is_asked_for_at_once_when_something_has_changed():
+    """A file that was wrong is a file that was mended: nobody waits for the backoff."""
+    mirror, watch = following("/shut", open=("/open",), shut=("/shut",))
+    turn, now = wake(mirror)
+    answer(mirror, only(turn, Read)[0], now, "/shut")
+    assert mirror.wake_at() > now
+    (read,) = only(mirror.step(Changed(watch.stream, Stirred()), now), Read)
+    (read,) = only(answer(mirror, read, now), Read)
+    assert read.prefixes == ("/shut",)
+    assert "prefix.recovered" in [say.event for say in only(answer(mirror, read, now), Say)]
