@@ -103,6 +103,9 @@ def run(settings: Settings, warnings: Sequence[ConfpyError] = ()) -> int:
     log = Log(settings.log_level, settings.log_format)
     for warning in warnings:
         log.write("warning", "settings.warning", warning.fields())
+    if settings.left_alone:
+        hint = "they count where the store is named as in confd's fork (confpy STORE); CONFPY_* variables always count"
+        log.write("info", "settings.left_alone", {"variables": ", ".join(settings.left_alone), "hint": hint})
     daemon = Daemon(settings, open_store(settings.backend, settings), log)
     if not settings.onetime:
         # The command turned it off for start-up. What start-up made stays: it need not be looked through again.

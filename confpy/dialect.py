@@ -97,6 +97,9 @@ VARIABLES = frozenset({
     "client_cert", "client_key", "client_cakeys",
 })  # fmt: skip
 """The settings and words that the fork reads as ``CONFD_…``; confd itself knows only the last three."""
+ALWAYS = frozenset({"CONFD_CLIENT_CERT", "CONFD_CLIENT_KEY", "CONFD_CLIENT_CAKEYS"})
+"""Those that confd reads, too. The others are settings only for who calls confpy as the fork: confd never read them,
+and images have variables of such names for their own templates."""
 OTHERWISE = {"client_ca_keys": "client_cakeys"}
 """Settings whose variable in ``VARIABLES`` is called otherwise."""
 

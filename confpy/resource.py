@@ -19,6 +19,8 @@ from confpy.placeholders import fill, show
 from confpy.settings import (
     BOOLEAN,
     DURATION,
+    EMPTY,
+    LIST,
     PAUSE,
     TEXT,
     Kind,
@@ -27,6 +29,7 @@ from confpy.settings import (
     parse_toml,
     plain,
     read_text,
+    shown,
     strings,
     suggest,
 )
@@ -281,6 +284,7 @@ def read_resource(
             error.hint = hint
         raise
     given = read_table(find_table(tables, warnings), hint, warnings)
+    insist_on_one_store(tables, settings)
     for key in ("src", "dest"):
         if not given.get(key):
             raise UsageError(f"{key} is missing", hint=f'write {key} = "…" below [template]', key=key)
@@ -385,14 +389,57 @@ def find_table(tables: Mapping[str, object], warnings: list[ConfpyError]) -> Map
             "the file holds no [template], but another kind of it", hint="write [template], once", key=name
         )
     for other, content in tables.items():
-        if plain(other) == "backend" and isinstance(content, dict) and "backend" in content:
-            # As confd's fork has it. Ignored, the keys of another store would make the target.
-            hint = "confpy has one store a process: run another for it, on a confdir of its own"
-            raise UsageError("the resource names a store of its own", hint=hint, key=other)
         if other != name and suggest(other, ["template", *KEYS]):
             hint = "did you mean [template]?" if isinstance(content, dict) else "move it below [template]"
             warnings.append(UsageError(f"{other} stands outside [template], ignored", hint=hint, key=other))
     return table
+
+
+def insist_on_one_store(tables: Mapping[str, object], settings: Settings) -> None:
+    """Raise ``UsageError`` where a table ``[backend]``, as confd's fork has it, names another store than the settings.
+
+    Ignored, the keys of the wrong store would make the target. Stores are the same where their names are and, of nodes
+    and files that the table gives, they share an address (of one cluster), or have the same files.
+    """
+    for name, table in tables.items():
+        if plain(name) != "backend" or not isinstance(table, dict):
+            continue
+        given = {plain(key): (key, value) for key, value in table.items() if value not in EMPTY}
+        _, backend = given.get("backend", ("", ""))
+        key, wanted = given.get("nodes", given.get("node", ("", ())))
+        nodes = cast("tuple[str, ...]", LIST.read(wanted, key, key=key))
+        key, wanted = given.get("file", ("", ()))
+        files = cast("tuple[str, ...]", LIST.read(wanted, key, key=key))
+        if not backend:
+            continue
+        if settings.backend not in {backend, dialect.STORES.get(str(backend))}:
+            other = f"another store: {shown(backend)}"
+        elif nodes and not shares_a_node(nodes, settings):
+            other = "other nodes of it"
+        elif files and set(map(os.path.abspath, files)) != set(map(os.path.abspath, settings.files)):
+            other = "other files"
+        else:
+            continue
+        hint = f"confpy has one store a process, here {settings.backend}: run another for it, on a confdir of its own"
+        raise UsageError(f"the resource names {other}", hint=hint, key=name)
+
+
+def shares_a_node(nodes: tuple[str, ...], settings: Settings) -> bool:
+    """Say whether one of these addresses is a node of the store; raises ``UsageError`` for one that is no address."""
+    from confpy.stores.nodes import parse_nodes  # few resources name a store
+
+    port = DEFAULT_PORTS.get(settings.backend, 0)
+    ours = settings.nodes or ("127.0.0.1",) * (not (settings.srv_domain or settings.srv_record))
+
+    def addresses(texts: tuple[str, ...]) -> set[tuple[str, int]]:
+        found = parse_nodes(texts, scheme=settings.scheme, port=port)
+        return {("127.0.0.1" if node.host == "localhost" else node.host, node.port) for node in found}
+
+    return not addresses(nodes).isdisjoint(addresses(ours))
+
+
+DEFAULT_PORTS = {"consul": 8500, "etcd": 2379, "etcdv2": 2379, "etcdv3": 2379}
+"""Where a store listens whose address names no port."""
 
 
 def read_table(table: Mapping[str, object], if_mode: str, warnings: list[ConfpyError]) -> dict[str, Any]:

@@ -343,6 +343,8 @@ class Settings:
         "auto", choice("auto", "text", "json"), "How log lines are written; auto is text, coloured on a terminal."
     )
 
+    left_alone: tuple[str, ...] = ()
+    """Variables that are set and would be settings if confpy were called as confd's fork is."""
     confdir_named: bool = False
     """Somebody chose the confdir: that it is missing is then an error."""
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
@@ -449,12 +451,14 @@ def load_settings(flags: Mapping[str, object], environ: Mapping[str, str]) -> tu
     values: dict[str, object] = {}
     origins: dict[str, str] = {}
     warnings: Warnings = []
+    called = cast("str", flags.get("store", ""))
+    left_alone = () if called else tuple(_variables_of_the_fork(environ))
+    environ = {name: value for name, value in environ.items() if name not in left_alone}
     for option in OPTIONS:
         for value, origin in _given(option, flags, environ, warnings):
             values[option.name] = value
             origins[option.name] = origin
             break
-    called = cast("str", flags.get("store", ""))
     if called and not flags.get("backend"):
         values["backend"], origins["backend"] = dialect.STORES[called], f"argument {called}"
     path = _settings_file(cast("str | None", values.get("config_file")), cast("str | None", values.get("confdir")))
@@ -495,7 +499,8 @@ def load_settings(flags: Mapping[str, object], environ: Mapping[str, str]) -> tu
         hint = "whoever is on the way to the store can change its answers: name its CA (client_ca_keys)"
         warnings.append(UsageError(f"{origins['client_insecure']}: any certificate is trusted", hint=hint))
     # Every value went through the kind of its field.
-    return Settings(confdir_named=named, origins=origins, **values), warnings  # type: ignore[arg-type]
+    settings = Settings(confdir_named=named, origins=origins, left_alone=left_alone, **values)  # type: ignore[arg-type]
+    return settings, warnings
 
 
 def _given(
@@ -515,9 +520,17 @@ def _given(
             except UsageError as error:
                 if variable.startswith("CONFPY_"):
                     raise
-                # Scripts around confd 0.16, which does not read it, may mean anything by it.
+                # A script that was written for confd itself, which does not read it, may mean anything by it.
                 error.hint = "going on without it"
                 warnings.append(error)
+
+
+def _variables_of_the_fork(environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield the variables that are set and that confd's fork reads as settings, confd itself not."""
+    for name in sorted(dialect.VARIABLES):
+        variable = f"CONFD_{name.upper()}"
+        if environ.get(variable) and variable not in dialect.ALWAYS:
+            yield variable
 
 
 def _idle_words(flags: Mapping[str, object], environ: Mapping[str, str]) -> Iterator[ConfpyError]:

@@ -26,3 +26,20 @@ def test_a_hidden_resource_is_delivered_and_what_its_name_leaves_out_is_told_onc
     assert (ended.code, (tmp_path / "env").read_text()) == (0, "1")
     assert ended.find("file.left_out")["file"] == str(confdir / "conf.d" / "._env.toml")
     assert ended.find("resource.changed")["resource"] == ".env"
+
+
+def test_a_variable_that_the_fork_reads_is_left_to_the_templates_of_who_calls_confd_and_told_of(tmp_path):
+    resource = f'src = "a.tmpl"\ndest = "{tmp_path}/a"\nkeys = ["/a"]\n'
+    template = '{{getv "/a"}} {{getenv "CONFD_PREFIX"}}'
+    flags = (
+        "-backend",
+        "env",
+        "-confdir",
+        str(confdir_of(tmp_path / "confd", {"a.toml": resource}, {"a.tmpl": template})),
+    )
+    ended = run_once(*flags, folder=tmp_path, more={"A": "1", "CONFD_PREFIX": "/prod", "CONFD_NOOP": "true"})
+    assert (ended.code, (tmp_path / "a").read_text()) == (0, "1 /prod")
+    line = ended.find("settings.left_alone", level="info")
+    assert line["variables"] == "CONFD_NOOP, CONFD_PREFIX"
+    ended = run_once("env", *flags[2:], folder=tmp_path, more={"PROD_A": "2", "CONFD_PREFIX": "/prod"})
+    assert (ended.code, (tmp_path / "a").read_text()) == (0, "2 /prod")

@@ -104,7 +104,7 @@ def test_a_key_without_a_meaning_is_warned_of_by_name_and_the_file_is_read_on(wo
 
 
 def test_a_variable_without_a_meaning_is_warned_of_by_name_if_the_fork_reads_it():
-    _, warnings = settings_of("", {"CONFD_METRICS_ADDR": ":9100", "CONFD_TABLE": "x", "CONFD_RETRY_MAX_DELAY": "5s"})
+    _, warnings = settings_of("env", {"CONFD_METRICS_ADDR": ":9100", "CONFD_TABLE": "x", "CONFD_RETRY_MAX_DELAY": "5s"})
     assert [warning.message for warning in warnings] == [
         "variable CONFD_RETRY_MAX_DELAY has no meaning here, ignored",
         "variable CONFD_METRICS_ADDR has no meaning here, ignored",
@@ -134,7 +134,7 @@ def test_a_word_gives_its_value_to_what_it_means_and_less_weight_than_the_settin
     file.write_text(f"{word.name} = {typed}\n")
     ways = [settings_of(f"-{word.flag}={text}"), settings_of("", file=str(file))]
     if variable := dialect.variable(word.name):
-        ways.append(settings_of("", {variable: text}))
+        ways.append(settings_of("etcd", {variable: text}))
     for found, warnings in ways:
         assert [getattr(found, name) for name in word.means] == [meant] * len(word.means)
         assert [warning.hint for warning in warnings] == [word.hint] * bool(word.hint)
@@ -157,17 +157,30 @@ def test_a_look_at_the_configuration_never_becomes_a_delivery():
 def test_the_forks_variables_are_read_and_weigh_less_than_ours_and_than_flags(name):
     option = next(option for option in OPTIONS if option.name == name)
     text = {bool: "true", float: "7"}.get(type(option.default), option.kind.metavar.split("|")[-1])
-    found, warnings = settings_of("", {f"CONFD_{name.upper()}": text})
+    found, warnings = settings_of("etcd", {f"CONFD_{name.upper()}": text})
     if name != "config_file":  # settings_of names one itself
         assert found.origin(name) == f"variable CONFD_{name.upper()}"
         both = {f"CONFD_{name.upper()}": text, f"CONFPY_{name.upper()}": text}
-        assert settings_of("", both)[0].origin(name) == f"variable CONFPY_{name.upper()}"
-        assert settings_of(f"-{option.flag}={text}", both)[0].origin(name) == f"flag -{option.flag}"
+        assert settings_of("etcd", both)[0].origin(name) == f"variable CONFPY_{name.upper()}"
+        assert settings_of(f"etcd -{option.flag}={text}", both)[0].origin(name) == f"flag -{option.flag}"
     assert warnings == []
 
 
+def test_the_forks_variables_are_left_alone_where_confpy_is_called_as_confd():
+    environ = {f"CONFD_{name.upper()}": "7" for name in VARIABLES}
+    known = {"CONFD_CLIENT_CERT", "CONFD_CLIENT_KEY", "CONFD_CLIENT_CAKEYS"}
+    found, warnings = settings_of("-backend etcd", {**environ, "CONFD_CLIENT_CAKEYS": "ca", "CONFPY_PREFIX": "/ours"})
+    assert warnings == []
+    assert (found.client_cert, found.client_key, found.client_ca_keys) == ("7", "7", "ca")
+    assert (found.prefix, found.origin("prefix")) == ("/ours", "variable CONFPY_PREFIX")
+    assert not any("CONFD_" in origin for origin in found.origins.values() if origin.split()[-1] not in known)
+    assert set(found.left_alone) == environ.keys() - known
+    assert settings_of("etcd", environ)[0].left_alone == ()
+    assert settings_of("", {"CONFD_PREFIX": "", "CONFD_NODES": "x", "CONFD_CLIENT_KEY": "k"})[0].left_alone == ()
+
+
 def test_a_variable_of_confds_that_makes_no_sense_is_a_warning_since_scripts_may_mean_anything_by_it():
-    found, (warning,) = settings_of("", {"CONFD_WATCH": "yes", "CONFD_INTERVAL": "9"})
+    found, (warning,) = settings_of("etcd", {"CONFD_WATCH": "yes", "CONFD_INTERVAL": "9"})
     assert (found.watch, found.interval) == (False, 9)
     assert (warning.message, warning.hint) == (
         "variable CONFD_WATCH is not true or false: 'yes'",
@@ -275,10 +288,54 @@ def test_prefixes_are_confds_or_the_forks(load, flags, lines, strip):
     assert [prefix.lstrip("/") for prefix in resource.prefixes] == [f"{strip}/k".lstrip("/")]
 
 
-def test_a_resource_with_a_store_of_its_own_is_refused_since_another_ones_keys_would_make_its_target(load):
-    loaded = load('[backend]\nbackend = "vault"\n')
+@pytest.mark.parametrize(
+    ("flags", "lines"),
+    [
+        ("-backend etcdv3", 'backend = "etcdv3"'),
+        ("-backend etcdv3", 'backend = "etcd"'),
+        ("etcd", 'backend = "etcd"\nscheme = "https"'),
+        ("-backend etcd", 'backend = "etcd"'),
+        ("-backend env", 'backend = "env"\nnodes = []'),
+        ("-backend etcdv3 -node http://10.0.0.1:2379,10.0.0.2", 'backend = "etcd"\nnodes = ["10.0.0.2:2379"]'),
+        ("-backend etcdv3 -node A", 'backend = "etcd"\nnode = "http://a:2379/"'),
+        ("-backend consul", 'backend = "consul"\nnodes = ["localhost:8500"]'),
+        ("-backend file -file /k/a.yaml -file /k/b", 'backend = "file"\nfile = ["/k/b", "/k/x/../a.yaml"]'),
+        ("-backend env", 'nodes = ["a"]'),
+    ],
+)
+def test_a_resource_may_name_the_store_that_confpy_runs_with(load, flags, lines):
+    loaded = load(f"[backend]\n{lines}\n", flags)
+    assert [resource.name for resource in loaded.resources] == ["a"]
+    assert (loaded.errors, loaded.warnings) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("flags", "lines", "message"),
+    [
+        ("-backend env", 'backend = "vault"', "another store: 'vault'"),
+        ("-backend etcdv2", 'backend = "etcd"', "another store: 'etcd'"),
+        ("-backend etcd", 'backend = "etcdv3"', "another store: 'etcdv3'"),
+        ("-backend etcdv3", "backend = 7", "another store: 7"),
+        ("-backend etcdv3 -node a", 'backend = "etcd"\nnodes = ["b"]', "other nodes of it"),
+        ("-backend etcdv3 -node a", 'backend = "etcd"\nnodes = ["a:2378"]', "other nodes of it"),
+        ("-backend etcdv3", 'backend = "etcd"\nnodes = ["b"]', "other nodes of it"),
+        ("-backend etcdv3 -srv-domain x", 'backend = "etcd"\nnodes = ["127.0.0.1"]', "other nodes of it"),
+        ("-backend file -file /a,/b", 'backend = "file"\nfile = "/a"', "other files"),
+    ],
+)
+def test_a_resource_with_a_store_of_its_own_is_refused_since_another_ones_keys_would_make_its_target(
+    load, flags, lines, message
+):
+    loaded = load(f"[backend]\n{lines}\n", flags)
     assert loaded.resources == ()
-    assert loaded.errors[0].message == "the resource names a store of its own"
+    assert loaded.errors[0].message == f"the resource names {message}"
+    assert "one store a process" in loaded.errors[0].hint
+
+
+def test_nodes_that_are_no_addresses_are_refused_without_what_may_be_a_password(load):
+    loaded = load('[backend]\nbackend = "etcd"\nnodes = ["http://me:secret@a"]\n', "-backend etcdv3 -node a")
+    assert loaded.resources == ()
+    assert "secret" not in str(loaded.errors[0])
 
 
 def test_the_forks_keys_of_a_resource_mean_what_they_meant(load):

@@ -56,7 +56,7 @@ MAY_IMPORT = {
     "target": {"disk", "filenames"},
     "processes": set(),
     "reload": {"command", "placeholders", "processes"},
-    "resource": {"dialect", "filenames", "keytree", "placeholders", "settings"},
+    "resource": {"dialect", "filenames", "keytree", "placeholders", "settings", "stores"},
     "state": {"disk", "ours", "settings"},
     "stores": {"folder", "keytree", "pathmatch", "settings", "state"},
     "templates": {"disk", "keytree", "ours", "pathmatch"},

@@ -121,7 +121,8 @@ def test_every_setting_can_be_given_by_each_of_its_names(confdir):
         by_flag, _ = load(confdir, {option.name: text})
         assert by_flag.origin(option.name) == f"flag -{option.flag}"
         for variable in option.variables:
-            by_variable, _ = load(confdir, {}, {variable: text})
+            called = {"store": "env"} if variable.startswith("CONFD_") else {}
+            by_variable, _ = load(confdir, called, {variable: text})
             assert getattr(by_variable, option.name) == getattr(by_flag, option.name) != option.default
         for key in option.keys:
             file = write(confdir, f"{key} = {typed}\n")
