@@ -8,7 +8,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from confpy import dialect
 from confpy.errors import ConfpyError, UsageError
@@ -210,7 +210,7 @@ def load_resources(confdir: str, settings: Settings, prefixes_of: Callable[[str]
     notes: list[Say] = []
     for path in find_files(root, errors, warnings, notes):
         name = path[len(confdir) :].lstrip("/").removeprefix("conf.d/").removesuffix(".toml")
-        noted: list[ConfpyError] = []
+        noted = Remarks([], notes)
         try:
             resource = read_resource(path, name, settings, prefixes_of, noted)
         except UsageError as error:
@@ -222,8 +222,10 @@ def load_resources(confdir: str, settings: Settings, prefixes_of: Callable[[str]
             by_dest[dest] = resource
             if earlier is not None:
                 hint = f"{earlier.name} is left out; give each its own dest"
-                noted.append(UsageError(f"the resource {earlier.name} has the same dest", hint=hint, target=dest))
-        warnings += [warning.at(resource=name, file=path) for warning in noted]
+                noted.warnings.append(
+                    UsageError(f"the resource {earlier.name} has the same dest", hint=hint, target=dest)
+                )
+        warnings += [warning.at(resource=name, file=path) for warning in noted.warnings]
     return Loaded(tuple(by_dest.values()), tuple(errors), tuple(warnings), notes=tuple(notes))
 
 
@@ -266,14 +268,21 @@ def find_files(root: str, errors: list[ConfpyError], warnings: list[ConfpyError]
                 warnings.append(UsageError("the link leads nowhere, left out", file=path))
 
 
+class Remarks(NamedTuple):
+    """What there is to say of resources that are right, or are run all the same."""
+
+    warnings: list[ConfpyError]
+    notes: list[Say]
+
+
 def read_resource(
     path: str,
     name: str,
     settings: Settings,
     prefixes_of: Callable[[str], tuple[str, ...]],
-    warnings: list[ConfpyError],
+    remarks: Remarks,
 ) -> Resource:
-    """Return the resource of one file; raises ``UsageError``."""
+    """Return the resource of one file, and add to the remarks on it; raises ``UsageError``."""
     content = read_text(path)
     written = WRITTEN_MODE.search(content)
     hint = mode_hint(written)
@@ -283,7 +292,7 @@ def read_resource(
         if written and error.where.get("line") == content.count("\n", 0, written.start(2)) + 1:
             error.hint = hint
         raise
-    given = read_table(find_table(tables, warnings), hint, warnings)
+    given = read_table(find_table(tables, remarks.warnings), hint, remarks.warnings)
     insist_on_one_store(tables, settings)
     for key in ("src", "dest"):
         if not given.get(key):
@@ -302,20 +311,24 @@ def read_resource(
     in_place = given.get("check_mode") == "swap"
     if check is not None and not in_place and "CONFPY_SRC" not in show(fill(check, "$CONFPY_SRC", "")):
         hint = 'write {{.src}} for the file to check, or check_mode = "swap"'
-        warnings.append(UsageError("check_cmd does not look at the candidate", hint=hint, key="check_cmd"))
+        remarks.warnings.append(UsageError("check_cmd does not look at the candidate", hint=hint, key="check_cmd"))
     paths = [join(prefix, key) for key in given.get("keys", ())]
+    dest = below(settings.root, absolute(given["dest"]))
+    if not os.path.isabs(given["dest"]):
+        hint = "dest is relative to the working directory, as in confd: write an absolute path"
+        remarks.notes.append(Say("info", "dest.relative", {"resource": name, "target": dest, "hint": hint}))
     return Resource(
         name=name,
         file=path,
         # Below templates/ with or without a leading slash, as in confd.
         src=given["src"].lstrip("/"),
-        dest=below(settings.root, absolute(given["dest"])),
+        dest=dest,
         # As the store spells it: the environment is case-blind, and so is what is cut from its keys.
         strip=normalise(prefixes_of(join(prefix, "/"))[0]),
         prefixes=tuple(dict.fromkeys(raw for key in paths for raw in prefixes_of(key))),
         mode=given.get("mode"),
-        uid=None if settings.root else account(given, "uid", "owner", strict, warnings),
-        gid=None if settings.root else account(given, "gid", "group", strict, warnings),
+        uid=None if settings.root else account(given, "uid", "owner", strict, remarks.warnings),
+        gid=None if settings.root else account(given, "gid", "group", strict, remarks.warnings),
         strict_owner=strict,
         check_cmd=check,
         check_mode=given.get("check_mode", "staged"),

@@ -253,11 +253,19 @@ class Settings:
         keys=(),
     )
     cache_dir: str | None = setting(
-        None, PATH, "Where compiled templates are kept.", unset=f"$CACHE_DIRECTORY, else {CACHE_DIR}"
+        None,
+        PATH,
+        "Where compiled templates are kept.",
+        unset=f"$CACHE_DIRECTORY, else {CACHE_DIR}; if that is not writable and confpy is not root: "
+        "$XDG_CACHE_HOME/confpy, else ~/.cache/confpy",
     )
 
     state_dir: str | None = setting(
-        None, PATH, "Where is kept what must survive a restart.", unset=f"$STATE_DIRECTORY, else {STATE_DIR}"
+        None,
+        PATH,
+        "Where is kept what must survive a restart.",
+        unset=f"$STATE_DIRECTORY, else {STATE_DIR}; if that is not writable and confpy is not root: "
+        "$XDG_STATE_HOME/confpy, else ~/.local/state/confpy",
     )
 
     backend: str = setting("etcd", TEXT, "The store that holds the keys: etcd, file, env …")
@@ -483,14 +491,14 @@ def load_settings(flags: Mapping[str, object], environ: Mapping[str, str]) -> tu
             values["nodes"], origins["nodes"] = peers, "variable ETCDCTL_PEERS"
     if values.get("backend") == "consul":
         _take_consuls(environ, values, origins)
-    for name, variable, default in (
-        ("cache_dir", "CACHE_DIRECTORY", CACHE_DIR),
-        ("state_dir", "STATE_DIRECTORY", STATE_DIR),
+    for name, variable, default, home, below in (
+        ("cache_dir", "CACHE_DIRECTORY", CACHE_DIR, "XDG_CACHE_HOME", ".cache"),
+        ("state_dir", "STATE_DIRECTORY", STATE_DIR, "XDG_STATE_HOME", ".local/state"),
     ):
         if name not in values:
             # systemd names several folders with colons between them.
             folder = environ.get(variable, "").partition(":")[0]
-            values[name] = folder or default
+            values[name] = folder or _usable(default, environ, home, below)
             if folder:
                 origins[name] = f"variable {variable}"
     if called:
@@ -571,6 +579,20 @@ def _shown_secrets(origins: Mapping[str, str]) -> Iterator[ConfpyError]:
             yield UsageError(
                 f"flag -{option.flag}: everybody on this machine can see it in the list of processes", hint=hint
             )
+
+
+def _usable(folder: str, environ: Mapping[str, str], home: str, below: str) -> str:
+    """Return the system's folder, or the user's own where this is not root and may not write to the system's.
+
+    ``home`` is the variable of the XDG base directory specification that names the user's, ``below`` its default in the
+    home directory. A user without a home directory keeps the system's folder, which is then warned of.
+    """
+    if os.geteuid() == 0 or os.access(folder, os.W_OK | os.X_OK):
+        return folder
+    for base in (environ.get(home, ""), os.path.join(environ.get("HOME", ""), below)):
+        if os.path.isabs(base) and base != f"/{below}":
+            return os.path.join(base, "confpy")
+    return folder
 
 
 def _confdir() -> str:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.running import run_once
+from tests.servers.program import find
 
 
 def confdir_of(folder: Path, resources: dict[str, str], templates: dict[str, str]) -> Path:
@@ -43,3 +48,25 @@ def test_a_variable_that_the_fork_reads_is_left_to_the_templates_of_who_calls_co
     assert line["variables"] == "CONFD_NOOP, CONFD_PREFIX"
     ended = run_once("env", *flags[2:], folder=tmp_path, more={"PROD_A": "2", "CONFD_PREFIX": "/prod"})
     assert (ended.code, (tmp_path / "a").read_text()) == (0, "2 /prod")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+def test_a_user_without_folders_of_the_system_has_state_and_cache_at_home_and_no_warning():
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are closed to others
+        os.chmod(folder, 0o755)
+        run_at_home(Path(folder))
+
+
+def run_at_home(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    resource = f'src = "a.tmpl"\ndest = "{home}/a"\nkeys = ["/a"]\nreload_cmd = "true"\n'
+    flags = ("-backend", "env", "-confdir", str(confdir_of(tmp_path / "confd", {"a.toml": resource}, {"a.tmpl": "x"})))
+    os.chown(home, 65534, 65534)
+    user = (find("setpriv"), "--reuid=65534", "--regid=65534", "--clear-groups")
+    own = {"HOME": str(home), "CONFPY_STATE_DIR": "", "CONFPY_CACHE_DIR": ""}
+    ended = run_once(*flags, folder=tmp_path, more=own, user=user)
+    assert ended.code == 0
+    assert [one for one in ended.events if one["level"] != "info"] == []
+    assert list((home / ".local" / "state" / "confpy").rglob("ledger*"))
+    assert list((home / ".cache" / "confpy").iterdir())

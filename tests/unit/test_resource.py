@@ -241,10 +241,19 @@ def test_the_store_says_what_to_read_for_each_key(confd):
     assert resource.prefixes == ("a", "/a", "/b")
 
 
-def test_a_relative_dest_is_below_the_working_directory(confd, tmp_path, monkeypatch):
+def test_a_relative_dest_is_below_the_working_directory_and_told_of_at_info(confd, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(confd, "a.toml", '[template]\nsrc = "a"\ndest = "out/a"\n')
-    assert load(confd).resources[0].dest == f"{tmp_path}/out/a"
+    loaded = load(confd)
+    assert loaded.resources[0].dest == f"{tmp_path}/out/a"
+    (note,) = loaded.notes
+    assert (note.level, note.event, note.fields["target"]) == ("info", "dest.relative", f"{tmp_path}/out/a")
+    assert load(confd, Settings(root="/image")).notes[0].fields["target"] == f"/image{tmp_path}/out/a"
+
+
+def test_an_absolute_dest_needs_no_note(confd):
+    write(confd, "a.toml", f"[template]\n{MINIMAL}")
+    assert load(confd).notes == ()
 
 
 @pytest.mark.parametrize(

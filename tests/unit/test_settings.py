@@ -264,6 +264,31 @@ def test_the_first_cache_directory_of_systemd_is_used_where_none_is_given(confdi
     assert load(confdir, {"cache_dir": "/x"}, systemd)[0].cache_dir == "/x"
 
 
+@pytest.mark.parametrize(
+    ("environ", "folders"),
+    [
+        ({"HOME": "/h"}, ("/h/.local/state/confpy", "/h/.cache/confpy")),
+        ({"HOME": "/h", "XDG_STATE_HOME": "/s", "XDG_CACHE_HOME": "relative"}, ("/s/confpy", "/h/.cache/confpy")),
+        ({"HOME": "/h", "STATE_DIRECTORY": "/run/s"}, ("/run/s", "/h/.cache/confpy")),
+        ({"HOME": "/"}, ("lib", "cache")),
+        ({}, ("lib", "cache")),
+    ],
+)
+def test_who_may_not_write_to_the_systems_folders_has_state_and_cache_in_his_own(
+    confdir, tmp_path, monkeypatch, environ, folders
+):
+    monkeypatch.setattr("confpy.settings.STATE_DIR", str(tmp_path / "lib"))
+    monkeypatch.setattr("confpy.settings.CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    found, _ = load(confdir, {}, environ)
+    assert (found.state_dir, found.cache_dir) == tuple(str(tmp_path / folder) for folder in folders)
+    (tmp_path / "lib").mkdir()
+    assert load(confdir, {}, environ)[0].state_dir == environ.get("STATE_DIRECTORY", f"{tmp_path}/lib")
+    assert load(confdir, {"state_dir": "/x"}, environ)[0].state_dir == "/x"
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert load(confdir, {}, environ)[0].cache_dir == f"{tmp_path}/cache"
+
+
 def test_a_mistyped_variable_is_warned_of_and_those_of_others_are_not(confdir):
     environ = {
         "CONFPY_INTERVALL": "3",
