@@ -15,12 +15,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from random import Random
 from typing import Literal, Protocol
 
-from confpy.batches import Batch, Batches, batches
+from confpy.batches import Batch, Batches, batches, checks_shared
 from confpy.before import Before, Saving
 from confpy.clock import NEVER, Backoff, Damping, Settle, jittered
 from confpy.counts import Counts
 from confpy.debts import Commit, Debts
-from confpy.errors import ConfpyError, ReloadError, StoreError, TemplateError, UsageError, bug, exit_code
+from confpy.errors import CheckError, ConfpyError, ReloadError, StoreError, TemplateError, UsageError, bug, exit_code
 from confpy.guard import Guard
 from confpy.keytree import PrefixIndex, View
 from confpy.lookups import Lookups
@@ -73,6 +73,8 @@ MOST_KEYS = 10_000
 """Changed keys that are counted for the log while a resource cannot be delivered."""
 LOOK_FOR_ACCEPTANCE = 2.0
 """Seconds from one look whether a person accepted that keys are gone to the next."""
+FIRST_TRIES = 10.0
+"""Seconds for which groups wait for the first try of another one that shares their check."""
 EDITING = 0.2
 """Seconds of quiet after which edited resources and templates are read."""
 
@@ -129,6 +131,10 @@ class Agent:
         self._environ = environ
         self._tracks: dict[str, Track] = {}
         self._groups: dict[tuple[bool, str], list[Track]] = {}
+        self._shared: dict[tuple[bool, str], frozenset[str]] = {}
+        """Of groups that go on trial together: the checks that they share."""
+        self._awaits_since = NEVER
+        """When the first of them began to wait for another."""
         self._dirty: dict[int, Track] = {}
         """Order → track, of those that are dirty: so that a change costs what it touches, not what exists."""
         self._changed: set[str] = set()
@@ -297,6 +303,7 @@ class Agent:
                 self._dirty[order] = track
             for cover in paths(resource):
                 self._index.add(cover, name)
+        self._shared = checks_shared({key: [one.resource for one in tracks] for key, tracks in self._groups.items()})
         for name, track in before.items():
             self._say("info", "resource.removed", resource=name, did="left its target as it is")
             self._restores.forget(name)
@@ -398,8 +405,12 @@ class Agent:
         world = World(self._wall, self._environ, self._lookups.facts)
         ready: list[tuple[list[Track], Group]] = []
         needed: set[Lookup] = set()
-        for key in dict.fromkeys(track.group for _, track in sorted(self._dirty.items())):
+        keys = list(dict.fromkeys(track.group for _, track in sorted(self._dirty.items())))
+        awaited = self._awaited(keys)
+        for key in keys:
             tracks = self._groups[key]
+            if key in self._shared and not awaited.isdisjoint(self._shared[key]):
+                continue
             old = self._is_made_from_old(tracks)
             if not old and not self._due(tracks):
                 continue
@@ -407,6 +418,7 @@ class Agent:
             if candidates:
                 ready.append((tracks, Group(key[1] if key[0] else tracks[0].resource.dest, tuple(candidates))))
         self._actions += self._lookups.ask(needed)
+        ready = self._with_all_that_share(ready, keys) if needed else ready
         for batch in batches([(pair, _commands(pair[0])) for pair in ready]):
             commands = frozenset(command for tracks, _ in batch for command in _commands(tracks))
             swaps = any(_swaps(tracks) for tracks, _ in batch)
@@ -417,6 +429,40 @@ class Agent:
                     self._dirty.pop(track.order, None)
                     track.settle.done()
         self._actions += self._batches.send()
+
+    def _awaited(self, keys: Iterable[tuple[bool, str]]) -> set[str]:
+        """Return the shared checks of groups that will have their first try as soon as what they need is known.
+
+        The others that share one wait for them: on an empty machine none may pass without all.
+        """
+        shared = [key for key in keys if key in self._shared] if self._shared else []
+        found = {check for key in shared if self._is_to_come(self._groups[key]) for check in self._shared[key]}
+        self._awaits_since = min(self._awaits_since, self._now) if found else NEVER
+        return found if self._now < self._awaits_since + FIRST_TRIES else set()
+
+    def _is_to_come(self, tracks: Sequence[Track]) -> bool:
+        """Say whether a group has had no try, and waits for nothing but look-ups and the first read of its keys."""
+        if all(track.tried for track in tracks):
+            return False
+        if any(track.in_flight or track.error is not None or track.guard.doubt is not None for track in tracks):
+            return False
+        if any(self._lookups.awaits(track.awaited) for track in tracks):
+            return True
+        is_read = all(self.mirror.ready(track.resource.prefixes) for track in tracks)
+        return not is_read and not self._before.covers(_prefixes(tracks))
+
+    def _with_all_that_share(
+        self, ready: list[tuple[list[Track], Group]], keys: Iterable[tuple[bool, str]]
+    ) -> list[tuple[list[Track], Group]]:
+        """Leave out those that wait for another whose render has just asked for something."""
+        awaited = self._awaited(keys)
+        for tracks in (tracks for tracks, _ in ready if not awaited.isdisjoint(self._checks_of(tracks))):
+            for track in tracks:
+                track.recalled = False
+        return [(tracks, group) for tracks, group in ready if awaited.isdisjoint(self._checks_of(tracks))]
+
+    def _checks_of(self, tracks: Sequence[Track]) -> frozenset[str]:
+        return self._shared.get(tracks[0].group, frozenset())
 
     def _due(self, tracks: Sequence[Track]) -> bool:
         """Say whether a group can be rendered now: one of it should be, and nothing that it needs is amiss."""
@@ -544,8 +590,24 @@ class Agent:
             self._hold_back(track, failed.get(track.group, track))
             if newer:
                 track.retry_at = -NEVER
+        self._try_again_together(failed.values())
         self._count()
         self._actions += self._batches.send()
+
+    def _try_again_together(self, failed: Iterable[Track]) -> None:
+        """Let groups that were refused by a check that they share be due at one time: together they may pass."""
+        refused = [track for track in failed if isinstance(track.error, CheckError)]
+        checks = {check for track in refused for check in self._checks_of((track,))}
+        if not checks:
+            return
+        alike = {
+            track.group: track.retry_at
+            for track in self._dirty.values()
+            if isinstance(track.error, CheckError) and not checks.isdisjoint(self._checks_of((track,)))
+        }
+        moment = min(alike.values(), default=NEVER)
+        for track in (track for key in alike for track in self._groups[key]):
+            track.retry_at = min(track.retry_at, moment)
 
     def _take_of_removed(self, candidate: Candidate, report: Report) -> None:
         resource = candidate.resource
@@ -887,6 +949,8 @@ class Agent:
         if self._stopping is None:
             look_at = NEVER if self._is_edited() else self._look_at
             moments += (self._load_at, look_at, self._edited_at, self._saving.at)
+            if self._now < self._awaits_since + FIRST_TRIES:
+                moments.append(self._awaits_since + FIRST_TRIES)
             if self._manners.onetime:
                 began = self._began or 0.0
                 moments += (one for one in (began + self._manners.retry_for, self._deadline()) if one > self._now)

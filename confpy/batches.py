@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from confpy.model import Deliver, Group, Resource
@@ -11,6 +11,7 @@ from confpy.placeholders import check_in_place
 from confpy.value import Value
 
 Item = TypeVar("Item")
+Key = TypeVar("Key", bound=Hashable)
 AT_ONCE = 32
 """Deliveries that run beside each other; more wait for a worker."""
 
@@ -96,3 +97,11 @@ def checks_in_place(resources: Iterable[Resource]) -> tuple[str, ...]:
     that none of them would pass alone.
     """
     return tuple({check: None for resource in resources if (check := check_in_place(resource))})
+
+
+def checks_shared(groups: Mapping[Key, Iterable[Resource]]) -> dict[Key, frozenset[str]]:
+    """Return the checks over files in their places that a group shares with another; without those that share none."""
+    found = {key: checks_in_place(resources) for key, resources in groups.items()}
+    count = Counter(check for checks in found.values() for check in checks)
+    shared = {key: frozenset(check for check in checks if count[check] > 1) for key, checks in found.items() if checks}
+    return {key: checks for key, checks in shared.items() if checks}

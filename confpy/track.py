@@ -73,6 +73,8 @@ class Track:
     """It was made from the keys of before, or could not be."""
     unread: ConfpyError | None = None
     """Why its program has not read it."""
+    ties: tuple[Resource, tuple[str, ...]] | None = None
+    """Its ``commands``, and the resource that they are of: asked for in each pass."""
 
     @property
     def group(self) -> tuple[bool, str]:
@@ -82,9 +84,14 @@ class Track:
     @property
     def commands(self) -> tuple[str, ...]:
         """Return what ties it to others in a batch: its check and reload commands, as written and as run."""
-        resource = self.resource
-        commands = (resource.check_cmd, resource.reload_cmd, reload_of(resource), check_in_place(resource) or None)
-        return tuple({show(command): None for command in commands if command is not None}) or (NO_COMMANDS,)
+        if self.ties is None or self.ties[0] is not self.resource:
+            self.ties = self.resource, _ties(self.resource)
+        return self.ties[1]
+
+
+def _ties(resource: Resource) -> tuple[str, ...]:
+    commands = (resource.check_cmd, resource.reload_cmd, reload_of(resource), check_in_place(resource) or None)
+    return tuple({show(command): None for command in commands if command is not None}) or (NO_COMMANDS,)
 
 
 def paths(resource: Resource) -> tuple[str, ...]:

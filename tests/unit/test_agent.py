@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from confpy.agent import Agent, Manners
+from confpy.agent import FIRST_TRIES, Agent, Manners
 from confpy.errors import CheckError, ReloadError, UsageError
 from confpy.mirror import Mirror
 from confpy.model import (
@@ -26,6 +26,7 @@ from confpy.model import (
     Listing,
     Load,
     Loaded,
+    Lookup,
     Message,
     Opened,
     Owed,
@@ -38,6 +39,8 @@ from confpy.model import (
     Reload,
     Reloaded,
     Report,
+    Resolve,
+    Resolved,
     Resource,
     Save,
     Say,
@@ -48,12 +51,16 @@ from confpy.model import (
     Watch,
     Woken,
 )
-from confpy.templates import Rendered
+from confpy.templates import Needs, Rendered
+from confpy.value import replace
 
 
 class Printer:
-    def render(self, resource, view, world):  # noqa: ARG002
-        return Rendered(str(sorted(view.gets("/*/*"))).encode(), frozenset(), False, ())
+    def render(self, resource, view, world):
+        asked = frozenset((Lookup("ip", resource.name),) if resource.src == ASKS else ())
+        if not asked <= world.facts.keys():
+            raise Needs(asked)
+        return Rendered(str(sorted(view.gets("/*/*"))).encode(), asked, False, ())
 
 
 class Room:
@@ -73,6 +80,11 @@ class Room:
         """Reloads that fail."""
         self.checks = True
         """Whether checks succeed."""
+        self.accepts_only = 0
+        """How many groups a delivery must have for its check to pass."""
+        self.deliveries: list[tuple[float, list[str]]] = []
+        self.resolves: list[Resolve] = []
+        """Questions that tests answer."""
         self.said: list[Say] = []
         self.done: list[object] = []
         self.steps = 0
@@ -154,12 +166,27 @@ class Room:
                     self._inbox.append(Accepted(action.resource, accepted=self.accepts))
                 case Recall():
                     self._inbox.append(Recalled({}))
+                case Resolve():
+                    self.resolves.append(action)
                 case Stop():
                     self.ended = action.code
                 case _:
                     pass
 
+    def answer(self) -> None:
+        """Answer what was asked."""
+        for asked in self.resolves:
+            self._inbox.append(Resolved(asked.resolve, dict.fromkeys(asked.lookups, "10.0.0.1")))
+        self.resolves.clear()
+        self.until(self.now)
+
     def _deliver(self, action: Deliver):
+        self.deliveries.append((round(self.now, 3), [group.name for group in action.groups]))
+        if len(action.groups) < self.accepts_only:
+            yield from (
+                Report(one.resource.name, "failed", CheckError("no")) for it in action.groups for one in it.candidates
+            )
+            return
         for group in action.groups:
             for one in group.candidates:
                 name = one.resource.name
@@ -173,8 +200,12 @@ class Room:
                 yield Report(name, "changed" if changed else "unchanged", known=Known(one.content, None))
 
 
-def resource(name: str, **more) -> Resource:
-    return Resource(name, "", "t", f"/out/{name}", prefixes=("/app",), **more)
+ASKS = "asks"
+"""A template that asks for an address."""
+
+
+def resource(name: str, src: str = "t", **more) -> Resource:
+    return Resource(name, "", src, f"/out/{name}", prefixes=("/app",), **more)
 
 
 # --- settling and rates ----------------------------------------------------------------------------------------------
@@ -547,3 +578,56 @@ def test_a_target_that_some_program_rewrites_each_time_is_restored_less_and_less
     room.drifts = {"a": "content"}
     room.until(room.now + 300.0)
     assert len(room.told("target.contested")) == 2, "it was right in between"
+
+
+# --- checks over files in their places -------------------------------------------------------------------------------
+
+TRIAL = {"check_cmd": "check all", "check_mode": "swap"}
+
+
+@pytest.mark.parametrize("onetime", [True, False])
+def test_those_that_share_a_check_in_place_wait_for_the_first_try_of_another_and_go_together(onetime):
+    room = Room(resource("a", **TRIAL), resource("b", ASKS, **TRIAL), resource("c"), onetime=onetime)
+    room.until(1.0)
+    assert room.deliveries == [(0.0, ["/out/c"])], "it shares none: it waits for nobody"
+    room.answer()
+    assert room.deliveries[1:] == [(1.0, ["/out/a", "/out/b"])]
+    room.put(a="2")
+    assert room.ended == 0 if onetime else len(room.deliveries[2:]) == 2
+
+
+def test_they_do_not_wait_for_ever():
+    room = Room(resource("a", **TRIAL), resource("b", ASKS, **TRIAL))
+    room.until(60.0)
+    assert room.deliveries == [(FIRST_TRIES, ["/out/a"])]
+    room.answer()
+    assert room.deliveries[1:] == [(60.0, ["/out/b"])]
+
+
+def test_they_do_not_wait_for_one_that_looks_at_its_candidate_or_at_another_file():
+    other = {"check_cmd": "check other", "check_mode": "swap"}
+    room = Room(resource("a", **TRIAL), resource("b", ASKS, check_cmd="check all"), resource("c", ASKS, **other))
+    room.until(1.0)
+    assert room.deliveries == [(0.0, ["/out/a"])]
+
+
+def test_one_that_cannot_be_made_is_not_waited_for():
+    room = Room(resource("a", **TRIAL), resource("b", ASKS, on_missing="error", **TRIAL))
+    room.resources = (room.resources[0], replace(room.resources[1], prefixes=("/none",)))
+    room.until(1.0)
+    assert room.deliveries == [(0.0, ["/out/a"])]
+
+
+def test_those_that_were_refused_one_after_the_other_are_tried_again_together():
+    room = Room(resource("a", settle=0.0, **TRIAL), resource("b", settle=2.0, **TRIAL))
+    room.until(10.0)
+    del room.deliveries[:]
+    room.accepts_only = 2
+    room.put(a="2")
+    room.put(a="3")
+    room.until(100.0)
+    apart = [found for found in room.deliveries if len(found[1]) == 1]
+    assert {name for _, names in apart for name in names} == {"/out/a", "/out/b"}
+    assert room.deliveries[-1] == (pytest.approx(14, abs=3), ["/out/a", "/out/b"])
+    assert room.targets["a"] == room.targets["b"]
+    assert b"value='3'" in room.targets["a"]
