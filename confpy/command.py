@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import signal as signals
@@ -12,6 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import IO
 
 from confpy.errors import ConfpyError
+from confpy.forking import spawning
 from confpy.model import Command
 from confpy.placeholders import show
 from confpy.value import Value
@@ -29,6 +31,22 @@ LOOK = 0.05
 
 STEP = 0.005
 """Seconds between two looks at whether it has ended, where the kernel does not tell."""
+HINTS = {
+    NOT_FOUND: "is the program installed and on the PATH, and for a script the interpreter that its first line names?",
+    NOT_EXECUTABLE: "by convention 126 means that a program was found and could not be executed: see the output",
+}
+"""For the exit codes by which a shell, and what imitates it, says that it could not run a command."""
+REASONS = {
+    errno.ENOENT: HINTS[NOT_FOUND],
+    errno.EACCES: "may confpy's user execute it (its mode, its folders, a file system that is mounted noexec)?",
+    errno.ENOEXEC: 'it has no "#!" line, or was built for another machine',
+    errno.ETXTBSY: "another process has it open for writing",
+    errno.E2BIG: "the command and its environment are too long for the system",
+    errno.EMFILE: "raise the limit of open files (ulimit -n, LimitNOFILE)",
+    errno.EAGAIN: "raise the limit of processes (ulimit -u, TasksMax, pids.max)",
+    errno.ENOMEM: "give it memory",
+}
+"""For what the system says where it cannot start a program."""
 
 
 class Ran(Value):
@@ -41,6 +59,8 @@ class Ran(Value):
     timed_out: bool = False
     tail: str = ""
     """The end of what it wrote, control characters taken out."""
+    reason: int = 0
+    """The ``errno`` for which it could not be started; 0 where it was."""
 
     @property
     def failure(self) -> str:
@@ -59,10 +79,10 @@ class Ran(Value):
         hint = ""
         if self.timed_out:
             hint = f"raise {'check' if role == 'check' else 'reload'}_cmd_timeout if it needs longer"
-        elif self.code == NOT_FOUND:
-            hint = "is the program installed, and on the PATH?"
-        elif self.code == NOT_EXECUTABLE:
-            hint = "may confpy's user execute it?"
+        elif self.reason:
+            hint = REASONS.get(self.reason, "")
+        else:
+            hint = HINTS.get(self.code, "")
         where = {"output": self.tail} if self.tail else {}
         return kind(f"the {role} {self.failure}", hint=hint, command=show(command), **where)
 
@@ -90,7 +110,8 @@ class Shell:
             return self._run(argv, {**ours, **environment}, timeout, began)
         except OSError as error:
             code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
-            return Ran(code, time.monotonic() - began, tail=f"{argv[0]}: {error.strerror}")
+            tail = f"{argv[0]}: {error.strerror}"
+            return Ran(code, time.monotonic() - began, tail=tail, reason=error.errno or 0)
 
     def _run(self, argv: tuple[str, ...], environment: Mapping[str, str], timeout: float, began: float) -> Ran:
         self._bury()
@@ -146,15 +167,16 @@ def _spawn(argv: tuple[str, ...], environment: Mapping[str, str], output: int) -
         (os.POSIX_SPAWN_DUP2, output, 2),
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
     ]
-    return os.posix_spawnp(
-        argv[0],
-        argv,
-        environment,
-        file_actions=files,
-        setsid=True,
-        setsigmask=(),
-        setsigdef=signals.valid_signals(),
-    )
+    with spawning():
+        return os.posix_spawnp(
+            argv[0],
+            argv,
+            environment,
+            file_actions=files,
+            setsid=True,
+            setsigmask=(),
+            setsigdef=signals.valid_signals(),
+        )
 
 
 def _keep_files() -> None:

@@ -13,9 +13,14 @@ import stat
 import struct
 import time
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
+
+from confpy.forking import writing
 
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+NEW = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+CREATE = os.O_WRONLY | NEW
+WRITE = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 LOCK = struct.Struct("hhqqi4x")
 """``struct flock`` of 64-bit Linux: type, from where, start, length, process."""
 POLL = 0.02
@@ -90,12 +95,14 @@ class Disk:
             os.close(descriptor)
         self.sync_folder(above)
 
-    def create(self, path: str) -> int:
+    def create(self, path: str, access: int = os.O_WRONLY) -> int:
         """Make a new file that only we may read, and lock it: a lock ends with its process, however that ends.
 
-        Raises ``FileExistsError`` where the name is taken, also by a sweep that caught the file before it was locked.
+        ``access``: what the descriptor is for. One that only reads (``O_RDONLY``) may stay open while the file is
+        executed; ``fill`` writes such a file. Raises ``FileExistsError`` where the name is taken, also by a sweep that
+        caught the file before it was locked.
         """
-        descriptor = os.open(path, CREATE, 0o600)
+        descriptor = os.open(path, access | NEW, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             caught = os.fstat(descriptor).st_nlink == 0
@@ -158,6 +165,27 @@ class Disk:
         finally:
             os.close(descriptor)
         return True
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Keep what is open for writing out of the processes that are started: they would make it busy (ETXTBSY)."""
+        return writing()
+
+    def fill(self, path: str, descriptor: int, content: bytes) -> None:
+        """Write the new file at ``path``, whose descriptor only reads: afterwards nothing has it open for writing.
+
+        Raises ``OSError``, also where another file stands there by now.
+        """
+        made = os.fstat(descriptor)
+        if made.st_mode & 0o600 != 0o600:  # the umask, or the folder's default access list, took it from us
+            os.fchmod(descriptor, 0o600)
+        with self.writing():
+            writer = os.open(path, WRITE)
+            try:
+                if not os.path.samestat(os.fstat(writer), made):
+                    raise OSError(errno.ESTALE, "another file has taken its place", path)
+                self.write(writer, content)
+            finally:
+                os.close(writer)
 
     def write(self, descriptor: int, content: bytes) -> None:
         rest = memoryview(content)

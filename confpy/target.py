@@ -200,7 +200,7 @@ def stage(resource: Resource, current: Current, content: bytes, disk: Disk, spar
             staged.note("the link was replaced, not followed: others may write to its folder")
         if apart:
             staged.note(f"written in place, not atomically: nothing can be put into {folder}")
-        disk.write(descriptor, content)
+        disk.fill(path, descriptor, content)
         staged.lost += _give_owner(staged, descriptor, disk)
         if current.status is not None:
             lost = _give_attributes(current.path, path, descriptor, staged.mode, disk)
@@ -225,7 +225,8 @@ def _create(resource: Resource, current: Current, disk: Disk, spare: str) -> tup
         if error.errno not in NOT_BESIDE or not spare or resource.write == "rename" or current.content is None:
             raise
         with contextlib.suppress(OSError):
-            disk.close(disk.open_existing(current.path))
+            with _opened(current.path, disk):
+                pass
             return (*create_beside(os.path.join(spare, os.path.basename(current.path)), disk), True)
         raise
 
@@ -237,7 +238,7 @@ def create_beside(target: str, disk: Disk) -> tuple[str, int]:
     while True:
         path = os.path.join(folder, f".{name}{STAGE_MARK}{token()}")
         try:
-            return path, disk.create(path)
+            return path, disk.create(path, os.O_RDONLY)
         except FileExistsError:
             tries -= 1
             if not tries:
@@ -355,8 +356,7 @@ def write_in_place(staged: Staged, disk: Disk) -> os.stat_result:
     assert old is not None
     assert was is not None
     try:
-        descriptor = disk.open_existing(staged.current.path)
-        try:
+        with _opened(staged.current.path, disk) as descriptor:
             if not os.path.samestat(disk.fstat(descriptor), was):
                 hint = "does another program write it? the next delivery looks again"
                 what = "the target was replaced while its candidate was checked"
@@ -368,10 +368,19 @@ def write_in_place(staged: Staged, disk: Disk) -> os.stat_result:
             if staged.content != old:
                 _overwrite(staged, descriptor, old, disk)
             return disk.fstat(descriptor)
-        finally:
-            disk.close(descriptor)
     except OSError as error:
         raise failure("the target cannot be replaced", staged.resource, error) from error
+
+
+@contextlib.contextmanager
+def _opened(path: str, disk: Disk) -> Iterator[int]:
+    """Give a descriptor for writing into a file where it stands, which no process that is started inherits."""
+    with disk.writing():
+        descriptor = disk.open_existing(path)
+        try:
+            yield descriptor
+        finally:
+            disk.close(descriptor)
 
 
 def _overwrite(staged: Staged, descriptor: int, old: bytes, disk: Disk) -> None:
@@ -415,7 +424,7 @@ def keep_old(staged: Staged, mark: str, disk: Disk, spare: str) -> str:
             else:
                 return places[0]
         place = places[-1] if staged.in_place else places[0]
-        _copy(current, place, disk.create(place), disk)
+        _copy(current, place, disk.create(place, os.O_RDONLY), disk)
     except OSError as error:
         raise failure("the old file cannot be kept", staged.resource, error) from error
     return place
@@ -426,7 +435,7 @@ def _copy(current: Current, place: str, descriptor: int, disk: Disk) -> None:
     assert current.content is not None
     assert current.status is not None
     try:
-        disk.write(descriptor, current.content)
+        disk.fill(place, descriptor, current.content)
         with contextlib.suppress(OSError):
             disk.chown(descriptor, current.status.st_uid, current.status.st_gid)
         _give_attributes(current.path, place, descriptor, current.mode, disk)
@@ -466,15 +475,12 @@ def put_back(path: str, kept: str, disk: Disk, *, in_place: bool) -> None:
             return
     content, status = disk.read(kept), disk.stat(kept)
     assert status is not None
-    descriptor = disk.open_existing(path)
-    try:
+    with _opened(path, disk) as descriptor:
         disk.reserve(descriptor, max(len(content), disk.fstat(descriptor).st_size))
         disk.overwrite(descriptor, content)
         with contextlib.suppress(OSError):
             disk.chown(descriptor, status.st_uid, status.st_gid)
         disk.chmod(descriptor, stat.S_IMODE(status.st_mode))
-    finally:
-        disk.close(descriptor)
     forget(kept, disk)
 
 
@@ -560,6 +566,7 @@ HINTS = {
     errno.EDQUOT: "make room in the quota; it is tried again",
     errno.EROFS: "the file system is read-only",
     errno.ELOOP: "a link stands in its place, or links lead in a ring",
+    errno.ETXTBSY: "a process executes it: it can be replaced, but not be written where it stands",
 }
 
 

@@ -17,7 +17,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from random import Random
 from typing import NamedTuple
 
@@ -357,7 +357,10 @@ class SimDisk(Disk):
 
     # --- descriptors and locks -------------------------------------------------------------------------------------
 
-    def create(self, path: str) -> int:
+    def writing(self) -> AbstractContextManager[None]:
+        return nullcontext()  # nothing is executed here, and jobs are stacked: one would wait for itself
+
+    def create(self, path: str, access: int = os.O_WRONLY) -> int:
         self._step("create", path)
         folder, name = self._folder(path)
         if name in folder.names:
@@ -431,6 +434,11 @@ class SimDisk(Disk):
         if self._kernel.fuse == 1 and not self.dead:
             at = self._kernel.random.randint(0, len(content))
             inode.content = content[:at] + rest[at:]
+
+    def fill(self, path: str, descriptor: int, content: bytes) -> None:
+        if self._kernel.find(path) is not self._open[descriptor][0]:
+            raise OSError(errno.ESTALE, "another file has taken its place")
+        self.write(descriptor, content)
 
     def write(self, descriptor: int, content: bytes) -> None:
         inode, path = self._open[descriptor]

@@ -14,6 +14,7 @@ import pytest
 
 from confpy import command
 from confpy.command import OUTPUT_BOUND, TAIL, Ran, Shell
+from confpy.errors import CheckError
 from confpy.settings import SECRET_VARIABLES
 from tests.apart import Child, as_nobody
 from tests.waiting import wait_until
@@ -372,3 +373,32 @@ def test_a_command_for_which_there_is_no_descriptor_left_is_one_that_could_not_b
     monkeypatch.setattr("confpy.command._file", none_left)
     ran = Shell().run("true", {}, 5.0)
     assert (ran.code, ran.tail) == (126, "/bin/sh: Too many open files")
+
+
+# --- what is advised -------------------------------------------------------------------------------------------------
+
+
+def hint(wanted) -> str:
+    ran = run(wanted)
+    assert ran.failure
+    return ran.error(CheckError, "check", wanted).hint
+
+
+def test_a_hint_says_what_is_so_of_a_program_that_cannot_be_started(tmp_path):
+    path = tmp_path / "check"
+    path.write_text("#!/no/such/interpreter\n")
+    assert "may confpy's user execute it" in hint((str(path),))
+    path.chmod(0o755)
+    assert "the interpreter that its first line names" in hint((str(path),))
+    assert "the interpreter that its first line names" in hint(str(path))
+    path.write_bytes(b"\x7fELF")
+    assert "another machine" in hint((str(path),))
+    path.write_text("#!/bin/sh\n")
+    with path.open("a"):
+        assert hint((str(path),)) == "another process has it open for writing"
+        assert "see the output" in hint(str(path))
+
+
+def test_an_exit_code_that_a_program_chose_is_no_proof_of_what_a_shell_could_not_do():
+    assert hint("exit 126").startswith("by convention 126 means")
+    assert hint("exit 3") == ""

@@ -61,9 +61,10 @@ MAY_IMPORT = {
     "stores": {"folder", "keytree", "pathmatch", "settings", "state"},
     "templates": {"disk", "keytree", "ours", "pathmatch"},
     "keytree": {"pathmatch"},
-    "command": {"placeholders"},
-    "disk": set(),
+    "command": {"forking", "placeholders"},
+    "disk": {"forking"},
     "filenames": set(),
+    "forking": set(),
     "folder": set(),
     "log": set(),
     "output": set(),
@@ -80,7 +81,7 @@ MAY_IMPORT = {
 """Room → the rooms that it may import, beside itself and, but for these themselves, the common ones."""
 
 ALLOWED = {
-    "threading": {"daemon", "signals", "folder", "stores", "status"},
+    "threading": {"daemon", "forking", "signals", "folder", "stores", "status"},
     "queue": {"daemon", "signals", "folder", "stores", "status"},
     "signal": {"daemon", "signals", "folder", "stores", "status", "pid1"},
     "subprocess": set(),

@@ -44,8 +44,8 @@ class Counting(Disk):
         self.syncs = 0
         self.files: set[int] = set()
 
-    def create(self, path):
-        descriptor = super().create(path)
+    def create(self, path, *access):
+        descriptor = super().create(path, *access)
         if os.path.basename(path).startswith(".ledger"):
             self.files.add(descriptor)
         return descriptor
@@ -422,10 +422,10 @@ def test_a_ledger_that_cannot_be_shortened_stays_the_one(state, out, monkeypatch
     class Filling(Disk):
         full = False
 
-        def create(self, path):
+        def create(self, path, *access):
             if self.full:
                 raise OSError(errno.ENOSPC, "No space left on device")
-            return super().create(path)
+            return super().create(path, *access)
 
     disk = Filling()
     ledger, _ = start(state, disk)

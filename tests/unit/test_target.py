@@ -207,11 +207,11 @@ class Taken(Disk):
     def __init__(self, times: int) -> None:
         self.times = times
 
-    def create(self, path):
+    def create(self, path, *access):
         self.times -= 1
         if self.times >= 0:
             open(path, "w").close()
-        return super().create(path)
+        return super().create(path, *access)
 
 
 def test_a_stage_name_that_is_taken_is_left_alone_and_another_tried(tmp_path):
