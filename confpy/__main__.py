@@ -4,9 +4,12 @@ import gc
 import os
 import sys
 
+from confpy.startup import hold_signals
+
 
 def main() -> int:
     """Run confpy, and return its exit code."""
+    hold_signals()
     # Start-up makes many objects and hardly any garbage; looking for it took an eighth of a one-shot run. A daemon
     # turns it on again when it has started.
     gc.disable()

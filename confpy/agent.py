@@ -57,6 +57,7 @@ from confpy.model import (
     Stop,
     Sweep,
     Swept,
+    Terminate,
     WakeAt,
     Woken,
 )
@@ -65,6 +66,8 @@ from confpy.templates import Needs, Rendered, World
 from confpy.track import Track, outcome_of, paths
 from confpy.value import Value
 
+LAST_WORDS = 2.0
+"""Seconds between TERM and KILL for the commands that run when the time to stop is over: a part of that time."""
 PUT_AWAY = 0.5
 """Seconds in which a delivery whose check was killed may remove its candidate."""
 MOST_LOOKUPS = 5000
@@ -170,8 +173,11 @@ class Agent:
         self._inspected: frozenset[str] = frozenset()
         """Resources whose targets are being looked at."""
         self._stopping: int | None = None
-        self._stop_at = NEVER
-        self._killed = False
+        """The first signal to stop."""
+        self._terminate_at = self._stop_at = NEVER
+        self._terminated = self._killed = False
+        self._forced = False
+        """The work in hand could not end by itself, or a second signal said that it shall not."""
         self._ended = False
         self._actions: list[Action] = []
         self._now = 0.0
@@ -945,7 +951,7 @@ class Agent:
                 )
 
     def _wake_at(self) -> float:
-        moments = [self.mirror.wake_at(), self._debts.wake_at(self._now), self._stop_at]
+        moments = [self.mirror.wake_at(), self._debts.wake_at(self._now), self._terminate_at, self._stop_at]
         if self._stopping is None:
             look_at = NEVER if self._is_edited() else self._look_at
             moments += (self._load_at, look_at, self._edited_at, self._saving.at)
@@ -962,36 +968,63 @@ class Agent:
         return min(moments)
 
     def _take_signal(self, number: int) -> None:
-        if number == signal.SIGHUP:
-            self._say("info", "signal.received", signal="SIGHUP", did="reads and looks at everything again")
+        name = signal.Signals(number).name
+        if self._stopping is not None:
+            if number != signal.SIGHUP:
+                self._hurry(name)
+        elif number == signal.SIGHUP:
+            self._say("info", "signal.received", signal=name, did="reads and looks at everything again")
             self.mirror.resync(self._now)
             self._restores.allow_all()
             self._edited_at = self._now
             self._looks_next = True
-        elif self._stopping is None:
-            self._stopping = 128 + number
-            self._stop_at = self._now + self._manners.stop_timeout
-            self._batches.drop_waiting()
-            self._say(
-                "info", "signal.received", signal=signal.Signals(number).name, did="ends what is in hand, then stops"
-            )
         else:
+            self._stopping = number
+            self._stop_at = self._now + self._manners.stop_timeout
+            self._terminate_at = self._stop_at - min(LAST_WORDS, self._manners.stop_timeout / 2)
+            self._batches.drop_waiting()
+            self._say("info", "signal.received", signal=name, did="ends what is in hand, then stops")
+
+    def _hurry(self, name: str) -> None:
+        """Take another signal to stop: it ends the wait for the work in hand, the next one that for its commands."""
+        self._forced = True
+        if self._killed:
+            return
+        if self._terminated:
             self._stop_at = self._now
+        else:
+            self._terminate_at, self._stop_at = self._now, min(self._stop_at, self._now + LAST_WORDS)
+        self._say("info", "signal.received", signal=name, did="ends the commands that run, then stops")
 
     def _end(self) -> None:
         """Stop where there is nothing left to do, or no time left to do it."""
         if self._stopping is not None:
-            working = bool(self._batches) or self._debts.running()
-            late = self._now >= self._stop_at
-            if working and late:
-                self._do(Kill())
-            if working and late and not self._killed:
-                self._killed, self._stop_at = True, self._now + PUT_AWAY
-            elif late or not working:
-                self._stop(self._stopping)
+            if not (self._batches or self._debts.running()) or (self._killed and self._now >= self._stop_at):
+                self._stop(self._stopped_code())
+            elif self._now >= self._stop_at:
+                self._killed = True
+                self._stop_at = self._now + PUT_AWAY
+                self._end_commands(Kill())
+            elif self._now >= self._terminate_at:
+                self._end_commands(Terminate())
         elif self._manners.onetime and self._loaded and not self._batches and self._settled():
             self._tell_failures()
             self._stop(exit_code(self._errors))
+
+    def _end_commands(self, action: Terminate | Kill) -> None:
+        self._do(action)
+        self._debts.stop()
+        self._terminated = self._forced = True
+        self._terminate_at = NEVER
+
+    def _stopped_code(self) -> int:
+        """Return the exit code of a confpy that a signal stopped. A daemon that did as it was asked has not failed."""
+        assert self._stopping is not None
+        if self._manners.onetime:
+            return 128 + self._stopping
+        if not self._forced:
+            return 0
+        return 128 + (signal.SIGINT if self._stopping == signal.SIGINT else signal.SIGTERM)
 
     def _settled(self) -> bool:
         """Say whether everything had its one try."""

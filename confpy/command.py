@@ -57,6 +57,8 @@ class Ran(Value):
     took: float
     """Seconds."""
     timed_out: bool = False
+    stopped: bool = False
+    """It was ended, or not even begun, because confpy stops: whatever its exit code is, it did not do its work."""
     tail: str = ""
     """The end of what it wrote, control characters taken out."""
     reason: int = 0
@@ -67,6 +69,8 @@ class Ran(Value):
         """Say in a few words how it failed, empty where it did not."""
         if self.timed_out:
             return f"did not end within its time, killed after {self.took:.1f} s"
+        if self.stopped:
+            return "was cut short: confpy stops"
         if self.code < 0:
             try:
                 return f"was ended by {signals.Signals(-self.code).name}"
@@ -88,13 +92,14 @@ class Ran(Value):
 
 
 class Shell:
-    """Runs commands, each in a process group of its own, and can kill those that run."""
+    """Runs commands, each in a process group of its own, and can end those that run."""
 
     def __init__(self, hidden: Collection[str] = ()) -> None:
         """``hidden``: variables of ours that no command sees."""
         self._hidden = hidden
         self._groups: set[int] = set()
-        self._killings = 0
+        self._ending: signals.Signals | None = None
+        """What the groups were sent, because confpy stops."""
         self._undying: list[int] = []
 
     def run(self, command: Command, environment: Mapping[str, str], timeout: float) -> Ran:
@@ -115,17 +120,20 @@ class Shell:
 
     def _run(self, argv: tuple[str, ...], environment: Mapping[str, str], timeout: float, began: float) -> Ran:
         self._bury()
+        if self._ending is not None:
+            return Ran(-signals.SIGTERM, 0.0, stopped=True)
         with _output() as output:
-            killings = self._killings
             process = _spawn(argv, environment, output.fileno())
             self._groups.add(process)
-            if self._killings != killings:  # while it was being started
-                _kill_group(process, signals.SIGKILL)
+            if self._ending is not None:  # while it was being started
+                _kill_group(process, self._ending)
             try:
                 timed_out = not _wait(process, timeout, output)
                 if timed_out:
                     _kill_group(process, signals.SIGTERM)
                     _wait(process, GRACE, output)
+                stopped = self._ending is not None
+                if timed_out or stopped:
                     # Also where the leader has ended: it may have left children that ignored the TERM.
                     _kill_group(process, signals.SIGKILL)
                     # One that became another user (sudo), or hangs in the kernel, outlives even that.
@@ -137,7 +145,7 @@ class Shell:
             if code is None:
                 self._undying.append(process)
                 code = -signals.SIGKILL
-            return Ran(code, time.monotonic() - began, timed_out, _tail(output))
+            return Ran(code, time.monotonic() - began, timed_out, stopped, _tail(output))
 
     def _bury(self) -> None:
         """Reap those that outlived their killing and have ended since. Several threads may."""
@@ -147,11 +155,18 @@ class Shell:
                 if _reap(process) is None:
                     self._undying.insert(0, process)
 
+    def terminate_all(self) -> None:
+        """Ask all commands that run, and those that are being started, to end: TERM. None is started any more."""
+        self._end_all(signals.SIGTERM)
+
     def kill_all(self) -> None:
-        """Kill the groups of all commands that run, and of those that are being started."""
-        self._killings += 1
+        """Kill them, with all of their groups. None is started any more."""
+        self._end_all(signals.SIGKILL)
+
+    def _end_all(self, number: signals.Signals) -> None:
+        self._ending = number
         for group in tuple(self._groups):
-            _kill_group(group, signals.SIGKILL)
+            _kill_group(group, number)
 
 
 def _spawn(argv: tuple[str, ...], environment: Mapping[str, str], output: int) -> int:

@@ -68,6 +68,7 @@ from confpy.model import (
     Stop,
     Sweep,
     Swept,
+    Terminate,
     Unwatch,
     WakeAt,
     Watch,
@@ -205,7 +206,7 @@ class Daemon:
 
     def run(self) -> int:
         """Carry the mind until it says stop. Returns the exit code."""
-        with heard(self._inbox.put):
+        with heard(self._inbox.put, self._settings.stop_signals):
             try:
                 return self._run()
             finally:
@@ -279,6 +280,8 @@ class Daemon:
                     self._unwatch(action.stream)
                 case Watch():
                     self._watch(action)
+                case Terminate():
+                    self._shell.terminate_all()
                 case Kill():
                     self._shell.kill_all()
                 case Recover():

@@ -132,6 +132,7 @@ class Debts:
         self._random = random
         self._longest_wait = longest_wait
         self._once = once
+        self._stopped = False
         self._debts: dict[str, _Debt] = {}
         self._began: dict[str, float] = {}
         """Command → when its last run began."""
@@ -166,6 +167,10 @@ class Debts:
         debt.records.update(owed.records)
         debt.retry_at = -NEVER
 
+    def stop(self) -> None:
+        """Start no more reloads: what is owed stays so, for the next start."""
+        self._stopped = True
+
     def _backoff(self) -> Backoff:
         return Backoff(self._random, cap=LONGEST)
 
@@ -180,7 +185,7 @@ class Debts:
                 # A delivery that is under way may have found as it wants what is about to be put back.
                 debt.back = "on its way"
                 yield Restore(key)
-            if not debt.owed or debt.paying or now < self._due(key, debt) or not room:
+            if self._stopped or not debt.owed or debt.paying or now < self._due(key, debt) or not room:
                 continue
             if key in trying or (key in delivering and now < debt.since + self._longest_wait):
                 continue
@@ -204,6 +209,10 @@ class Debts:
         debt = self._debts[reloaded.key]
         if debt.back == "done":
             yield from self._take_return(reloaded, debt, now)
+            return
+        if self._stopped and reloaded.error is not None:
+            # It was cut short, which says nothing of the files.
+            debt.owed, debt.paying = {**debt.paying, **debt.owed}, {}
             return
         error = reloaded.error and reloaded.error.at(resource=", ".join(debt.paying))
         if error is None:
@@ -317,7 +326,7 @@ class Debts:
     def wake_at(self, now: float) -> float:
         """Return the monotonic time at which a reload that waits may start."""
         waiting = [(key, debt) for key, debt in self._debts.items() if debt.owed and not debt.paying]
-        if not waiting or not self._room():
+        if self._stopped or not waiting or not self._room():
             return NEVER
         dues = ((self._due(key, debt), debt.since + self._longest_wait) for key, debt in waiting)
         # One that is due and does not run is held up by a delivery: its end comes as a message.

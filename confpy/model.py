@@ -583,8 +583,12 @@ class Say(Value):
     fields: Mapping[str, object] = NOTHING
 
 
+class Terminate(Value):
+    """Ask the commands that run to end (SIGTERM), and start none any more."""
+
+
 class Kill(Value):
-    """Kill the process groups of the commands that run."""
+    """Kill the process groups of the commands that still run."""
 
 
 class Stop(Value):
@@ -614,6 +618,7 @@ Action: TypeAlias = (
     | Recall
     | WakeAt
     | Say
+    | Terminate
     | Kill
     | Stop
 )

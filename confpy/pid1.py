@@ -5,12 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
-OWN = {
-    *(signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP, signal.SIGABRT, signal.SIGSYS),
-    *(signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU),
-}
-"""Signals that speak of the parent's own mistakes, and of its terminal."""
-AWAITED = signal.valid_signals() - OWN
+from confpy.startup import HELD
 
 
 def stand_by() -> int | None:
@@ -19,22 +14,41 @@ def stand_by() -> int | None:
     In the parent return the child's exit code when it has ended; 128 and its number where a signal ended it. Until
     then all signals go on to the child, and all orphans of the container are reaped. The child's own children are not
     touched: their exit codes are its own.
+
+    ``startup.hold_signals`` was called before: for PID 1 the kernel drops signals that have no handler, but not those
+    that are blocked; and in the child they stay pending until it has handlers for them.
     """
-    # For PID 1 the kernel drops signals that have no handler, but not those that are blocked.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, AWAITED)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    terminal = _has_terminal()
     child = os.fork()
     if not child:
         # In a session of its own, so that a terminal's ^C reaches it once: forwarded.
         os.setsid()
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return None
     while True:
-        number = signal.sigwaitinfo(AWAITED).si_signo
-        if number != signal.SIGCHLD:
-            os.kill(child, number)
-        elif (code := _reap(child)) is not None:
-            return code
+        number = signal.sigwaitinfo(HELD).si_signo
+        if number == signal.SIGCHLD:
+            if (code := _reap(child)) is not None:
+                return code
+        else:
+            os.kill(child, forwarded(number, terminal=terminal))
+
+
+def forwarded(number: int, *, terminal: bool) -> int:
+    """Return the signal that the child gets for one that PID 1 got. Pure.
+
+    The image of Apache has WINCH as its stop signal; where there is a terminal, it says that the window was resized.
+    """
+    return signal.SIGTERM if number == signal.SIGWINCH and not terminal else number
+
+
+def _has_terminal() -> bool:
+    """Say whether we have a controlling terminal: only then its file can be opened."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 def _reap(child: int) -> int | None:

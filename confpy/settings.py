@@ -170,6 +170,23 @@ LIST = Kind(
     strings,
     lambda value: tuple(part for item in value.split(",") if (part := item.strip())),
 )
+STOPPING = ("INT", "PWR", "QUIT", "TERM", "USR1", "USR2", "WINCH")
+"""Signals that nobody sends for anything that confpy would have to go on for."""
+
+
+def stopping(names: object) -> tuple[str, ...]:
+    found = tuple(name.upper().removeprefix("SIG") for name in strings(names))
+    if not set(STOPPING).issuperset(found):
+        raise ValueError
+    return found
+
+
+SIGNALS = Kind(
+    f"a list of signals out of {', '.join(STOPPING)}",
+    stopping,
+    lambda value: stopping(LIST.parse(value)),
+    "NAME",
+)
 
 
 # --- the table -------------------------------------------------------------------------------------------------------
@@ -231,7 +248,13 @@ class Settings:
     max_wait: float = setting(2.0, PAUSE, "How long a burst may put off its delivery, or deliveries a reload.")
     noop: bool = setting(False, BOOLEAN, "Say what would change, and change nothing.")
     sync_only: bool = setting(False, BOOLEAN, "Run no check and no reload command.")
-    stop_timeout: float = setting(8.0, PAUSE, "How long a delivery in hand may take to end after SIGTERM.")
+    stop_timeout: float = setting(8.0, PAUSE, "How long what is in hand may take to end after a signal to stop.")
+    stop_signals: tuple[str, ...] = setting(
+        (),
+        SIGNALS,
+        "Signals to stop at, beside TERM, INT, QUIT and USR1. Repeat it, or join several by commas.",
+        unset="none; without a terminal, PID 1 stops at WINCH, too",
+    )
     allow_empty: bool = setting(False, BOOLEAN, "With -onetime: a confdir without resources is no error.")
     allow_stale: bool = setting(
         False, BOOLEAN, "With -onetime: make targets that are missing from old keys where the store is away."

@@ -22,6 +22,7 @@ from confpy.model import (
     Hold,
     Inspect,
     Inspected,
+    Kill,
     Known,
     Load,
     Loaded,
@@ -44,6 +45,7 @@ from confpy.model import (
     Stop,
     Sweep,
     Swept,
+    Terminate,
     WakeAt,
 )
 from confpy.templates import Needs, Rendered
@@ -100,6 +102,8 @@ class House(World):
         """What a name resolves to now."""
         self.by_hand: set[str] = set()
         """Targets that somebody else wrote or removed since they were delivered."""
+        self.terminated = False
+        """Commands had to be ended."""
         self.ended: int | None = None
         self.lines: list[Say] = []
         self._touched = 0
@@ -176,8 +180,10 @@ class House(World):
                 self.later(soon, Accepted(action.resource, accepted=False))
             case Recall():
                 self.later(soon, Recalled({}))
-            case Acquit() | Count() | Release() | Save():
+            case Acquit() | Count() | Release() | Save() | Kill():
                 pass
+            case Terminate():
+                self.terminated = True
             case Stop():
                 self.ended = action.code
             case Say():

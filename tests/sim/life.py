@@ -67,6 +67,7 @@ from confpy.model import (
     Stop,
     Sweep,
     Swept,
+    Terminate,
     WakeAt,
     Woken,
 )
@@ -142,9 +143,19 @@ class SimShell(Shell):
 
     def run(self, command: Command, environment: Mapping[str, str], timeout: float) -> Ran:
         assert isinstance(command, str)
-        return self._life.run_command(command, environment, timeout)
+        if self._ending is not None:
+            return Ran(-signal.SIGTERM, 0.0, stopped=True)
+        ran = self._life.run_command(command, environment, timeout)
+        return replace(ran, stopped=self._ending is not None)
+
+    def terminate_all(self) -> None:
+        """Some commands end at once, as if a signal had done it or with a code of their own; others do not listen."""
+        super().terminate_all()
+        for running in self._life.running:
+            running[1] = self._life.random.choice((self._life.now, min(running[1], self._life.now + 1.0), running[1]))
 
     def kill_all(self) -> None:
+        super().kill_all()
         for running in self._life.running:
             running[1] = self._life.now
 
@@ -471,6 +482,8 @@ class Life(World):
                 self.kept.release(action.resource)
             case Save():
                 self.kept.save(action.keys, action.prefixes)
+            case Terminate():
+                self.shell.terminate_all()
             case Kill():
                 self.shell.kill_all()
             case Stop():
@@ -1041,7 +1054,7 @@ class Life(World):
             self._until(self.now + 10)
         except Died:
             pass
-        if self.ended != 128 + signal.SIGTERM:
+        if self.ended not in {0, 128 + signal.SIGTERM}:
             raise Wrong(f"it ended with {self.ended}")
         self.die("stopped")
 

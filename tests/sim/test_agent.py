@@ -118,7 +118,7 @@ def test_a_burst_is_delivered_a_few_times_and_ends_in_the_final_state():
 
 
 @pytest.mark.parametrize("part", range(4))
-def test_a_signal_at_any_time_ends_it_within_the_stop_timeout_with_its_code(part):
+def test_a_signal_at_any_time_ends_it_within_the_stop_timeout_with_0_unless_something_had_to_be_killed(part):
     for seed in range(part, 200, 4):
         house = House(seed, RESOURCES)
         house.hangs = seed % 2 == 0
@@ -127,7 +127,7 @@ def test_a_signal_at_any_time_ends_it_within_the_stop_timeout_with_its_code(part
             house.run(house.random.choice((0.0, 0.05, 0.5)))
         house.tell(Signalled(signal.SIGTERM))
         house.run(8.6)
-        assert house.ended == 128 + signal.SIGTERM, f"seed {seed}"
+        assert house.ended == (128 + signal.SIGTERM if house.terminated else 0), f"seed {seed}"
 
 
 def test_many_commands_are_run_a_few_at_a_time():

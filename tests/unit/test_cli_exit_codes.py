@@ -114,6 +114,19 @@ def test_2_for_an_unknown_store_and_for_a_confdir_without_resources(confdir, tmp
     assert run(confdir, "-onetime", "-allow-empty") == (0, [])
 
 
+@pytest.mark.parametrize("left", [["conf.d/good.toml"], ["conf.d/good.toml", "conf.d"]])
+def test_0_for_an_empty_confdir_where_confpy_is_called_as_the_fork_is(confdir, left):
+    for path in left:
+        (confdir / path).unlink() if path.endswith("toml") else (confdir / path).rmdir()
+    environment = {"PATH": os.environ["PATH"], "CONFPY_CACHE_DIR": f"{confdir}/cache"}
+    for way, code in ((["env"], 0), (["-backend", "env"], 2)):
+        done = subprocess.run(
+            [sys.executable, "-m", "confpy", *way, "-onetime", "-confdir", str(confdir)],
+            check=False, capture_output=True, text=True, timeout=60, env=environment,
+        )  # fmt: skip
+        assert (done.returncode, "Traceback" in done.stderr) == (code, False)
+
+
 def test_3_for_a_store_that_does_not_answer(confdir):
     node = f"http://127.0.0.1:{free_port()}"
     code, lines = run(confdir, "-onetime", "-backend", "etcdv3", "-node", node)
@@ -121,13 +134,35 @@ def test_3_for_a_store_that_does_not_answer(confdir):
     assert any(node in line for line in lines)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_ends_the_daemon_with_128_and_its_number(confdir, number, code):
+SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGQUIT]
+
+
+def signalled(confdir, number, *arguments):
+    """Return how a confpy ends that gets a signal as soon as its reload has begun."""
     environment = {"PATH": os.environ["PATH"], "GOOD": "yes", "CONFPY_CACHE_DIR": f"{confdir}/cache"}
-    with subprocess.Popen(command(confdir, "-watch"), stderr=subprocess.PIPE, text=True, env=environment) as daemon:
+    with subprocess.Popen(command(confdir, *arguments), stderr=subprocess.PIPE, text=True, env=environment) as process:
         try:
-            wait_until((confdir / "good.out").exists, what="the first delivery")
-            daemon.send_signal(number)
-            assert daemon.wait(10) == code
+            wait_until((confdir / "begun").exists, what="the reload has begun")
+            process.send_signal(number)
+            return process.wait(30)
         finally:
-            daemon.kill()
+            process.kill()
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_daemon_that_is_asked_to_stop_ends_with_0(confdir, number):
+    write(confdir, "good", reload_cmd=f"touch {confdir}/begun; exit 1")
+    assert signalled(confdir, number, "-watch") == 0
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_daemon_that_has_to_kill_a_command_ends_with_130_or_143(confdir, number):
+    write(confdir, "good", reload_cmd=f"touch {confdir}/begun; sleep 60")
+    code = 130 if number == signal.SIGINT else 143
+    assert signalled(confdir, number, "-watch", "-stop-timeout", "200ms") == code
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_one_shot_that_is_interrupted_ends_with_128_and_the_number(confdir, number):
+    write(confdir, "good", reload_cmd=f"touch {confdir}/begun; sleep 0.5")
+    assert signalled(confdir, number, "-onetime") == 128 + number

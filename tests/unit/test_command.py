@@ -245,7 +245,7 @@ def test_all_that_run_are_killed_from_another_thread_at_once(tmp_path):
     shell.kill_all()
     for thread in threads:
         thread.join(10)
-    assert [one.failure for one in ran] == ["was ended by SIGKILL"] * 2
+    assert [(one.failure, one.code) for one in ran] == [("was cut short: confpy stops", -signal.SIGKILL)] * 2
     for child in children:
         wait_until(lambda child=child: is_gone(child), what="the child is gone")
     shell.kill_all()
@@ -260,7 +260,37 @@ def test_one_that_is_being_started_is_killed_with_those_that_run(monkeypatch):
         return process
 
     monkeypatch.setattr(command, "_spawn", overtaken)
-    assert shell.run("sleep 60", {}, 30.0).failure == "was ended by SIGKILL"
+    assert shell.run("sleep 60", {}, 30.0).code == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_one_that_is_asked_to_end_runs_its_trap_and_has_failed_whatever_its_exit_code_says(tmp_path, code):
+    shell, ran = Shell(), []
+    script = f"trap 'echo tidied up; exit {code}' TERM; touch {tmp_path}/begun; sleep 60 & wait"
+    thread = threading.Thread(target=lambda: ran.append(shell.run(script, {}, 60.0)))
+    thread.start()
+    wait_until((tmp_path / "begun").exists, what="it has begun")
+    shell.terminate_all()
+    thread.join(30)
+    assert [(one.code, one.tail, one.failure) for one in ran] == [(code, "tidied up", "was cut short: confpy stops")]
+
+
+def test_children_that_outlive_one_that_was_asked_to_end_are_killed(tmp_path):
+    shell = Shell()
+    script = f"sh -c 'trap \"\" TERM; echo $$ > {tmp_path}/child; sleep 99; sleep 99' & wait"
+    thread = threading.Thread(target=shell.run, args=(script, {}, 60.0))
+    thread.start()
+    child = read_pid(tmp_path / "child")
+    shell.terminate_all()
+    thread.join(30)
+    wait_until(lambda: is_gone(child), what="the child is gone")
+
+
+def test_none_is_started_once_those_that_run_have_been_asked_to_end(tmp_path):
+    shell = Shell()
+    shell.terminate_all()
+    assert shell.run(f"touch {tmp_path}/begun", {}, 60.0).failure == "was cut short: confpy stops"
+    assert not (tmp_path / "begun").exists()
 
 
 def test_no_process_and_no_descriptor_stays_behind():

@@ -41,7 +41,7 @@ IDLE = [word for word in WORDS if not word.means]
 
 
 def settings_of(line, environ=(), file="/nowhere"):
-    flags = cli.parse(shlex.split(line))
+    flags = cli.parse(cli.spell(shlex.split(line)))
     found, warnings = load_settings({"config_file": file, **flags}, dict(environ))
     return found, [warning for warning in warnings if "does not exist" not in warning.message]
 
@@ -68,16 +68,13 @@ def test_every_variable_of_the_fork_belongs_to_a_setting_or_a_word():
 def test_every_flag_of_confd_and_of_its_fork_is_taken_with_as_many_values_as_there(flag):
     name, value, _ = flag.partition("=")
     if name == "version":
-        assert cli.spell(["-version"]) == ["--version"]
+        assert cli.spell(["-version"]).version
     elif value:
-        spelled = cli.spell([f"-{name}", "-x", f"--{name}=-x", "-watch"])
+        spelled = cli.spell([f"-{name}", "-x", f"--{name}=-x", "-watch"]).flags
         assert spelled[0] == spelled[1] == f"--{dialect.SHORT.get(name, name)}=-x"
     else:
-        assert cli.spell([f"-{name}", f"--{name}=false", "-watch"]) == [
-            f"--{name}=true",
-            f"--{name}=false",
-            "--watch=true",
-        ]
+        spelled = cli.spell([f"-{name}", f"--{name}=false", "-watch"]).flags
+        assert spelled == (f"--{name}=true", f"--{name}=false", "--watch=true")
 
 
 # --- what has no meaning here ----------------------------------------------------------------------------------------
@@ -217,20 +214,23 @@ def test_what_is_given_counts_more_than_what_a_way_of_calling_brings(tmp_path):
     found, _ = settings_of("-join-prefixes=false -backend etcd etcd")
     assert (found.backend, found.join_prefixes) == ("etcd", False)
     assert settings_of("-backend etcd")[0].join_prefixes is False
+    assert settings_of("etcd -allow-empty=false")[0].allow_empty is False
+    assert settings_of("-backend etcd")[0].allow_empty is False
 
 
 @pytest.mark.parametrize("line", ["etcd consul", "etcd etcd", "-watch false", "etcd render"])
 def test_another_argument_is_refused(line):
     with pytest.raises(UsageError, match="unexpected argument"):
-        cli.parse(shlex.split(line))
+        cli.spell(shlex.split(line))
 
 
 def test_flags_of_go_that_are_true_or_false_take_their_values():
-    assert cli.parse(["-version=false", "-onetime=T", "-help=0", "--watch=FALSE"]) == {"onetime": "T", "watch": "FALSE"}
-    assert cli.parse(["-version=true"]) is None
-    assert cli.parse(["--help=1"]) is None
+    line = cli.spell(["-version=false", "-onetime=T", "-help=0", "--watch=FALSE"])
+    assert (line.version, line.help, cli.parse(line)) == (False, False, {"onetime": "T", "watch": "FALSE"})
+    assert cli.spell(["-version=true"]).version
+    assert cli.spell(["--help=1"]).help
     with pytest.raises(UsageError, match="flag -version is not true or false: 'x'"):
-        cli.parse(["-version=x"])
+        cli.spell(["-version=x"])
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
@@ -365,7 +365,7 @@ WORD = strategies.one_of(
     strategies.sampled_from([*sorted(cli.KNOWN), *dialect.SHORT, "h", "help", "version", "bogus"]).map(
         lambda flag: f"-{flag}"
     ),
-    strategies.sampled_from([*dialect.STORES, *VALUES, "accept", "--", "-"]),
+    strategies.sampled_from([*dialect.STORES, *VALUES, *cli.COMMANDS, "--", "-"]),
     strategies.text(strategies.characters(exclude_characters="\0/"), max_size=8),
 )
 ARGUMENT = WORD | strategies.tuples(WORD, strategies.sampled_from(VALUES)).map("=".join)

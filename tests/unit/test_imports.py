@@ -21,9 +21,9 @@ MODULES = {
 COMMON = {"errors", "clock", "model", "value"}
 MAY_IMPORT = {
     "__init__": set(),
-    "__main__": {"cli", "pid1"},
-    "pid1": set(),
-    "cli": {"convert", "daemon", "dialect", "kept", "log", "settings", "state"},
+    "__main__": {"cli", "pid1", "startup"},
+    "pid1": {"startup"},
+    "cli": {"convert", "daemon", "dialect", "kept", "log", "settings", "startup", "state"},
     "daemon": {
         "agent", "command", "delivery", "disk", "drift", "expiry", "folder", "kept", "ledger", "log", "mirror",
         "placeholders", "reload", "report", "resource", "rollback", "settings", "signals", "state", "stores", "target",
@@ -72,7 +72,8 @@ MAY_IMPORT = {
     "placeholders": set(),
     "settings": {"dialect"},
     "dialect": set(),
-    "signals": set(),
+    "signals": {"startup"},
+    "startup": set(),
     "model": {"errors", "value"},
     "value": set(),
     "clock": set(),
@@ -83,7 +84,7 @@ MAY_IMPORT = {
 ALLOWED = {
     "threading": {"daemon", "forking", "signals", "folder", "stores", "status"},
     "queue": {"daemon", "signals", "folder", "stores", "status"},
-    "signal": {"daemon", "signals", "folder", "stores", "status", "pid1"},
+    "signal": {"daemon", "signals", "folder", "stores", "status", "pid1", "startup"},
     "subprocess": set(),
     "watchdog": {"folder"},
     "structlog": {"log"},
