@@ -5,18 +5,16 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from itertools import groupby, takewhile
-from typing import TYPE_CHECKING, Any
+from itertools import groupby
+from typing import Any, NamedTuple
 
 import click
 
 from confpy import __version__, dialect
 from confpy.errors import ConfpyError, TemplateError, UsageError
 from confpy.log import Log
-from confpy.settings import BOOLEAN, LIST, OPTIONS, Option, Settings, load_settings, mend
-
-if TYPE_CHECKING:
-    from confpy.convert.command import Conversion
+from confpy.settings import BOOLEAN, CONFDIRS, OPTIONS, Option, Settings, load_settings, mend
+from confpy.startup import release_signals
 
 INTRODUCTION = """\
 Keep configuration files in step with a key store.
@@ -35,23 +33,95 @@ checks the result, puts it in place in one step, and reloads the program that re
       take it that the keys of a resource that is held back may be gone
   confpy convert SRC [DEST] [-verify]
       write Go templates, of a file, a folder or a whole confdir, in Jinja
+  confpy help [accept|convert]
+      show this, or more on a command
+  confpy version
+      show the version
 
 Flags take one dash or two, and their value after a space or a "=". They weigh more than CONFPY_* variables, which
 weigh more than the settings file.
 """
 
-SEE = "confpy -help lists the flags"
+SEE = "confpy help lists the flags"
+
+
+class Command(NamedTuple):
+    """What the command line says of a command."""
+
+    usage: str
+    least: int
+    most: int
+    """How many arguments it takes."""
+    needs: str
+    """What the error says about any other number."""
+    help: str = ""
+
+
+COMMANDS = {
+    "accept": Command(
+        "accept RESOURCE [flags]",
+        1,
+        1,
+        "needs the name of one resource",
+        """\
+Take it that the keys of a resource that is held back may be gone.
+
+Where the keys of a resource have vanished and confpy does not believe it (keys.doubted), this says that they are to
+be gone. A confpy that runs takes it within seconds, a one-shot the next time.
+
+\b
+  confpy accept haproxy
+  confpy accept haproxy -confdir /srv/confpy
+
+-confdir and -state-dir are to be those of the confpy that holds it back. confpy help lists all flags.
+""",
+    ),
+    "convert": Command(
+        "convert SRC [DEST] [-verify] [flags]",
+        1,
+        2,
+        "needs what to convert, and at most where to",
+        """\
+Write Go templates in Jinja.
+
+SRC is a template, a templates folder or a whole confdir; it stays as it is. The new templates go to DEST, else beside
+the old ones; a confdir, with its resources, goes to DEST (/etc/confd to /etc/confpy without one). What changes is
+shown as a diff; what could not be turned is a line on stderr, and the exit code is 4.
+
+\b
+  confpy convert web.cfg.tmpl
+  confpy convert /etc/confd /srv/confpy
+  confpy convert /etc/confd -verify -backend etcdv3 -node http://10.0.0.1:2379
+
+-verify renders the old and the new templates with the keys of the store, and compares them; the store is named by the
+flags of every run. confpy help lists them.
+""",
+    ),
+    "help": Command("help [accept|convert]", 0, 1, "is about one command, or all"),
+    "version": Command("version", 0, 0, "takes no arguments"),
+}
 FLAGS = {option.flag: option for option in OPTIONS}
 TRUTHS = {option.flag for option in OPTIONS if option.kind is BOOLEAN}
 TRUTHS |= {word.flag for word in dialect.WORDS if word.truth}
 KNOWN = FLAGS.keys() | {word.flag for word in dialect.WORDS}
 
 
-class GoCommand(click.Command):
-    """A command whose flags are Go's: ``-interval 5``, ``--interval=5``, ``-watch``, ``-watch=false``."""
+class Line(NamedTuple):
+    """A command line, taken apart."""
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, spell(args))
+    command: str
+    """One of ``COMMANDS``; empty: run."""
+    arguments: tuple[str, ...]
+    """Of the command."""
+    flags: tuple[str, ...]
+    """As click reads them: two dashes, and a value behind "="."""
+    help: bool = False
+    version: bool = False
+    verify: bool = False
+
+
+class GoCommand(click.Command):
+    """A command whose help lists the flags as Go writes them."""
 
     def format_options(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for group, options in groupby(OPTIONS, lambda option: option.group):
@@ -61,31 +131,38 @@ class GoCommand(click.Command):
             formatter.write_dl([("-version", "Show the version and end."), ("-h, -help", "Show this and end.")])
 
 
-def spell(args: Sequence[str]) -> list[str]:
-    """Return the arguments as click reads them: two dashes, and a value behind "="; raises ``UsageError``.
+def spell(args: Sequence[str]) -> Line:
+    """Take a command line apart; raises ``UsageError``.
 
     As with Go, what follows a flag that needs a value is the value, whatever it looks like, and a flag that is true
-    or false takes a value only behind "=". The name of a store among them is that of the fork of confd.
+    or false takes a value only behind "=". What is left are words, wherever they stand: a command and its arguments.
+    The name of a store before any command is that of the fork of confd.
     """
-    spelled: list[str] = []
+    flags: list[str] = []
+    words: list[str] = []
     called = False
+    asked = dict.fromkeys(("help", "version", "verify"), False)
     rest = iter(args)
     for arg in rest:
         name, equals, value = arg.lstrip("-").partition("=")
+        if not arg.startswith("-") and (words or arg in COMMANDS):
+            words.append(arg)
+            continue
         if arg in dialect.STORES and not called:
             called = True
-            spelled.append(f"--store={arg}")
+            flags.append(f"--store={arg}")
             continue
         if not name or not arg.startswith("-") or arg.startswith("---"):
-            hint = "values of flags that are true or false are written as in -watch=false"
-            raise UsageError(f"unexpected argument {arg!r}", hint=hint if arg.lower() in {"true", "false"} else SEE)
-        name = dialect.SHORT.get(name, name)
-        if name in {"h", "help", "version"}:
-            if not equals or BOOLEAN.read(value, f"flag -{name}", as_text=True):
-                spelled.append(f"--{name}")
+            hint = mend(arg, COMMANDS) or SEE
+            if arg.lower() in {"true", "false"}:
+                hint = "values of flags that are true or false are written as in -watch=false"
+            raise UsageError(f"unexpected argument {arg!r}", hint=hint)
+        name = {"h": "help", **dialect.SHORT}.get(name, name)
+        if name in asked:
+            asked[name] = bool(BOOLEAN.read(value, f"flag -{name}", as_text=True)) if equals else True
             continue
         if name not in KNOWN:
-            raise UsageError(f"unknown flag -{name}", hint=mend(name, (f"-{known}" for known in FLAGS)) or SEE)
+            raise _unknown(name)
         if not equals and name in TRUTHS:
             value = "true"
         elif not equals:
@@ -93,8 +170,19 @@ def spell(args: Sequence[str]) -> list[str]:
                 value = next(rest)
             except StopIteration:
                 raise UsageError(f"flag -{name} needs a value", hint=SEE) from None
-        spelled.append(f"--{name}={value}")
-    return spelled
+        flags.append(f"--{name}={value}")
+    name, *arguments = words or [""]
+    line = Line(name, tuple(arguments), tuple(flags), **asked)
+    if line.verify and name != "convert":
+        raise _unknown("verify")
+    command = COMMANDS.get(name)
+    if command is not None and not line.help and not command.least <= len(arguments) <= command.most:
+        raise UsageError(f"confpy {name} {command.needs}", hint=f"confpy {command.usage}")
+    return line
+
+
+def _unknown(flag: str) -> UsageError:
+    return UsageError(f"unknown flag -{flag}", hint=mend(flag, (f"-{known}" for known in FLAGS)) or SEE)
 
 
 def describe(option: Option) -> tuple[str, str]:
@@ -103,45 +191,50 @@ def describe(option: Option) -> tuple[str, str]:
     return f"-{option.flag} {option.kind.metavar}".rstrip(), f"{option.help}  [{default}{option.variables[0]}]"
 
 
-def parse(args: Sequence[str]) -> dict[str, Any] | None:
-    """Return the flags that were given, as text by setting; None where help or the version was all that was asked.
+def answer(line: Line) -> str:
+    """Return the help or the version that was asked for, empty where it was something else; raises ``UsageError``."""
+    if line.version or line.command == "version":
+        return f"confpy {__version__}\n"
+    if not line.help and line.command != "help":
+        return ""
+    about = line.command if line.command != "help" else "".join(line.arguments)
+    if about and about not in COMMANDS:
+        raise UsageError(f"there is no command {about!r}", hint=f"confpy {COMMANDS['help'].usage}")
+    command, name = _click(), "confpy"
+    if about and COMMANDS[about].help:
+        _, _, usage = COMMANDS[about].usage.partition(" ")
+        command, name = click.Command(about, help=COMMANDS[about].help, options_metavar=usage), f"confpy {about}"
+    return command.get_help(click.Context(command, info_name=name, max_content_width=110)) + "\n"
 
-    Raises ``UsageError``, and ``ConfpyError`` where help or version cannot be written.
-    """
-    options: list[click.Parameter] = [
-        click.Option([f"--{option.flag}", option.name], multiple=option.kind.parse is LIST.parse) for option in OPTIONS
-    ]
-    options += [click.Option([f"--{word.flag}", word.name]) for word in dialect.WORDS]
-    options += [click.Option(["--store"]), click.Option(["--version"], is_flag=True)]
-    command = GoCommand(
-        "confpy",
-        params=options,
-        help=INTRODUCTION,
-        options_metavar="[flags]",
-        context_settings={"help_option_names": ["--help", "--h"], "max_content_width": 110},
-        callback=lambda version, **given: click.echo(f"confpy {__version__}") if version else given,
-    )
+
+def parse(line: Line) -> dict[str, Any]:
+    """Return the flags that were given, as text by setting; raises ``UsageError``."""
     try:
-        given = command.main(list(args), prog_name="confpy", standalone_mode=False)
+        given = _click().make_context("confpy", list(line.flags)).params
     except click.ClickException as error:
         raise UsageError(error.format_message(), hint=SEE) from error
-    except OSError as error:
-        # What could not be written is still in the buffer, and would be tried again at the end, with a traceback.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        raise ConfpyError(f"cannot write to stdout: {error.strerror}") from error
-    if not isinstance(given, dict):
-        return None
     texts = {name: ",".join(text) if isinstance(text, tuple) else text for name, text in given.items() if text != ()}
     return {name: text for name, text in texts.items() if text is not None}
 
 
-def accepted(args: Sequence[str]) -> tuple[str, list[str]]:
-    """Return the resource that ``confpy accept`` is about (else nothing), and the flags; raises ``UsageError``."""
-    if args[:1] != ["accept"]:
-        return "", list(args)
-    if len(args) < 2 or args[1].startswith("-"):
-        raise UsageError("confpy accept needs the name of a resource", hint="confpy accept RESOURCE [-confdir PATH]")
-    return args[1], list(args[2:])
+def _click() -> click.Command:
+    options: list[click.Parameter] = [
+        click.Option([f"--{option.flag}", option.name], multiple=isinstance(option.default, tuple))
+        for option in OPTIONS
+    ]
+    options += [click.Option([f"--{word.flag}", word.name]) for word in dialect.WORDS]
+    options.append(click.Option(["--store"]))
+    return GoCommand("confpy", params=options, help=INTRODUCTION, options_metavar="[flags]", add_help_option=False)
+
+
+def write(text: str) -> None:
+    """Write to stdout; raises ``ConfpyError``."""
+    try:
+        click.echo(text, nl=False)
+    except OSError as error:
+        # What could not be written is still in the buffer, and would be tried again at the end, with a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise ConfpyError(f"cannot write to stdout: {error.strerror}") from error
 
 
 def accept(resource: str, settings: Settings, log: Log) -> int:
@@ -155,41 +248,38 @@ def accept(resource: str, settings: Settings, log: Log) -> int:
     return 0
 
 
-def conversion(args: Sequence[str]) -> tuple[Conversion | None, list[str]]:
-    """Return what ``confpy convert`` is to convert (else None), and the flags; raises ``UsageError``."""
-    if args[:1] != ["convert"]:
-        return None, list(args)
-    from confpy.convert.command import Conversion
-
-    words = list(takewhile(lambda arg: not arg.startswith("-"), args[1:]))
-    flags = [arg for arg in args[1 + len(words) :] if arg.lstrip("-") != "verify"]
-    if len(words) not in {1, 2}:
-        hint = "confpy convert SRC [DEST] [-verify]; SRC is a template, a templates folder or a confdir"
-        raise UsageError("confpy convert needs what to convert, and at most where to", hint=hint)
-    source, dest = [*words, ""][:2]
-    return Conversion(source, dest, len(flags) < len(args) - 1 - len(words)), flags
-
-
-def convert(asked: Conversion, flags: dict[str, Any]) -> int:
+def convert(line: Line, flags: dict[str, Any]) -> int:
     """Write Go templates in Jinja, and tell what changed; raises ``ConfpyError``."""
+    from confpy.convert.command import Conversion
     from confpy.convert.command import convert as written
 
-    done = written(asked)
-    for line in done.changes:
-        click.echo(line.encode("utf-8", "replace"))
-    for line in done.troubles:
-        click.echo(line.encode("utf-8", "replace"), err=True)
+    done = written(Conversion(*line.arguments))
+    for change in done.changes:
+        click.echo(change.encode("utf-8", "replace"))
+    for trouble in done.troubles:
+        click.echo(trouble.encode("utf-8", "replace"), err=True)
     failed = bool(done.troubles)
-    if asked.verify:
+    if line.verify:
         from confpy.convert.verify import verify
 
         if done.places.is_confdir:
             flags = {"confdir": done.places.source, **flags}
         settings, _warnings = load_settings(flags, os.environ)
-        for alike, line in verify(done, settings, os.environ):
+        for alike, verdict in verify(done, settings, os.environ):
             failed |= not alike
-            click.echo(line.encode("utf-8", "replace"), err=not alike)
+            click.echo(verdict.encode("utf-8", "replace"), err=not alike)
     return TemplateError.exit_code if failed else 0
+
+
+def refuse(settings: Settings) -> None:
+    """Refuse what makes no sense for a run; raises ``UsageError``."""
+    if settings.onetime:
+        return
+    if settings.report:
+        raise UsageError(f"{settings.origin('report')}: only a one-shot makes a report", hint="add -onetime")
+    if not settings.confdir_named and not os.path.isdir(settings.confdir):
+        hint = "confpy -confdir PATH -backend STORE -watch follows a store; confpy help shows more"
+        raise UsageError(f"there is no confdir: none is named, and there is no {' and no '.join(CONFDIRS)}", hint=hint)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -198,19 +288,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     log = Log(form="json") if os.environ.get("CONFPY_LOG_FORMAT") == "json" else Log()
     args = sys.argv[1:] if argv is None else list(argv)
     try:
-        converting, args = conversion(args)
-        resource, args = accepted(args)
-        flags = parse(args)
-        if flags is None:
+        line = spell(args)
+        if text := answer(line):
+            write(text)
             return 0
+        flags = parse(line)
         if flags.get("log_format") == "json":
             log = Log(form="json")
-        if converting:
-            return convert(converting, flags)
+        if line.command:
+            # Only a run takes its signals by itself, as soon as it can.
+            release_signals()
+        if line.command == "convert":
+            return convert(line, flags)
         settings, warnings = load_settings(flags, os.environ)
         log = Log(settings.log_level, settings.log_format)
-        if resource:
-            return accept(resource, settings, log)
+        if line.command == "accept":
+            return accept(line.arguments[0], settings, log)
+        refuse(settings)
         from confpy.daemon import run
 
         return run(settings, warnings)

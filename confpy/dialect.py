@@ -120,7 +120,7 @@ STORES = {
 
 The last ones are the fork's alone: to ask for one is an error that says which there are.
 """
-IN_THE_FORK = {"join_prefixes": True}
+IN_THE_FORK = {"join_prefixes": True, "allow_empty": True}
 """Defaults of settings for who calls confpy that way."""
 
 

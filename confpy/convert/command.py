@@ -21,7 +21,6 @@ class Conversion(NamedTuple):
 
     source: str
     dest: str = ""
-    verify: bool = False
 
 
 class Places(Value):

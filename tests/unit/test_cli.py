@@ -16,9 +16,14 @@ from confpy.errors import StoreError, UsageError
 from confpy.settings import OPTIONS, load_settings
 
 
+def flags_of(args):
+    """The flags of a command line, by setting."""
+    return cli.parse(cli.spell(args))
+
+
 def settings_of(line):
     """The settings that a command line makes, without a file or variables."""
-    return load_settings({"config_file": "/nowhere", **cli.parse(shlex.split(line))}, {})[0]
+    return load_settings({"config_file": "/nowhere", **flags_of(shlex.split(line))}, {})[0]
 
 
 @pytest.fixture
@@ -66,13 +71,13 @@ def test_the_value_of_a_flag_is_taken_whatever_it_looks_like():
     assert settings_of("-prefix -watch -onetime").prefix == "-watch"
     assert settings_of("-prefix --  -onetime").onetime is True
     assert settings_of("-prefix=a=b").prefix == "a=b"
-    assert cli.parse(["-prefix=", "-onetime"]) == {"prefix": "", "onetime": "true"}
+    assert flags_of(["-prefix=", "-onetime"]) == {"prefix": "", "onetime": "true"}
 
 
 def test_each_flag_of_the_table_reaches_its_setting():
     for option in OPTIONS:
         word = option.kind.metavar.split("|")[-1]
-        assert cli.parse([f"-{option.flag}=x{word}"]) == {option.name: f"x{word}"}
+        assert flags_of([f"-{option.flag}=x{word}"]) == {option.name: f"x{word}"}
 
 
 def test_every_flag_of_confd_that_is_no_login_is_known():
@@ -154,7 +159,7 @@ def test_an_interrupt_before_anything_runs_ends_with_130(daemon, capfd):
         raise KeyboardInterrupt
 
     daemon.ends = interrupt
-    assert cli.main([]) == 130
+    assert cli.main(["-onetime"]) == 130
     assert capfd.readouterr() == ("", "")
 
 
@@ -177,11 +182,109 @@ def test_help_goes_to_stdout_and_shows_each_flag_with_default_and_variable(capfd
 
 def test_the_command_lines_that_help_shows_are_valid():
     lines = [line.strip() for line in cli.INTRODUCTION.splitlines() if line.startswith("  confpy ")]
-    assert len(lines) == 5
-    for line in lines:
-        converting, rest = cli.conversion(re.sub(r"[][]", "", line).split()[1:])
-        resource, flags = cli.accepted(rest)
-        assert converting or resource or settings_of(" ".join(flags))
+    assert len(lines) == 7
+    shown = {cli.spell(re.sub(r"[][]|\|convert", "", line).split()[1:]) for line in lines}
+    assert {line.command for line in shown} == {"", *cli.COMMANDS}
+    assert all(cli.answer(line) or line.command or load_settings(cli.parse(line), {}) for line in shown)
+
+
+@pytest.mark.parametrize(
+    ("line", "command", "arguments", "flags"),
+    [
+        ("accept web -confdir /srv", "accept", ("web",), {"confdir": "/srv"}),
+        ("-confdir /srv accept web", "accept", ("web",), {"confdir": "/srv"}),
+        ("-log-level debug accept -confdir=/srv web", "accept", ("web",), {"confdir": "/srv", "log_level": "debug"}),
+        ("-verify -backend env convert a b", "convert", ("a", "b"), {"backend": "env"}),
+        ("convert a -verify b -backend env", "convert", ("a", "b"), {"backend": "env"}),
+        ("etcd accept etcd", "accept", ("etcd",), {"store": "etcd"}),
+        ("accept accept", "accept", ("accept",), {}),
+        ("-prefix accept -onetime", "", (), {"prefix": "accept", "onetime": "true"}),
+    ],
+)
+def test_a_command_counts_wherever_it_stands_among_flags(line, command, arguments, flags):
+    found = cli.spell(shlex.split(line))
+    assert (found.command, found.arguments, cli.parse(found)) == (command, arguments, flags)
+    assert found.verify is ("-verify" in line)
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("help", "Usage: confpy [flags]"),
+        ("-log-level debug help", "Usage: confpy [flags]"),
+        ("-onetime -h", "Usage: confpy [flags]"),
+        ("convert --help", "Usage: confpy convert SRC [DEST] [-verify] [flags]"),
+        ("help convert", "Usage: confpy convert SRC [DEST] [-verify] [flags]"),
+        ("accept -h", "Usage: confpy accept RESOURCE [flags]"),
+        ("-confdir /srv accept web -help", "Usage: confpy accept RESOURCE [flags]"),
+        ("version", f"confpy {__version__}"),
+        ("-watch version", f"confpy {__version__}"),
+    ],
+)
+def test_words_of_help_go_to_stdout_and_nothing_is_run(daemon, capfd, line, shown):
+    assert cli.main(shlex.split(line)) == 0
+    out, err = capfd.readouterr()
+    assert (out.splitlines()[0], err) == (shown, "")
+    assert not hasattr(daemon, "settings")
+
+
+def test_help_on_a_command_shows_command_lines_that_are_valid():
+    for command in cli.COMMANDS.values():
+        for line in command.help.splitlines():
+            if line.startswith("  confpy "):
+                found = cli.spell(shlex.split(line)[1:])
+                assert found.command
+                assert load_settings(cli.parse(found), {})
+
+
+@pytest.mark.parametrize(
+    ("line", "error", "hint"),
+    [
+        ("accept", "confpy accept needs the name of one resource", "confpy accept RESOURCE [flags]"),
+        ("accept a b", "confpy accept needs the name of one resource", "confpy accept RESOURCE [flags]"),
+        (
+            "-confdir /srv convert",
+            "confpy convert needs what to convert, and at most where to",
+            "confpy convert SRC [DEST] [-verify] [flags]",
+        ),
+        ("version 2", "confpy version takes no arguments", "confpy version"),
+        ("help nobody", "there is no command 'nobody'", "confpy help [accept|convert]"),
+        ("help accept convert", "confpy help is about one command, or all", "confpy help [accept|convert]"),
+        ("conver a", "unexpected argument 'conver'", "did you mean convert?"),
+        ("-onetime -verify", "unknown flag -verify", cli.SEE),
+    ],
+)
+def test_a_command_that_is_written_otherwise_says_how_it_is_written(capfd, line, error, hint):
+    assert cli.main([*shlex.split(line), "-log-format=json"]) == 2
+    out, err = capfd.readouterr()
+    told = re.findall(r'(?:error|hint)="([^"]*)"', err)
+    assert (out, told) == ("", [error, hint])
+
+
+def test_a_daemon_without_any_confdir_says_what_to_type(daemon, capfd, monkeypatch, tmp_path):
+    monkeypatch.setattr("confpy.settings.CONFDIRS", (f"{tmp_path}/confpy", f"{tmp_path}/confd"))
+    for arguments in ([], ["-watch", "-backend", "env"]):
+        assert cli.main([*arguments, "-log-format=json"]) == 2
+        told = json.loads(capfd.readouterr().err)
+        assert told["error"].startswith("there is no confdir: none is named")
+        assert told["hint"].startswith("confpy -confdir PATH ")
+    assert not hasattr(daemon, "settings")
+    assert cli.main(["-confdir", f"{tmp_path}/gone"]) == 0
+    assert daemon.settings.confdir == f"{tmp_path}/gone"
+    del daemon.settings
+    (tmp_path / "confd").mkdir()
+    assert cli.main([]) == 0
+    assert daemon.settings.confdir == f"{tmp_path}/confd"
+
+
+def test_a_report_of_a_daemon_is_refused(daemon, capfd, monkeypatch, tmp_path):
+    flags = ["-confdir", str(tmp_path), "-log-format=json"]
+    assert cli.main([*flags, "-report", "x"]) == 2
+    told = json.loads(capfd.readouterr().err)
+    assert (told["error"], told["hint"]) == ("flag -report: only a one-shot makes a report", "add -onetime")
+    assert not hasattr(daemon, "settings")
+    assert cli.main([*flags, "-report", "x", "-onetime"]) == 0
+    assert daemon.settings.report == "x"
 
 
 @pytest.mark.parametrize("flag", ["-help", "-version"])
@@ -203,10 +306,12 @@ def test_a_stdout_that_takes_nothing_is_one_line_without_a_traceback(flag):
 @given(strategies.lists(strategies.text(strategies.characters(exclude_characters="\0"), max_size=12), max_size=4))
 def test_no_arguments_whatever_they_are_end_in_anything_but_a_usage_error(arguments):
     try:
-        given = cli.parse(arguments)
+        line = cli.spell(arguments)
+        given = cli.parse(line)
+        assert isinstance(cli.answer(line), str)
     except UsageError as error:
         given = error.fields()
-    assert given is None or all(isinstance(name, str) for name in given)
+    assert all(isinstance(name, str) for name in given)
 
 
 def test_help_and_errors_load_neither_the_daemon_nor_a_template_engine():
