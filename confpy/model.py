@@ -86,6 +86,8 @@ class Resource(Value):
     """Seconds."""
     engine: Literal["auto", "go", "jinja"] = "auto"
     """The template's language; ``auto``: its name and its text say."""
+    delimiters: tuple[str, ...] = ()
+    """What stands around the template's expressions, left and right; empty: ``{{`` and ``}}``."""
     output_format: str | None = None
     """``json``, ``yaml``, ``toml`` or ``xml``: the candidate must parse as it."""
     on_drift: Literal["restore", "warn"] = "restore"
@@ -195,6 +197,8 @@ class Lookup(Value):
     name: str
     engine: Literal["auto", "go", "jinja", "included"] = "auto"
     """Of a template: its language; ``auto``: its name and its text say; ``included``: Go, with data of its own."""
+    delimiters: tuple[str, ...] = ()
+    """Of a template: what stands around its expressions; empty: ``{{`` and ``}}``."""
 
 
 # --- what a delivery takes and tells ---------------------------------------------------------------------------------

@@ -77,6 +77,16 @@ def count(value: object) -> int:
     return value
 
 
+def delimiters(value: object) -> tuple[str, ...]:
+    """Return what stands around expressions; what means something within or beside them cannot be used."""
+    found = key_list(value)
+    if len(found) != 2 or not all(re.fullmatch(r"""[^\w\s"'`]+""", one) for one in found):
+        raise ValueError
+    if {"{%", "{#", "%}", "#}"}.intersection(found):
+        raise ValueError
+    return () if found == ("{{", "}}") else found
+
+
 def share(value: object) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
         raise ValueError
@@ -137,6 +147,7 @@ SHRINK = choice("confirm", "keep", "render")
 KEYS: Mapping[str, Kind] = {
     "src": TEXT,
     "engine": choice("auto", "go", "jinja"),
+    "delimiters": kind('a left and a right delimiter, such as ["[[", "]]"]', delimiters),
     "dest": TEXT,
     "keys": kind('a list of strings, such as ["/services"]', key_list),
     "prefix": TEXT,
@@ -338,6 +349,7 @@ def read_resource(
         check_cmd_timeout=own("check_cmd_timeout"),
         reload_cmd_timeout=own("reload_cmd_timeout"),
         engine=given.get("engine", "auto"),
+        delimiters=given.get("delimiters", ()),
         output_format=given.get("output_format"),
         on_drift=own("on_drift"),
         write_once=given.get("write_once", False),

@@ -15,8 +15,8 @@ RENDERER = Renderer()
 SANDBOXED = Renderer(sandbox=True)
 
 
-def resource(src: str, engine: str = "jinja") -> Resource:
-    return Resource(name="web", file="conf.d/web.toml", src=src, dest="/run/web", engine=engine)
+def resource(src: str, engine: str = "jinja", delimiters: tuple[str, ...] = ()) -> Resource:
+    return Resource("web", "conf.d/web.toml", src, "/run/web", engine=engine, delimiters=delimiters)
 
 
 def view_of(keys: Mapping[str, str]) -> View:
@@ -36,6 +36,7 @@ def render_in(
     facts: Mapping[Lookup, object] | None = None,
     sandbox: bool = False,
     engine: str = "jinja",
+    delimiters: tuple[str, ...] = (),
 ) -> Rendered:
     """Render a template of a folder, at most ten rounds long."""
     resolver = Resolver(folder=str(folder), cache_dir=None, sandbox=sandbox)
@@ -43,7 +44,8 @@ def render_in(
     for _ in range(10):
         world = World(now, environ or {}, known)
         try:
-            return (SANDBOXED if sandbox else RENDERER).render(resource(src, engine), view_of(keys or {}), world)
+            wanted = resource(src, engine, delimiters)
+            return (SANDBOXED if sandbox else RENDERER).render(wanted, view_of(keys or {}), world)
         except Needs as needs:
             known |= {lookup: resolver.resolve(lookup) for lookup in needs.lookups}
     raise AssertionError("ten rounds, and it still needs more")

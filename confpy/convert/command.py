@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from confpy.convert.plan import Plan, below, plan_confdir, plan_templates, show_changes
+from confpy.convert.plan import Kind, Plan, below, kinds_of, plan_confdir, plan_templates, show_changes
 from confpy.disk import Disk
 from confpy.errors import TargetError, UsageError
 from confpy.filenames import is_left_out
@@ -55,7 +55,10 @@ def convert(asked: Conversion) -> Converted:
     names = [path for path in places.files if not (beside and path.endswith(JINJA_NAMES))]
     names = [path for path in names if places.files[path] not in broken]
     contents = {path: _read(places.files[path]) for path in names}
-    plan = plan_confdir(contents, places.source, places.dest) if places.is_confdir else plan_templates(contents, {})
+    if places.is_confdir:
+        plan = plan_confdir(contents, places.source, places.dest)
+    else:
+        plan = plan_templates(contents, _kinds_beside(places.source, contents))
     if beside or os.path.isfile(places.source):
         plan.files = {path: plan.files[path] for path in plan.changed}
     targets = {places.target(path): path for path in plan.files}
@@ -66,6 +69,18 @@ def convert(asked: Conversion) -> Converted:
     troubles = [f"{file}: the link leads nowhere; mend it, and convert again" for file in broken]
     troubles += [str(one._replace(file=places.files[one.file])) for one in plan.troubles]
     return Converted(places, plan, tuple(show_changes(plan, contents)), tuple(troubles))
+
+
+def _kinds_beside(source: str, paths: Iterable[str]) -> dict[str, Kind]:
+    """Return what the resources of a confdir say of these templates of it, where they lie in one."""
+    folder = os.path.realpath(source if os.path.isdir(source) else os.path.dirname(source) or ".")
+    confdir, name = os.path.split(folder)
+    resources = os.path.join(confdir, "conf.d")
+    if name != "templates" or not os.path.isdir(resources):
+        return {}
+    files = {f"conf.d/{path}": file for path, file in _walk(resources) if os.path.isfile(file)}
+    kinds = kinds_of({path: _read(file) for path, file in files.items()})
+    return {path: kinds[path] for path in paths if path in kinds}
 
 
 def find(asked: Conversion) -> Places:

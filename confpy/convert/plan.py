@@ -7,18 +7,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import unified_diff
 from posixpath import normpath
-from typing import Final, Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 from confpy.convert.writing import write
 from confpy.errors import ConfpyError, TemplateError, UsageError
 from confpy.model import Lookup
-from confpy.resource import find_table
+from confpy.resource import KEYS, find_table
 from confpy.settings import FILES, parse_toml, plain
 from confpy.templates.choose import Compiler
 from confpy.templates.facts import template_name
 
 _SUFFIXES = (".tmpl", ".tpl", ".template")
-_ENGINES: Final[tuple[Literal["auto", "go", "jinja"], ...]] = ("auto", "go", "jinja")
 _VALUE = r"""(?i)(\b%s["']?\s*=\s*)("(?:[^"\\\n]|\\.)*"|'[^'\n]*')"""
 """A key of TOML and its text, at whatever place."""
 
@@ -55,11 +54,18 @@ class Plan:
             self.changed.append(path)
 
 
-def plan_templates(files: Mapping[str, bytes], engines: Mapping[str, str]) -> Plan:
-    """Say what becomes of templates, path → content; ``engines`` has those that a resource names."""
+class Kind(NamedTuple):
+    """What a resource says of its template."""
+
+    engine: Literal["auto", "go", "jinja"] = "auto"
+    delimiters: tuple[str, ...] = ()
+
+
+def plan_templates(files: Mapping[str, bytes], kinds: Mapping[str, Kind]) -> Plan:
+    """Say what becomes of templates, path → content; ``kinds`` has those that a resource names."""
     plan = Plan()
     for path, content in sorted(files.items()):
-        text, troubles = _turned(path, content.decode("utf-8", "surrogateescape"), engines.get(path, "auto"))
+        text, troubles = _turned(path, content.decode("utf-8", "surrogateescape"), kinds.get(path, Kind()))
         plan.troubles += troubles
         if text is None:
             plan.add(path, content, path, changed=False)
@@ -73,13 +79,9 @@ def plan_templates(files: Mapping[str, bytes], engines: Mapping[str, str]) -> Pl
 
 def plan_confdir(files: Mapping[str, bytes], source: str, dest: str) -> Plan:
     """Say what becomes of a confdir, path below it → content."""
-    engines = {}
-    for path in filter(_is_resource, files):
-        table = _table(files[path], path)
-        if table is not None and isinstance(table.get("src"), str):
-            engines[template_name(str(table["src"]))] = str(table.get("engine", "auto"))
     head = "templates/"
-    made = plan_templates({path.removeprefix(head): files[path] for path in files if path.startswith(head)}, engines)
+    templates = {path.removeprefix(head): files[path] for path in files if path.startswith(head)}
+    made = plan_templates(templates, kinds_of(files))
     plan = Plan(troubles=[trouble._replace(file=head + trouble.file) for trouble in made.troubles])
     for path, content in made.files.items():
         plan.add(head + path, content, head + made.origins[path], changed=path in made.changed)
@@ -101,6 +103,21 @@ def plan_confdir(files: Mapping[str, bytes], source: str, dest: str) -> Plan:
     return plan
 
 
+def kinds_of(files: Mapping[str, bytes]) -> dict[str, Kind]:
+    """Return what the resources among the files of a confdir, path → content, say of each template."""
+    kinds = {}
+    for path in filter(_is_resource, files):
+        table = _table(files[path], path)
+        if table is not None and isinstance(table.get("src"), str):
+            try:
+                engine = cast("Literal['auto', 'go', 'jinja']", KEYS["engine"].accept(table.get("engine", "auto")))
+                pair = cast("tuple[str, ...]", KEYS["delimiters"].accept(table.get("delimiters", ["{{", "}}"])))
+            except ValueError:
+                continue  # such a resource is refused where it is to run
+            kinds[template_name(str(table["src"]))] = Kind(engine, pair)
+    return kinds
+
+
 def show_changes(plan: Plan, files: Mapping[str, bytes]) -> Iterator[str]:
     """Yield the lines of a diff without context, one for each file that is not a copy."""
     for path in plan.changed:
@@ -111,18 +128,17 @@ def show_changes(plan: Plan, files: Mapping[str, bytes]) -> Iterator[str]:
             yield from (f"--- {origin}", f"+++ {path}")
 
 
-def _turned(path: str, source: str, engine: str) -> tuple[str | None, list[Trouble]]:
+def _turned(path: str, source: str, kind: Kind) -> tuple[str | None, list[Trouble]]:
     """Return a template in Jinja, None where it stays as it is, and what could not be turned."""
     compiler = Compiler(sandbox=False)
-    lookups: dict[str, Lookup] = {one: Lookup("template", path, one) for one in _ENGINES}
     try:
-        made = compiler.compile(source, lookups.get(engine, lookups["auto"]), path)
+        made = compiler.compile(source, Lookup("template", path, *kind), path)
         if made.engine == "jinja":
             return None, []
-        written = write(source, path)
+        written = write(source, path, kind.delimiters)
         troubles = [Trouble(path, *doubt) for doubt in written.doubts]
         troubles += [Trouble(path, line, message, "") for line, message in made.doubts]
-        compiler.compile(written.text, lookups["jinja"], path)
+        compiler.compile(written.text, Lookup("template", path, "jinja", kind.delimiters), path)
     except TemplateError as error:
         return None, [Trouble(path, int(error.where.get("line", 0)), error.message, error.hint or _ELSE)]
     except RecursionError:

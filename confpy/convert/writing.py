@@ -17,7 +17,6 @@ from confpy.templates.golang.translate import translate
 
 _WHITE = " \t\r\n"
 """What Go's trim markers take; Jinja's take all white space."""
-_ENDS = {"%": "%}", "{": "}}", "#": "#}"}
 
 
 class Written(NamedTuple):
@@ -29,29 +28,60 @@ class Written(NamedTuple):
 
 @dataclass(slots=True)
 class _Tag:
-    """``{% … %}``, ``{{ … }}`` or ``{# … #}``; one without a sign stands for a tag of Go that is gone."""
+    """``{% … %}``, ``{{ … }}`` or ``{# … #}`` by its sign; one without stands for a tag of Go that is gone."""
 
     sign: str
     text: str
     left: bool
     right: bool
 
-    def __str__(self) -> str:
-        marks = "-" * self.left, "-" * self.right
-        return f"{{{self.sign}{marks[0]} {self.text} {marks[1]}{_ENDS[self.sign]}"
+
+class _Signs:
+    """What begins and ends the tags of Jinja, and what has to be escaped in texts for that."""
+
+    def __init__(self, delimiters: Sequence[str]) -> None:
+        left, right = delimiters or ("{{", "}}")
+        self.around = {"%": ("{%", "%}"), "{": (left, right), "#": ("{#", "#}")}
+        lefts = [left for left, _ in self.around.values()]
+        whole = "|".join(map(re.escape, lefts))
+        # With the tag behind it, what a left delimiter begins with would be one that begins too early.
+        heads = {left[:length] for left in lefts for length in range(1, len(left))}
+        cut = "|".join(re.escape(head) for head in sorted(heads, key=len, reverse=True))
+        self.inside = re.compile(whole)
+        self.before_tag = re.compile(rf"{whole}|(?:{cut})\Z")
+
+    def tag(self, tag: _Tag) -> str:
+        left, right = self.around[tag.sign]
+        return f"{left}{'-' * tag.left} {tag.text} {'-' * tag.right}{right}"
+
+    def escaped(self, text: str, *, before_tag: bool) -> str:
+        """Return a text that Jinja takes for nothing else."""
+        signs = self.before_tag if before_tag else self.inside
+        found = list(signs.finditer(text))
+        if len(found) > _SEVERAL and "endraw" not in text:
+            start, end = found[0].start(), found[-1].end()
+            closed = text.find("}", end) + 1
+            end = closed or end
+            return f"{text[:start]}{{% raw %}}{text[start:end]}{{% endraw %}}{text[end:]}"
+        left, right = self.around["{"]
+        return signs.sub(lambda sign: f'{left} "{sign[0]}" {right}', text)
 
 
-def write(source: str, name: str) -> Written:
-    """Return a Go template in Jinja; raises ``GoSyntaxError``, and ``RecursionError`` where it is nested too deeply."""
-    template = parse(source, name, FUNCTIONS)
-    return _Writer(template, translate(template)).file()
+def write(source: str, name: str, delimiters: tuple[str, ...] = ()) -> Written:
+    """Return a Go template in Jinja, expressions between the same delimiters.
+
+    Raises ``GoSyntaxError``, and ``RecursionError`` where it is nested too deeply.
+    """
+    template = parse(source, name, FUNCTIONS, delimiters)
+    return _Writer(template, translate(template), _Signs(delimiters)).file()
 
 
 class _Writer:
     """Goes through Go's statements and Jinja's side by side: the text is copied, the tags are written anew."""
 
-    def __init__(self, template: nodes.Template, tree: jinja.Template) -> None:
+    def __init__(self, template: nodes.Template, tree: jinja.Template, signs: _Signs) -> None:
         self._template = template
+        self._signs = signs
         self._tree = tree
         self._expressions = Expressions(tree)
         self._pieces: list[str | _Tag] = []
@@ -78,7 +108,7 @@ class _Writer:
             statements.sort(key=_position)
         self._body(body, statements)
         self._text(end)
-        return Written("".join(_joined(self._pieces)), self._expressions.doubts)
+        return Written("".join(_joined(self._pieces, self._signs)), self._expressions.doubts)
 
     # --- defined templates -------------------------------------------------------------------------------------------
 
@@ -324,7 +354,7 @@ def _comment(text: str) -> str:
 # --- text between tags -----------------------------------------------------------------------------------------------
 
 
-def _joined(pieces: Sequence[str | _Tag]) -> Iterator[str]:
+def _joined(pieces: Sequence[str | _Tag], signs: _Signs) -> Iterator[str]:
     """Yield texts and tags with what Jinja makes the same of: trim markers, and signs of its own in the text."""
     opening: _Tag | None = None
     run: list[str | _Tag] = []
@@ -335,8 +365,8 @@ def _joined(pieces: Sequence[str | _Tag]) -> Iterator[str]:
         closing = piece if isinstance(piece, _Tag) else None
         text = _between(opening, run, closing)
         if opening:
-            yield str(opening)
-        yield _escaped(text, before_tag=closing is not None)
+            yield signs.tag(opening)
+        yield signs.escaped(text, before_tag=closing is not None)
         opening, run = closing, []
 
 
@@ -358,25 +388,6 @@ def _between(before: _Tag | None, run: Sequence[str | _Tag], after: _Tag | None)
     if after:
         after.left = False
     return wanted
-
-
-_SIGN = re.compile(r"\{[{%#]")
-_SIGN_AT_TAG = re.compile(r"\{[{%#]|\{\Z")
-
-
-def _escaped(text: str, *, before_tag: bool) -> str:
-    """Return a text that Jinja takes for nothing else."""
-    found = list((_SIGN_AT_TAG if before_tag else _SIGN).finditer(text))
-    if len(found) > _SEVERAL and "endraw" not in text:
-        start, end = found[0].start(), found[-1].end()
-        closed = text.find("}", end) + 1
-        end = closed or end
-        return f"{text[:start]}{{% raw %}}{text[start:end]}{{% endraw %}}{text[end:]}"
-    return (
-        _SIGN_AT_TAG.sub(lambda sign: f'{{{{ "{sign[0]}" }}}}', text)
-        if before_tag
-        else _SIGN.sub(lambda sign: f'{{{{ "{sign[0]}" }}}}', text)
-    )
 
 
 _SEVERAL = 2

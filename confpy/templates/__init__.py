@@ -29,7 +29,7 @@ class Renderer:
 
     def render(self, resource: Resource, view: View, world: World) -> Rendered:
         """Render the resource's template; raises ``Needs``, or ``TemplateError`` with the place and without a value."""
-        source = template_lookup(resource.src, resource.engine)
+        source = template_lookup(resource.src, resource.engine, resource.delimiters)
         if source not in world.facts:
             raise Needs(frozenset({source}))
         if self._engine is None:

@@ -39,9 +39,11 @@ class Asking:
     view: View
     world: World
 
-    def begin(self, view: View, world: World) -> None:
+    def begin(self, view: View, world: World, delimiters: tuple[str, ...] = ()) -> None:
+        """Serve a render of a template with these delimiters, which what it includes has as well."""
         self.view = view
         self.world = world
+        self.delimiters = delimiters
         self.asked: set[Lookup] = set()
         self.timely = False
         self.templates: dict[str, Compiled] = {}
@@ -170,7 +172,7 @@ class Asking:
         name = template_name(path)
         if name.startswith("../") or name == "..":
             raise Refused("only templates below templates/ can be included")
-        compiled = self.source(template_lookup(name, engine))
+        compiled = self.source(template_lookup(name, engine, self.delimiters))
         if not compiled.confined:
             raise Refused("only templates below templates/ can be included; this one is a link out of it")
         return compiled

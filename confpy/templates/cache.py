@@ -20,7 +20,7 @@ from confpy.model import Lookup
 from confpy.ours import insist_on_ours, is_ours
 from confpy.templates.facts import Made
 
-FORMAT = "confpy-code 2"
+FORMAT = "confpy-code 3"
 DISK = Disk()
 USED_EVERY = 86400.0
 """Seconds after which a use of compiled code is noted, as its modification time: what is not used expires."""
@@ -57,7 +57,7 @@ class CodeCache:
 
     def save(self, lookup: Lookup, file: str, digest: str, made: Made) -> None:
         """Put a template's code in its place, whole or not at all."""
-        needs = sorted((need.kind, need.name, need.engine) for need in made.needs)
+        needs = sorted((need.kind, need.name, need.engine, need.delimiters) for need in made.needs)
         body = marshal.dumps((made.engine, made.code, needs, made.doubts))
         entry = _entry(lookup, file)
         try:
@@ -80,4 +80,5 @@ class CodeCache:
 
 def _entry(lookup: Lookup, file: str) -> str:
     # The name is part of the code, the file of its error lines.
-    return sha256(f"{lookup.name}\0{lookup.engine}\0{file}".encode("utf-8", "surrogateescape")).hexdigest()[:40]
+    place = "\0".join((lookup.name, lookup.engine, file, *lookup.delimiters))
+    return sha256(place.encode("utf-8", "surrogateescape")).hexdigest()[:40]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 
 import jinja2
 
@@ -19,11 +20,29 @@ if TYPE_CHECKING:
 JINJA_NAMES = (".j2", ".jinja", ".jinja2")
 
 _STATEMENT = re.compile(r"\{%.*?%\}", re.DOTALL)
-# {{ getv("/key", "default") }}: Go parts arguments by spaces.
-_CALL = re.compile(r"\{\{(?:(?!\}\}).)*?\w\((?:(?!\}\}).)*?,", re.DOTALL)
-_EXPRESSION = re.compile(r"\{\{-?\s*(?!(?:else|end|break|continue)\b)(?:\w+\(|[A-Za-z_][\w.]*\s*(?:\||-?\}\}))")
-# What only Go's templates say: {{getv "/key"}}, {{range …}}, {{end}}, {{.Value}}, {{$x := …}}.
-_GO = re.compile(r"""\{\{-?\s*(?:(?:range|if|else|end|with|define|template)\b|[.$]|\w+\s+["`.$(])""")
+
+
+class _Signs(NamedTuple):
+    """What tells the two languages from each other, between the delimiters of a template."""
+
+    left: str
+    call: re.Pattern[str]
+    """``{{ getv("/key", "default") }}``: Go parts arguments by spaces."""
+    expression: re.Pattern[str]
+    go: re.Pattern[str]
+    """What only Go's templates say: ``{{getv "/key"}}``, ``{{range …}}``, ``{{end}}``, ``{{.Value}}``, ``{{$x}}``."""
+
+
+@lru_cache(maxsize=16)
+def _signs(delimiters: tuple[str, ...]) -> _Signs:
+    left, right = delimiters or ("{{", "}}")
+    begin, end = re.escape(left), re.escape(right)
+    return _Signs(
+        left,
+        re.compile(rf"{begin}(?:(?!{end}).)*?\w\((?:(?!{end}).)*?,", re.DOTALL),
+        re.compile(rf"{begin}-?\s*(?!(?:else|end|break|continue)\b)(?:\w+\(|[A-Za-z_][\w.]*\s*(?:\||-?{end}))"),
+        re.compile(rf"""{begin}-?\s*(?:(?:range|if|else|end|with|define|template)\b|[.$]|\w+\s+["`.$(])"""),
+    )
 
 
 class Compiler:
@@ -38,43 +57,46 @@ class Compiler:
     def compile(self, source: str, lookup: Lookup, file: str) -> Made:
         """Return what a template's text is compiled to; raises ``TemplateError``."""
         if lookup.engine == "jinja" or (lookup.engine == "auto" and lookup.name.endswith(JINJA_NAMES)):
-            return self._compile_jinja(source, lookup.name, file)
+            return self._compile_jinja(source, lookup, file)
         from confpy.templates.golang.parser import GoSyntaxError, parse  # where there is one
         from confpy.templates.golang.signatures import FUNCTIONS
 
         try:
-            tree = parse(source, lookup.name, FUNCTIONS)
+            tree = parse(source, lookup.name, FUNCTIONS, lookup.delimiters)
         except GoSyntaxError as refused:
             failure = refused
         else:
             made = None
             if lookup.engine == "auto" and _STATEMENT.search(source) and not lookup.name.endswith(".tmpl"):
-                made = self._try_jinja(source, lookup.name, file)
+                made = self._try_jinja(source, lookup, file)
             if made is None:
                 from confpy.templates.golang.compile import compile_tree
 
                 made = compile_tree(tree, lookup, file, self._go_environment())
             return made
         made = None
-        if lookup.engine == "auto" and (_STATEMENT.search(source) or _CALL.search(source)):
-            made = self._try_jinja(source, lookup.name, file)
+        if lookup.engine == "auto" and (_STATEMENT.search(source) or _signs(lookup.delimiters).call.search(source)):
+            made = self._try_jinja(source, lookup, file)
         if made is None:
-            raise _explain(failure, source, lookup.name)
+            raise _explain(failure, source, lookup)
         return made
 
-    def _compile_jinja(self, source: str, name: str, file: str) -> Made:
+    def _compile_jinja(self, source: str, lookup: Lookup, file: str) -> Made:
         if self._jinja is None:
             self._jinja = engine.environment(self._asking, sandbox=self._sandbox)
+        made = self._jinja
+        if lookup.delimiters:
+            made = engine.with_delimiters(made, lookup.delimiters)
         try:
-            return engine.compile_source(source, name, file, self._jinja)
+            return engine.compile_source(source, lookup, file, made)
         except TemplateError as refused:
-            if not refused.hint and _GO.search(source):
+            if not refused.hint and _signs(lookup.delimiters).go.search(source):
                 refused.hint = 'this looks like a Go template, as confd has them; here it is Jinja: {{ getv("/key") }}'
             raise
 
-    def _try_jinja(self, source: str, name: str, file: str) -> Made | None:
+    def _try_jinja(self, source: str, lookup: Lookup, file: str) -> Made | None:
         try:
-            return self._compile_jinja(source, name, file)
+            return self._compile_jinja(source, lookup, file)
         except TemplateError:
             return None
 
@@ -86,9 +108,10 @@ class Compiler:
         return self._go
 
 
-def _explain(refused: GoSyntaxError, source: str, name: str) -> TemplateError:
+def _explain(refused: GoSyntaxError, source: str, lookup: Lookup) -> TemplateError:
+    name, signs = lookup.name, _signs(lookup.delimiters)
     line = source.split("\n")[refused.line - 1]
     hint = refused.hint
-    if _EXPRESSION.match(line, max(line.rfind("{{", 0, refused.column), 0)):
+    if signs.expression.match(line, max(line.rfind(signs.left, 0, refused.column), 0)):
         hint = 'if this is Jinja, say so: engine = "jinja", or a name that ends in .j2'
     return TemplateError(refused.message, hint=hint, template=name, line=refused.line, column=refused.column)

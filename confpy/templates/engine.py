@@ -204,9 +204,9 @@ class Engine:
     def render(self, resource: Resource, view: View, world: World) -> Rendered:
         """Render; raises ``Needs`` or ``TemplateError``."""
         asking = self._asking
-        asking.begin(view, world)
+        asking.begin(view, world, resource.delimiters)
         try:
-            compiled = asking.source(template_lookup(resource.src, resource.engine))
+            compiled = asking.source(template_lookup(resource.src, resource.engine, resource.delimiters))
             template = compiled.within(self._go_environment() if compiled.engine == "go" else self._environment)
             # Not template.render(): it dresses up the traceback, which is read as it is below.
             text = "".join(template.root_render_func(template.new_context()))
@@ -316,11 +316,18 @@ def suggest(message: str, environment: jinja2.Environment) -> str:
 # --- compiling, on workers -------------------------------------------------------------------------------------------
 
 
-def compile_source(source: str, name: str, file: str, environment: jinja2.Environment) -> Made:
+def with_delimiters(environment: jinja2.Environment, delimiters: tuple[str, ...]) -> jinja2.Environment:
+    """Return the same environment for templates whose expressions stand between other delimiters."""
+    left, right = delimiters
+    return environment.overlay(variable_start_string=left, variable_end_string=right)
+
+
+def compile_source(source: str, lookup: Lookup, file: str, environment: jinja2.Environment) -> Made:
     """Return a template's code and the lookups that stand in it word for word; raises ``TemplateError``."""
+    name = lookup.name
     try:
         tree = environment.parse(source, name, file)
-        needs = frozenset(_needs(tree))
+        needs = frozenset(_needs(tree, lookup.delimiters))
         return Made("jinja", environment.compile(tree, name, file), needs)
     except jinja2.TemplateSyntaxError as error:
         message = error.message or "syntax error"
@@ -330,12 +337,12 @@ def compile_source(source: str, name: str, file: str, environment: jinja2.Enviro
     raise failure
 
 
-def _needs(tree: nodes.Template) -> Iterator[Lookup]:
+def _needs(tree: nodes.Template, delimiters: tuple[str, ...]) -> Iterator[Lookup]:
     for reference in tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)):
         named = getattr(reference, "template", None)
         for constant in named.items if isinstance(named, nodes.List | nodes.Tuple) else [named]:
             if isinstance(constant, nodes.Const) and isinstance(constant.value, str):
-                yield template_lookup(constant.value, "jinja")
+                yield template_lookup(constant.value, "jinja", delimiters)
     for call in tree.find_all(nodes.Call):
         constants = [argument.value for argument in call.args if isinstance(argument, nodes.Const)]
         words = [value for value in constants if isinstance(value, str)]

@@ -105,8 +105,10 @@ def template_name(path: str) -> str:
     return normpath(path.lstrip("/"))
 
 
-def template_lookup(path: str, engine: Literal["auto", "go", "jinja", "included"] = "auto") -> Lookup:
-    return Lookup("template", template_name(path), engine)
+def template_lookup(
+    path: str, engine: Literal["auto", "go", "jinja", "included"] = "auto", delimiters: tuple[str, ...] = ()
+) -> Lookup:
+    return Lookup("template", template_name(path), engine, delimiters)
 
 
 def service_lookup(service: str, proto: str, name: str) -> Lookup:

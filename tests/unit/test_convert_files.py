@@ -197,3 +197,19 @@ def test_a_link_that_leads_nowhere_is_told_of_and_stops_nothing_else(confd, tmp_
     assert convert(confd) == 4
     assert "conf.d/gone.toml: the link leads nowhere" in capfd.readouterr().err
     assert (tmp_path / "confpy" / "conf.d" / "web.toml").exists()
+
+
+def test_delimiters_of_a_resource_are_those_of_its_template_and_stay(confd, tmp_path, capfd, monkeypatch):
+    resource = confd / "conf.d" / "web.toml"
+    resource.write_text(resource.read_text() + 'delimiters = ["[[", "]]"]\n')
+    template = confd / "templates" / "web.cfg.tmpl"
+    template.write_text('{{ $x }} port [[getv "/web/port"]]\n')
+    wanted = '{{ $x }} port [[ getv("/web/port") ]]\n'
+    monkeypatch.setenv("WEB_PORT", "80")
+    assert convert(confd, "-verify", "-backend", "env") == 0
+    made = files_of(tmp_path / "confpy")
+    assert made["templates/web.cfg.j2"] == wanted
+    assert made["conf.d/web.toml"].endswith('delimiters = ["[[", "]]"]\n')
+    assert convert(template, "-verify", "-backend", "env") == 0
+    assert (confd / "templates" / "web.cfg.j2").read_text() == wanted
+    assert capfd.readouterr().out.count("the same bytes") == 2

@@ -535,3 +535,31 @@ def test_the_prefix_is_cut_as_the_store_spells_it(confd):
     write(confd, "a.toml", f"[template]\n{MINIMAL}prefix = '/My_App'\nkeys = ['/x']\n")
     (resource,) = load(confd, prefixes_of=EnvStore({}).prefixes).resources
     assert (resource.strip, resource.prefixes) == ("/my/app", ("/my/app/x",))
+
+
+# --- delimiters ------------------------------------------------------------------------------------------------------
+
+
+def test_delimiters_are_two_texts_and_those_of_every_template_are_as_good_as_none(confd):
+    assert load_one(confd, 'delimiters = ["[[", "]]"]\n')[0].delimiters == ("[[", "]]")
+    assert load_one(confd, 'delimiters = ["{{", "}}"]\n')[0].delimiters == ()
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        '"[["',
+        '["[["]',
+        '["[[", "]]", "x"]',
+        '["", "]]"]',
+        '["[ [", "]]"]',
+        '["a", "b"]',
+        '["{%", "%}"]',
+        '["<<", "#}"]',
+        "[1, 2]",
+    ],
+)
+def test_delimiters_that_could_not_be_told_from_what_stands_beside_them_are_refused(confd, written):
+    write(confd, "a.toml", f"[template]\n{MINIMAL}delimiters = {written}\n")
+    (error,) = load(confd).errors
+    assert error.message.startswith('delimiters is not a left and a right delimiter, such as ["[[", "]]"]')

@@ -22,7 +22,7 @@ class Manual:
 
     def __init__(self, name: str, engine: str) -> None:
         self.text = (Path(__file__).parents[2] / "docs" / name).read_text(encoding="utf-8")
-        self.blocks = re.findall(rf"```{engine}\n(.*?)```\n\n```text\n(.*?)```", self.text, re.DOTALL)
+        self.blocks = re.findall(rf"```{engine}( [^\n]+)?\n(.*?)```\n\n```text\n(.*?)```", self.text, re.DOTALL)
         self.lines = re.findall(r"`(\{[{%][^`]*)` → (?:`([^`]*)`|error: ([^.,\n`]+))", self.text)
         self._engine = engine
 
@@ -30,19 +30,21 @@ class Manual:
         found = re.search(rf"```json {what}\n(.*?)```", self.text, re.DOTALL)
         return json.loads(found[1]) if found else {}
 
-    def render(self, template: str) -> str:
+    def render(self, template: str, delimiters: str = "") -> str:
         keys, environ = self.given("keys"), self.given("environment")
-        return text(template, keys, environ=environ, facts=FACTS, now=1_700_000_000.0, engine=self._engine)
+        more = {"facts": FACTS, "now": 1_700_000_000.0, "engine": self._engine}
+        return text(template, keys, environ=environ, delimiters=tuple(delimiters.split()), **more)
 
 
 JINJA, GO = Manual("template-functions.md", "jinja"), Manual("go-templates.md", "go")
 
 
 @pytest.mark.parametrize(
-    ("manual", "template", "result"), [(manual, *block) for manual in (JINJA, GO) for block in manual.blocks]
+    ("manual", "delimiters", "template", "result"),
+    [(manual, *block) for manual in (JINJA, GO) for block in manual.blocks],
 )
-def test_the_blocks_of_the_manuals_are_true(manual, template, result):
-    assert manual.render(template) == result
+def test_the_blocks_of_the_manuals_are_true(manual, delimiters, template, result):
+    assert manual.render(template, delimiters) == result
 
 
 @pytest.mark.parametrize(
@@ -60,7 +62,7 @@ def test_the_examples_of_the_manuals_are_true(manual, template, result, error):
 def test_every_function_is_in_the_manual_with_an_example(name):
     assert re.search(rf"`{name}[(`]", JINJA.text) or name in ALIASES.values(), f"{name} is not described"
     names = {name, ALIASES.get(name), *(confd for confd, ours in ALIASES.items() if ours == name)} - {None}
-    examples = "\n".join(example[0] for example in [*JINJA.lines, *JINJA.blocks])
+    examples = "\n".join([*(example[0] for example in JINJA.lines), *(block[1] for block in JINJA.blocks)])
     assert any(re.search(rf"\b{one}\b", examples) for one in names), f"{name} has no example"
 
 

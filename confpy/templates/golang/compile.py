@@ -22,13 +22,13 @@ def compile_tree(template: nodes.Template, lookup: Lookup, file: str, environmen
         tree.set_environment(environment)
         code = environment.compile(tree, lookup.name, file)
         doubts = () if lookup.engine == "included" else tuple(_doubts(template.main.body))
-        return Made("go", code, frozenset(_needs(template)), doubts)
+        return Made("go", code, frozenset(_needs(template, lookup.delimiters)), doubts)
     except (RecursionError, SyntaxError, MemoryError):
         failure = TemplateError("nested too deeply", template=lookup.name)
     raise failure
 
 
-def _needs(template: nodes.Template) -> Iterator[Lookup]:
+def _needs(template: nodes.Template, delimiters: tuple[str, ...] = ()) -> Iterator[Lookup]:
     for command in nodes.commands(template):
         function, *arguments = command.operands
         words = [one.value for one in arguments if isinstance(one, nodes.String)]
@@ -43,7 +43,7 @@ def _needs(template: nodes.Template) -> Iterator[Lookup]:
         elif function.name in {"lookupIfaceIPV4", "lookupIfaceIPV6"}:
             yield Lookup("interface", words[0])
         elif function.name == "include":
-            yield template_lookup(words[0], "included")
+            yield template_lookup(words[0], "included", delimiters)
 
 
 def _doubts(body: Iterable[nodes.Statement]) -> Iterator[tuple[int, str]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from enum import Enum
+from functools import lru_cache
 from typing import NamedTuple
 
 from confpy.templates.golang.nodes import Tag
@@ -75,9 +76,6 @@ KEYWORDS = frozenset({"block", "break", "continue", "define", "else", "end", "if
 
 _SPACES = " \t\r\n"
 _TRIMMING = re.compile(r"-(?=[ \t\r\n])")
-_RIGHT = re.compile(r"([ \t\r\n]-)?\}\}")
-# The last space of a run may belong to the trim marker behind it.
-_SPACE = re.compile(r"[ \t\r\n]+(?=[ \t\r\n]-\}\})|[ \t\r\n]+")
 _ANY_SPACES = re.compile(r"[ \t\r\n]*")
 _QUOTED = re.compile(r'"(?:\\[^\n]|[^"\\\n])*"')
 _RAW = re.compile(r"`[^`]*`")
@@ -109,11 +107,21 @@ def _word_end(source: str, start: int) -> int:
     return found.end()
 
 
+@lru_cache(maxsize=16)
+def _patterns(right: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Return what finds a right delimiter, and spaces: the last of a run may belong to the trim marker behind it."""
+    end = re.escape(right)
+    return re.compile(rf"([ \t\r\n]-)?{end}"), re.compile(rf"[ \t\r\n]+(?=[ \t\r\n]-{end})|[ \t\r\n]+")
+
+
 class Lexer:
     """The tokens of one source."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, delimiters: tuple[str, ...] = ()) -> None:
+        """``delimiters``: left and right, in place of ``{{`` and ``}}``."""
         self._source = source
+        self._left, self._right = delimiters or ("{{", "}}")
+        self._end, self._space = _patterns(self._right)
         self._line = 1
         self._counted = 0
 
@@ -132,10 +140,10 @@ class Lexer:
     def __iter__(self) -> Iterator[Token]:
         source, position = self._source, 0
         while True:
-            left = source.find("{{", position)
+            left = source.find(self._left, position)
             if left < 0:
                 break
-            inside = left + 2
+            inside = left + len(self._left)
             trims = _TRIMMING.match(source, inside) is not None
             text = source[position:left]
             kept = len(text.rstrip(_SPACES)) if trims else len(text)
@@ -152,7 +160,7 @@ class Lexer:
                     yield token
                 if token.kind is not Kind.RIGHT:
                     return
-                right = _RIGHT.match(source, token.pos)
+                right = self._end.match(source, token.pos)
             assert right is not None
             position = right.end()
             if right[1]:
@@ -163,11 +171,18 @@ class Lexer:
             yield self._token(Kind.TEXT, position, len(source))
         yield Token(Kind.EOF, "EOF", len(source), self._line_of(len(source)))
 
+    def comment_tag(self, comment: Token) -> Tag:
+        """Return the place of a comment with its delimiters."""
+        right = self._end.match(self._source, comment.pos + len(comment.text))
+        assert right is not None
+        start = comment.pos - len(self._left) - 2 * comment.trims
+        return Tag(start, right.end(), comment.line, comment.trims, bool(right[1]))
+
     def _comment(self, start: int, trims: bool) -> tuple[Token, re.Match[str] | None]:
         end = self._source.find("*/", start + 2)
         if end < 0:
             return self._error("unclosed comment", start), None
-        right = _RIGHT.match(self._source, end + 2)
+        right = self._end.match(self._source, end + 2)
         if right is None:
             return self._error("comment ends before closing delimiter", start), None
         return self._token(Kind.COMMENT, start, end + 2, trims=trims), right
@@ -176,7 +191,7 @@ class Lexer:
         """Yield the tokens between two delimiters; the last is the right one, or an error."""
         source, depth = self._source, 0
         while True:
-            right = _RIGHT.match(source, position)
+            right = self._end.match(source, position)
             if right:
                 if depth:
                     yield self._error("unclosed left paren", position)
@@ -198,7 +213,7 @@ class Lexer:
             return self._error("unclosed action", start)
         first = source[start]
         if first in _SPACES:
-            space = _SPACE.match(source, start)
+            space = self._space.match(source, start)
             assert space is not None
             return self._token(Kind.SPACE, start, space.end())
         if first in _SIMPLE:
@@ -231,7 +246,7 @@ class Lexer:
         sign = kind is not Kind.WORD
         end = _word_end(source, start + sign)
         following = source[end : end + 1]
-        if following and following not in " \t\r\n.,|:)(" and not source.startswith("}}", end):
+        if following and following not in " \t\r\n.,|:)(" and not source.startswith(self._right, end):
             return self._error(f"bad character {_character(following)}", start)
         word = source[start:end]
         if kind is Kind.FIELD and word == ".":
@@ -272,9 +287,3 @@ def _character(character: str) -> str:
 def tag(left: Token, right: Token) -> Tag:
     """Return the place of the action between two delimiters."""
     return Tag(left.pos, right.pos + len(right.text), left.line, left.trims, right.trims)
-
-
-def comment_tag(source: str, comment: Token) -> Tag:
-    right = _RIGHT.match(source, comment.pos + len(comment.text))
-    assert right is not None
-    return Tag(comment.pos - 2 - 2 * comment.trims, right.end(), comment.line, comment.trims, bool(right[1]))

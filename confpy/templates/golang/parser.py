@@ -6,7 +6,7 @@ from collections.abc import Collection
 from posixpath import basename
 
 from confpy.templates.golang import literals, nodes
-from confpy.templates.golang.lexer import GoSyntaxError, Kind, Lexer, Token, comment_tag, tag
+from confpy.templates.golang.lexer import GoSyntaxError, Kind, Lexer, Token, tag
 from confpy.templates.golang.signatures import FOREIGN
 from confpy.value import replace
 
@@ -22,9 +22,9 @@ _OPERANDS = {
 _CLOSING = {Kind.RIGHT: "", Kind.CLOSE: ")"}
 
 
-def parse(source: str, name: str, functions: Collection[str]) -> nodes.Template:
+def parse(source: str, name: str, functions: Collection[str], delimiters: tuple[str, ...] = ()) -> nodes.Template:
     """Return the tree of a file; raises ``GoSyntaxError``. Only what stands in ``functions`` may be called."""
-    return _Parser(source, basename(name), functions).file()
+    return _Parser(source, basename(name), functions, delimiters).file()
 
 
 class _Stop(Exception):  # not an error: the ``end`` or ``else`` of the list that is being read
@@ -35,11 +35,12 @@ class _Stop(Exception):  # not an error: the ``end`` or ``else`` of the list tha
 
 
 class _Parser:
-    def __init__(self, source: str, name: str, functions: Collection[str]) -> None:
+    def __init__(self, source: str, name: str, functions: Collection[str], delimiters: tuple[str, ...]) -> None:
         self._source = source
         self._name = name
         self._functions = functions
-        self._tokens = iter(Lexer(source))
+        self._lexer = Lexer(source, delimiters)
+        self._tokens = iter(self._lexer)
         self._ahead: list[Token] = []
         """Tokens that are read but not used, the next one last."""
         self._latest = Token(Kind.EOF, "EOF", 0, 1)
@@ -135,7 +136,7 @@ class _Parser:
         if token.kind is Kind.TEXT:
             return nodes.Text(token.pos, token.line, token.text)
         if token.kind is Kind.COMMENT:
-            return nodes.Comment(comment_tag(self._source, token), token.text[2:-2])
+            return nodes.Comment(self._lexer.comment_tag(token), token.text[2:-2])
         if token.kind is not Kind.LEFT:
             raise self._unexpected(token, "input")
         return self._action(token)
