@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from posixpath import normpath
 from typing import NamedTuple
 
@@ -156,7 +157,13 @@ class Expressions:
                 return {"eq": True, "ne": False, "gt": False}.get(operand.op)
         return None
 
+    def _choice(self, tests: Sequence[jinja.Node], yes: jinja.Node, no: jinja.Node) -> tuple[str, int]:
+        test = " and ".join(self.write(one, _NOT) for one in tests) if tests[1:] else self.test(tests[0])
+        return f"{self.write(yes, _OR)} if {test} else {self.write(no)}", _CHOICE
+
     def _is_printed(self, expr: jinja.Node) -> bool:
+        if isinstance(expr, jinja.Or) and (choice := _choice_of(expr)) is not None:
+            return self._is_printed(choice[1]) and self._is_printed(choice[2])
         if isinstance(expr, jinja.And | jinja.Or):
             return self._is_printed(expr.left) and self._is_printed(expr.right)
         if isinstance(expr, jinja.Const) and expr.value is None:
@@ -198,6 +205,8 @@ class Expressions:
                 return self._written(expr.right)
             case jinja.And():
                 return f"{self.write(expr.left, _NOT)} and {self.write(expr.right, _AND)}", _AND
+            case jinja.Or() if (choice := _choice_of(expr)) is not None:
+                return self._choice(*choice)
             case jinja.Or():
                 return f"{self.write(expr.left, _AND)} or {self.write(expr.right, _OR)}", _OR
             case jinja.Compare():
@@ -305,10 +314,14 @@ class Expressions:
             return f"not {self.write(arguments[0], _NOT)}", _NOT
         if name == "ternary" and not any(map(_is_checked, arguments)):
             yes, no, condition = arguments
-            return f"{self.write(yes, _OR)} if {self.test(condition)} else {self.write(no)}", _CHOICE
+            return self._choice([condition], yes, no)
         if name == "default":
             otherwise, value = arguments
             return f"{self.write(value, _POSTFIX)} | default({self.write(otherwise)}, true)", _POSTFIX
+        if name == "print" and _are_joined(kinds):
+            if len(arguments) == 1:
+                return self._written(arguments[0])
+            return " ~ ".join(self.write(one, _PRODUCT) for one in arguments), _CONCAT
         if name == "index" and len(arguments) > 1:
             return self._index(arguments)
         return None
@@ -356,15 +369,36 @@ class Expressions:
             path = str(expr.value)
             return path[:1] == "/" and path[1:2] not in {"", "/"} and normpath(path) == path.removesuffix("/")
         first = expr.nodes[0] if isinstance(expr, jinja.Concat) else expr
-        if isinstance(first, jinja.Filter) and first.name == "format":
-            first = first.node
+        if isinstance(first, jinja.Filter) and call_of(first)[0] in {"format", "print"}:
+            first = next(iter(call_of(first)[1]), first)
         return isinstance(first, jinja.Const) and bool(re.match("/[^/%]", str(first.value)))
+
+
+def _choice_of(expr: jinja.Or) -> tuple[Sequence[jinja.Node], jinja.Node, jinja.Node] | None:
+    """Return the tests, and what is chosen by them, of ``A and B or C`` where B is never false; else None."""
+    tests: list[jinja.Node] = []
+    yes: jinja.Node = expr.left
+    while isinstance(yes, jinja.And):
+        if isinstance(yes.left, jinja.Filter) and yes.left.name == "_done":
+            return None
+        tests.append(yes.left)
+        yes = yes.right
+    return (tests, yes, expr.right) if tests and isinstance(yes, jinja.Const) and yes.value else None
+
+
+def _are_joined(kinds: Sequence[str | None]) -> bool:
+    """Say whether Go's ``print`` only joins operands of these types: between two that are no texts it sets a space."""
+    return STRING in kinds and {STRING, INT}.issuperset(kinds) and all(STRING in pair for pair in pairwise(kinds))
 
 
 def kind_of(expr: jinja.Node) -> str | None:
     """Return what Go would call the type of an expression; None for what has none in Go."""
     if isinstance(expr, jinja.Filter) and expr.name in {"_expect", "_expect_string"}:
         return kind_of(_arguments(expr)[0])
+    if isinstance(expr, jinja.Or) and (choice := _choice_of(expr)) is not None:
+        _, yes, no = choice
+        if kind_of(yes) == kind_of(no):
+            return kind_of(yes)
     return getattr(expr, "go_type", None)
 
 

@@ -137,7 +137,7 @@ def _turned(path: str, source: str, kind: Kind) -> tuple[str | None, list[Troubl
             return None, []
         written = write(source, path, kind.delimiters)
         troubles = [Trouble(path, *doubt) for doubt in written.doubts]
-        troubles += [Trouble(path, line, message, "") for line, message in made.doubts]
+        troubles += [Trouble(path, line, message, _NO_VALUE) for line, message in made.doubts]
         compiler.compile(written.text, Lookup("template", path, "jinja", kind.delimiters), path)
     except TemplateError as error:
         return None, [Trouble(path, int(error.where.get("line", 0)), error.message, error.hint or _ELSE)]
@@ -146,6 +146,7 @@ def _turned(path: str, source: str, kind: Kind) -> tuple[str | None, list[Troubl
     return written.text, [one if one.hint else one._replace(hint=_ELSE) for one in troubles]
 
 
+_NO_VALUE = 'confd prints "<no value>" for it, and takes it for false; so does what is written here'
 _ELSE = "confd refuses it too, or prints nothing: correct it first, or write what is meant"
 
 

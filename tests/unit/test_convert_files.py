@@ -213,3 +213,14 @@ def test_delimiters_of_a_resource_are_those_of_its_template_and_stay(confd, tmp_
     assert convert(template, "-verify", "-backend", "env") == 0
     assert (confd / "templates" / "web.cfg.j2").read_text() == wanted
     assert capfd.readouterr().out.count("the same bytes") == 2
+
+
+def test_a_field_of_no_data_is_told_of_with_what_confd_makes_of_it(confd, capfd):
+    template = confd / "templates" / "web.cfg.tmpl"
+    template.write_text("{{.services_web}}\n")
+    assert convert(template) == 4
+    assert capfd.readouterr().err.rstrip() == (
+        f"{template}:1: .services_web is no value: a template has no data; "
+        'keys are read by getv "/services/web" or gets; '
+        'confd prints "<no value>" for it, and takes it for false; so does what is written here'
+    )

@@ -55,6 +55,38 @@ def converted(source):
         ('{{eq (getv "/a") "x" "y"}}', '{{ getv("/a") in ("x", "y") }}'),
         ('{{ternary "on" "off" (exists "/a")}}', '{{ "on" if exists("/a") else "off" }}'),
         ('{{getv "/a" | toUpper}}', '{{ to_upper(getv("/a")) }}'),
+        ('{{$x := "/a"}}{{getv (print $x "/b")}}', '{% set x = "/a" %}{{ getv(x ~ "/b") }}'),
+        ('{{print (add 1 2) "x" 3}}{{print (getv "/a")}}', '{{ (1 + 2) ~ "x" ~ 3 }}{{ getv("/a") }}'),
+        (
+            '{{range ls "/a"}}{{$d := print "/a/" .}}{{range ls $d}}{{end}}{{end}}',
+            '{% for name in ls("/a") %}{% set d = "/a/" ~ name %}{% for name2 in ls(d) %}{% endfor %}{% endfor %}',
+        ),
+        # A space between two that are no texts, and the words of Go.
+        ("{{print 1 2}}{{print 1}}{{print}}", "{{ go.print(1, 2) }}{{ go.print(1) }}{{ go.print() }}"),
+        (
+            '{{print "a" true}}{{print (json (getv "/a")).x "b"}}',
+            '{{ go.print("a", true) }}{{ go.print(go.json(getv("/a")).x, "b") }}',
+        ),
+        ('{{$l := split (getv "/a") ","}}{{len $l}}', '{% set l = split(getv("/a"), ",") %}{{ l | length }}'),
+        ('{{len (or (ls "/a") (ls "/b"))}}', '{{ (ls("/a") or ls("/b")) | length }}'),
+        ('{{$d := jsonArray (getv "/a")}}{{len $d}}', '{% set d = go.jsonArray(getv("/a")) %}{{ d | length }}'),
+        # In bytes.
+        ('{{len (getv "/a")}}', '{{ go.len(getv("/a")) }}'),
+        (
+            '{{or (and (eq (getv "/x") "true") "accept-proxy") ""}}',
+            '{{ "accept-proxy" if getv("/x") == "true" else "" }}',
+        ),
+        (
+            '{{or (and (exists "/a") (eq (getv "/a") "1") "on") (or (and (exists "/b") "b") "off")}}',
+            '{{ "on" if exists("/a") and getv("/a") == "1" else "b" if exists("/b") else "off" }}',
+        ),
+        (
+            '{{print "x" (or (and (json (getv "/a")).on "y") "n")}}',
+            '{{ "x" ~ ("y" if go.json(getv("/a")).on else "n") }}',
+        ),
+        # What may be false itself decides, too.
+        ('{{or (and (exists "/a") (getv "/a")) "d"}}', '{{ exists("/a") and getv("/a") or "d" }}'),
+        ('{{or (and (exists "/a") "") "d"}}', '{{ exists("/a") and "" or "d" }}'),
         ("{{- /* why */ -}}", "{#- why -#}"),
         ("{{if true}}a{{else if false}}b{{- else}}c{{end}}", "{% if true %}a{% elif false %}b{%- else %}c{% endif %}"),
         ('{{index (split "a:b" ":") 1}}', '{{ split("a:b", ":")[1] }}'),
