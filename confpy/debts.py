@@ -16,7 +16,6 @@ from confpy.errors import ConfpyError, ReloadError
 from confpy.model import (
     Acquit,
     Action,
-    Command,
     Owed,
     Reload,
     ReloadBy,
@@ -25,6 +24,7 @@ from confpy.model import (
     Resource,
     Restore,
     Say,
+    Verify,
 )
 from confpy.placeholders import reload_of, show
 from confpy.value import Value
@@ -101,7 +101,7 @@ class _Debt:
     backoff: Backoff
     damping: Damping = field(default_factory=Damping)
     timeout: float = 0.0
-    verify: Command | None = None
+    verify: Verify | None = None
     interval: float = 0.0
     """Seconds from the start of one run to that of the next, at least."""
     splay: float = 0.0

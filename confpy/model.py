@@ -43,7 +43,19 @@ class SocketReload(Value):
     line: str
 
 
+class VerifyProgram(Value):
+    """See whether a program that confpy knows has taken its new configuration."""
+
+    program: str
+    """``nginx``, ``apache`` or ``haproxy``."""
+    socket: str = ""
+    """HAProxy: that of its master; empty: it is found out."""
+    pidfile: str = ""
+    """The file with the number of its master; empty: all masters of its name are looked at."""
+
+
 ReloadBy: TypeAlias = "Command | SignalReload | HttpReload | SocketReload"
+Verify: TypeAlias = "Command | VerifyProgram"
 
 Level: TypeAlias = Literal["debug", "info", "warning", "error"]
 
@@ -77,7 +89,7 @@ class Resource(Value):
     check_mode: Literal["staged", "swap"] = "staged"
     """``swap``: the check runs with the whole group in place, which is put back where it fails."""
     reload_cmd: ReloadBy | None = None
-    verify_cmd: Command | None = None
+    verify_cmd: Verify | None = None
     """Runs after the reload and counts as part of it."""
     on_reload_failure: Literal["retry", "rollback", "keep"] = "retry"
     check_cmd_timeout: float = 30.0
@@ -364,7 +376,7 @@ class Owed(Value):
     key: str
     command: ReloadBy
     timeout: float
-    verify: Command | None
+    verify: Verify | None
     resources: tuple[str, ...]
     dests: tuple[str, ...]
     """Of each resource its target."""
@@ -508,7 +520,7 @@ class Reload(Value):
     command: ReloadBy
     timeout: float
     environment: Mapping[str, str]
-    verify: Command | None = None
+    verify: Verify | None = None
 
 
 class Inspect(Value):

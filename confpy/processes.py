@@ -43,8 +43,8 @@ class Pidfile(Value):
 
 def signal_processes(by: SignalReload) -> None:
     """Send a signal to the process of a pidfile, or to all masters of a name; raises ``ReloadError``."""
-    ours = _ours()
-    chosen = [_of_pidfile(by, ours)] if by.pidfile else masters(_living(), by.process, ours)
+    ours = own()
+    chosen = [_of_pidfile(by, ours)] if by.pidfile else masters(living(), by.process, ours)
     if not chosen:
         hint = "is it running? confpy sees the processes of its own container"
         raise ReloadError(f"no process is called {by.process}", hint=hint)
@@ -126,7 +126,8 @@ def _read_pidfile(path: str) -> Pidfile:
     return Pidfile(number, status.st_uid, status.st_gid if status.st_mode & stat.S_IWGRP else None)
 
 
-def _ours() -> Process:
+def own() -> Process:
+    """Return confpy itself; raises ``ReloadError`` where /proc is that of others."""
     with contextlib.suppress(OSError):
         ours = look(os.getpid())
         if ours is not None and os.readlink("/proc/self") == str(ours.number):
@@ -135,7 +136,8 @@ def _ours() -> Process:
     raise ReloadError("/proc does not show the processes that confpy could signal", hint=hint)
 
 
-def _living() -> Iterable[Process]:
+def living() -> Iterable[Process]:
+    """Return all processes that /proc shows."""
     found = (look(int(name)) for name in os.listdir("/proc") if name.isdecimal())
     return (process for process in found if process is not None)
 

@@ -10,15 +10,13 @@ from typing import Any, TypeAlias
 
 from confpy.command import TAIL, Shell, for_people
 from confpy.errors import ConfpyError, ReloadError
-from confpy.model import Command, HttpReload, Reload, Reloaded, SignalReload, SocketReload
+from confpy.model import Command, HttpReload, Reload, Reloaded, SignalReload, SocketReload, VerifyProgram
 from confpy.placeholders import show
 from confpy.processes import signal_processes
 
 Bounded: TypeAlias = Callable[[Callable[[], Any], float], Any]
 """Calls a function for so many seconds at most; raises ``TimeoutError`` where it takes longer."""
 
-LONGEST_ANSWER = 64 << 10
-"""Bytes of a socket's answer that are read."""
 SUCCESS, REFUSALS = "Success=1", ("Success=0", "Unknown command", "Permission denied")
 """How HAProxy's master begins its answer (management guide, "Master CLI"); before 2.7 it says nothing."""
 
@@ -28,7 +26,12 @@ def reload(action: Reload, shell: Shell, bounded: Bounded = lambda call, _second
     began = time.monotonic()
     unsure = False
     error: ConfpyError | None = None
+    taken: Callable[[float], None] | None = None
     try:
+        if isinstance(action.verify, VerifyProgram):
+            from confpy import verify
+
+            taken = verify.begin(action.verify, action.timeout)
         match action.command:
             case SignalReload():
                 signal_processes(action.command)
@@ -38,7 +41,9 @@ def reload(action: Reload, shell: Shell, bounded: Bounded = lambda call, _second
                 unsure = not _say(action.command, action.timeout) and action.verify is None
             case command:
                 _run("reload", command, action, shell)
-        if action.verify is not None:
+        if taken is not None:
+            taken(action.timeout)
+        elif action.verify is not None and not isinstance(action.verify, VerifyProgram):
             _run("verify", action.verify, action, shell)
     except ReloadError as failure:
         error = failure.at(command=show(action.command))
@@ -56,6 +61,8 @@ def _request(by: HttpReload, timeout: float, bounded: Bounded) -> None:
     import http.client
     from urllib.parse import urlsplit
 
+    from confpy.haproxy import connect
+
     url = urlsplit(by.url)
     file, _, path = url.path.partition(":") if url.netloc == "unix:" else ("", "", url.path)
     kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
@@ -66,7 +73,7 @@ def _request(by: HttpReload, timeout: float, bounded: Bounded) -> None:
         nonlocal line
         with contextlib.closing(connection):
             if file:
-                connection.sock = _connect(file, timeout)
+                connection.sock = connect(file, timeout)
             else:
                 connection.connect()
             line = connection.sock
@@ -93,34 +100,15 @@ def _request(by: HttpReload, timeout: float, bounded: Bounded) -> None:
 
 def _say(by: SocketReload, timeout: float) -> bool:
     """Say a line; returns whether the answer told of success. Raises ``ReloadError`` where it told of a failure."""
-    until = time.monotonic() + timeout
-    answer = b""
+    from confpy.haproxy import say
+
     try:
-        with _connect(by.path, timeout) as line:
-            line.sendall(f"{by.line}\n".encode())
-            # A master that runs itself anew closes the connection in one way or another.
-            with contextlib.suppress(ConnectionError):
-                line.shutdown(socket.SHUT_WR)
-                while len(answer) < LONGEST_ANSWER and (part := line.recv(4096)):
-                    answer += part
-                    line.settimeout(max(until - time.monotonic(), 0.001))
+        said = say(by.path, by.line, timeout)
     except OSError as error:
         raise _failed(error) from None
-    said = for_people(answer)
     if said.startswith(REFUSALS):
         raise ReloadError("the reload was refused", output=said[-TAIL:])
     return said.startswith(SUCCESS)
-
-
-def _connect(path: str, timeout: float) -> socket.socket:
-    line = socket.socket(socket.AF_UNIX)
-    line.settimeout(timeout)
-    try:
-        line.connect(path)
-    except BaseException:
-        line.close()
-        raise
-    return line
 
 
 def _failed(error: OSError) -> ReloadError:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from confpy.model import Command, HttpReload, Owed, ReloadBy, SignalReload, SocketReload
+from confpy.model import Command, HttpReload, Owed, ReloadBy, SignalReload, SocketReload, Verify, VerifyProgram
 from confpy.value import Value, fields, replace
 
 FORMAT = 1
@@ -67,7 +67,7 @@ class Debt(Value):
     key: str
     command: ReloadBy
     timeout: float
-    verify: Command | None = None
+    verify: Verify | None = None
     on_failure: Literal["retry", "rollback", "keep"] = "retry"
 
 
@@ -456,7 +456,7 @@ def read_record(entry: Entry) -> Record:
                 debt["key"],
                 _command(debt["command"]),
                 debt.get("timeout", 0.0),
-                _plain(debt["verify"]),
+                _verify(debt["verify"]),
                 debt.get("on_failure", "retry"),
             )
             for debt in entry.get("debts", ())
@@ -470,6 +470,10 @@ def read_record(entry: Entry) -> Record:
 
 def _plain(written: Any) -> Command | None:
     return tuple(written) if isinstance(written, list) else written
+
+
+def _verify(written: Any) -> Verify | None:
+    return VerifyProgram(**written) if isinstance(written, dict) else _plain(written)
 
 
 def _command(written: Any) -> ReloadBy:

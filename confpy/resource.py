@@ -14,7 +14,18 @@ from confpy import dialect
 from confpy.errors import ConfpyError, UsageError
 from confpy.filenames import is_left_out
 from confpy.keytree import join, normalise
-from confpy.model import Command, HttpReload, Loaded, ReloadBy, Resource, Say, SignalReload, SocketReload
+from confpy.model import (
+    Command,
+    HttpReload,
+    Loaded,
+    ReloadBy,
+    Resource,
+    Say,
+    SignalReload,
+    SocketReload,
+    Verify,
+    VerifyProgram,
+)
 from confpy.placeholders import fill, show
 from confpy.settings import (
     BOOLEAN,
@@ -37,6 +48,8 @@ from confpy.settings import (
 NO_ID = -1
 """The user or group that chown leaves alone; confd's way to write "not given"."""
 LAST_ID = (1 << 32) - 2
+PROGRAMS = ("nginx", "apache", "haproxy")
+"""Those that confpy can see taking a new configuration."""
 
 
 # --- how values are written ------------------------------------------------------------------------------------------
@@ -127,6 +140,15 @@ def line_for_socket(value: object) -> SocketReload:
     return SocketReload(socket.removeprefix("unix:"), line.strip())
 
 
+def program(value: object) -> VerifyProgram:
+    """Return what "nginx", "nginx /run/nginx.pid" or "haproxy unix:/run/haproxy-master.sock" means."""
+    name, _, place = text_of(value).partition(" ")
+    socket, place = ("", place.strip()) if "unix:" not in place else (place.strip().removeprefix("unix:"), "")
+    if name not in PROGRAMS or (socket and name != "haproxy") or not (socket or place or "/").startswith("/"):
+        raise ValueError
+    return VerifyProgram(name, socket, place)
+
+
 def text_of(value: object) -> str:
     return cast("str", TEXT.accept(value))
 
@@ -171,6 +193,7 @@ KEYS: Mapping[str, Kind] = {
     "reload_process": TEXT,
     "reload_http": REQUEST,
     "reload_socket": kind('a socket and a line, such as "unix:/run/haproxy-master.sock reload"', line_for_socket),
+    "verify": kind('a program that confpy knows: "nginx", "apache" or "haproxy"', program),
     "verify_cmd": COMMAND,
     "on_reload_failure": RELOAD_FAILURE,
     "reload_retry": choice("always", "never"),
@@ -344,7 +367,7 @@ def read_resource(
         check_cmd=check,
         check_mode=given.get("check_mode", "staged"),
         reload_cmd=reload_by(given),
-        verify_cmd=given.get("verify_cmd"),
+        verify_cmd=verify_by(given),
         on_reload_failure="keep" if given.get("reload_retry") == "never" else own("on_reload_failure"),
         check_cmd_timeout=own("check_cmd_timeout"),
         reload_cmd_timeout=own("reload_cmd_timeout"),
@@ -386,6 +409,20 @@ def reload_by(given: Mapping[str, Any]) -> ReloadBy | None:
             raise UsageError("reload_signal does not say who gets it", hint=hint, key="reload_signal")
         return SignalReload(given["reload_signal"], whom.get("reload_pidfile", ""), whom.get("reload_process", ""))
     return cast("ReloadBy", given[ways[0]]) if ways else None
+
+
+def verify_by(given: Mapping[str, Any]) -> Verify | None:
+    """Return what finds out whether a reload was taken; raises ``UsageError`` for two ways."""
+    known: VerifyProgram | None = given.get("verify")
+    if known is None:
+        return cast("Command | None", given.get("verify_cmd"))
+    if given.get("verify_cmd"):
+        raise UsageError("there are both verify and verify_cmd", hint="a reload is verified by one", key="verify_cmd")
+    if known.socket or known.pidfile:
+        return known
+    said_to: SocketReload | None = given.get("reload_socket")
+    socket = said_to.path if said_to and known.program == "haproxy" else ""
+    return VerifyProgram(known.program, socket, given.get("reload_pidfile", ""))
 
 
 def mode_hint(written: re.Match[str] | None) -> str:

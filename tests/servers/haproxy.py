@@ -8,8 +8,9 @@ from tests.servers.program import Program, find
 
 
 class HAProxy(Program):
-    """HAProxy on the configuration ``config``; its master writes ``pidfile`` and listens on ``socket``."""
+    """HAProxy on the configuration ``config``; its master writes ``pidfile`` and listens on ``socket``, if any."""
 
-    def __init__(self, config: Path, *, pidfile: Path, socket: Path, port: int) -> None:
-        command = [find("haproxy"), "-W", "-db", "-p", str(pidfile), "-S", str(socket), "-f", str(config)]
+    def __init__(self, config: Path, *, pidfile: Path, socket: Path | None, port: int) -> None:
+        master = ["-S", str(socket)] if socket else []
+        command = [find("haproxy"), "-W", "-db", "-p", str(pidfile), *master, "-f", str(config)]
         super().__init__(command, port=port, log=config.with_suffix(".log"))

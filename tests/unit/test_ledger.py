@@ -27,6 +27,8 @@ from confpy.model import (
     Resource,
     SignalReload,
     SocketReload,
+    Verify,
+    VerifyProgram,
 )
 from confpy.repair import Book, Change, Debt, Deed, Record
 from confpy.rollback import restore
@@ -163,6 +165,14 @@ def test_every_kind_of_reload_survives(state, out, command: ReloadBy):
     give(ledger, (resource(out / "f", reload_cmd=command), b"new"))
     die(ledger)
     assert start(state)[1].debts[0].command == command
+
+
+@pytest.mark.parametrize("verify", [None, "true", ("test", ""), VerifyProgram("nginx"), VerifyProgram("haproxy", "/s")])
+def test_every_kind_of_verify_survives(state, out, verify: Verify | None):
+    ledger, _ = start(state)
+    give(ledger, (resource(out / "f", verify_cmd=verify), b"new"))
+    die(ledger)
+    assert start(state)[1].debts[0].verify == verify
 
 
 def test_a_thousand_that_share_a_reload_cost_two_writes_and_one_sync(state, out):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, strategies
 
-from confpy.model import HttpReload, SignalReload, SocketReload
+from confpy.model import HttpReload, SignalReload, SocketReload, VerifyProgram
 from confpy.resource import KEYS, load_resources
 from confpy.settings import Settings
 from confpy.stores.env import EnvStore
@@ -381,6 +381,55 @@ def test_a_reload_that_is_none_is_an_error_that_shows_no_login(confd, lines, mes
     assert "canary" not in str(error)
 
 
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("", None),
+        ('verify_cmd = "true"', "true"),
+        ('verify = "nginx"', VerifyProgram("nginx")),
+        ('verify = "nginx /run/nginx.pid"', VerifyProgram("nginx", pidfile="/run/nginx.pid")),
+        ('verify = "haproxy unix:/run/m.sock"', VerifyProgram("haproxy", "/run/m.sock")),
+        # What says whom to reload says whom to look at, too.
+        ('verify = "haproxy"\nreload_socket = "unix:/run/m.sock reload"', VerifyProgram("haproxy", "/run/m.sock")),
+        (
+            'verify = "apache"\nreload_signal = "USR1"\nreload_pidfile = "/run/p"',
+            VerifyProgram("apache", pidfile="/run/p"),
+        ),
+        (
+            'verify = "nginx /run/n"\nreload_signal = "HUP"\nreload_pidfile = "/run/p"',
+            VerifyProgram("nginx", pidfile="/run/n"),
+        ),
+    ],
+)
+def test_a_reload_is_verified_by_a_command_or_by_what_confpy_knows_of_a_program(confd, lines, expected):
+    resource, warnings = load_one(confd, f"{lines}\n")
+    assert (resource.verify_cmd, warnings) == (expected, ())
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ('verify = "nginx"\nverify_cmd = "true"', "there are both verify and verify_cmd"),
+        *(
+            (
+                f"verify = {written}",
+                f'verify is not a program that confpy knows: "nginx", "apache" or "haproxy": {shown}',
+            )
+            for written, shown in (
+                ('"caddy"', "'caddy'"),
+                ('"nginx unix:/run/m.sock"', "'nginx unix:/run/m.sock'"),
+                ('"nginx run/nginx.pid"', "'nginx run/nginx.pid'"),
+                ('"haproxy unix:m.sock"', "'haproxy unix:m.sock'"),
+            )
+        ),
+    ],
+)
+def test_a_verify_that_is_none_is_an_error(confd, lines, message):
+    write(confd, "a.toml", f"[template]\n{MINIMAL}{lines}\n")
+    (error,) = load(confd).errors
+    assert error.message == message
+
+
 def test_a_reload_that_is_never_tried_again_is_confds_way(confd):
     resource, _ = load_one(confd, 'reload_cmd = "true"\nreload_retry = "never"\n')
     assert resource.on_reload_failure == "keep"
@@ -519,10 +568,11 @@ def test_every_example_of_the_manual_loads_without_an_error(confd):
 
 def test_every_reload_of_the_manual_is_one(confd):
     examples = re.findall(r"^```toml\n(.*?)^```", (MANUAL.parent / "commands.md").read_text(), re.MULTILINE | re.DOTALL)
-    assert len(examples) == 4
+    assert len(examples) == 5
     for example in examples:
         resource, warnings = load_one(confd, example)
-        assert not isinstance(resource.reload_cmd, str | tuple | None)
+        assert resource.reload_cmd is not None
+        assert isinstance(resource.reload_cmd, str) == ("reload_cmd" in example)
         assert warnings == ()
 
 
