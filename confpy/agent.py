@@ -78,6 +78,8 @@ LOOK_FOR_ACCEPTANCE = 2.0
 """Seconds from one look whether a person accepted that keys are gone to the next."""
 FIRST_TRIES = 10.0
 """Seconds for which groups wait for the first try of another one that shares their check."""
+LACKING = 60.0
+"""Seconds from one line that says that there are no resources yet to the next."""
 EDITING = 0.2
 """Seconds of quiet after which edited resources and templates are read."""
 
@@ -163,6 +165,8 @@ class Agent:
         self._loading = False
         """``Loaded`` is yet to come."""
         self._load_at = NEVER
+        self._lack_at = 0.0
+        """When it may be said again that there are no resources."""
         self._load_backoff = Backoff(random, base=1.0, cap=30.0)
         self._load_damping = Damping()
         self._look_at = NEVER
@@ -269,10 +273,12 @@ class Agent:
                 self._say("warning", "resource.warning", **warning.fields())
             for error in loaded.errors:
                 self._say("error", "resource.refused", **error.fields())
-            if not loaded.resources and not loaded.errors:
-                self._lack_resources(loaded)
+        lacking = not loaded.resources and not loaded.errors
+        if lacking:
+            self._lack_resources(loaded)
         if waits:
-            self._load_at = self._now + self._load_backoff.wait()
+            wait = self._now + self._load_backoff.wait()
+            self._load_at = min(wait, self._lack_at) if lacking else wait
             return
         if self._loaded and not loaded.found:
             return
@@ -282,6 +288,8 @@ class Agent:
             known = {track.resource.dest for track in self._tracks.values()}
             self._do(Sweep(tuple(one.dest for one in loaded.resources if one.dest not in known)))
         self._adopt(loaded)
+        if lacking and not self._manners.onetime:
+            self._load_at = self._lack_at
         if not self._loaded:
             self._look_at = self._now + jittered(self._manners.period, self._random)
         self._loaded = True
@@ -340,11 +348,12 @@ class Agent:
     def _lack_resources(self, loaded: Loaded) -> None:
         where = self._manners.confdir
         what = f"no resource in {where}/conf.d" if loaded.found else f"there is no {where}/conf.d"
-        error = UsageError(what, hint="name another with -confdir, or allow it with -allow-empty", file=where)
         if not self._manners.onetime:
-            self._say("warning", "resources.missing", error=what, did="waits for them")
-            return
-        if not self._manners.allow_empty:
+            if self._now >= self._lack_at:
+                self._lack_at = self._now + LACKING
+                self._say("warning", "resources.missing", error=what, did=f"waits for {where}/conf.d/*.toml")
+        elif not self._manners.allow_empty:
+            error = UsageError(what, hint="name another with -confdir, or allow it with -allow-empty", file=where)
             self._errors.append(error)
             self._say("error", "resources.missing", **error.fields())
 
@@ -1008,7 +1017,7 @@ class Agent:
             elif self._now >= self._terminate_at:
                 self._end_commands(Terminate())
         elif self._manners.onetime and self._loaded and not self._batches and self._settled():
-            self._tell_failures()
+            self._tell_end()
             self._stop(exit_code(self._errors))
 
     def _end_commands(self, action: Terminate | Kill) -> None:
@@ -1030,8 +1039,17 @@ class Agent:
         """Say whether everything had its one try."""
         return all(track.tried for track in self._tracks.values()) and not self._debts
 
-    def _tell_failures(self) -> None:
-        """List at the end what failed, so that nobody has to look for it; what failed alike, together."""
+    def _tell_end(self) -> None:
+        """List at the end what failed, so that nobody has to look for it; what failed alike, together.
+
+        Where there was nothing to do, say so: else nothing shows what was looked at.
+        """
+        tracks = self._tracks.values()
+        if not self._errors and all(track.outcome == "unchanged" for track in tracks):
+            count = len(tracks)
+            took = round(self._now - (self._began or 0.0), 3)
+            fields = {"resources": count, "changed": 0, "unchanged": count, "took": took}
+            self._do(Say("info", "onetime.done", fields, last=True))
         if len(self._errors) > 1:
             alike: dict[str, list[str]] = {}
             for error in self._errors:

@@ -275,7 +275,7 @@ class Daemon:
                 case WakeAt():
                     wake_at = action.moment
                 case Say():
-                    self._log.write(action.level, action.event, action.fields)
+                    self._log.write(action.level, action.event, action.fields, last=action.last)
                 case Unwatch():
                     self._unwatch(action.stream)
                 case Watch():

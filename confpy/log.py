@@ -1,7 +1,7 @@
 """The log: one line an event, on stderr, and never a reason to fail.
 
-structlog writes the lines. It brings asyncio and ssl with it, so it is loaded when the first line is written: a
-one-shot run that has nothing to say does not pay for it.
+structlog writes the lines. It brings asyncio and ssl with it, so it is loaded when the first line is written that is
+not the last one, too: a one-shot run that finds everything in order says only that, and does not pay for it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import os
 import select
 import sys
+import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal
 
@@ -38,16 +39,25 @@ class Log:
         self._stderr = _stderr()
         self._say: Callable[[Event], None] | None = None
 
-    def write(self, level: Level, event: str, fields: Mapping[str, object] | None = None) -> None:
-        """Write one line; raises nothing. ``event`` is what happened to what (``resource.changed``)."""
+    def write(
+        self, level: Level, event: str, fields: Mapping[str, object] | None = None, *, last: bool = False
+    ) -> None:
+        """Write one line; raises nothing. ``event`` is what happened to what (``resource.changed``).
+
+        ``last``: no other is expected to follow.
+        """
         if self._stderr is None or WEIGHTS[level] < self._least:
             return
         # Named twice: it comes first, and no field can take its place.
         head: Event = {"timestamp": "", "level": level, "event": event}
         try:
+            whole = {**head, **(fields or {}), **head}
+            if self._say is None and last and not _takes_colour(self._stderr):
+                self._stderr.write(_plainly(whole, self._form))
+                return
             if self._say is None:
                 self._say = _open(self._stderr, self._form)
-            self._say({**head, **(fields or {}), **head})
+            self._say(whole)
         except Exception as error:  # noqa: BLE001  # without a descriptor to spare, structlog cannot even be imported
             self._stderr.write(f"{level} {event} {quote(fields)} unformatted={quote(error)}\n".encode())
 
@@ -102,6 +112,18 @@ def _open(stderr: Stderr, form: str) -> Callable[[Event], None]:
     logger = BytesLogger(stderr)
     render = _json_lines() if form == "json" else _text_lines(_takes_colour(stderr))
     return lambda event: logger.msg(render(event).encode("utf-8", "backslashreplace"))
+
+
+def _plainly(event: Event, form: str) -> bytes:
+    """Return the very line that structlog would write without colours."""
+    now = time.time()
+    day = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
+    if form == "json":
+        return json.dumps({**event, "timestamp": f"{day}.{int(now % 1 * 1e6):06}Z"}).encode() + b"\n"
+    head = [f"{day}Z", str(event.pop("level")), quote(event.pop("event"))]
+    del event["timestamp"]
+    rest = [f"{name}_={quote(value)}" if name in CLAIMED else f"{name}={quote(value)}" for name, value in event.items()]
+    return " ".join((*head, *rest)).encode("utf-8", "backslashreplace") + b"\n"
 
 
 def _takes_colour(stderr: Stderr) -> bool:

@@ -597,6 +597,8 @@ class Say(Value):
     level: Level
     event: str
     fields: Mapping[str, object] = NOTHING
+    last: bool = False
+    """No other will follow."""
 
 
 class Terminate(Value):

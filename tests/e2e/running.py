@@ -59,6 +59,10 @@ class Ended:
     def events(self) -> list[Event]:
         return read_events(self.log)
 
+    @property
+    def names(self) -> list[str]:
+        return [event["event"] for event in self.events]
+
     def find(self, event: str, **fields: object) -> Event:
         """Return the one event that is called so and has these fields."""
         found = [one for one in self.events if matches(one, event, fields)]

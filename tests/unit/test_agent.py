@@ -13,6 +13,7 @@ from confpy.errors import CheckError, ReloadError, UsageError
 from confpy.mirror import Mirror
 from confpy.model import (
     Accepted,
+    Acquit,
     Changed,
     Changes,
     Deliver,
@@ -21,6 +22,7 @@ from confpy.model import (
     Hold,
     Inspect,
     Inspected,
+    Kill,
     Known,
     Listed,
     Listing,
@@ -42,11 +44,13 @@ from confpy.model import (
     Resolve,
     Resolved,
     Resource,
+    Restore,
     Save,
     Say,
     Signalled,
     Snapshot,
     Stop,
+    Terminate,
     WakeAt,
     Watch,
     Woken,
@@ -78,6 +82,10 @@ class Room:
         self.runs: list[tuple[float, str]] = []
         self.refuses: set[str] = set()
         """Reloads that fail."""
+        self.hangs: set[str] = set()
+        """Reloads that come to no end."""
+        self.ends: list[tuple[float, type]] = []
+        """When commands were to be ended, and how."""
         self.checks = True
         """Whether checks succeed."""
         self.accepts_only = 0
@@ -127,6 +135,10 @@ class Room:
         self._inbox.append(Edited())
         self.until(self.now + 1)
 
+    def signal(self, *numbers: int) -> None:
+        self._inbox.extend(Signalled(number) for number in numbers)
+        self.until(self.now)
+
     def told(self, event: str) -> list[Say]:
         return [say for say in self.said if say.event == event]
 
@@ -160,6 +172,8 @@ class Room:
                     self._inbox.append(Delivered(action.batch, tuple(self._deliver(action))))
                 case Reload():
                     self.runs.append((round(self.now, 3), action.key))
+                    if action.key in self.hangs:
+                        continue
                     error = ReloadError("it failed") if action.key in self.refuses else None
                     self._inbox.append(Reloaded(action.key, error, 0.0))
                 case Hold():
@@ -168,6 +182,8 @@ class Room:
                     self._inbox.append(Recalled({}))
                 case Resolve():
                     self.resolves.append(action)
+                case Terminate() | Kill():
+                    self.ends.append((round(self.now, 3), type(action)))
                 case Stop():
                     self.ended = action.code
                 case _:
@@ -218,6 +234,126 @@ def storm(room: Room, seconds: float, every: float = 0.05) -> None:
         number += 1
         room.put(a=str(number) + "x")
         room.until(room.now + every)
+
+
+# --- the end ---------------------------------------------------------------------------------------------------------
+
+
+def hanging(**manners) -> Room:
+    """Return a daemon whose reload hangs, at the tenth second."""
+    room = Room(resource("a", reload_cmd="lb"), **manners)
+    room.hangs = {"lb"}
+    room.until(10)
+    assert room.runs
+    return room
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGQUIT, signal.SIGWINCH])
+def test_a_daemon_that_has_nothing_in_hand_stops_with_0_also_with_reloads_owed(number):
+    room = Room(resource("a", reload_cmd="lb"))
+    room.refuses = {"lb"}
+    room.until(1)
+    room.signal(number)
+    assert (room.ended, room.ends) == (0, [])
+    assert room.told("reload.owed")
+
+
+@pytest.mark.parametrize(
+    ("number", "codes"), [(signal.SIGTERM, (143, 143)), (signal.SIGINT, (130, 130)), (signal.SIGUSR1, (143, 138))]
+)
+@pytest.mark.parametrize(("timeout", "asked"), [(8.0, 6.0), (2.0, 1.0), (0.0, 0.0)])
+def test_commands_are_asked_to_end_before_the_stop_timeout_is_over_and_killed_then(number, codes, timeout, asked):
+    for onetime, code in zip((False, True), codes, strict=True):
+        room = hanging(onetime=onetime, stop_timeout=timeout)
+        room.signal(number)
+        room.until(20)
+        terminated = [(10 + asked, Terminate)] if timeout else []
+        assert room.ends == [*terminated, (10 + timeout, Kill)]
+        assert room.ended == code
+
+
+def test_each_further_signal_ends_a_wait():
+    room = hanging(stop_timeout=60.0)
+    room.signal(signal.SIGTERM)
+    room.until(11)
+    room.signal(signal.SIGHUP)
+    assert room.ends == []
+    room.signal(signal.SIGTERM)
+    assert room.ends == [(11.0, Terminate)]
+    room.until(12)
+    room.signal(signal.SIGTERM)
+    assert room.ends == [(11.0, Terminate), (12.0, Kill)]
+    room.signal(signal.SIGTERM)
+    room.until(20)
+    assert (room.ends, room.ended) == ([(11.0, Terminate), (12.0, Kill)], 143)
+
+
+def test_a_second_signal_kills_after_two_seconds_and_makes_a_failure_of_the_end():
+    room = hanging(stop_timeout=60.0)
+    room.signal(signal.SIGINT, signal.SIGTERM)
+    room.until(20)
+    assert (room.ends, room.ended) == ([(10.0, Terminate), (12.0, Kill)], 130)
+
+
+def test_a_reload_that_ends_in_time_after_a_signal_makes_the_end_a_good_one():
+    room = hanging()
+    room.signal(signal.SIGTERM)
+    room.until(12)
+    room._inbox.append(Reloaded("lb", None, 2.0))
+    room.until(13)
+    assert (room.ended, room.ends, room.told("reload.owed")) == (0, [], [])
+
+
+@pytest.mark.parametrize("policy", ["retry", "rollback", "keep"])
+def test_a_reload_that_was_cut_short_is_owed_and_nothing_is_put_back(policy):
+    room = Room(resource("a", reload_cmd="lb", on_reload_failure=policy))
+    room.hangs = {"lb"}
+    room.until(10)
+    room.signal(signal.SIGTERM, signal.SIGTERM)
+    room._inbox.append(Reloaded("lb", ReloadError("cut short"), 1.0))
+    room.until(11)
+    assert room.ended == 143
+    assert [say.fields["resource"] for say in room.told("reload.owed")] == ["a"]
+    assert not [action for action in room.done if isinstance(action, Restore | Acquit)]
+
+
+def test_a_one_shot_that_had_nothing_to_do_says_so_in_its_one_line():
+    resources = tuple(resource(name) for name in "abc")
+    first = Room(*resources, onetime=True)
+    first.until(10)
+    assert (first.ended, first.told("onetime.done")) == (0, [])
+    again = Room(*resources, onetime=True)
+    again.targets = first.targets
+    again.until(10)
+    (said,) = [say for say in again.said if say.level != "debug"]
+    assert (again.ended, said.event, said.last) == (0, "onetime.done", True)
+    assert list(said.fields.items())[:3] == [("resources", 3), ("changed", 0), ("unchanged", 3)]
+    assert said.fields["took"] >= 0
+
+
+@pytest.mark.parametrize("wrong", ["checks", "keys", "errors"])
+def test_a_one_shot_in_which_something_failed_does_not_say_that_all_is_done(wrong):
+    room = Room(resource("a"), onetime=True)
+    room.checks = wrong != "checks"
+    room.errors = (UsageError("bad", resource="b"),) if wrong == "errors" else ()
+    if wrong == "keys":
+        room.resources = (resource("a", on_missing="error"),)
+        room.keys = {}
+    room.until(100)
+    assert room.ended
+    assert room.told("onetime.done") == []
+
+
+def test_a_daemon_without_resources_says_each_minute_what_it_waits_for():
+    room = Room(confdir="/confdir")
+    room.until(310)
+    assert [say.fields["did"] for say in room.told("resources.missing")] == ["waits for /confdir/conf.d/*.toml"] * 6
+    room.edit(resource("a"))
+    room.until(400)
+    assert len(room.told("resources.missing")) == 6
+    room.edit()
+    room.until(640)
+    assert 4 <= len(room.told("resources.missing")) - 6 <= 5
 
 
 def test_the_first_render_waits_for_nothing():

@@ -89,6 +89,26 @@ def test_structlog_is_loaded_by_the_first_line_that_is_written_and_not_before():
     assert run(code).stdout == "False\nTrue\n"
 
 
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_line_that_is_the_first_and_the_last_is_the_same_without_structlog(form):
+    fields = "{'a': 'x y', 'took': 0.5, 'ok': True, 'none': None, 'exception': '\\x1b[0m', 'stack': 'ć', 'b': [1, 'x']}"
+    code = f"""
+import sys
+log = Log("info", {form!r})
+log.write("debug", "e", last=True)
+log.write("info", "onetime.done", {fields}, last=True)
+print("structlog" in sys.modules)
+log.write("info", "onetime.done", {fields})
+log.write("info", "onetime.done", {fields}, last=True)
+"""
+    done = run(code)
+    assert done.stdout == "False\n"
+    plain, *others = [re.sub(r"\d{4}-[-:T.\d]+Z", "", line) for line in done.stderr.splitlines()]
+    assert others == [plain] * 2
+    stamp = r"T\d\d:\d\d:\d\d\.\d{6}Z" if form == "json" else STAMP
+    assert all(re.search(stamp, line) for line in done.stderr.splitlines())
+
+
 def test_a_closed_stderr_is_left_alone_though_its_number_was_given_to_another_file(tmp_path):
     code = f"""
 import os
