@@ -349,7 +349,8 @@ class Daemon:
                 self._inbox.put(message)
 
     def _load(self) -> Message:
-        return load_resources(self._settings.confdir, self._settings, self._store.prefixes)
+        undoes = self._settings.noop or bool(self._ledger.folder)
+        return load_resources(self._settings.confdir, self._settings, self._store.prefixes, undoes=undoes)
 
     def _hold(self, holds: Sequence[Hold]) -> None:
         """Look who is accepted: on one thread, since a store that is wiped out may hold back a thousand."""

@@ -18,14 +18,14 @@ from dataclasses import dataclass, field
 from resource import RLIMIT_NOFILE, getrlimit
 from typing import TypeAlias
 
-from confpy import target
+from confpy import fragments, target
 from confpy.batches import batches, checks_in_place
 from confpy.command import Shell
 from confpy.disk import Disk
 from confpy.errors import CheckError, ConfpyError, TargetError
 from confpy.ledger import BUSY, PATIENCE, Ledger
 from confpy.model import Candidate, Command, Group, Known, Outcome, Report, Resource
-from confpy.placeholders import fill, reload_of, show
+from confpy.placeholders import fill, names_candidate, reload_of, show
 from confpy.repair import Change, Debt, Deed
 from confpy.value import Value, replace
 
@@ -699,4 +699,7 @@ def check(resource: Resource, candidate: str, shell: Shell, sources: Mapping[str
     own = {"CONFPY_SRC": candidate, "CONFPY_DEST": resource.dest, "CONFPY_RESOURCE": resource.name}
     ran = shell.run(command, {**sources, **own}, resource.check_cmd_timeout)
     if ran.failure:
-        raise ran.error(CheckError, "check", command)
+        error = ran.error(CheckError, "check", command)
+        if names_candidate(resource.check_cmd):
+            error.hint = error.hint or fragments.hint_of(ran.tail, candidate)
+        raise error

@@ -8,7 +8,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 from confpy import dialect
 from confpy.errors import ConfpyError, UsageError
@@ -26,7 +26,7 @@ from confpy.model import (
     Verify,
     VerifyProgram,
 )
-from confpy.placeholders import fill, show
+from confpy.placeholders import names_candidate, show
 from confpy.settings import (
     BOOLEAN,
     DURATION,
@@ -45,6 +45,16 @@ from confpy.settings import (
     suggest,
 )
 
+IN_PLACE = {
+    "did": "checks the new file in its place, and puts the old one back where it is refused",
+    "hint": 'the check names no {{.src}}; write check_mode = "staged" if it reads CONFPY_SRC by itself',
+}
+"""What is said of a check that can only mean files in their places."""
+NO_RELOAD = "that is not the default without a reload: a program that watches the file would read it unchecked"
+NO_STATE = (
+    "that is not the default without a state folder (state_dir): a confpy that is killed would leave the file there"
+)
+"""Why such a check is not made in place."""
 NO_ID = -1
 """The user or group that chown leaves alone; confd's way to write "not given"."""
 LAST_ID = (1 << 32) - 2
@@ -225,11 +235,14 @@ WRITTEN_MODE = re.compile(r"^[ \t]*[\"']?mode[\"']?[ \t]*=[ \t]*(0o?)?(\d{1,4})\
 # --- loading ---------------------------------------------------------------------------------------------------------
 
 
-def load_resources(confdir: str, settings: Settings, prefixes_of: Callable[[str], tuple[str, ...]]) -> Loaded:
+def load_resources(
+    confdir: str, settings: Settings, prefixes_of: Callable[[str], tuple[str, ...]], *, undoes: bool = True
+) -> Loaded:
     """Read every ``*toml`` below ``conf.d``, in confd's order: that of the names, folders descended in place.
 
-    ``prefixes_of`` is ``Store.prefixes``: it says what to read for a prefix joined with a key. Raises nothing: each
-    file's error is in the answer, as are the warnings, and notes of lower levels.
+    ``prefixes_of`` is ``Store.prefixes``: it says what to read for a prefix joined with a key. ``undoes``: a trial that
+    is killed is undone at the next start, so that files may be checked in their places without being asked for it.
+    Raises nothing: each file's error is in the answer, as are the warnings, and notes of lower levels.
     """
     root = os.path.join(confdir, "conf.d")
     errors: list[ConfpyError] = []
@@ -242,11 +255,12 @@ def load_resources(confdir: str, settings: Settings, prefixes_of: Callable[[str]
         return Loaded((), (UsageError(f"the path cannot be read: {error.strerror}", file=root),))
     by_dest: dict[str, Resource] = {}
     notes: list[Say] = []
+    in_place: dict[str, list[str]] = {}
     for path in find_files(root, errors, warnings, notes):
         name = path[len(confdir) :].lstrip("/").removeprefix("conf.d/").removesuffix(".toml")
-        noted = Remarks([], notes)
+        noted = Remarks([], notes, in_place)
         try:
-            resource = read_resource(path, name, settings, prefixes_of, noted)
+            resource = read_resource(path, name, settings, prefixes_of, noted, undoes=undoes)
         except UsageError as error:
             errors.append(error.at(resource=name, file=path))
         else:
@@ -260,6 +274,10 @@ def load_resources(confdir: str, settings: Settings, prefixes_of: Callable[[str]
                     UsageError(f"the resource {earlier.name} has the same dest", hint=hint, target=dest)
                 )
         warnings += [warning.at(resource=name, file=path) for warning in noted.warnings]
+    loaded = {resource.name for resource in by_dest.values()}
+    for check, names in in_place.items():
+        if names := [name for name in names if name in loaded]:
+            notes.append(Say("info", "check.in_place", {"resource": ", ".join(names), "command": check, **IN_PLACE}))
     return Loaded(tuple(by_dest.values()), tuple(errors), tuple(warnings), notes=tuple(notes))
 
 
@@ -307,6 +325,8 @@ class Remarks(NamedTuple):
 
     warnings: list[ConfpyError]
     notes: list[Say]
+    in_place: dict[str, list[str]]
+    """Check → the resources that are checked by it in their places since it names no candidate."""
 
 
 def read_resource(
@@ -315,6 +335,8 @@ def read_resource(
     settings: Settings,
     prefixes_of: Callable[[str], tuple[str, ...]],
     remarks: Remarks,
+    *,
+    undoes: bool,
 ) -> Resource:
     """Return the resource of one file, and add to the remarks on it; raises ``UsageError``."""
     content = read_text(path)
@@ -341,11 +363,7 @@ def read_resource(
         prefix = join(settings.prefix, given["prefix"])
     strict = own("strict_owner")
     group = delivered_with(given, strict)
-    check = given.get("check_cmd")
-    in_place = given.get("check_mode") == "swap"
-    if check is not None and not in_place and "CONFPY_SRC" not in show(fill(check, "$CONFPY_SRC", "")):
-        hint = 'write {{.src}} for the file to check, or check_mode = "swap"'
-        remarks.warnings.append(UsageError("check_cmd does not look at the candidate", hint=hint, key="check_cmd"))
+    tells = reload_by(given)
     paths = [join(prefix, key) for key in given.get("keys", ())]
     dest = below(settings.root, absolute(given["dest"]))
     if not os.path.isabs(given["dest"]):
@@ -364,9 +382,9 @@ def read_resource(
         uid=None if settings.root else account(given, "uid", "owner", strict, remarks.warnings),
         gid=None if settings.root else account(given, "gid", "group", strict, remarks.warnings),
         strict_owner=strict,
-        check_cmd=check,
-        check_mode=given.get("check_mode", "staged"),
-        reload_cmd=reload_by(given),
+        check_cmd=given.get("check_cmd"),
+        check_mode=given.get("check_mode") or mode_of_check(name, given.get("check_cmd"), tells, undoes, remarks),
+        reload_cmd=tells,
         verify_cmd=verify_by(given),
         on_reload_failure="keep" if given.get("reload_retry") == "never" else own("on_reload_failure"),
         check_cmd_timeout=own("check_cmd_timeout"),
@@ -392,6 +410,22 @@ def read_resource(
         dir_mode=given.get("dir_mode"),
         backup=given.get("backup", 0),
     )
+
+
+def mode_of_check(
+    name: str, check: Command | None, tells: ReloadBy | None, undoes: bool, remarks: Remarks
+) -> Literal["staged", "swap"]:
+    """Return how a resource is checked that does not say so: in its place where its check can mean nothing else."""
+    if check is None or names_candidate(check):
+        return "staged"
+    if tells is not None and undoes:
+        remarks.in_place.setdefault(show(check), []).append(name)
+        return "swap"
+    hint = (
+        f'write {{{{.src}}}} for the file to check, or check_mode = "swap"; {NO_RELOAD if tells is None else NO_STATE}'
+    )
+    remarks.warnings.append(UsageError("check_cmd does not look at the candidate", hint=hint, key="check_cmd"))
+    return "staged"
 
 
 def reload_by(given: Mapping[str, Any]) -> ReloadBy | None:

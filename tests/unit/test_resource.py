@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, strategies
 
 from confpy.model import HttpReload, SignalReload, SocketReload, VerifyProgram
-from confpy.resource import KEYS, load_resources
+from confpy.resource import KEYS, NO_RELOAD, load_resources
 from confpy.settings import Settings
 from confpy.stores.env import EnvStore
 
@@ -446,8 +446,11 @@ def test_a_reload_that_is_never_tried_again_is_confds_way(confd):
         (
             'check_cmd = "nginx -t"\n',
             "check_cmd does not look at the candidate",
-            'write {{.src}} for the file to check, or check_mode = "swap"',
+            f'write {{{{.src}}}} for the file to check, or check_mode = "swap"; {NO_RELOAD}',
         ),
+        ('check_cmd = "nginx -t"\nreload_cmd = "nginx -s reload"\n', None, None),
+        ('check_cmd = "nginx -t"\ncheck_mode = "swap"\n', None, None),
+        ('check_cmd = "check"\ncheck_mode = "staged"\n', None, None),
         ('check_cmd = "check {{ .src }}"\n', None, None),
         ('check_cmd = "check {{src}}"\n', None, None),
         ('check_cmd = "check $CONFPY_SRC"\n', None, None),
@@ -458,6 +461,59 @@ def test_a_reload_that_is_never_tried_again_is_confds_way(confd):
 def test_what_looks_like_a_mistake_is_a_warning_and_does_not_stop_the_resource(confd, lines, message, hint):
     _, warnings = load_one(confd, lines)
     assert [(warning.message, warning.hint) for warning in warnings] == ([(message, hint)] if message else [])
+
+
+RELOAD = 'reload_cmd = "nginx -s reload"\n'
+
+
+@pytest.mark.parametrize(
+    ("lines", "mode"),
+    [
+        (f'check_cmd = "nginx -t"\n{RELOAD}', "swap"),
+        (f'check_cmd = ["nginx", "-t"]\n{RELOAD}', "swap"),
+        (f'check_cmd = "nginx -t -c {{{{.dest}}}}"\n{RELOAD}', "swap"),
+        (f'check_cmd = "check $CONFPY_DEST"\n{RELOAD}', "swap"),
+        ('check_cmd = "nginx -t"\nreload_signal = "HUP"\nreload_process = "nginx"\n', "swap"),
+        (f'check_cmd = "nginx -t"\ncheck_mode = "staged"\n{RELOAD}', "staged"),
+        (f'check_cmd = "nginx -t -c {{{{.src}}}}"\n{RELOAD}', "staged"),
+        (f'check_cmd = "nginx -t -c $CONFPY_SRC"\n{RELOAD}', "staged"),
+        (f'check_cmd = "nginx -t -c $CONFPY_SRC_MAIN"\n{RELOAD}', "staged"),
+        (f'check_cmd = "nginx -t -c {{{{.src}}}}"\ncheck_mode = "swap"\n{RELOAD}', "swap"),
+        ('check_cmd = "nginx -t"\n', "staged"),
+        (RELOAD, "staged"),
+    ],
+)
+def test_a_check_that_names_no_candidate_is_made_in_place_where_there_is_a_reload(confd, lines, mode):
+    resource, _ = load_one(confd, lines)
+    assert resource.check_mode == mode
+
+
+def test_without_a_state_folder_nothing_is_checked_in_place_unasked(confd):
+    for name, more in (("a", ""), ("b", 'check_mode = "swap"\n')):
+        text = f'[template]\nsrc = "a"\ndest = "/srv/{name}"\ncheck_cmd = "nginx -t"\n{more}{RELOAD}'
+        write(confd, f"{name}.toml", text)
+    loaded = load_resources(str(confd.parent), Settings(), lambda key: (key,), undoes=False)
+    assert [resource.check_mode for resource in loaded.resources] == ["staged", "swap"]
+    (warning,) = loaded.warnings
+    assert (warning.message, warning.where["resource"]) == ("check_cmd does not look at the candidate", "a")
+    assert "state_dir" in warning.hint
+    assert loaded.notes == ()
+
+
+def test_one_line_tells_of_all_that_a_check_looks_at_in_place(confd):
+    for name, dest, check in [
+        ("a", "a", "nginx -t"),
+        ("b", "b", "nginx -t"),
+        ("c", "c", "true"),
+        ("d", "a", "nginx -t"),
+    ]:
+        text = f'[template]\nsrc = "a"\ndest = "/srv/{dest}"\ncheck_cmd = "{check}"\n{RELOAD}'
+        write(confd, f"{name}.toml", text)
+    notes = [(note.level, note.event, note.fields["resource"], note.fields["command"]) for note in load(confd).notes]
+    assert notes == [
+        ("info", "check.in_place", "b, d", "nginx -t"),
+        ("info", "check.in_place", "c", "true"),
+    ]
 
 
 def test_a_key_above_the_table_is_warned_of(confd):
