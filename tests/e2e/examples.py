@@ -70,7 +70,6 @@ EXAMPLES = [
         dest="/etc/haproxy/haproxy.cfg",
         moves={
             "/etc/haproxy/": "@/",
-            "/run/haproxy.pid": "@/haproxy.pid",
             "/run/haproxy-master.sock": "@/master.sock",
             **({} if AS_ROOT else {"    user haproxy\n    group haproxy\n": ""}),
         },

@@ -59,7 +59,7 @@ def site(request: pytest.FixtureRequest, etcd: Etcd, tmp_path: Path, a: Backend)
     etcdctl(etcd, "put", "/services/web/backends/a", a.address)
     flags = ["-backend", "etcdv3", "-node", etcd.endpoint, "-confdir", str(example.move(tmp_path))]
     environment = example.environment(tmp_path)
-    ended = run_once(*flags, folder=tmp_path, more=environment)
+    ended = run_once("-no-reload", *flags, folder=tmp_path, more=environment)
     assert ended.code == 0, ended.events
     with (
         example.serve(tmp_path, port) as proxy,
@@ -136,3 +136,20 @@ def test_without_any_backend_the_proxy_answers_503_and_recovers(site: Site, b: B
     wait_until(lambda: ask(site.proxy.port)[0] == 503, what="503")
     site.put("backends/b", b.address)
     wait_until(lambda: ask(site.proxy.port) == (200, "b"), what="b answers")
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
+def test_while_the_program_does_not_run_its_reload_is_owed_and_said(example, etcd, tmp_path):
+    port = free_port()
+    etcdctl(etcd, "put", "/services/web/port", str(port))
+    flags = ["-backend", "etcdv3", "-node", etcd.endpoint, "-confdir", str(example.move(tmp_path))]
+    environment = example.environment(tmp_path)
+    assert run_once("-no-reload", *flags, folder=tmp_path, more=environment).code == 0
+    etcdctl(etcd, "put", f"/services/web/{example.setting}", example.good)
+    ended = run_once(*flags, folder=tmp_path, more=environment)
+    assert ended.code == 7
+    assert ended.find("reload.failed")["did"] == "the reload stays owed, for the next start"
+    with example.serve(tmp_path, port):
+        ended = run_once(*flags, folder=tmp_path, more=environment)
+        assert ended.code == 0, ended.events
+        assert ended.find("reload.made_up_for")["reloaded"] is True
