@@ -525,7 +525,9 @@ class Agent:
             except Exception as error:  # noqa: BLE001 - a bug of ours stops this group and no other
                 self._fail_group(tracks, track, bug(error).at(resource=track.resource.name))
                 return None
-            candidates.append(Candidate(track.resource, content, len(self._view(track, old=old)), old, track.torn))
+            delivered = track.known.digest if track.known is not None else b""
+            keys = len(self._view(track, old=old))
+            candidates.append(Candidate(track.resource, content, keys, old, track.torn, delivered))
         return candidates
 
     def _view(self, track: Track, *, old: bool) -> View:

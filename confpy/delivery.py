@@ -12,8 +12,8 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from resource import RLIMIT_NOFILE, getrlimit
 from typing import TypeAlias
@@ -119,6 +119,21 @@ class _Job:
         return [member for member in self.members if member.found]
 
     @property
+    def files(self) -> list[_Member]:
+        """What changes and takes the place of a file."""
+        return [member for member in self.changed if not member.was.stream]
+
+    @property
+    def streams(self) -> list[_Member]:
+        """What changes and is written to a stream: the last step, since nothing takes it back."""
+        return [member for member in self.changed if member.was.stream]
+
+    @property
+    def recorded(self) -> list[_Member]:
+        """What the ledger is told of: what was written to a stream can be neither seen nor put back."""
+        return [member for member in self.differing if not member.was.stream]
+
+    @property
     def keeps(self) -> bool:
         """Whether its old files may have to be put back."""
         return self.swap or self.rollback or len(self.differing) > 1
@@ -156,8 +171,17 @@ class _Batch:
         self._began = time.monotonic()
         self._reports: dict[str, Report] = {}
         self._records: dict[int, list[_Job]] = {}
+        self._private = ""
+        """A folder for candidates that cannot lie beside their targets, made when it is needed."""
 
     def deliver(self, groups: tuple[Group, ...]) -> tuple[Report, ...]:
+        try:
+            return self._deliver_all(groups)
+        finally:
+            if self._private:
+                self._remove_private_folder()
+
+    def _deliver_all(self, groups: tuple[Group, ...]) -> tuple[Report, ...]:
         jobs = [job for job in map(self._job, groups) if self._differs(job)]
         tried = batches([(job, job.shared) for job in jobs])
         for some in _slices([job for job, *others in tried if not others]):
@@ -226,7 +250,7 @@ class _Batch:
             self._record(ready, all_jobs)
             found += self._put_in_place(ready)
             for job in some:
-                self._discard(job)  # a descriptor each: there may be more of them than we may have open
+                self._discard(job.files)  # a descriptor each: there may be more of them than we may have open
         return found
 
     def _take_back(self, job: _Job, refusal: Refusal) -> bool:
@@ -234,8 +258,9 @@ class _Batch:
         if self._put_back(job):
             _, error = refusal
             own = CheckError(error.message, hint=error.hint, **error.where)
-            self._undo(job, next(member for member in job.changed if member.status is not None), own)
+            self._undo(job, next(member for member in job.files if member.status is not None), own)
             return False
+        self._discard(job.streams)
         job.forget()
         return True
 
@@ -252,7 +277,7 @@ class _Batch:
                 for job in jobs:
                     if job.keeps and not (job.new or job.torn):
                         self._put_back(job)
-                    self._discard(job)
+                    self._discard(job.changed)
 
     # --- before anything is new ------------------------------------------------------------------------------------
 
@@ -264,10 +289,11 @@ class _Batch:
             except TargetError as error:
                 self._fail(job, member, error)
                 return False
-            there = member.current.status is not None
+            there = member.current.status is not None and not member.current.stream
             stays = member.candidate.only_missing and there
             stays = stays or (member.resource.write_once and (there or member.current.linked))
             wanted = member.candidate.content
+            stays = stays or (member.current.stream and member.candidate.delivered == target.digest(wanted))
             member.found = [] if stays else target.differences(member.resource, member.current, wanted)
             if member.candidate.torn and not stays:
                 member.found = member.found or ["torn"]
@@ -301,6 +327,11 @@ class _Batch:
         for member in job.differing:
             content = member.candidate.content
             try:
+                if member.was.stream:
+                    looked_at = self._runs_checks(job) or self._rules.keep_stage_file
+                    bare = target.Staged(member.resource, member.was, content, "", -1)
+                    member.staged = self._stage_apart(member) if looked_at else bare
+                    continue
                 staged = target.stage(member.resource, member.was, content, self._disk, self._ledger.folder)
                 status = self._disk.fstat(staged.descriptor)
             except TargetError as error:
@@ -320,15 +351,33 @@ class _Batch:
                 self._unchanged(member)
         return bool(job.changed)
 
+    def _runs_checks(self, job: _Job) -> bool:
+        return not self._rules.sync_only and any(member.resource.check_cmd is not None for member in job.members)
+
+    def _stage_apart(self, member: _Member) -> target.Staged:
+        """Stage a candidate that is only checked in a folder of ours; raises ``TargetError``."""
+        if not self._ledger.folder and not self._private:
+            try:
+                self._private = self._disk.make_private_folder()
+            except OSError as error:
+                raise target.failure("no temporary folder can be made", member.resource, error) from error
+        folder = self._ledger.folder or self._private
+        return target.stage_apart(member.resource, member.was, member.candidate.content, self._disk, folder)
+
+    def _remove_private_folder(self) -> None:
+        if not any(one.error is not None and "candidate" in one.error.where for one in self._reports.values()):
+            with suppress(OSError):
+                self._disk.remove_folder(self._private)
+
     def _sync(self, jobs: list[_Job]) -> list[_Job]:
         """Bring the candidates to the platter before any of them takes a target's name; returns what is down."""
-        descriptors = [it.staged.descriptor for job in jobs for it in job.members if it.staged is not None]
+        descriptors = [it.staged.descriptor for job in jobs for it in job.files if it.staged is not None]
         if len(descriptors) >= SYNC_ALL_FROM and self._disk.sync_all(descriptors):
             return jobs
         return [job for job in jobs if self._sync_one(job)]
 
     def _sync_one(self, job: _Job) -> bool:
-        for member in job.members:
+        for member in job.files:
             if member.staged is not None:
                 try:
                     self._disk.sync(member.staged.descriptor)
@@ -394,7 +443,7 @@ class _Batch:
         debts: dict[str, Debt] = {}
         for job in jobs:
             job.deed = self._deed(job)
-            for member in job.differing if self._reloads else ():
+            for member in job.recorded if self._reloads else ():
                 if (debt := _debt(member.resource)) is not None:
                     before = debts.get(debt.key, debt)
                     debts[debt.key] = replace(debt, timeout=max(debt.timeout, before.timeout))
@@ -414,11 +463,15 @@ class _Batch:
             member.staged.note(f"the ledger cannot be written ({error.strerror}): a kill now may lose the reload")
 
     def _needs_record(self, job: _Job) -> bool:
-        owes = self._reloads and any(member.resource.reload_cmd is not None for member in job.differing)
-        return owes or job.keeps or any(it.staged is not None and it.staged.in_place for it in job.members)
+        owes = self._reloads and any(member.resource.reload_cmd is not None for member in job.recorded)
+        return (
+            owes
+            or (job.keeps and bool(job.recorded))
+            or any(it.staged is not None and it.staged.in_place for it in job.members)
+        )
 
     def _deed(self, job: _Job) -> Deed:
-        return Deed(job.name, tuple(self._change(job, it) for it in job.differing), job.swap, job.rollback)
+        return Deed(job.name, tuple(self._change(job, it) for it in job.recorded), job.swap, job.rollback)
 
     def _change(self, job: _Job, member: _Member) -> Change:
         debt = _debt(member.resource) if self._reloads else None
@@ -449,11 +502,11 @@ class _Batch:
     def _put_in_place(self, jobs: list[_Job]) -> list[_Job]:
         """Put each group in place as a whole; returns those that are: of the others the old files are back."""
         kept = [job for job in jobs if not job.keeps or self._keep_all(job)]
-        self._sync_folders({os.path.dirname(it.kept) for job in kept for it in job.changed if it.kept})
+        self._sync_folders({os.path.dirname(it.kept) for job in kept for it in job.files if it.kept})
         return [job for job in kept if self._put_all(job)]
 
     def _keep_all(self, job: _Job) -> bool:
-        for member in job.changed:
+        for member in job.files:
             try:
                 self._keep(member)
             except TargetError as error:
@@ -462,7 +515,7 @@ class _Batch:
         return True
 
     def _put_all(self, job: _Job) -> bool:
-        for member in job.changed:
+        for member in job.files:
             try:
                 self._back_up(member)
                 self._put(job, member)
@@ -473,10 +526,11 @@ class _Batch:
 
     def _finish(self, jobs: Sequence[_Job]) -> None:
         """Take groups that are in place, and right there, for new."""
+        jobs = [job for job in jobs if self._write_streams(job)]
         passed = [job for job in jobs if job.swap]
         if len(passed) > 1:
             # None of them may be new without the others: a power cut takes no rename back once they have passed.
-            self._sync_folders({os.path.dirname(it.path) for job in passed for it in job.changed})
+            self._sync_folders({os.path.dirname(it.path) for job in passed for it in job.files})
         try:
             self._ledger.passed((job.record, job.name) for job in passed)
         except OSError as error:
@@ -485,13 +539,26 @@ class _Batch:
         for job in jobs:
             self._report_new(job)
 
+    def _write_streams(self, job: _Job) -> bool:
+        """Write what cannot be taken back. False where that failed: the files are back then, and it is reported."""
+        for member in job.streams:
+            try:
+                target.write_stream(member.resource, member.was, member.candidate.content, self._disk)
+            except TargetError as error:
+                self._undo(job, member, error)
+                return False
+            self._discard([member])
+            member.status = member.was.status
+        return True
+
     def _report_new(self, job: _Job) -> None:
         job.new = True
         for member in job.members:
             if member.staged is None or member.status is None:
                 self._unchanged(member)
                 continue
-            known = Known(target.digest(member.candidate.content), target.stamp(member.status))
+            stamp = None if member.was.stream else target.stamp(member.status)
+            known = Known(target.digest(member.candidate.content), stamp)
             if member.candidate.torn or target.changes(member.staged, member.status):
                 self._report(member, "changed", known=known, notes=tuple(member.staged.notes), record=job.record)
             else:
@@ -538,7 +605,7 @@ class _Batch:
     def _undo(self, job: _Job, culprit: _Member, error: ConfpyError) -> None:
         """Put back what is already new of a group that failed, and report it."""
         job.torn = error.message.startswith(target.TORN)
-        new = [member.resource.dest for member in job.changed if member.status is not None]
+        new = [member.resource.dest for member in job.files if member.status is not None]
         if reason := self._put_back(job):
             job.torn = True
             error.message = f"{target.TORN}: {error.message}, and what is new already cannot be put back"
@@ -551,7 +618,7 @@ class _Batch:
     def _put_back(self, job: _Job) -> str:
         """Put back what is already new of a group, in reverse; returns why that failed, empty where it did not."""
         failed = ""
-        for member in reversed(job.changed):
+        for member in reversed(job.files):
             if member.status is not None:
                 in_place = member.staged is not None and member.staged.in_place
                 try:
@@ -566,7 +633,7 @@ class _Batch:
 
     def _settle(self, jobs: list[_Job]) -> None:
         """Make the renames last, then let go of what they might have been undone with."""
-        touched = [member for job in jobs for member in job.changed]
+        touched = [member for job in jobs for member in job.files]
         for folder, reason in self._sync_folders({os.path.dirname(it.path) for it in touched}).items():
             for member in touched:
                 report = self._reports[member.resource.name]
@@ -609,10 +676,10 @@ class _Batch:
             target.close(member.staged, self._disk)
         self._undo(job, member, error)
 
-    def _discard(self, job: _Job) -> None:
-        for member in job.changed:
-            assert member.staged is not None
-            if member.staged.descriptor < 0:
+    def _discard(self, members: Iterable[_Member]) -> None:
+        """Remove the candidates that did not become targets, and let go of the others."""
+        for member in members:
+            if member.staged is None or member.staged.descriptor < 0:
                 continue
             if member.status is None:
                 target.discard(member.staged, self._disk)
@@ -621,7 +688,7 @@ class _Batch:
 
     def _fail(self, job: _Job, culprit: _Member, error: ConfpyError) -> None:
         """Report a group that stays as it is: one member is at fault, the others are held."""
-        self._discard(job)
+        self._discard(job.changed)
         name = culprit.resource.name
         for member in job.members:
             if member is culprit:
@@ -638,7 +705,11 @@ class _Batch:
 
     def _unchanged(self, member: _Member) -> None:
         current = member.was
-        known = Known(target.digest(current.content or b""), target.stamp(current.status) if current.status else None)
+        if current.stream:
+            known = Known(member.candidate.delivered, None)
+        else:
+            stamp = target.stamp(current.status) if current.status else None
+            known = Known(target.digest(current.content or b""), stamp)
         self._report(member, "unchanged", known=known)
 
     def _report(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import select
 import stat
 import struct
 import time
@@ -74,6 +75,18 @@ class Disk:
         except FileExistsError:
             return
         self.sync_folder(above)
+
+    def make_private_folder(self) -> str:
+        """Make a folder for temporary files, which only we may enter; returns its path."""
+        import tempfile
+
+        return tempfile.mkdtemp(prefix="confpy-")
+
+    def remove_folder(self, path: str) -> None:
+        """Remove a folder of ours with all that is in it."""
+        import shutil
+
+        shutil.rmtree(path)
 
     def make_folders(self, path: str, mode: int) -> None:
         """Make a folder and those above it, each that is missing with exactly these permission bits.
@@ -273,6 +286,37 @@ class Disk:
             raise OSError(errno.EINVAL, "what stands there is no regular file", path)
         return descriptor
 
+    def open_stream(self, path: str, seconds: float) -> int:
+        """Open a FIFO or a character device to write to it; ``OSError`` for all else that may be there by now.
+
+        A FIFO is waited for so many seconds to be read by somebody, then this raises ``ENXIO``.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                descriptor = os.open(path, WRITE | os.O_NOCTTY)
+            except OSError as error:
+                left = deadline - time.monotonic()
+                if error.errno != errno.ENXIO or left <= 0:
+                    raise
+                time.sleep(min(POLL, left))
+                continue
+            if is_stream(os.fstat(descriptor).st_mode):
+                return descriptor
+            os.close(descriptor)
+            raise OSError(errno.EINVAL, "what stands there is no FIFO and no character device", path)
+
+    def stream(self, descriptor: int, content: bytes, seconds: float) -> None:
+        """Write to what somebody reads at its own pace; ``ETIMEDOUT`` where so many seconds nothing is read of it."""
+        poll = select.poll()
+        poll.register(descriptor, select.POLLOUT)
+        rest = memoryview(content)
+        while rest:
+            if not poll.poll(seconds * 1000):
+                raise OSError(errno.ETIMEDOUT, "nothing reads it", None)
+            # No more than what does not block, whoever else has the descriptor and in what mode.
+            rest = rest[os.write(descriptor, rest[: select.PIPE_BUF]) :]
+
     def reserve(self, descriptor: int, size: int) -> None:
         """Take the room before anything is overwritten, so that a full disk is found while the old bytes stand."""
         try:
@@ -293,6 +337,11 @@ class Disk:
                 self.write(descriptor, piece)
         os.ftruncate(descriptor, len(content))
         os.fsync(descriptor)
+
+
+def is_stream(mode: int) -> bool:
+    """Say whether a file of this mode is one that is written to and holds nothing: a FIFO, a character device."""
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
 
 
 def _lock_byte(descriptor: int, kind: int, place: int, deadline: float) -> bool | None:

@@ -22,6 +22,10 @@ def inspect(targets: tuple[tuple[Resource, Known], ...], disk: Disk, root: str =
             if status is not None and (resource.write_once or target.stamp(status) == known.stamp):
                 continue
             current = target.look(resource, disk, root)
+            if current.stream:
+                if known.stamp is not None:
+                    drifted[resource.name] = "a stream"
+                continue
             content = current.content or b""
             found = target.differences(resource, current, content)
             if current.status is not None and target.digest(content) != known.digest:

@@ -227,6 +227,8 @@ class Candidate(Value):
     """It came from old keys: it makes a target that is missing, and changes none that is there."""
     torn: bool = False
     """Its group was left half new: what is there now was not checked, even if it is the same."""
+    delivered: bytes = b""
+    """The digest of what this process delivered last: a stream does not tell what was written to it."""
 
 
 class Group(Value):

@@ -406,7 +406,7 @@ def read_resource(
         on_shrink=own("on_shrink"),
         write=given.get("write", "auto"),
         symlink=given.get("symlink", "follow"),
-        mkdir=given.get("mkdir", False),
+        mkdir=given.get("mkdir", bool(settings.root)),
         dir_mode=given.get("dir_mode"),
         backup=given.get("backup", 0),
     )

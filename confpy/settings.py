@@ -262,7 +262,9 @@ class Settings:
     retry_for: float = setting(0.0, PAUSE, "With -onetime: how long to wait for a store that is not up.")
     timeout: float = setting(60.0, DURATION, "With -onetime: how long the try may take after that.")
     no_reload: bool = setting(False, BOOLEAN, "Run the checks, but no reload.")
-    root: str | None = setting(None, PATH, "Put every target below this folder, and leave owners alone.")
+    root: str | None = setting(
+        None, PATH, "Put every target below this folder, make the folders there, and leave owners alone."
+    )
     report: str | None = setting(None, PATH, "With -onetime: write what became of each resource to this file, as JSON.")
 
     confdir: str = setting(

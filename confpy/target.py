@@ -9,11 +9,12 @@ import os
 import re
 import stat
 import struct
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from confpy.disk import Disk
+from confpy.disk import Disk, is_stream
 from confpy.errors import TargetError
 from confpy.filenames import STAGE_MARK
 from confpy.model import Resource, Stamp
@@ -44,6 +45,10 @@ NOT_BESIDE = (errno.EACCES, errno.EPERM, errno.EROFS)
 """Why nothing can be put into a target's folder, though the target itself may be writable."""
 NOT_OVER = (errno.EBUSY, errno.EXDEV)
 """Why nothing can be renamed over a target: a file that is mounted there, into a container, is not its folder's."""
+OUTPUTS = ("1", "2")
+"""Descriptors of ours that may be targets: standard output and error."""
+READER = 5.0
+"""Seconds in which somebody has to begin, or go on, to read a stream."""
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -65,10 +70,12 @@ class Current(Value):
     content: bytes | None
     linked: bool = False
     """A link stands there, which will be replaced."""
+    stream: bool = False
+    """It is written to, and can be neither read again nor replaced: a FIFO, a character device, an output of ours."""
 
     @property
     def mode(self) -> int:
-        return stat.S_IMODE(self.status.st_mode) if self.status else NEW_MODE
+        return NEW_MODE if self.status is None or self.stream else stat.S_IMODE(self.status.st_mode)
 
     @property
     def digest(self) -> str | None:
@@ -86,6 +93,9 @@ def look(resource: Resource, disk: Disk, root: str = "") -> Current:
         status = None if linked else disk.stat(path)
         if status is None:
             return Current(path, None, None, linked)
+        if is_stream(status.st_mode) or _is_descriptor(path, disk):
+            _insist_on_stream(resource, path, status, disk)
+            return Current(path, status, None, stream=True)
         if stat.S_ISDIR(status.st_mode):
             raise TargetError("the target is a directory", hint="dest names a file", target=resource.dest)
         if not stat.S_ISREG(status.st_mode):
@@ -122,11 +132,33 @@ def _places(dest: str, disk: Disk, root: str) -> Iterator[tuple[str, bool]]:
         if root and os.path.commonpath((root, folder)) != root:
             raise TargetError("the target lies outside of the root", hint="a link leads there", target=dest)
         path = os.path.join(folder, os.path.basename(path))
-        link = disk.read_link(path)
+        link = None if _is_descriptor(path, disk) else disk.read_link(path)
         yield path, link is not None
         if link is None:
             return
         path = root + link if link.startswith("/") else os.path.join(folder, link)
+
+
+def _is_descriptor(path: str, disk: Disk) -> bool:
+    """Say whether a path, its folder resolved, is an open descriptor of ours, as ``/dev/stdout`` is."""
+    return path.startswith("/proc/") and os.path.dirname(path) == disk.resolve("/proc/self/fd")
+
+
+def _insist_on_stream(resource: Resource, path: str, status: os.stat_result, disk: Disk) -> None:
+    """Raise ``TargetError`` for what is not to be written to as a stream."""
+    folder, name = os.path.split(path)
+    if _is_descriptor(path, disk):
+        if name not in OUTPUTS:
+            hint = "of the open descriptors only /dev/stdout and /dev/stderr can be targets"
+            raise TargetError(f"the target is descriptor {name} of confpy", hint=hint, target=resource.dest)
+        # Where it was closed at the start, its number belongs to whatever was opened next.
+        if (sys.__stdout__ if name == "1" else sys.__stderr__) is None:
+            raise TargetError("confpy was started with this output closed", target=resource.dest)
+    elif status.st_uid not in (0, os.geteuid()) and _others_may_write(folder, disk):
+        hint = "whoever put it there would read the file; give it to confpy's user, or put it into another folder"
+        raise TargetError("the target is another user's FIFO or device", hint=hint, target=resource.dest)
+    if resource.write == "rename":
+        raise TargetError("the target is not a regular file", hint='write = "rename" needs one', target=resource.dest)
 
 
 def _others_may_write(folder: str, disk: Disk) -> bool:
@@ -145,6 +177,8 @@ def differences(resource: Resource, current: Current, content: bytes) -> list[st
     """
     if current.status is None:
         return ["a link" if current.linked else "missing"]
+    if current.stream:
+        return ["content"]
     found = []
     if current.content != content:
         found.append("content")
@@ -209,12 +243,46 @@ def stage(resource: Resource, current: Current, content: bytes, disk: Disk, spar
     except OSError as error:
         if staged is not None:
             discard(staged, disk)
-        raise failure("the candidate cannot be written beside the target", resource, error, folder=folder) from error
+        failed = failure("the candidate cannot be written beside the target", resource, error, folder=folder)
+        if error.errno == errno.ENOENT and disk.stat(folder) is None:
+            failed.hint = "make the folder, or write mkdir = true"
+        raise failed from error
     except TargetError:
         if staged is not None:
             discard(staged, disk)
         raise
     return staged
+
+
+def stage_apart(resource: Resource, current: Current, content: bytes, disk: Disk, folder: str) -> Staged:
+    """Write a candidate that is only looked at, by checks, into a folder of ours; raises ``TargetError``."""
+    staged = None
+    try:
+        path, descriptor = create_beside(os.path.join(folder, os.path.basename(resource.dest)), disk)
+        staged = Staged(resource, current, content, path, descriptor)
+        disk.fill(path, descriptor, content)
+        disk.chmod(descriptor, staged.mode)
+    except OSError as error:
+        if staged is not None:
+            discard(staged, disk)
+        raise failure("the candidate cannot be written", resource, error, folder=folder) from error
+    return staged
+
+
+def write_stream(resource: Resource, current: Current, content: bytes, disk: Disk) -> None:
+    """Write a content to a target that is a stream; raises ``TargetError``. What is written cannot be taken back."""
+    try:
+        if _is_descriptor(current.path, disk):
+            # Not by its name: that would open a file anew, and write over the beginning of what others have written.
+            disk.stream(int(os.path.basename(current.path)), content, READER)
+            return
+        descriptor = disk.open_stream(current.path, READER)
+        try:
+            disk.stream(descriptor, content, READER)
+        finally:
+            disk.close(descriptor)
+    except OSError as error:
+        raise failure("the target cannot be written", resource, error) from error
 
 
 def _create(resource: Resource, current: Current, disk: Disk, spare: str) -> tuple[str, int, bool]:
@@ -487,8 +555,11 @@ def put_back(path: str, kept: str, disk: Disk, *, in_place: bool) -> None:
 def found(path: str, disk: Disk) -> str | None:
     """Return the digest of what is at a path, None where nothing is, empty where it cannot be read."""
     try:
-        if disk.stat(path) is None and disk.read_link(path) is None:
+        status = disk.stat(path)
+        if status is None and disk.read_link(path) is None:
             return None
+        if status is not None and not stat.S_ISREG(status.st_mode):
+            return ""
         return digest(disk.read(path)).hex()
     except OSError:
         return ""
@@ -557,7 +628,7 @@ def sweep(dests: tuple[str, ...], disk: Disk, root: str = "") -> tuple[str, ...]
 
 
 HINTS = {
-    errno.ENOENT: "make the folder first",
+    errno.ENOENT: "it was removed in the meantime: does another program work in its folder?",
     errno.ENOTDIR: "a part of the path is no folder",
     errno.EACCES: "give confpy's user the right to do that",
     errno.EPERM: "give confpy's user the right to do that",
@@ -565,6 +636,9 @@ HINTS = {
     errno.ENOSPC: "make room on the disk; it is tried again",
     errno.EDQUOT: "make room in the quota; it is tried again",
     errno.EROFS: "the file system is read-only",
+    errno.ENXIO: "nobody reads it: start its reader first",
+    errno.ETIMEDOUT: "its reader has stopped reading",
+    errno.EPIPE: "its reader has ended",
     errno.ELOOP: "a link stands in its place, or links lead in a ring",
     errno.ETXTBSY: "a process executes it: it can be replaced, but not be written where it stands",
 }

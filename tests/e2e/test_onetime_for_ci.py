@@ -118,17 +118,41 @@ def test_root_puts_every_target_below_it_and_leaves_owners_alone(tmp_path):
     assert not Path("/etc/web.conf").exists()
 
 
+def test_below_the_root_missing_folders_are_made_unless_a_resource_says_no(tmp_path):
+    house = House(tmp_path)
+    image = tmp_path / "image"
+    image.mkdir()
+    house.add("web", dest="'/etc/haproxy/web.conf'")
+    house.add("no", dest="'/etc/none/no.conf'", mkdir="false")
+    ended = house.once("-root", str(image), "-no-reload")
+    assert ended.code == 6
+    assert (image / "etc" / "haproxy" / "web.conf").read_text() == "none\n"
+    assert ended.find("resource.failed")["hint"] == "make the folder, or write mkdir = true"
+    assert not (image / "etc" / "none").exists()
+
+
+def test_a_missing_folder_without_a_root_is_not_made_and_the_hint_says_how(tmp_path):
+    house = House(tmp_path)
+    house.add("web", dest=f"'{tmp_path}/none/web.conf'")
+    ended = house.once()
+    assert ended.code == 6
+    assert ended.find("resource.failed")["hint"] == "make the folder, or write mkdir = true"
+
+
 def test_nothing_leads_out_of_the_root(tmp_path):
     house = House(tmp_path)
     image, host = tmp_path / "image", tmp_path / "host"
     for folder in (image, host):
         folder.mkdir()
     (image / "etc").symlink_to(host)
+    (image / "opt").symlink_to(host / "missing")
+    house.add("dangling", dest="'/opt/new/f.conf'")
     house.add("linked", dest="'/etc/linked.conf'")
     house.add("dots", dest="'/../host/dots.conf'", mkdir="true")
     ended = house.once("-root", str(image), "-no-reload")
     assert ended.code == 6
-    assert ended.find("resource.failed")["error"] == "the target lies outside of the root"
+    for name in ("linked", "dangling"):
+        assert ended.find("resource.failed", resource=name)["error"] == "the target lies outside of the root"
     assert list(host.iterdir()) == []
     assert (image / "host" / "dots.conf").exists()
 

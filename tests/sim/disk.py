@@ -349,6 +349,16 @@ class SimDisk(Disk):
         if path not in self._kernel.folders:
             raise AssertionError("folders are there from the start")
 
+    def make_private_folder(self) -> str:
+        path = f"/tmp/confpy-{self._kernel.tick()}"
+        self._step("make_private_folder", path)
+        self._kernel.folders[path] = Folder()
+        return path
+
+    def remove_folder(self, path: str) -> None:
+        self._step("remove_folder", path)
+        del self._kernel.folders[path]
+
     def sync_folder(self, folder: str) -> None:
         self._step("sync_folder", folder)
         if self._kernel.failing and self._kernel.random.random() < self._kernel.failing:
@@ -468,6 +478,12 @@ class SimDisk(Disk):
     def print(self, path: str, content: bytes) -> None:
         self._step("print", path)
         self._kernel.write(path, content)
+
+    def open_stream(self, path: str, seconds: float) -> int:
+        raise AssertionError("there are no streams")
+
+    def stream(self, descriptor: int, content: bytes, seconds: float) -> None:
+        raise AssertionError("there are no streams")
 
     def truncate(self, descriptor: int, size: int) -> None:
         self._step("truncate")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import socket
 import stat
 import tempfile
 from pathlib import Path
@@ -132,10 +133,11 @@ def test_a_directory_is_no_target(tmp_path):
         put(resource(tmp_path), b"new")
 
 
-def test_a_fifo_is_no_target_and_is_not_waited_for(tmp_path):
-    os.mkfifo(tmp_path / "f")
-    with pytest.raises(TargetError, match="not a regular file"):
-        put(resource(tmp_path / "f"), b"new")
+def test_a_socket_is_no_target(tmp_path):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "f"))
+        with pytest.raises(TargetError, match="not a regular file"):
+            put(resource(tmp_path / "f"), b"new")
 
 
 def test_a_ring_of_links_is_told(tmp_path):
@@ -148,7 +150,7 @@ def test_a_ring_of_links_is_told(tmp_path):
 def test_a_missing_folder_is_told_with_what_to_do(tmp_path):
     with pytest.raises(TargetError, match="No such file") as caught:
         put(resource(tmp_path / "none" / "f"), b"new")
-    assert caught.value.hint == "make the folder first"
+    assert caught.value.hint == "make the folder, or write mkdir = true"
     assert caught.value.where == {"target": str(tmp_path / "none" / "f"), "folder": str(tmp_path / "none")}
 
 
