@@ -63,7 +63,7 @@ from confpy.model import (
 )
 from confpy.restores import AT_ONCE, Restores
 from confpy.templates import Needs, Rendered, World
-from confpy.track import Track, outcome_of, paths
+from confpy.track import Track, outcome_of, paths, view_of
 from confpy.value import Value
 
 LAST_WORDS = 2.0
@@ -325,7 +325,7 @@ class Agent:
                 self._do(Release(name))
 
     def _new_track(self, resource: Resource) -> Track:
-        view = View(self.mirror.tree, paths(resource), resource.strip, self.mirror.shows)
+        view = view_of(resource, self.mirror.tree, self.mirror.shows)
         track = Track(0, resource, Settle(resource.settle, resource.max_wait), Backoff(self._random), view)
         # Of what went while nobody looked, no stream has said so.
         track.guard = Guard(self._counts.known.get(resource.name), self.mirror.store, named=False)
@@ -337,10 +337,10 @@ class Agent:
         self._restores.forget(resource.name)
         if track.resource.dest != resource.dest:
             track.known = None
-        if track.resource.prefixes != resource.prefixes:
+        if (track.resource.prefixes, track.resource.text_prefixes) != (resource.prefixes, resource.text_prefixes):
             track.guard = Guard()
         track.resource = resource
-        track.view = View(self.mirror.tree, paths(resource), resource.strip, self.mirror.shows)
+        track.view = view_of(resource, self.mirror.tree, self.mirror.shows)
         track.settle = Settle(resource.settle, resource.max_wait)
         track.awaited = track.doubted = frozenset()
         track.dirty, track.trigger, track.retry_at = True, "edit", -NEVER
@@ -394,7 +394,10 @@ class Agent:
         concerned: dict[str, Track] = {}
         for path in self._changed:
             for name in self._index.match(path):
-                track = concerned[name] = self._tracks[name]
+                track = self._tracks[name]
+                if track.resource.text_prefixes and not track.view.covers(path):
+                    continue
+                concerned[name] = track
                 track.guard.named = track.guard.named and path not in self._inferred
                 if len(track.keys) < MOST_KEYS:
                     track.keys.add(path)
@@ -569,7 +572,7 @@ class Agent:
     def _lack(self, resource: Resource) -> StoreError | None:
         """Return why the resource fails where a key that it asks for is not in the store, else None."""
         on_missing = resource.on_missing or self.mirror.on_missing or self._manners.on_missing
-        path = self.mirror.missing(resource.prefixes) if on_missing == "error" else None
+        path = self.mirror.missing(resource.prefixes, resource.text_prefixes) if on_missing == "error" else None
         if path is None:
             return None
         hint = 'put it there, or write on_missing = "empty"'

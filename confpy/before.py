@@ -8,7 +8,7 @@ from typing import Literal
 from confpy.clock import NEVER
 from confpy.keytree import ROOT, KeyTree, View, covers, minimal
 from confpy.model import Recalled, Resource, Save, Say
-from confpy.track import paths
+from confpy.track import paths, view_of
 
 SAVE_EVERY = 10.0
 """Seconds from one saving of the delivered keys to the next, at least."""
@@ -46,7 +46,7 @@ class Before:
         """Return what a resource saw then, None where nothing is kept."""
         if self._tree is None:
             return None
-        return View(self._tree, paths(resource), resource.strip, self._shows)
+        return view_of(resource, self._tree, self._shows)
 
 
 class Saving:

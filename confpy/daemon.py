@@ -349,8 +349,13 @@ class Daemon:
                 self._inbox.put(message)
 
     def _load(self) -> Message:
-        undoes = self._settings.noop or bool(self._ledger.folder)
-        return load_resources(self._settings.confdir, self._settings, self._store.prefixes, undoes=undoes)
+        return load_resources(
+            self._settings.confdir,
+            self._settings,
+            self._store.prefixes,
+            undoes=self._settings.noop or bool(self._ledger.folder),
+            by_text=self._store.limits.text_prefixes,
+        )
 
     def _hold(self, holds: Sequence[Hold]) -> None:
         """Look who is accepted: on one thread, since a store that is wiped out may hold back a thousand."""

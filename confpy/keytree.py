@@ -51,6 +51,16 @@ def covers(prefix: str, key: str) -> bool:
     return prefix in (ROOT, key) or key.startswith(prefix + ROOT)
 
 
+def text_parent(text: str) -> str:
+    """Return what to read for all keys that begin with a text: the path that its last segment lies in."""
+    return text.rpartition(ROOT)[0] or ROOT
+
+
+def begins(text: str, path: str) -> bool:
+    """Say whether the path begins with the text, be it within a segment; ``/a/`` stands for ``/a``, too."""
+    return path.startswith(text) or f"{path}/" == text
+
+
 def ancestors(key: str) -> Iterator[str]:
     """Yield the prefixes that cover the key, from ``/`` to the key itself."""
     yield ROOT
@@ -230,11 +240,15 @@ class Pair(NamedTuple):
 class _Window:
     """A tree as far as some covers show it; asked and answered in paths of the tree."""
 
-    __slots__ = ("_covers", "_shows", "_toward", "_tree")
+    __slots__ = ("_covers", "_shows", "_texts", "_toward", "_tree")
 
-    def __init__(self, tree: KeyTree, covers: Sequence[str], shows: Callable[[str, str], bool]) -> None:
+    def __init__(
+        self, tree: KeyTree, covers: Sequence[str], shows: Callable[[str, str], bool], texts: Collection[str]
+    ) -> None:
+        """``texts``: what the paths that it shows begin with; empty: anything."""
         self._tree = tree
         self._shows = shows
+        self._texts = tuple(texts)
         self._covers = frozenset(covers)
         # Paths above the covers → the next steps toward them.
         self._toward: dict[str, set[str]] = {}
@@ -244,7 +258,20 @@ class _Window:
                 self._toward.setdefault(path, set()).add(step.rpartition(ROOT)[2])
 
     def covers(self, path: str) -> bool:
+        if self._texts and not self._begins(path):
+            return False
         return any(self._shows(cover, path) for cover in self._covers.intersection(ancestors(path)))
+
+    def _is_read(self, path: str) -> bool:
+        """Say whether the tree holds all at or below a path, be it shown or not."""
+        return any(self._shows(cover, path) for cover in self._covers.intersection(ancestors(path)))
+
+    def _begins(self, path: str) -> bool:
+        return any(begins(text, path) for text in self._texts)
+
+    def _leads(self, path: str) -> bool:
+        """Say whether there may be something to show at or below a path."""
+        return self._begins(path) or any(text.startswith(path + ROOT) for text in self._texts)
 
     def get(self, path: str) -> str | None:
         value = self._tree.get(path)
@@ -252,21 +279,23 @@ class _Window:
 
     def children(self, path: str) -> dict[str, bool]:
         steps = self._toward.get(path, set())
-        if self.covers(path):
-            if self._shows is _covers:
+        if self._is_read(path):
+            if self._shows is _covers and (not self._texts or self._begins(path)):
                 return self._tree.children(path)
             steps = steps | self._tree.children(path).keys()
         names = {}
         for name in steps:
             child = _child(path, name)
+            if self._texts and not self._leads(child):
+                continue
             below = bool(self.children(child))
             if below or self.get(child) is not None:
                 names[name] = below
         return names
 
     def paths(self, base: str) -> Iterator[str]:
-        """Yield all paths at or below the base."""
-        if self.covers(base):
+        """Yield all paths at or below the base, and some that are not shown."""
+        if self._is_read(base):
             for path, _ in self._tree.items(base):
                 yield path
         else:
@@ -274,7 +303,7 @@ class _Window:
                 yield from self.paths(_child(base, name))
 
     def __len__(self) -> int:
-        if self._shows is _covers:
+        if self._shows is _covers and not self._texts:
             return sum(self._tree.count(cover) for cover in self._covers)
         return sum(self.covers(path) for cover in minimal(self._covers) for path, _ in self._tree.items(cover))
 
@@ -288,25 +317,40 @@ class View:
     __slots__ = ("_windows",)
 
     def __init__(
-        self, tree: KeyTree, covers: Sequence[str], strip: str = ROOT, shows: Callable[[str, str], bool] = covers
+        self,
+        tree: KeyTree,
+        covers: Sequence[str],
+        strip: str = ROOT,
+        shows: Callable[[str, str], bool] = covers,
+        *,
+        texts: Collection[str] = (),
     ) -> None:
         """``covers`` are prefixes as the store spells them; one that lies outside of ``strip`` is seen uncut.
 
-        ``shows`` says whether a cover shows a path that it covers: a store may hide some from it.
+        ``shows`` says whether a cover shows a path that it covers: a store may hide some from it. ``texts`` take the
+        place of the covers: what the paths that are shown begin with.
         """
         strip = normalise(strip)
-        paths = {normalise(cover) for cover in covers}
-        inside = {path for path in paths if _covers(strip, path)}
+        paths = set(texts) or {normalise(cover) for cover in covers}
+        inside = {path for path in paths if _covers(strip, normalise(path))}
         # What stands before the slash of a template's key → what is looked at in the tree.
-        self._windows = [
-            (head, _Window(tree, minimal(group, shows), shows))
-            for head, group in (("" if strip == ROOT else strip, inside), ("", paths - inside))
-            if group
-        ]
+        groups = (("" if strip == ROOT else strip, inside), ("", paths - inside))
+        if texts:
+            self._windows = [
+                (head, _Window(tree, minimal(map(text_parent, group), shows), shows, group))
+                for head, group in groups
+                if group
+            ]
+        else:
+            self._windows = [(head, _Window(tree, minimal(group, shows), shows, ())) for head, group in groups if group]
 
     def __len__(self) -> int:
         """Return the number of keys."""
         return sum(len(window) for _, window in self._windows)
+
+    def covers(self, path: str) -> bool:
+        """Say whether it shows a path of the tree, be there a key or not."""
+        return any(window.covers(path) for _, window in self._windows)
 
     def get(self, key: str) -> Pair:
         """Return the pair of a key; raises ``KeyMissing``."""

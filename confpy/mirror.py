@@ -27,7 +27,7 @@ from typing import Literal, TypeVar
 
 from confpy.clock import NEVER, Backoff, Damping, jittered
 from confpy.errors import StoreError, StoreRefused
-from confpy.keytree import ROOT, KeyTree, ancestors, covers, minimal, normalise
+from confpy.keytree import ROOT, KeyTree, ancestors, begins, covers, minimal, normalise, text_parent
 from confpy.model import (
     Action,
     Ask,
@@ -212,8 +212,16 @@ class Mirror:
         """Say whether the tree holds these prefixes: they were read, and the store did not refuse them."""
         return all(self._above(prefix) is not None for prefix in prefixes)
 
-    def missing(self, prefixes: Sequence[str]) -> str | None:
-        """Return the path of a prefix that is not in the store, or None; of those with one path, one suffices."""
+    def missing(self, prefixes: Sequence[str], texts: Sequence[str] = ()) -> str | None:
+        """Return the path of a prefix that is not in the store, or None; of those with one path, one suffices.
+
+        ``texts`` take the place of the prefixes: what no key begins with is missing.
+        """
+        for text in texts:
+            if not any(begins(text, path) for path, _ in self.tree.items(text_parent(text))):
+                return text
+        if texts:
+            return None
         for path in map(normalise, prefixes):
             if not self.tree.count(path) and not self._folders.count(path):
                 return path

@@ -78,6 +78,11 @@ class Resource(Value):
     """The effective prefix: cut from the keys before the template sees them."""
     prefixes: tuple[str, ...] = ()
     """What to ask the store for: ``strip`` joined with each of ``keys``, as the store spells it."""
+    keys_match: Literal["auto", "segment", "text"] = "auto"
+    """Whether ``prefixes`` end where a segment ends; ``auto``: the store and the template say."""
+    text_prefixes: tuple[str, ...] = ()
+    """What the paths that it sees begin with, be it within a segment; empty: it sees all of ``prefixes``. One that ends
+    with a slash stands for the path before it, too."""
     mode: int | None = None
     """Permission bits, or None: those of the existing target, else 0644."""
     uid: int | None = None

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, cast
 from confpy import dialect
 from confpy.errors import ConfpyError, UsageError
 from confpy.filenames import is_left_out
+from confpy.keymatch import match_keys
 from confpy.keytree import join, normalise
 from confpy.model import (
     Command,
@@ -182,6 +183,7 @@ KEYS: Mapping[str, Kind] = {
     "delimiters": kind('a left and a right delimiter, such as ["[[", "]]"]', delimiters),
     "dest": TEXT,
     "keys": kind('a list of strings, such as ["/services"]', key_list),
+    "keys_match": choice("auto", "segment", "text"),
     "prefix": TEXT,
     "join_prefixes": BOOLEAN,
     "mode": kind("a string of octal digits", permission_bits),
@@ -236,13 +238,19 @@ WRITTEN_MODE = re.compile(r"^[ \t]*[\"']?mode[\"']?[ \t]*=[ \t]*(0o?)?(\d{1,4})\
 
 
 def load_resources(
-    confdir: str, settings: Settings, prefixes_of: Callable[[str], tuple[str, ...]], *, undoes: bool = True
+    confdir: str,
+    settings: Settings,
+    prefixes_of: Callable[[str], tuple[str, ...]],
+    *,
+    undoes: bool = True,
+    by_text: bool = False,
 ) -> Loaded:
     """Read every ``*toml`` below ``conf.d``, in confd's order: that of the names, folders descended in place.
 
-    ``prefixes_of`` is ``Store.prefixes``: it says what to read for a prefix joined with a key. ``undoes``: a trial that
-    is killed is undone at the next start, so that files may be checked in their places without being asked for it.
-    Raises nothing: each file's error is in the answer, as are the warnings, and notes of lower levels.
+    ``prefixes_of`` is ``Store.prefixes``: it says what to read for a prefix joined with a key; ``by_text`` is
+    ``Limits.text_prefixes``. ``undoes``: a trial that is killed is undone at the next start, so that files may be
+    checked in their places without being asked for it. Raises nothing: each file's error is in the answer, as are the
+    warnings, and notes of lower levels.
     """
     root = os.path.join(confdir, "conf.d")
     errors: list[ConfpyError] = []
@@ -264,6 +272,8 @@ def load_resources(
         except UsageError as error:
             errors.append(error.at(resource=name, file=path))
         else:
+            resource, note = match_keys(resource, os.path.join(confdir, "templates"), in_text_store=by_text)
+            notes += [note] if note else []
             folder, base = os.path.split(resource.dest)
             dest = os.path.join(os.path.realpath(folder), base)
             earlier = by_dest.pop(dest, None)
@@ -378,6 +388,7 @@ def read_resource(
         # As the store spells it: the environment is case-blind, and so is what is cut from its keys.
         strip=normalise(prefixes_of(join(prefix, "/"))[0]),
         prefixes=tuple(dict.fromkeys(raw for key in paths for raw in prefixes_of(key))),
+        keys_match=given.get("keys_match", "auto"),
         mode=given.get("mode"),
         uid=None if settings.root else account(given, "uid", "owner", strict, remarks.warnings),
         gid=None if settings.root else account(given, "gid", "group", strict, remarks.warnings),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from confpy.clock import NEVER, Backoff, Damping, Settle
 from confpy.errors import ConfpyError
 from confpy.guard import Guard
-from confpy.keytree import View, normalise
+from confpy.keytree import KeyTree, View, normalise
 from confpy.model import Known, Lookup, Outcome, Resource
 from confpy.placeholders import check_in_place, reload_of, show
 
@@ -97,6 +98,11 @@ def _ties(resource: Resource) -> tuple[str, ...]:
 def paths(resource: Resource) -> tuple[str, ...]:
     """Return the paths that a resource covers."""
     return tuple(dict.fromkeys(normalise(prefix) for prefix in resource.prefixes))
+
+
+def view_of(resource: Resource, tree: KeyTree, shows: Callable[[str, str], bool]) -> View:
+    """Return what a resource sees of a tree; ``shows`` as ``View`` takes it."""
+    return View(tree, paths(resource), resource.strip, shows, texts=resource.text_prefixes)
 
 
 def outcome_of(name: str, target: str, outcome: str, error: ConfpyError | None) -> dict[str, object]:

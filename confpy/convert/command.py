@@ -12,7 +12,7 @@ from confpy.disk import Disk
 from confpy.errors import TargetError, UsageError
 from confpy.filenames import is_left_out
 from confpy.settings import FILES
-from confpy.templates.choose import JINJA_NAMES
+from confpy.templates.facts import JINJA_NAMES
 from confpy.value import Value
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import unified_diff
 from posixpath import normpath
@@ -11,6 +11,8 @@ from typing import Literal, NamedTuple, cast
 
 from confpy.convert.writing import write
 from confpy.errors import ConfpyError, TemplateError, UsageError
+from confpy.keymatch import asked_beyond
+from confpy.keytree import normalise
 from confpy.model import Lookup
 from confpy.resource import KEYS, find_table
 from confpy.settings import FILES, parse_toml, plain
@@ -91,6 +93,7 @@ def plan_confdir(files: Mapping[str, bytes], source: str, dest: str) -> Plan:
             continue
         new = content
         if _is_resource(path):
+            plan.troubles += _by_text(path, content, files, names)
             try:
                 new = _renamed(content.decode(), path, names, {path.removeprefix(head) for path in plan.files}).encode()
             except (UsageError, UnicodeDecodeError) as error:
@@ -101,6 +104,20 @@ def plan_confdir(files: Mapping[str, bytes], source: str, dest: str) -> Plan:
             new = _moved(content.decode("utf-8", "surrogateescape"), source, dest).encode("utf-8", "surrogateescape")
         plan.add(path, new, path, changed=new != content)
     return plan
+
+
+def _by_text(path: str, content: bytes, files: Mapping[str, bytes], names: Collection[str]) -> Iterator[Trouble]:
+    """Find a resource whose template, which is in Jinja from now on, made it read its keys as beginnings of text."""
+    table = _table(content, path) or {}
+    keys, name = table.get("keys"), template_name(str(table.get("src", "")))
+    if not isinstance(keys, list) or name not in names or table.get("keysmatch", "auto") != "auto":
+        return
+    kind = kinds_of({path: content}).get(name, Kind())
+    source = files["templates/" + name].decode("utf-8", "surrogateescape")
+    asked = asked_beyond([normalise(str(key)) for key in keys], source, Lookup("template", name, *kind), name)
+    if asked:
+        message = f'the template asks for "{asked}", which goes on within a key: in Jinja that is not seen'
+        yield Trouble(path, 0, message, 'write keys_match = "text", if the store is file, env or consul')
 
 
 def kinds_of(files: Mapping[str, bytes]) -> dict[str, Kind]:

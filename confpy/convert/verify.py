@@ -46,16 +46,20 @@ def verify(converted: Converted, settings: Settings, environ: Mapping[str, str])
 
 def _pairs(converted: Converted, settings: Settings, store: Store) -> Iterator[tuple[Resource, str, Resource, str]]:
     places, plan = converted.places, converted.plan
+
+    def load(confdir: str) -> tuple[Resource, ...]:
+        return load_resources(confdir, settings, store.prefixes, by_text=store.limits.text_prefixes).resources
+
     if places.is_confdir:
-        new = {one.name: one for one in load_resources(places.dest, settings, store.prefixes).resources}
+        new = {one.name: one for one in load(places.dest)}
         folders = os.path.join(places.source, "templates"), os.path.join(places.dest, "templates")
-        for old in load_resources(places.source, settings, store.prefixes).resources:
+        for old in load(places.source):
             if old.name in new:
                 yield old, folders[0], new[old.name], folders[1]
         return
     folder = places.source if os.path.isdir(places.source) else os.path.dirname(places.source) or "."
     # Where they lie in a confdir, its resources say which keys a template reads.
-    known = load_resources(os.path.dirname(os.path.abspath(folder)), settings, store.prefixes).resources
+    known = load(os.path.dirname(os.path.abspath(folder)))
     root = join(settings.prefix, "/")
     anything = Resource("convert", "", "", "/", normalise(store.prefixes(root)[0]), store.prefixes(root))
     for path in plan.changed:
@@ -76,7 +80,7 @@ def _view(store: Store, resource: Resource) -> View:
             raise listing.error
         for key, value in listing.keys.items():
             tree.set(key, value)
-    return View(tree, covers, resource.strip)
+    return View(tree, covers, resource.strip, texts=resource.text_prefixes)
 
 
 def _rendered(resource: Resource, folder: str, view: View, world: World) -> bytes | ConfpyError:

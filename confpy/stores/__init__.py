@@ -45,6 +45,8 @@ class Limits(Value):
     """Its streams name the keys that went; otherwise they are missing from an answer."""
     missing: Literal["error", "empty"] = "empty"
     """What a tree that is not there is to a resource that does not say (``on_missing``)."""
+    text_prefixes: bool = False
+    """confd reads keys of this store as beginnings of text (``keys_match``)."""
     shows: Callable[[str, str], bool] = covers
     """Whether a read of a prefix, and a watch of it, brings a key that the prefix covers."""
 

@@ -74,7 +74,14 @@ class ConsulStore:
     the servers were restored.
     """
 
-    limits = Limits(remote=True, names_deletions=False, value_bytes=512 << 10, binary_values=True, watches=True)
+    limits = Limits(
+        remote=True,
+        names_deletions=False,
+        value_bytes=512 << 10,
+        binary_values=True,
+        watches=True,
+        text_prefixes=True,
+    )
 
     def __init__(self, nodes: Nodes, login: Login, datacenter: str | None, *, polls: bool = False) -> None:
         """``polls``: nothing is watched, and any server may answer the same questions again."""

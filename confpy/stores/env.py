@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class EnvStore:
     """The variables that this process was started with. ``docs/stores/env.md`` is the contract."""
 
-    limits = Limits(binary_keys=True)
+    limits = Limits(binary_keys=True, text_prefixes=True)
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         self._environment = os.environ if environment is None else environment

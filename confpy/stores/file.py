@@ -43,7 +43,7 @@ Stamps = tuple[tuple[str, int, int, int, int], ...]
 class FileStore:
     """Files and folders of files; a later file overrides an earlier one key by key."""
 
-    limits = Limits(watches=True, names_deletions=False)
+    limits = Limits(watches=True, names_deletions=False, text_prefixes=True)
 
     def __init__(self, files: Sequence[str], names: str = "*", form: Format = "auto") -> None:
         """``names`` is a glob: which names to read in a folder. Raises ``UsageError``.

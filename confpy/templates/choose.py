@@ -12,12 +12,11 @@ from confpy.errors import TemplateError
 from confpy.model import Lookup
 from confpy.templates import engine
 from confpy.templates.asking import Asking
-from confpy.templates.facts import Made
+from confpy.templates.facts import JINJA_NAMES, Made
 
 if TYPE_CHECKING:
+    from confpy.templates.golang import nodes
     from confpy.templates.golang.parser import GoSyntaxError
-
-JINJA_NAMES = (".j2", ".jinja", ".jinja2")
 
 _STATEMENT = re.compile(r"\{%.*?%\}", re.DOTALL)
 
@@ -56,7 +55,7 @@ class Compiler:
 
     def compile(self, source: str, lookup: Lookup, file: str) -> Made:
         """Return what a template's text is compiled to; raises ``TemplateError``."""
-        if lookup.engine == "jinja" or (lookup.engine == "auto" and lookup.name.endswith(JINJA_NAMES)):
+        if _is_jinja(lookup):
             return self._compile_jinja(source, lookup, file)
         from confpy.templates.golang.parser import GoSyntaxError, parse  # where there is one
         from confpy.templates.golang.signatures import FUNCTIONS
@@ -66,9 +65,7 @@ class Compiler:
         except GoSyntaxError as refused:
             failure = refused
         else:
-            made = None
-            if lookup.engine == "auto" and _STATEMENT.search(source) and not lookup.name.endswith(".tmpl"):
-                made = self._try_jinja(source, lookup, file)
+            made = self._rather_jinja(source, lookup, file)
             if made is None:
                 from confpy.templates.golang.compile import compile_tree
 
@@ -80,6 +77,23 @@ class Compiler:
         if made is None:
             raise _explain(failure, source, lookup)
         return made
+
+    def go_tree(self, source: str, lookup: Lookup, file: str) -> nodes.Template | None:
+        """Return the tree of a template in Go's language, None of one in Jinja or that cannot be read."""
+        from confpy.templates.golang.parser import GoSyntaxError, parse
+        from confpy.templates.golang.signatures import FUNCTIONS
+
+        try:
+            tree = None if _is_jinja(lookup) else parse(source, lookup.name, FUNCTIONS, lookup.delimiters)
+        except (GoSyntaxError, RecursionError):
+            return None
+        return None if tree is None or self._rather_jinja(source, lookup, file) else tree
+
+    def _rather_jinja(self, source: str, lookup: Lookup, file: str) -> Made | None:
+        """Return what a text that Go reads is compiled to where it is meant as Jinja."""
+        if lookup.engine == "auto" and _STATEMENT.search(source) and not lookup.name.endswith(".tmpl"):
+            return self._try_jinja(source, lookup, file)
+        return None
 
     def _compile_jinja(self, source: str, lookup: Lookup, file: str) -> Made:
         if self._jinja is None:
@@ -106,6 +120,10 @@ class Compiler:
 
             self._go = environment(self._asking, sandbox=self._sandbox)
         return self._go
+
+
+def _is_jinja(lookup: Lookup) -> bool:
+    return lookup.engine == "jinja" or (lookup.engine == "auto" and lookup.name.endswith(JINJA_NAMES))
 
 
 def _explain(refused: GoSyntaxError, source: str, lookup: Lookup) -> TemplateError:

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     import jinja2
 
 
+JINJA_NAMES = (".j2", ".jinja", ".jinja2")
+"""How the names of templates in Jinja end."""
+
+
 class LeftOut(Value):
     """An entry that a template dropped so that the others can be delivered."""
 

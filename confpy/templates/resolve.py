@@ -138,6 +138,11 @@ class Resolver:
         return self._cache
 
 
+def read_source(path: str) -> str:
+    """Return a template's text, any bytes in it as surrogates; raises ``TemplateError``."""
+    return _read(path, path).decode("utf-8", "surrogateescape")
+
+
 def _read(file: str, path: str) -> bytes:
     try:
         # Without O_NONBLOCK a pipe in the place of a template would block.

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.running import run_once
+from tests.e2e.running import Confpy, run_once
+from tests.servers.consul import Consul
+from tests.servers.etcd import Etcd
 from tests.servers.program import find
+from tests.waiting import wait_until
 
 
 def confdir_of(folder: Path, resources: dict[str, str], templates: dict[str, str]) -> Path:
@@ -70,3 +74,51 @@ def run_at_home(tmp_path: Path) -> None:
     assert [one for one in ended.events if one["level"] != "info"] == []
     assert list((home / ".local" / "state" / "confpy").rglob("ledger*"))
     assert list((home / ".cache" / "confpy").iterdir())
+
+
+TEXT = 'prefix = "/services/haproxy"\nkeys = ["/app/awesome"]\n'
+PUBLIC = '{{range getvs "/app/awesome*"}}{{.}};{{end}}'
+KEYS = {"/app/awesome1": "1", "/app/awesome2": "2", "/app/other": "no", "/app/awe": "no"}
+
+
+def test_a_template_that_asks_beyond_its_keys_gets_them_from_files_and_variables_as_in_confd(tmp_path):
+    confdir = confdir_of(
+        tmp_path / "confd", {"a.toml": f'src = "a.tmpl"\ndest = "{tmp_path}/a"\n{TEXT}'}, {"a.tmpl": PUBLIC}
+    )
+    keys = {f"/services/haproxy{key}": value for key, value in KEYS.items()}
+    (tmp_path / "keys.json").write_text(json.dumps(keys))
+    ended = run_once("-backend", "file", "-file", "keys.json", "-confdir", str(confdir), folder=tmp_path)
+    assert (ended.code, (tmp_path / "a").read_text()) == (0, "1;2;")
+    assert ended.find("keys.text_prefixes", level="info")["asks"] == "/app/awesome*"
+    (tmp_path / "a").unlink()
+    variables = {key[1:].replace("/", "_").upper(): value for key, value in keys.items()}
+    ended = run_once("-backend", "env", "-confdir", str(confdir), folder=tmp_path, more=variables)
+    assert (ended.code, (tmp_path / "a").read_text()) == (0, "1;2;")
+
+
+def test_a_template_that_asks_beyond_its_keys_follows_consul(consul: Consul, tmp_path):
+    dest = tmp_path / "a"
+    confdir = confdir_of(tmp_path / "confd", {"a.toml": f'src = "a.tmpl"\ndest = "{dest}"\n{TEXT}'}, {"a.tmpl": PUBLIC})
+    for key, value in KEYS.items():
+        consul.put(f"services/haproxy{key}", value)
+    flags = ("-watch", "-backend", "consul", "-node", consul.endpoint, "-confdir", str(confdir))
+    with Confpy(*flags, folder=tmp_path) as confpy:
+        wait_until(lambda: dest.exists() and dest.read_text() == "1;2;", seconds=30, what="it is delivered")
+        consul.put("services/haproxy/app/other", "no again")
+        consul.put("services/haproxy/app/awesome3", "3")
+        wait_until(lambda: dest.read_text() == "1;2;3;", seconds=30, what="it follows")
+        # An edit of the template decides anew.
+        (confdir / "templates" / "a.tmpl").write_text('{{range getvs "/app/awesome/*"}}{{.}}{{end}}none')
+        wait_until(lambda: dest.read_text() == "none", seconds=30, what="it is read by segments again")
+        assert len([one for one in confpy.events if one["event"] == "keys.text_prefixes"]) == 1
+
+
+def test_etcd_is_read_by_whole_segments_as_in_confd_unless_text_is_asked_for_by_hand(etcd: Etcd, tmp_path):
+    etcd.put_all({f"/services/haproxy{key}": value for key, value in KEYS.items()})
+    resources = {
+        "a.toml": f'src = "a.tmpl"\ndest = "{tmp_path}/a"\n{TEXT}',
+        "b.toml": f'src = "a.tmpl"\ndest = "{tmp_path}/b"\n{TEXT}keys_match = "text"\n',
+    }
+    confdir = confdir_of(tmp_path / "confd", resources, {"a.tmpl": PUBLIC})
+    ended = run_once("-backend", "etcdv3", "-node", etcd.endpoint, "-confdir", str(confdir), folder=tmp_path)
+    assert (ended.code, (tmp_path / "a").read_text(), (tmp_path / "b").read_text()) == (0, "", "1;2;")

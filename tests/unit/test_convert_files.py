@@ -224,3 +224,13 @@ def test_a_field_of_no_data_is_told_of_with_what_confd_makes_of_it(confd, capfd)
         'keys are read by getv "/services/web" or gets; '
         'confd prints "<no value>" for it, and takes it for false; so does what is written here'
     )
+
+
+def test_a_resource_that_was_read_by_text_says_what_jinja_needs_for_that(confd, capfd):
+    template = confd / "templates" / "web.cfg.tmpl"
+    template.write_text('{{range getvs "/web*"}}{{.}}{{end}}\n')
+    assert convert(confd) == 4
+    assert 'web.toml: the template asks for "/web*", which goes on within a key' in capfd.readouterr().err
+    resource = confd / "conf.d" / "web.toml"
+    resource.write_text(resource.read_text() + 'keys_match = "text"\n')
+    assert convert(confd, confd.parent / "other") == 0
