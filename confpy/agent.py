@@ -31,6 +31,7 @@ from confpy.model import (
     Candidate,
     Delivered,
     Edited,
+    Follow,
     Group,
     Hold,
     Inspect,
@@ -58,6 +59,7 @@ from confpy.model import (
     Sweep,
     Swept,
     Terminate,
+    Touched,
     WakeAt,
     Woken,
 )
@@ -65,6 +67,8 @@ from confpy.restores import AT_ONCE, Restores
 from confpy.templates import Needs, Rendered, World
 from confpy.track import Track, outcome_of, paths, view_of
 from confpy.value import Value
+from confpy.watched import WatchedFiles
+from confpy.watched import lookups as watched_lookups
 
 LAST_WORDS = 2.0
 """Seconds between TERM and KILL for the commands that run when the time to stop is over: a part of that time."""
@@ -80,6 +84,8 @@ FIRST_TRIES = 10.0
 """Seconds for which groups wait for the first try of another one that shares their check."""
 LACKING = 60.0
 """Seconds from one line that says that there are no resources yet to the next."""
+FILES = {"file", "hash"}
+"""The kinds of look-ups that are about watched files."""
 EDITING = 0.2
 """Seconds of quiet after which edited resources and templates are read."""
 
@@ -150,6 +156,9 @@ class Agent:
         self._batches = Batches()
         self._debts = Debts(random, longest_wait=manners.max_wait, once=manners.onetime)
         self._counts = Counts()
+        self._watched = WatchedFiles()
+        self._followed: tuple[str, ...] = ()
+        """The files that changes are told of."""
         self._recovered = False
         self._before = Before(mirror.shows)
         self._saving = Saving()
@@ -233,6 +242,8 @@ class Agent:
                 self._actions += self._before.take(message)
             case Edited():
                 self._edited_at = self._now + EDITING
+            case Touched():
+                self._ask_files()
             case Signalled():
                 self._take_signal(message.number)
             case _:
@@ -245,6 +256,7 @@ class Agent:
         """Take what an earlier confpy left."""
         self._recovered = True
         self._load()
+        self._watched.take_over(recovered.files)
         self._actions += recovered.notes
         if self._manners.doubts:
             self._counts.take_over(recovered)
@@ -318,6 +330,10 @@ class Agent:
             for cover in paths(resource):
                 self._index.add(cover, name)
         self._shared = checks_shared({key: [one.resource for one in tracks] for key, tracks in self._groups.items()})
+        followed = tuple(sorted({path for track in self._tracks.values() for path in track.resource.watch_files}))
+        if followed != self._followed and not self._manners.onetime:
+            self._followed = followed
+            self._do(Follow(followed))
         for name, track in before.items():
             self._say("info", "resource.removed", resource=name, did="left its target as it is")
             self._restores.forget(name)
@@ -528,9 +544,11 @@ class Agent:
             except Exception as error:  # noqa: BLE001 - a bug of ours stops this group and no other
                 self._fail_group(tracks, track, bug(error).at(resource=track.resource.name))
                 return None
+            files = self._watched.digest(track.resource, world.facts)
+            renewed = not (self._quiet or old) and self._watched.are_renewed(track.resource, files)
             delivered = track.known.digest if track.known is not None else b""
             keys = len(self._view(track, old=old))
-            candidates.append(Candidate(track.resource, content, keys, old, track.torn, delivered))
+            candidates.append(Candidate(track.resource, content, keys, old, track.torn, delivered, files, renewed))
         return candidates
 
     def _view(self, track: Track, *, old: bool) -> View:
@@ -550,8 +568,11 @@ class Agent:
         except TemplateError as error:
             track.awaited, track.doubted = frozenset(), error.asked
             raise
+        watched = watched_lookups(resource)
+        if missing := watched - world.facts.keys():
+            raise Needs(missing)
         track.awaited = frozenset()
-        track.asked, track.timely = rendered.asked, rendered.timely
+        track.asked, track.timely = rendered.asked | watched, rendered.timely
         self._tell_left_out(track, rendered)
         return rendered.content
 
@@ -612,6 +633,7 @@ class Agent:
                 track.retry_at = -NEVER
         self._try_again_together(failed.values())
         self._count()
+        self._actions += self._watched.save()
         self._actions += self._batches.send()
 
     def _try_again_together(self, failed: Iterable[Track]) -> None:
@@ -676,6 +698,8 @@ class Agent:
         # What came meanwhile has been noted, and is still to be judged.
         track.guard.believe(candidate.keys, self.mirror.store, named=track.guard.named or not track.dirty)
         self._counts.note(candidate, recorded=recorded)
+        if not (self._quiet or self._manners.noop):
+            self._watched.note(candidate.resource, candidate.files)
         if self._manners.saves and not self._manners.onetime:
             self._saving.want(self._now, len(self.mirror.tree))
 
@@ -846,12 +870,19 @@ class Agent:
         self._actions += said
         for track in self._tracks.values() if moved else ():
             if touched := moved & track.asked:
-                why = "template" if any(lookup.kind == "template" for lookup in touched) else "world"
+                kinds = {lookup.kind for lookup in touched}
+                why = "template" if "template" in kinds else "file" if kinds & FILES else "world"
                 self._mark(track, track.trigger if track.dirty else why)
 
     def _is_edited(self) -> bool:
         """Say whether the configuration is about to be another: a target may belong to nobody by then."""
         return self._loading or self._edited_at < NEVER
+
+    def _ask_files(self) -> None:
+        """Ask again for the files of resources that have some."""
+        tracks = (track for track in self._tracks.values() if track.resource.watch_files)
+        asked = {lookup for track in tracks for lookup in (*track.asked, *track.doubted) if lookup.kind in FILES}
+        self._actions += self._lookups.ask(asked)
 
     def _look(self) -> None:
         """Look at every target, and ask the world again for those who asked it."""

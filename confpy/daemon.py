@@ -39,6 +39,7 @@ from confpy.model import (
     Deliver,
     Delivered,
     Edited,
+    Follow,
     Hold,
     Inspect,
     Inspected,
@@ -58,6 +59,7 @@ from confpy.model import (
     Release,
     Reload,
     Reloaded,
+    Remember,
     Report,
     Resolve,
     Resolved,
@@ -69,6 +71,7 @@ from confpy.model import (
     Sweep,
     Swept,
     Terminate,
+    Touched,
     Unwatch,
     WakeAt,
     Watch,
@@ -82,6 +85,7 @@ from confpy.state import StateFolder
 from confpy.stores import Store, WatchLost, WatchStream, open_store
 from confpy.templates import Renderer
 from confpy.templates.resolve import Resolver
+from confpy.value import replace
 
 if TYPE_CHECKING:
     from confpy.folder import Folder
@@ -156,6 +160,8 @@ class Daemon:
         if self._ledger.warning is not None:
             self._tell(_unusable(self._ledger.warning))
         self._edits: Folder | None = None
+        self._files: Folder | None = None
+        """What is followed beside them (``watch_files``)."""
         self._ended = False
         self._saved = threading.Event()
         """Whether the keys that were to be kept last are."""
@@ -227,7 +233,7 @@ class Daemon:
                 },
             )
         if not self._settings.onetime:
-            self._start("edits", self._follow_edits, self._edits_failed)
+            self._start("edits", self._follow_edits, self._unwatched)
         if not self._settings.noop:
             self._start("expire", self._remove_unused, lambda _: None)
         try:
@@ -235,8 +241,9 @@ class Daemon:
         finally:
             self._ended = True
             self._saved.wait(SAVE_WITHIN)
-            if self._edits is not None:
-                self._edits.close()
+            for followed in (self._edits, self._files):
+                if followed is not None:
+                    followed.close()
 
     def _live(self) -> int:
         wake_at = self._carry_out(self._agent.start())
@@ -285,7 +292,7 @@ class Daemon:
                 case Kill():
                     self._shell.kill_all()
                 case Recover():
-                    self._start("recover", self._ledger.recover, lambda error: Recovered(notes=(_unusable(error),)))
+                    self._start("recover", self._recover, lambda error: Recovered(notes=(_unusable(error),)))
                 case Restore():
                     self._restore(action)
                 case Acquit():
@@ -298,6 +305,11 @@ class Daemon:
                     self._kept.release(action.resource)
                 case Save():
                     self._save(action, at_end=isinstance(actions[-1], Stop))
+                case Remember():
+                    # Here, not on a thread: it is rare, and the newest has to be the last.
+                    self._kept.save_files(action.files)
+                case Follow():
+                    self._follow_files(action.files)
                 case Recall():
                     self._start("recall", self._kept.recall, lambda _: Recalled({}))
                 case Stop():
@@ -348,6 +360,9 @@ class Daemon:
             if message is not None:
                 self._inbox.put(message)
 
+    def _recover(self) -> Message:
+        return replace(self._ledger.recover(), files=self._kept.files())
+
     def _load(self) -> Message:
         return load_resources(
             self._settings.confdir,
@@ -397,26 +412,42 @@ class Daemon:
 
     def _follow_edits(self) -> None:
         """Tell of what is edited in the confdir, as long as confpy runs."""
+        folders = [os.path.join(self._settings.confdir, name) for name in ("conf.d", "templates")]
+        self._edits = self._folder(folders)
+        self._tell_of(self._edits, Edited())
+
+    def _follow_files(self, files: tuple[str, ...]) -> None:
+        """Tell of changes to these files, until others are to be followed."""
+        if self._files is not None:
+            self._files.close()
+            self._files = None
+        if files:
+
+            def follow() -> None:
+                self._tell_of(followed, Touched())
+
+            self._files = followed = self._folder(files)
+            self._start("files", follow, self._unwatched)
+
+    def _folder(self, paths: Sequence[str]) -> Folder:
         from confpy.folder import SLOW_LOOK, Folder, why_unwatched
 
-        folders = [os.path.join(self._settings.confdir, name) for name in ("conf.d", "templates")]
-
         def unwatched(error: OSError) -> None:
-            failure = ConfpyError(
-                f"edits cannot be watched for: {error.strerror}", hint=why_unwatched(error), file=folders[0]
-            )
-            self._tell(Say("warning", "edits.unwatched", {**failure.fields(), "did": f"looks every {SLOW_LOOK:g} s"}))
+            failure = ConfpyError(f"edits cannot be watched for: {error.strerror}", hint=why_unwatched(error))
+            self._unwatched(failure.at(file=paths[0]), f"looks every {SLOW_LOOK:g} s")
 
-        self._edits = edits = Folder(folders, unwatched)
+        return Folder(paths, unwatched)
+
+    def _tell_of(self, folder: Folder, message: Message) -> None:
+        """Post a message whenever something in a folder changes, until it is closed."""
         try:
-            while not self._ended:
-                if edits.wait(LONGEST_SLEEP):
-                    self._inbox.put(Edited())
+            while not (self._ended or folder.is_closed):
+                if folder.wait(LONGEST_SLEEP):
+                    self._inbox.put(message)
         finally:
-            edits.close()
+            folder.close()
 
-    def _edits_failed(self, error: ConfpyError) -> None:
-        did = "reads them again at SIGHUP only"
+    def _unwatched(self, error: ConfpyError, did: str = "looks at SIGHUP and at each resync only") -> None:
         self._tell(Say("warning", "edits.unwatched", {**error.fields(), "did": did}))
 
     def _remove_unused(self) -> None:

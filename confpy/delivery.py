@@ -295,8 +295,8 @@ class _Batch:
             wanted = member.candidate.content
             stays = stays or (member.current.stream and member.candidate.delivered == target.digest(wanted))
             member.found = [] if stays else target.differences(member.resource, member.current, wanted)
-            if member.candidate.torn and not stays:
-                member.found = member.found or ["torn"]
+            if member.candidate.again and not stays:
+                member.found = member.found or [member.candidate.again]
         if job.differing and not self._rules.noop:
             return True
         for member in job.members:
@@ -341,7 +341,7 @@ class _Batch:
                 target.discard(staged, self._disk)
                 self._fail(job, member, target.failure("the candidate cannot be looked at", member.resource, error))
                 return False
-            if member.candidate.torn or target.changes(staged, status):
+            if member.candidate.again or target.changes(staged, status):
                 member.staged = staged
             else:
                 target.discard(staged, self._disk)
@@ -559,7 +559,7 @@ class _Batch:
                 continue
             stamp = None if member.was.stream else target.stamp(member.status)
             known = Known(target.digest(member.candidate.content), stamp)
-            if member.candidate.torn or target.changes(member.staged, member.status):
+            if member.candidate.again or target.changes(member.staged, member.status):
                 self._report(member, "changed", known=known, notes=tuple(member.staged.notes), record=job.record)
             else:
                 self._report(member, "unchanged", known=known)

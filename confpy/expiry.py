@@ -33,14 +33,14 @@ PRECIOUS = 180 * DAY
 """The same for a folder that holds an owed reload, a hold or an open delivery: a volume may not be mounted yet."""
 MOST = 1000
 """Folders, or compiled templates, that one sweep looks at."""
-TRIES = 10
+TRIES = 100
 """How often a folder that others remove at the same time is made again."""
 WAIT = 1.0
 """Seconds to wait for a process that is about to remove the folder."""
 COMPILED = re.compile(r"[0-9a-f]{40}|\.[0-9a-f]{40}\.[0-9a-f]{8}")
 """Names in the folder of compiled templates, those that are being written included."""
 STATE = re.compile(
-    rf"{re.escape(LOCKS)}|{CONFDIR}|(keys|etcd|held-.+)\.json(\.set-aside)?|\..+\.stage|\..+\.confpy-[0-9a-f]{{8}}(\.old)?"
+    rf"{re.escape(LOCKS)}|{CONFDIR}|(keys|etcd|files|held-.+)\.json(\.set-aside)?|\..+\.stage|\..+\.confpy-[0-9a-f]{{8}}(\.old)?"
     rf"|{re.escape(NAME)}[0-9a-f]{{8}}({re.escape(ENDING)}(\.set-aside)?|\.v\d+)",
     re.DOTALL,
 )
@@ -69,8 +69,8 @@ class InUse:
                     path = insist_on_ours(folder, disk, volumes=True)
                     lock_file = os.path.join(path, LOCKS)
                     descriptor = disk.open_locks(lock_file)
-                    disk.lock(descriptor, (IN_USE,), WAIT, shared=True)
-                    if _is_at(lock_file, descriptor, disk):
+                    got = disk.lock(descriptor, (IN_USE,), WAIT, shared=True)
+                    if got and _is_at(lock_file, descriptor, disk):
                         # When the folder was used last.
                         os.utime(descriptor)
                         _note_confdir(path, folder_name(confdir), confdir)
@@ -165,7 +165,7 @@ def _alone(folder: str, disk: Disk) -> Iterator[bool]:
 def _is_precious(path: str, disk: Disk) -> bool:
     """Say whether a file of a state folder tells of what is not over: a debt, an open delivery, a hold."""
     name = os.path.basename(path)
-    if name in {LOCKS, CONFDIR, "keys.json", "etcd.json"} or name.endswith(".stage"):
+    if name in {LOCKS, CONFDIR, "keys.json", "etcd.json", "files.json"} or name.endswith(".stage"):
         return False
     if not (name.startswith(NAME) and name.endswith(ENDING)):
         return True

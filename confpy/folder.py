@@ -99,6 +99,10 @@ class Folder:
         return self._arm() or self._differ() or stirred
 
     @property
+    def is_closed(self) -> bool:
+        return self._closed
+
+    @property
     def _looks(self) -> bool:
         return self._failed or self._silent
 

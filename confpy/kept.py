@@ -1,4 +1,4 @@
-"""What confpy keeps in its state folder beside the ledger: the keys that were delivered, and who is held back."""
+"""What stands in the state folder beside the ledger: delivered keys, digests of watched files, who is held back."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from confpy.state import StateFolder, folder_name
 
 KEYS = "keys"
 HELD = "held-"
+FILES = "files"
 
 
 class Kept:
@@ -38,6 +39,20 @@ class Kept:
             case {"keys": dict(keys), "prefixes": list(prefixes), "at": int(at) | float(at)}:
                 return Recalled(keys, tuple(prefixes), max(0.0, self._clock.time() - at))
         return Recalled({})
+
+    def save_files(self, files: Mapping[str, str]) -> None:
+        """Keep what the watched files of targets held: target → digest."""
+        with self._alone:
+            self._folder.write(FILES, {"files": dict(files)})
+
+    def files(self) -> Mapping[str, str]:
+        """Return what was kept of them last; nothing where that is not known."""
+        with self._alone:
+            record = self._folder.read(FILES)
+        match record:
+            case {"files": dict(files)}:
+                return {target: digest for target, digest in files.items() if isinstance(digest, str)}
+        return {}
 
     def hold(self, resource: str, reason: str) -> bool:
         """Note that a resource's keys are not believed, and say whether a person accepted it since it was noted.

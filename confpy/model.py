@@ -137,6 +137,8 @@ class Resource(Value):
     """Permission bits of folders that are made; None: 0755."""
     backup: int = 0
     """How many versions of the target to keep beside it."""
+    watch_files: tuple[str, ...] = ()
+    """Absolute paths of files that its program reads as well: other content in one is a reason to reload."""
 
 
 # --- what a read brings ----------------------------------------------------------------------------------------------
@@ -208,9 +210,10 @@ class Stirred(Value):
 class Lookup(Value):
     """One question to the world outside the store, answered by a worker, never by the owner."""
 
-    kind: Literal["template", "ip", "srv", "exists", "interface"]
+    kind: Literal["template", "ip", "srv", "exists", "interface", "file", "hash"]
     """``template``: source and code of a template; ``ip``: addresses of a name; ``srv``: SRV records;
-    ``exists``: whether a path does; ``interface``: the addresses of one of the machine's network interfaces."""
+    ``exists``: whether a path does; ``interface``: the addresses of one of the machine's network interfaces;
+    ``file``: the content of a file; ``hash``: its SHA-256 in hexadecimal digits."""
     name: str
     engine: Literal["auto", "go", "jinja", "included"] = "auto"
     """Of a template: its language; ``auto``: its name and its text say; ``included``: Go, with data of its own."""
@@ -234,6 +237,15 @@ class Candidate(Value):
     """Its group was left half new: what is there now was not checked, even if it is the same."""
     delivered: bytes = b""
     """The digest of what this process delivered last: a stream does not tell what was written to it."""
+    files: str = ""
+    """The digest of its watched files."""
+    renewed: bool = False
+    """They are other ones than before: its target is checked and its program reloaded, even if it is the same."""
+
+    @property
+    def again(self) -> str:
+        """Why it is delivered even where the target is as it should be; empty: it is not."""
+        return "torn" if self.torn else "watch_files" if self.renewed else ""
 
 
 class Group(Value):
@@ -404,6 +416,8 @@ class Recovered(Value):
     """And its revision then."""
     notes: tuple[Say, ...] = ()
     """What was done about deliveries that were cut off."""
+    files: Mapping[str, str] = NOTHING
+    """Target → the digest of its watched files when it was last delivered."""
 
 
 class Restored(Value):
@@ -436,6 +450,10 @@ class Edited(Value):
     """Something below ``conf.d`` or ``templates`` changed."""
 
 
+class Touched(Value):
+    """Files that are followed may have changed."""
+
+
 class Signalled(Value):
     """A signal arrived."""
 
@@ -463,6 +481,7 @@ Message: TypeAlias = (
     | Accepted
     | Recalled
     | Edited
+    | Touched
     | Signalled
     | Woken
 )
@@ -588,6 +607,18 @@ class Save(Value):
     prefixes: tuple[str, ...]
 
 
+class Remember(Value):
+    """Keep, for a later start, what watched files held when their targets were delivered: target → digest."""
+
+    files: Mapping[str, str]
+
+
+class Follow(Value):
+    """Tell with ``Touched`` of changes to these files, and to none of those that were followed before."""
+
+    files: tuple[str, ...]
+
+
 class Recall(Value):
     """Bring the keys that were last kept; answered by ``Recalled``."""
 
@@ -640,6 +671,8 @@ Action: TypeAlias = (
     | Hold
     | Release
     | Save
+    | Remember
+    | Follow
     | Recall
     | WakeAt
     | Say

@@ -85,6 +85,14 @@ def key_list(value: object) -> tuple[str, ...]:
     return strings(value)
 
 
+def file_list(value: object) -> tuple[str, ...]:
+    """Return absolute paths, each once and in its simplest form."""
+    paths = key_list(value)
+    if not all(path.startswith("/") for path in paths):
+        raise ValueError
+    return tuple(dict.fromkeys(os.path.normpath(path) for path in paths))
+
+
 def command(value: object) -> Command | None:
     """Return a command; an empty string is none, as confd has it, an empty list is a mistake."""
     if isinstance(value, list):
@@ -197,6 +205,7 @@ KEYS: Mapping[str, Kind] = {
     "write": choice("auto", "rename", "inplace"),
     "symlink": choice("follow", "replace", "refuse"),
     "backup": COUNT,
+    "watch_files": kind('a list of absolute paths, such as ["/etc/ssl/web.pem"]', file_list),
     "check_cmd": COMMAND,
     "check_mode": choice("staged", "swap"),
     "reload_cmd": COMMAND,
@@ -420,6 +429,7 @@ def read_resource(
         mkdir=given.get("mkdir", bool(settings.root)),
         dir_mode=given.get("dir_mode"),
         backup=given.get("backup", 0),
+        watch_files=given.get("watch_files", ()),
     )
 
 

@@ -15,8 +15,12 @@ RENDERER = Renderer()
 SANDBOXED = Renderer(sandbox=True)
 
 
-def resource(src: str, engine: str = "jinja", delimiters: tuple[str, ...] = ()) -> Resource:
-    return Resource("web", "conf.d/web.toml", src, "/run/web", engine=engine, delimiters=delimiters)
+def resource(
+    src: str, engine: str = "jinja", delimiters: tuple[str, ...] = (), watch_files: tuple[str, ...] = ()
+) -> Resource:
+    return Resource(
+        "web", "conf.d/web.toml", src, "/run/web", engine=engine, delimiters=delimiters, watch_files=watch_files
+    )
 
 
 def view_of(keys: Mapping[str, str]) -> View:
@@ -37,14 +41,15 @@ def render_in(
     sandbox: bool = False,
     engine: str = "jinja",
     delimiters: tuple[str, ...] = (),
+    watch_files: tuple[str, ...] = (),
 ) -> Rendered:
     """Render a template of a folder, at most ten rounds long."""
     resolver = Resolver(folder=str(folder), cache_dir=None, sandbox=sandbox)
     known = dict(facts or {})
+    wanted = resource(src, engine, delimiters, watch_files)
     for _ in range(10):
         world = World(now, environ or {}, known)
         try:
-            wanted = resource(src, engine, delimiters)
             return (SANDBOXED if sandbox else RENDERER).render(wanted, view_of(keys or {}), world)
         except Needs as needs:
             known |= {lookup: resolver.resolve(lookup) for lookup in needs.lookups}

@@ -39,7 +39,8 @@ _CHOICE, _OR, _AND, _NOT, _COMPARE, _SUM, _CONCAT, _PRODUCT, _UNARY, _POSTFIX = 
 
 _SAME = {
     "atoi": "atoi", "base": "base", "base64Decode": "base64_decode", "base64Encode": "base64_encode",
-    "contains": "contains", "dir": "dir", "div": "div", "exists": "exists", "fileExists": "file_exists", "get": "get",
+    "contains": "contains", "dir": "dir", "div": "div", "exists": "exists", "file": "file",
+    "fileExists": "file_exists", "fileHash": "file_hash", "get": "get",
     "getenv": "getenv", "gets": "gets", "getv": "getv", "getvs": "getvs", "lookupIP": "lookup_ip",
     "lookupIPV4": "lookup_ipv4", "lookupIPV6": "lookup_ipv6", "lookupSRV": "lookup_srv", "ls": "ls", "lsdir": "lsdir",
     "mod": "mod", "parseBool": "parse_bool", "replace": "replace", "reverse": "reverse", "seq": "seq",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from posixpath import normpath
 from typing import TYPE_CHECKING, Any, Literal
 
 from confpy.errors import ConfpyError
@@ -39,11 +40,15 @@ class Asking:
     view: View
     world: World
 
-    def begin(self, view: View, world: World, delimiters: tuple[str, ...] = ()) -> None:
-        """Serve a render of a template with these delimiters, which what it includes has as well."""
+    def begin(self, view: View, world: World, delimiters: tuple[str, ...] = (), files: Collection[str] = ()) -> None:
+        """Serve a render of a template with these delimiters, which what it includes has as well.
+
+        ``files``: those that it may read.
+        """
         self.view = view
         self.world = world
         self.delimiters = delimiters
+        self.files = files
         self.asked: set[Lookup] = set()
         self.timely = False
         self.templates: dict[str, Compiled] = {}
@@ -166,6 +171,24 @@ class Asking:
         if isinstance(answer, ConfpyError):
             raise answer
         return bool(answer)
+
+    def file(self, path: str) -> str:
+        """Return the content of one of the resource's ``watch_files``; raises ``TemplateError`` for any other."""
+        return self._watched("file", path)
+
+    def file_hash(self, path: str) -> str:
+        """Return the SHA-256 of such a file's content, in hexadecimal digits."""
+        return self._watched("hash", path)
+
+    def _watched(self, kind: Literal["file", "hash"], path: str) -> str:
+        name = normpath(as_text(path))
+        if name not in self.files:
+            # Who may write a key shall not read every file that confpy may read.
+            raise Refused("only files of the resource's watch_files can be read", path, hint="add it to watch_files")
+        answer = self._fact(Lookup(kind, name))
+        if isinstance(answer, ConfpyError):
+            raise answer
+        return str(answer)
 
     def template(self, path: str, engine: Literal["jinja", "included"] = "jinja") -> Compiled:
         """Return a template that another one names; raises ``TemplateError`` unless it lies below ``templates/``."""

@@ -37,6 +37,7 @@ ALIASES = {
     "base64Decode": "base64_decode",
     "base64Encode": "base64_encode",
     "fileExists": "file_exists",
+    "fileHash": "file_hash",
     "jsonArray": "json_array",
     "lookupIP": "lookup_ip",
     "lookupIPV4": "lookup_ipv4",
@@ -106,8 +107,8 @@ PURE: Mapping[str, Callable[..., Any]] = {
 }
 
 ASKING = (
-    "datetime", "exists", "file_exists", "get", "getenv", "gets", "getv", "getvs", "lookup_ip", "lookup_ipv4",
-    "lookup_ipv6", "lookup_srv", "ls", "lsdir", "select_valid",
+    "datetime", "exists", "file", "file_exists", "file_hash", "get", "getenv", "gets", "getv", "getvs", "lookup_ip",
+    "lookup_ipv4", "lookup_ipv6", "lookup_srv", "ls", "lsdir", "select_valid",
 )  # fmt: skip
 
 # Random output would change the target, and reload its program, at every pass.
@@ -204,7 +205,7 @@ class Engine:
     def render(self, resource: Resource, view: View, world: World) -> Rendered:
         """Render; raises ``Needs`` or ``TemplateError``."""
         asking = self._asking
-        asking.begin(view, world, resource.delimiters)
+        asking.begin(view, world, resource.delimiters, resource.watch_files)
         try:
             compiled = asking.source(template_lookup(resource.src, resource.engine, resource.delimiters))
             template = compiled.within(self._go_environment() if compiled.engine == "go" else self._environment)

@@ -20,6 +20,8 @@ PATIENCE = 5.0
 """Seconds that an answer may take."""
 LARGEST = 16 * 1024 * 1024
 """Bytes that a template may have."""
+LARGEST_FILE = 1024 * 1024
+"""Bytes that a watched file may have."""
 
 
 def directly(call: Callable[[], Any], seconds: float) -> Any:  # noqa: ARG001 - the shape of ``bounded``
@@ -54,7 +56,7 @@ class Resolver:
         """Return the answer within seconds, or the ``ConfpyError`` that says why there is none.
 
         ``template`` → ``Compiled``; ``ip``, ``interface`` → a tuple of addresses; ``srv`` → a tuple of ``Service``;
-        ``exists`` → bool.
+        ``exists`` → bool; ``file`` → the content; ``hash`` → its digest.
         """
         answers: dict[str, Callable[[], object]] = {
             "template": lambda: self._template(lookup),
@@ -62,6 +64,8 @@ class Resolver:
             "srv": lambda: services(lookup.name),
             "exists": lambda: _exists(lookup.name),
             "interface": lambda: interface(lookup.name),
+            "file": lambda: read_file(lookup.name).decode("utf-8", "surrogateescape"),
+            "hash": lambda: sha256(read_file(lookup.name)).hexdigest(),
         }
 
         ended = []
@@ -93,8 +97,11 @@ class Resolver:
     def _told(self, lookup: Lookup) -> str:
         """Name a lookup: one that stands in no template word for word may be made of a key's value."""
         kind = {"template": "the template", "ip": "the addresses of", "srv": "the SRV records of", "exists": "the path"}
-        kind["interface"] = "the addresses of the interface"
-        known = lookup.kind == "template" or any(lookup in one.needs for one in tuple(self._known.values()))
+        kind |= {"interface": "the addresses of the interface", "file": "the file", "hash": "the file"}
+        # Files stand in the resource.
+        known = lookup.kind in {"template", "file", "hash"} or any(
+            lookup in one.needs for one in tuple(self._known.values())
+        )
         return f"{kind[lookup.kind]} {repr(lookup.name) if known else 'a name that is not shown, as it may be a value'}"
 
     def _template(self, lookup: Lookup) -> Compiled:
@@ -209,6 +216,18 @@ def interface(name: str) -> tuple[str, ...]:
         rows = []
     found += [str(IPv6Address(int(row[0], 16))) for row in rows if row[-1] == name]
     return tuple(found)
+
+
+def read_file(path: str) -> bytes:
+    """Return the content of a watched file, of regular ones alone. Raises ``OSError`` and ``TemplateError``."""
+    # Without O_NONBLOCK a FIFO would block; O_NOCTTY: a terminal must not become ours.
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise TemplateError("it is no regular file")
+        content = file.read(LARGEST_FILE + 1)
+    if len(content) > LARGEST_FILE:
+        raise TemplateError(f"it is larger than {LARGEST_FILE >> 20} MiB")
+    return content
 
 
 def _exists(path: str) -> bool:

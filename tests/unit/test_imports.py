@@ -33,10 +33,11 @@ MAY_IMPORT = {
     "before": {"keytree", "track"},
     "counts": set(),
     "lookups": {"templates"},
+    "watched": set(),
     "track": {"guard", "keytree", "placeholders"},
     "agent": {
         "batches", "before", "counts", "debts", "guard", "keytree", "lookups", "mirror", "restores", "templates",
-        "track",
+        "track", "watched",
     },
     "convert": {"disk", "filenames", "keymatch", "keytree", "resource", "settings", "stores", "templates"},
     "debts": {"placeholders"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,15 @@ import pytest
 from confpy.errors import TemplateError
 from confpy.model import Lookup
 from confpy.templates.engine import ALIASES, ASKING, PURE
-from confpy.templates.golang.signatures import FORK
+from confpy.templates.golang.signatures import CONFPY, FORK
 from tests.rendering import text
 
-FACTS = {Lookup("srv", "_http._tcp.none.invalid"): TemplateError("no such name")}
+PEM = "pem\n"
+FACTS = {
+    Lookup("srv", "_http._tcp.none.invalid"): TemplateError("no such name"),
+    Lookup("file", "/watched"): PEM,
+    Lookup("hash", "/watched"): sha256(PEM.encode()).hexdigest(),
+}
 
 
 class Manual:
@@ -32,7 +38,7 @@ class Manual:
 
     def render(self, template: str, delimiters: str = "") -> str:
         keys, environ = self.given("keys"), self.given("environment")
-        more = {"facts": FACTS, "now": 1_700_000_000.0, "engine": self._engine}
+        more = {"facts": FACTS, "now": 1_700_000_000.0, "engine": self._engine, "watch_files": ("/watched",)}
         return text(template, keys, environ=environ, delimiters=tuple(delimiters.split()), **more)
 
 
@@ -66,6 +72,6 @@ def test_every_function_is_in_the_manual_with_an_example(name):
     assert any(re.search(rf"\b{one}\b", examples) for one in names), f"{name} has no example"
 
 
-@pytest.mark.parametrize("name", sorted(FORK))
+@pytest.mark.parametrize("name", sorted({**FORK, **CONFPY}))
 def test_every_function_that_is_added_to_those_of_go_has_an_example(name):
     assert any(re.search(rf"\b{name}\b", template) for template, *_ in GO.lines) or name == "lookupIfaceIPV6"

@@ -134,7 +134,13 @@ FORK: Final = {
     "values": _takes(MAP, gives=ANYS),
 }
 
-FUNCTIONS: Final[dict[str, Signature]] = {**BUILTINS, **CONFD, **FORK}
+CONFPY: Final = {
+    "file": _takes(STRING, gives=STRING),
+    "fileHash": _takes(STRING, gives=STRING),
+}
+"""What confpy alone has."""
+
+FUNCTIONS: Final[dict[str, Signature]] = {**BUILTINS, **CONFD, **FORK, **CONFPY}
 
 FOREIGN: Final = {
     **dict.fromkeys(("cget", "cgetv", "cgets", "cgetvs"), "confpy does not decrypt values"),
