@@ -53,14 +53,25 @@ install_packages() {
 END
 }
 
-# Make .venv and install the project into it, with these extras. What is installed already costs nothing.
-make_venv() {
+# Say whether .venv has the project with these extras.
+has_venv() {
     find_python
     extras=$1
     wanted="$("$python" -c 'import sys; print(sys.version)') $root $extras $(cksum < "$root/pyproject.toml")"
     stamp=$venv/confpy-${extras:-alone}
-    [ "$wanted" != "$(cat "$stamp" 2> /dev/null)" ] || return 0
-    "$python" -c 'import ensurepip, venv' 2> /dev/null || install_packages python3-venv
+    [ "$wanted" = "$(cat "$stamp" 2> /dev/null)" ]
+}
+
+# Say whether Python can make virtual environments. Debian has that in a package of its own, python3-venv.
+can_make_venv() {
+    find_python
+    "$python" -c 'import ensurepip, venv' 2> /dev/null
+}
+
+# Make .venv and install the project into it, with these extras. What is installed already costs nothing.
+make_venv() {
+    ! has_venv "$1" || return 0
+    can_make_venv || install_packages python3-venv
     if ! "$venv/bin/python" -m pip --version > /dev/null 2>&1; then
         say "making .venv"
         "$python" -m venv --clear "$venv"

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from tests.apart import no_mounts
 from tests.waiting import wait_until
 
-pytest_plugins = ["tests.servers.fixtures"]
+pytest_plugins = ["tests.servers.fixtures", "tests.summary"]
 
 PURE = tuple(Path(__file__).parent / folder for folder in ("unit", "sim"))
 """Where tests start no servers, so that every thread is theirs."""
@@ -33,6 +34,13 @@ def pytest_configure() -> None:
     os.environ["CONFPY_STATE_DIR"] = STATE.name
     # Servers live in sbin, which the PATH of a user who is not root may lack.
     os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
+
+
+def pytest_report_header() -> str | None:
+    """Say at the start what the machine does not allow, and what comes of it."""
+    refusal = no_mounts()
+    then = "tests that need them fail (CI)" if os.environ.get("CI") else "tests that need them are skipped"
+    return f"{refusal}: {then}" if refusal else None
 
 
 def pytest_unconfigure() -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.apart import needs, refused
 from tests.e2e import running
 from tests.e2e.running import Confpy
 from tests.servers.ports import free_port
@@ -46,6 +47,7 @@ def _as_pid_1(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where confpy is started, it is PID 1 of a namespace with a /proc of its own, and has no terminal."""
     as_root = ["--map-root-user"] if os.geteuid() else []
     apart = [find("setsid"), find("unshare"), *as_root, "--pid", "--fork", "--kill-child", "--mount-proc"]
+    needs(refused(*apart, "true"))
     plain = running.command
     monkeypatch.setattr(running, "command", lambda *flags: [*apart, *plain(*flags)])
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import Any, NamedTuple
 
 import pytest
 
 from confpy.errors import StoreError
+from confpy.model import Snapshot
 from confpy.settings import Settings
 from confpy.stores import consul, open_store
 from tests.servers.consul import Consul
@@ -22,11 +23,12 @@ from tests.servers.etcd import Etcd, Etcd2
 from tests.servers.proxy import FaultProxy
 from tests.stores.contract import following
 from tests.stores.test_etcd2 import Redirecting
+from tests.waiting import wait_until
 
 ANSWER = 1.0
 """Seconds that a server has for an answer."""
-SLACK = 2.0
-"""Seconds that a busy machine may take more."""
+SLACK = 15.0
+"""Seconds that a busy machine may take more. What drips takes minutes."""
 SHUT = "/shut"
 """A prefix that the server refuses, where it can."""
 
@@ -76,6 +78,18 @@ def opened(scene: Scene, name: str) -> Any:
 # --- what is asked ---------------------------------------------------------------------------------------------------
 
 
+def before_it_drips(store: Any) -> Snapshot:
+    """Read while all is well: for as long as a busy machine takes, which may be longer than an answer has time."""
+
+    def read() -> Snapshot | None:
+        with suppress(StoreError):
+            snapshot: Snapshot = store.read(["/a"])
+            return None if snapshot.listings["/a"].error else snapshot
+        return None
+
+    return wait_until(read, seconds=60, what="a read that succeeds")
+
+
 def reads(store: Any, scene: Scene, drip: Callable[[], None]) -> None:
     drip()
     error = store.read(["/a"]).listings["/a"].error
@@ -89,19 +103,19 @@ def reads_what_is_refused(store: Any, scene: Scene, drip: Callable[[], None]) ->
 
 
 def asks(store: Any, scene: Scene, drip: Callable[[], None]) -> None:
-    store.read(["/a"])
+    before_it_drips(store)
     drip()
     store.ask(["/a"])
 
 
 def opens_a_stream(store: Any, scene: Scene, drip: Callable[[], None]) -> None:
-    snapshot = store.read(["/a"])
+    snapshot = before_it_drips(store)
     drip()
     store.watch({"/a": snapshot.listings["/a"].revision}, snapshot.identity)
 
 
 def waits(store: Any, scene: Scene, drip: Callable[[], None]) -> None:
-    snapshot = store.read(["/a"])
+    snapshot = before_it_drips(store)
     drip()
     with closing(store.watch({"/a": snapshot.listings["/a"].revision}, snapshot.identity)) as stream:
         scene.put("/a/x", "1")
@@ -151,16 +165,23 @@ def test_a_request_ends_in_time_where_a_byte_a_second_comes(call, monkeypatch):
     monkeypatch.setattr(consul, "WAIT", ANSWER)  # else a blocking query may take five minutes
     with staged(call.store) as scene, opened(scene, call.store) as store:
         began = 0.0
+        earlier = 0
 
-        def drip():
-            nonlocal began
+        def drip() -> None:
+            nonlocal began, earlier
             scene.proxy.drip(1, only=call.request, head=call.head)
             began = time.monotonic()
+            earlier = len(scene.proxy.requests)
 
-        with pytest.raises(StoreError, match=r"no answer|in time|ended"):
-            call.make(store, scene, drip)
+        def it_was_the_request() -> bool:
+            """Or one before it was not answered in time, as on a busy machine: then it is tried once more."""
+            scene.proxy.heal()
+            with pytest.raises(StoreError, match=r"no answer|in time|ended"):
+                call.make(store, scene, drip)
+            return bool(re.search(call.request, "\n".join(scene.proxy.requests[earlier:]), re.MULTILINE))
+
+        wait_until(it_was_the_request, seconds=90, what="the request fails that drips")
         assert time.monotonic() - began < ANSWER + SLACK + (2 * ANSWER if call.make is waits else 0)
-        assert re.search(call.request, "\n".join(scene.proxy.requests), re.MULTILINE)
 
 
 def test_a_redirect_ends_in_time_where_a_byte_a_second_comes():
