@@ -89,6 +89,8 @@ NEVER = float("inf")
 LONG = 700.0
 """Seconds in which all is right once the faults are over: a reload is tried again within 300, a resync reads in full
 within 660, and one whose store came back from a backup, and has overtaken itself, shows only then."""
+FIT = "check fit"
+"""Succeeds where the files in place of all resources that have it were made from one version of the templates."""
 LEDGER_END = 2048
 """Bytes of a ledger in which nothing is open, of a process that had nothing to do."""
 
@@ -190,6 +192,8 @@ class Life(World):
         self.wall_offset = 1e9
         self.generation = 0
         self.resources = tuple(self._resource(number) for number in range(random.randint(1, 4)))
+        if seed % 5 == 0 and seed >= 1000:  # the others stay the lives that they were
+            self.resources = self._with_shared_trials(self.resources)
         self.removed: list[Resource] = []
         self.whole: dict[str, set[bytes | None]] = defaultdict(set)
         """Target → what it may be as a whole."""
@@ -278,6 +282,13 @@ class Life(World):
             max_shrink=random.choice((None, None, 0.5)),
             write="auto" if mounted else random.choice(("auto", "auto", "auto", "rename", "inplace")),
             backup=random.choice((0, 0, 0, 2)),
+        )
+
+    def _with_shared_trials(self, resources: tuple[Resource, ...]) -> tuple[Resource, ...]:
+        """Let most resources share a check in place that none of them passes without the others."""
+        random = Random(f"{self.seed} shared")
+        return tuple(
+            replace(one, check_cmd=FIT, check_mode="swap") if random.random() < 0.75 else one for one in resources
         )
 
     def _furnish(self, resource: Resource) -> None:
@@ -652,6 +663,7 @@ class Life(World):
         word = command.partition(" ")[0]
         late = word == "reload" and random.random() < 0.5
         seen = self._inputs(word, command, environment)
+        refuses = command == FIT and not self._fit(seen)
         running = [command, self.now + (timeout if hangs else took)]
         until = running[1]
         self.running.append(running)
@@ -666,6 +678,9 @@ class Life(World):
             return Ran(-signal.SIGKILL, self.now - began, timed_out=hangs and not killed)
         if fails:
             return Ran(1, took)
+        if refuses:
+            self.note("check refuses what does not fit")
+            return Ran(1, took)
         if word == "check":
             self.checked |= {(name, content) for name, content in seen.items() if content is not None}
         elif word == "reload":
@@ -675,8 +690,17 @@ class Life(World):
                 self.excused.discard(by_name[name].dest)
         return Ran(0, took)
 
+    def _fit(self, seen: Mapping[str, bytes | None]) -> bool:
+        found = [seen[one.name] for one in self.resources if one.check_cmd == FIT]
+        versions = {content and content.split(b"\n")[0].split()[-1] for content in found}
+        self.note(f"check sees {len(found)} that have to fit")
+        return len(versions) == 1 and None not in versions
+
     def _inputs(self, word: str, command: str, environment: Mapping[str, str]) -> dict[str, bytes | None]:
         """Return what a command reads: resource → content."""
+        if command == FIT:
+            having = [one for one in (*self.resources, *self.removed) if one.check_cmd == FIT]
+            return {one.name: self.kernel.content(one.dest) for one in having}
         if word == "check" and command == "check all":
             return {one.name: self.kernel.content(one.dest) for one in (*self.resources, *self.removed)}
         if word == "check" and command.startswith("check all"):

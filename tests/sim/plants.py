@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from unittest import mock
 
-from confpy import mirror, target
+from confpy import delivery, mirror, target
 from confpy.agent import Agent
 from confpy.batches import Batches
 from confpy.debts import Debts
@@ -196,4 +196,29 @@ def a_failed_rename_leaves_its_group_as_it_is():
         self._fail(job, culprit, error)
 
     with instead(_Batch, "_undo", give_up):
+        yield
+
+
+@plant
+def those_that_share_a_check_are_tried_one_by_one():
+    with instead(delivery, "checks_in_place", lambda resources: ()):
+        yield
+
+
+@plant
+def those_that_were_refused_apart_are_tried_again_apart():
+    with instead(Agent, "_try_again_together", lambda self, failed: None):
+        yield
+
+
+@plant
+def one_that_was_refused_together_with_others_stays_in_place():
+    take_back = _Batch._take_back
+
+    def forgetful(self, job, refusal):
+        for member in job.members:
+            member.status = None
+        return take_back(self, job, refusal)
+
+    with instead(_Batch, "_take_back", forgetful):
         yield
