@@ -173,6 +173,8 @@ class _Batch:
         self._records: dict[int, list[_Job]] = {}
         self._private = ""
         """A folder for candidates that cannot lie beside their targets, made when it is needed."""
+        self._put_back_in: set[str] = set()
+        """Folders in which a trial was taken back, to be synced before the ledger says that it is over."""
 
     def deliver(self, groups: tuple[Group, ...]) -> tuple[Report, ...]:
         try:
@@ -261,6 +263,7 @@ class _Batch:
             self._undo(job, next(member for member in job.files if member.status is not None), own)
             return False
         self._discard(job.streams)
+        self._put_back_in |= {os.path.dirname(member.path) for member in job.files}
         job.forget()
         return True
 
@@ -634,7 +637,8 @@ class _Batch:
     def _settle(self, jobs: list[_Job]) -> None:
         """Make the renames last, then let go of what they might have been undone with."""
         touched = [member for job in jobs for member in job.files]
-        for folder, reason in self._sync_folders({os.path.dirname(it.path) for it in touched}).items():
+        folders = {os.path.dirname(it.path) for it in touched} | self._put_back_in
+        for folder, reason in self._sync_folders(folders).items():
             for member in touched:
                 report = self._reports[member.resource.name]
                 if os.path.dirname(member.path) == folder and report.outcome == "changed":
