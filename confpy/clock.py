@@ -6,6 +6,8 @@ import time
 from random import Random
 from typing import Protocol
 
+LONGEST = 10 * 365.25 * 86400
+"""Seconds that stand for no limit. Waits refuse what does not fit their clock, long after anybody stopped waiting."""
 NEVER = float("inf")
 """A moment that does not come; with a minus, one that has always passed."""
 

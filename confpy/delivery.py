@@ -20,6 +20,7 @@ from typing import TypeAlias
 
 from confpy import fragments, target
 from confpy.batches import batches, checks_in_place
+from confpy.clock import LONGEST
 from confpy.command import Shell
 from confpy.disk import Disk
 from confpy.errors import CheckError, ConfpyError, TargetError
@@ -145,8 +146,9 @@ class _Job:
 
     @property
     def time(self) -> float:
-        """Seconds that its checks may take."""
-        return sum(member.resource.check_cmd_timeout for member in self.members if member.resource.check_cmd)
+        """Seconds that its checks may take; those without a limit do not count: nobody waits for ever."""
+        limits = (member.resource.check_cmd_timeout for member in self.members if member.resource.check_cmd)
+        return sum(limit for limit in limits if limit < LONGEST)
 
     def forget(self) -> None:
         """Forget a try that left nothing behind. The marks stay: the ledger knows them."""

@@ -14,6 +14,8 @@ from confpy.value import Value
 
 LONGEST_ANSWER = 64 << 10
 """Bytes of an answer that are read."""
+LONGEST_SILENCE = 2e6
+"""Seconds that a socket may wait for bytes: it refuses a limit of 2**31 milliseconds and more."""
 LONGEST_LOOK = 5.0
 """Seconds that the master has for one answer: it gives none while it starts anew."""
 QUIET = 2.0
@@ -49,14 +51,14 @@ def say(path: str, line: str, timeout: float) -> str:
             stream.shutdown(socket.SHUT_WR)
             while len(answer) < LONGEST_ANSWER and (part := stream.recv(4096)):
                 answer += part
-                stream.settimeout(max(until - time.monotonic(), 0.001))
+                stream.settimeout(min(max(until - time.monotonic(), 0.001), LONGEST_SILENCE))
     return for_people(answer)
 
 
 def connect(path: str, timeout: float) -> socket.socket:
     """Return a connection to a Unix socket; raises ``OSError``."""
     stream = socket.socket(socket.AF_UNIX)
-    stream.settimeout(timeout)
+    stream.settimeout(min(timeout, LONGEST_SILENCE))
     try:
         stream.connect(path)
     except BaseException:

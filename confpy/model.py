@@ -98,9 +98,9 @@ class Resource(Value):
     """Runs after the reload and counts as part of it."""
     on_reload_failure: Literal["retry", "rollback", "keep"] = "retry"
     check_cmd_timeout: float = 30.0
-    """Seconds."""
+    """Seconds; ``clock.LONGEST``: no limit."""
     reload_cmd_timeout: float = 60.0
-    """Seconds."""
+    """Seconds; ``clock.LONGEST``: no limit."""
     engine: Literal["auto", "go", "jinja"] = "auto"
     """The template's language; ``auto``: its name and its text say."""
     delimiters: tuple[str, ...] = ()

@@ -61,12 +61,12 @@ def _request(by: HttpReload, timeout: float, bounded: Bounded) -> None:
     import http.client
     from urllib.parse import urlsplit
 
-    from confpy.haproxy import connect
+    from confpy.haproxy import LONGEST_SILENCE, connect
 
     url = urlsplit(by.url)
     file, _, path = url.path.partition(":") if url.netloc == "unix:" else ("", "", url.path)
     kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
-    connection = kind("localhost" if file else url.hostname or "", url.port, timeout=timeout)
+    connection = kind("localhost" if file else url.hostname or "", url.port, timeout=min(timeout, LONGEST_SILENCE))
     line: socket.socket | None = None
 
     def exchange() -> tuple[int, bytes, bytes]:

@@ -30,11 +30,11 @@ from confpy.model import (
 from confpy.placeholders import names_candidate, show
 from confpy.settings import (
     BOOLEAN,
-    DURATION,
     EMPTY,
     LIST,
     PAUSE,
     TEXT,
+    TIMEOUT,
     Kind,
     Settings,
     choice,
@@ -222,8 +222,8 @@ KEYS: Mapping[str, Kind] = {
     "splay": PAUSE,
     "settle": PAUSE,
     "max_wait": PAUSE,
-    "check_cmd_timeout": DURATION,
-    "reload_cmd_timeout": DURATION,
+    "check_cmd_timeout": TIMEOUT,
+    "reload_cmd_timeout": TIMEOUT,
     "output_format": choice("json", "yaml", "toml", "xml", yml="yaml"),
     "on_drift": DRIFT,
     "write_once": BOOLEAN,

@@ -16,6 +16,7 @@ from math import isfinite
 from typing import Literal, NamedTuple, TypeVar, cast
 
 from confpy import dialect
+from confpy.clock import LONGEST
 from confpy.errors import ConfpyError, UsageError
 from confpy.model import Level
 
@@ -25,9 +26,6 @@ Warnings = list[ConfpyError]
 
 LARGEST_FILE = 1 << 20
 """Bytes of a TOML file; one that is larger was not written for us."""
-LONGEST = 10 * 365.25 * 86400
-"""Seconds. ``Condition.wait`` refuses what does not fit its clock, long after anybody stopped waiting."""
-
 EMPTY: tuple[object, ...] = ("", [], ())
 """What counts as not given, so that ``-node "$NODE"`` works without a NODE."""
 
@@ -146,6 +144,11 @@ def above_zero(value: object) -> float:
     return amount
 
 
+def limit(value: object) -> float:
+    """Return the seconds of a duration; 0 means no limit, which ``LONGEST`` stands for."""
+    return seconds(value) or LONGEST
+
+
 def choice(*names: str, **aliases: str) -> Kind:
     """Return the kind whose values are ``names``, in any case; an alias stands for another spelling."""
     meanings = {name: name for name in names} | aliases
@@ -164,6 +167,7 @@ SECRET = Kind("a string", text, text, "SECRET", secret=True)
 PATH = Kind("a path", text, text, "PATH")
 BOOLEAN = Kind("true or false", boolean, truth, "")
 DURATION = Kind('a duration above zero, such as 30, "500ms" or "1m30s"', above_zero, above_zero, "DURATION")
+TIMEOUT = Kind('a duration, such as 30, "500ms" or "1m30s" (0: no limit)', limit, limit, "DURATION")
 PAUSE = Kind('a duration, such as 0, 30, "500ms" or "1m30s"', seconds, seconds, "DURATION")
 LIST = Kind(
     "a string or a list of strings",
@@ -349,8 +353,8 @@ class Settings:
     connect_timeout: float = setting(3.0, DURATION, "How long a node may take to accept a connection.")
     read_timeout: float = setting(10.0, DURATION, "How long a node may take to answer.")
 
-    check_cmd_timeout: float = setting(30.0, DURATION, "How long a check_cmd may take.")
-    reload_cmd_timeout: float = setting(60.0, DURATION, "How long a reload_cmd may take.")
+    check_cmd_timeout: float = setting(30.0, TIMEOUT, "How long a check_cmd may take; 0: no limit.")
+    reload_cmd_timeout: float = setting(60.0, TIMEOUT, "How long a reload_cmd may take; 0: no limit.")
     on_reload_failure: Literal["retry", "rollback", "keep"] = setting(
         "retry", choice("retry", "rollback", "keep"), "What to do about a reload that fails."
     )

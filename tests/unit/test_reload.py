@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from confpy.clock import LONGEST
 from confpy.command import Shell
 from confpy.daemon import _bounded
 from confpy.model import HttpReload, Reload, Reloaded, SignalReload, SocketReload
@@ -427,6 +428,16 @@ def test_a_socket_that_never_ends_its_answer_has_its_time(tmp_path):
         told = failure(SocketReload(str(tmp_path / "master"), "reload"), 0.2)
         hang.set()
         assert told == "the reload was not answered within its time"
+
+
+def test_without_a_limit_each_kind_of_reload_waits_for_its_end(server, tmp_path):
+    with answering(tmp_path / "master", b"Success=1\n") as heard:
+        socket_reload = SocketReload(str(tmp_path / "master"), "reload")
+        for by in ("sleep 0.1", HttpReload("POST", f"{server.url}/good"), socket_reload):
+            assert run(by, LONGEST, verify="sleep 0.1").error is None
+        assert heard == [b"reload\n"]
+    with answering(tmp_path / "api", b"HTTP/1.1 200 OK\r\n\r\n"):
+        assert run(HttpReload("POST", f"http://unix:{tmp_path}/api:/"), LONGEST).error is None
 
 
 def test_a_socket_without_a_listener_is_a_failure(tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, strategies
 
+from confpy.clock import LONGEST
 from confpy.model import HttpReload, SignalReload, SocketReload, VerifyProgram
 from confpy.resource import KEYS, NO_RELOAD, load_resources
 from confpy.settings import Settings
@@ -430,6 +431,13 @@ def test_a_verify_that_is_none_is_an_error(confd, lines, message):
     assert error.message == message
 
 
+@pytest.mark.parametrize("written", ["0", '"0"', '"0s"', '"0ms"', "0.0"])
+@pytest.mark.parametrize("key", ["check_cmd_timeout", "reload_cmd_timeout"])
+def test_no_time_for_a_command_means_no_limit_as_in_confds_fork(confd, key, written):
+    resource, _ = load_one(confd, f"{key} = {written}\n")
+    assert getattr(resource, key) == LONGEST
+
+
 def test_a_reload_that_is_never_tried_again_is_confds_way(confd):
     resource, _ = load_one(confd, 'reload_cmd = "true"\nreload_retry = "never"\n')
     assert resource.on_reload_failure == "keep"
@@ -550,7 +558,7 @@ def test_a_key_above_the_table_is_warned_of(confd):
         (f"[template]\n{MINIMAL}reload_cmd = ['a', 1]\n", "reload_cmd is not a command", {"key": "reload_cmd"}),
         (f"[template]\n{MINIMAL}output_format = 'ini'\n", "output_format is not one of", {"key": "output_format"}),
         (f"[template]\n{MINIMAL}on_drift = 'panic'\n", "on_drift is not one of", {"key": "on_drift"}),
-        (f"[template]\n{MINIMAL}check_cmd_timeout = 0\n", "check_cmd_timeout is not a", {"key": "check_cmd_timeout"}),
+        (f"[template]\n{MINIMAL}check_cmd_timeout = -1\n", "check_cmd_timeout is not a", {"key": "check_cmd_timeout"}),
         ("[template]\nsrc = \n", "the file is not valid TOML", {"line": 2}),
         ("[template]\nsrc = 'a'\nsrc = 'b'\n", "the file is not valid TOML", {"line": 3}),
     ],

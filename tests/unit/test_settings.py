@@ -131,6 +131,18 @@ def test_every_setting_can_be_given_by_each_of_its_names(confdir):
             os.unlink(file)
 
 
+@pytest.mark.parametrize("name", ["check_cmd_timeout", "reload_cmd_timeout"])
+@pytest.mark.parametrize("text", ["0", "0s", "0ms"])
+def test_no_time_for_a_command_means_no_limit_by_flag_variable_and_file(confdir, name, text):
+    by_flag, _ = load(confdir, {name: text})
+    by_variable, _ = load(confdir, {}, {f"CONFPY_{name.upper()}": text})
+    by_variable_of_the_fork, _ = load(confdir, {"store": "env"}, {f"CONFD_{name.upper()}": text})
+    write(confdir, f'{name} = "{text}"\n')
+    by_file, _ = load(confdir)
+    found = {getattr(settings, name) for settings in (by_flag, by_variable, by_variable_of_the_fork, by_file)}
+    assert found == {module.LONGEST}
+
+
 def test_an_unknown_key_is_a_warning_with_a_suggestion(confdir):
     file = write(confdir, "intervall = 3\nzzz = 1\nverbose = true\n")
     settings, warnings = load(confdir)
