@@ -255,12 +255,14 @@ class Agent:
     def _take_over(self, recovered: Recovered) -> None:
         """Take what an earlier confpy left."""
         self._recovered = True
-        self._load()
         self._watched.take_over(recovered.files)
         self._actions += recovered.notes
         if self._manners.doubts:
             self._counts.take_over(recovered)
             self.mirror.expect(recovered.identity, recovered.revision)
+        if self._stopping is not None:
+            return  # what is owed stays in the ledger
+        self._load()
         for owed in recovered.debts if not (self._manners.noop or self._quiet) else ():
             self._debts.inherit(owed, self._now)
 
@@ -1044,13 +1046,19 @@ class Agent:
     def _end(self) -> None:
         """Stop where there is nothing left to do, or no time left to do it."""
         if self._stopping is not None:
-            if not (self._batches or self._debts.running()) or (self._killed and self._now >= self._stop_at):
+            # What an earlier confpy left half done is not left so: it would stay until somebody starts the next.
+            working = not self._recovered or self._batches or self._debts.running()
+            if not working or (self._killed and self._now >= self._stop_at):
                 self._stop(self._stopped_code())
             elif self._now >= self._stop_at:
                 self._killed = True
                 self._stop_at = self._now + PUT_AWAY
                 self._end_commands(Kill())
             elif self._now >= self._terminate_at:
+                if not self._forced:
+                    did = "asks the commands that still run to end"
+                    hint = "raise stop_timeout if they need longer"
+                    self._say("warning", "stop.late", did=did, hint=hint)
                 self._end_commands(Terminate())
         elif self._manners.onetime and self._loaded and not self._batches and self._settled():
             self._tell_end()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import signal
+# The part of the module ``signal`` that is written in C: the rest takes milliseconds to import, in which signals that
+# come would end the process, or be lost to PID 1.
+import _signal as signal  # type: ignore[import-not-found]  # no stub has it
 
 FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP, signal.SIGABRT, signal.SIGSYS}
 TERMINAL = {signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
-HELD = signal.valid_signals() - FAULTS - TERMINAL
+HELD: set[int] = signal.valid_signals() - FAULTS - TERMINAL
 """All signals but those of the process's own faults, and those by which its terminal suspends it."""
 
 

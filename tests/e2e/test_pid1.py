@@ -119,7 +119,7 @@ def test_a_hundred_reloads_of_haproxy_leave_no_zombie(tmp_path):
             confpy.says("resource.changed", reloaded=True, resource="web")
             confpy.put(generation)
         confpy.says("resource.changed", reloaded=True, resource="web")
-        wait_until(lambda: served(port) == "100", what="HAProxy has the last configuration")
+        wait_until(lambda: served(port) == "100", seconds=60, what="HAProxy has the last configuration")
         wait_until(lambda: not confpy.zombies(), what="no zombies")
         assert [event for event in confpy.events if event["level"] in {"error", "warning"}] == []
         code, took = confpy.end()

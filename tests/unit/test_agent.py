@@ -269,7 +269,19 @@ def test_commands_are_asked_to_end_before_the_stop_timeout_is_over_and_killed_th
         room.until(20)
         terminated = [(10 + asked, Terminate)] if timeout else []
         assert room.ends == [*terminated, (10 + timeout, Kill)]
+        assert len(room.told("stop.late")) == len(terminated)
         assert room.ended == code
+
+
+def test_a_stop_at_the_very_start_waits_for_the_repairs_and_begins_nothing():
+    room = Room(resource("a", reload_cmd="lb"))
+    room.recovered = Recovered((Owed("lb", "lb", 1.0, None, ("a",), ("/out/a",), (1,)),))
+    room._take(room.agent.start())
+    room._inbox.appendleft(Signalled(signal.SIGTERM))
+    room.until(1)
+    assert (room.ended, room.runs, room.commits) == (0, [], [])
+    assert [action for action in room.done if isinstance(action, Load | Reload | Stop)] == [Stop(0)]
+    assert room.steps == 2
 
 
 def test_each_further_signal_ends_a_wait():
@@ -292,6 +304,7 @@ def test_a_second_signal_kills_after_two_seconds_and_makes_a_failure_of_the_end(
     room = hanging(stop_timeout=60.0)
     room.signal(signal.SIGINT, signal.SIGTERM)
     room.until(20)
+    assert room.told("stop.late") == []
     assert (room.ends, room.ended) == ([(10.0, Terminate), (12.0, Kill)], 130)
 
 
