@@ -21,7 +21,7 @@ from confpy.clock import NEVER, Backoff, Damping, Settle, jittered
 from confpy.counts import Counts
 from confpy.debts import Commit, Debts
 from confpy.errors import CheckError, ConfpyError, ReloadError, StoreError, TemplateError, UsageError, bug, exit_code
-from confpy.guard import Guard
+from confpy.guard import Doubt, Guard
 from confpy.keytree import PrefixIndex, View
 from confpy.lookups import Lookups
 from confpy.mirror import Mirror, Turn, few
@@ -121,6 +121,10 @@ class Manners(Value):
     """Keep the delivered keys for a start without the store."""
     doubts: bool = True
     """The store may answer with less than there is."""
+    backend: str = ""
+    """The kind of store, as the setting names it."""
+    prefix: str = ""
+    """The setting that takes the place of the resources' own ``prefix``."""
     allow_stale: bool = False
     """One-shot may make targets from kept keys."""
     retry_for: float = 0.0
@@ -155,10 +159,12 @@ class Agent:
         self._lookups = Lookups()
         self._batches = Batches()
         self._debts = Debts(random, longest_wait=manners.max_wait, once=manners.onetime)
-        self._counts = Counts()
         self._watched = WatchedFiles()
         self._followed: tuple[str, ...] = ()
         """The files that changes are told of."""
+        self._counts = Counts(manners.backend, compares=manners.doubts)
+        self._lines: Mapping[str, Mapping[str, int]] = {}
+        """Resource → the lines of its file that say ``keys`` and ``prefix``."""
         self._recovered = False
         self._before = Before(mirror.shows)
         self._saving = Saving()
@@ -257,8 +263,8 @@ class Agent:
         self._recovered = True
         self._watched.take_over(recovered.files)
         self._actions += recovered.notes
+        self._counts.take_over(recovered)
         if self._manners.doubts:
-            self._counts.take_over(recovered)
             self.mirror.expect(recovered.identity, recovered.revision)
         if self._stopping is not None:
             return  # what is owed stays in the ledger
@@ -312,6 +318,7 @@ class Agent:
     def _adopt(self, loaded: Loaded) -> None:
         """Run these resources from now on; those whose file is broken by now go on as they were."""
         before, self._tracks = self._tracks, {}
+        self._lines = {**self._lines, **loaded.lines}
         self._dirty, self._groups, self._index = {}, {}, PrefixIndex()
         broken = {str(error.where.get("resource")) for error in loaded.errors}
         wanted = {resource.name: resource for resource in loaded.resources}
@@ -345,8 +352,7 @@ class Agent:
     def _new_track(self, resource: Resource) -> Track:
         view = view_of(resource, self.mirror.tree, self.mirror.shows)
         track = Track(0, resource, Settle(resource.settle, resource.max_wait), Backoff(self._random), view)
-        # Of what went while nobody looked, no stream has said so.
-        track.guard = Guard(self._counts.known.get(resource.name), self.mirror.store, named=False)
+        track.guard = self._counts.guard(resource, self.mirror.store)
         return track
 
     def _renew(self, track: Track, resource: Resource) -> None:
@@ -355,8 +361,10 @@ class Agent:
         self._restores.forget(resource.name)
         if track.resource.dest != resource.dest:
             track.known = None
-        if (track.resource.prefixes, track.resource.text_prefixes) != (resource.prefixes, resource.text_prefixes):
-            track.guard = Guard()
+        if set(track.resource.reads) != set(resource.reads):
+            if track.guard.doubt is not None:
+                self._do(Release(resource.name))
+            track.guard, track.accepted = track.guard.after_edit(track.resource, resource), False
         track.resource = resource
         track.view = view_of(resource, self.mirror.tree, self.mirror.shows)
         track.settle = Settle(resource.settle, resource.max_wait)
@@ -636,6 +644,9 @@ class Agent:
         self._try_again_together(failed.values())
         self._count()
         self._actions += self._watched.save()
+        # Before another message changes the keys that were delivered.
+        if self._now >= self._saving.at and not self._changed:
+            self._save()
         self._actions += self._batches.send()
 
     def _try_again_together(self, failed: Iterable[Track]) -> None:
@@ -707,7 +718,7 @@ class Agent:
 
     def _count(self, *, at_end: bool = False) -> None:
         """Have the ledger note what no record of a delivery says, and which store it is."""
-        if self._manners.doubts and not self._manners.noop:
+        if not self._manners.noop:
             self._actions += self._counts.tell(self.mirror.identity, self._newest, at_end=at_end)
 
     def _newest(self) -> int:
@@ -726,14 +737,16 @@ class Agent:
     def _believes(self, track: Track) -> bool:
         """Say whether the keys are believed; where they are not, see to it that they will be, or that they are back."""
         guard, name, keys = track.guard, track.resource.name, len(track.view)
-        before = guard.doubt
-        verdict = guard.judge(track.resource, keys, self.mirror.store, self._now, self.mirror.read_at)
+        before, others = guard.doubt, len(self.mirror.tree) > 0
+        verdict = guard.judge(track.resource, keys, self.mirror.store, self._now, self.mirror.read_at, others=others)
         doubt = guard.doubt
         if verdict == "yes" or track.accepted:
             if doubt is not None:
                 why = "a person accepted it" if track.accepted else "another read says so, too"
                 self._say("warning", "keys.believed", resource=name, keys=keys, reason=why)
                 guard.believe(keys, self.mirror.store, named=True)
+            elif before is not None and track.resource.on_shrink == "render" and keys <= before.keys:
+                self._say("warning", "keys.believed", resource=name, keys=keys, reason='on_shrink = "render"')
             elif before is not None:
                 self._say("info", "keys.returned", resource=name, keys=keys)
             if before is not None:
@@ -742,7 +755,8 @@ class Agent:
             return True
         assert doubt is not None
         if doubt != before:
-            self._doubt(track, doubt.reason, doubt.confirm_at)
+            fields = {"reason": doubt.reason, "did": self._wait_of(track, doubt), **self._advice(track, doubt)}
+            self._say("error", "keys.doubted", resource=name, **fields)
         self._do(Hold(name, doubt.reason if doubt != before else ""))
         if self._now >= doubt.confirm_at:
             self._follow(self.mirror.reread(self._now))
@@ -750,24 +764,54 @@ class Agent:
         track.retry_at = min(self._now + LOOK_FOR_ACCEPTANCE, confirm_at)
         return False
 
-    def _doubt(self, track: Track, reason: str, confirm_at: float) -> None:
-        name = track.resource.name
-        wait = confirm_at - self._now
-        did = "keeps the target" + (f"; reads again in {max(0.0, wait):.0f} s" if wait < NEVER else "")
-        hint = f"run confpy accept {name}, if they are to be gone"
-        self._say("error", "keys.doubted", resource=name, reason=reason, did=did, hint=hint)
+    def _wait_of(self, track: Track, doubt: Doubt) -> str:
+        """Say what becomes of a resource whose keys are not believed."""
+        # Where no count is known, nothing may ever have been delivered.
+        did = "delivers nothing" if track.guard.keys is None and not doubt.edited else "keeps the target"
+        if self._gives_up(doubt):
+            limit = self._manners.timeout
+            short = f": shrink_grace is {track.resource.shrink_grace:g} s, -timeout {limit:g} s"
+            return f"{did}, and fails" + (short if doubt.confirm_at < NEVER else "")
+        if doubt.confirm_at < NEVER:
+            return f"{did}; reads again in {max(0.0, doubt.confirm_at - self._now):.0f} s"
+        return did
+
+    def _advice(self, track: Track, doubt: Doubt) -> dict[str, str | int]:
+        """Return what to do about a doubt, and where what was edited stands."""
+        resource, again = track.resource, ", then this again" if self._manners.onetime else ""
+        if not doubt.edited:
+            return {"hint": f"run confpy accept {resource.name}{again}, if they are to be gone"}
+        where: dict[str, str | int] = {}
+        if doubt.edited == "backend":
+            wrong = "is it the right store (-backend, -node)?"
+        elif doubt.edited == "prefix" and self._manners.prefix:
+            wrong = f"is -prefix right ({self._manners.prefix})?"
+        else:
+            wrong = f"is {doubt.edited} right?"
+            lines = self._lines.get(resource.name, {})
+            where = {"file": resource.file, "key": doubt.edited}
+            where |= {"line": lines[doubt.edited]} if doubt.edited in lines else {}
+        accept = f"run confpy accept {resource.name}{again}"
+        hint = f'{wrong} If the keys are to be gone, {accept}, or write on_shrink = "render"'
+        return {**where, "hint": hint}
+
+    def _gives_up(self, doubt: Doubt) -> bool:
+        """Say whether one-shot ends before a doubt does."""
+        return self._manners.onetime and (doubt.confirm_at == NEVER or doubt.confirm_at > self._deadline())
 
     def _take_acceptance(self, accepted: Accepted) -> None:
         track = self._tracks.get(accepted.resource)
-        if track is None or track.guard.doubt is None:
+        doubt = track.guard.doubt if track is not None else None
+        if track is None or doubt is None:
             return
         track.accepted = accepted.accepted
         if track.accepted:
             for one in self._groups[track.group]:
                 one.retry_at = -NEVER
-        elif self._manners.onetime and track.guard.doubt.confirm_at > self._deadline() and not track.tried:
-            hint = f"run confpy accept {accepted.resource}, then this again, if they are to be gone"
-            error = StoreError(f"{track.guard.doubt.reason}: that is not believed", hint=hint)
+        elif self._gives_up(doubt) and not track.tried:
+            advice = self._advice(track, doubt)
+            hint = str(advice.pop("hint"))
+            error = StoreError(f"{doubt.reason}: that is not believed", hint=hint, **advice)
             self._fail_group(self._groups[track.group], track, error.at(resource=accepted.resource))
 
     def _recall(self) -> None:
@@ -804,10 +848,17 @@ class Agent:
     def _save(self) -> None:
         """Keep the delivered keys, for a start without the store."""
         self._saving.at = NEVER
-        if any(track.guard.doubt is not None for track in self._tracks.values()):
-            return  # what is kept is what they had
-        delivered = (track.resource for track in self._tracks.values() if track.tried and track.error is None)
-        self._do(self._saving.save(self.mirror.tree, delivered, self._now))
+        delivered: list[Resource] = []
+        others: list[Resource] = []
+        for track in self._tracks.values():
+            (delivered if self._has_delivered(track) else others).append(track.resource)
+        if delivered:
+            self._do(self._saving.save(self.mirror.tree, delivered, others, self._now))
+
+    def _has_delivered(self, track: Track) -> bool:
+        """Say whether the keys that a resource has now are those that it was delivered with."""
+        waits = track.dirty or track.in_flight or track.guard.doubt is not None
+        return track.tried and track.error is None and not waits
 
     # --- failures ----------------------------------------------------------------------------------------------------
 

@@ -63,9 +63,9 @@ class Saving:
         self.wanted = True
         self.at = min(self.at, max(now, self._last + SAVE_EVERY * max(1.0, keys / SAVE_KEYS)))
 
-    def save(self, tree: KeyTree, delivered: Iterable[Resource], now: float) -> Save:
-        """Return what keeps the keys of these resources."""
+    def save(self, tree: KeyTree, delivered: Iterable[Resource], others: Iterable[Resource], now: float) -> Save:
+        """Return what keeps the keys of what was delivered as it is now, and leaves what is kept of the others."""
         self.wanted, self._last = False, now
         prefixes = minimal(path for resource in delivered for path in paths(resource))
         keys: Mapping[str, str] = {raw: value for path in prefixes for raw, value in tree.items(path)}
-        return Save(keys, prefixes)
+        return Save(keys, prefixes, minimal(path for resource in others for path in paths(resource)))

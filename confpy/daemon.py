@@ -151,12 +151,18 @@ class Daemon:
         self._room = threading.BoundedSemaphore(UNREAD)
         self._lines: dict[int, _Line] = {}
         state = StateFolder.of(settings, self._tell)
-        self._kept = Kept(state, self._clock, threading.Lock())
+        self._kept = Kept(state, self._clock, threading.Lock(), settings.backend)
         self._state_dir = os.path.dirname(state.path)
         self._in_use = None
         if not settings.noop:
             self._in_use = expiry.InUse.enter(state.path, os.path.realpath(settings.confdir), self._disk)
-        self._ledger = Ledger.open(None if settings.noop else state.path, self._disk, threading.Lock())
+        self._ledger = Ledger.open(
+            None if settings.noop else state.path,
+            self._disk,
+            threading.Lock(),
+            backend=settings.backend,
+            root=os.path.abspath(settings.root) if settings.root else "",
+        )
         if self._ledger.warning is not None:
             self._tell(_unusable(self._ledger.warning))
         self._edits: Folder | None = None
@@ -191,6 +197,8 @@ class Daemon:
                 names_deletions=store.limits.names_deletions,
                 # What cannot change while confpy runs says the same when it is read again.
                 doubts=store.limits.remote or store.limits.watches,
+                backend=settings.backend,
+                prefix=settings.prefix or "",
                 saves=store.limits.remote and not settings.noop,
                 allow_stale=settings.allow_stale,
                 retry_for=settings.retry_for,
@@ -398,7 +406,7 @@ class Daemon:
 
         def save() -> None:
             try:
-                self._kept.save(action.keys, action.prefixes)
+                self._kept.save(action.keys, action.prefixes, action.carried)
             finally:
                 saved.set()
 

@@ -453,7 +453,9 @@ class _Batch:
                     before = debts.get(debt.key, debt)
                     debts[debt.key] = replace(debt, timeout=max(debt.timeout, before.timeout))
         try:
-            record = self._ledger.begin([job.deed for job in jobs if job.deed], debts.values())
+            wanted = [member.resource for job in jobs for member in job.differing]
+            reads = [(one.name, one.strip, one.reads) for one in wanted]
+            record = self._ledger.begin([job.deed for job in jobs if job.deed], debts.values(), reads=reads)
         except OSError as error:
             for job in jobs:
                 self._unkept(job, error)

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 
 from confpy.clock import Clock
 from confpy.errors import UsageError
+from confpy.keytree import ancestors, covers, minimal
 from confpy.model import Recalled
 from confpy.state import StateFolder, folder_name
 
@@ -18,26 +19,44 @@ FILES = "files"
 class Kept:
     """The records of one confdir, for the threads of one confpy. What cannot be kept is told of by the folder."""
 
-    def __init__(self, folder: StateFolder, clock: Clock, alone: AbstractContextManager[object]) -> None:
-        """``alone`` keeps the threads apart."""
+    def __init__(
+        self, folder: StateFolder, clock: Clock, alone: AbstractContextManager[object], backend: str = ""
+    ) -> None:
+        """``alone`` keeps the threads apart; ``backend``: the kind of store that the keys come from."""
         self._folder = folder
         self._clock = clock
+        self._backend = backend
         self._alone = alone
         self._unnoted: dict[str, str] = {}
         """Who is held back and could not be noted, with the reason: noted once that can be done."""
 
-    def save(self, keys: Mapping[str, str], prefixes: Sequence[str]) -> None:
-        """Keep the keys at or below the prefixes, for a start without the store."""
+    def save(self, keys: Mapping[str, str], prefixes: Sequence[str], carried: Sequence[str] = ()) -> None:
+        """Keep the keys at or below the prefixes, for a start without the store.
+
+        What was kept at or below those that are ``carried`` stays.
+        """
         with self._alone:
-            self._folder.write(KEYS, {"at": self._clock.time(), "prefixes": list(prefixes), "keys": dict(keys)})
+            before = self._recall() if carried else Recalled({})
+            stays = frozenset(one for one in carried if any(covers(prefix, one) for prefix in before.prefixes))
+            if stays:
+                new = {key: value for key, value in keys.items() if stays.isdisjoint(ancestors(key))}
+                old = {key: value for key, value in before.keys.items() if not stays.isdisjoint(ancestors(key))}
+                keys, prefixes = {**new, **old}, minimal((*prefixes, *stays))
+            record = {"at": self._clock.time(), "prefixes": list(prefixes), "keys": dict(keys)}
+            self._folder.write(KEYS, {**record, "backend": self._backend})
 
     def recall(self) -> Recalled:
         """Return the keys that were kept last; none where there are none that can be used."""
         with self._alone:
-            record = self._folder.read(KEYS)
+            return self._recall()
+
+    def _recall(self) -> Recalled:
+        record = self._folder.read(KEYS) or {}
         match record:
             case {"keys": dict(keys), "prefixes": list(prefixes), "at": int(at) | float(at)}:
-                return Recalled(keys, tuple(prefixes), max(0.0, self._clock.time() - at))
+                # Another kind of store has other keys.
+                if record.get("backend", self._backend) == self._backend:
+                    return Recalled(keys, tuple(prefixes), max(0.0, self._clock.time() - at))
         return Recalled({})
 
     def save_files(self, files: Mapping[str, str]) -> None:

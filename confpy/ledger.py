@@ -16,7 +16,7 @@ from confpy import target
 from confpy.disk import Disk
 from confpy.errors import ConfpyError, TargetError
 from confpy.filenames import STAGE_MARK
-from confpy.model import Recovered, Say
+from confpy.model import Counted, Recovered, Say
 from confpy.ours import insist_on_ours
 from confpy.repair import (
     FORMAT,
@@ -32,6 +32,7 @@ from confpy.repair import (
     read_lines,
     read_old_files,
     undoing,
+    write_counts,
     write_line,
     write_record,
 )
@@ -69,14 +70,21 @@ class Ledger:
         *,
         guard: AbstractContextManager[object] | None = None,
         wall: Callable[[], float] = time.time,
+        backend: str = "",
+        root: str = "",
     ) -> None:
-        """``guard``: what keeps threads apart, where there are several; ``wall``: seconds since 1970."""
+        """``guard``: what keeps threads apart, where there are several; ``wall``: seconds since 1970.
+
+        ``backend``, ``root``: the kind of store, and the tree to deliver into, that the counts of this process are of.
+        """
         self.folder = folder or ""
         self.warning: ConfpyError | None = None
         """Why nothing is kept, or not everything."""
         self._disk = disk or Disk()
         self._guard = guard or nullcontext()
         self._wall = wall
+        self._backend = backend
+        self._root = root
         self._book = Book()
         self._path = ""
         self._file = -1
@@ -90,9 +98,17 @@ class Ledger:
         """Records whose deliveries are over, or of processes that are no more: what is open in them stays so."""
 
     @classmethod
-    def open(cls, folder: str | None, disk: Disk, guard: AbstractContextManager[object] | None = None) -> Ledger:
+    def open(
+        cls,
+        folder: str | None,
+        disk: Disk,
+        guard: AbstractContextManager[object] | None = None,
+        *,
+        backend: str = "",
+        root: str = "",
+    ) -> Ledger:
         """Return the ledger of a state folder; one that keeps nothing, and says so, where that cannot be written."""
-        ledger = cls(folder, disk, guard=guard)
+        ledger = cls(folder, disk, guard=guard, backend=backend, root=root)
         if folder:
             try:
                 disk.make_folder(folder)
@@ -127,6 +143,7 @@ class Ledger:
         *,
         restores: bool = False,
         instead: Iterable[tuple[int, str]] = (),
+        reads: Iterable[tuple[str, str, tuple[str, ...]]] = (),
     ) -> int:
         """Note what is about to be done, durably; returns the record's number, 0 where nothing is kept.
 
@@ -136,7 +153,17 @@ class Ledger:
             return 0
         with self._guard:
             number = self._next()
-            record = Record(number, self._wall(), tuple(deeds), tuple(debts), restores, tuple(instead))
+            record = Record(
+                number,
+                self._wall(),
+                tuple(deeds),
+                tuple(debts),
+                restores,
+                tuple(instead),
+                backend=self._backend,
+                root=self._root,
+                reads=tuple(reads),
+            )
             self._add(write_record(record), durable=True)
             return number
 
@@ -196,14 +223,15 @@ class Ledger:
                 self._forget(change.path, change.mark)
             self._shorten()
 
-    def counted(self, counts: Mapping[str, int], identity: str, revision: int) -> None:
+    def counted(self, counts: Mapping[str, Counted], identity: str, revision: int) -> None:
         """Note how many keys resources had, and of which store they came."""
         if self.folder:
             with self._guard:
-                counted = {"counts": dict(counts), "identity": identity, "revision": revision}
+                known = {name: self._book.counts.get((self._root, name, self._backend)) for name in counts}
                 # That there were any is what must not be lost: how many they are by now may be.
-                first = any(keys and not self._book.counts.get(name) for name, keys in counts.items())
-                self._add_lazily({"op": "counted", "at": self._wall(), **counted}, durable=first)
+                first = any(it.keys and not ((old := known[name]) and old.keys) for name, it in counts.items())
+                store = (identity, revision)
+                self._add_lazily(write_counts(counts, self._root, self._backend, store, self._wall()), durable=first)
                 self._shorten()
 
     # --- locks -----------------------------------------------------------------------------------------------------
@@ -246,7 +274,8 @@ class Ledger:
             fields = {"error": error.strerror or str(error), "folder": self.folder, "record": "ledger"}
             notes.append(Say("warning", "state.not_kept", fields))
         book = self._book
-        return Recovered(book.owed(), dict(book.counts), book.identity, book.revision, tuple(notes))
+        identity, revision = book.store_of(self._backend)
+        return Recovered(book.owed(), book.counts_of(self._root), identity, revision, tuple(notes))
 
     def _recover(self, notes: list[Say]) -> None:
         files = self._adopt(notes)

@@ -411,7 +411,7 @@ class Mirror:
             self._applied.pop(prefix, None)
         for prefixes in self._refused.add(errors, now):
             refusal = self._refused[prefixes[0]]
-            fields = {**refusal.error.fields(), **self._whom(prefixes), "did": "kept what was; goes on with the others"}
+            fields = {**refusal.error.fields(), **self._whom(prefixes), "did": "goes on without it"}
             if not self._once:
                 fields |= {"attempt": refusal.attempts, "retry_in": round(refusal.ask_at - now, 1)}
             turn.say("error", "prefix.refused", **fields)
@@ -685,7 +685,8 @@ class Mirror:
             self._lost_since = now
         if self._lost_damping.admits(error.message, attempts + 1, now):
             again = {} if self._once else {"attempt": attempts + 1, "retry_in": round(wait, 1)}
-            turn.say("error", "store.lost", **error.fields(), did="kept what was", **again)
+            did = "goes on with the keys that it has" if self._applied else "has no keys yet"
+            turn.say("error", "store.lost", **error.fields(), did=did, **again)
         self.lost = error
         return now + wait
 

@@ -140,6 +140,11 @@ class Resource(Value):
     watch_files: tuple[str, ...] = ()
     """Absolute paths of files that its program reads as well: other content in one is a reason to reload."""
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """What it asks the store for; ``*`` marks what keys begin with within a segment."""
+        return tuple(f"{one}*" for one in self.text_prefixes) or self.prefixes
+
 
 # --- what a read brings ----------------------------------------------------------------------------------------------
 
@@ -308,6 +313,8 @@ class Loaded(Value):
     """False where there is no ``conf.d`` to read."""
     notes: tuple[Say, ...] = ()
     """What to say below the level of a warning; what the last reading said already is not said again."""
+    lines: Mapping[str, Mapping[str, int]] = NOTHING
+    """Resource → the lines of its file that say ``keys`` and ``prefix``, where they do."""
 
 
 class Listed(Value):
@@ -404,12 +411,24 @@ class Owed(Value):
     on_failure: Literal["retry", "rollback", "keep"] = "retry"
 
 
+class Counted(Value):
+    """How many keys a resource had when it was delivered, and where they came from."""
+
+    keys: int
+    backend: str = ""
+    """The store's kind, as the setting names it; empty: an earlier version did not note it."""
+    prefixes: tuple[str, ...] | None = None
+    """What it read, as ``Resource.reads`` has it; None: an earlier version did not note it."""
+    strip: str = ""
+    """As in ``Resource``."""
+
+
 class Recovered(Value):
     """What an earlier confpy left behind is settled."""
 
     debts: tuple[Owed, ...] = ()
-    counts: Mapping[str, int] = NOTHING
-    """Resource → how many keys it had when it was last delivered."""
+    counts: Mapping[str, tuple[Counted, ...]] = NOTHING
+    """Resource → one count for each kind of store that it was delivered from, the last delivery's last."""
     identity: str = ""
     """The store that they came from."""
     revision: int = 0
@@ -581,7 +600,7 @@ class Restore(Value):
 class Count(Value):
     """Note how many keys resources had when they were delivered, and from which store."""
 
-    counts: Mapping[str, int]
+    counts: Mapping[str, Counted]
     identity: str
     revision: int
 
@@ -605,6 +624,8 @@ class Save(Value):
 
     keys: Mapping[str, str]
     prefixes: tuple[str, ...]
+    carried: tuple[str, ...] = ()
+    """Prefixes of which what was kept before stays: what is known of them now was not delivered, or not yet."""
 
 
 class Remember(Value):

@@ -10,12 +10,23 @@ from __future__ import annotations
 import json
 import zlib
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, Literal, TypeAlias
 
-from confpy.model import Command, HttpReload, Owed, ReloadBy, SignalReload, SocketReload, Verify, VerifyProgram
+from confpy.model import (
+    Command,
+    Counted,
+    HttpReload,
+    Owed,
+    ReloadBy,
+    SignalReload,
+    SocketReload,
+    Verify,
+    VerifyProgram,
+)
 from confpy.value import Value, fields, replace
 
 FORMAT = 1
@@ -86,10 +97,20 @@ class Record(Value):
     passed: tuple[str, ...] = ()
     """Groups on trial whose check has passed."""
     done: bool = False
+    backend: str = ""
+    """The kind of store that the keys came from; empty: an earlier version did not note it."""
+    root: str = ""
+    """The tree that it was delivered into; empty: that of the system."""
+    reads: tuple[tuple[str, str, tuple[str, ...]], ...] = ()
+    """Of each resource its ``strip`` and what it ``reads``."""
 
     @property
     def changes(self) -> Iterator[Change]:
         return (change for deed in self.deeds for change in deed.changes)
+
+
+Counting: TypeAlias = tuple[str, str, str]
+"""What a count is of: root, resource and backend."""
 
 
 @dataclass(slots=True)
@@ -97,12 +118,13 @@ class Book:
     """What all entries together say."""
 
     records: dict[int, Record] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
-    _counted_by: dict[str, int] = field(default_factory=dict)
-    """Resource → the record that its count is from, or that was the newest by then."""
+    counts: dict[Counting, Counted] = field(default_factory=dict)
+    """The last delivery's last."""
+    _counted_by: dict[Counting, int] = field(default_factory=dict)
+    """The record that a count is from, or that was the newest by then."""
     _last: int = 0
-    identity: str = ""
-    revision: int = 0
+    stores: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """Backend → which store it was, and its revision."""
     at: float = 0.0
     """Wall clock of the last that it speaks of."""
 
@@ -135,10 +157,12 @@ class Book:
                         self._change(number, lambda it: replace(it, paid=True) if it.key == entry["key"] else it)
                 self.tidy()
             case "counted":
-                self.counts.update(entry["counts"])
-                self._counted_by.update(dict.fromkeys(entry["counts"], self._last))
-                self.identity, self.revision = entry["identity"], entry["revision"]
-                self.at = max(self.at, entry["at"])
+                root, backend, reads = entry.get("root", ""), entry.get("backend", ""), entry.get("reads", {})
+                counts = {name: _counted(keys, backend, reads.get(name)) for name, keys in entry["counts"].items()}
+                store, at = (entry["identity"], entry["revision"]), max(self.at, entry["at"])
+                for name, counted in counts.items():
+                    self._count((root, name, backend), counted, self._last)
+                self.stores[backend], self.at = store, at
             case _:
                 raise ValueError("an operation that is not known")
 
@@ -149,12 +173,11 @@ class Book:
             instead = tuple((numbers[old], group) for old, group in record.instead if old in numbers)
             self.records[numbers[record.number]] = replace(record, number=numbers[record.number], instead=instead)
         olds = sorted(numbers)
-        for name, keys in other.counts.items():
-            at = bisect_right(olds, other._counted_by[name])
-            self.counts[name], self._counted_by[name] = keys, numbers[olds[at - 1]] if at else self._last
+        for counting, counted in other.counts.items():
+            at = bisect_right(olds, other._counted_by[counting])
+            self._count(counting, counted, numbers[olds[at - 1]] if at else self._last)
         self._last = max(self._last, *numbers.values(), 0)
-        if other.identity or other.revision:
-            self.identity, self.revision = other.identity, other.revision
+        self.stores.update((backend, store) for backend, store in other.stores.items() if any(store))
         self.at = max(self.at, other.at)
 
     def _change(self, number: int, changed: Callable[[Change], Change]) -> None:
@@ -177,9 +200,32 @@ class Book:
 
     def count(self, record: Record) -> None:
         """Take how many keys there were from a record, which may be found to have ended long after newer ones."""
+        reads = {name: read for name, *read in record.reads}
         for change in record.changes:
-            if record.number > self._counted_by.get(change.resource, 0):
-                self.counts[change.resource], self._counted_by[change.resource] = change.keys, record.number
+            counting = record.root, change.resource, record.backend
+            if record.number > self._counted_by.get(counting, 0):
+                counted = _counted(change.keys, record.backend, reads.get(change.resource))
+                self._count(counting, counted, record.number)
+
+    def _count(self, counting: Counting, counted: Counted, by: int) -> None:
+        root, name, _ = counting
+        # What an earlier version noted for no store in particular was for the one that is known by now, if any.
+        for one in (counting, (root, name, "")):
+            self.counts.pop(one, None)
+            self._counted_by.pop(one, None)
+        self.counts[counting], self._counted_by[counting] = counted, by
+
+    def counts_of(self, root: str) -> dict[str, tuple[Counted, ...]]:
+        """Return the counts of what was delivered into a tree, by resource."""
+        found: dict[str, tuple[Counted, ...]] = {}
+        for (where, name, _), counted in self.counts.items():
+            if where == root:
+                found[name] = (*found.get(name, ()), counted)
+        return found
+
+    def store_of(self, backend: str) -> tuple[str, int]:
+        """Return which store of a kind it was, and its revision."""
+        return self.stores.get(backend) or self.stores.get("") or ("", 0)
 
     def _ended(self, key: str = "", paid: Collection[int] = ()) -> Iterator[tuple[Record, Deed]]:
         """Yield the deeds that owe no reload, and would not have to be taken back with an older one of their group.
@@ -282,9 +328,13 @@ class Book:
 
     def entries(self) -> Iterator[Entry]:
         """Yield the fewest entries that say the same."""
-        if self.counts or self.identity:
-            counted = {"counts": self.counts, "identity": self.identity, "revision": self.revision}
-            yield {"op": "counted", "at": self.at, **counted}
+        backends = dict.fromkeys(backend for _, _, backend in self.counts)
+        for backend in (one for one in self.stores if one not in backends and any(self.stores[one])):
+            yield write_counts({}, "", backend, self.stores[backend], self.at)
+        # In their order, which says what was delivered last: as few entries as keep it.
+        for (root, backend), group in groupby(self.counts.items(), lambda it: (it[0][0], it[0][2])):
+            counts = {name: counted for (_, name, _), counted in group}
+            yield write_counts(counts, root, backend, self.stores.get(backend, ("", 0)), self.at)
         for record in self.in_order():
             yield write_record(record)
 
@@ -426,6 +476,21 @@ def read_old_files(content: bytes) -> Iterator[tuple[str, str]]:
                 yield entry["path"], entry["mark"]
 
 
+def write_counts(counts: Mapping[str, Counted], root: str, backend: str, store: tuple[str, int], at: float) -> Entry:
+    """Return an entry of counts; ``at``: wall clock."""
+    entry: Entry = {"op": "counted", "at": at, "counts": {name: counted.keys for name, counted in counts.items()}}
+    entry["identity"], entry["revision"] = store
+    reads = {name: (it.strip, it.prefixes) for name, it in counts.items() if it.prefixes is not None}
+    more = {"root": root, "backend": backend, "reads": reads}
+    return entry | {name: it for name, it in more.items() if it}
+
+
+def _counted(keys: int, backend: str, read: Sequence[Any] | None) -> Counted:
+    """Return a count as ``write_counts`` and ``Record.reads`` have it."""
+    strip, prefixes = read if read is not None else ("", None)
+    return Counted(keys, backend, None if prefixes is None else tuple(prefixes), strip)
+
+
 def write_record(record: Record) -> Entry:
     return {"op": "begin", **_lean(record)}
 
@@ -465,6 +530,9 @@ def read_record(entry: Entry) -> Record:
         tuple((number, group) for number, group in entry.get("instead", ())),
         tuple(entry.get("passed", ())),
         entry.get("done", False),
+        entry.get("backend", ""),
+        entry.get("root", ""),
+        tuple((name, strip, tuple(prefixes)) for name, strip, prefixes in entry.get("reads", ())),
     )
 
 

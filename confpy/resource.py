@@ -241,6 +241,8 @@ SPELLED = {plain(key): (key,) for key in KEYS} | {
 
 WRITTEN_MODE = re.compile(r"^[ \t]*[\"']?mode[\"']?[ \t]*=[ \t]*(0o?)?(\d{1,4})\b", re.MULTILINE | re.IGNORECASE)
 """A mode that was written as a number: the file's own text tells 0644, 0o644 and 644, the parsed integer does not."""
+WRITTEN_KEYS = re.compile(r"^[ \t]*[\"']?(keys|prefix)[\"']?[ \t]*=", re.MULTILINE | re.IGNORECASE)
+"""The lines that say what to read, for messages about an edit of them."""
 
 
 # --- loading ---------------------------------------------------------------------------------------------------------
@@ -271,13 +273,15 @@ def load_resources(
     except OSError as error:
         return Loaded((), (UsageError(f"the path cannot be read: {error.strerror}", file=root),))
     by_dest: dict[str, Resource] = {}
+    lines: dict[str, Mapping[str, int]] = {}
     notes: list[Say] = []
     in_place: dict[str, list[str]] = {}
     for path in find_files(root, errors, warnings, notes):
         name = path[len(confdir) :].lstrip("/").removeprefix("conf.d/").removesuffix(".toml")
-        noted = Remarks([], notes, in_place)
+        noted = Remarks([], notes, in_place, {})
         try:
             resource = read_resource(path, name, settings, prefixes_of, noted, undoes=undoes)
+            lines[name] = noted.lines
         except UsageError as error:
             errors.append(error.at(resource=name, file=path))
         else:
@@ -297,7 +301,7 @@ def load_resources(
     for check, names in in_place.items():
         if names := [name for name in names if name in loaded]:
             notes.append(Say("info", "check.in_place", {"resource": ", ".join(names), "command": check, **IN_PLACE}))
-    return Loaded(tuple(by_dest.values()), tuple(errors), tuple(warnings), notes=tuple(notes))
+    return Loaded(tuple(by_dest.values()), tuple(errors), tuple(warnings), notes=tuple(notes), lines=lines)
 
 
 def find_files(root: str, errors: list[ConfpyError], warnings: list[ConfpyError], notes: list[Say]) -> Iterator[str]:
@@ -346,6 +350,8 @@ class Remarks(NamedTuple):
     notes: list[Say]
     in_place: dict[str, list[str]]
     """Check → the resources that are checked by it in their places since it names no candidate."""
+    lines: dict[str, int]
+    """Where the file says ``keys`` and ``prefix``."""
 
 
 def read_resource(
@@ -359,6 +365,8 @@ def read_resource(
 ) -> Resource:
     """Return the resource of one file, and add to the remarks on it; raises ``UsageError``."""
     content = read_text(path)
+    for match in WRITTEN_KEYS.finditer(content):
+        remarks.lines[match[1].lower()] = content.count("\n", 0, match.start(1)) + 1
     written = WRITTEN_MODE.search(content)
     hint = mode_hint(written)
     try:

@@ -38,10 +38,7 @@ class Store:
         return self.house.start(*(flags or ("-watch", "-resync", "1s")))
 
     def accept(self, resource: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "confpy", "accept", resource, "-log-format", "json", *self.house.where]
-        return subprocess.run(
-            command, env=environment(self.house.folder), capture_output=True, text=True, timeout=30, check=False
-        )
+        return accept(self.house, resource)
 
 
 @pytest.fixture(params=["etcdv3", "consul"])
@@ -308,3 +305,134 @@ def test_a_run_over_variables_that_owes_nothing_leaves_nothing(tmp_path):
     house.add("web")
     assert house.once().code == 0
     assert house.ledgers() == []
+
+
+# --- what a person edited --------------------------------------------------------------------------------------------
+
+
+def test_an_edit_to_keys_of_which_there_are_fewer_is_delivered_at_once(house):
+    dest = house.add("web", KEYS, keys="['/app/web']", max_shrink="0.1")
+    assert house.once().code == 0
+    house.add("web", KEYS, keys="['/app/web/a']", max_shrink="0.1")
+    ended = house.once("-timeout", "5s")
+    assert (ended.code, dest.read_text()) == (0, "a\n"), ended.events
+    assert not [one for one in ended.events if one["event"] == "keys.doubted"]
+
+
+@pytest.mark.parametrize(
+    ("edit", "key", "line"),
+    [
+        ({"keys": "['/app/wbe']"}, "keys", 4),
+        ({"keys": "[]"}, "keys", 4),
+        ({"keys": "['/app/web']", "prefix": "'/prod'"}, "prefix", 5),
+    ],
+    ids=["keys", "no keys", "prefix"],
+)
+def test_an_edit_to_no_key_at_all_fails_at_once_names_its_line_and_waits_for_a_person(house, edit, key, line):
+    dest = house.add("web", KEYS, keys="['/app/web']", shrink_grace="'1s'")
+    assert house.once().code == 0
+    house.add("web", KEYS, **edit, shrink_grace="'1s'")
+    for _ in range(2):
+        ended = house.once("-timeout", "20s")
+        assert ended.code == 3
+        failed = ended.find("resource.failed")
+        assert (failed["file"], failed["key"]) == (str(house.confdir / "conf.d" / "web.toml"), key)
+        assert failed["line"] == line
+        assert "3 keys at or below /app/web" in failed["error"]
+        assert dest.read_text() == "a,b,c\n"
+    assert accept(house, "web").returncode == 0
+    assert house.once().code == 0
+    assert dest.read_text() == "\n"
+    assert house.once().code == 0
+
+
+def test_an_edit_to_no_key_at_all_is_over_with_the_next_edit(house):
+    dest = house.add("web", KEYS, keys="['/app/web']", shrink_grace="'1s'")
+    with house.start() as confpy:
+        shows(dest, "a,b,c\n")
+        house.add("web", KEYS, keys="['/app/wbe']", shrink_grace="'1s'")
+        doubted = confpy.says("keys.doubted", resource="web")
+        assert (doubted["key"], doubted["line"]) == ("keys", 4)
+        assert "confpy accept web" in doubted["hint"]
+        pass_time(3)
+        assert dest.read_text() == "a,b,c\n"
+        house.add("web", KEYS, keys="['/app/web/b']", shrink_grace="'1s'")
+        shows(dest, "b\n")
+        house.add("web", KEYS, keys="['/app/wbe']", on_shrink="'render'")
+        shows(dest, "\n")
+
+
+def test_a_prefix_on_the_command_line_is_an_edit_too(house):
+    dest = house.add("web", '{{ gets("/web/*") | length }}\n', keys="['/web']", prefix="'/app'")
+    assert house.once().code == 0
+    ended = house.once("-prefix", "/apq", "-timeout", "5s")
+    assert (ended.code, dest.read_text()) == (3, "3\n")
+    assert "-prefix" in ended.find("resource.failed")["hint"]
+
+
+def test_another_kind_of_store_is_a_persons_word_where_it_has_keys(tmp_path, etcd, consul):
+    """As confd's own integration scripts do: one confdir, one backend after another."""
+    etcd.put_all({"/app/web/a": "1", "/app/web/b": "2", "/app/other": "x"})
+    consul.put("app/other", "y")
+    house = House(tmp_path)
+    web, other = house.add("web", KEYS, keys="['/app/web']"), house.add("other")
+    stores = {
+        "etcdv3": ("-backend", "etcdv3", "-node", etcd.endpoint),
+        "etcd": ("-backend", "etcd", "-node", etcd.endpoint),
+        "consul": ("-backend", "consul", "-node", consul.endpoint),
+        "env": ("-backend", "env"),
+    }
+
+    def once(store: str, **variables: str):
+        return run_once(
+            *stores[store], "-confdir", str(house.confdir), "-timeout", "5s", folder=tmp_path, more=variables
+        )
+
+    for store in ("etcd", "etcdv3"):
+        assert once(store).code == 0, store
+        assert web.read_text() == "a,b\n"
+    assert once("consul").code == 0, "it holds a key of another resource"
+    assert (web.read_text(), other.read_text()) == ("\n", "y\n")
+    assert once("etcdv3").code == 0
+    assert web.read_text() == "a,b\n"
+    # A store without any key is more likely a wrong one.
+    ended = once("env")
+    assert ended.code == 3
+    assert web.read_text() == "a,b\n"
+    assert "-backend" in ended.find("resource.failed", resource="web")["hint"]
+    assert once("env", APP_OTHER="z").code == 0
+    assert (web.read_text(), other.read_text()) == ("\n", "z\n")
+    assert once("env", APP_OTHER="z").code == 0
+    # What each kind of store had is still known.
+    etcd.delete("/app/web/", prefix=True)
+    ended = once("etcdv3")
+    assert ended.code == 3
+    assert "all of its 2 keys are gone" in ended.find("resource.failed", resource="web")["error"]
+
+
+def test_the_counts_of_one_root_do_not_speak_for_another(house, tmp_path):
+    house.add("web", KEYS, keys="['/app/web']", dest="'/web'", mkdir="true")
+    assert house.once("-root", str(tmp_path / "one")).code == 0
+    house.write("app: {other: 1}")
+    ended = house.once("-root", str(tmp_path / "two"), "-timeout", "5s")
+    assert ended.code == 0, ended.events
+    assert (tmp_path / "two" / "web").read_text() == "\n"
+    ended = house.once("-root", str(tmp_path / "one"), "-timeout", "5s")
+    assert (ended.code, (tmp_path / "one" / "web").read_text()) == (3, "a,b,c\n")
+    doubted = ended.find("keys.doubted")
+    assert doubted["did"] == "keeps the target, and fails: shrink_grace is 30 s, -timeout 5 s"
+
+
+def test_a_store_that_was_never_read_is_not_said_to_have_kept_anything(tmp_path):
+    house = House(tmp_path, "-backend", "etcdv3", "-node", "http://127.0.0.1:1")
+    house.add("web")
+    ended = house.once("-timeout", "2s")
+    assert ended.code == 3
+    assert "kept" not in ended.find("store.lost")["did"]
+
+
+def accept(house: House, resource: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "confpy", "accept", resource, "-log-format", "json", *house.where]
+    return subprocess.run(
+        command, env=environment(house.folder), capture_output=True, text=True, timeout=30, check=False
+    )

@@ -82,6 +82,7 @@ from tests.sim.world import Stream, World
 OUT, ELSEWHERE, MOUNTED, STATE = "/out", "/srv", "/mnt", "/state"
 FOLDERS = (OUT, ELSEWHERE, MOUNTED, STATE)
 KEYS = ("/a/1", "/a/2", "/a/3", "/b/x/1", "/b/x/2", "/b/y", "/c/1")
+BACKEND = "sim"
 STAYS = "/a/1"
 """A key that is never deleted where the store tells lies: what reads it is empty by a lie alone."""
 READS = (("/a",), ("/b",), ("/b/x",), ("/b/x", "/b/y"), ("/c",), ("/a", "/c"))
@@ -215,7 +216,7 @@ class Life(World):
         self.emptied: set[str] = set()
         """Prefixes that had no key at some time."""
         self.fresh: set[str] = set()
-        """Resources that read other keys than before: nobody knows how many there were."""
+        """Resources whose first count was lost: nobody knows how many keys there were."""
         self.backed_up: set[str] = set()
         """Resources of whose targets an older version is kept."""
         self.counted: set[str] = set()
@@ -332,10 +333,10 @@ class Life(World):
         self.disk = SimDisk(self.kernel, self._pause, self._wait)
         random = Random(self.seed * 1000 + self.generation)
         self.mirror = Mirror(random, follows=True, period=self.period)
-        manners = Manners(period=self.period, saves=self.saves, names_deletions=self.names_deletions)
+        manners = Manners(period=self.period, saves=self.saves, names_deletions=self.names_deletions, backend=BACKEND)
         self.agent = Agent(manners, self.mirror, Printer(), random, {})
         self.shell = SimShell(self)
-        self.ledger = Ledger.open(STATE, self.disk, self.alone)
+        self.ledger = Ledger.open(STATE, self.disk, self.alone, backend=BACKEND)
         self.ledger._wall = self._wall_clock
         self.kept = Kept(StateFolder(STATE, self._say, self.disk), self, self.alone)
         self.note("start")
@@ -488,11 +489,11 @@ class Life(World):
             case Count():
                 self.ledger.counted(action.counts, action.identity, action.revision)
                 if not self.ledger._lacks:
-                    self._take_counted(action.counts)
+                    self._take_counted({name: counted.keys for name, counted in action.counts.items()})
             case Release():
                 self.kept.release(action.resource)
             case Save():
-                self.kept.save(action.keys, action.prefixes)
+                self.kept.save(action.keys, action.prefixes, action.carried)
             case Terminate():
                 self.shell.terminate_all()
             case Kill():
@@ -924,7 +925,6 @@ class Life(World):
                     backup=random.choice((0, 2)),
                 )
                 self.resources = tuple(changed if one is was else one for one in self.resources)
-                self.fresh.add(was.name)
                 self.note("resource edited")
         self._note_states()
         if not self.disk.dead:

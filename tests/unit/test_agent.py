@@ -9,16 +9,21 @@ from random import Random
 import pytest
 
 from confpy.agent import FIRST_TRIES, Agent, Manners
+from confpy.batches import Batch
 from confpy.errors import CheckError, ReloadError, UsageError
+from confpy.keytree import covers
 from confpy.mirror import Mirror
 from confpy.model import (
     Accepted,
     Acquit,
+    Candidate,
     Changed,
     Changes,
+    Counted,
     Deliver,
     Delivered,
     Edited,
+    Group,
     Hold,
     Inspect,
     Inspected,
@@ -76,6 +81,7 @@ class Room:
         self.revision, self.identity = 1, "s"
         self.resources, self.errors = resources, ()
         self.notes: tuple[Say, ...] = ()
+        self.lines: dict[str, dict[str, int]] = {}
         self.recovered = Recovered()
         self.targets: dict[str, bytes] = {}
         self.commits: list[tuple[float, str]] = []
@@ -161,7 +167,7 @@ class Room:
                 case Recover():
                     self._inbox.append(self.recovered)
                 case Load():
-                    self._inbox.append(Loaded(self.resources, self.errors, notes=self.notes))
+                    self._inbox.append(Loaded(self.resources, self.errors, notes=self.notes, lines=self.lines))
                 case Read():
                     listings = {prefix: Listing(self.revision, dict(self.keys)) for prefix in action.prefixes}
                     self._inbox.append(Listed(action.read, Snapshot(listings, self.identity)))
@@ -562,7 +568,7 @@ def test_kept_keys_are_not_overwritten_by_doubted_ones():
 
 def test_what_the_ledger_counted_is_what_a_start_is_measured_by():
     room = Room(resource("a", shrink_grace=5.0), keys={})
-    room.recovered = Recovered(counts={"a": 1}, identity="s", revision=1)
+    room.recovered = Recovered(counts={"a": (Counted(1),)}, identity="s", revision=1)
     room.until(1.0)
     assert room.told("keys.doubted")[0].fields["reason"] == "its only key is gone"
     room.until(10.0)
@@ -571,7 +577,7 @@ def test_what_the_ledger_counted_is_what_a_start_is_measured_by():
 
 def test_another_store_than_that_of_the_ledger_waits_for_a_person():
     room = Room(resource("a", shrink_grace=5.0), keys={})
-    room.recovered = Recovered(counts={"a": 3}, identity="another", revision=1)
+    room.recovered = Recovered(counts={"a": (Counted(3),)}, identity="another", revision=1)
     room.until(100.0)
     (doubted,) = room.told("keys.doubted")
     assert doubted.fields["did"] == "keeps the target"
@@ -780,3 +786,164 @@ def test_those_that_were_refused_one_after_the_other_are_tried_again_together():
     assert room.deliveries[-1] == (pytest.approx(14, abs=3), ["/out/a", "/out/b"])
     assert room.targets["a"] == room.targets["b"]
     assert b"value='3'" in room.targets["a"]
+
+
+# --- what a person edited, and what one-shot says of a doubt --------------------------------------------------------
+
+
+def other(name: str, *prefixes: str, **more) -> Resource:
+    return Resource(name, f"/etc/confd/conf.d/{name}.toml", "t", f"/out/{name}", prefixes=prefixes, **more)
+
+
+class Covering(Room):
+    """A room whose store answers by prefix."""
+
+    def _take(self, actions) -> None:
+        super()._take(actions)
+        for at, message in enumerate(self._inbox):
+            if isinstance(message, Listed) and message.snapshot is not None:
+                listings = {
+                    prefix: Listing(self.revision, {key: it for key, it in self.keys.items() if covers(prefix, key)})
+                    for prefix in message.snapshot.listings
+                }
+                self._inbox[at] = Listed(message.read, Snapshot(listings, self.identity))
+
+
+def test_an_edit_that_finds_fewer_keys_is_delivered_at_once():
+    room = Covering(other("a", "/app"), keys={**THREE, "/less/a": "1"})
+    room.until(1.0)
+    room.edit(other("a", "/less", max_shrink=0.0))
+    assert not room.told("keys.doubted")
+    assert b"/less/a" in room.targets["a"]
+
+
+def test_an_edit_that_finds_no_key_at_all_names_its_line_and_waits_for_a_person_or_the_next_edit():
+    room = Covering(other("a", "/app"), keys=dict(THREE))
+    room.until(1.0)
+    before = room.targets["a"]
+    room.lines = {"a": {"keys": 4}}
+    room.edit(other("a", "/apq"))
+    (doubted,) = room.told("keys.doubted")
+    assert doubted.fields["reason"] == (
+        "there is no key at or below /apq, and the target was made from 3 keys at or below /app"
+    )
+    assert (doubted.fields["file"], doubted.fields["line"]) == ("/etc/confd/conf.d/a.toml", 4)
+    assert doubted.fields["did"] == "keeps the target"
+    room.until(3600.0)
+    assert room.targets["a"] == before, "no read confirms a mistake"
+    room.edit(other("a", "/app/a"))
+    assert b"/app/a" in room.targets["a"]
+    room.edit(other("a", "/apr"))
+    room.accepts = True
+    room.until(room.now + 3.0)
+    assert room.targets["a"] == b"[]"
+
+
+def test_an_edit_that_says_render_is_believed_and_the_line_says_why():
+    room = Covering(other("a", "/app"), keys=dict(THREE))
+    room.until(1.0)
+    room.edit(other("a", "/apq"))
+    room.edit(other("a", "/apq", on_shrink="render"))
+    assert room.targets["a"] == b"[]"
+    assert room.told("keys.believed")[0].fields["reason"] == 'on_shrink = "render"'
+    assert not room.told("keys.returned")
+
+
+def test_an_edit_made_while_confpy_was_down_is_one_too():
+    room = Covering(other("a", "/apq"), keys=dict(THREE), backend="etcdv3")
+    room.recovered = Recovered(counts={"a": (Counted(3, "etcdv3", ("/app",), "/"),)}, identity="s", revision=1)
+    room.until(100.0)
+    assert room.told("keys.doubted")[0].fields["key"] == "keys"
+    assert "a" not in room.targets
+
+
+def test_the_setting_that_takes_the_place_of_a_prefix_is_named_instead_of_a_line():
+    room = Covering(other("a", "/apq/a", strip="/apq"), keys=dict(THREE), backend="etcdv3", prefix="/apq")
+    room.recovered = Recovered(counts={"a": (Counted(1, "etcdv3", ("/app/a",), "/app"),)}, identity="s", revision=1)
+    room.until(1.0)
+    (doubted,) = room.told("keys.doubted")
+    assert "is -prefix right (/apq)?" in str(doubted.fields["hint"])
+    assert "line" not in doubted.fields
+
+
+@pytest.mark.parametrize("keys", [{"/b": "1"}, {}], ids=["a key of another resource", "no key"])
+def test_another_kind_of_store_is_believed_where_it_has_a_key_for_some_resource(keys):
+    room = Covering(other("a", "/a"), other("b", "/b"), keys=keys, backend="etcdv3", onetime=True, timeout=60.0)
+    counted = Counted(2, "etcd", ("/a",), "/")
+    room.recovered = Recovered(counts={"a": (counted,), "b": (counted,)}, identity="", revision=0)
+    room.until(1.0)
+    assert (room.ended, bool(room.told("keys.doubted"))) == ((0, False) if keys else (3, True))
+    if not keys:
+        failed = room.told("resource.failed")[0]
+        assert "2 keys of etcd" in str(failed.fields["error"])
+        assert "-backend" in str(failed.fields["hint"])
+
+
+@pytest.mark.parametrize(
+    ("timeout", "did"),
+    [
+        (10.0, "keeps the target, and fails: shrink_grace is 30 s, -timeout 10 s"),
+        (60.0, "keeps the target; reads again in 30 s"),
+    ],
+)
+def test_one_shot_says_what_it_will_really_do_about_a_doubt(timeout, did):
+    room = Room(resource("a", shrink_grace=30.0), keys={}, onetime=True, timeout=timeout)
+    room.recovered = Recovered(counts={"a": (Counted(3),)}, identity="s", revision=1)
+    room.until(1.0)
+    assert room.told("keys.doubted")[0].fields["did"] == did
+    assert room.ended == (3 if timeout < 30.0 else None)
+
+
+def test_too_few_keys_at_the_first_delivery_keep_no_target_that_was_never_made():
+    room = Room(resource("a", min_keys=5))
+    room.until(1.0)
+    assert room.told("keys.doubted")[0].fields["did"] == "delivers nothing; reads again in 30 s"
+
+
+# --- keys that are kept ---------------------------------------------------------------------------------------------
+
+
+def saves(room: Room) -> list[Save]:
+    return [action for action in room.done if isinstance(action, Save)]
+
+
+def test_keys_that_vanish_right_after_their_delivery_do_not_take_its_place_in_what_is_kept():
+    room = Room(resource("a", on_shrink="keep"), keys=dict(THREE), saves=True)
+    room.until(0.0)
+    room.put(a="2")
+    gone(room)  # the next keeping is ten seconds after the first
+    room.put(a="3")
+    gone(room)
+    room.until(60.0)
+    assert saves(room)
+    assert all(len(save.keys) == 3 for save in saves(room) if not save.carried)
+    assert not any(save.keys for save in saves(room) if save.carried)
+
+
+def test_a_delivery_and_a_change_that_arrive_together_keep_what_was_delivered():
+    room = Room(resource("a", on_shrink="keep"), keys=dict(THREE), saves=True)
+
+    room.until(0.0)
+    (save,) = saves(room)
+    assert save.keys == THREE
+    room.until(20.0)
+    deletions = Changes("/app", 9, dict.fromkeys(THREE, (9, None)))
+    room.agent._tracks["a"].in_flight = True
+    candidate = Candidate(resource("a", on_shrink="keep"), b"", 3)
+    room.agent._batches.add(Batch((Group("/out/a", (candidate,)),), frozenset(), swaps=False))
+    (sent,) = room.agent._batches.send()
+    messages = (
+        Delivered(sent.batch, (Report("a", "changed", known=Known(b"", None)),)),
+        Changed(room._stream, deletions),
+    )
+    room._take(room.agent.step(messages, room.now, 1e9))
+    assert [one.keys for one in saves(room)] == [THREE, THREE]
+
+
+def test_what_is_kept_of_a_resource_that_fails_stays():
+    room = Room(resource("a"), Resource("b", "", "t", "/out/b", prefixes=("/app/b",)), keys=dict(THREE), saves=True)
+    room.until(20.0)
+    room.agent._tracks["b"].error = UsageError("it fails")
+    room.put(a="2")
+    room.until(40.0)
+    assert saves(room)[-1].carried == ("/app/b",)

@@ -12,6 +12,7 @@ import pytest
 from confpy import expiry
 from confpy.disk import Disk
 from confpy.ledger import LOCKS, Ledger
+from confpy.model import Counted
 from confpy.repair import Change, Debt, Deed
 from confpy.state import StateFolder, confdir_of, folder_name
 
@@ -151,7 +152,7 @@ def test_what_an_earlier_version_uses_stays_too(state_dir):
     """It locks its ledger, and nothing else."""
     path = make(state_dir, "/gone", days=31)
     ledger = Ledger.open(path, Disk())
-    ledger.counted({"web": 3}, "", 1)
+    ledger.counted({"web": Counted(3)}, "", 1)
     grow_old(path, 31)
     sweep(state_dir)
     assert os.path.exists(path)

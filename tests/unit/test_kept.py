@@ -73,3 +73,28 @@ def test_a_record_of_another_shape_is_as_good_as_none(kept, folder):
     for record in ({}, {"keys": [], "prefixes": [], "at": 1}, {"keys": {}, "prefixes": [], "at": "now"}):
         folder.write("keys", record)
         assert kept.recall().keys == {}
+
+
+def test_what_was_kept_of_a_carried_prefix_stays_beside_the_new_keys(kept):
+    kept.save({"/app/a": "1", "/app/web/x": "1", "/gone": "1"}, ("/app", "/gone"))
+    kept.save({"/app/a": "2", "/app/web/y": "2"}, ("/app",), ("/app/web", "/never"))
+    recalled = kept.recall()
+    assert recalled.keys == {"/app/a": "2", "/app/web/x": "1"}
+    assert recalled.prefixes == ("/app",)
+    kept.save({"/b": "3"}, ("/b",), ("/app/web",))
+    assert kept.recall().keys == {"/b": "3", "/app/web/x": "1"}
+    assert kept.recall().prefixes == ("/app/web", "/b")
+
+
+def test_keys_of_another_kind_of_store_are_not_recalled(folder):
+    etcd, consul = (Kept(folder, SystemClock(), nullcontext(), backend) for backend in ("etcdv3", "consul"))
+    etcd.save({"/a": "1"}, ("/a",))
+    assert etcd.recall().keys == {"/a": "1"}
+    assert consul.recall().keys == {}
+    consul.save({"/b": "1"}, ("/b",), ("/a",))
+    assert consul.recall().keys == {"/b": "1"}
+
+
+def test_keys_that_an_earlier_version_kept_are_recalled(kept, folder):
+    folder.write("keys", {"at": 1.0, "prefixes": ["/a"], "keys": {"/a": "1"}})
+    assert kept.recall().keys == {"/a": "1"}

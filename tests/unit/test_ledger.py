@@ -18,6 +18,7 @@ from confpy.disk import Disk
 from confpy.ledger import LARGE, Ledger
 from confpy.model import (
     Candidate,
+    Counted,
     Group,
     HttpReload,
     Owed,
@@ -36,6 +37,11 @@ from confpy.value import replace
 from tests.apart import Child, as_nobody
 
 RELOAD = "systemctl reload it"
+
+
+def keys_of(recovered: Recovered) -> dict[str, int]:
+    """Return how many keys each resource had when it was last delivered."""
+    return {name: counts[-1].keys for name, counts in recovered.counts.items()}
 
 
 class Counting(Disk):
@@ -229,10 +235,10 @@ def test_one_that_owes_nothing_and_counted_nothing_removes_its_file(state, out):
 def test_counts_come_with_the_commit_and_by_themselves(state, out):
     ledger, _ = start(state)
     give(ledger, (resource(out / "f"), b"new"), (resource(out / "g", check_cmd="false"), b"new"))
-    ledger.counted({"h": 12}, "cluster", 99)
+    ledger.counted({"h": Counted(12)}, "cluster", 99)
     ledger.close()
     recovered = start(state)[1]
-    assert (recovered.counts, recovered.identity, recovered.revision) == ({"f": 3, "h": 12}, "cluster", 99)
+    assert (keys_of(recovered), recovered.identity, recovered.revision) == ({"f": 3, "h": 12}, "cluster", 99)
 
 
 # --- the file --------------------------------------------------------------------------------------------------------
@@ -257,10 +263,10 @@ def test_a_ledger_cut_anywhere_loses_only_what_was_not_written(state, out):
         keys = {debt.key for debt in recovered.debts}
         assert (RELOAD in keys) == (at >= first)
         # It goes on behind what was whole.
-        ledger.counted({"z": at}, "", 0)
+        ledger.counted({"z": Counted(at)}, "", 0)
         die(ledger)
         again, recovered = start(state)
-        assert recovered.counts["z"] == at
+        assert keys_of(recovered)["z"] == at
         die(again)
         for left in state.glob("ledger-*"):
             left.unlink()
@@ -288,7 +294,7 @@ def test_a_ledger_of_another_version_is_set_aside_and_found_again_by_that_versio
         assert recovered.debts == ()
         (note,) = recovered.notes
         assert note.event == "state.set_aside"
-        ledger.counted({"n": 1}, "", 0)
+        ledger.counted({"n": Counted(1)}, "", 0)
         die(ledger)
     ledger, recovered = start(state)
     assert recovered.debts[0].resources == ("f",)
@@ -319,7 +325,7 @@ def test_a_long_ledger_is_written_anew_while_it_is_used(state, out):
     ledger, _ = start(state)
     (owes,) = give(ledger, (resource(out / "f"), b"new"))
     for number in range(40):
-        ledger.counted({f"{'n' * 50_000}": number}, "", number)
+        ledger.counted({f"{'n' * 50_000}": Counted(number)}, "", number)
     (path,) = state.glob("ledger-*")
     assert path.stat().st_size < LARGE
     die(ledger)
@@ -354,7 +360,7 @@ def test_a_folder_that_cannot_be_made_is_one_warning_and_all_goes_on(tmp_path, o
     ledger, _ = start(tmp_path / "file" / "state")
     assert ledger.warning.where["folder"] == str(tmp_path / "file" / "state")
     ledger.paid(RELOAD, (1,))
-    ledger.counted({"f": 1}, "", 0)
+    ledger.counted({"f": Counted(1)}, "", 0)
     assert give(ledger, (resource(out / "f"), b"new"))[0].record == 0
     ledger.close()
 
@@ -393,14 +399,14 @@ def test_what_a_full_disk_kept_out_of_the_ledger_is_written_with_the_next_line(s
     ledger, _ = start(state, disk)
     (report,) = give(ledger, (resource(out / "f"), b"new"), disk=disk)
     disk.full = True
-    ledger.counted({"f": 3}, "cluster", 7)
+    ledger.counted({"f": Counted(3)}, "cluster", 7)
     ledger.paid(RELOAD, [report.record])
     disk.full = False
     give(ledger, (resource(out / "g", reload_cmd="another"), b"new"), disk=disk)
     die(ledger)
     _, recovered = start(state)
     assert [owed.key for owed in recovered.debts] == ["another"]
-    assert recovered.counts == {"f": 3, "g": 3}
+    assert keys_of(recovered) == {"f": 3, "g": 3}
     assert len(files(state)) == 2
 
 
@@ -442,23 +448,84 @@ def test_a_ledger_that_cannot_be_shortened_stays_the_one(state, out, monkeypatch
     give(ledger, (resource(out / "f"), b"new"))
     monkeypatch.setattr("confpy.ledger.LARGE", 0)
     disk.full = True
-    ledger.counted({"f": 3}, "cluster", 7)
-    ledger.counted({"f": 4}, "cluster", 8)
+    ledger.counted({"f": Counted(3)}, "cluster", 7)
+    ledger.counted({"f": Counted(4)}, "cluster", 8)
     die(ledger)
     _, recovered = start(state)
-    assert recovered.counts == {"f": 4}
+    assert keys_of(recovered) == {"f": 4}
     assert [owed.key for owed in recovered.debts] == [RELOAD]
+
+
+def test_each_kind_of_store_and_each_tree_has_counts_and_a_store_of_its_own(state):
+    for backend, root, keys in (("etcd", "", 3), ("etcdv3", "", 4), ("etcd", "/img", 5), ("etcd", "", 6)):
+        ledger = Ledger.open(str(state), Disk(), backend=backend, root=root)
+        ledger.recover()
+        ledger.counted({"web": Counted(keys, backend, ("/app",), "/")}, f"cluster of {backend}", keys)
+        ledger.close()
+    found = {}
+    for backend, root in (("etcd", ""), ("etcdv3", ""), ("etcd", "/img"), ("env", "/img"), ("env", "/none")):
+        ledger = Ledger.open(str(state), Disk(), backend=backend, root=root)
+        recovered = ledger.recover()
+        found[backend, root] = [(one.backend, one.keys) for one in recovered.counts.get("web", ())], recovered.identity
+        ledger.close()
+    both = [("etcdv3", 4), ("etcd", 6)]
+    assert found == {
+        ("etcd", ""): (both, "cluster of etcd"),
+        ("etcdv3", ""): (both, "cluster of etcdv3"),
+        ("etcd", "/img"): ([("etcd", 5)], "cluster of etcd"),
+        ("env", "/img"): ([("etcd", 5)], ""),
+        ("env", "/none"): ([], ""),
+    }
+
+
+def test_a_record_of_a_delivery_says_what_was_read_from_which_store(state, out):
+    ledger = Ledger.open(str(state), Disk(), backend="etcdv3", root="/img")
+    ledger.recover()
+    resource = Resource("f", "f.toml", "t", str(out / "f"), "/app", ("/app/a", "/app/b"), reload_cmd="true")
+    deliver((Group("f", (Candidate(resource, b"new", 3),)),), Rules(), Disk(), Shell(), ledger)
+    ledger.close()
+    again = Ledger.open(str(state), Disk(), backend="etcdv3", root="/img")
+    assert again.recover().counts == {"f": (Counted(3, "etcdv3", ("/app/a", "/app/b"), "/app"),)}
+    again.close()
+
+
+def test_the_ledger_of_the_first_version_is_read_for_whichever_store_runs(state):
+    """Lines as confpy wrote them before counts belonged to a store."""
+    state.mkdir(parents=True, exist_ok=True)
+    record = {
+        "op": "begin", "number": 1, "at": 5.0, "debts": [],
+        "deeds": [{"group": "b", "changes": [
+            {"resource": "b", "dest": "/out/b", "path": "/out/b", "old": None, "new": "00", "keys": 2},
+        ]}],
+    }  # fmt: skip
+    entries = [
+        {"ledger": 1},
+        {"op": "counted", "at": 4.0, "counts": {"a": 3, "b": 1}, "identity": "cluster", "revision": 9},
+        record,
+        {"op": "done", "record": 1, "failed": []},
+    ]
+    state.chmod(0o700)
+    (state / "ledger-00000000.log").write_bytes(b"".join(map(repair.write_line, entries)))
+    ledger = Ledger.open(str(state), Disk(), backend="etcdv3")
+    recovered = ledger.recover()
+    assert recovered.counts == {"a": (Counted(3),), "b": (Counted(2),)}
+    assert (recovered.identity, recovered.revision) == ("cluster", 9)
+    ledger.counted({"a": Counted(4, "etcdv3", ("/a",), "/")}, "cluster", 10)
+    ledger.close()
+    again = Ledger.open(str(state), Disk(), backend="etcdv3")
+    assert again.recover().counts == {"b": (Counted(2),), "a": (Counted(4, "etcdv3", ("/a",), "/"),)}
+    again.close()
 
 
 def test_an_older_delivery_found_to_have_ended_counts_less_than_a_newer_one(state, out):
     ledger, _ = start(state)
     give(ledger, (resource(out / "f"), b"none"))
     (report,) = give(ledger, (rolling(out / "f"), b"many"))
-    ledger.counted({"f": 7}, "cluster", 9)
+    ledger.counted({"f": Counted(7)}, "cluster", 9)
     ledger.paid(RELOAD, range(1, report.record + 1))
     die(ledger)
     _, recovered = start(state)
-    assert recovered.counts == {"f": 7}
+    assert keys_of(recovered) == {"f": 7}
 
 
 def test_what_the_start_puts_back_is_told_to_its_program(state, out):
@@ -746,7 +813,7 @@ def test_a_group_of_which_somebody_removed_a_member_after_its_delivery_stays_as_
     _, recovered = start(state)
     assert recovered.notes == ()
     assert (out / "a").read_bytes() == b"new"
-    assert recovered.counts == {"a": 3, "b": 3}
+    assert keys_of(recovered) == {"a": 3, "b": 3}
 
 
 def test_what_is_torn_in_place_goes_back_with_its_group():

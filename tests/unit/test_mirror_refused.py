@@ -85,7 +85,7 @@ def test_a_refusal_is_told_with_its_user_and_who_reads_it_and_so_is_its_end():
         "prefix": "/shut, /too",
         "user": "web",
         "resource": "a, b",
-        "did": "kept what was; goes on with the others",
+        "did": "goes on without it",
         "attempt": 1,
     }
     turn, now = wake(mirror)

@@ -1,0 +1,81 @@
+"""What is known of how many keys resources had, and what the ledger is told of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from confpy.counts import Counts
+from confpy.model import Candidate, Counted, Recovered, Resource
+
+
+def resource(*prefixes: str, strip: str = "/") -> Resource:
+    return Resource("web", "", "t", "/out/web", strip, prefixes or ("/app",))
+
+
+def candidate(keys: int, *prefixes: str) -> Candidate:
+    return Candidate(resource(*prefixes), b"", keys)
+
+
+def counts(*known: Counted, backend: str = "etcdv3", compares: bool = True) -> Counts:
+    found = Counts(backend, compares=compares)
+    found.take_over(Recovered(counts={"web": known} if known else {}, identity="c", revision=7))
+    return found
+
+
+def told(one: Counts) -> list[dict[str, Counted]]:
+    return [dict(count.counts) for count in one.tell("c", lambda: 7)]
+
+
+ETCD = Counted(3, "etcd", ("/app",), "/")
+ETCDV3 = Counted(5, "etcdv3", ("/app",), "/")
+
+
+def test_the_same_prefixes_in_the_same_kind_of_store_are_compared():
+    guard = counts(ETCDV3).guard(resource(), 0)
+    assert (guard.keys, guard.made_from, guard.named) == (5, None, False)
+
+
+def test_what_an_earlier_version_noted_is_compared_whatever_is_read():
+    guard = counts(Counted(5)).guard(resource("/other"), 0)
+    assert (guard.keys, guard.made_from) == (5, None)
+
+
+def test_other_prefixes_in_the_same_kind_of_store_are_an_edit():
+    guard = counts(ETCDV3).guard(resource("/other"), 0)
+    assert (guard.keys, guard.made_from) == (None, Counted(5, "", ("/app",), "/"))
+
+
+def test_another_kind_of_store_is_not_compared_and_remembered_as_what_the_target_was_made_from():
+    guard = counts(ETCD).guard(resource(), 0)
+    assert (guard.keys, guard.made_from) == (None, ETCD)
+
+
+def test_each_kind_of_store_has_its_own_count():
+    guard = counts(ETCDV3, ETCD).guard(resource(), 0)
+    assert (guard.keys, guard.made_from) == (5, ETCD)
+    guard = counts(ETCD, ETCDV3).guard(resource(), 0)
+    assert (guard.keys, guard.made_from) == (5, None)
+
+
+def test_the_ledger_is_told_of_another_count_other_prefixes_and_another_last_store():
+    one = counts(ETCDV3)
+    one.note(candidate(5), recorded=False)
+    assert told(one) == []
+    one.note(candidate(6), recorded=False)
+    assert told(one) == [{"web": Counted(6, "etcdv3", ("/app",), "/")}]
+    one.note(candidate(6, "/other"), recorded=False)
+    assert told(one) == [{"web": Counted(6, "etcdv3", ("/other",), "/")}]
+    one.note(candidate(7, "/other"), recorded=True)
+    assert told(one) == []
+    last = counts(ETCDV3, ETCD)
+    last.note(candidate(5), recorded=False)
+    assert told(last) == [{"web": ETCDV3}]
+
+
+@pytest.mark.parametrize(("known", "expected"), [((), []), ((ETCD,), [{"web": Counted(1, "env", ("/app",), "/")}])])
+def test_a_store_that_is_never_compared_is_noted_only_to_outdate_another(known, expected):
+    one = counts(*known, backend="env", compares=False)
+    one.note(candidate(1), recorded=False)
+    assert told(one) == expected
+    guard = counts(Counted(5, "env", ("/app",), "/"), backend="env", compares=False).guard(resource(), 0)
+    assert guard.keys is None, "the environment is believed"
