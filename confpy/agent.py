@@ -470,6 +470,7 @@ class Agent:
             for tracks, _ in batch:
                 for track in tracks:
                     track.in_flight, track.dirty, track.drift = True, False, ""
+                    track.delivering, track.keys = track.keys, set()
                     self._dirty.pop(track.order, None)
                     track.settle.done()
         self._actions += self._batches.send()
@@ -558,7 +559,11 @@ class Agent:
             renewed = not (self._quiet or old) and self._watched.are_renewed(track.resource, files)
             delivered = track.known.digest if track.known is not None else b""
             keys = len(self._view(track, old=old))
-            candidates.append(Candidate(track.resource, content, keys, old, track.torn, delivered, files, renewed))
+            # Taken now: what comes while the delivery is under way is not in its content.
+            revision = 0 if old else self.mirror.revision(track.resource.prefixes)
+            cause = (revision, track.trigger, len(track.keys))
+            more = (old, track.torn, delivered, files, renewed, *cause)
+            candidates.append(Candidate(track.resource, content, keys, *more))
         return candidates
 
     def _view(self, track: Track, *, old: bool) -> View:
@@ -613,6 +618,7 @@ class Agent:
         batch = self._batches.end(delivered.batch)
         sent = {one.resource.name: one for group in batch.groups for one in group.candidates}
         failed: dict[tuple[bool, str], Track] = {}
+        unchecked: dict[str, list[str]] = {}
         held: list[Track] = []
         for report in delivered.reports:
             track = self._tracks.get(report.resource)
@@ -620,9 +626,14 @@ class Agent:
                 self._take_of_removed(sent[report.resource], report)
                 continue
             track.in_flight = False
+            if report.error is not None or sent[report.resource].only_missing:
+                track.keys |= track.delivering  # not delivered yet
+            track.delivering = set()
             track.outcome = report.outcome
             track.torn = report.torn or (track.torn and report.error is not None)
-            for note in report.notes if report.outcome != "would change" else ():
+            if report.unchecked:
+                unchecked.setdefault(report.unchecked, []).append(report.resource)
+            for note in report.notes:
                 self._say("warning", "target.warning", resource=report.resource, warning=note)
             if report.outcome == "held":
                 held.append(track)
@@ -641,6 +652,9 @@ class Agent:
             self._hold_back(track, failed.get(track.group, track))
             if newer:
                 track.retry_at = -NEVER
+        for command, names in unchecked.items():
+            reason = "not checked: it needs the file in its place"
+            self._say("warning", "check.skipped", command=command, resource=few(names), reason=reason)
         self._try_again_together(failed.values())
         self._count()
         self._actions += self._watched.save()
@@ -669,8 +683,7 @@ class Agent:
         if report.outcome == "changed":
             self._counts.note(candidate, recorded=bool(report.record))
         if report.outcome == "changed" and resource.reload_cmd is not None and not self._quiet:
-            revision = self.mirror.revision(resource.prefixes)
-            self._owe(Commit(resource, "removed", 0, revision, report.took, report.record))
+            self._owe(Commit(resource, "removed", 0, candidate.revision, report.took, report.record))
 
     def _owe(self, commit: Commit) -> None:
         """Note a file that is in place, and whose reload is still to come."""
@@ -693,12 +706,11 @@ class Agent:
                 track.refused = b""
             if not track.refused:
                 track.backoff.reset()
-        revision = self.mirror.revision(resource.prefixes)
-        commit = Commit(resource, track.trigger, len(track.keys), revision, report.took, report.record)
-        if not track.dirty:
-            track.keys.clear()
+        cause = (candidate.trigger, candidate.changes, candidate.revision)
+        commit = Commit(resource, *cause, report.took, report.record)
         if report.outcome == "would change":
-            self._say("warning", "resource.would_change", resource=resource.name, target=resource.dest)
+            differs = ", ".join(report.differs)
+            self._say("warning", "resource.would_change", resource=resource.name, target=resource.dest, differs=differs)
         elif report.outcome == "changed" and (resource.reload_cmd is None or self._quiet):
             self._actions.append(commit.tell(reloaded=False))
         elif report.outcome == "changed":

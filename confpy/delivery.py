@@ -44,7 +44,7 @@ class Rules(Value):
     """What holds for every delivery."""
 
     noop: bool = False
-    """Say what would change, write nothing, run nothing."""
+    """Say what would change, check it as far as that needs no file in its place, and leave everything as it is."""
     sync_only: bool = False
     """Write, but run no check and no reload."""
     keep_stage_file: bool = False
@@ -76,6 +76,8 @@ class _Member:
     mark: str = field(default_factory=target.token)
     status: os.stat_result | None = None
     """What was put there."""
+    notes: list[str] = field(default_factory=list)
+    """What to say of it where it is only checked (noop)."""
 
     @property
     def resource(self) -> Resource:
@@ -187,6 +189,10 @@ class _Batch:
 
     def _deliver_all(self, groups: tuple[Group, ...]) -> tuple[Report, ...]:
         jobs = [job for job in map(self._job, groups) if self._differs(job)]
+        if self._rules.noop:
+            for some in _slices(jobs):
+                self._only_check(some)
+            return tuple(self._reports[one.resource.name] for group in groups for one in group.candidates)
         tried = batches([(job, job.shared) for job in jobs])
         for some in _slices([job for job, *others in tried if not others]):
             self._deliver(some, jobs)
@@ -209,6 +215,57 @@ class _Batch:
             self._record(ready, all_jobs)
             for job in sorted(ready, key=lambda job: job.swap):
                 self._commit(job)
+
+    def _only_check(self, jobs: list[_Job]) -> None:
+        """Check groups where that needs no file in its place, and leave nothing behind."""
+        with self._locked(jobs, 0.0):
+            for job in jobs:
+                if self._check_format(job) and (job.swap or self._stage_to_check(job)):
+                    self._report_only(job)
+                self._discard(job.changed)
+
+    def _stage_to_check(self, job: _Job) -> bool:
+        """Run a group's checks over candidates that only they see. False where its reports are already made."""
+        if not self._runs_checks(job):
+            return True
+        for member in job.differing:
+            try:
+                member.staged = self._stage_where_possible(member)
+            except TargetError as error:
+                self._fail(job, member, error)
+                return False
+        return self._check_staged(job)
+
+    def _stage_where_possible(self, member: _Member) -> target.Staged:
+        """Stage a candidate beside its target, else in a temporary folder; raises ``TargetError``."""
+        folder = os.path.dirname(member.path)
+        if member.was.stream or self._disk.stat(folder) is None:
+            return self._stage_apart(member)
+        try:
+            return target.stage(member.resource, member.was, member.candidate.content, self._disk)
+        except TargetError as error:
+            reason = error.__cause__
+            if not isinstance(reason, OSError) or reason.errno not in target.NOT_BESIDE:
+                raise
+            member.notes.append(f"checked in a temporary folder: nothing can be put into {folder} ({reason.strerror})")
+        return self._stage_apart(member)
+
+    def _report_only(self, job: _Job) -> None:
+        for member in job.members:
+            if not member.found:
+                self._unchanged(member)
+                continue
+            folder = os.path.dirname(member.path)
+            if not (member.resource.mkdir or member.was.stream or self._disk.stat(folder)):
+                member.notes.append(f"a delivery would fail: there is no {folder} (mkdir = true makes it)")
+            check = member.resource.check_cmd if job.swap else None
+            self._report(
+                member,
+                "would change",
+                notes=tuple(member.notes),
+                differs=tuple(member.found),
+                unchecked=show(check) if check is not None else "",
+            )
 
     def _try_together(self, jobs: list[_Job], all_jobs: list[_Job]) -> None:
         """Put groups that share a check on trial together; where it refuses them, each alone."""
@@ -298,17 +355,15 @@ class _Batch:
             stays = member.candidate.only_missing and there
             stays = stays or (member.resource.write_once and (there or member.current.linked))
             wanted = member.candidate.content
-            stays = stays or (member.current.stream and member.candidate.delivered == target.digest(wanted))
-            member.found = [] if stays else target.differences(member.resource, member.current, wanted)
+            written = member.current.stream and member.candidate.delivered == target.digest(wanted)
+            right = stays or written
+            member.found = [] if right else target.differences(member.resource, member.current, wanted)
             if member.candidate.again and not stays:
                 member.found = member.found or [member.candidate.again]
-        if job.differing and not self._rules.noop:
+        if job.differing:
             return True
         for member in job.members:
-            if member.found:
-                self._report(member, "would change", notes=tuple(member.found))
-            else:
-                self._unchanged(member)
+            self._unchanged(member)
         return False
 
     def _prepare(self, jobs: list[_Job], free: frozenset[str]) -> list[_Job]:
@@ -393,7 +448,7 @@ class _Batch:
         return True
 
     def _check_format(self, job: _Job) -> bool:
-        for member in job.changed:
+        for member in job.differing:
             if member.resource.output_format is not None:
                 from confpy.output import parse
 
@@ -678,7 +733,8 @@ class _Batch:
 
     def _refuse(self, job: _Job, member: _Member, error: CheckError) -> None:
         """Drop a group that a check said no to."""
-        error.at(did="kept the old file" if len(job.members) == 1 else "kept the old files")
+        if not self._rules.noop:
+            error.at(did="kept the old file" if len(job.members) == 1 else "kept the old files")
         if self._rules.keep_stage_file and member.staged is not None and member.status is None:
             error.at(candidate=member.staged.path)
             target.close(member.staged, self._disk)
@@ -729,10 +785,14 @@ class _Batch:
         known: Known | None = None,
         notes: tuple[str, ...] = (),
         record: int = 0,
+        differs: tuple[str, ...] = (),
+        unchecked: str = "",
     ) -> None:
         name = member.resource.name
         took = time.monotonic() - self._began
-        self._reports[name] = Report(name, outcome, error, known, notes, record=record, took=took)
+        self._reports[name] = Report(
+            name, outcome, error, known, notes, record=record, took=took, differs=differs, unchecked=unchecked
+        )
 
 
 def _slices(jobs: list[_Job]) -> Iterator[list[_Job]]:

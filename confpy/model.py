@@ -246,6 +246,12 @@ class Candidate(Value):
     """The digest of its watched files."""
     renewed: bool = False
     """They are other ones than before: its target is checked and its program reloaded, even if it is the same."""
+    revision: int = 0
+    """The store's revision that the content was made from; 0 where it is not known."""
+    trigger: str = "start"
+    """What made the resource dirty."""
+    changes: int = 0
+    """How many keys had changed."""
 
     @property
     def again(self) -> str:
@@ -296,6 +302,10 @@ class Report(Value):
     """The ledger's record that the commit stands in; 0: none."""
     torn: bool = False
     """Its group was neither made new nor put back."""
+    differs: tuple[str, ...] = ()
+    """What would change (noop): ``missing``, ``content``, ``mode``, ``owner``."""
+    unchecked: str = ""
+    """The check that was not run since it needs the file in its place (noop)."""
     took: float = 0.0
     """Seconds."""
 

@@ -250,7 +250,9 @@ class Settings:
     )
     settle: float = setting(0.1, PAUSE, "How long a burst of changes must be quiet before it is delivered.")
     max_wait: float = setting(2.0, PAUSE, "How long a burst may put off its delivery, or deliveries a reload.")
-    noop: bool = setting(False, BOOLEAN, "Say what would change, and change nothing.")
+    noop: bool = setting(
+        False, BOOLEAN, "Say what would change, check it as far as that needs no file in its place, and change nothing."
+    )
     sync_only: bool = setting(False, BOOLEAN, "Run no check and no reload command.")
     stop_timeout: float = setting(8.0, PAUSE, "How long what is in hand may take to end after a signal to stop.")
     stop_signals: tuple[str, ...] = setting(

@@ -40,7 +40,9 @@ class Track:
     dirty: bool = True
     trigger: str = "start"
     keys: set[str] = field(default_factory=set)
-    """Paths that changed since the last delivery."""
+    """Paths that changed since its content was last made for a delivery."""
+    delivering: set[str] = field(default_factory=set)
+    """Paths whose changes are in the delivery under way."""
     retry_at: float = -NEVER
     in_flight: bool = False
     tried: bool = False

@@ -94,13 +94,33 @@ def test_a_reload_that_fails_leaves_the_new_file_and_ends_with_7(house: House) -
 
 def test_noop_says_what_would_change_touches_nothing_and_ends_with_0(house: House) -> None:
     house.run()
-    house.add("app", check_cmd="'echo {{.src}} >> ran'", reload_cmd="'echo >> ran'")
+    house.add("app", check_cmd="'grep -q two {{.src}}'", reload_cmd="'echo >> ran'")
     ended = house.run("-noop", host="two")
     assert ended.code == 0
     assert ended.find("resource.would_change", resource="app")["target"] == str(house.out)
     assert house.out.read_text() == "host=one\n"
     assert not (house.folder / "ran").exists()
     assert not list(house.folder.glob(".out*"))
+
+
+@pytest.mark.parametrize("flag", ["-noop", "-validate", "-check-config", "-preflight"])
+def test_what_only_looks_checks_and_ends_as_the_check_does(house: House, flag: str) -> None:
+    house.run()
+    house.add("app", check_cmd="'grep -q one {{.src}}'")
+    assert house.run(flag, host="one").code == 0
+    ended = house.run(flag, host="two")
+    assert (ended.code, ended.find("resource.failed")["error"]) == (5, "the check exited with 1")
+    assert house.out.read_text() == "host=one\n"
+    assert not list(house.folder.glob(".out*"))
+    assert house.run(flag, "-sync-only", host="two").code == 0
+
+
+def test_a_look_says_which_check_it_cannot_run(house: House) -> None:
+    house.run()
+    house.add("app", check_cmd="'false'", check_mode="'swap'")
+    ended = house.run("-noop", host="two")
+    assert (ended.code, ended.find("check.skipped")["reason"]) == (0, "not checked: it needs the file in its place")
+    assert house.out.read_text() == "host=one\n"
 
 
 def test_sync_only_writes_and_runs_no_command(house: House) -> None:

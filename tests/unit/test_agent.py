@@ -242,6 +242,84 @@ def storm(room: Room, seconds: float, every: float = 0.05) -> None:
         room.until(room.now + every)
 
 
+# --- what a line says of a change ------------------------------------------------------------------------------------
+
+
+class Slow(Room):
+    """Its deliveries take until ``deliver``."""
+
+    def _take(self, actions) -> None:
+        self.held = [*getattr(self, "held", ()), *(one for one in actions if isinstance(one, Deliver))]
+        super()._take(one for one in actions if not isinstance(one, Deliver))
+
+    def deliver(self) -> None:
+        held, self.held = self.held, []
+        self._inbox.extend(Delivered(one.batch, tuple(self._deliver(one))) for one in held)
+        self.until(self.now + 1)
+
+    def changed_lines(self) -> list[tuple[object, ...]]:
+        said = self.told("resource.changed")
+        return [tuple(one.fields[name] for name in ("trigger", "revision", "keys")) for one in said]
+
+
+@pytest.mark.parametrize("more", [{}, {"reload_cmd": "lb"}])
+def test_a_line_names_the_revision_and_the_keys_of_its_content_not_of_what_came_meanwhile(more):
+    room = Slow(resource("a", **more))
+    room.until(1)
+    room.put(a="2")
+    room.deliver()
+    assert room.changed_lines() == [("start", 1, 1)]
+    room.put(b="1", c="1")
+    room.deliver()
+    room.deliver()
+    assert room.changed_lines() == [("start", 1, 1), ("start", 2, 1), ("change", 3, 2)]
+
+
+def test_keys_whose_delivery_failed_are_counted_by_the_one_that_succeeds():
+    room = Slow(resource("a"))
+    room.until(1)
+    room.deliver()
+    room.put(a="2")
+    room.until(2)
+    room.put(b="1")
+    room.checks = False
+    room.deliver()
+    room.checks = True
+    room.until(60)
+    room.deliver()
+    assert room.changed_lines() == [("start", 1, 1), ("change", 3, 2)]
+
+
+def test_a_line_of_a_resource_that_is_gone_meanwhile_names_the_revision_of_its_content():
+    room = Slow(resource("a", reload_cmd="lb"), resource("b"))
+    room.until(1)
+    room.deliver()
+    room.put(a="2")
+    room.until(2)
+    room.put(a="3")
+    room.edit(resource("b"))
+    room.deliver()
+    (line,) = [one for one in room.told("resource.changed") if one.fields["trigger"] == "removed"]
+    assert line.fields["revision"] == 2
+
+
+# --- noop ------------------------------------------------------------------------------------------------------------
+
+
+def test_checks_that_noop_cannot_run_are_one_line():
+    room = Room(*(resource(name, check_cmd="nginx -t", check_mode="swap") for name in "abcdef"), noop=True)
+    room._deliver = lambda action: [
+        Report(one.resource.name, "would change", unchecked="nginx -t")
+        for group in action.groups
+        for one in group.candidates
+    ]
+    room.until(1)
+    (said,) = room.told("check.skipped")
+    assert said.fields["command"] == "nginx -t"
+    assert said.fields["reason"] == "not checked: it needs the file in its place"
+    assert "a, b, c" in said.fields["resource"]
+
+
 # --- the end ---------------------------------------------------------------------------------------------------------
 
 

@@ -330,13 +330,13 @@ def test_noop_says_what_would_change_and_does_nothing(old, tmp_path):
     disk = Counting()
     before = old.stat()
     reports = run(
-        (resource(old, mode=0o600, check_cmd=f"touch {tmp_path}/checked"), b"new"),
+        (resource(old, mode=0o600), b"new"),
         (resource(tmp_path / "none"), b"new"),
         (resource(tmp_path / "link"), b"old"),
         disk=disk,
         noop=True,
     )
-    assert [(report.outcome, report.notes) for report in reports] == [
+    assert [(report.outcome, report.differs) for report in reports] == [
         ("would change", ("content", "mode")),
         ("would change", ("missing",)),
         ("unchanged", ()),
@@ -766,6 +766,96 @@ def test_folders_are_made_where_that_is_asked_for(tmp_path):
     finally:
         os.umask(before)
     assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("x", "x/y")] == [0o751, 0o751]
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch) -> Path:
+    """The place for temporary folders."""
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    folder.chmod(0o777)
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+@pytest.mark.parametrize("verdict", ["true", "false"])
+def test_noop_runs_checks_over_a_candidate_beside_the_target_and_leaves_nothing(old, tmp_path, temporary, verdict):
+    check = f"echo {{{{src}}}} $CONFPY_SRC_F >> {temporary}/ran; grep -q new {{{{src}}}} && {verdict}"
+    (report,) = run((resource(old, check_cmd=check, backup=2), b"new"), noop=True)
+    assert report.outcome == ("would change" if verdict == "true" else "failed")
+    seen, named = (temporary / "ran").read_text().split()
+    assert seen == named
+    assert os.path.dirname(seen) == str(tmp_path)
+    assert (old.read_bytes(), names(tmp_path), names(temporary)) == (b"old", ["f", "tmp"], ["ran"])
+    if report.error:
+        assert (report.error.exit_code, report.error.where.get("did")) == (5, None)
+
+
+def test_noop_checks_the_format_of_what_it_would_write(old):
+    (report,) = run((resource(old, output_format="json"), b"{"), noop=True)
+    assert report.error.message.startswith("the rendered file is not json")
+
+
+def test_noop_holds_back_a_group_of_which_one_is_refused(old, tmp_path):
+    wanted = [resource(old, group="g"), resource(tmp_path / "g", group="g", check_cmd="false {{src}}")]
+    group = Group("g", tuple(Candidate(one, b"new") for one in wanted))
+    assert outcomes(list(deliver((group,), Rules(noop=True), Disk(), Shell()))) == ["held", "failed"]
+    assert names(tmp_path) == ["f"]
+
+
+@pytest.mark.parametrize("more", [{"mkdir": True}, {}])
+def test_noop_checks_in_a_temporary_folder_where_that_of_the_target_is_missing(tmp_path, temporary, more):
+    check = f"echo {{{{src}}}} >> {temporary}/ran; stat -c %a $(dirname {{{{src}}}}) >> {temporary}/ran"
+    wanted = resource(tmp_path / "none" / "f", check_cmd=check, **more)
+    (report,) = run((wanted, b"new"), noop=True)
+    seen, mode = (temporary / "ran").read_text().split()
+    assert (seen.startswith(f"{temporary}/confpy-"), mode) == (True, "700")
+    assert (report.outcome, names(tmp_path), names(temporary)) == ("would change", ["tmp"], ["ran"])
+    note = f"a delivery would fail: there is no {tmp_path}/none (mkdir = true makes it)"
+    assert report.notes == (() if more else (note,))
+
+
+def test_noop_of_a_user_who_may_not_write_beside_the_target_checks_in_a_temporary_folder(open_folder, monkeypatch):
+    folder = open_folder / "etc"
+    folder.mkdir(mode=0o755)
+    (folder / "f").write_bytes(b"old")
+    (open_folder / "tmp").mkdir()
+    (open_folder / "tmp").chmod(0o777)
+    monkeypatch.setattr(tempfile, "tempdir", str(open_folder / "tmp"))
+
+    def look(verdict: str) -> tuple[str, tuple[str, ...]]:
+        wanted = resource(folder / "f", check_cmd=f"grep -q new {{{{src}}}} && {verdict}")
+        (report,) = run((wanted, b"new"), noop=True)
+        return report.outcome, report.notes
+
+    if os.geteuid() == 0:
+        note = f"checked in a temporary folder: nothing can be put into {folder} (Permission denied)"
+        assert as_nobody(lambda: look("true")) == ("would change", (note,))
+        assert as_nobody(lambda: look("false")) == ("failed", ())
+    assert (names(folder), names(open_folder / "tmp")) == (["f"], [])
+
+
+def test_noop_keeps_a_candidate_that_it_was_asked_to_keep(tmp_path, temporary):
+    wanted = resource(tmp_path / "none" / "f", check_cmd="false {{src}}")
+    (report,) = run((wanted, b"new"), noop=True, keep_stage_file=True)
+    assert Path(report.error.where["candidate"]).read_bytes() == b"new"
+    assert str(report.error.where["candidate"]).startswith(f"{temporary}/")
+
+
+def test_noop_runs_no_check_that_needs_the_file_in_its_place(old, tmp_path):
+    (report,) = run((resource(old, check_cmd="false", check_mode="swap"), b"new"), noop=True)
+    assert (report.outcome, report.unchecked) == ("would change", "false")
+    assert (old.read_bytes(), names(tmp_path)) == (b"old", ["f"])
+
+
+def test_noop_with_sync_only_runs_no_check(old, tmp_path):
+    disk = Counting()
+    for mode in ("staged", "swap"):
+        wanted = resource(old, check_cmd="false", check_mode=mode)
+        (report,) = run((wanted, b"new"), disk=disk, noop=True, sync_only=True)
+        assert (report.outcome, report.unchecked) == ("would change", "")
+    assert "create" not in disk.names_of()
+    assert names(tmp_path) == ["f"]
 
 
 def test_noop_makes_no_folder(tmp_path):
