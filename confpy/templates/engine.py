@@ -216,9 +216,14 @@ class Engine:
         except Needs as needs:
             failure: Exception = Needs(needs.lookups)
         except Exception as error:  # noqa: BLE001 - whatever a template does wrong is an error of the template
-            failure = self._explain(error).at(resource=resource.name, template=template_name(resource.src))
+            failure = self._explain(error)
+            asked = frozenset(asking.asked)
+            if "key" not in failure.where and not isinstance(error, RecursionError):
+                key = self._key_at_fault(resource, failure) or asking.key_of(getattr(error, "value", None))
+                failure.at(**({"key": key} if key else {}))
+            failure.at(resource=resource.name, template=template_name(resource.src))
             if isinstance(failure, TemplateError):
-                failure.asked = frozenset(asking.asked)
+                failure.asked = asked
         finally:
             asking.end()
             loader = self._environment.loader
@@ -229,10 +234,36 @@ class Engine:
 
     def _go_environment(self) -> jinja2.Environment:
         if self._go is None:
+            self._go = self._make_environment("go")
+        return self._go
+
+    def _key_at_fault(self, resource: Resource, failure: ConfpyError) -> str:
+        """Render once more, with values that know their keys; returns those of the value that failed, else nothing."""
+        from confpy.templates.trace import at_fault, tracing  # only for errors
+
+        asking = self._asking
+        asking.begin(asking.view, asking.world)
+        try:
+            compiled = asking.source(template_lookup(resource.src, resource.engine))
+            made = self._make_environment(compiled.engine)
+            tracing(made, asking)
+            template = compiled.within(made)
+            for _ in template.root_render_func(template.new_context()):
+                pass
+        except Needs:
+            return ""
+        except Exception as error:  # noqa: BLE001 - the same as before, or none that is of use
+            again = self._explain(error)
+            same = (again.message, again.where) == (failure.message, failure.where)
+            return at_fault(error) if same else ""
+        return ""
+
+    def _make_environment(self, engine: str) -> jinja2.Environment:
+        if engine == "go":
             from confpy.templates.golang.environment import environment as go_environment  # where there is one
 
-            self._go = go_environment(self._asking, sandbox=self._sandbox)
-        return self._go
+            return go_environment(self._asking, sandbox=self._sandbox)
+        return environment(self._asking, sandbox=self._sandbox)
 
     def _explain(self, error: Exception) -> ConfpyError:
         where = _place(error.__traceback__)
@@ -241,8 +272,7 @@ class Engine:
         if isinstance(error, _Absent):
             error = error.error
         if isinstance(error, Refused):
-            key = self._asking.key_of(error.value)
-            failure: ConfpyError = TemplateError(error.reason, hint=error.hint, **({"key": key} if key else {}))
+            failure: ConfpyError = TemplateError(error.reason, hint=error.hint)
         elif isinstance(error, ConfpyError):
             # A copy: a fact that holds an error is told of by each resource that meets it.
             failure = type(error)(error.message, hint=error.hint, **error.where)
