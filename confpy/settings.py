@@ -35,6 +35,8 @@ CACHE_DIR = "/var/cache/confpy"
 STATE_DIR = "/var/lib/confpy"
 CHILD_VARIABLES = frozenset({"CONFPY_SRC", "CONFPY_DEST", "CONFPY_RESOURCE"})
 """What commands find in their environment: no settings, though they may start a confpy."""
+ETCDS_VARIABLES = ("ETCDCTL_PEERS", "ETCDCTL_ENDPOINTS")
+"""What etcdctl reads for the nodes, by API v2 and v3; the first that is set counts."""
 CONSUL_VARIABLES: tuple[Mapping[str, str], ...] = (
     {"nodes": "CONSUL_HTTP_ADDR"},
     {"auth_token_file": "CONSUL_HTTP_TOKEN_FILE", "auth_token": "CONSUL_HTTP_TOKEN"},
@@ -60,6 +62,8 @@ class Kind(NamedTuple):
     metavar: str = "TEXT"
     secret: bool = False
     """No value is ever shown."""
+    names: bool = False
+    """What is expected is one of some names."""
 
     def read(self, value: object, name: str, *, as_text: bool = False, **where: str) -> object:
         """Return what ``value`` means; raises ``UsageError`` that speaks of ``name``.
@@ -69,8 +73,10 @@ class Kind(NamedTuple):
         try:
             return self.parse(value) if as_text and isinstance(value, str) else self.accept(value)
         except ValueError:
-            found = "" if self.secret else f": {shown(value)}"
-            raise UsageError(f"{name} is not {self.expects}{found}", **where) from None
+            found = "" if self.secret else shown(value)
+            if self.names:
+                raise UsageError(f"{name}: {found} is not {self.expects}", **where) from None
+            raise UsageError(f"{name} is not {self.expects}" + (f": {found}" if found else ""), **where) from None
 
 
 def shown(value: object) -> str:
@@ -159,7 +165,7 @@ def choice(*names: str, **aliases: str) -> Kind:
         except KeyError:
             raise ValueError from None
 
-    return Kind(f"one of {', '.join(names)}", accept, accept, "|".join(names))
+    return Kind(f"one of {', '.join(names)}", accept, accept, "|".join(names), names=True)
 
 
 TEXT = Kind("a string", text, text)
@@ -304,7 +310,7 @@ class Settings:
         (),
         LIST._replace(metavar="ADDRESS"),
         "An address of the store. Repeat it, or join several by commas.",
-        unset="$ETCDCTL_PEERS for etcd, $CONSUL_HTTP_ADDR for consul, else the store's own",
+        unset="$ETCDCTL_PEERS, else $ETCDCTL_ENDPOINTS, for etcd, $CONSUL_HTTP_ADDR for consul, else the store's own",
         flag="node",
         keys=("nodes", "node"),
     )
@@ -443,6 +449,9 @@ def read_text(path: str) -> str:
         raise UsageError("the file is not UTF-8, as TOML must be", file=path, line=line) from None
 
 
+_UNCLOSED = re.compile(r"""(Illegal|Found invalid) character '\\n'|Unterminated string|Expected "'+"$""")
+
+
 def parse_toml(content: str, path: str) -> dict[str, object]:
     """Return the tables of a TOML file; raises ``UsageError`` with file and line."""
     import tomllib
@@ -455,7 +464,12 @@ def parse_toml(content: str, path: str) -> dict[str, object]:
         reason, _, place = str(error).partition(" (at ")
         line = re.match(r"line (\d+)", place)
         where: dict[str, str | int] = {"file": path, "line": int(line[1])} if line else {"file": path}
-        raise UsageError(f"the file is not valid TOML: {reason[:1].lower()}{reason[1:]}", hint="", **where) from None
+        hint = ""
+        if _UNCLOSED.match(reason):
+            reason = "a string is not closed"
+            hint = "it ends on its line, with the quote that it begins with; one of several lines stands between three"
+        reason = reason[:1].lower() + reason[1:]
+        raise UsageError(f"the file is not valid TOML: {reason}", hint=hint, **where) from None
 
 
 def plain(key: str) -> str:
@@ -517,9 +531,10 @@ def load_settings(flags: Mapping[str, object], environ: Mapping[str, str]) -> tu
     values.setdefault("confdir", _confdir())
     values["config_file"] = path
     if "nodes" not in values and str(values.get("backend", "etcd")).startswith("etcd"):
-        peers = LIST.parse(environ.get("ETCDCTL_PEERS", ""))
-        if peers:
-            values["nodes"], origins["nodes"] = peers, "variable ETCDCTL_PEERS"
+        for variable in ETCDS_VARIABLES:
+            if peers := LIST.parse(environ.get(variable, "")):
+                values["nodes"], origins["nodes"] = peers, f"variable {variable}"
+                break
     if values.get("backend") == "consul":
         _take_consuls(environ, values, origins)
     for name, variable, default, home, below in (

@@ -241,9 +241,12 @@ def stage(resource: Resource, current: Current, content: bytes, disk: Disk, spar
             staged.lost += [f"attributes of the old file could not be kept: {', '.join(lost)}"] if lost else []
         disk.chmod(descriptor, staged.mode)
     except OSError as error:
+        what = "the candidate cannot be written beside the target"
+        failed = failure(what, resource, error, folder=folder)
         if staged is not None:
             discard(staged, disk)
-        failed = failure("the candidate cannot be written beside the target", resource, error, folder=folder)
+        elif not spare and _lies_apart(error, resource, current, disk):
+            failed.hint += "; a state folder to write to (state_dir) would do: then the file is written where it stands"
         if error.errno == errno.ENOENT and disk.stat(folder) is None:
             failed.hint = "make the folder, or write mkdir = true"
         raise failed from error
@@ -290,13 +293,22 @@ def _create(resource: Resource, current: Current, disk: Disk, spare: str) -> tup
     try:
         return (*create_beside(current.path, disk), False)
     except OSError as error:
-        if error.errno not in NOT_BESIDE or not spare or resource.write == "rename" or current.content is None:
+        if not spare or not _lies_apart(error, resource, current, disk):
             raise
         with contextlib.suppress(OSError):
-            with _opened(current.path, disk):
-                pass
             return (*create_beside(os.path.join(spare, os.path.basename(current.path)), disk), True)
         raise
+
+
+def _lies_apart(error: OSError, resource: Resource, current: Current, disk: Disk) -> bool:
+    """Say whether a candidate that was refused beside its target may lie elsewhere: the target itself is writable."""
+    if error.errno not in NOT_BESIDE or resource.write == "rename" or current.content is None:
+        return False
+    try:
+        with _opened(current.path, disk):
+            return True
+    except OSError:
+        return False
 
 
 def create_beside(target: str, disk: Disk) -> tuple[str, int]:

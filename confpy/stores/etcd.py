@@ -7,6 +7,8 @@ later start, at which the tree happens to be empty, does not choose anew.
 
 from __future__ import annotations
 
+import dataclasses
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,6 +24,13 @@ from confpy.value import replace
 if TYPE_CHECKING:
     from confpy.settings import Settings
 
+_API = re.compile(r"^etcd v[23]:")
+DEFAULT_NODE = "127.0.0.1:2379"
+_UNNAMED = (
+    "no -node is given: name etcd's address by it",
+    "neither -backend nor -node is given: name the store by the one, its address by the other",
+)
+"""By whether the name of the store is a default, too."""
 POLL = 5.0
 """Seconds from one look into all stores to the next, while watching."""
 RECORD = "etcd"
@@ -50,6 +59,8 @@ class EtcdStore:
         self.undecided = False
         """Whether the last read found no keys in any of the stores."""
         self.closed = False
+        self.unnamed = ""
+        """The hint where nobody named the store that cannot be read."""
         self._stores = stores
         self._notes: list[Say] = []
         self._state = StateFolder.of(settings, self._notes.append)
@@ -60,7 +71,12 @@ class EtcdStore:
     @classmethod
     def open(cls, settings: Settings) -> EtcdStore:
         """Make the store that the settings describe. No traffic yet; raises ``UsageError``."""
-        return cls({"etcdv2": Etcd2Store.open(settings), "etcdv3": Etcd3Store.open(settings)}, settings)
+        named = settings.nodes or settings.srv_domain or settings.srv_record
+        # Both APIs are asked for at the same place: the port that etcd v2 alone knows has been closed for years.
+        settings = settings if named else dataclasses.replace(settings, nodes=(DEFAULT_NODE,))
+        store = cls({"etcdv2": Etcd2Store.open(settings), "etcdv3": Etcd3Store.open(settings)}, settings)
+        store.unnamed = "" if named else _UNNAMED[settings.origin("backend") == "default"]
+        return store
 
     def prefixes(self, path: str) -> tuple[str, ...]:
         """Return what any of the stores reads for the path; each is asked for its own."""
@@ -68,12 +84,16 @@ class EtcdStore:
 
     def read(self, prefixes: Sequence[str], covers: Sequence[str] = ()) -> Snapshot:
         """Read all prefixes from the chosen store; raises ``StoreError``, also where none can be chosen yet."""
-        if self.choice is not None:
-            snapshot = _read(self.choice.store, prefixes, covers)
-        elif self._kept is not None:
-            snapshot = self._stay_with(self._kept, prefixes, covers)
-        else:
-            snapshot = self._find_out(prefixes, covers)
+        try:
+            if self.choice is not None:
+                snapshot = _read(self.choice.store, prefixes, covers)
+            elif self._kept is not None:
+                snapshot = self._stay_with(self._kept, prefixes, covers)
+            else:
+                snapshot = self._find_out(prefixes, covers)
+        except StoreError as error:
+            error.hint = self.unnamed or error.hint
+            raise
         notes = tuple(self._notes)
         self._notes.clear()
         return replace(snapshot, notes=notes)
@@ -110,6 +130,10 @@ class EtcdStore:
             except NoApi as error:
                 absent.append(error)
                 continue
+            except StoreError as error:
+                # Which API it would be is not known yet.
+                error.message = _API.sub("etcd:", error.message)
+                raise
             if _holds(snapshot):
                 self._tell(name, next((one for one in self._others(name) if self._seems_to_hold(one, prefixes)), None))
                 if self._keeps:

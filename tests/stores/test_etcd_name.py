@@ -14,6 +14,7 @@ from confpy.settings import Settings
 from confpy.stores import etcd as etcd_module
 from confpy.stores import open_store
 from tests.servers.etcd import Etcd2
+from tests.servers.ports import free_port
 from tests.servers.proxy import FaultProxy
 from tests.stores.contract import WatchContract
 from tests.waiting import wait_until
@@ -282,3 +283,21 @@ class TestEtcdStore(WatchContract):
         self.server.put_all({key: value for key, value in keys.items() if value is not None})
         for key in (key for key, value in keys.items() if value is None):
             self.server.delete(key)
+
+
+def test_a_default_store_that_is_away_names_no_api_but_the_flags(tmp_path, monkeypatch):
+    monkeypatch.setattr(etcd_module, "DEFAULT_NODE", f"127.0.0.1:{free_port()}")
+    for origins, flags in ({"backend": "default"}, "neither -backend nor -node"), ({"backend": "flag"}, "no -node"):
+        settings = Settings(state_dir=str(tmp_path), connect_timeout=2.0, origins=origins)
+        with closing(open_store("etcd", settings)) as store, pytest.raises(StoreError) as caught:
+            store.read(["/a"])
+        assert str(caught.value).startswith("etcd: connection refused")
+        assert "v2" not in str(caught.value)
+        assert "4001" not in str(caught.value)
+        assert caught.value.hint.startswith(flags)
+
+
+def test_a_named_store_that_is_away_keeps_the_hint_of_its_node(start):
+    with pytest.raises(StoreError, match=r"^etcd: connection refused") as caught:
+        start(f"127.0.0.1:{free_port()}").read(["/a"])
+    assert "-node" not in caught.value.hint

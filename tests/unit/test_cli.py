@@ -109,7 +109,7 @@ def test_every_flag_of_confd_that_is_no_login_is_known():
         ("-=x", "unexpected argument '-=x'", cli.SEE),
         ("-watch=maybe", "flag -watch is not true or false: 'maybe'", ""),
         ("-interval soon", "flag -interval is not a duration", ""),
-        ("-log-level loud", "flag -log-level is not one of debug", ""),
+        ("-log-level loud", "flag -log-level: 'loud' is not one of debug", ""),
     ],
 )
 def test_bad_input_is_one_line_and_code_2(daemon, capfd, line, error, hint):

@@ -198,7 +198,11 @@ def test_a_wrong_value_in_the_file_is_an_error_with_file_key_and_what_was_expect
     with pytest.raises(UsageError) as caught:
         load(confdir)
     key = line.partition(" ")[0]
-    assert caught.value.message.startswith(f"{key} is not {expected}")
+    message = caught.value.message
+    assert message.startswith(key)
+    assert f" is not {expected}" in message
+    # What is not one of some words is the value, not the setting.
+    assert message.startswith(f"{key}: ") == expected.startswith("one of")
     assert caught.value.where == {"file": file, "key": key}
     assert "\n" not in str(caught.value)
 
@@ -264,9 +268,26 @@ def test_empty_values_count_as_not_given_but_for_an_empty_prefix(confdir):
 
 @pytest.mark.parametrize(("backend", "nodes"), [("etcd", ("a", "b")), ("etcdv3", ("a", "b")), ("file", ())])
 def test_the_peers_of_etcdctl_are_the_nodes_of_etcd_where_none_are_given(confdir, backend, nodes):
-    peers = {"ETCDCTL_PEERS": "a, b,"}
-    assert load(confdir, {"backend": backend}, peers)[0].nodes == nodes
-    assert load(confdir, {"backend": backend, "nodes": "c"}, peers)[0].nodes == ("c",)
+    for variable in ("ETCDCTL_PEERS", "ETCDCTL_ENDPOINTS"):
+        peers = {variable: "a, b,"}
+        assert load(confdir, {"backend": backend}, peers)[0].nodes == nodes
+        assert load(confdir, {"backend": backend, "nodes": "c"}, peers)[0].nodes == ("c",)
+
+
+def test_of_etcdctl_s_variables_that_of_the_older_one_counts_first(confdir):
+    both = {"ETCDCTL_PEERS": "", "ETCDCTL_ENDPOINTS": "b"}
+    settings, _ = load(confdir, {}, both)
+    assert (settings.nodes, settings.origin("nodes")) == (("b",), "variable ETCDCTL_ENDPOINTS")
+    assert load(confdir, {}, {**both, "ETCDCTL_PEERS": "a"})[0].nodes == ("a",)
+
+
+@pytest.mark.parametrize("line", ['prefix = "x', "prefix = 'x", 'nodes = ["x', 'prefix = """x'])
+@pytest.mark.parametrize("rest", ["\ninterval = 5\n", "", "\nprefix = 'y'\n"])
+def test_a_string_that_is_not_closed_is_called_so(confdir, line, rest):
+    write(confdir, line + rest)
+    with pytest.raises(UsageError, match="the file is not valid TOML: a string is not closed") as caught:
+        load(confdir)
+    assert "quote" in caught.value.hint
 
 
 def test_the_first_cache_directory_of_systemd_is_used_where_none_is_given(confdir):

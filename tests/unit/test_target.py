@@ -526,6 +526,19 @@ def test_a_folder_that_we_may_not_write_to_is_told_and_the_old_file_stays(open_f
     path.parent.chmod(0o755)
 
 
+def test_where_the_file_itself_may_be_written_a_state_folder_would_do_and_the_error_says_so(open_folder):
+    path = open_folder / "shut" / "f"
+    path.parent.mkdir()
+    path.write_bytes(b"old")
+    path.chmod(0o666)
+    path.parent.chmod(0o555)
+    _, hint = as_nobody(lambda: told(resource(path)))
+    assert "a state folder to write to" in hint
+    _, hint = as_nobody(lambda: told(resource(path, write="rename")))
+    assert hint == "give confpy's user the right to do that"
+    path.parent.chmod(0o755)
+
+
 def test_a_target_that_we_may_not_read_is_told(open_folder):
     path = open_folder / "f"
     path.write_bytes(b"old")
