@@ -78,6 +78,8 @@ MOST_LOOKUPS = 5000
 """Questions to the world that one render may have: one that asks for something else each time would never end."""
 MOST_KEYS = 10_000
 """Changed keys that are counted for the log while a resource cannot be delivered."""
+MOST_SUSPICIONS = 20
+"""Warnings of one resource about questions that can bring nothing."""
 LOOK_FOR_ACCEPTANCE = 2.0
 """Seconds from one look whether a person accepted that keys are gone to the next."""
 FIRST_TRIES = 10.0
@@ -350,8 +352,8 @@ class Agent:
                 self._do(Release(name))
 
     def _new_track(self, resource: Resource) -> Track:
-        view = view_of(resource, self.mirror.tree, self.mirror.shows)
-        track = Track(0, resource, Settle(resource.settle, resource.max_wait), Backoff(self._random), view)
+        settle, backoff = Settle(resource.settle, resource.max_wait), Backoff(self._random)
+        track = Track(0, resource, settle, backoff, self._view_of(resource))
         track.guard = self._counts.guard(resource, self.mirror.store)
         return track
 
@@ -366,10 +368,14 @@ class Agent:
                 self._do(Release(resource.name))
             track.guard, track.accepted = track.guard.after_edit(track.resource, resource), False
         track.resource = resource
-        track.view = view_of(resource, self.mirror.tree, self.mirror.shows)
+        track.view = self._view_of(resource)
         track.settle = Settle(resource.settle, resource.max_wait)
         track.awaited = track.doubted = frozenset()
+        track.suspicions = frozenset()
         track.dirty, track.trigger, track.retry_at = True, "edit", -NEVER
+
+    def _view_of(self, resource: Resource) -> View:
+        return view_of(resource, self.mirror.tree, self.mirror.shows, self.mirror.spells)
 
     def _lack_resources(self, loaded: Loaded) -> None:
         where = self._manners.confdir
@@ -589,6 +595,9 @@ class Agent:
         track.awaited = frozenset()
         track.asked, track.timely = rendered.asked | watched, rendered.timely
         self._tell_left_out(track, rendered)
+        if rendered.outside and resource.prefixes:
+            raise _outside(rendered.outside)
+        self._tell_suspicions(track, rendered)
         return rendered.content
 
     def _fail_group(self, tracks: Sequence[Track], culprit: Track, error: ConfpyError) -> None:
@@ -901,6 +910,15 @@ class Agent:
                 self._say("warning", "value.left_out", resource=track.resource.name, key=one.key, reason=one.reason)
         track.left_out = left_out
 
+    def _tell_suspicions(self, track: Track, rendered: Rendered) -> None:
+        """Say once what the template asks for in vain: of what it computes there could be ever more."""
+        resource = track.resource
+        for one in rendered.suspicions:
+            if one not in track.suspicions and len(track.suspicions) < MOST_SUSPICIONS:
+                track.suspicions |= {one}
+                where = {"resource": resource.name, "template": resource.src}
+                self._say("warning", "template.suspicious", **where, asked=one.asked, hint=one.hint)
+
     def _take_reload(self, reloaded: Reloaded) -> None:
         if not self._debts.is_inherited(reloaded.key):
             if reloaded.error is not None and self._manners.onetime:
@@ -989,7 +1007,8 @@ class Agent:
                 continue
             if not warns or track.drift != what:
                 did = "leaves it (on_drift)" if warns else "delivers it again"
-                self._say("warning", "target.drifted", resource=name, target=track.resource.dest, drift=what, did=did)
+                where = {"resource": name, "target": track.resource.dest, "template": track.resource.src}
+                self._say("warning", "target.drifted", **where, drift=what, did=did)
             track.drift = what
             if not warns:
                 self._tell_of_fight(track, what)
@@ -1196,6 +1215,12 @@ def _prefixes(tracks: Iterable[Track]) -> list[str]:
 def _commands(tracks: Sequence[Track]) -> list[str]:
     """Return what ties a group to others in a batch."""
     return [command for track in tracks for command in track.commands]
+
+
+def _outside(lists: Sequence[str]) -> TemplateError:
+    """Return the error of a template that lists only what its resource does not ask for: its file would be empty."""
+    hint = "that is not below any of the resource's keys: see keys and prefix in its file"
+    return TemplateError(f"what the template lists can only be empty: {few(lists)}", hint=hint)
 
 
 def _swaps(tracks: Sequence[Track]) -> bool:

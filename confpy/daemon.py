@@ -212,6 +212,7 @@ class Daemon:
                 patience=EAGER if settings.onetime else LONGEST_WAIT,
                 binary=store.limits.binary_values,
                 shows=store.limits.shows,
+                spells=store.limits.spells,
             ),
             Renderer(sandbox=settings.sandbox),
             random,

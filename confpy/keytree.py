@@ -25,6 +25,8 @@ Value = TypeVar("Value")
 
 ROOT = "/"
 
+_WILD = frozenset("*?[")
+
 # A rebuild of the order costs about as much as this many single insertions (measured with 100,000 keys).
 _FEW = 100
 
@@ -240,7 +242,7 @@ class Pair(NamedTuple):
 class _Window:
     """A tree as far as some covers show it; asked and answered in paths of the tree."""
 
-    __slots__ = ("_covers", "_shows", "_texts", "_toward", "_tree")
+    __slots__ = ("_shows", "_texts", "_toward", "_tree", "named", "tops")
 
     def __init__(
         self, tree: KeyTree, covers: Sequence[str], shows: Callable[[str, str], bool], texts: Collection[str]
@@ -249,7 +251,9 @@ class _Window:
         self._tree = tree
         self._shows = shows
         self._texts = tuple(texts)
-        self._covers = frozenset(covers)
+        self.tops = frozenset(covers)
+        self.named = frozenset(texts) or self.tops
+        """What the resource asks for, as it names it; ``tops`` are what is read for that."""
         # Paths above the covers → the next steps toward them.
         self._toward: dict[str, set[str]] = {}
         for cover in covers:
@@ -260,11 +264,11 @@ class _Window:
     def covers(self, path: str) -> bool:
         if self._texts and not self._begins(path):
             return False
-        return any(self._shows(cover, path) for cover in self._covers.intersection(ancestors(path)))
+        return any(self._shows(cover, path) for cover in self.tops.intersection(ancestors(path)))
 
     def _is_read(self, path: str) -> bool:
         """Say whether the tree holds all at or below a path, be it shown or not."""
-        return any(self._shows(cover, path) for cover in self._covers.intersection(ancestors(path)))
+        return any(self._shows(cover, path) for cover in self.tops.intersection(ancestors(path)))
 
     def _begins(self, path: str) -> bool:
         return any(begins(text, path) for text in self._texts)
@@ -304,8 +308,8 @@ class _Window:
 
     def __len__(self) -> int:
         if self._shows is _covers and not self._texts:
-            return sum(self._tree.count(cover) for cover in self._covers)
-        return sum(self.covers(path) for cover in minimal(self._covers) for path, _ in self._tree.items(cover))
+            return sum(self._tree.count(cover) for cover in self.tops)
+        return sum(self.covers(path) for cover in minimal(self.tops) for path, _ in self._tree.items(cover))
 
 
 class View:
@@ -314,7 +318,7 @@ class View:
     The functions are confd's, to the byte where confd makes sense; ``docs/key-functions.md`` lists the differences.
     """
 
-    __slots__ = ("_windows",)
+    __slots__ = ("_spells", "_windows", "judged")
 
     def __init__(
         self,
@@ -322,14 +326,19 @@ class View:
         covers: Sequence[str],
         strip: str = ROOT,
         shows: Callable[[str, str], bool] = covers,
+        spells: Callable[[str], str] = str,
         *,
         texts: Collection[str] = (),
     ) -> None:
         """``covers`` are prefixes as the store spells them; one that lies outside of ``strip`` is seen uncut.
 
-        ``shows`` says whether a cover shows a path that it covers: a store may hide some from it. ``texts`` take the
-        place of the covers: what the paths that are shown begin with.
+        ``shows`` says whether a cover shows a path that it covers: a store may hide some from it. ``spells`` returns
+        the store's spelling of a path. ``texts`` take the place of the covers: what the paths that are shown begin
+        with.
         """
+        self.judged: set[tuple[str, str]] = set()
+        """Questions about keys whose form was looked at already: a render asks the same ones as that before it."""
+        self._spells = spells
         strip = normalise(strip)
         paths = set(texts) or {normalise(cover) for cover in covers}
         inside = {path for path in paths if _covers(strip, normalise(path))}
@@ -363,15 +372,72 @@ class View:
             return value
         if default:
             return default[0]
-        raise KeyMissing("key does not exist", key=key, hint=self._advise(key))
+        value = self._find_named(key)
+        if value is not None:
+            return value
+        hint = self.advise(key) or (
+            "put it into the store, or give a default"
+            if self.asks_for(key)
+            else "it is not below any of the resource's keys"
+        )
+        raise KeyMissing("key does not exist", key=key, hint=hint)
 
-    def _advise(self, key: str) -> str:
-        """Say why a key may be missing: the commonest reason is that the resource did not ask for it."""
+    def _find_named(self, key: str) -> str | None:
+        """Return the value of a key that the resource names in this very spelling, which is not the store's."""
+        for head, window in self._windows if key.startswith(ROOT) else ():
+            spelled = self._spells(_path(head, key))
+            if spelled in window.named:
+                return window.get(spelled)
+        return None
+
+    def advise(self, key: str) -> str:
+        """Say how a missing key is written instead, or how it is read; nothing where it may just be missing."""
         if not key.startswith(ROOT):
-            return "keys begin with a slash"
-        if not any(window.covers(_path(head, key)) for head, window in self._windows):
-            return "it is not below any of the resource's keys"
-        return "put it into the store, or give a default"
+            return f"keys begin with a slash: write /{key}"
+        if normalise(key) != key:
+            return f"keys end in no slash and have no empty segment: write {normalise(key)}"
+        if self.is_respelled(key):
+            return f"the store spells it {self._spelled(key)}"
+        if self._children(key) and (key == ROOT or self.asks_for(key)):
+            below = _child(key, "*")
+            return f'it has no value of its own, only keys below it: gets "{below}" reads them, ls "{key}" names them'
+        return "a key is needed here: patterns are for gets and getvs" if _WILD.intersection(key) else ""
+
+    def is_respelled(self, key: str) -> bool:
+        """Say whether the store spells a key that is not there otherwise, and has that."""
+        spelled = self._spelled(key)
+        return spelled != key and self.exists(spelled)
+
+    def _spelled(self, key: str) -> str:
+        for head, _ in self._windows:
+            spelled = self._spells(_path(head, key))
+            if covers(head or ROOT, spelled):
+                return spelled[len(head) :] or ROOT
+        return key
+
+    def asks_for(self, key: str) -> bool:
+        """Say whether a key is one that the resource asks for."""
+        return key.startswith(ROOT) and any(window.covers(_path(head, key)) for head, window in self._windows)
+
+    def reaches(self, glob: Glob) -> bool:
+        """Say whether a pattern, by its form, can match a key of the resource or one on the way to it."""
+        return glob.segments is None or any(
+            all(
+                segment == name if isinstance(segment, str) else segment.fullmatch(name)
+                for segment, name in zip(glob.segments, path[len(head) :].rstrip(ROOT).split(ROOT), strict=False)
+            )
+            for head, window in self._windows
+            for path in window.tops
+        )
+
+    def leads_to(self, path: str) -> bool:
+        """Say whether a path is one of the resource's, or on the way to one."""
+        clean = normalise(path)
+        return any(
+            window.covers(_path(head, clean))
+            or any(_covers(_path(head, clean), one) for one in window.named | window.tops)
+            for head, window in self._windows
+        )
 
     def exists(self, key: str) -> bool:
         """Say whether the key has a value of its own; keys below it do not count."""

@@ -123,13 +123,14 @@ class Mirror:
         patience: float = 60.0,
         binary: bool = True,
         shows: Callable[[str, str], bool] = covers,
+        spells: Callable[[str], str] = str,
     ) -> None:
         """``follows``: keep a stream open; ``period``: seconds from one resync (or poll) to the next.
 
         ``once``: one read is all that is wanted: what fails is not tried again. ``patience``: seconds from one try to
         read to the next, at most. ``binary``: the store keeps any bytes; one that does not has U+FFFD where they were
         no UTF-8. ``shows`` says whether a read of a prefix brings a key that it covers; where it does not, the key's
-        own prefix is read and watched beside the other.
+        own prefix is read and watched beside the other. ``spells`` returns the store's spelling of a path.
         """
         self.tree = KeyTree()
         self.lost: StoreError | None = None
@@ -149,6 +150,7 @@ class Mirror:
         self._once = once
         self._binary = binary
         self.shows = shows
+        self.spells = spells
         self._damaged: set[str] = set()
         """Raw keys that lost bytes in the store, and were told of."""
         self._readers: dict[str, list[str]] = {}

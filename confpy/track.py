@@ -61,6 +61,8 @@ class Track:
     """What a failed render rested on: asked again before the next."""
     left_out: frozenset[object] = frozenset()
     """What the last render left out: said once."""
+    suspicions: frozenset[object] = frozenset()
+    """What was said of its template's questions to the store: each once."""
     drift: str = ""
     """The drift that was last told of."""
     guard: Guard = field(default_factory=Guard)
@@ -102,9 +104,11 @@ def paths(resource: Resource) -> tuple[str, ...]:
     return tuple(dict.fromkeys(normalise(prefix) for prefix in resource.prefixes))
 
 
-def view_of(resource: Resource, tree: KeyTree, shows: Callable[[str, str], bool]) -> View:
-    """Return what a resource sees of a tree; ``shows`` as ``View`` takes it."""
-    return View(tree, paths(resource), resource.strip, shows, texts=resource.text_prefixes)
+def view_of(
+    resource: Resource, tree: KeyTree, shows: Callable[[str, str], bool], spells: Callable[[str], str] = str
+) -> View:
+    """Return what a resource sees of a tree; ``shows`` and ``spells`` as ``View`` takes them."""
+    return View(tree, paths(resource), resource.strip, shows, spells, texts=resource.text_prefixes)
 
 
 def outcome_of(name: str, target: str, outcome: str, error: ConfpyError | None) -> dict[str, object]:

@@ -49,6 +49,8 @@ class Limits(Value):
     """confd reads keys of this store as beginnings of text (``keys_match``)."""
     shows: Callable[[str, str], bool] = covers
     """Whether a read of a prefix, and a watch of it, brings a key that the prefix covers."""
+    spells: Callable[[str], str] = str
+    """Returns its spelling of a path that people may write otherwise."""
 
 
 class WatchLost(StoreError):

@@ -16,10 +16,14 @@ if TYPE_CHECKING:
     from confpy.settings import Settings
 
 
+def _fold(path: str) -> str:
+    return "/" + path.lower().replace("_", "/").strip("/")
+
+
 class EnvStore:
     """The variables that this process was started with. ``docs/stores/env.md`` is the contract."""
 
-    limits = Limits(binary_keys=True, text_prefixes=True)
+    limits = Limits(binary_keys=True, text_prefixes=True, spells=_fold)
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         self._environment = os.environ if environment is None else environment
@@ -31,7 +35,7 @@ class EnvStore:
 
     def prefixes(self, path: str) -> tuple[str, ...]:
         """Fold a path as names are folded: ``/My_App`` is asked for, and stripped, as ``/my/app``."""
-        return ("/" + path.lower().replace("_", "/").strip("/"),)
+        return (_fold(path),)
 
     def read(self, prefixes: Sequence[str], covers: Sequence[str] = ()) -> Snapshot:
         """Match names in upper case, as confd does: one with small letters where the prefix stands needs ``/``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from posixpath import normpath
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from confpy.errors import ConfpyError
 from confpy.keytree import Pair, View
@@ -15,6 +15,7 @@ from confpy.templates.facts import (
     LeftOut,
     Needs,
     Service,
+    TemplateMissing,
     World,
     service_lookup,
     template_lookup,
@@ -25,6 +26,8 @@ from confpy.templates.guard import flaw, literal_address
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+Item = TypeVar("Item")
 
 _DEEPEST = 10
 """Templates of Go that may be included in each other."""
@@ -56,6 +59,10 @@ class Asking:
         self._within: list[str] = []
         self._keys: dict[str, None] = {}
         self._patterns: dict[str, None] = {}
+        self.unanswered: dict[tuple[str, str], None] = {}
+        """The questions to the store that brought nothing: the function, and what it was asked."""
+        self.lists = False
+        """A list of keys, values or names was not empty."""
 
     def end(self) -> None:
         """Let go of the view and the world."""
@@ -75,28 +82,42 @@ class Asking:
     def getv(self, key: str, *default: str) -> str:
         """Return the value of a key, else the default; raises ``KeyMissing`` where there is none."""
         self._keys[as_text(key)] = None
-        return self.view.getv(as_text(key), *default)
+        value = self.view.getv(as_text(key), *default)
+        if default and value is default[0]:
+            self.unanswered["getv", as_text(key)] = None
+        return value
 
     def gets(self, pattern: str) -> list[Pair]:
         """Return the pairs whose key matches, sorted by key."""
         pairs = self.view.gets(as_text(pattern))
         self._patterns[pattern] = None
-        return pairs
+        return self.listed("gets", pattern, pairs)
 
     def getvs(self, pattern: str) -> list[str]:
         """Return the values of those keys, sorted by value."""
         values = self.view.getvs(as_text(pattern))
         self._patterns[pattern] = None
-        return values
+        return self.listed("getvs", pattern, values)
 
     def ls(self, path: str) -> list[str]:
-        return self.view.ls(as_text(path))
+        return self.listed("ls", path, self.view.ls(as_text(path)))
 
     def lsdir(self, path: str) -> list[str]:
-        return self.view.lsdir(as_text(path))
+        return self.listed("lsdir", path, self.view.lsdir(as_text(path)))
+
+    def listed(self, function: str, asked: str, items: list[Item]) -> list[Item]:
+        """Note whether a list of the store is empty, and return it."""
+        if items:
+            self.lists = True
+        else:
+            self.unanswered[function, as_text(asked)] = None
+        return items
 
     def exists(self, key: str) -> bool:
-        return self.view.exists(as_text(key))
+        exists = self.view.exists(as_text(key))
+        if not exists:
+            self.unanswered["exists", as_text(key)] = None
+        return exists
 
     def key_of(self, value: object) -> str:
         """Return the key that a value was read from in this render, nothing where that is not known.
@@ -195,7 +216,11 @@ class Asking:
         name = template_name(path)
         if name.startswith("../") or name == "..":
             raise Refused("only templates below templates/ can be included")
-        compiled = self.source(template_lookup(name, engine, self.delimiters))
+        try:
+            compiled = self.source(template_lookup(name, engine, self.delimiters))
+        except TemplateMissing as missing:
+            hint = "an included template is named by its path below templates/"
+            raise TemplateMissing(missing.message, hint=hint) from None
         if not compiled.confined:
             raise Refused("only templates below templates/ can be included; this one is a link out of it")
         return compiled

@@ -12,7 +12,7 @@ from confpy.errors import TemplateError
 from confpy.model import Lookup
 from confpy.templates import engine
 from confpy.templates.asking import Asking
-from confpy.templates.facts import JINJA_NAMES, Made
+from confpy.templates.facts import BRACES, JINJA_NAMES, Made
 
 if TYPE_CHECKING:
     from confpy.templates.golang import nodes
@@ -105,7 +105,8 @@ class Compiler:
             return engine.compile_source(source, lookup, file, made)
         except TemplateError as refused:
             if not refused.hint and _signs(lookup.delimiters).go.search(source):
-                refused.hint = 'this looks like a Go template, as confd has them; here it is Jinja: {{ getv("/key") }}'
+                as_jinja = 'this looks like a Go template, as confd has them; here it is Jinja: {{ getv("/key") }}'
+                refused.hint = f"{as_jinja}; {BRACES}"
             raise
 
     def _try_jinja(self, source: str, lookup: Lookup, file: str) -> Made | None:
@@ -131,5 +132,6 @@ def _explain(refused: GoSyntaxError, source: str, lookup: Lookup) -> TemplateErr
     line = source.split("\n")[refused.line - 1]
     hint = refused.hint
     if signs.expression.match(line, max(line.rfind(signs.left, 0, refused.column), 0)):
-        hint = 'if this is Jinja, say so: engine = "jinja", or a name that ends in .j2'
+        others = f"; {BRACES}" if hint == BRACES else ""
+        hint = 'if this is Jinja, say so: engine = "jinja", or a name that ends in .j2' + others
     return TemplateError(refused.message, hint=hint, template=name, line=refused.line, column=refused.column)

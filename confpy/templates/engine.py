@@ -13,13 +13,17 @@ from jinja2.ext import Extension
 from jinja2.lexer import Token
 
 from confpy.errors import ConfpyError, TemplateError
+from confpy.keytree import Pair
 from confpy.model import Lookup, Resource
 from confpy.templates import formats, functions, guard
 from confpy.templates.asking import Asking
 from confpy.templates.facts import (
+    BRACES,
     Made,
     Needs,
     Rendered,
+    Service,
+    Suspicion,
     TemplateMissing,
     World,
     service_lookup,
@@ -212,7 +216,8 @@ class Engine:
             # Not template.render(): it dresses up the traceback, which is read as it is below.
             text = "".join(template.root_render_func(template.new_context()))
             content = text.encode("utf-8", "surrogateescape")
-            return Rendered(content, frozenset(asking.asked), asking.timely, asking.left_out)
+            suspicions, outside = self._suspect() if asking.unanswered else ((), ())
+            return Rendered(content, frozenset(asking.asked), asking.timely, asking.left_out, suspicions, outside)
         except Needs as needs:
             failure: Exception = Needs(needs.lookups)
         except Exception as error:  # noqa: BLE001 - whatever a template does wrong is an error of the template
@@ -237,14 +242,24 @@ class Engine:
             self._go = self._make_environment("go")
         return self._go
 
+    def _suspect(self) -> tuple[tuple[Suspicion, ...], tuple[str, ...]]:
+        """Return the questions that brought nothing by their form, and the lists where all lie outside of the keys."""
+        from confpy.templates.suspicions import all_outside, suspicions  # only where there are such questions
+
+        asking = self._asking
+        sources = [template.source for template in asking.templates.values()]
+        questions, view = asking.unanswered.keys(), asking.view
+        outside = () if asking.lists else all_outside(questions, view, sources)
+        return suspicions(questions, view, sources), outside
+
     def _key_at_fault(self, resource: Resource, failure: ConfpyError) -> str:
         """Render once more, with values that know their keys; returns those of the value that failed, else nothing."""
         from confpy.templates.trace import at_fault, tracing  # only for errors
 
         asking = self._asking
-        asking.begin(asking.view, asking.world)
+        asking.begin(asking.view, asking.world, asking.delimiters, asking.files)
         try:
-            compiled = asking.source(template_lookup(resource.src, resource.engine))
+            compiled = asking.source(template_lookup(resource.src, resource.engine, resource.delimiters))
             made = self._make_environment(compiled.engine)
             tracing(made, asking)
             template = compiled.within(made)
@@ -279,7 +294,7 @@ class Engine:
         else:
             sources = "\n".join(template.source for template in self._asking.templates.values())
             message = _message(error, sources)
-            failure = TemplateError(message, hint=suggest(message, self._environment))
+            failure = TemplateError(message, hint=suggest(message, self._environment) or _advise(message))
         if where and "template" in failure.where:
             # It was found while another template was read.
             where = {"called_from": f"{where['template']}:{where['line']}"}
@@ -322,8 +337,29 @@ def _message(error: Exception, sources: str) -> str:
             word = quoted[1] or quoted[2] or ""
             return quoted[0] if word in sources or word.endswith(" object") else "'…'"
 
-        return _QUOTED.sub(shown, error.message or type(error).__name__)
+        return _OURS.sub("'", _QUOTED.sub(shown, error.message or type(error).__name__))
     return f"{type(error).__name__} (its text is not shown, as it may hold a value)"
+
+
+_OURS = re.compile(r"'confpy\.[\w.]+\.(?=\w+ object')")
+_ATTRIBUTE = re.compile(r"'(?P<kind>\w+) object' has no attribute '(?P<name>\w+)'")
+
+
+def _advise(message: str) -> str:
+    """Return a hint for an attribute that a value does not have, else nothing."""
+    found = _ATTRIBUTE.match(message)
+    if found is None:
+        return ""
+    kind, name = found["kind"], found["name"]
+    fields = {"Pair": Pair._fields, "Service": Service._fields}.get(kind, ())
+    if name.lower() in fields:
+        return f"write .{name.lower()}"
+    if fields:
+        return "it has " + ", ".join(f".{one}" for one in fields)
+    if kind in {"str", "list"} and name.lower() in Pair._fields:
+        what = "a text" if kind == "str" else "a list"
+        return f"this is {what}; pairs come one by one: for key, value in gets(...)"
+    return ""
 
 
 _UNKNOWN = re.compile(r"^(?:(?P<kind>No (?:filter|test) named) )?'(?P<name>\w+)'(?P<undefined> is undefined)?")
@@ -341,7 +377,7 @@ def suggest(message: str, environment: jinja2.Environment) -> str:
     kind = unknown["kind"] or ""
     known = environment.filters if "filter" in kind else environment.tests if "test" in kind else environment.globals
     close = get_close_matches(unknown["name"], known, 1)
-    return f"did you mean {close[0]}?" if close else ""
+    return f"did you mean {close[0]}?" if close else "" if kind else BRACES
 
 
 # --- compiling, on workers -------------------------------------------------------------------------------------------

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 JINJA_NAMES = (".j2", ".jinja", ".jinja2")
 """How the names of templates in Jinja end."""
+BRACES = (
+    "if the braces are another program's: "
+    'delimiters = ["[[", "]]"] in the resource, or in Jinja {% raw %} … {% endraw %}'
+)
+"""The hint where a name that is not known may be none of a template: Prometheus, Helm and others have braces, too."""
 
 
 class LeftOut(Value):
@@ -26,6 +31,15 @@ class LeftOut(Value):
     key: str
     reason: str
     """What is wrong with it; never the value."""
+
+
+class Suspicion(Value):
+    """A question to the store that brought nothing, and by its form cannot bring anything."""
+
+    asked: str
+    """As people write it: ``gets "h/*"``."""
+    hint: str
+    """Why, or what to write."""
 
 
 class Rendered(Value):
@@ -37,6 +51,9 @@ class Rendered(Value):
     timely: bool
     """It asked for the time."""
     left_out: tuple[LeftOut, ...] = ()
+    suspicions: tuple[Suspicion, ...] = ()
+    outside: tuple[str, ...] = ()
+    """The lists that it asked for, where all of them lie outside of the resource's keys."""
 
 
 class Needs(Exception):  # not an error: the render goes on when these are answered

@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from confpy.agent import FIRST_TRIES, Agent, Manners
+from confpy.agent import FIRST_TRIES, MOST_SUSPICIONS, Agent, Manners
 from confpy.batches import Batch
 from confpy.errors import CheckError, ReloadError, UsageError
 from confpy.keytree import covers
@@ -61,15 +61,8 @@ from confpy.model import (
     Woken,
 )
 from confpy.templates import Needs, Rendered
+from confpy.templates.facts import Suspicion
 from confpy.value import replace
-
-
-class Printer:
-    def render(self, resource, view, world):
-        asked = frozenset((Lookup("ip", resource.name),) if resource.src == ASKS else ())
-        if not asked <= world.facts.keys():
-            raise Needs(asked)
-        return Rendered(str(sorted(view.gets("/*/*"))).encode(), asked, False, ())
 
 
 class Room:
@@ -106,10 +99,18 @@ class Room:
         self.ended: int | None = None
         random = Random(seed)
         mirror = Mirror(random, follows=not manners.get("onetime"), period=600.0)
-        self.agent = Agent(Manners(**manners), mirror, Printer(), random, {})
+        self.agent = Agent(Manners(**manners), mirror, self, random, {})
+        self.suspicions: tuple[Suspicion, ...] = ()
+        self.outside: tuple[str, ...] = ()
         self._inbox: deque[Message] = deque()
         self._stream = 0
         self._wake_at = float("inf")
+
+    def render(self, resource, view, world):
+        asked = frozenset((Lookup("ip", resource.name),) if resource.src == ASKS else ())
+        if not asked <= world.facts.keys():
+            raise Needs(asked)
+        return Rendered(str(sorted(view.gets("/*/*"))).encode(), asked, False, (), self.suspicions, self.outside)
 
     def until(self, moment: float) -> None:
         """Let time pass up to this moment."""
@@ -1025,3 +1026,47 @@ def test_what_is_kept_of_a_resource_that_fails_stays():
     room.put(a="2")
     room.until(40.0)
     assert saves(room)[-1].carried == ("/app/b",)
+
+
+# --- questions that bring nothing ------------------------------------------------------------------------------------
+
+
+def test_a_suspicion_is_said_once_and_again_after_an_edit_of_the_resource():
+    room = Room(resource("a"))
+    room.suspicions = (Suspicion('gets "h/*"', "write /h/*"),)
+    room.until(1.0)
+    for number in range(5):
+        room.put(a=str(number))
+        room.until(room.now + 5)
+    (said,) = room.told("template.suspicious")
+    assert said.level == "warning"
+    assert said.fields == {"resource": "a", "template": "t", "asked": 'gets "h/*"', "hint": "write /h/*"}
+    room.edit(resource("a", settle=0.2))
+    room.until(room.now + 5)
+    assert len(room.told("template.suspicious")) == 2
+
+
+def test_suspicions_without_end_are_said_a_bounded_number_of_times():
+    room = Room(resource("a"))
+    room.until(1.0)
+    for number in range(MOST_SUSPICIONS + 5):
+        room.suspicions = (Suspicion(f'gets "{number}/*"', "write"),)
+        room.put(a=str(number))
+        room.until(room.now + 5)
+    assert len(room.told("template.suspicious")) == MOST_SUSPICIONS
+
+
+def test_lists_that_lie_all_outside_of_the_keys_fail_a_resource_that_has_keys():
+    room = Room(resource("a"), onetime=True)
+    room.suspicions, room.outside = (Suspicion('gets "/x/*"', "outside"),), ('gets "/x/*"',)
+    room.until(1.0)
+    assert (room.ended, room.targets) == (4, {})
+    (failed,) = room.told("resource.failed")
+    assert 'gets "/x/*"' in str(failed.fields["error"])
+
+
+def test_without_keys_it_is_a_warning():
+    room = Room(Resource("a", "", "t", "/out/a"), onetime=True)
+    room.suspicions, room.outside = (Suspicion('gets "/x/*"', "outside"),), ('gets "/x/*"',)
+    room.until(1.0)
+    assert (room.ended, len(room.told("template.suspicious"))) == (0, 1)

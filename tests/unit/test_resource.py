@@ -556,7 +556,11 @@ def test_a_key_above_the_table_is_warned_of(confd):
         (f"[template]\n{MINIMAL}reload_cmd = []\n", "reload_cmd is not a command", {"key": "reload_cmd"}),
         (f"[template]\n{MINIMAL}reload_cmd = ['']\n", "reload_cmd is not a command", {"key": "reload_cmd"}),
         (f"[template]\n{MINIMAL}reload_cmd = ['a', 1]\n", "reload_cmd is not a command", {"key": "reload_cmd"}),
-        (f"[template]\n{MINIMAL}output_format = 'ini'\n", "output_format: 'ini' is not one of", {"key": "output_format"}),
+        (
+            f"[template]\n{MINIMAL}output_format = 'ini'\n",
+            "output_format: 'ini' is not one of",
+            {"key": "output_format"},
+        ),
         (f"[template]\n{MINIMAL}on_drift = 'panic'\n", "on_drift: 'panic' is not one of", {"key": "on_drift"}),
         (f"[template]\n{MINIMAL}check_cmd_timeout = -1\n", "check_cmd_timeout is not a", {"key": "check_cmd_timeout"}),
         ("[template]\nsrc = \n", "the file is not valid TOML", {"line": 2}),

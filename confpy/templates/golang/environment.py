@@ -153,6 +153,6 @@ def _asking(asking: Asking, made: jinja2.Environment) -> dict[str, Callable[...,
         "lookupIfaceIPV4": lambda name: asking.lookup_interface(name, "."),
         "lookupIfaceIPV6": lambda name: asking.lookup_interface(name, ":"),
         "lookupSRV": lambda service, proto, name: Services(asking.lookup_srv(service, proto, name)),
-        "ls": lambda path: Strings(store.ls(asking.view, path)),
-        "lsdir": lambda path: Strings(store.lsdir(asking.view, path)),
+        "ls": lambda path: Strings(asking.listed("ls", path, store.ls(asking.view, path))),
+        "lsdir": lambda path: Strings(asking.listed("lsdir", path, store.lsdir(asking.view, path))),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from posixpath import basename
 
+from confpy.templates.facts import BRACES
 from confpy.templates.golang import literals, nodes
 from confpy.templates.golang.lexer import GoSyntaxError, Kind, Lexer, Token, tag
 from confpy.templates.golang.signatures import FOREIGN
@@ -354,7 +355,8 @@ class _Parser:
             return nodes.Nil(*place)
         if kind is Kind.VARIABLE:
             if text not in self._variables:
-                raise self._error(f'undefined variable "{text}"', token)
+                hint = f"declare it with :=; {BRACES}"
+                raise self._error(f'undefined variable "{text}"', token, hint)
             return nodes.Variable(*place, text)
         if kind is Kind.FIELD:
             return nodes.Field(*place, (text[1:],))
@@ -394,7 +396,7 @@ class _Parser:
         from difflib import get_close_matches  # only for errors
 
         close = get_close_matches(name, self._functions, 1)
-        return f"did you mean {close[0]}?" if close else ""
+        return f"did you mean {close[0]}?" if close else BRACES
 
 
 def _blank(body: tuple[nodes.Statement, ...]) -> bool:

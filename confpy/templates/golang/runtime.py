@@ -24,6 +24,7 @@ from confpy.templates.golang.values import (
     ANY,
     ANYS,
     FIELDS,
+    INT,
     INTS,
     MAP,
     MISSING,
@@ -41,6 +42,7 @@ from confpy.templates.golang.values import (
     Strings,
     Uint8,
     Uint16,
+    convert,
     decoded,
     encoded,
     type_name,
@@ -76,7 +78,7 @@ def expect(value: object, wanted: str) -> Any:
         raise Refused(f"invalid value; expected {wanted}")
     name = type_name(value)
     if name != wanted and (name, wanted) not in {(PAIRS, PAIR_LIST), (PAIR_LIST, PAIRS)}:
-        raise Refused(f"wrong type for value; expected {wanted}; got {name}", value)
+        raise Refused(f"wrong type for value; expected {wanted}; got {name}", value, hint=convert(name, wanted))
     return value
 
 
@@ -231,7 +233,9 @@ def _position(function: str, position: Any, limit: int) -> int:
     if position is None or position is MISSING:
         raise Refused(f"error calling {function}: cannot index slice/array with nil")
     if not isinstance(position, int) or isinstance(position, bool):
-        raise Refused(f"error calling {function}: cannot index slice/array with type {type_name(position)}")
+        name = type_name(position)
+        hint = convert(name, INT)
+        raise Refused(f"error calling {function}: cannot index slice/array with type {name}", hint=hint)
     if not 0 <= position <= limit:
         raise Refused(f"error calling {function}: index out of range: {position}", hint="test its len first")
     return position

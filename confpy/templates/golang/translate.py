@@ -37,6 +37,7 @@ from confpy.templates.golang.values import (
     STRING,
     STRINGS,
     VALUE,
+    convert,
 )
 
 _PASSES = 8
@@ -628,6 +629,8 @@ class _Translator:
         if wanted in _NILABLE:
             return self._fail(f"can't handle {text} for arg of type {wanted}", node.line)
         hint = "put it between double quotes" if wanted == STRING else ""
+        if wanted == INT and isinstance(node, nodes.String):
+            hint = "a number stands without quotes"
         return self._fail(f"expected {'integer' if wanted == INT else wanted}; found {text}", node.line, hint)
 
     def _coerced(self, value: Value, wanted: str, line: int) -> jinja.Expr:
@@ -643,7 +646,7 @@ class _Translator:
             if wanted in _NILABLE:
                 return self._filter("_empty", jinja.Const(wanted, lineno=self._line))
             return self._fail(f"invalid value; expected {wanted}", line).expr
-        return self._fail(f"wrong type for value; expected {wanted}; got {kind}", line).expr
+        return self._fail(f"wrong type for value; expected {wanted}; got {kind}", line, convert(kind, wanted)).expr
 
     def _logic(self, name: str, arguments: Sequence[nodes.Expression], dot: Place, final: Value | None) -> Value:
         given = [self._typed(argument, VALUE, dot) for argument in arguments]

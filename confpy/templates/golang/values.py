@@ -129,6 +129,13 @@ def type_name(value: object) -> str:
     return _NAMES.get(kind) or str(getattr(kind, "go_type", kind.__name__))
 
 
+def convert(kind: str, wanted: str) -> str:
+    """Return the hint for a value of one type where another is wanted, nothing where no function makes it."""
+    if (kind, wanted) == (STRING, INT):
+        return "atoi makes a number of a text"
+    return 'printf "%v" makes a text of it' if wanted == STRING and kind in {INT, FLOAT, BOOL} else ""
+
+
 def encoded(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
