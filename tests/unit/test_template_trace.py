@@ -133,3 +133,10 @@ def test_a_message_is_that_of_the_plain_values() -> None:
     found = failure("{% for k, v in gets('/v/*') %}{{ v + 1 }}{% endfor %}", VALUES)
     assert found.message == 'can only concatenate str (not "int") to str'
     assert found.where["key"] == "/v/a"
+
+
+def test_delimiters_of_a_resource_hold_for_the_second_render() -> None:
+    template = '[[range gets "/members/*"]][[$d := json .Value]][[toUpper $d.conn_url]][[end]]'
+    assert failure(template, MEMBERS, delimiters=("[[", "]]")).where["key"] == "/members/b"
+    template = "{% for one in gets('/members/*') %}[[ json(one.value).conn_url ]]{% endfor %}"
+    assert failure(template, MEMBERS, delimiters=("[[", "]]")).where["key"] == "/members/b"
