@@ -294,7 +294,7 @@ class Engine:
         else:
             sources = "\n".join(template.source for template in self._asking.templates.values())
             message = _message(error, sources)
-            failure = TemplateError(message, hint=suggest(message, self._environment) or _advise(message))
+            failure = TemplateError(message, hint=suggest(message, self._environment) or _advise(message, sources))
         if where and "template" in failure.where:
             # It was found while another template was read.
             where = {"called_from": f"{where['template']}:{where['line']}"}
@@ -345,11 +345,14 @@ _OURS = re.compile(r"'confpy\.[\w.]+\.(?=\w+ object')")
 _ATTRIBUTE = re.compile(r"'(?P<kind>\w+) object' has no attribute '(?P<name>\w+)'")
 
 
-def _advise(message: str) -> str:
-    """Return a hint for an attribute that a value does not have, else nothing."""
+def _advise(message: str, sources: str) -> str:
+    """Return a hint for an attribute that a value does not have, or for what may be no name of ours, else nothing."""
     found = _ATTRIBUTE.match(message)
     if found is None:
-        return ""
+        unknown = _UNKNOWN.match(message)
+        if unknown is None or not unknown["undefined"]:
+            return ""
+        return BRACES if re.search(rf"\{{\{{-?\s*{unknown['name']}\b", sources) else ""
     kind, name = found["kind"], found["name"]
     fields = {"Pair": Pair._fields, "Service": Service._fields}.get(kind, ())
     if name.lower() in fields:
@@ -377,7 +380,7 @@ def suggest(message: str, environment: jinja2.Environment) -> str:
     kind = unknown["kind"] or ""
     known = environment.filters if "filter" in kind else environment.tests if "test" in kind else environment.globals
     close = get_close_matches(unknown["name"], known, 1)
-    return f"did you mean {close[0]}?" if close else "" if kind else BRACES
+    return f"did you mean {close[0]}?" if close else ""
 
 
 # --- compiling, on workers -------------------------------------------------------------------------------------------

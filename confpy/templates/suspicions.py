@@ -64,14 +64,16 @@ def _shown(function: str, asked: str, texts: str) -> str:
 
 def _is_outside(function: str, asked: str, view: View) -> bool:
     if function in {"gets", "getvs"}:
-        return not view.reaches(compile_glob(asked))
+        glob = _glob(asked)
+        return glob is not None and not view.reaches(glob)
     return not (view.leads_to(asked) if function in _LISTS else view.asks_for(asked))
 
 
 def _advise(function: str, asked: str, view: View) -> str:
     """Say what to write instead, nothing where the form is right."""
     if function in {"gets", "getvs"}:
-        return _advise_pattern(asked, compile_glob(asked), view)
+        glob = _glob(asked)
+        return _advise_pattern(asked, glob, view) if glob is not None else ""
     if function in _LISTS:
         if not asked.startswith(ROOT):
             return f'paths begin with a slash: write "/{asked}"'
@@ -83,6 +85,14 @@ def _advise(function: str, asked: str, view: View) -> str:
     # A key that is not there is what these are for: only its spelling can be wrong.
     wrong = not asked.startswith(ROOT) or normalise(asked) != asked or _WILD.intersection(asked)
     return view.advise(asked) if wrong or view.is_respelled(asked) else ""
+
+
+def _glob(pattern: str) -> Glob | None:
+    """Return a pattern, None for a malformed one: that is no error while there is no key at all, as in confd."""
+    try:
+        return compile_glob(pattern)
+    except ValueError:
+        return None
 
 
 def _advise_pattern(asked: str, glob: Glob, view: View) -> str:

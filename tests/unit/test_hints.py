@@ -46,6 +46,12 @@ def test_a_mistake_of_a_template_is_told_with_what_to_write(template: str, engin
     assert hint in caught.value.hint
 
 
+def test_a_name_that_no_other_program_can_mean_has_no_hint_about_braces() -> None:
+    with pytest.raises(ConfpyError) as caught:
+        text("{{ ls(kubernetes) }}", KEYS)
+    assert caught.value.hint == ""
+
+
 def test_a_pair_is_not_called_by_the_module_that_it_is_made_in() -> None:
     with pytest.raises(ConfpyError, match=r"^'Pair object' has no attribute 'Value'"):
         text("{{ get('/h/a').Value }}", KEYS)

@@ -48,6 +48,11 @@ def test_a_question_that_can_bring_nothing_says_what_to_write(question: str, hin
     assert asked(f"{{{{{question}}}}}") == [(question, hint)]
 
 
+def test_a_malformed_pattern_is_no_error_while_the_store_is_empty() -> None:
+    one = rendered('{{gets "/a["}}', {}, engine="auto")
+    assert (one.content, one.suspicions, one.outside) == (b"[]", (), ())
+
+
 def test_jinja_says_it_too_and_a_default_is_no_excuse() -> None:
     template = "{{ getv('h/a', 'x') }}{% for one in gets('h/*') %}{% endfor %}{{ ls('h') }}"
     assert [question for question, _ in asked(template)] == ['getv "h/a"', 'gets "h/*"', 'ls "h"']
