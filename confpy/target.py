@@ -241,8 +241,7 @@ def stage(resource: Resource, current: Current, content: bytes, disk: Disk, spar
             staged.lost += [f"attributes of the old file could not be kept: {', '.join(lost)}"] if lost else []
         disk.chmod(descriptor, staged.mode)
     except OSError as error:
-        what = "the candidate cannot be written beside the target"
-        failed = failure(what, resource, error, folder=folder)
+        failed = failure("the candidate cannot be written beside the target", resource, error, folder=folder)
         if staged is not None:
             discard(staged, disk)
         elif not spare and _lies_apart(error, resource, current, disk):
