@@ -11,7 +11,7 @@ from confpy.model import Resource
 from confpy.stores.env import EnvStore
 from confpy.templates import Needs, Rendered, Renderer, World
 from confpy.templates.resolve import Resolver
-from confpy.templates.suspicions import MOST, OUTSIDE, suspicions
+from confpy.templates.suspicions import MOST, OUTSIDE, all_outside, suspicions
 from tests.rendering import rendered
 
 KEYS = {"/h/a": "1", "/h/b": "2", "/list/0": "x", "/list/1": "y"}
@@ -141,6 +141,13 @@ def test_a_prefix_is_cut_off_before_patterns_are_compared(tmp_path: Path) -> Non
     assert not render(tmp_path, '{{gets "/web/*"}}', ["/h/web"], "/h").outside
     assert render(tmp_path, '{{gets "/h/web/*"}}', ["/h/web"], "/h").outside
     assert not render(tmp_path, '{{gets "/list/*"}}', ["/h/web", "/list"], "/h").outside
+
+
+def test_prefixes_that_are_beginnings_of_text_reach_what_they_begin() -> None:
+    view = View(KeyTree(), ["/app"], "/", texts=["/app/awe"])
+    questions = {("getvs", "/app/awe*"): None, ("gets", "/app/awesome1/*"): None, ("ls", "/app"): None}
+    assert all_outside(questions, view, []) == ()
+    assert suspicions(questions.keys(), view, []) == ()
 
 
 # --- keys by another spelling ----------------------------------------------------------------------------------------
