@@ -172,6 +172,8 @@ class Daemon:
         self._saved = threading.Event()
         """Whether the keys that were to be kept last are."""
         self._saved.set()
+        # What cannot change while confpy runs says the same when it is read again.
+        self._compares = store.limits.remote or store.limits.watches
         self._rules = delivery.Rules(
             settings.noop, settings.sync_only, settings.keep_stage_file, settings.no_reload, settings.root or ""
         )
@@ -195,8 +197,7 @@ class Daemon:
                 on_missing=store.limits.missing,
                 confdir=settings.confdir,
                 names_deletions=store.limits.names_deletions,
-                # What cannot change while confpy runs says the same when it is read again.
-                doubts=store.limits.remote or store.limits.watches,
+                doubts=self._compares,
                 backend=settings.backend,
                 prefix=settings.prefix or "",
                 saves=store.limits.remote and not settings.noop,
@@ -226,7 +227,7 @@ class Daemon:
                 return self._run()
             finally:
                 self._store.close()
-                self._ledger.close()
+                self._ledger.close(compares=self._compares)
                 if self._in_use is not None:
                     self._in_use.leave()
 

@@ -124,15 +124,23 @@ class Ledger:
                 )
         return ledger
 
-    def close(self) -> None:
-        """Let go of the file; one that says nothing is removed."""
+    def close(self, *, compares: bool = True) -> None:
+        """Let go of the file; one that says nothing is removed.
+
+        ``compares``: the counts of this process's store are wanted by a later start.
+        """
         with self._guard:
             if self._file >= 0:
                 self._disk.close(self._file)
                 self._file = -1
-                if not any(self._book.entries()):
+                if not (self._book.records or self._has_counts(compares=compares)):
                     target.forget(self._path, self._disk)
                     self._sync_folders({self.folder})
+
+    def _has_counts(self, *, compares: bool) -> bool:
+        if compares:
+            return any(self._book.entries())
+        return any(backend != self._backend for *_, backend in self._book.counts)
 
     # --- deliveries ------------------------------------------------------------------------------------------------
 

@@ -251,6 +251,13 @@ def test_no_template_sees_the_secrets_of_confpy(house: House) -> None:
         assert house.out.read_text() == "nonenone\n"
 
 
+def test_an_entrypoint_that_makes_a_new_confdir_at_each_start_leaves_no_state_behind(house: House) -> None:
+    house.add("app", reload_cmd="'true'")
+    assert house.run().code == 0
+    assert house.out.read_text() == "host=one\n"
+    assert {name for name in os.listdir(house.folder / "state") if name != ".swept"} == set()
+
+
 def test_a_reload_that_is_owed_is_not_removed_with_its_state(house: House) -> None:
     house.add("app", reload_cmd="'test -e ready'")
     assert house.run().code == 7
