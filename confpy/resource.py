@@ -7,7 +7,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple, cast
 
 from confpy import dialect
@@ -46,6 +46,12 @@ from confpy.settings import (
     suggest,
 )
 
+WITHOUT_ANSWER = re.compile(
+    r"(sudo\s+)?(/(usr/)?(local/)?s?bin/)?("
+    r"(?P<nginx>nginx(\s+-[cpg]\s+\S+)*\s+-s\s+reload)|(?P<apache>(apachectl|apache2ctl|apache2|httpd)\s+(-k\s+)?graceful)"
+    r"|(systemctl\s+reload\s+|service\s+)((?P<n>nginx)|(?P<a>apache2|httpd)|(?P<h>haproxy))(\.service|\s+reload)?)\s*"
+)
+"""Reloads that end with 0 whether the program has taken its new configuration or not. Of this machine alone: no ssh."""
 IN_PLACE = {
     "did": "checks the new file in its place, and puts the old one back where it is refused",
     "hint": 'the check names no {{.src}}; write check_mode = "staged" if it reads CONFPY_SRC by itself',
@@ -301,7 +307,24 @@ def load_resources(
     for check, names in in_place.items():
         if names := [name for name in names if name in loaded]:
             notes.append(Say("info", "check.in_place", {"resource": ", ".join(names), "command": check, **IN_PLACE}))
+    notes += unverified(by_dest.values()) if not settings.no_reload else ()
     return Loaded(tuple(by_dest.values()), tuple(errors), tuple(warnings), notes=tuple(notes), lines=lines)
+
+
+def unverified(resources: Iterable[Resource]) -> Iterator[Say]:
+    """Yield a line for each reload that says nothing of its outcome, of a program that could be looked at."""
+    silent: dict[str, list[str]] = {}
+    for resource in resources:
+        if isinstance(resource.reload_cmd, str | tuple) and resource.verify_cmd is None:
+            silent.setdefault(show(resource.reload_cmd), []).append(resource.name)
+    for command, names in silent.items():
+        if (found := WITHOUT_ANSWER.fullmatch(command)) is not None:
+            name = next(name for name, text in found.groupdict().items() if text)
+            program = {"n": "nginx", "a": "apache", "h": "haproxy"}.get(name, name)
+            hint = (
+                f'it says only that the program was told; verify = "{program}" sees whether it has taken the new file'
+            )
+            yield Say("info", "reload.unverified", {"resource": ", ".join(names), "command": command, "hint": hint})
 
 
 def find_files(root: str, errors: list[ConfpyError], warnings: list[ConfpyError], notes: list[Say]) -> Iterator[str]:

@@ -471,7 +471,7 @@ def test_what_looks_like_a_mistake_is_a_warning_and_does_not_stop_the_resource(c
     assert [(warning.message, warning.hint) for warning in warnings] == ([(message, hint)] if message else [])
 
 
-RELOAD = 'reload_cmd = "nginx -s reload"\n'
+RELOAD = 'reload_cmd = "reload nginx"\n'
 
 
 @pytest.mark.parametrize(
@@ -522,6 +522,37 @@ def test_one_line_tells_of_all_that_a_check_looks_at_in_place(confd):
         ("info", "check.in_place", "b, d", "nginx -t"),
         ("info", "check.in_place", "c", "true"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("command", "program"),
+    [
+        ('"nginx -s reload"', "nginx"),
+        ('"/usr/sbin/nginx -c {{.dest}} -s reload"', "nginx"),
+        ('["nginx", "-s", "reload"]', "nginx"),
+        ('"sudo systemctl reload nginx.service"', "nginx"),
+        ('"service nginx reload"', "nginx"),
+        ('"apachectl graceful"', "apache"),
+        ('"apache2 -k graceful"', "apache"),
+        ('"service apache2 reload"', "apache"),
+        ('"systemctl reload haproxy"', "haproxy"),
+        # What tells, what is not of this machine, and what nobody knows.
+        ('"nginx -s reload"\nverify = "nginx"', None),
+        ('"nginx -s reload"\nverify_cmd = "true"', None),
+        ('"ssh web nginx -s reload"', None),
+        ('"docker exec web nginx -s reload"', None),
+        ('"systemctl restart nginx"', None),
+        ('"service nginx restart"', None),
+        ('"nginx -s reload && curl -f localhost"', None),
+        ('"systemctl reload caddy"', None),
+    ],
+)
+def test_one_line_tells_of_a_reload_that_gives_no_answer(confd, command, program):
+    for name in ("a", "b"):
+        write(confd, f"{name}.toml", f'[template]\nsrc = "a"\ndest = "/srv/{name}"\nreload_cmd = {command}\n')
+    notes = [note for note in load(confd).notes if note.event == "reload.unverified"]
+    assert [(note.level, note.fields["resource"]) for note in notes] == ([("info", "a, b")] if program else [])
+    assert all(f'verify = "{program}"' in str(note.fields["hint"]) for note in notes)
 
 
 def test_a_key_above_the_table_is_warned_of(confd):
