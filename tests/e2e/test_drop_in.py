@@ -99,7 +99,7 @@ def test_a_template_that_asks_beyond_its_keys_gets_them_from_files_and_variables
 def test_a_template_that_asks_beyond_its_keys_follows_consul(consul: Consul, tmp_path):
     dest = tmp_path / "a"
     confdir = confdir_of(tmp_path / "confd", {"a.toml": f'src = "a.tmpl"\ndest = "{dest}"\n{TEXT}'}, {"a.tmpl": PUBLIC})
-    for key, value in KEYS.items():
+    for key, value in {**KEYS, "/app/awesome/x": "below"}.items():
         consul.put(f"services/haproxy{key}", value)
     flags = ("-watch", "-backend", "consul", "-node", consul.endpoint, "-confdir", str(confdir))
     with Confpy(*flags, folder=tmp_path) as confpy:
@@ -108,8 +108,8 @@ def test_a_template_that_asks_beyond_its_keys_follows_consul(consul: Consul, tmp
         consul.put("services/haproxy/app/awesome3", "3")
         wait_until(lambda: dest.read_text() == "1;2;3;", seconds=30, what="it follows")
         # An edit of the template decides anew.
-        (confdir / "templates" / "a.tmpl").write_text('{{range getvs "/app/awesome/*"}}{{.}}{{end}}none')
-        wait_until(lambda: dest.read_text() == "none", seconds=30, what="it is read by segments again")
+        (confdir / "templates" / "a.tmpl").write_text('{{range getvs "/app/awesome/*"}}{{.}}{{end}}')
+        wait_until(lambda: dest.read_text() == "below", seconds=30, what="it is read by segments again")
         assert len([one for one in confpy.events if one["event"] == "keys.text_prefixes"]) == 1
 
 
