@@ -273,6 +273,8 @@ class Agent:
         self._load()
         for owed in recovered.debts if not (self._manners.noop or self._quiet) else ():
             self._debts.inherit(owed, self._now)
+        if not (self._manners.noop or self._quiet):
+            self._actions += self._debts.take_over(recovered.runs, self._now, self._wall)
 
     @property
     def _quiet(self) -> bool:
@@ -1107,6 +1109,7 @@ class Agent:
             self._restores.allow_all()
             self._edited_at = self._now
             self._looks_next = True
+            self._debts.hurry()
         else:
             self._stopping = number
             self._stop_at = self._now + self._manners.stop_timeout

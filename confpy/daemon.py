@@ -548,7 +548,7 @@ class Daemon:
 
     def _reload(self, action: Reload) -> None:
         began = time.monotonic()
-
+        self._ledger.runs(action.key, action.failures + 1, action.interval)
         self._start(
             "reload",
             lambda: reload(action, self._shell, _bounded),

@@ -1,12 +1,13 @@
 """The reloads that commits owe: one job by command, never twice at once, tried until it succeeds. Pure.
 
 A debt is paid only by a run that began after its commit. A run that fails pays nothing, and is tried again when its
-backoff is over, or at once when there is something new to reload. What an earlier confpy left unpaid is owed, too.
+backoff is over, or at once when there is something new to reload. What an earlier confpy left unpaid is owed, too, with
+the failures that it has counted: a reload that takes confpy down with it would else repeat at every start.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import Literal
@@ -16,6 +17,7 @@ from confpy.errors import ConfpyError, ReloadError
 from confpy.model import (
     Acquit,
     Action,
+    LastRun,
     Owed,
     Reload,
     ReloadBy,
@@ -171,6 +173,35 @@ class Debts:
         """Start no more reloads: what is owed stays so, for the next start."""
         self._stopped = True
 
+    def take_over(self, runs: Mapping[str, LastRun], now: float, wall: float) -> Iterator[Action]:
+        """Go on with the waits of an earlier confpy, after all that it owed is inherited; yield a line for each.
+
+        ``now``: monotonic seconds; ``wall``: seconds since 1970. After a step back of the wall clock the wait begins
+        anew, after a step forward it is over; the count of failures is right in both cases. A one-shot run waits for
+        nothing: whoever starts it wants the reload now.
+        """
+        for key, run in runs.items():
+            began = now - max(0.0, wall - run.at)
+            debt = self._debts.get(key)
+            if not self._once:
+                self._began[key] = began
+            if debt is None:
+                continue
+            debt.interval = max(debt.interval, run.interval)
+            debt.backoff.attempts = max(0, run.failures - 1)
+            wait = debt.backoff.wait() if run.failures else 0.0
+            if self._once:
+                continue
+            debt.retry_at = began + wait
+            if (due := self._due(key, debt)) > now:
+                fields = {"command": key, "resource": ", ".join(debt.owed), "attempt": run.failures}
+                yield Say("info", "reload.waits", {**fields, "retry_in": round(due - now, 1)})
+
+    def hurry(self) -> None:
+        """Try what has failed at once: somebody may have mended the reason. Intervals between reloads hold."""
+        for debt in self._debts.values():
+            debt.retry_at = -NEVER
+
     def _backoff(self) -> Backoff:
         return Backoff(self._random, cap=LONGEST)
 
@@ -198,7 +229,7 @@ class Debts:
         self._began[key] = now
         dests = _lines(commit.dest for commit in debt.paying.values())
         environment = {"CONFPY_RESOURCE": _lines(debt.paying), "CONFPY_DEST": dests, "CONFPY_SRC": dests}
-        return Reload(key, debt.command, debt.timeout, environment, debt.verify)
+        return Reload(key, debt.command, debt.timeout, environment, debt.verify, debt.backoff.attempts, debt.interval)
 
     def _due(self, key: str, debt: _Debt) -> float:
         """Return the monotonic time before which it does not run."""

@@ -16,7 +16,7 @@ from confpy import target
 from confpy.disk import Disk
 from confpy.errors import ConfpyError, TargetError
 from confpy.filenames import STAGE_MARK
-from confpy.model import Counted, Recovered, Say
+from confpy.model import Counted, LastRun, Recovered, Say
 from confpy.ours import insist_on_ours
 from confpy.repair import (
     FORMAT,
@@ -35,6 +35,7 @@ from confpy.repair import (
     write_counts,
     write_line,
     write_record,
+    write_run,
 )
 from confpy.value import Value
 
@@ -133,7 +134,9 @@ class Ledger:
             if self._file >= 0:
                 self._disk.close(self._file)
                 self._file = -1
-                if not (self._book.records or self._has_counts(compares=compares)):
+                self._book.forget_runs(self._wall())
+                waits = self._book.runs
+                if not (self._book.records or waits or self._has_counts(compares=compares)):
                     target.forget(self._path, self._disk)
                     self._sync_folders({self.folder})
 
@@ -231,6 +234,16 @@ class Ledger:
                 self._forget(change.path, change.mark)
             self._shorten()
 
+    def runs(self, key: str, failures: int, interval: float) -> None:
+        """Note that a reload is about to run, so that the next start knows of it where this process ends within it.
+
+        ``failures``: how many runs in a row have not succeeded, this one included. Not synced: what a power cut takes
+        away is the number of a try, and with it a wait.
+        """
+        if self._file >= 0:
+            with self._guard:
+                self._add_lazily(write_run(key, LastRun(self._wall(), failures, interval)))
+
     def counted(self, counts: Mapping[str, Counted], identity: str, revision: int) -> None:
         """Note how many keys resources had, and of which store they came."""
         if self.folder:
@@ -283,7 +296,9 @@ class Ledger:
             notes.append(Say("warning", "state.not_kept", fields))
         book = self._book
         identity, revision = book.store_of(self._backend)
-        return Recovered(book.owed(), book.counts_of(self._root), identity, revision, tuple(notes))
+        return Recovered(
+            book.owed(), book.counts_of(self._root), identity, revision, tuple(notes), runs=dict(book.runs)
+        )
 
     def _recover(self, notes: list[Say]) -> None:
         files = self._adopt(notes)
@@ -303,6 +318,7 @@ class Ledger:
                 self._forget(path, mark)
             # For good, before the ledger that speaks of them goes.
             self._sync_folders({self.folder, *(os.path.dirname(path) for path, _ in over)} if over else ())
+            merged.forget_runs(self._wall())
             self._book = merged
             self._left.update(merged.records)
             try:

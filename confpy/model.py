@@ -433,6 +433,17 @@ class Counted(Value):
     """As in ``Resource``."""
 
 
+class LastRun(Value):
+    """What is known of the last run of a reload, also by the next start."""
+
+    at: float
+    """When it began, in seconds since 1970."""
+    failures: int = 0
+    """How many runs in a row did not succeed. One that was cut off is among them."""
+    interval: float = 0.0
+    """Seconds from its start to that of the next run, at least."""
+
+
 class Recovered(Value):
     """What an earlier confpy left behind is settled."""
 
@@ -447,6 +458,8 @@ class Recovered(Value):
     """What was done about deliveries that were cut off."""
     files: Mapping[str, str] = NOTHING
     """Target → the digest of its watched files when it was last delivered."""
+    runs: Mapping[str, LastRun] = NOTHING
+    """Reload → its last run."""
 
 
 class Restored(Value):
@@ -576,6 +589,10 @@ class Reload(Value):
     timeout: float
     environment: Mapping[str, str]
     verify: Verify | None = None
+    failures: int = 0
+    """How many runs of it in a row have failed."""
+    interval: float = 0.0
+    """Seconds from the start of this run to that of the next, at least."""
 
 
 class Inspect(Value):

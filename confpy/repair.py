@@ -20,6 +20,7 @@ from confpy.model import (
     Command,
     Counted,
     HttpReload,
+    LastRun,
     Owed,
     ReloadBy,
     SignalReload,
@@ -125,6 +126,8 @@ class Book:
     _last: int = 0
     stores: dict[str, tuple[str, int]] = field(default_factory=dict)
     """Backend → which store it was, and its revision."""
+    runs: dict[str, LastRun] = field(default_factory=dict)
+    """Reload → its last run, as long as that puts off the next one."""
     at: float = 0.0
     """Wall clock of the last that it speaks of."""
 
@@ -155,7 +158,13 @@ class Book:
                 for number in entry["records"]:
                     if number in self.records:
                         self._change(number, lambda it: replace(it, paid=True) if it.key == entry["key"] else it)
+                if (run := self.runs.pop(entry["key"], None)) and run.interval:
+                    self.runs[entry["key"]] = replace(run, failures=0)
                 self.tidy()
+            case "run":
+                run = LastRun(float(entry["at"]), int(entry["failures"]), float(entry["interval"]))
+                self.runs[str(entry["key"])] = run
+                self.at = max(self.at, run.at)
             case "counted":
                 root, backend, reads = entry.get("root", ""), entry.get("backend", ""), entry.get("reads", {})
                 counts = {name: _counted(keys, backend, reads.get(name)) for name, keys in entry["counts"].items()}
@@ -178,6 +187,7 @@ class Book:
             self._count(counting, counted, numbers[olds[at - 1]] if at else self._last)
         self._last = max(self._last, *numbers.values(), 0)
         self.stores.update((backend, store) for backend, store in other.stores.items() if any(store))
+        self.runs |= other.runs
         self.at = max(self.at, other.at)
 
     def _change(self, number: int, changed: Callable[[Change], Change]) -> None:
@@ -251,6 +261,11 @@ class Book:
                 del self.records[number]
             elif len(deeds) < len(record.deeds):
                 self.records[number] = replace(record, deeds=deeds)
+
+    def forget_runs(self, wall: float) -> None:
+        """Forget the last runs that put off nothing any more at this time of the wall clock."""
+        owed = {change.owes for record in self.records.values() for change in record.changes}
+        self.runs = {key: run for key, run in self.runs.items() if key in owed or wall < run.at + run.interval}
 
     def is_unpaid(self, group: str) -> bool:
         """Say whether a group has been delivered, and still owes a reload for it."""
@@ -337,6 +352,8 @@ class Book:
             yield write_counts(counts, root, backend, self.stores.get(backend, ("", 0)), self.at)
         for record in self.in_order():
             yield write_record(record)
+        for key, run in self.runs.items():
+            yield write_run(key, run)
 
 
 # --- what was cut off ------------------------------------------------------------------------------------------------
@@ -489,6 +506,10 @@ def _counted(keys: int, backend: str, read: Sequence[Any] | None) -> Counted:
     """Return a count as ``write_counts`` and ``Record.reads`` have it."""
     strip, prefixes = read if read is not None else ("", None)
     return Counted(keys, backend, None if prefixes is None else tuple(prefixes), strip)
+
+
+def write_run(key: str, run: LastRun) -> Entry:
+    return {"op": "run", "key": key, **fields(run)}
 
 
 def write_record(record: Record) -> Entry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,53 @@ def test_a_reload_that_fails_across_restarts_is_run_until_it_works_and_then_no_m
         confpy.says("reload.made_up_for", resource="a", seconds=30)
         pass_time(2.5)
     assert program.count == 3
+
+
+def test_a_reload_that_takes_confpy_down_with_it_is_not_run_at_every_start(house, program):
+    """As the reload of a HAProxy does whose ``program`` confpy is."""
+    house.add("a", reload_cmd=f"'echo x >> {program.runs}; kill -KILL $PPID'")
+    runs = 0
+    for _ in range(8):
+        with house.start() as confpy:
+            wait_until(
+                lambda runs=runs: program.count > runs or waits(confpy), what="it reloads, or says that it waits"
+            )
+            confpy.process.kill()
+        if program.count == runs:
+            break
+        runs = program.count
+    assert waits(confpy)["attempt"] == runs < 8
+
+
+def waits(confpy):
+    return next((event for event in confpy.events if event["event"] == "reload.waits"), None)
+
+
+def test_the_interval_between_two_reloads_holds_across_a_restart(house, program):
+    house.write("app: {a: one}")
+    dest = house.add("a", reload_cmd=program.failing(0), min_reload_interval="'1h'")
+    with house.start() as confpy:
+        confpy.says("resource.changed", resource="a")
+    house.write("app: {a: two}")
+    with house.start("-watch", "-resync", "1s") as confpy:
+        confpy.says("target.committed", resource="a")
+        shows(dest, "two\n")
+        pass_time(2)
+        assert program.count == 1
+        confpy.process.kill()
+    assert house.once().find("reload.made_up_for", resource="a"), "whoever runs it by hand wants it now"
+    assert program.count == 2
+
+
+def test_sighup_runs_a_reload_that_waits(house, program):
+    house.add("a", reload_cmd=program.closed())
+    for _ in range(10):
+        house.once()
+    with house.start() as confpy:
+        confpy.says("reload.waits", resource="a")
+        program.open()
+        confpy.process.send_signal(signal.SIGHUP)
+        confpy.says("reload.made_up_for", resource="a", seconds=60)
 
 
 def test_a_check_that_failed_before_a_restart_is_run_after_it(house, program):

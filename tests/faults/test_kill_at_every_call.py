@@ -67,6 +67,7 @@ class Place:
         return deliver(wanted, Rules(), Disk(), Shell(), ledger)
 
     def reload(self, ledger: Ledger, records: tuple[int, ...]) -> None:
+        ledger.runs(RELOAD, 1, 0.0)
         self.reloaded.touch()
         ledger.paid(RELOAD, records)
 

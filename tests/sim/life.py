@@ -25,7 +25,7 @@ from confpy import delivery, drift, rollback, target
 from confpy.agent import Agent, Manners
 from confpy.batches import AT_ONCE
 from confpy.command import Ran, Shell
-from confpy.debts import RELOADS_AT_ONCE
+from confpy.debts import LONGEST, RELOADS_AT_ONCE
 from confpy.delivery import Rules
 from confpy.errors import StoreError
 from confpy.kept import HELD, Kept, accept
@@ -186,6 +186,9 @@ class Life(World):
         self.disk_fails = random.random() < 0.35
         self.dies = random.random() < 0.8
         self.sloppy_commands = random.choice((0.0, 0.1, 0.3))
+        self.apart = Random(f"{seed} apart")
+        """What came later: so that the lives that once showed a bug stay what they were."""
+        self.deadly_reloads = 0.6 if self.dies and self.apart.random() < 0.1 else 0.0
         self.saves = random.random() < 0.3
         self.names_deletions = random.random() < 0.8
         self.retries = 0.0
@@ -231,6 +234,8 @@ class Life(World):
         self.commits: Counter[str] = Counter()
         self.successes: Counter[str] = Counter()
         self.starts = 0
+        self.tries: dict[str, tuple[int, float]] = {}
+        """Reload → how often it ran in vain since something new came, and when last."""
         self.began: dict[str, float] = {}
         self.states: set[frozenset[tuple[str, bytes | None]]] = set()
         """What the members of the group may be together when nothing is under way."""
@@ -365,6 +370,7 @@ class Life(World):
         if self.random.random() < 0.1:
             self.note("the wall clock jumps")
             self.wall_offset += self.random.choice((-1e8, -100.0, 100.0))
+            self.tries.clear()
 
     def _excuse_debts(self) -> None:
         """What is owed now may be lost: the ledger cannot be kept, or not be read."""
@@ -375,6 +381,7 @@ class Life(World):
 
     def cut_power(self) -> None:
         self.note("power cut")
+        self.tries.clear()  # the note of a run is not synced
         before = {dest: self.kernel.content(dest) for dest in self.lasting}
         self.kernel.cut_power()
         for dest, content in self.lasting.items():
@@ -482,7 +489,10 @@ class Life(World):
             case Deliver():
                 self._look_at_candidates(action)
                 self.later(soon, action)
-            case Reload() | Inspect() | Recover() | Hold() | Recall() | Restore() | Sweep() | Load() | Resolve():
+            case Reload():
+                self.ledger.runs(action.key, action.failures + 1, action.interval)
+                self.later(soon, action)
+            case Inspect() | Recover() | Hold() | Recall() | Restore() | Sweep() | Load() | Resolve():
                 self.later(soon, action)
             case Acquit():
                 self.ledger.paid(action.key, action.records)
@@ -626,6 +636,7 @@ class Life(World):
             self.backed_up.add(resource.name)
         if resource.reload_cmd is not None:
             self.commits[str(resource.reload_cmd)] += 1
+            self.tries.pop(str(resource.reload_cmd), None)
         for note in notes:
             self.note(f"notes {note.split(':')[0].split('(')[0]}")
             self.unsynced = self.unsynced or "could not be synced" in note
@@ -647,6 +658,7 @@ class Life(World):
         for one in (*self.resources, *self.removed):
             self.lasting.pop(one.dest, None)
         self.note("rolls back")
+        self.tries.clear()  # also programs of other members are told
         restored = rollback.restore(action.key, self.ledger, self.disk)
         for report in restored.reports:
             self.note(f"restored {report.outcome}")
@@ -665,6 +677,9 @@ class Life(World):
         late = word == "reload" and random.random() < 0.5
         seen = self._inputs(word, command, environment)
         refuses = command == FIT and not self._fit(seen)
+        if word == "reload" and not self.calm and self.deadly_reloads and self.apart.random() < self.deadly_reloads:
+            self.note("reload takes confpy down")
+            raise Died
         running = [command, self.now + (timeout if hangs else took)]
         until = running[1]
         self.running.append(running)
@@ -733,11 +748,22 @@ class Life(World):
             raise Wrong(f"{key} runs twice at once")
         if len(self.reloading) >= RELOADS_AT_ONCE:
             raise Wrong("too many reloads at once")
+        self._look_at_wait(key)
         self.reloading.append(key)
         answer = reload(action, self.shell, _at_once)
         self.reloading.remove(key)
         self.successes[key] += answer.error is None
+        if answer.error is None:
+            self.tries.pop(key, None)
         self.tell(answer)
+
+    def _look_at_wait(self, key: str) -> None:
+        """A reload that failed, or took confpy down with it, is tried ever more rarely, also by the next start."""
+        times, last = self.tries.get(key, (0, -NEVER))
+        least = 0.1 * min(LONGEST, 2.0 ** (times - 1)) if times else 0.0
+        if self.now - last < least - 0.2 and not (self.unkept or STATE in self.kernel.suspect):
+            raise Wrong(f"{key} ran {times} times in vain, and is tried again after {self.now - last:.1f} s")
+        self.tries[key] = (times + 1, self.now)
 
     # --- the store -------------------------------------------------------------------------------------------------
 
@@ -827,6 +853,7 @@ class Life(World):
             self._signal(signal.SIGTERM)
         elif dice < 97:
             self.note("SIGHUP")
+            self.tries.clear()
             self._signal(signal.SIGHUP)
 
     def _signal(self, number: int) -> None:

@@ -29,6 +29,7 @@ from confpy.model import (
     Inspected,
     Kill,
     Known,
+    LastRun,
     Listed,
     Listing,
     Load,
@@ -533,6 +534,28 @@ def test_a_reload_that_fails_twice_is_run_three_times_and_then_no_more():
     room.refuses.clear()
     room.until(1000.0)
     assert len(room.runs) == 3
+
+
+def test_sighup_runs_a_failed_reload_at_once():
+    room = Room(resource("a", reload_cmd="r"))
+    room.refuses = {"r"}
+    room.until(3000.0)
+    room.refuses.clear()
+    runs = len(room.runs)
+    room.signal(signal.SIGHUP)
+    assert len(room.runs) == runs + 1
+
+
+def test_an_earlier_confpy_s_failures_put_off_the_reload_of_the_next():
+    room = Room(resource("b"))
+    room.recovered = Recovered(
+        (Owed("r", "r", 60.0, None, ("a",), ("/out/a",)),), runs={"r": LastRun(1e9 - 1.0, failures=10)}
+    )
+    room.until(25.0)
+    assert room.runs == []
+    assert room.told("reload.waits")[0].fields["attempt"] == 10
+    room.until(301.0)
+    assert len(room.runs) == 1
 
 
 def test_a_file_that_is_in_place_is_logged_though_its_reload_fails():

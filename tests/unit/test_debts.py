@@ -6,11 +6,13 @@ import os
 import subprocess
 from random import Random
 
+import pytest
+
 from confpy.clock import Backoff, Settle
-from confpy.debts import RELOADS_AT_ONCE, Commit, Debts
+from confpy.debts import LONGEST, RELOADS_AT_ONCE, Commit, Debts
 from confpy.errors import ReloadError
 from confpy.keytree import KeyTree, View
-from confpy.model import Acquit, Owed, Reload, Reloaded, Report, Resource, Restore
+from confpy.model import Acquit, LastRun, Owed, Reload, Reloaded, Report, Resource, Restore
 from confpy.track import Track
 
 
@@ -168,3 +170,71 @@ def test_what_an_earlier_confpy_owed_waits_for_a_trial_of_its_target_too():
     debts.inherit(Owed("reload /out/web", "reload /out/web", 5.0, None, ("web",), ("/out/web",)), 0.0)
     assert [*debts.pay(9.0, track.commands, track.commands)] == []
     assert [type(action) for action in debts.pay(9.0, ())] == [Reload]
+
+
+# --- what an earlier confpy tried ------------------------------------------------------------------------------------
+
+
+def inherited(run: LastRun, *, now: float = 0.0, wall: float = 1000.0, once: bool = False):
+    """Return the debts after a start at ``now`` that found this last run, and the lines."""
+    debts = Debts(Random(1), longest_wait=2.0, once=once)
+    debts.inherit(Owed("reload", "reload", 5.0, None, ("web",), ("/out/web",), (3,)), now)
+    return debts, [*debts.take_over({"reload": run}, now, wall)]
+
+
+def test_a_reload_that_failed_before_the_start_waits_as_if_there_had_been_none():
+    debts, (said,) = inherited(LastRun(999.0, failures=10))
+    assert [*debts.pay(0.0, ())] == []
+    assert 28.0 < debts.wake_at(0.0) <= 299.0
+    assert (said.level, said.event) == ("info", "reload.waits")
+    assert said.fields == {
+        "command": "reload",
+        "resource": "web",
+        "attempt": 10,
+        "retry_in": round(debts.wake_at(0.0), 1),
+    }
+    (run,) = debts.pay(debts.wake_at(0.0), ())
+    assert run.failures == 10
+    (failed,) = debts.take(Reloaded("reload", exits(1), 0.1), 300.0)
+    assert failed.fields["attempt"] == 11
+
+
+def test_a_reload_whose_wait_is_over_at_the_start_runs_at_once():
+    debts, said = inherited(LastRun(500.0, failures=10))
+    assert [type(action) for action in debts.pay(0.0, ())] == [Reload]
+    assert said == []
+
+
+@pytest.mark.parametrize("wall", [-1e8, 0.0, 999.9])
+def test_a_clock_that_was_set_back_makes_no_reload_wait_longer_than_its_backoff(wall):
+    debts, _ = inherited(LastRun(1000.0, failures=20), wall=wall)
+    assert 0.0 < debts.wake_at(0.0) <= LONGEST
+
+
+def test_the_interval_between_reloads_holds_across_a_start():
+    debts, (said,) = inherited(LastRun(990.0, failures=0, interval=60.0))
+    assert debts.wake_at(0.0) == 50.0
+    assert said.fields["retry_in"] == 50.0
+    debts = Debts(Random(1), longest_wait=2.0)
+    assert [*debts.take_over({"reload": LastRun(990.0, interval=60.0)}, 0.0, 1000.0)] == [], "nothing is owed yet"
+    web = Resource("web", "", "t.j2", "/out/web", reload_cmd="reload", min_reload_interval=60.0)
+    debts.owe(Commit(web, "change", 1, 5, 0.1), now=1.0)
+    assert debts.wake_at(1.0) == 50.0
+
+
+def test_a_new_content_is_reloaded_at_once_though_an_earlier_one_had_failed_before_the_start():
+    debts, _ = inherited(LastRun(1000.0, failures=20))
+    debts.owe(Commit(Resource("web", "", "t.j2", "/out/web", reload_cmd="reload"), "change", 1, 5, 0.1), now=1.0)
+    assert [type(action) for action in debts.pay(1.0, ())] == [Reload]
+
+
+def test_a_one_shot_run_waits_for_no_earlier_failure_and_for_no_interval_and_counts_its_own():
+    debts, said = inherited(LastRun(1000.0, failures=20, interval=60.0), once=True)
+    (run,) = debts.pay(0.0, ())
+    assert (run.failures, run.interval, said) == (20, 60.0, [])
+
+
+def test_what_has_failed_is_tried_at_once_when_somebody_asks_for_it():
+    debts, _ = inherited(LastRun(1000.0, failures=20))
+    debts.hurry()
+    assert [type(action) for action in debts.pay(0.0, ())] == [Reload]

@@ -21,6 +21,7 @@ from confpy.model import (
     Counted,
     Group,
     HttpReload,
+    LastRun,
     Owed,
     Recovered,
     ReloadBy,
@@ -127,6 +128,73 @@ def test_a_reload_that_was_not_run_is_owed_by_the_next_start_and_the_one_after(s
     ledger.paid(RELOAD, recovered.debts[0].records)
     die(ledger)
     assert start(state)[1].debts == ()
+
+
+def test_how_often_a_reload_was_run_in_vain_is_known_to_the_next_start_until_it_is_paid(state, out):
+    ledger, _ = start(state)
+    ledger._wall = lambda: 1000.0
+    (report,) = give(ledger, (resource(out / "f"), b"new"))
+    ledger.runs(RELOAD, 1, 0.0)
+    ledger.runs(RELOAD, 2, 0.0)
+    die(ledger)
+    for _ in range(2):
+        ledger, recovered = start(state)
+        assert recovered.runs == {RELOAD: LastRun(1000.0, 2, 0.0)}
+        die(ledger)
+    ledger, recovered = start(state)
+    ledger.paid(RELOAD, recovered.debts[0].records)
+    die(ledger)
+    assert start(state)[1].runs == {}
+    assert report.record
+
+
+@pytest.mark.parametrize(("later", "left"), [(30.0, {RELOAD: LastRun(1000.0, 0, 60.0)}), (61.0, {})])
+def test_a_run_that_succeeded_is_known_for_its_interval(state, out, later, left):
+    ledger, _ = start(state)
+    ledger._wall = lambda: 1000.0
+    (report,) = give(ledger, (resource(out / "f"), b"new"))
+    ledger.runs(RELOAD, 1, 60.0)
+    ledger.paid(RELOAD, [report.record])
+    die(ledger)
+    ledger = Ledger.open(str(state), Disk())
+    ledger._wall = lambda: 1000.0 + later
+    assert ledger.recover().runs == left
+
+
+def test_the_note_of_a_run_is_not_synced_and_makes_no_ledger(state, out):
+    disk = Counting()
+    ledger, _ = start(state, disk)
+    ledger.runs(RELOAD, 1, 0.0)
+    assert files(state) == ["targets.lock"]
+    give(ledger, (resource(out / "f"), b"new"), disk=disk)
+    syncs = disk.syncs
+    ledger.runs(RELOAD, 1, 0.0)
+    assert disk.syncs == syncs
+    ledger.close()
+
+
+def test_a_ledger_of_the_first_version_is_read(state, out):
+    """As it was written before the runs of a reload, and lists of lines for a socket, were known."""
+    digest = "11507a0e2f5e69d5dfa40a62a1bd7b6ee57e6bcd85c67c9b8431b36fff21c437"
+    (out / "f").write_bytes(b"new")
+    key, path = "'reload' to unix:/s", str(out / "f")
+    change = {"resource": "f", "dest": path, "path": path, "old": None, "new": digest, "keys": 3, "key": key}
+    debt = {"key": key, "command": {"path": "/s", "line": "reload"}, "timeout": 7.0, "verify": None}
+    deed = {"group": "f", "changes": [change]}
+    state.mkdir(mode=0o700)
+    entries = [
+        {"ledger": 1},
+        {"op": "begin", "number": 1, "at": 1000.0, "deeds": [deed], "debts": [debt]},
+        {"op": "done", "record": 1, "failed": []},
+        {"op": "counted", "at": 1000.0, "counts": {"f": 3}, "identity": "i", "revision": 9},
+    ]
+    (state / "ledger-00000000.log").write_bytes(b"".join(map(repair.write_line, entries)))
+    ledger, recovered = start(state)
+    (owed,) = recovered.debts
+    assert (owed.command, owed.timeout, owed.dests) == (SocketReload("/s", "reload"), 7.0, (str(out / "f"),))
+    assert (recovered.counts, recovered.identity, recovered.revision) == ({"f": 3}, "i", 9)
+    assert recovered.notes == ()
+    ledger.close()
 
 
 @pytest.mark.parametrize("harm", [lambda path: path.write_bytes(b"theirs"), lambda path: path.unlink()])
@@ -897,6 +965,7 @@ def test_locks_that_cannot_be_had_hold_up_no_delivery(state):
         {"op": "begin", "number": 1, "debts": [3]},
         {"op": "counted", "counts": ["a"], "identity": 1, "revision": None, "at": "now"},
         {"op": "paid", "records": 7},
+        {"op": "run", "key": "r", "at": None, "failures": "x"},
     ],
 )
 def test_an_entry_of_another_shape_stops_no_start(state, entry):
