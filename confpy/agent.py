@@ -47,6 +47,8 @@ from confpy.model import (
     Recalled,
     Recover,
     Recovered,
+    Reject,
+    Rejection,
     Release,
     Reloaded,
     Report,
@@ -63,6 +65,7 @@ from confpy.model import (
     WakeAt,
     Woken,
 )
+from confpy.rejections import Rejections
 from confpy.restores import AT_ONCE, Restores
 from confpy.templates import Needs, Rendered, World
 from confpy.track import Track, outcome_of, paths, view_of
@@ -90,6 +93,9 @@ FILES = {"file", "hash"}
 """The kinds of look-ups that are about watched files."""
 EDITING = 0.2
 """Seconds of quiet after which edited resources and templates are read."""
+
+
+REFUSED = "its reload has refused this content: the file of before stays"
 
 
 class Renders(Protocol):
@@ -161,6 +167,7 @@ class Agent:
         self._lookups = Lookups()
         self._batches = Batches()
         self._debts = Debts(random, longest_wait=manners.max_wait, once=manners.onetime)
+        self._rejections = Rejections(random)
         self._watched = WatchedFiles()
         self._followed: tuple[str, ...] = ()
         """The files that changes are told of."""
@@ -275,6 +282,7 @@ class Agent:
             self._debts.inherit(owed, self._now)
         if not (self._manners.noop or self._quiet):
             self._actions += self._debts.take_over(recovered.runs, self._now, self._wall)
+            self._rejections.take_over(recovered.rejections, recovered.in_place, self._now, self._wall)
 
     @property
     def _quiet(self) -> bool:
@@ -467,7 +475,9 @@ class Agent:
             if not old and not self._due(tracks):
                 continue
             candidates = self._render(tracks, world, needed, old=old)
-            if candidates:
+            if candidates and not old and (until := self._refused_until(tracks, candidates)) is not None:
+                self._wait_for(tracks, until)
+            elif candidates:
                 ready.append((tracks, Group(key[1] if key[0] else tracks[0].resource.dest, tuple(candidates))))
         self._actions += self._lookups.ask(needed)
         ready = self._with_all_that_share(ready, keys) if needed else ready
@@ -573,6 +583,29 @@ class Agent:
             more = (old, track.torn, delivered, files, renewed, *cause)
             candidates.append(Candidate(track.resource, content, keys, *more))
         return candidates
+
+    def _refused_until(self, tracks: Sequence[Track], candidates: Sequence[Candidate]) -> float | None:
+        """Return the monotonic time before which a group stays as it is, since a reload refused just these contents."""
+        refused = any(track.resource.name in self._rejections for track in tracks)
+        if not refused or any(track.torn for track in tracks):
+            return None
+        others = {track.resource.name: track.known.digest.hex() for track in tracks if track.known is not None}
+        return self._rejections.until(candidates, others, self._now)
+
+    def _wait_for(self, tracks: Sequence[Track], until: float) -> None:
+        """Leave a group as it is until then, and log that at least once an hour."""
+        refused = [track for track in tracks if track.resource.name in self._rejections]
+        for track in refused:
+            name, target = track.resource.name, track.resource.dest
+            hint = "change its keys, its template or a command, or send SIGHUP to try it again now"
+            if self._manners.onetime:
+                hint = 'change its keys, its template or a command; retry_refused = "0s" tries it again now'
+            error = ReloadError(REFUSED, hint=hint, resource=name, target=target)
+            self._fail(track, error, attempt=self._rejections[name].times, wait=until - self._now)
+            track.retry_at = min(until, self._now + Damping.INTERVAL)
+        for track in tracks:
+            if track not in refused:
+                self._hold_back(track, refused[0])
 
     def _view(self, track: Track, *, old: bool) -> View:
         """Return a resource's keys: those of now, or those of before."""
@@ -713,9 +746,8 @@ class Agent:
             track.error = None
             track.known = report.known if track.resource.dest == resource.dest else None
             self._remember(track, candidate, recorded=bool(report.record))
-            if track.refused and report.known is not None and report.known.digest != track.refused:
-                track.refused = b""
-            if not track.refused:
+            self._take_content(resource, report)
+            if resource.name not in self._rejections:
                 track.backoff.reset()
         cause = (candidate.trigger, candidate.changes, candidate.revision)
         commit = Commit(resource, *cause, report.took, report.record)
@@ -728,6 +760,13 @@ class Agent:
             self._owe(commit)
         else:
             self._say("debug", "resource.unchanged", resource=resource.name)
+
+    def _take_content(self, resource: Resource, report: Report) -> None:
+        """Another content than the one that was refused is in place, or that one is on trial again."""
+        if resource.name in self._rejections and report.known is not None:
+            owes = report.outcome == "changed" or self._debts.owes(resource.name)
+            if self._rejections.commit(resource.name, report.known.digest.hex(), owes=owes):
+                self._do(Reject({resource.name: None}))
 
     def _remember(self, track: Track, candidate: Candidate, *, recorded: bool) -> None:
         """Note how many keys were delivered: what the next answer of the store is measured by."""
@@ -885,22 +924,33 @@ class Agent:
 
     # --- failures ----------------------------------------------------------------------------------------------------
 
-    def _fail(self, track: Track, error: ConfpyError, *, quiet: bool = False, content: bytes | None = None) -> None:
+    def _fail(
+        self,
+        track: Track,
+        error: ConfpyError,
+        *,
+        quiet: bool = False,
+        content: bytes | None = None,
+        attempt: int = 0,
+        wait: float = 0.0,
+    ) -> None:
         """Keep a resource dirty, and log why, unless the same was logged lately (``Damping``).
 
-        ``content``: what could not be delivered. ``quiet``: somebody else logs it.
+        ``content``: what could not be delivered. ``quiet``: somebody else logs it. ``attempt``, ``wait``: how many
+        times it was tried, and the seconds to the next, where nothing was tried now; else the backoff says so.
         """
         track.error = error
         track.outcome = "failed"
         track.tried = track.dirty = True
         self._dirty[track.order] = track
-        attempt = track.backoff.attempts + 1
-        wait = track.backoff.wait()
+        tries = 0 if attempt else track.backoff.attempts + 1
+        if not attempt:
+            attempt, wait = tries, track.backoff.wait()
         track.retry_at = self._now + wait
         once = self._manners.onetime
         if once:
             self._errors.append(error)
-        if not quiet and (once or track.damping.admits(error.reason, attempt, self._now, content)):
+        if not quiet and (once or track.damping.admits(error.reason, tries, self._now, content)):
             track.told = True
             again = {} if once else {"attempt": attempt, "retry_in": round(wait, 1)}
             self._say("error", "resource.failed", **error.fields(), **again)
@@ -927,19 +977,26 @@ class Agent:
                 self._errors.append(reloaded.error)
             for name in self._debts.paying(reloaded.key) & self._tracks.keys():
                 self._tracks[name].unread = reloaded.error
+        if reloaded.error is None and self._rejections:
+            self._rejections.accept(self._debts.paying(reloaded.key))
         self._actions += self._debts.take(reloaded, self._now)
 
     def _take_return(self, restored: Restored) -> None:
         """The old files are back: what the store wants is tried again later, as a failure is."""
+        rejections: dict[str, Rejection | None] = {}
         for report in restored.reports:
             track = self._tracks.get(report.resource)
             if track is None:
                 continue
             if report.error is None:
-                track.refused = track.known.digest if track.known is not None else track.refused
+                if refused := restored.refused.get(report.resource):
+                    added = self._rejections.add(track.resource, refused, self._now, self._wall)
+                    rejections[report.resource] = added
                 track.known = report.known
             error = ReloadError("the reload refused it: the file of before is back", resource=report.resource)
             self._fail(track, report.error or error, quiet=report.error is None)
+        if rejections:
+            self._do(Reject(rejections))
         for owed in restored.owed:
             self._debts.inherit(owed, self._now)
         self._actions += self._debts.restored(restored.reports, restored.key, self._now)
@@ -1110,6 +1167,9 @@ class Agent:
             self._edited_at = self._now
             self._looks_next = True
             self._debts.hurry()
+            for name, moment in self._rejections.lift(self._now):
+                if name in self._tracks:
+                    self._tracks[name].retry_at = moment
         else:
             self._stopping = number
             self._stop_at = self._now + self._manners.stop_timeout

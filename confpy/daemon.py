@@ -56,6 +56,7 @@ from confpy.model import (
     Recalled,
     Recover,
     Recovered,
+    Reject,
     Release,
     Reload,
     Reloaded,
@@ -307,6 +308,8 @@ class Daemon:
                     self._restore(action)
                 case Acquit():
                     self._ledger.paid(action.key, action.records)
+                case Reject():
+                    self._ledger.rejected(action.rejections)
                 case Count():
                     self._ledger.counted(action.counts, action.identity, action.revision)
                 case Hold():

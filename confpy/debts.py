@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from random import Random
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from confpy.clock import NEVER, Backoff, Damping
 from confpy.errors import ConfpyError, ReloadError
@@ -84,6 +84,14 @@ class Commit(Value):
         }
 
 
+class Returned(Value):
+    """A file from before that is back, whose reload has failed once and is still owed."""
+
+    name: str
+    dest: str
+    on_failure: Literal["retry", "rollback", "keep"] = "retry"
+
+
 class Inherited(Value):
     """A commit of an earlier confpy, whose reload is still owed."""
 
@@ -97,6 +105,9 @@ class Inherited(Value):
         return Say("info", "reload.made_up_for", fields)
 
 
+_Owing: TypeAlias = Commit | Inherited | Returned
+
+
 @dataclass(slots=True)
 class _Debt:
     command: ReloadBy
@@ -108,9 +119,9 @@ class _Debt:
     """Seconds from the start of one run to that of the next, at least."""
     splay: float = 0.0
     """Seconds that this debt waits of its own accord."""
-    owed: dict[str, Commit | Inherited] = field(default_factory=dict)
+    owed: dict[str, _Owing] = field(default_factory=dict)
     """Resource → its newest commit since the last run began."""
-    paying: dict[str, Commit | Inherited] = field(default_factory=dict)
+    paying: dict[str, _Owing] = field(default_factory=dict)
     """What the run in flight will have paid."""
     records: set[int] = field(default_factory=set)
     """Where in the ledger what is owed stands: also commits that a newer one of their resource took the place of."""
@@ -251,7 +262,11 @@ class Debts:
             debt.damping.reset()
             paid, debt.paying = debt.paying, {}
             yield _acquit(reloaded.key, debt)
-            yield from (commit.tell(reloaded=True, reload_took=reloaded.took) for commit in paid.values())
+            back = [name for name, one in paid.items() if isinstance(one, Returned)]
+            if back:
+                yield _rolled_back(back, reloaded.key)
+            told = (one for one in paid.values() if not isinstance(one, Returned))
+            yield from (one.tell(reloaded=True, reload_took=reloaded.took) for one in told)
             if reloaded.unsure:
                 unsure = {"resource": ", ".join(paid), "command": reloaded.key, "hint": "add a verify_cmd"}
                 yield Say("warning", "reload.unsure", unsure)
@@ -282,7 +297,7 @@ class Debts:
                 yield Say("error", "reload.failed", fields)
             self._forget_if_paid(key)
             return
-        back = {name: Inherited(name, one.dest) for name, one in tried.items() if is_back and name not in debt.stuck}
+        back = {name: Returned(name, one.dest) for name, one in tried.items() if is_back and name not in debt.stuck}
         debt.owed = {**tried, **back, **debt.owed}
         debt.records |= debt.paying_records
         wait = debt.backoff.wait()
@@ -313,7 +328,7 @@ class Debts:
             yield from self._retry(reloaded.key, debt, reloaded.error.at(resource=names), now, is_back=True)
             return
         debt.paying = {}
-        yield Say("warning", "reload.rolled_back", {"resource": names, "command": reloaded.key})
+        yield _rolled_back([names], reloaded.key)
         yield _acquit(reloaded.key, debt)
         self._forget_if_paid(reloaded.key)
 
@@ -351,6 +366,10 @@ class Debts:
         """Return what is owed, also where a run is at it, which may not come to its end: command → its resources."""
         return {key: ", ".join({**debt.paying, **debt.owed}) for key, debt in self._debts.items()}
 
+    def owes(self, resource: str) -> bool:
+        """Say whether a reload is owed for a resource, or is on its way."""
+        return any(resource in debt.owed or resource in debt.paying for debt in self._debts.values())
+
     def __bool__(self) -> bool:
         return bool(self._debts)
 
@@ -364,7 +383,11 @@ class Debts:
         return min(due if due > now else longest if longest > now else NEVER for due, longest in dues)
 
 
-def _all_inherited(commits: Iterable[Commit | Inherited]) -> bool:
+def _rolled_back(names: Iterable[str], key: str) -> Say:
+    return Say("warning", "reload.rolled_back", {"resource": ", ".join(names), "command": key})
+
+
+def _all_inherited(commits: Iterable[_Owing]) -> bool:
     return all(isinstance(commit, Inherited) for commit in commits)
 
 

@@ -16,7 +16,7 @@ from confpy import target
 from confpy.disk import Disk
 from confpy.errors import ConfpyError, TargetError
 from confpy.filenames import STAGE_MARK
-from confpy.model import Counted, LastRun, Recovered, Say
+from confpy.model import Counted, LastRun, Recovered, Rejection, Say
 from confpy.ours import insist_on_ours
 from confpy.repair import (
     FORMAT,
@@ -35,6 +35,7 @@ from confpy.repair import (
     write_counts,
     write_line,
     write_record,
+    write_rejections,
     write_run,
 )
 from confpy.value import Value
@@ -134,8 +135,8 @@ class Ledger:
             if self._file >= 0:
                 self._disk.close(self._file)
                 self._file = -1
-                self._book.forget_runs(self._wall())
-                waits = self._book.runs
+                self._book.forget_old(self._wall())
+                waits = self._book.runs or self._book.rejections
                 if not (self._book.records or waits or self._has_counts(compares=compares)):
                     target.forget(self._path, self._disk)
                     self._sync_folders({self.folder})
@@ -244,6 +245,12 @@ class Ledger:
             with self._guard:
                 self._add_lazily(write_run(key, LastRun(self._wall(), failures, interval)))
 
+    def rejected(self, rejections: Mapping[str, Rejection | None]) -> None:
+        """Note, durably, which contents were refused and rolled back; None: forget that."""
+        if self.folder:
+            with self._guard:
+                self._add_lazily(write_rejections(rejections), durable=any(rejections.values()))
+
     def counted(self, counts: Mapping[str, Counted], identity: str, revision: int) -> None:
         """Note how many keys resources had, and of which store they came."""
         if self.folder:
@@ -297,8 +304,24 @@ class Ledger:
         book = self._book
         identity, revision = book.store_of(self._backend)
         return Recovered(
-            book.owed(), book.counts_of(self._root), identity, revision, tuple(notes), runs=dict(book.runs)
+            book.owed(),
+            book.counts_of(self._root),
+            identity,
+            revision,
+            tuple(notes),
+            runs=dict(book.runs),
+            rejections=self._rejections(),
+            in_place=book.in_place(),
         )
+
+    def _rejections(self) -> dict[str, Rejection]:
+        """Return the refused contents in whose places the files from before still are: else nothing is to be kept."""
+        in_place = self._book.in_place()
+        return {
+            name: it
+            for name, it in self._book.rejections.items()
+            if name in in_place or target.found(it.path, self._disk) == it.back
+        }
 
     def _recover(self, notes: list[Say]) -> None:
         files = self._adopt(notes)
@@ -318,7 +341,7 @@ class Ledger:
                 self._forget(path, mark)
             # For good, before the ledger that speaks of them goes.
             self._sync_folders({self.folder, *(os.path.dirname(path) for path, _ in over)} if over else ())
-            merged.forget_runs(self._wall())
+            merged.forget_old(self._wall())
             self._book = merged
             self._left.update(merged.records)
             try:

@@ -118,6 +118,8 @@ class Resource(Value):
     """Seconds of quiet after which a burst is delivered."""
     max_wait: float = 2.0
     """Seconds that a burst may put off its delivery."""
+    retry_refused: float = 600.0
+    """Seconds after which a content is tried again that a reload refused and that was rolled back; it doubles."""
     min_reload_interval: float = 0.0
     """Seconds from one reload of its command to the next, at least."""
     splay: float = 0.0
@@ -444,6 +446,23 @@ class LastRun(Value):
     """Seconds from its start to that of the next run, at least."""
 
 
+class Rejection(Value):
+    """A content that a reload refused, and in whose place the one from before was put back."""
+
+    digest: str
+    """SHA-256 of the content, in hexadecimal digits."""
+    path: str
+    """The target, links followed."""
+    back: str | None
+    """The digest of what was put back there; None: no file."""
+    by: str
+    """A mark of the commands that it had to pass; empty: not known."""
+    at: float
+    """When it was refused last, in seconds since 1970."""
+    times: int = 1
+    """How often."""
+
+
 class Recovered(Value):
     """What an earlier confpy left behind is settled."""
 
@@ -460,6 +479,10 @@ class Recovered(Value):
     """Target → the digest of its watched files when it was last delivered."""
     runs: Mapping[str, LastRun] = NOTHING
     """Reload → its last run."""
+    rejections: Mapping[str, Rejection] = NOTHING
+    """Resource → the content that was refused last."""
+    in_place: frozenset[str] = frozenset()
+    """Of these resources, those that have that content all the same, and still owe the reload for it."""
 
 
 class Restored(Value):
@@ -469,6 +492,8 @@ class Restored(Value):
     reports: tuple[Report, ...]
     owed: tuple[Owed, ...] = ()
     """What programs that are told by other reloads have to be told of it."""
+    refused: Mapping[str, tuple[str, str, str | None]] = NOTHING
+    """Resource → the digest of the content that was taken away, the target's path, and the digest of what is back."""
 
 
 class Accepted(Value):
@@ -624,6 +649,12 @@ class Restore(Value):
     key: str
 
 
+class Reject(Value):
+    """Note which content of resources was refused; None: forget it."""
+
+    rejections: Mapping[str, Rejection | None]
+
+
 class Count(Value):
     """Note how many keys resources had when they were delivered, and from which store."""
 
@@ -715,6 +746,7 @@ Action: TypeAlias = (
     | Recover
     | Acquit
     | Restore
+    | Reject
     | Count
     | Hold
     | Release

@@ -22,6 +22,7 @@ from confpy.model import (
     HttpReload,
     LastRun,
     Owed,
+    Rejection,
     ReloadBy,
     SignalReload,
     SocketReload,
@@ -32,6 +33,8 @@ from confpy.value import Value, fields, replace
 
 FORMAT = 1
 """Version of the entries: another one is not read."""
+KEEP_REJECTIONS = 30 * 86400.0
+"""Seconds after which a content that was refused is forgotten: its resource is gone, or nobody asked for it again."""
 Entry: TypeAlias = dict[str, Any]
 
 
@@ -128,6 +131,8 @@ class Book:
     """Backend → which store it was, and its revision."""
     runs: dict[str, LastRun] = field(default_factory=dict)
     """Reload → its last run, as long as that puts off the next one."""
+    rejections: dict[str, Rejection] = field(default_factory=dict)
+    """Resource → the content that its reload refused last."""
     at: float = 0.0
     """Wall clock of the last that it speaks of."""
 
@@ -157,10 +162,18 @@ class Book:
             case "paid":
                 for number in entry["records"]:
                     if number in self.records:
+                        self._accept(self.records[number], entry["key"])
                         self._change(number, lambda it: replace(it, paid=True) if it.key == entry["key"] else it)
                 if (run := self.runs.pop(entry["key"], None)) and run.interval:
                     self.runs[entry["key"]] = replace(run, failures=0)
                 self.tidy()
+            case "rejected":
+                for name, told in entry["rejections"].items():
+                    if told is None:
+                        self.rejections.pop(name, None)
+                    else:
+                        numbers = {"at": float(told["at"]), "times": int(told["times"])}
+                        self.rejections[name] = Rejection(**{**told, **numbers})
             case "run":
                 run = LastRun(float(entry["at"]), int(entry["failures"]), float(entry["interval"]))
                 self.runs[str(entry["key"])] = run
@@ -188,6 +201,7 @@ class Book:
         self._last = max(self._last, *numbers.values(), 0)
         self.stores.update((backend, store) for backend, store in other.stores.items() if any(store))
         self.runs |= other.runs
+        self.rejections |= other.rejections
         self.at = max(self.at, other.at)
 
     def _change(self, number: int, changed: Callable[[Change], Change]) -> None:
@@ -202,6 +216,8 @@ class Book:
         record = self.records[number] = replace(record, deeds=deeds, done=True)
         if not record.restores:
             self.count(record)
+        elif record.instead:
+            self._reject(record)
         for other, group in record.instead:
             if other in self.records:
                 older = self.records[other]
@@ -262,8 +278,34 @@ class Book:
             elif len(deeds) < len(record.deeds):
                 self.records[number] = replace(record, deeds=deeds)
 
-    def forget_runs(self, wall: float) -> None:
-        """Forget the last runs that put off nothing any more at this time of the wall clock."""
+    def _reject(self, record: Record) -> None:
+        """Take from a rollback what it took away: whoever wanted it may end before it says more of it."""
+        for change in record.changes:
+            if change.old is not None and change.old != change.new:
+                before = self.rejections.get(change.resource)
+                times = before.times + 1 if before is not None and before.digest == change.old else 1
+                rejection = Rejection(change.old, change.path, change.new, "", record.at, times)
+                self.rejections[change.resource] = rejection
+
+    def _accept(self, record: Record, key: str) -> None:
+        """Forget that a content was refused: its reload has succeeded, or is wanted no more."""
+        for change in () if record.restores else record.changes:
+            if change.owes == key and self._is_rejected(change):
+                del self.rejections[change.resource]
+
+    def _is_rejected(self, change: Change) -> bool:
+        rejection = self.rejections.get(change.resource)
+        return rejection is not None and rejection.digest == change.new
+
+    def in_place(self) -> frozenset[str]:
+        """Return the resources that have a content which was refused once, and still owe the reload for it."""
+        records = (record for record in self.records.values() if not record.restores)
+        changes = (change for record in records for change in record.changes)
+        return frozenset(change.resource for change in changes if change.owes and self._is_rejected(change))
+
+    def forget_old(self, wall: float) -> None:
+        """Forget what puts off nothing any more at this time of the wall clock: last runs, and refused contents."""
+        self.rejections = {name: it for name, it in self.rejections.items() if wall < it.at + KEEP_REJECTIONS}
         owed = {change.owes for record in self.records.values() for change in record.changes}
         self.runs = {key: run for key, run in self.runs.items() if key in owed or wall < run.at + run.interval}
 
@@ -354,6 +396,8 @@ class Book:
             yield write_record(record)
         for key, run in self.runs.items():
             yield write_run(key, run)
+        if self.rejections:
+            yield write_rejections(self.rejections)
 
 
 # --- what was cut off ------------------------------------------------------------------------------------------------
@@ -510,6 +554,11 @@ def _counted(keys: int, backend: str, read: Sequence[Any] | None) -> Counted:
 
 def write_run(key: str, run: LastRun) -> Entry:
     return {"op": "run", "key": key, **fields(run)}
+
+
+def write_rejections(rejections: Mapping[str, Rejection | None]) -> Entry:
+    told = {name: None if one is None else fields(one) for name, one in rejections.items()}
+    return {"op": "rejected", "rejections": told}
 
 
 def write_record(record: Record) -> Entry:

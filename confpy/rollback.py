@@ -53,7 +53,12 @@ def restore(key: str, ledger: Ledger, disk: Disk) -> Restored:
         else:
             ledger.leave(record)
     owed = tuple(_owed(debt, changes, record) for debt in debts.values() if debt.key != key)
-    return Restored(key, tuple(reports.values()), tuple(one for one in owed if one.resources))
+    refused = {
+        it.resource: (it.old, it.path, it.new)
+        for it in changes
+        if it.old is not None and it.old != it.new and reports[it.resource].error is None
+    }
+    return Restored(key, tuple(reports.values()), tuple(one for one in owed if one.resources), refused)
 
 
 def _begin(

@@ -366,6 +366,11 @@ class Settings:
     on_reload_failure: Literal["retry", "rollback", "keep"] = setting(
         "retry", choice("retry", "rollback", "keep"), "What to do about a reload that fails."
     )
+    retry_refused: float = setting(
+        600.0,
+        PAUSE,
+        "When to try a content again that a reload refused and that was rolled back; it doubles, up to a day.",
+    )
     min_reload_interval: float = setting(0.0, PAUSE, "How much time lies between two reloads by one command, at least.")
     splay: float = setting(0.0, PAUSE, "Put each reload off by a random time up to this.")
     on_shrink: Literal["confirm", "keep", "render"] = setting(

@@ -70,8 +70,6 @@ class Track:
     """Its group was left half new: it is checked and reloaded even where nothing is to be written any more."""
     accepted: bool = False
     """A person said that its keys may be gone."""
-    refused: bytes = b""
-    """The content that its reload refused and that was rolled back."""
     outcome: Outcome | None = None
     """Of its last delivery."""
     recalled: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -42,8 +43,8 @@ def test_a_rollback_brings_the_old_file_back_and_reloads_it(house):
 
 def test_what_was_refused_is_tried_ever_more_rarely_and_comes_through_in_the_end(house):
     gate = house.folder / "gate"
-    a = house.add("a", reload_cmd=f"'echo >> {house.folder}/runs; ! grep -q bad {house.folder}/a || test -e {gate}'",
-                  on_reload_failure="'rollback'")  # fmt: skip
+    command = f"'echo >> {house.folder}/runs; ! grep -q bad {house.folder}/a || test -e {gate}'"
+    a = house.add("a", reload_cmd=command, on_reload_failure="'rollback'", retry_refused="'0s'")
     runs = house.folder / "runs"
     with house.start() as confpy:
         shows(a, "good\n")
@@ -125,3 +126,89 @@ def test_what_the_next_start_finds_refused_is_taken_back_too(house):
     with house.start() as confpy:
         confpy.says("reload.failed", did="puts the old files back (rollback)")
         confpy.says("reload.rolled_back", resource="a")
+
+
+def refuse(house, **more: str) -> Path:
+    """Add a resource whose reload notes what it reads, and refuses one content unless a gate is open."""
+    command = (
+        f"'cat {house.folder}/a >> {house.folder}/read; ! grep -q bad {house.folder}/a || test -e {house.folder}/gate'"
+    )
+    return house.add("a", **{"reload_cmd": command, "on_reload_failure": "'rollback'", **more})
+
+
+def test_what_was_refused_is_not_tried_again_by_time_nor_by_another_start(house):
+    a = refuse(house)
+    with house.start("-watch", "-resync", "1s") as confpy:
+        confpy.says("resource.changed", resource="a")
+        house.write("app: {a: bad}")
+        confpy.says("reload.rolled_back", resource="a")
+        failed = confpy.says("resource.failed", resource="a")
+        assert (failed["attempt"], 500 < failed["retry_in"] < 700) == (1, True)
+        assert "SIGHUP" in failed["hint"]
+        pass_time(3)
+        assert read(house) == ["good", "bad", "good"]
+        confpy.process.kill()
+    with house.start("-watch", "-resync", "1s") as confpy:
+        failed = confpy.says("resource.failed", resource="a")
+        assert "refused this content" in failed["error"]
+        pass_time(2)
+    ended = house.once()
+    assert ended.code == 7
+    assert "retry_refused" in ended.find("resource.failed", resource="a")["hint"]
+    assert read(house) == ["good", "bad", "good"]
+    assert a.read_text() == "good\n"
+
+
+def test_what_was_refused_is_tried_again_at_sighup(house):
+    a = refuse(house)
+    with house.start() as confpy:
+        confpy.says("resource.changed", resource="a")
+        house.write("app: {a: bad}")
+        confpy.says("reload.rolled_back", resource="a")
+        (house.folder / "gate").touch()
+        confpy.process.send_signal(signal.SIGHUP)
+        confpy.says("resource.changed", resource="a")
+        assert a.read_text() == "bad\n"
+
+
+@pytest.mark.parametrize("what", ["keys", "template", "command", "retry_refused"])
+def test_what_was_refused_is_tried_again_with_other_keys_another_template_or_another_command(house, what):
+    a = refuse(house, keys="['/app']")
+    with house.start() as confpy:
+        confpy.says("resource.changed", resource="a")
+        house.write("app: {a: bad}")
+        confpy.says("reload.rolled_back", resource="a")
+        if what == "keys":
+            house.write("app: {a: fine}")
+        elif what == "template":
+            (house.confdir / "templates" / "a.j2").write_text("fine\n")
+        else:
+            change = {"reload_cmd": "'true'"} if what == "command" else {"retry_refused": "'1s'"}
+            (house.folder / "gate").touch()
+            refuse(house, keys="['/app']", **change)
+        confpy.says("resource.changed", resource="a")
+        assert a.read_text() == ("bad\n" if what in {"command", "retry_refused"} else "fine\n")
+
+
+def test_what_was_refused_and_is_in_its_place_by_now_needs_no_other_try(house):
+    a = refuse(house)
+    assert house.once().code == 0
+    house.write("app: {a: bad}")
+    assert house.once().find("reload.rolled_back")
+    a.write_text("bad\n")
+    ended = house.once()
+    assert (ended.code, [event for event in ended.events if event["event"] == "resource.failed"]) == (0, [])
+
+
+def test_a_rollback_whose_reload_succeeds_at_its_second_try_is_told_of_as_a_rollback(house):
+    runs = house.folder / "runs"
+    a = house.add("a", reload_cmd=f"'echo >> {runs}; test $(wc -l < {runs}) -ne 2 -a $(wc -l < {runs}) -ne 3'",
+                  on_reload_failure="'rollback'")  # fmt: skip
+    with house.start() as confpy:
+        confpy.says("resource.changed", resource="a")
+        house.write("app: {a: bad}")
+        failed = confpy.says("reload.failed", did="the old files are back; their reload stays owed")
+        assert failed["resource"] == "a"
+        confpy.says("reload.rolled_back", resource="a")
+        assert a.read_text() == "good\n"
+        assert not [event for event in confpy.events if event["event"] == "reload.made_up_for"]

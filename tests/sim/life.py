@@ -54,6 +54,7 @@ from confpy.model import (
     Read,
     Recall,
     Recover,
+    Reject,
     Release,
     Reload,
     Resolve,
@@ -234,6 +235,8 @@ class Life(World):
         self.commits: Counter[str] = Counter()
         self.successes: Counter[str] = Counter()
         self.starts = 0
+        self.refused: dict[str, tuple[bytes, float]] = {}
+        """Resource of no group → the content that its reload refused, and when it was rolled back."""
         self.tries: dict[str, tuple[int, float]] = {}
         """Reload → how often it ran in vain since something new came, and when last."""
         self.began: dict[str, float] = {}
@@ -370,6 +373,7 @@ class Life(World):
         if self.random.random() < 0.1:
             self.note("the wall clock jumps")
             self.wall_offset += self.random.choice((-1e8, -100.0, 100.0))
+            self.refused.clear()
             self.tries.clear()
 
     def _excuse_debts(self) -> None:
@@ -496,6 +500,8 @@ class Life(World):
                 self.later(soon, action)
             case Acquit():
                 self.ledger.paid(action.key, action.records)
+            case Reject():
+                self.ledger.rejected(action.rejections)
             case Count():
                 self.ledger.counted(action.counts, action.identity, action.revision)
                 if not self.ledger._lacks:
@@ -577,6 +583,7 @@ class Life(World):
                 self.lasting.pop(dest, None)
                 if one.only_missing:
                     continue
+                self._look_at_refused(one.resource, content)
                 for key, seen in values(content):
                     if seen < self._newest.get(key, seen) and not self.server.life:
                         raise Wrong(f"{name}: {key} went back from {self._newest[key]} to {seen}")
@@ -584,6 +591,18 @@ class Life(World):
                 if not one.keys and self.lies and STATE not in self.kernel.suspect:
                     self._look_at_emptied(one.resource, self.kernel.content(dest))
             self._note_state_of(group)
+
+    def _look_at_refused(self, resource: Resource, content: bytes) -> None:
+        """What a reload has refused is not tried again at once, also by the next start."""
+        refused, at = self.refused.get(resource.name, (None, 0.0))
+        in_place = self.kernel.content(resource.dest)
+        least = 0.9 * resource.retry_refused
+        strange = (
+            self.touched or self.unkept or STATE in self.kernel.suspect or (resource.dest, in_place) in self.foreign
+        )
+        if refused == content != in_place and self.now < at + least and not strange:
+            raise Wrong(f"{resource.name} gets what its reload refused {self.now - at:.1f} s ago")
+        self.refused.pop(resource.name, None)
 
     def _look_at_emptied(self, resource: Resource, content: bytes | None) -> None:
         if (
@@ -659,7 +678,11 @@ class Life(World):
             self.lasting.pop(one.dest, None)
         self.note("rolls back")
         self.tries.clear()  # also programs of other members are told
+        contents = {one.name: self.kernel.content(one.dest) for one in self.resources}
         restored = rollback.restore(action.key, self.ledger, self.disk)
+        for one in self.resources:
+            if one.name in restored.refused and not one.group and (refused := contents[one.name]) is not None:
+                self.refused[one.name] = (refused, self.now)
         for report in restored.reports:
             self.note(f"restored {report.outcome}")
             if report.error is not None and report.error.message.startswith(target.TORN):
@@ -853,6 +876,7 @@ class Life(World):
             self._signal(signal.SIGTERM)
         elif dice < 97:
             self.note("SIGHUP")
+            self.refused.clear()
             self.tries.clear()
             self._signal(signal.SIGHUP)
 
@@ -1066,6 +1090,11 @@ class Life(World):
         end = self.now + LONG * (2 if self.restores else 1)
         while self.now < end:
             self.run(5.0 if self.now < began + 60 else 60.0)
+            if self.agent._rejections:
+                self.note("a person mends a program, and says so")
+                self.refused.clear()
+                self.tries.clear()
+                self._signal(signal.SIGHUP)
             if self.now > began + 100:  # by now no lie is told, and none is believed
                 self._accept()
             if not self.amiss() and (not self.lies or self.now > began + 100):

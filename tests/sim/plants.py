@@ -16,6 +16,7 @@ from confpy.delivery import _Batch
 from confpy.ledger import Ledger
 from confpy.mirror import Mirror
 from confpy.model import Acquit, Watch
+from confpy.rejections import Rejections
 from confpy.repair import Book
 from confpy.value import replace
 
@@ -163,6 +164,18 @@ def nobody_asks_what_the_dead_still_owe():
 @plant
 def a_restart_forgets_how_often_a_reload_has_failed():
     with instead(Debts, "take_over", lambda self, runs, now, wall: ()):
+        yield
+
+
+@plant
+def what_a_reload_refused_is_tried_again_by_the_next_start():
+    with instead(Rejections, "take_over", lambda self, found, in_place, now, wall: None):
+        yield
+
+
+@plant
+def what_a_reload_refused_is_tried_again_at_once():
+    with instead(Rejections, "until", lambda self, candidates, others, now: None):
         yield
 
 

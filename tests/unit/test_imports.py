@@ -36,8 +36,8 @@ MAY_IMPORT = {
     "watched": set(),
     "track": {"guard", "keytree", "placeholders"},
     "agent": {
-        "batches", "before", "counts", "debts", "guard", "keytree", "lookups", "mirror", "restores", "templates",
-        "track", "watched",
+        "batches", "before", "counts", "debts", "guard", "keytree", "lookups", "mirror", "rejections", "restores",
+        "templates", "track", "watched",
     },
     "convert": {"disk", "filenames", "keymatch", "keytree", "resource", "settings", "stores", "templates"},
     "debts": {"placeholders"},
@@ -46,6 +46,7 @@ MAY_IMPORT = {
     "report": {"disk"},
     "mirror": {"keytree", "refusals"},
     "refusals": set(),
+    "rejections": set(),
     "restores": set(),
     "delivery": {"batches", "command", "disk", "fragments", "ledger", "output", "placeholders", "repair", "target"},
     "drift": {"disk", "target"},

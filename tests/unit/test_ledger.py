@@ -7,6 +7,7 @@ import json
 import os
 import stat
 import zlib
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from confpy.model import (
     LastRun,
     Owed,
     Recovered,
+    Rejection,
     ReloadBy,
     Report,
     Resource,
@@ -173,9 +175,83 @@ def test_the_note_of_a_run_is_not_synced_and_makes_no_ledger(state, out):
     ledger.close()
 
 
+def rejected(ledger: Ledger, out: Path) -> Rejection:
+    """Deliver, deliver again, roll that back, and note it."""
+    web = resource(out / "f", on_reload_failure="rollback")
+    (report,) = give(ledger, (web, b"good"))
+    ledger.paid(RELOAD, [report.record])
+    give(ledger, (web, b"bad"))
+    restored = restore(RELOAD, ledger, Disk())
+    digest, path, back = restored.refused["f"]
+    assert (digest, path) == (sha256(b"bad").hexdigest(), str(out / "f"))
+    assert back == sha256(b"good").hexdigest()
+    rejection = Rejection(digest, path, back, "reload", 1e12, 2)
+    ledger.rejected({"f": rejection})
+    (put_back,) = restored.reports
+    ledger.paid(RELOAD, [put_back.record])
+    return rejection
+
+
+def test_what_a_reload_refused_is_known_to_the_next_start(state, out):
+    ledger, _ = start(state)
+    rejection = rejected(ledger, out)
+    for _ in range(2):
+        die(ledger)
+        ledger, recovered = start(state)
+        assert recovered.rejections == {"f": rejection}
+        assert recovered.in_place == frozenset()
+    ledger.rejected({"f": None})
+    die(ledger)
+    assert start(state)[1].rejections == {}
+
+
+def test_a_rollback_is_known_as_a_refusal_though_its_process_ends_before_it_says_so(state, out):
+    ledger, _ = start(state)
+    web = resource(out / "f", on_reload_failure="rollback")
+    (report,) = give(ledger, (web, b"good"))
+    ledger.paid(RELOAD, [report.record])
+    for times in (1, 2):
+        give(ledger, (web, b"bad"))
+        restore(RELOAD, ledger, Disk())
+        die(ledger)
+        ledger, recovered = start(state)
+        rejection = recovered.rejections["f"]
+        assert (rejection.digest, rejection.times) == (sha256(b"bad").hexdigest(), times)
+        ledger.paid(RELOAD, recovered.debts[0].records)
+
+
+@pytest.mark.parametrize("change", [lambda path: path.unlink(), lambda path: path.write_bytes(b"by hand")])
+def test_a_refusal_holds_only_as_long_as_the_file_from_before_is_there(state, out, change):
+    ledger, _ = start(state)
+    rejected(ledger, out)
+    die(ledger)
+    change(out / "f")
+    assert start(state)[1].rejections == {}
+
+
+def test_what_was_refused_and_is_on_trial_again_is_told_apart_and_forgotten_when_its_reload_succeeds(state, out):
+    ledger, _ = start(state)
+    rejection = rejected(ledger, out)
+    give(ledger, (resource(out / "f", on_reload_failure="rollback"), b"bad"))
+    die(ledger)
+    ledger, recovered = start(state)
+    assert (recovered.rejections, recovered.in_place) == ({"f": rejection}, {"f"})
+    ledger.paid(RELOAD, recovered.debts[0].records)
+    die(ledger)
+    assert start(state)[1].rejections == {}
+
+
+def test_a_refusal_that_nobody_asks_for_is_forgotten_after_a_month(state, out):
+    ledger, _ = start(state)
+    rejection = rejected(ledger, out)
+    ledger.rejected({"f": replace(rejection, at=1000.0)})
+    die(ledger)
+    assert start(state)[1].rejections == {}
+
+
 def test_a_ledger_of_the_first_version_is_read(state, out):
     """As it was written before the runs of a reload, and lists of lines for a socket, were known."""
-    digest = "11507a0e2f5e69d5dfa40a62a1bd7b6ee57e6bcd85c67c9b8431b36fff21c437"
+    digest = sha256(b"new").hexdigest()
     (out / "f").write_bytes(b"new")
     key, path = "'reload' to unix:/s", str(out / "f")
     change = {"resource": "f", "dest": path, "path": path, "old": None, "new": digest, "keys": 3, "key": key}
