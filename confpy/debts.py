@@ -161,6 +161,7 @@ class Debts:
         if not debt.owed:
             debt.since = now
             debt.splay = self._random.uniform(0.0, resource.splay)
+        debt.command = command
         debt.timeout = max(debt.timeout, resource.reload_cmd_timeout)
         debt.verify = resource.verify_cmd or debt.verify
         debt.interval = max(debt.interval, resource.min_reload_interval)
@@ -268,8 +269,9 @@ class Debts:
             told = (one for one in paid.values() if not isinstance(one, Returned))
             yield from (one.tell(reloaded=True, reload_took=reloaded.took) for one in told)
             if reloaded.unsure:
-                unsure = {"resource": ", ".join(paid), "command": reloaded.key, "hint": "add a verify_cmd"}
-                yield Say("warning", "reload.unsure", unsure)
+                unsure = {"resource": ", ".join(paid), "command": reloaded.key, "answer": reloaded.answer}
+                hint = "let reload_socket_expect judge the answer, or add verify or a verify_cmd"
+                yield Say("warning", "reload.unsure", {**unsure, "hint": hint})
             self._forget_if_paid(reloaded.key)
             return
         policies = {commit.on_failure for commit in debt.paying.values()}

@@ -1,4 +1,7 @@
-"""What HAProxy's master says on its socket (management guide, "Master CLI"): its workers, and how its reload ended."""
+"""What HAProxy says on its sockets (management guide, "Unix Socket commands" and "Master CLI").
+
+How its answers tell success from failure, which workers its master has, and how its reload ended.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +19,45 @@ LONGEST_ANSWER = 64 << 10
 """Bytes of an answer that are read."""
 LONGEST_SILENCE = 2e6
 """Seconds that a socket may wait for bytes: it refuses a limit of 2**31 milliseconds and more."""
-LONGEST_LOOK = 5.0
+LONGEST_LOOK = 2.0
 """Seconds that the master has for one answer: it gives none while it starts anew."""
 QUIET = 2.0
 """Seconds after which a reload that has not begun is taken for one that never reached the master."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.2
 """Seconds between two looks."""
 GOES_ON = "has not taken its new configuration, and goes on with the old one"
+
+
+EMPTY_IS_DONE = frozenset({"add", "clear", "commit", "del", "disable", "enable", "set", "shutdown"})
+"""Commands that say nothing where they succeed."""
+DONE = re.compile(
+    "Success=1|(IP|port) changed from|no need to change|nothing changed|New server registered|Server deleted"
+    "|New version created"
+)
+"""How an answer begins that tells of success. Like ``REFUSED``, tried with 2.6 and 3.0."""
+REFUSED = re.compile(
+    r"Success=0|Unknown |Permission denied|No such |No ongoing transaction|Already exists|(Key|entry) not found"
+    r"|Invalid |Missing |Malformed |Requires? |Empty |Can't |Cannot |Unable to |Failed to |usage:|Error|\[ALERT\]"
+    r"|Version number out of range|(Absolute|Relative) weight can only|.{0,60}\bexpects?\b|.*\bfailed because\b"
+    r"|.*\bnot (configured|enabled) on this server",
+    re.IGNORECASE,
+)
+"""How a line of an answer begins that tells of a failure."""
+ADDRESSEE = re.compile(r"\s*(@\S+\s+)?(\S*)")
+"""A command, before which the master may be told which process it is for."""
+
+
+def judge(line: str, answer: str) -> Literal["done", "refused", "unknown"]:
+    """Say what an answer to a line tells. Pure."""
+    words = {match[2] for command in re.split(r"(?<!\\);", line) if (match := ADDRESSEE.match(command))}
+    said = [one.strip() for one in answer.splitlines() if one.strip()]
+    # What is shown may begin like anything.
+    if any(map(REFUSED.match, said[:1] if "show" in words else said)):
+        return "refused"
+    if not said:
+        return "done" if words <= EMPTY_IS_DONE else "unknown"
+    # From 2.7 on, the master adds what was logged.
+    return "done" if said[0] == "Success=1" or all(map(DONE.match, said)) else "unknown"
 
 
 class Master(Value):

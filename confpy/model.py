@@ -37,10 +37,18 @@ class HttpReload(Value):
 
 
 class SocketReload(Value):
-    """Say one line to a Unix socket, and read the answer."""
+    """Say lines to a Unix socket, each on a connection of its own, and read the answers."""
 
     path: str
     line: str
+    more: tuple[str, ...] = ()
+    """Lines after the first."""
+    expect: str = ""
+    """The regular expression that each answer has to hold; empty: what is known of HAProxy's answers decides."""
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        return (self.line, *self.more)
 
 
 class VerifyProgram(Value):
@@ -391,6 +399,8 @@ class Reloaded(Value):
     """Seconds."""
     unsure: bool = False
     """The program was told, but did not say in words that confpy knows whether it succeeded."""
+    answer: str = ""
+    """Those words."""
 
 
 class Inspected(Value):

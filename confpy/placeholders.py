@@ -59,7 +59,7 @@ def show(command: ReloadBy) -> str:
             # A token may stand there; the sum tells one query from another.
             return f"{command.method} {address}" + (f"?…{zlib.crc32(query.encode()):08x}" if mark else "")
         case SocketReload():
-            return f"{command.line!r} to unix:{command.path}"
+            return f"{', '.join(map(repr, command.lines))} to unix:{command.path}"
         case str():
             return command
         case _:

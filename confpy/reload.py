@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import time
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from confpy.command import TAIL, Shell, for_people
 from confpy.errors import ConfpyError, ReloadError
@@ -14,17 +15,22 @@ from confpy.model import Command, HttpReload, Reload, Reloaded, SignalReload, So
 from confpy.placeholders import show
 from confpy.processes import signal_processes
 
+if TYPE_CHECKING:
+    from confpy import haproxy
+
 Bounded: TypeAlias = Callable[[Callable[[], Any], float], Any]
 """Calls a function for so many seconds at most; raises ``TimeoutError`` where it takes longer."""
 
-SUCCESS, REFUSALS = "Success=1", ("Success=0", "Unknown command", "Permission denied")
-"""How HAProxy's master begins its answer (management guide, "Master CLI"); before 2.7 it says nothing."""
+SHOWN = 200
+"""Characters that are logged of an answer which nobody understands."""
+RELOAD = "reload"
+"""What HAProxy's master is told; before 2.7 it gives no answer."""
 
 
 def reload(action: Reload, shell: Shell, bounded: Bounded = lambda call, _seconds: call()) -> Reloaded:
     """Do what the action says, then verify it; returns how it ended, and raises nothing for what fails."""
     began = time.monotonic()
-    unsure = False
+    unsure: str | None = None
     error: ConfpyError | None = None
     taken: Callable[[float], None] | None = None
     try:
@@ -38,7 +44,7 @@ def reload(action: Reload, shell: Shell, bounded: Bounded = lambda call, _second
             case HttpReload():
                 _request(action.command, action.timeout, bounded)
             case SocketReload():
-                unsure = not _say(action.command, action.timeout) and action.verify is None
+                unsure = _say(action.command, action.timeout, asks=taken is None)
             case command:
                 _run("reload", command, action, shell)
         if taken is not None:
@@ -47,7 +53,8 @@ def reload(action: Reload, shell: Shell, bounded: Bounded = lambda call, _second
             _run("verify", action.verify, action, shell)
     except ReloadError as failure:
         error = failure.at(command=show(action.command))
-    return Reloaded(action.key, error, time.monotonic() - began, unsure)
+    is_unsure = unsure is not None and action.verify is None and error is None
+    return Reloaded(action.key, error, time.monotonic() - began, is_unsure, (unsure or "")[:SHOWN])
 
 
 def _run(role: str, command: Command, action: Reload, shell: Shell) -> None:
@@ -98,17 +105,51 @@ def _request(by: HttpReload, timeout: float, bounded: Bounded) -> None:
         raise ReloadError(f"the reload was answered with {status} {for_people(reason)[:200]}".rstrip(), **where)
 
 
-def _say(by: SocketReload, timeout: float) -> bool:
-    """Say a line; returns whether the answer told of success. Raises ``ReloadError`` where it told of a failure."""
-    from confpy.haproxy import say
+def _say(by: SocketReload, timeout: float, *, asks: bool) -> str | None:
+    """Say the lines; returns an answer of which nobody knows what it tells, None where all have succeeded.
+
+    ``asks``: where HAProxy's master gives no answer to its reload, ask it how that ended. Raises ``ReloadError``.
+    """
+    from confpy import haproxy
+
+    until = time.monotonic() + timeout
+    unsure: str | None = None
+    for number, line in enumerate(by.lines, 1):
+        asks_master = asks and line == RELOAD and not by.expect
+        before = _master(by.path, until) if asks_master else None
+        try:
+            said = haproxy.say(by.path, line, _left(until))
+        except OSError as error:
+            raise _failed(error) from None
+        which = f"line {number} of the reload" if by.more else "the reload"
+        output = {"output": said[-TAIL:]} if said else {}
+        if by.expect:
+            if not re.search(by.expect, said):
+                hint = "the regular expression in reload_socket_expect is not found in the answer"
+                raise ReloadError(f"{which} was not answered as expected", hint=hint, **output)
+            continue
+        told = haproxy.judge(line, said)
+        if told == "refused":
+            raise ReloadError(f"{which} was refused", **output)
+        if told == "unknown" and before is not None and not said:
+            haproxy.await_reload(by.path, before, _left(until))
+        elif told == "unknown" and unsure is None:
+            unsure = said
+    return unsure
+
+
+def _master(path: str, until: float) -> haproxy.Master | None:
+    """Return how HAProxy's master is before it reloads, None where somebody else answers, or nobody."""
+    from confpy import haproxy
 
     try:
-        said = say(by.path, by.line, timeout)
-    except OSError as error:
-        raise _failed(error) from None
-    if said.startswith(REFUSALS):
-        raise ReloadError("the reload was refused", output=said[-TAIL:])
-    return said.startswith(SUCCESS)
+        return haproxy.look(path, min(_left(until), haproxy.LONGEST_LOOK))
+    except OSError:
+        return None
+
+
+def _left(until: float) -> float:
+    return max(until - time.monotonic(), 0.001)
 
 
 def _failed(error: OSError) -> ReloadError:

@@ -618,7 +618,8 @@ def _command(written: Any) -> ReloadBy:
     """Return a reload as it was before it became JSON: what its fields are called says which it is."""
     if isinstance(written, dict):
         kind = SignalReload if "signal" in written else HttpReload if "url" in written else SocketReload
-        return kind(**written)
+        values: dict[str, Any] = {name: tuple(it) if isinstance(it, list) else it for name, it in written.items()}
+        return kind(**values)
     command = _plain(written)
     if command is None:
         raise ValueError("no command")

@@ -45,6 +45,7 @@ from confpy.settings import (
     strings,
     suggest,
 )
+from confpy.value import replace
 
 WITHOUT_ANSWER = re.compile(
     r"(sudo\s+)?(/(usr/)?(local/)?s?bin/)?("
@@ -158,11 +159,24 @@ def request(value: object) -> HttpReload:
     return HttpReload(method.upper(), address)
 
 
-def line_for_socket(value: object) -> SocketReload:
-    socket, _, line = text_of(value).partition(" ")
-    if not socket.startswith("unix:/") or not line.strip() or not line.isprintable():
+def lines_for_socket(value: object) -> SocketReload:
+    """Return what "unix:/run/a.sock reload" means, or a list of which the first names the socket."""
+    first, *more = strings(value) if isinstance(value, list) and value else (text_of(value),)
+    socket, _, line = first.partition(" ")
+    lines = [one.strip() for one in (line, *more)]
+    if more and not lines[0]:
+        lines.pop(0)
+    if not socket.startswith("unix:/") or not all(one and one.isprintable() for one in lines):
         raise ValueError
-    return SocketReload(socket.removeprefix("unix:"), line.strip())
+    return SocketReload(socket.removeprefix("unix:"), lines[0], tuple(lines[1:]))
+
+
+def regular_expression(value: object) -> str:
+    try:
+        re.compile(text_of(value))
+    except (re.error, RecursionError, OverflowError):
+        raise ValueError from None
+    return text_of(value)
 
 
 def program(value: object) -> VerifyProgram:
@@ -219,7 +233,11 @@ KEYS: Mapping[str, Kind] = {
     "reload_pidfile": TEXT,
     "reload_process": TEXT,
     "reload_http": REQUEST,
-    "reload_socket": kind('a socket and a line, such as "unix:/run/haproxy-master.sock reload"', line_for_socket),
+    "reload_socket": kind(
+        'a socket and a line, such as "unix:/run/haproxy-master.sock reload", or a list of a socket and lines',
+        lines_for_socket,
+    ),
+    "reload_socket_expect": kind('a regular expression, such as "Success=1"', regular_expression),
     "verify": kind('a program that confpy knows: "nginx", "apache" or "haproxy"', program),
     "verify_cmd": COMMAND,
     "on_reload_failure": RELOAD_FAILURE,
@@ -496,6 +514,13 @@ def reload_by(given: Mapping[str, Any]) -> ReloadBy | None:
             hint = "add reload_pidfile or reload_process"
             raise UsageError("reload_signal does not say who gets it", hint=hint, key="reload_signal")
         return SignalReload(given["reload_signal"], whom.get("reload_pidfile", ""), whom.get("reload_process", ""))
+    if expect := given.get("reload_socket_expect"):
+        if ways != ["reload_socket"]:
+            hint = 'add reload_socket = "unix:/run/haproxy-master.sock reload"'
+            raise UsageError(
+                "there is a reload_socket_expect without reload_socket", hint=hint, key="reload_socket_expect"
+            )
+        return replace(cast("SocketReload", given["reload_socket"]), expect=expect)
     return cast("ReloadBy", given[ways[0]]) if ways else None
 
 

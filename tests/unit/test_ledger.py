@@ -308,6 +308,7 @@ def test_a_check_that_said_no_owes_nothing(state, out):
         SignalReload("HUP", pidfile="/run/it.pid"),
         HttpReload("POST", "http://localhost/reload"),
         SocketReload("/run/it.sock", "reload"),
+        SocketReload("/run/it.sock", "clear map /m", ("add map /m a b", "show map"), "^$"),
     ],
 )
 def test_every_kind_of_reload_survives(state, out, command: ReloadBy):

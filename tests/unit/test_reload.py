@@ -401,7 +401,7 @@ def test_a_master_that_tells_of_success_is_believed(tmp_path):
     with answering(tmp_path / "master", b"Success=1\n--\n[NOTICE] New worker (12) forked\n") as heard:
         done = run(SocketReload(str(tmp_path / "master"), "reload"))
         assert (done.error, done.unsure) == (None, False)
-        assert heard == [b"reload\n"]
+        assert heard == [b"show proc\n", b"reload\n"], "one before 2.7 would have to be asked how it ended"
 
 
 @pytest.mark.parametrize("answer", [b"Success=0\n--\n[ALERT] no such file\n", b"Unknown command: 'reload'\n"])
@@ -418,8 +418,41 @@ def test_an_answer_in_other_words_is_unsure_where_nothing_verifies(tmp_path, ans
     with answering(tmp_path / "master", answer):
         by = SocketReload(str(tmp_path / "master"), "reload")
         assert run(by).unsure
+        assert run(by).answer == answer.decode("utf-8", "replace").strip()[:200]
         assert not run(by, verify="true").unsure
         assert failure(by, verify="exit 1") == "the verify exited with 1"
+
+
+def test_lines_are_said_one_after_another_until_one_is_refused(tmp_path):
+    with answering(tmp_path / "stats", b"\n") as heard:
+        lines = SocketReload(str(tmp_path / "stats"), "clear map /m", ("add map /m a b", "del map /m c"))
+        done = run(lines)
+        assert (done.error, done.unsure, heard) == (None, False, [f"{line}\n".encode() for line in lines.lines])
+    with answering(tmp_path / "other", b"No such backend.\n\n") as heard:
+        error = run(SocketReload(str(tmp_path / "other"), "set server b/s weight 1", ("clear map /m",))).error
+        assert error is not None
+        assert (error.message, error.where["output"]) == ("line 1 of the reload was refused", "No such backend.")
+        assert len(heard) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "expect", "good"),
+    [
+        (b"OK\n", "^OK$", True),
+        (b"1 error\n", "^0 errors", False),
+        (b"", "^$", True),
+        (b"", "Success=1", False),
+        (b"Key not found.\n", "^$|not found", True),
+        (b"Success=1\n", "^reloaded", False),
+    ],
+)
+def test_where_a_regular_expression_judges_nothing_else_does(tmp_path, answer, expect, good):
+    with answering(tmp_path / "socket", answer) as heard:
+        done = run(SocketReload(str(tmp_path / "socket"), "reload", expect=expect))
+        assert (done.error is None, done.unsure, heard) == (good, False, [b"reload\n"])
+        if done.error is not None:
+            assert done.error.message == "the reload was not answered as expected"
+            assert done.error.where.get("output", "") == answer.decode().strip()
 
 
 def test_a_socket_that_never_ends_its_answer_has_its_time(tmp_path):

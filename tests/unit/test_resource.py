@@ -346,6 +346,19 @@ def test_a_group_that_is_none_of_the_machines_is_one_of_resources(confd):
         ('reload_http = "post https://[::1]:80/a?b=c@d"', HttpReload("POST", "https://[::1]:80/a?b=c@d")),
         ('reload_http = "PUT http://unix:/run/a.sock:/"', HttpReload("PUT", "http://unix:/run/a.sock:/")),
         ('reload_socket = "unix:/run/m.sock reload now "', SocketReload("/run/m.sock", "reload now")),
+        (
+            'reload_socket = ["unix:/run/m.sock", "clear map /m", " add map /m a b"]',
+            SocketReload("/run/m.sock", "clear map /m", ("add map /m a b",)),
+        ),
+        (
+            'reload_socket = ["unix:/run/m.sock clear map /m", "add map /m a b"]',
+            SocketReload("/run/m.sock", "clear map /m", ("add map /m a b",)),
+        ),
+        ('reload_socket = ["unix:/run/m.sock reload"]', SocketReload("/run/m.sock", "reload")),
+        (
+            'reload_socket = "unix:/run/m.sock restart"\nreload_socket_expect = "^(OK|done)$"',
+            SocketReload("/run/m.sock", "restart", (), "^(OK|done)$"),
+        ),
     ],
 )
 def test_a_reload_is_one_of_four(confd, lines, expected):
@@ -364,6 +377,12 @@ def test_a_reload_is_one_of_four(confd, lines, expected):
         ("reload_signal = 1", 'reload_signal is not the name of a signal, such as "HUP": 1'),
         ('reload_socket = "unix:/run/m.sock"', None),
         ('reload_socket = "/run/m.sock reload"', None),
+        ("reload_socket = []", None),
+        ('reload_socket = ["unix:/run/m.sock"]', None),
+        ('reload_socket = ["unix:/run/m.sock", ""]', None),
+        ('reload_socket = ["reload", "unix:/run/m.sock"]', None),
+        ('reload_socket = "unix:/run/m.sock reload"\nreload_socket_expect = "("', None),
+        ('reload_socket_expect = "OK"', "there is a reload_socket_expect without reload_socket"),
         (r'reload_socket = "unix:/run/m.sock a\nb"', None),
         *(
             (f'reload_http = "{written}"', None)
@@ -667,7 +686,7 @@ def test_every_example_of_the_manual_loads_without_an_error(confd):
 
 def test_every_reload_of_the_manual_is_one(confd):
     examples = re.findall(r"^```toml\n(.*?)^```", (MANUAL.parent / "commands.md").read_text(), re.MULTILINE | re.DOTALL)
-    assert len(examples) == 5
+    assert len(examples) == 7
     for example in examples:
         resource, warnings = load_one(confd, example)
         assert resource.reload_cmd is not None
