@@ -587,7 +587,7 @@ class Agent:
     def _refused_until(self, tracks: Sequence[Track], candidates: Sequence[Candidate]) -> float | None:
         """Return the monotonic time before which a group stays as it is, since a reload refused just these contents."""
         refused = any(track.resource.name in self._rejections for track in tracks)
-        if not refused or any(track.torn for track in tracks):
+        if not refused or any(one.torn or one.renewed for one in candidates):
             return None
         others = {track.resource.name: track.known.digest.hex() for track in tracks if track.known is not None}
         return self._rejections.until(candidates, others, self._now)

@@ -171,10 +171,12 @@ def test_what_was_refused_is_tried_again_at_sighup(house):
         assert a.read_text() == "bad\n"
 
 
-@pytest.mark.parametrize("what", ["keys", "template", "command", "retry_refused"])
+@pytest.mark.parametrize("what", ["keys", "template", "command", "retry_refused", "watched file"])
 def test_what_was_refused_is_tried_again_with_other_keys_another_template_or_another_command(house, what):
-    a = refuse(house, keys="['/app']")
-    with house.start() as confpy:
+    (house.folder / "cert").write_text("old")
+    always = {"keys": "['/app']", "watch_files": f"['{house.folder}/cert']"}
+    a = refuse(house, **always)
+    with house.start("-watch", "-resync", "1s") as confpy:
         confpy.says("resource.changed", resource="a")
         house.write("app: {a: bad}")
         confpy.says("reload.rolled_back", resource="a")
@@ -182,12 +184,15 @@ def test_what_was_refused_is_tried_again_with_other_keys_another_template_or_ano
             house.write("app: {a: fine}")
         elif what == "template":
             (house.confdir / "templates" / "a.j2").write_text("fine\n")
+        elif what == "watched file":
+            (house.folder / "gate").touch()
+            (house.folder / "cert").write_text("new")
         else:
             change = {"reload_cmd": "'true'"} if what == "command" else {"retry_refused": "'1s'"}
             (house.folder / "gate").touch()
-            refuse(house, keys="['/app']", **change)
+            refuse(house, **always, **change)
         confpy.says("resource.changed", resource="a")
-        assert a.read_text() == ("bad\n" if what in {"command", "retry_refused"} else "fine\n")
+        assert a.read_text() == ("fine\n" if what in {"keys", "template"} else "bad\n")
 
 
 def test_what_was_refused_and_is_in_its_place_by_now_needs_no_other_try(house):
