@@ -468,7 +468,7 @@ def test_without_a_limit_each_kind_of_reload_waits_for_its_end(server, tmp_path)
         socket_reload = SocketReload(str(tmp_path / "master"), "reload")
         for by in ("sleep 0.1", HttpReload("POST", f"{server.url}/good"), socket_reload):
             assert run(by, LONGEST, verify="sleep 0.1").error is None
-        assert heard == [b"reload\n"]
+        assert heard == [b"show proc\n", b"reload\n"]
     with answering(tmp_path / "api", b"HTTP/1.1 200 OK\r\n\r\n"):
         assert run(HttpReload("POST", f"http://unix:{tmp_path}/api:/"), LONGEST).error is None
 
