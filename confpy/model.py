@@ -466,7 +466,7 @@ class Rejection(Value):
     back: str | None
     """The digest of what was put back there; None: no file."""
     by: str
-    """A mark of the commands that it had to pass; empty: not known."""
+    """A mark of the target and the commands that it had to pass; empty: not known."""
     at: float
     """When it was refused last, in seconds since 1970."""
     times: int = 1

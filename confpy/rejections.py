@@ -113,6 +113,6 @@ def _wait(resource: Resource, held: _Held) -> float:
 
 
 def _commands(resource: Resource) -> str:
-    """Return a mark of the commands that a content has to pass: with another one of them it is tried again."""
-    commands = repr((resource.check_cmd, resource.reload_cmd, resource.verify_cmd))
+    """Return a mark of the target and the commands that a content has to pass: with another one it is tried again."""
+    commands = repr((resource.dest, resource.check_cmd, resource.reload_cmd, resource.verify_cmd))
     return sha256(commands.encode("utf-8", "surrogateescape")).hexdigest()[:16]
