@@ -211,10 +211,8 @@ def a_trial_that_was_cut_off_stays():
 
 @plant
 def a_failed_rename_leaves_its_group_as_it_is():
-    def give_up(self, job, culprit, error):
-        self._fail(job, culprit, error)
-
-    with instead(_Batch, "_undo", give_up):
+    # Not in ``_undo`` alone: what that leaves, the end of its slice puts back.
+    with instead(_Batch, "_put_back", lambda self, job: ""):
         yield
 
 
