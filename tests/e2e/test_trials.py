@@ -70,13 +70,13 @@ def test_a_daemon_on_an_empty_machine_refuses_neither(house):
     program = Program(house.folder)
     main, upstream = furnish(house, program)
     with house.start() as confpy:
-        wait_until(lambda: program.count == 1, what="the reload")
+        wait_until(lambda: program.count == 1, seconds=60, what="the reload")
         assert main.exists()
         assert upstream.exists()
         assert [event for event in confpy.events if event["event"] == "resource.failed"] == []
         house.write("app: {servers: {a: '127.0.0.1:2'}}")
-        shows(upstream, "upstream app {\n    server 127.0.0.1:2;\n}\n")
-        wait_until(lambda: program.count == 2, what="the second reload")
+        shows(upstream, "upstream app {\n    server 127.0.0.1:2;\n}\n", seconds=60)
+        wait_until(lambda: program.count == 2, seconds=60, what="the second reload")
     assert checks(house) == 2
 
 
@@ -118,14 +118,14 @@ def test_files_that_changed_one_after_the_other_pass_together_in_the_end(house):
     program = Program(house.folder)
     main, upstream = furnish(house, program)
     with house.start() as confpy:
-        wait_until(lambda: program.count == 1, what="the first reload")
+        wait_until(lambda: program.count == 1, seconds=60, what="the first reload")
         templates = house.confdir / "templates"
         (templates / "main.j2").write_text(configuration(house).replace("//app", "//renamed"))
-        confpy.says("resource.failed", resource="main")
+        confpy.says("resource.failed", seconds=60, resource="main")
         (templates / "upstream.j2").write_text(UPSTREAM.replace("upstream app", "upstream renamed"))
         wait_until(lambda: "upstream renamed" in upstream.read_text(), seconds=60, what="the upstream")
         wait_until(lambda: "//renamed" in main.read_text(), seconds=60, what="the configuration")
-        wait_until(lambda: program.count == 2, what="the reload")
+        wait_until(lambda: program.count == 2, seconds=60, what="the reload")
 
 
 def test_a_kill_during_a_trial_of_two_files_leaves_neither_of_them(house):
@@ -143,7 +143,7 @@ def test_a_kill_during_a_trial_of_two_files_leaves_neither_of_them(house):
     house.write("app: {servers: {a: bad bad}}")
     confpy = house.start()
     try:
-        wait_until(reached.exists, what="the trial")
+        wait_until(reached.exists, seconds=60, what="the trial")
         assert main.read_text() == "bad\n"
         assert "bad bad" in upstream.read_text()
     finally:
