@@ -799,7 +799,11 @@ class Agent:
     def _believes(self, track: Track) -> bool:
         """Say whether the keys are believed; where they are not, see to it that they will be, or that they are back."""
         guard, name, keys = track.guard, track.resource.name, len(track.view)
-        before, others = guard.doubt, len(self.mirror.tree) > 0
+        before = guard.doubt
+        # Asked of all resources only after another kind of store, and then answered by the first that has a key.
+        others = len(self.mirror.tree) > 0 and (
+            guard.made_from is None or any(len(one.view) for one in self._tracks.values())
+        )
         verdict = guard.judge(track.resource, keys, self.mirror.store, self._now, self.mirror.read_at, others=others)
         doubt = guard.doubt
         if verdict == "yes" or track.accepted:
