@@ -989,13 +989,14 @@ class Agent:
         """The old files are back: what the store wants is tried again later, as a failure is."""
         rejections: dict[str, Rejection | None] = {}
         for report in restored.reports:
-            track = self._tracks.get(report.resource)
+            name = report.resource
+            track = self._tracks.get(name)
+            if refused := restored.refused.get(name):
+                resource = None if track is None else track.resource
+                rejections[name] = self._rejections.add(name, resource, refused, self._now, self._wall)
             if track is None:
                 continue
             if report.error is None:
-                if refused := restored.refused.get(report.resource):
-                    added = self._rejections.add(track.resource, refused, self._now, self._wall)
-                    rejections[report.resource] = added
                 track.known = report.known
             error = ReloadError("the reload refused it: the file of before is back", resource=report.resource)
             self._fail(track, report.error or error, quiet=report.error is None)

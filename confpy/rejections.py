@@ -59,13 +59,19 @@ class Rejections:
             since = now - max(0.0, wall - rejection.at)
             self._all[name] = _Held(rejection, since, jittered(1.0, self._random), name in trials)
 
-    def add(self, resource: Resource, refused: tuple[str, str, str | None], now: float, wall: float) -> Rejection:
-        """Note that a content was refused, and that the one from before is back (``Restored.refused``)."""
+    def add(
+        self, name: str, resource: Resource | None, refused: tuple[str, str, str | None], now: float, wall: float
+    ) -> Rejection:
+        """Note that a content was refused, and that the one from before is back (``Restored.refused``).
+
+        ``resource``: None where it is not loaded yet.
+        """
         digest, path, back = refused
-        before = self._all.get(resource.name)
+        before = self._all.get(name)
         times = before.rejection.times + 1 if before is not None and before.rejection.digest == digest else 1
-        rejection = Rejection(digest, path, back, _commands(resource), wall, times)
-        self._all[resource.name] = _Held(rejection, now, jittered(1.0, self._random))
+        by = "" if resource is None else _commands(resource)
+        rejection = Rejection(digest, path, back, by, wall, times)
+        self._all[name] = _Held(rejection, now, jittered(1.0, self._random))
         return rejection
 
     def commit(self, name: str, digest: str, *, owes: bool) -> bool:

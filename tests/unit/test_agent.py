@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections import deque
+from hashlib import sha256
 from random import Random
 
 import pytest
@@ -51,6 +52,7 @@ from confpy.model import (
     Resolved,
     Resource,
     Restore,
+    Restored,
     Save,
     Say,
     Signalled,
@@ -86,6 +88,9 @@ class Room:
         """Reloads that come to no end."""
         self.ends: list[tuple[float, type]] = []
         """When commands were to be ended, and how."""
+        self.loads = True
+        """Whether a look at conf.d comes to its end."""
+        self.restored = Restored("", ())
         self.checks = True
         """Whether checks succeed."""
         self.accepts_only = 0
@@ -168,7 +173,9 @@ class Room:
                     self.said.append(action)
                 case Recover():
                     self._inbox.append(self.recovered)
-                case Load():
+                case Restore():
+                    self._inbox.append(self.restored)
+                case Load() if self.loads:
                     self._inbox.append(Loaded(self.resources, self.errors, notes=self.notes, lines=self.lines))
                 case Read():
                     listings = {prefix: Listing(self.revision, dict(self.keys)) for prefix in action.prefixes}
@@ -556,6 +563,23 @@ def test_an_earlier_confpy_s_failures_put_off_the_reload_of_the_next():
     assert room.told("reload.waits")[0].fields["attempt"] == 10
     room.until(301.0)
     assert len(room.runs) == 1
+
+
+def test_what_a_reload_refuses_before_the_resources_are_loaded_is_not_delivered_again():
+    room = Room(resource("a", reload_cmd="r", on_reload_failure="rollback"))
+    room.recovered = Recovered((Owed("r", "r", 60.0, None, ("a",), ("/out/a",), (1,), "rollback"),))
+    room.refuses = {"r"}
+    before = Room(resource("a"))
+    before.until(1.0)
+    refused = (sha256(before.targets["a"]).hexdigest(), "/out/a", None)
+    room.restored = Restored("r", (Report("a", "changed", record=2),), (), {"a": refused})
+    room.loads = False
+    room.until(1.0)
+    assert Restore("r") in room.done
+    room._inbox.append(Loaded(room.resources))
+    room.until(100.0)
+    assert room.targets == {}
+    assert "refused this content" in str(room.told("resource.failed")[0].fields["error"])
 
 
 def test_a_file_that_is_in_place_is_logged_though_its_reload_fails():

@@ -27,7 +27,7 @@ def refused(content: bytes = b"bad", *, now: float = 0.0, times: int = 1, resour
     """Return what holds once a content was refused so many times."""
     rejections = Rejections(Random(1))
     for _ in range(times):
-        rejections.add(resource, (digest(content), "/out/web", digest(b"good")), now, 1000.0 + now)
+        rejections.add("web", resource, (digest(content), "/out/web", digest(b"good")), now, 1000.0 + now)
     return rejections
 
 
@@ -57,7 +57,7 @@ def test_the_wait_doubles_to_a_day_with_each_time_that_the_same_content_is_refus
 def test_another_content_is_tried_at_once_and_begins_with_the_first_wait_if_it_is_refused():
     rejections = refused(times=5)
     assert wait(rejections, candidate(b"other")) is None
-    assert rejections.add(WEB, (digest(b"other"), "/out/web", None), 0.0, 1000.0).times == 1
+    assert rejections.add("web", WEB, (digest(b"other"), "/out/web", None), 0.0, 1000.0).times == 1
     assert wait(rejections) is None, "the keys have changed since: it is another try"
 
 
@@ -101,7 +101,7 @@ def test_a_reload_of_what_is_not_in_its_place_accepts_nothing():
 def test_what_is_refused_again_on_trial_counts_on():
     rejections = refused()
     rejections.commit("web", digest(b"bad"), owes=True)
-    assert rejections.add(WEB, (digest(b"bad"), "/out/web", None), 5.0, 1005.0).times == 2
+    assert rejections.add("web", WEB, (digest(b"bad"), "/out/web", None), 5.0, 1005.0).times == 2
     assert wait(rejections, now=5.0) == pytest.approx(1200.0, rel=0.1)
 
 
@@ -139,5 +139,5 @@ def test_what_an_earlier_confpy_left_on_trial_is_not_held():
 def test_contents_that_were_refused_together_are_tried_apart():
     rejections = refused()
     other = replace(WEB, name="other")
-    rejections.add(other, (digest(b"bad"), "/out/other", None), 0.0, 1000.0)
+    rejections.add("other", other, (digest(b"bad"), "/out/other", None), 0.0, 1000.0)
     assert wait(rejections) != wait(rejections, candidate(resource=other))
