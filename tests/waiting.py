@@ -9,8 +9,11 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 
-def wait_until(condition: Callable[[], Result], *, seconds: float = 10.0, what: str = "the condition") -> Result:
-    """Return the first true result of ``condition``; fail after ``seconds``, saying what was waited for."""
+def wait_until(condition: Callable[[], Result], *, seconds: float = 30.0, what: str = "the condition") -> Result:
+    """Return the first true result of ``condition``; fail after ``seconds``, saying what was waited for.
+
+    They are many, since a busy machine takes its time: only a test that fails waits for them.
+    """
     deadline = time.monotonic() + seconds
     while True:
         result = condition()

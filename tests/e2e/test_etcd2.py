@@ -24,7 +24,7 @@ def test_a_backend_with_a_ttl_gets_traffic_until_it_expires(example, etcd2, tmp_
         etcd2.set("/services/web/backends/a", a.address)
         flags = ["-backend", "etcdv2", "-node", etcd2.endpoint, "-confdir", str(example.move(tmp_path))]
         environment = example.environment(tmp_path)
-        ended = run_once(*flags, folder=tmp_path, more=environment)
+        ended = run_once("-no-reload", *flags, folder=tmp_path, more=environment)
         assert ended.code == 0, ended.events
         with (
             example.serve(tmp_path, port) as proxy,
@@ -49,7 +49,7 @@ def test_a_backend_put_by_curl_with_a_ttl_of_five_seconds_is_in_haproxy_for_five
     template.write_text(template.read_text().replace("/services/web/backends/*", "/services/web/*"))
     flags = ["-backend", backend, "-confdir", str(confdir)]
     environment = {**HAPROXY.environment(tmp_path), "ETCDCTL_PEERS": f"http://127.0.0.1:1,{etcd2.endpoint}"}
-    ended = run_once(*flags, folder=tmp_path, more=environment)
+    ended = run_once("-no-reload", *flags, folder=tmp_path, more=environment)
     assert ended.code == 0, ended.events
     curl = [find("curl"), "-fsSL", f"{etcd2.endpoint}/v2/keys/services/web/a", "-XPUT"]
     with (

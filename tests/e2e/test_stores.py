@@ -84,7 +84,7 @@ def test_the_same_example_follows_backends_on_every_store_and_no_request_fails(n
         place.put("/services/web/backends/a", a.address)
         flags = [*place.flags, "-confdir", str(HAPROXY.move(tmp_path))]
         environment = place.environment
-        ended = run_once(*flags, folder=tmp_path, more=environment)
+        ended = run_once("-no-reload", *flags, folder=tmp_path, more=environment)
         assert ended.code == 0, ended.events
         with HAPROXY.serve(tmp_path, port), Traffic(port) as traffic, ExitStack() as stack:
             wait_until(lambda: traffic.answers["a"], what="a answers")
@@ -107,7 +107,7 @@ def test_the_same_keys_make_the_same_file_on_every_store(tmp_path):
             place.put("/services/web/backends/a", "10.0.0.1:80")
             place.put("/services/web/backends/b", "[2001:db8::1]:80")
             state = {"CONFPY_STATE_DIR": str(tmp_path / f"state{number}")}
-            ended = run_once(*place.flags, *flags, folder=tmp_path, more={**place.environment, **state})
+            ended = run_once("-no-reload", *place.flags, *flags, folder=tmp_path, more={**place.environment, **state})
             assert ended.code == 0, ended.events
             outcomes[name] = ended.find("resource.unchanged" if outcomes else "resource.changed")["resource"]
     assert outcomes == dict.fromkeys(PLACES, "haproxy")
