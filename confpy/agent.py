@@ -440,7 +440,8 @@ class Agent:
                 if track.resource.text_prefixes and not track.view.covers(path):
                     continue
                 concerned[name] = track
-                track.guard.named = track.guard.named and path not in self._inferred
+                if path in self._inferred:
+                    track.guard.named = track.guard.named_in_flight = False
                 if len(track.keys) < MOST_KEYS:
                     track.keys.add(path)
         self._changed, self._inferred = set(), set()
@@ -488,6 +489,7 @@ class Agent:
             for tracks, _ in batch:
                 for track in tracks:
                     track.in_flight, track.dirty, track.drift = True, False, ""
+                    track.guard.named_in_flight = True
                     track.delivering, track.keys = track.keys, set()
                     self._dirty.pop(track.order, None)
                     track.settle.done()
@@ -771,7 +773,7 @@ class Agent:
     def _remember(self, track: Track, candidate: Candidate, *, recorded: bool) -> None:
         """Note how many keys were delivered: what the next answer of the store is measured by."""
         # What came meanwhile has been noted, and is still to be judged.
-        track.guard.believe(candidate.keys, self.mirror.store, named=track.guard.named or not track.dirty)
+        track.guard.believe(candidate.keys, self.mirror.store, named=track.guard.named_in_flight)
         self._counts.note(candidate, recorded=recorded)
         if not (self._quiet or self._manners.noop):
             self._watched.note(candidate.resource, candidate.files)

@@ -43,6 +43,8 @@ class Guard:
     """Which store they came from: the mirror counts how often it was replaced."""
     named: bool = True
     """All that went since then was named by a stream, not missing from an answer."""
+    named_in_flight: bool = True
+    """The same of what went since the candidate was rendered that is being delivered."""
     doubt: Doubt | None = None
     made_from: Counted | None = None
     """What the target was made from: other prefixes, or another kind of store, which ``backend`` names."""

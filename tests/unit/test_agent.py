@@ -1117,3 +1117,24 @@ def test_without_keys_it_is_a_warning():
     room.suspicions, room.outside = (Suspicion('gets "/x/*"', "outside"),), ('gets "/x/*"',)
     room.until(1.0)
     assert (room.ended, len(room.told("template.suspicious"))) == (0, 1)
+
+
+def test_a_lone_key_whose_deletion_is_named_while_its_delivery_is_under_way_is_believed_gone():
+    room = Room(resource("a", settle=0.0))
+    held: list[Message] = []
+    deliver = room._take
+
+    def late(actions) -> None:
+        deliver(actions)
+        held.extend(one for one in room._inbox if isinstance(one, Delivered))
+        room._inbox = deque(one for one in room._inbox if not isinstance(one, Delivered))
+
+    room._take = late  # type: ignore[method-assign]
+    room.until(0.0)
+    room.put(a=None)
+    assert held
+    room._take = deliver  # type: ignore[method-assign]
+    room._inbox.extend(held)
+    room.until(2.0)
+    assert not room.told("keys.doubted")
+    assert room.targets["a"] == b"[]"
