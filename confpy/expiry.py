@@ -37,12 +37,11 @@ TRIES = 100
 """How often a folder that others remove at the same time is made again."""
 WAIT = 1.0
 """Seconds to wait for a process that is about to remove the folder."""
-COMPILED = re.compile(r"[0-9a-f]{40}|\.[0-9a-f]{40}\.[0-9a-f]{8}")
+COMPILED = r"[0-9a-f]{40}|\.[0-9a-f]{40}\.[0-9a-f]{8}"
 """Names in the folder of compiled templates, those that are being written included."""
-STATE = re.compile(
+STATE = (
     rf"{re.escape(LOCKS)}|{CONFDIR}|(keys|etcd|files|held-.+)\.json(\.set-aside)?|\..+\.stage|\..+\.confpy-[0-9a-f]{{8}}(\.old)?"
-    rf"|{re.escape(NAME)}[0-9a-f]{{8}}({re.escape(ENDING)}(\.set-aside)?|\.v\d+)",
-    re.DOTALL,
+    rf"|{re.escape(NAME)}[0-9a-f]{{8}}({re.escape(ENDING)}(\.set-aside)?|\.v\d+)"
 )
 """Names of files in a state folder. One that holds anything else is left alone."""
 
@@ -121,7 +120,7 @@ def _sweep_compiled(cache_dir: str, names: Sequence[str], disk: Disk, now: float
     for name in names:
         path = os.path.join(cache_dir, name)
         with suppress(OSError):
-            if COMPILED.fullmatch(name) and disk.lstat(path).st_mtime < now - UNUSED:
+            if re.fullmatch(COMPILED, name) and disk.lstat(path).st_mtime < now - UNUSED:
                 disk.remove(path)
 
 
@@ -130,7 +129,7 @@ def _remove_if_unused(folder: str, disk: Disk, now: float) -> None:
     folder = insist_on_ours(folder, disk, volumes=True)
     with _alone(folder, disk) as alone:
         names = disk.names(folder)
-        if not alone or not all(map(STATE.fullmatch, names)):
+        if not alone or not all(re.fullmatch(STATE, name, re.DOTALL) for name in names):
             return
         paths = [os.path.join(folder, name) for name in names]
         found = [disk.lstat(path) for path in paths]
