@@ -336,8 +336,8 @@ class View:
         the store's spelling of a path. ``texts`` take the place of the covers: what the paths that are shown begin
         with.
         """
-        self.judged: set[tuple[str, str]] = set()
-        """Questions about keys whose form was looked at already: a render asks the same ones as that before it."""
+        self.judged: dict[str, set[str]] = {}
+        """By function, questions about keys whose form was looked at already: each render asks the same ones."""
         self._spells = spells
         strip = normalise(strip)
         paths = set(texts) or {normalise(cover) for cover in covers}

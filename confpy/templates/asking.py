@@ -60,7 +60,9 @@ class Asking:
         self._keys: dict[str, None] = {}
         self._patterns: dict[str, None] = {}
         self.unanswered: dict[tuple[str, str], None] = {}
-        """The questions to the store that brought nothing: the function, and what it was asked."""
+        """The lists of the store that were empty: the function, and what it was asked."""
+        self.absent: dict[str, dict[str, None]] = {"exists": {}, "getv": {}}
+        """By function, the keys that were not there."""
         self.lists = False
         """A list of keys, values or names was not empty."""
 
@@ -84,7 +86,7 @@ class Asking:
         self._keys[as_text(key)] = None
         value = self.view.getv(as_text(key), *default)
         if default and value is default[0]:
-            self.unanswered["getv", as_text(key)] = None
+            self.absent["getv"][as_text(key)] = None
         return value
 
     def gets(self, pattern: str) -> list[Pair]:
@@ -116,7 +118,7 @@ class Asking:
     def exists(self, key: str) -> bool:
         exists = self.view.exists(as_text(key))
         if not exists:
-            self.unanswered["exists", as_text(key)] = None
+            self.absent["exists"][as_text(key)] = None
         return exists
 
     def key_of(self, value: object) -> str:

@@ -216,7 +216,7 @@ class Engine:
             # Not template.render(): it dresses up the traceback, which is read as it is below.
             text = "".join(template.root_render_func(template.new_context()))
             content = text.encode("utf-8", "surrogateescape")
-            suspicions, outside = self._suspect() if asking.unanswered else ((), ())
+            suspicions, outside = self._suspect()
             return Rendered(content, frozenset(asking.asked), asking.timely, asking.left_out, suspicions, outside)
         except Needs as needs:
             failure: Exception = Needs(needs.lookups)
@@ -244,11 +244,18 @@ class Engine:
 
     def _suspect(self) -> tuple[tuple[Suspicion, ...], tuple[str, ...]]:
         """Return the questions that brought nothing by their form, and the lists where all lie outside of the keys."""
+        asking = self._asking
+        view = asking.view
+        questions = [*asking.unanswered]
+        for function, keys in asking.absent.items():
+            if keys:
+                judged = view.judged.get(function, ())
+                questions += [(function, key) for key in keys if key not in judged]
+        if not questions:
+            return (), ()
         from confpy.templates.suspicions import all_outside, suspicions  # only where there are such questions
 
-        asking = self._asking
         sources = [template.source for template in asking.templates.values()]
-        questions, view = asking.unanswered.keys(), asking.view
         outside = () if asking.lists else all_outside(questions, view, sources)
         return suspicions(questions, view, sources), outside
 

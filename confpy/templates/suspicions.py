@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, KeysView
+from collections.abc import Iterable
 from itertools import islice
 from typing import TypeAlias
 
@@ -24,16 +24,17 @@ _LISTS = frozenset({"gets", "getvs", "ls", "lsdir"})
 _WILD = frozenset("*?[")
 
 
-def suspicions(unanswered: KeysView[Question], view: View, sources: Iterable[str]) -> tuple[Suspicion, ...]:
+def suspicions(unanswered: Iterable[Question], view: View, sources: Iterable[str]) -> tuple[Suspicion, ...]:
     """Return what is to be said of questions that brought nothing; ``sources`` are the texts of the templates.
 
-    A question about a key is judged once for each view.
+    Questions about keys are noted in the view as judged: they need not be put again.
     """
     texts = ""
     found: dict[Suspicion, None] = {}
-    for function, asked in islice((one for one in unanswered if one not in view.judged), MOST_QUESTIONS):
-        if function not in _LISTS and len(view.judged) < 10 * MOST_QUESTIONS:
-            view.judged.add((function, asked))
+    for function, asked in islice(unanswered, MOST_QUESTIONS):
+        judged = view.judged.setdefault(function, set())
+        if function not in _LISTS and len(judged) < 10 * MOST_QUESTIONS:
+            judged.add(asked)
         hint = _advise(function, asked, view) or (OUTSIDE if _is_outside(function, asked, view) else "")
         if hint and len(found) < MOST:
             texts = texts or "\n".join(sources)
