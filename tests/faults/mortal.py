@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 
-from confpy.cli import parse
+from confpy.cli import parse, spell
 from confpy.daemon import Daemon
 from confpy.disk import Disk
 from confpy.log import Log
@@ -35,7 +35,7 @@ class MortalDisk(Disk):
 
 
 def main() -> int:
-    settings, _ = load_settings(parse(sys.argv[2:]), os.environ)
+    settings, _ = load_settings(parse(spell(sys.argv[2:])), os.environ)
     store = open_store(settings.backend, settings)
     log = Log(settings.log_level, settings.log_format)
     return Daemon(settings, store, log, disk=MortalDisk(int(sys.argv[1]))).run()
