@@ -272,7 +272,9 @@ def test_one_that_is_asked_to_end_runs_its_trap_and_has_failed_whatever_its_exit
     wait_until((tmp_path / "begun").exists, what="it has begun")
     shell.terminate_all()
     thread.join(30)
-    assert [(one.code, one.tail, one.failure) for one in ran] == [(code, "tidied up", "was cut short: confpy stops")]
+    assert [(one.code, one.failure) for one in ran] == [(code, "was cut short: confpy stops")]
+    # Before it, the shell may say that the signal has ended its child.
+    assert ran[0].tail.splitlines()[-1] == "tidied up"
 
 
 def test_children_that_outlive_one_that_was_asked_to_end_are_killed(tmp_path):
