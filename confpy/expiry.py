@@ -60,26 +60,14 @@ class InUse:
 
         ``confdir``: the resolved path of the confdir that the folder belongs to.
         """
-        descriptor = -1
-        try:
+        with suppress(OSError):
             for _ in range(TRIES):
+                # Somebody may remove the folder at any moment.
                 with suppress(FileNotFoundError):
                     disk.make_folder(folder)
                     path = insist_on_ours(folder, disk, volumes=True)
-                    lock_file = os.path.join(path, LOCKS)
-                    descriptor = disk.open_locks(lock_file)
-                    got = disk.lock(descriptor, (IN_USE,), WAIT, shared=True)
-                    if got and _is_at(lock_file, descriptor, disk):
-                        # When the folder was used last.
-                        os.utime(descriptor)
-                        _note_confdir(path, folder_name(confdir), confdir)
+                    if (descriptor := _enter(path, confdir, disk)) is not None:
                         return cls(path, descriptor, disk)
-                    disk.close(descriptor)
-                    descriptor = -1
-        except OSError:
-            pass
-        if descriptor >= 0:
-            disk.close(descriptor)
         return None
 
     def leave(self) -> None:
@@ -93,6 +81,25 @@ class InUse:
             pass
         finally:
             self._disk.close(self._descriptor)
+
+
+def _enter(path: str, confdir: str, disk: Disk) -> int | None:
+    """Lock a state folder as one that is in use; returns the open lock file, None where it was removed meanwhile.
+
+    Raises ``OSError``.
+    """
+    lock_file = os.path.join(path, LOCKS)
+    descriptor = disk.open_locks(lock_file)
+    try:
+        if disk.lock(descriptor, (IN_USE,), WAIT, shared=True) and _is_at(lock_file, descriptor, disk):
+            os.utime(descriptor)  # when the folder was used last
+            _note_confdir(path, folder_name(confdir), confdir)
+            return descriptor
+    except BaseException:
+        disk.close(descriptor)
+        raise
+    disk.close(descriptor)
+    return None
 
 
 def sweep(state_dir: str, cache_dir: str, disk: Disk, now: float, random: Random | None = None) -> None:
@@ -111,7 +118,7 @@ def _sweep_state(state_dir: str, names: Sequence[str], disk: Disk, now: float) -
     for name in names:
         folder = os.path.join(state_dir, name)
         with suppress(OSError, ValueError):
-            confdir = confdir_of(name) or _noted_confdir(folder, name)
+            confdir = confdir_of(name) or _noted_confdir(folder, name, disk)
             if confdir and not _exists(confdir):
                 _remove_if_unused(folder, disk, now)
 
@@ -222,8 +229,11 @@ def _note_confdir(folder: str, name: str, confdir: str) -> None:
             file.write(os.fsencode(confdir))
 
 
-def _noted_confdir(folder: str, name: str) -> str:
+def _noted_confdir(folder: str, name: str, disk: Disk) -> str:
     """Return the confdir that was noted, empty where that is not the one that the folder is named after."""
-    with open(os.open(os.path.join(folder, CONFDIR), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
-        confdir = os.fsdecode(file.read(1 << 16))
+    descriptor = disk.open_existing(os.path.join(folder, CONFDIR))
+    try:
+        confdir = os.fsdecode(os.read(descriptor, 1 << 16))
+    finally:
+        disk.close(descriptor)
     return confdir if folder_name(confdir) == name else ""

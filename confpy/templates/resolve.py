@@ -221,9 +221,11 @@ def interface(name: str) -> tuple[str, ...]:
 def read_file(path: str) -> bytes:
     """Return the content of a watched file, of regular ones alone. Raises ``OSError`` and ``TemplateError``."""
     # Without O_NONBLOCK a FIFO would block; O_NOCTTY: a terminal must not become ours.
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise TemplateError("it is no regular file")
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise TemplateError("it is no regular file")
+    with open(descriptor, "rb") as file:
         content = file.read(LARGEST_FILE + 1)
     if len(content) > LARGEST_FILE:
         raise TemplateError(f"it is larger than {LARGEST_FILE >> 20} MiB")
