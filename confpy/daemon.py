@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, TypeVar
 
-from confpy import delivery, drift, expiry, rollback, target
+from confpy import delivery, expiry, target
 from confpy.agent import Agent, Manners
 from confpy.clock import NEVER, Clock, SystemClock
 from confpy.command import Shell
@@ -77,7 +77,6 @@ from confpy.model import (
     WakeAt,
     Watch,
 )
-from confpy.reload import reload
 from confpy.report import write_report
 from confpy.resource import load_resources
 from confpy.settings import SECRET_VARIABLES, Settings
@@ -114,6 +113,9 @@ def run(settings: Settings, warnings: Sequence[ConfpyError] = ()) -> int:
         log.write("info", "settings.left_alone", {"variables": ", ".join(settings.left_alone), "hint": hint})
     daemon = Daemon(settings, open_store(settings.backend, settings), log)
     if not settings.onetime:
+        # Loaded later, they could be of another version: the package may be upgraded while a daemon runs.
+        from confpy import drift, reload, rollback  # noqa: F401
+
         # The command turned it off for start-up. What start-up made stays: it need not be looked through again.
         gc.freeze()
         gc.enable()
@@ -245,7 +247,7 @@ class Daemon:
             )
         if not self._settings.onetime:
             self._start("edits", self._follow_edits, self._unwatched)
-        if not self._settings.noop:
+        if not self._settings.noop and expiry.is_due(self._state_dir, self._clock.time()):
             self._start("expire", self._remove_unused, lambda _: None)
         try:
             return self._live()
@@ -400,11 +402,12 @@ class Daemon:
         self._start("hold", look, lambda _: Accepted(holds[0].resource, accepted=False))
 
     def _restore(self, action: Restore) -> None:
-        self._start(
-            "restore",
-            lambda: rollback.restore(action.key, self._ledger, self._disk),
-            lambda _: Restored(action.key, ()),
-        )
+        def restore() -> Message:
+            from confpy import rollback  # few runs need it
+
+            return rollback.restore(action.key, self._ledger, self._disk)
+
+        self._start("restore", restore, lambda _: Restored(action.key, ()))
 
     def _save(self, action: Save, *, at_end: bool) -> None:
         saved = self._saved = threading.Event()
@@ -552,18 +555,21 @@ class Daemon:
     def _reload(self, action: Reload) -> None:
         began = time.monotonic()
         self._ledger.runs(action.key, action.failures + 1, action.interval)
-        self._start(
-            "reload",
-            lambda: reload(action, self._shell, _bounded),
-            lambda error: Reloaded(action.key, error, time.monotonic() - began),
-        )
+
+        def run() -> Message:
+            from confpy.reload import reload  # brings socket, which a run that reloads nothing can do without
+
+            return reload(action, self._shell, _bounded)
+
+        self._start("reload", run, lambda error: Reloaded(action.key, error, time.monotonic() - began))
 
     def _inspect(self, action: Inspect) -> None:
-        self._start(
-            "inspect",
-            lambda: drift.inspect(action.targets, self._disk, self._rules.root),
-            lambda _: Inspected({}, {}),
-        )
+        def inspect() -> Message:
+            from confpy import drift  # a one-shot never looks again
+
+            return drift.inspect(action.targets, self._disk, self._rules.root)
+
+        self._start("inspect", inspect, lambda _: Inspected({}, {}))
 
     def _sweep(self, action: Sweep) -> None:
         self._start(

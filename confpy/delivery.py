@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from resource import RLIMIT_NOFILE, getrlimit
 from typing import TypeAlias
 
-from confpy import fragments, target
+from confpy import target
 from confpy.batches import batches, checks_in_place
 from confpy.clock import LONGEST
 from confpy.command import Shell
@@ -840,5 +840,7 @@ def check(resource: Resource, candidate: str, shell: Shell, sources: Mapping[str
     if ran.failure:
         error = ran.error(CheckError, "check", command)
         if names_candidate(resource.check_cmd):
+            from confpy import fragments  # where a check fails
+
             error.hint = error.hint or fragments.hint_of(ran.tail, candidate)
         raise error

@@ -102,12 +102,20 @@ def _enter(path: str, confdir: str, disk: Disk) -> int | None:
     return None
 
 
+def is_due(state_dir: str, now: float) -> bool:
+    """Say whether a sweep is due, at the cost of one look. ``now``: seconds since 1970."""
+    try:
+        return abs(now - os.lstat(os.path.join(state_dir, SWEPT)).st_mtime) >= DAY
+    except OSError:
+        return True
+
+
 def sweep(state_dir: str, cache_dir: str, disk: Disk, now: float, random: Random | None = None) -> None:
     """Remove what nobody has used for long, once a day for each of the two folders. ``now``: seconds since 1970."""
     for folder, remove in ((state_dir, _sweep_state), (cache_dir, _sweep_compiled)):
         with suppress(OSError):
             path = insist_on_ours(folder, disk, volumes=True)
-            if _is_due(os.path.join(path, SWEPT), now):
+            if _begin(os.path.join(path, SWEPT), now):
                 names = disk.names(path)
                 # Of more than can be looked at, others the next time.
                 (random or Random()).shuffle(names)
@@ -192,11 +200,10 @@ def _remove(folder: str, disk: Disk) -> None:
     os.rmdir(folder)
 
 
-def _is_due(path: str, now: float) -> bool:
+def _begin(path: str, now: float) -> bool:
     """Say whether the last sweep was a day ago, and note that there is one now; raises ``OSError``."""
-    with suppress(FileNotFoundError):
-        if abs(now - os.lstat(path).st_mtime) < DAY:
-            return False
+    if not is_due(os.path.dirname(path), now):
+        return False
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         os.utime(descriptor, (now, now))

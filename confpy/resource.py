@@ -47,7 +47,7 @@ from confpy.settings import (
 )
 from confpy.value import replace
 
-WITHOUT_ANSWER = re.compile(
+WITHOUT_ANSWER = (
     r"(sudo\s+)?(/(usr/)?(local/)?s?bin/)?("
     r"(?P<nginx>nginx(\s+-[cpg]\s+\S+)*\s+-s\s+reload)|(?P<apache>(apachectl|apache2ctl|apache2|httpd)\s+(-k\s+)?graceful)"
     r"|(systemctl\s+reload\s+|service\s+)((?P<n>nginx)|(?P<a>apache2|httpd)|(?P<h>haproxy))(\.service|\s+reload)?)\s*"
@@ -337,7 +337,7 @@ def unverified(resources: Iterable[Resource]) -> Iterator[Say]:
         if isinstance(resource.reload_cmd, str | tuple) and resource.verify_cmd is None:
             silent.setdefault(show(resource.reload_cmd), []).append(resource.name)
     for command, names in silent.items():
-        if (found := WITHOUT_ANSWER.fullmatch(command)) is not None:
+        if (found := re.fullmatch(WITHOUT_ANSWER, command)) is not None:
             name = next(name for name, text in found.groupdict().items() if text)
             program = {"n": "nginx", "a": "apache", "h": "haproxy"}.get(name, name)
             hint = (
