@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import re
 import stat
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from confpy.errors import StoreError, UsageError
+from confpy.filenames import is_left_out
 from confpy.keytree import ancestors, normalise, select
 from confpy.model import Listing, Say, Snapshot, Stirred
 from confpy.pathmatch import compile_glob
@@ -33,8 +33,6 @@ DOCUMENTS = (".yaml", ".yml", ".json", ".toml")
 """Endings of names that make a file a document."""
 LARGEST_VALUE = 1 << 20
 """Bytes of a plain value: as many as Kubernetes allows a Secret or a ConfigMap to have."""
-NO_VALUE = re.compile(r"\.\.|\.#|\._|\..*\.confpy-")
-"""How names of files begin that hold no plain value: a Kubernetes volume's own, Emacs', macOS' and candidates."""
 
 Format: TypeAlias = Literal["auto", "document", "plain"]
 Stamps = tuple[tuple[str, int, int, int, int], ...]
@@ -218,7 +216,7 @@ class FileStore:
             return
         for name in names:
             file = os.path.join(path, name)
-            if NO_VALUE.match(name) if self._form == "plain" else name.startswith("."):
+            if is_left_out(name) if self._form == "plain" else name.startswith("."):
                 continue
             if os.path.isdir(file):
                 yield from self._walk(file, (*above, identity))

@@ -63,7 +63,7 @@ MAY_IMPORT = {
     "keymatch": {"keytree", "templates"},
     "resource": {"dialect", "filenames", "keymatch", "keytree", "placeholders", "settings", "stores"},
     "state": {"disk", "ours", "settings"},
-    "stores": {"folder", "keytree", "pathmatch", "settings", "state"},
+    "stores": {"filenames", "folder", "keytree", "pathmatch", "settings", "state"},
     "templates": {"disk", "keytree", "ours", "pathmatch"},
     "keytree": {"pathmatch"},
     "command": {"forking", "placeholders"},
