@@ -246,7 +246,7 @@ class Agent:
                 self._take_drift(message)
             case Swept():
                 for file in message.files:
-                    self._say("info", "stage.swept", file=file)
+                    self._say("info", "stage.removed", file=file)
             case Recovered():
                 self._take_over(message)
             case Restored():
@@ -304,7 +304,7 @@ class Agent:
             for warning in loaded.warnings:
                 self._say("warning", "resource.warning", **warning.fields())
             for error in loaded.errors:
-                self._say("error", "resource.refused", **error.fields())
+                self._say("error", "resource.invalid", **error.fields())
         lacking = not loaded.resources and not loaded.errors
         if lacking:
             self._lack_resources(loaded)
@@ -811,10 +811,10 @@ class Agent:
         if verdict == "yes" or track.accepted:
             if doubt is not None:
                 why = "a person accepted it" if track.accepted else "another read says so, too"
-                self._say("warning", "keys.believed", resource=name, keys=keys, reason=why)
+                self._say("warning", "keys.confirmed", resource=name, keys=keys, reason=why)
                 guard.believe(keys, self.mirror.store, named=True)
             elif before is not None and track.resource.on_shrink == "render" and keys <= before.keys:
-                self._say("warning", "keys.believed", resource=name, keys=keys, reason='on_shrink = "render"')
+                self._say("warning", "keys.confirmed", resource=name, keys=keys, reason='on_shrink = "render"')
             elif before is not None:
                 self._say("info", "keys.returned", resource=name, keys=keys)
             if before is not None:
@@ -824,7 +824,7 @@ class Agent:
         assert doubt is not None
         if doubt != before:
             fields = {"reason": doubt.reason, "did": self._wait_of(track, doubt), **self._advice(track, doubt)}
-            self._say("error", "keys.doubted", resource=name, **fields)
+            self._say("error", "keys.suspect", resource=name, **fields)
         self._do(Hold(name, doubt.reason if doubt != before else ""))
         if self._now >= doubt.confirm_at:
             self._follow(self.mirror.reread(self._now))
@@ -965,7 +965,7 @@ class Agent:
         left_out = frozenset(rendered.left_out)
         for one in rendered.left_out:
             if one not in track.left_out:
-                self._say("warning", "value.left_out", resource=track.resource.name, key=one.key, reason=one.reason)
+                self._say("warning", "value.skipped", resource=track.resource.name, key=one.key, reason=one.reason)
         track.left_out = left_out
 
     def _tell_suspicions(self, track: Track, rendered: Rendered) -> None:

@@ -36,7 +36,7 @@ class Before:
         self._prefixes = recalled.prefixes
         did = "makes targets that are missing from the keys of before"
         fields = {"keys": len(recalled.keys), "age": round(recalled.age), "did": did}
-        return [Say("warning", "store.recalled", fields)]
+        return [Say("warning", "store.stale", fields)]
 
     def covers(self, prefixes: Sequence[str]) -> bool:
         """Say whether these are all kept."""

@@ -66,7 +66,7 @@ COMMANDS = {
         """\
 Take it that the keys of a resource that is held back may be gone.
 
-Where the keys of a resource have vanished and confpy does not believe it (keys.doubted), this says that they are to
+Where the keys of a resource have vanished and confpy does not believe it (keys.suspect), this says that they are to
 be gone. A confpy that runs takes it within seconds, a one-shot the next time.
 
 \b

@@ -110,7 +110,7 @@ def run(settings: Settings, warnings: Sequence[ConfpyError] = ()) -> int:
         log.write("warning", "settings.warning", warning.fields())
     if settings.left_alone:
         hint = "they count where the store is named as in confd's fork (confpy STORE); CONFPY_* variables always count"
-        log.write("info", "settings.left_alone", {"variables": ", ".join(settings.left_alone), "hint": hint})
+        log.write("info", "settings.ignored", {"variables": ", ".join(settings.left_alone), "hint": hint})
     daemon = Daemon(settings, open_store(settings.backend, settings), log)
     if not settings.onetime:
         # Loaded later, they could be of another version: the package may be upgraded while a daemon runs.

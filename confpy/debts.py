@@ -102,7 +102,7 @@ class Inherited(Value):
     def tell(self, *, reloaded: bool, reload_took: float = 0.0) -> Say:
         """Return the one line that tells of its reload."""
         fields = {"resource": self.name, "target": self.dest, "took": round(reload_took, 3), "reloaded": reloaded}
-        return Say("info", "reload.made_up_for", fields)
+        return Say("info", "reload.recovered", fields)
 
 
 _Owing: TypeAlias = Commit | Inherited | Returned
@@ -207,7 +207,7 @@ class Debts:
             debt.retry_at = began + wait
             if (due := self._due(key, debt)) > now:
                 fields = {"command": key, "resource": ", ".join(debt.owed), "attempt": run.failures}
-                yield Say("info", "reload.waits", {**fields, "retry_in": round(due - now, 1)})
+                yield Say("info", "reload.waiting", {**fields, "retry_in": round(due - now, 1)})
 
     def hurry(self) -> None:
         """Try what has failed at once: somebody may have mended the reason. Intervals between reloads hold."""

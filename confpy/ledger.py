@@ -300,7 +300,7 @@ class Ledger:
                 self._recover(notes)
         except OSError as error:
             fields = {"error": error.strerror or str(error), "folder": self.folder, "record": "ledger"}
-            notes.append(Say("warning", "state.not_kept", fields))
+            notes.append(Say("warning", "state.not_saved", fields))
         book = self._book
         identity, revision = book.store_of(self._backend)
         return Recovered(
@@ -372,7 +372,7 @@ class Ledger:
             self._disk.rename(path, aside)
             self._disk.close(descriptor)
             fields = {"error": "it was written by another version of confpy", "file": aside, "record": "ledger"}
-            notes.append(Say("warning", "state.set_aside", fields))
+            notes.append(Say("warning", "state.quarantined", fields))
         if files:
             self._disk.sync_folder(self.folder)
         return files
@@ -554,7 +554,7 @@ def _told(verdict: Verdict) -> Iterator[Say]:
     did = "brought the rollback to its end" if verdict.record.restores else "put the old files back"
     if verdict.steps:
         names = ", ".join(dict.fromkeys(step.change.resource for step in verdict.steps))
-        yield Say("warning", "delivery.mended", {"resource": names, "did": did})
+        yield Say("warning", "delivery.recovered", {"resource": names, "did": did})
 
 
 def _torn(resource: str, dest: str, reason: str) -> Say:

@@ -67,7 +67,7 @@ def _told_of(template: Compiled) -> list[Say]:
     return [
         Say("debug", "template.read", {"template": template.name, "engine": template.engine}),
         *(
-            Say("warning", "template.doubtful", {"template": template.name, "line": line, "doubt": doubt})
+            Say("warning", "template.suspicious", {"template": template.name, "line": line, "doubt": doubt})
             for line, doubt in template.doubts
         ),
     ]

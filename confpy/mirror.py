@@ -416,7 +416,7 @@ class Mirror:
             fields = {**refusal.error.fields(), **self._whom(prefixes), "did": "goes on without it"}
             if not self._once:
                 fields |= {"attempt": refusal.attempts, "retry_in": round(refusal.ask_at - now, 1)}
-            turn.say("error", "prefix.refused", **fields)
+            turn.say("error", "prefix.denied", **fields)
         self._choose()
 
     def _recover(self, turn: Turn, read: Collection[str], now: float) -> None:

@@ -361,7 +361,7 @@ def find_files(root: str, errors: list[ConfpyError], warnings: list[ConfpyError]
         try:
             is_folder = stat.S_ISDIR(os.stat(path).st_mode)
             if path != root and (is_left_out(name, folder=True) if is_folder else not is_resource):
-                notes.append(Say("debug", "file.left_out", {"file": path, "reason": "its name"}))
+                notes.append(Say("debug", "file.skipped", {"file": path, "reason": "its name"}))
                 continue
             real = os.path.realpath(path)
             if real in seen:
@@ -380,7 +380,7 @@ def find_files(root: str, errors: list[ConfpyError], warnings: list[ConfpyError]
             elif is_resource:
                 errors.append(UsageError("the link leads nowhere", file=path))
             elif is_left_out(name):
-                notes.append(Say("debug", "file.left_out", {"file": path, "reason": "its name"}))
+                notes.append(Say("debug", "file.skipped", {"file": path, "reason": "its name"}))
             else:
                 warnings.append(UsageError("the link leads nowhere, left out", file=path))
 

@@ -62,7 +62,7 @@ class StateFolder:
             except ValueError as error:
                 aside = path + ".set-aside"
                 self._disk.rename(path, aside)
-                self._tell(Say("warning", "state.set_aside", {"error": str(error), "file": aside, "record": name}))
+                self._tell(Say("warning", "state.quarantined", {"error": str(error), "file": aside, "record": name}))
         except OSError as error:
             self._unusable(name, error)
         return None
@@ -131,7 +131,7 @@ class StateFolder:
             self._told.add(name)
             hint = "name a folder that confpy may write to (state_dir)"
             fields = {"error": error.strerror or str(error), "folder": self.path, "record": name, "hint": hint}
-            self._tell(Say("warning", "state.not_kept", fields))
+            self._tell(Say("warning", "state.not_saved", fields))
 
 
 def folder_name(confdir: str) -> str:

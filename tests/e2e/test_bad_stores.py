@@ -258,7 +258,7 @@ def test_what_is_wrong_is_one_line_with_node_reason_and_hint_and_one_shot_ends_w
     ended = house.once("-backend", backend, *case.flags(town))
     assert ended.code == 3, ended.events
     (line,) = ended.events
-    assert line["event"] in ("store.lost", "prefix.refused")
+    assert line["event"] in ("store.lost", "prefix.denied")
     assert case.says in f"{line['error']}; {line['hint']}"
     assert case.names in f"{line.get('node')} {line['error']}"
     assert CANARY not in ended.log

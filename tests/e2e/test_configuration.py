@@ -58,7 +58,7 @@ def test_a_broken_edit_keeps_what_ran_and_says_what_is_wrong(house):
     with house.start() as confpy:
         shows(a, "one\n")
         file.write_text("[template]\nsrc = \n")
-        refused = confpy.says("resource.refused", resource="a")
+        refused = confpy.says("resource.invalid", resource="a")
         assert refused["file"] == str(file)
         house.write("app: {a: still}")
         shows(a, "still\n")

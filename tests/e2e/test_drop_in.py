@@ -33,7 +33,7 @@ def test_a_hidden_resource_is_delivered_and_what_its_name_leaves_out_is_told_onc
     flags = ("-backend", "env", "-confdir", str(confdir), "-log-level", "debug")
     ended = run_once(*flags, folder=tmp_path, more={"A": "1"})
     assert (ended.code, (tmp_path / "env").read_text()) == (0, "1")
-    assert ended.find("file.left_out")["file"] == str(confdir / "conf.d" / "._env.toml")
+    assert ended.find("file.skipped")["file"] == str(confdir / "conf.d" / "._env.toml")
     assert ended.find("resource.changed")["resource"] == ".env"
 
 
@@ -48,7 +48,7 @@ def test_a_variable_that_the_fork_reads_is_left_to_the_templates_of_who_calls_co
     )
     ended = run_once(*flags, folder=tmp_path, more={"A": "1", "CONFD_PREFIX": "/prod", "CONFD_NOOP": "true"})
     assert (ended.code, (tmp_path / "a").read_text()) == (0, "1 /prod")
-    line = ended.find("settings.left_alone", level="info")
+    line = ended.find("settings.ignored", level="info")
     assert line["variables"] == "CONFD_NOOP, CONFD_PREFIX"
     ended = run_once("env", *flags[2:], folder=tmp_path, more={"PROD_A": "2", "CONFD_PREFIX": "/prod"})
     assert (ended.code, (tmp_path / "a").read_text()) == (0, "2 /prod")

@@ -105,7 +105,7 @@ def test_a_state_folder_that_cannot_be_written_is_told_once_and_stops_nothing(et
     etcd2.put("/app/a", "1")
     ended = house.once()
     assert ended.code == 0
-    assert ended.find("state.not_kept")["record"] == "etcd"
+    assert ended.find("state.not_saved")["record"] == "etcd"
     house.shows("/app/a=1")
 
 

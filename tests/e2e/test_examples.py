@@ -115,10 +115,10 @@ def test_a_setting_that_the_program_refuses_is_not_delivered_and_a_mended_one_is
 
 def test_backends_that_make_no_sense_are_left_out_and_named_and_the_others_delivered(site: Site, b: Backend) -> None:
     site.put("backends/far", "127.0.0.1:99999")
-    left_out = site.confpy.says("value.left_out", key="/services/web/backends/far")
+    left_out = site.confpy.says("value.skipped", key="/services/web/backends/far")
     assert "65535" in left_out["reason"]
     site.put("backends/sly", f"{b.address}\n    server evil 127.0.0.1:1")
-    left_out = site.confpy.says("value.left_out", key="/services/web/backends/sly")
+    left_out = site.confpy.says("value.skipped", key="/services/web/backends/sly")
     assert "line end" in left_out["reason"]
     site.put("backends/b", b.address)
     site.confpy.says("resource.changed", resource=site.example.name, reloaded=True)
@@ -152,4 +152,4 @@ def test_while_the_program_does_not_run_its_reload_is_owed_and_said(example, etc
     with example.serve(tmp_path, port):
         ended = run_once(*flags, folder=tmp_path, more=environment)
         assert ended.code == 0, ended.events
-        assert ended.find("reload.made_up_for")["reloaded"] is True
+        assert ended.find("reload.recovered")["reloaded"] is True

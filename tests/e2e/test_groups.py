@@ -206,7 +206,7 @@ def test_a_group_whose_second_folder_turns_read_only_between_the_renames_is_put_
             pass_time(0.5)
         assert (contents(a, b), program.count) == (["new", "new"], 2)
         # What could not be removed from the folder at that time is gone at the latest with the next start.
-        assert {event["event"] for event in house.once().events} <= {"stage.swept", "onetime.done"}
+        assert {event["event"] for event in house.once().events} <= {"stage.removed", "onetime.done"}
         assert (os.listdir(a.parent), os.listdir(b.parent)) == (["a"], ["b"])
 
     with_mounts(story)

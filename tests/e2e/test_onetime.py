@@ -264,4 +264,4 @@ def test_a_reload_that_is_owed_is_not_removed_with_its_state(house: House) -> No
     (house.folder / "ready").touch()
     ended = house.run()
     assert ended.code == 0
-    ended.find("reload.made_up_for", resource="app")
+    ended.find("reload.recovered", resource="app")

@@ -38,7 +38,7 @@ def test_a_reload_is_made_up_for_after_a_kill_between_the_rename_and_it(house, p
         confpy.process.kill()
     assert program.count == 0
     with house.start("-watch", "-resync", "1s") as confpy:
-        confpy.says("reload.made_up_for", resource="a", target=str(dest), reloaded=True)
+        confpy.says("reload.recovered", resource="a", target=str(dest), reloaded=True)
         pass_time(2.5)
     assert program.count == 1
     assert house.once().code == 0
@@ -52,7 +52,7 @@ def test_a_reload_that_fails_across_restarts_is_run_until_it_works_and_then_no_m
             wait_until(lambda runs=runs: program.count >= runs, what=f"run {runs} of the reload")
             confpy.process.kill()
     with house.start("-watch", "-resync", "1s") as confpy:
-        confpy.says("reload.made_up_for", resource="a", seconds=30)
+        confpy.says("reload.recovered", resource="a", seconds=30)
         pass_time(2.5)
     assert program.count == 3
 
@@ -74,7 +74,7 @@ def test_a_reload_that_takes_confpy_down_with_it_is_not_run_at_every_start(house
 
 
 def waits(confpy):
-    return next((event for event in confpy.events if event["event"] == "reload.waits"), None)
+    return next((event for event in confpy.events if event["event"] == "reload.waiting"), None)
 
 
 def test_the_interval_between_two_reloads_holds_across_a_restart(house, program):
@@ -89,7 +89,7 @@ def test_the_interval_between_two_reloads_holds_across_a_restart(house, program)
         pass_time(2)
         assert program.count == 1
         confpy.process.kill()
-    assert house.once().find("reload.made_up_for", resource="a"), "whoever runs it by hand wants it now"
+    assert house.once().find("reload.recovered", resource="a"), "whoever runs it by hand wants it now"
     assert program.count == 2
 
 
@@ -98,10 +98,10 @@ def test_sighup_runs_a_reload_that_waits(house, program):
     for _ in range(10):
         house.once()
     with house.start() as confpy:
-        confpy.says("reload.waits", resource="a")
+        confpy.says("reload.waiting", resource="a")
         program.open()
         confpy.process.send_signal(signal.SIGHUP)
-        confpy.says("reload.made_up_for", resource="a", seconds=60)
+        confpy.says("reload.recovered", resource="a", seconds=60)
 
 
 def test_a_check_that_failed_before_a_restart_is_run_after_it(house, program):
@@ -136,7 +136,7 @@ def test_one_shot_tries_an_owed_reload_once_more_and_a_loop_around_it_ends(house
         assert again.find("reload.failed", resource="a")["level"] == "warning"
         assert program.count == runs
     program.open()
-    assert house.once().find("reload.made_up_for", resource="a")
+    assert house.once().find("reload.recovered", resource="a")
     assert house.once().names == ["onetime.done"]
     assert program.count == 4
 
@@ -167,7 +167,7 @@ def test_a_debt_outlives_a_run_that_reloads_nothing(house, program):
     assert house.once("-no-reload").code == 0
     assert program.count == 1
     program.open()
-    assert house.once().find("reload.made_up_for", resource="a")
+    assert house.once().find("reload.recovered", resource="a")
 
 
 def test_without_a_reload_nothing_is_kept(house):

@@ -229,4 +229,4 @@ def test_a_one_shot_ends_with_its_own_code(tmp_path):
     (tmp_path / "conf.d/web.toml").write_text('[template]\nsrc = "t.j2"\n')
     ended = running.run_once("-backend", "env", "-confdir", str(tmp_path), folder=tmp_path)
     assert ended.code == 2
-    ended.find("resource.refused")
+    ended.find("resource.invalid")

@@ -39,7 +39,7 @@ def test_the_tour_says_what_it_shows(tmp_path: Path) -> None:
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.split("---\n") == [text for kind, text in blocks if kind == "text"]
-    assert "value.left_out resource=web key=/web/backends/b" in ran.stderr
+    assert "value.skipped resource=web key=/web/backends/b" in ran.stderr
 
 
 def test_after_the_tour_nothing_is_run_that_needs_another_folder_or_writes_outside_of_it() -> None:

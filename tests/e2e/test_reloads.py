@@ -35,7 +35,7 @@ def test_a_signal_that_found_nobody_is_owed_and_sent_when_the_program_is_there(t
     assert failed["error"] == f"no process is called {name}"
 
     with Hearing(tmp_path, name) as program:
-        assert deliver(tmp_path).find("reload.made_up_for")["reloaded"] is True
+        assert deliver(tmp_path).find("reload.recovered")["reloaded"] is True
         wait_until(lambda: program.heard() == [f"{program.number} SIGHUP"], what="the program has heard")
         assert deliver(tmp_path).code == 0
         assert len(program.heard()) == 1

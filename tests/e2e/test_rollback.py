@@ -216,4 +216,4 @@ def test_a_rollback_whose_reload_succeeds_at_its_second_try_is_told_of_as_a_roll
         assert failed["resource"] == "a"
         confpy.says("reload.rolled_back", resource="a")
         assert a.read_text() == "good\n"
-        assert not [event for event in confpy.events if event["event"] == "reload.made_up_for"]
+        assert not [event for event in confpy.events if event["event"] == "reload.recovered"]

@@ -194,7 +194,7 @@ def early(folder: Path, module: str, name: str) -> dict[str, str]:
 
 def test_a_confdir_whose_only_resource_is_broken_is_looked_at_again(tmp_path):
     with confpy(tmp_path, "mode = 5") as running:
-        running.says("resource.refused", resource="web")
+        running.says("resource.invalid", resource="web")
         file = tmp_path / "conf.d/web.toml"
         file.write_text(file.read_text().replace("mode = 5", 'mode = "0600"'))
         running.says("resource.changed", resource="web")

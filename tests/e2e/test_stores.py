@@ -127,12 +127,12 @@ def test_secrets_of_one_value_a_file_are_followed_and_a_bad_one_stops_only_its_r
     flags = ("-backend", "file", "-file", str(tmp_path / "secrets"), "-file-format", "plain", "-confdir", str(tmp_path))
     ended = run_once(*flags, folder=tmp_path)
     assert ended.code == 3
-    refused = ended.find("prefix.refused", resource="bad")
+    refused = ended.find("prefix.denied", resource="bad")
     assert refused["file"] == str(tmp_path / "secrets" / "bad")
     assert (tmp_path / "good").read_text() == "first"
     assert not (tmp_path / "bad").exists()
     with Confpy("-watch", *flags, folder=tmp_path) as confpy:
-        confpy.says("prefix.refused", resource="bad")
+        confpy.says("prefix.denied", resource="bad")
         (tmp_path / "secrets" / "bad").write_text("s3cret\n")
         (tmp_path / "secrets" / "good").write_text("second\n")
         wait_until(lambda: (tmp_path / "good").read_text() == "second", seconds=30)

@@ -152,7 +152,7 @@ def test_a_kill_during_a_trial_of_two_files_leaves_neither_of_them(house):
     gate.unlink()
     ended = house.once()
     assert ended.code == 5
-    assert set(ended.find("delivery.mended")["resource"].split(", ")) == {"main", "upstream"}
+    assert set(ended.find("delivery.recovered")["resource"].split(", ")) == {"main", "upstream"}
     assert (main.read_text(), upstream.read_text()) == before
 
 

@@ -38,7 +38,7 @@ def test_a_missing_target_is_made_and_an_existing_one_is_left_alone(house, etcd)
     lost, other = house.folder / "lost", house.folder / "kept"
     other.write_text("from newer keys\n")
     with house.start() as confpy:
-        recalled = confpy.says("store.recalled")
+        recalled = confpy.says("store.stale")
         assert 0 <= recalled["age"] < 60
         assert recalled["keys"] == 2
         confpy.says("resource.stale", resource="lost", target=str(lost))
@@ -66,7 +66,7 @@ def test_one_shot_makes_stale_targets_only_where_it_is_told_to(house):
     assert (plain.code, lost.exists()) == (3, False)
     stale = house.once("-allow-stale")
     assert stale.code == 0, stale.events
-    assert stale.find("store.recalled")
+    assert stale.find("store.stale")
     assert stale.find("resource.stale", resource="lost")
     assert lost.read_text() == "1\n"
 
@@ -90,7 +90,7 @@ def test_kept_keys_of_another_format_are_set_aside(house):
     path = kept(house)
     path.write_text('{"format": 99, "record": {}}')
     with house.start() as confpy:
-        confpy.says("state.set_aside", record="keys")
+        confpy.says("state.quarantined", record="keys")
         confpy.says("store.lost")
     assert not (house.folder / "lost").exists()
 
@@ -103,7 +103,7 @@ def test_keys_in_doubt_are_not_kept_in_place_of_those_that_were_delivered(tmp_pa
         shows(dest, "a,b\n")
         confpy.says("resource.changed")  # what was delivered is kept from here on
         etcd.delete("/app/web/", prefix=True)
-        confpy.says("keys.doubted")
+        confpy.says("keys.suspect")
     assert json.loads(kept(house).read_text())["record"]["keys"] == {"/app/web/a": "1", "/app/web/b": "2"}
 
 

@@ -84,7 +84,7 @@ def test_an_answer_without_keys_changes_nothing_and_is_over_with_the_next(store,
         store.liar.hides = True
         confpy.process.send_signal(signal.SIGHUP)
         store.put("/app/a", SECRET)  # Consul's questions are answered when there is something new
-        doubted = confpy.says("keys.doubted", resource="web", seconds=60)
+        doubted = confpy.says("keys.suspect", resource="web", seconds=60)
         assert doubted["reason"] == "all of its 3 keys are gone"
         assert "confpy accept web" in doubted["hint"]
         store.liar.hides = False
@@ -104,9 +104,9 @@ def test_keys_that_are_gone_for_good_are_delivered_after_the_grace(store, tmp_pa
     with store.start() as confpy:
         shows(dest, FULL)
         store.wipe()
-        doubted = confpy.says("keys.doubted", resource="web", seconds=60)
+        doubted = confpy.says("keys.suspect", resource="web", seconds=60)
         assert dest.read_text() == FULL
-        believed = confpy.says("keys.believed", resource="web", keys=0, seconds=60)
+        believed = confpy.says("keys.confirmed", resource="web", keys=0, seconds=60)
         assert (believed["timestamp"] > doubted["timestamp"], believed["level"]) == (True, "warning")
         shows(dest, "")
 
@@ -124,12 +124,12 @@ def test_a_new_and_empty_store_empties_nothing_until_a_person_says_so(store, tmp
         confpy.says("resource.changed")
         store.replace()
         confpy.says("store.replaced", seconds=90)
-        confpy.says("keys.doubted", resource="web", did="keeps the target", seconds=60)
+        confpy.says("keys.suspect", resource="web", did="keeps the target", seconds=60)
         pass_time(4)
         assert dest.read_text().count(SECRET) == 4
         accepted = store.accept("web")
         assert accepted.returncode == 0, accepted.stderr
-        confpy.says("keys.believed", resource="web", reason="a person accepted it")
+        confpy.says("keys.confirmed", resource="web", reason="a person accepted it")
         shows(dest, "")
         assert read_events(accepted.stderr)[-1]["event"] == "keys.accepted"
     again = store.accept("web")
@@ -144,9 +144,9 @@ def test_keys_that_went_while_confpy_was_down_are_doubted_by_the_next_start(stor
         confpy.says("resource.changed")
     store.wipe()
     with store.start() as confpy:
-        confpy.says("keys.doubted", resource="web")
+        confpy.says("keys.suspect", resource="web")
         assert dest.read_text() == FULL
-        confpy.says("keys.believed", resource="web", seconds=60)
+        confpy.says("keys.confirmed", resource="web", seconds=60)
         shows(dest, "")
 
 
@@ -157,7 +157,7 @@ def test_the_last_key_of_all_is_doubted_after_a_restart_and_believed_from_the_st
     assert house.once().code == 0
     etcd.delete("/app/a")
     with house.start() as confpy:
-        confpy.says("keys.doubted", reason="its only key is gone")
+        confpy.says("keys.suspect", reason="its only key is gone")
         etcd.put("/app/a", "2")
         confpy.says("keys.returned")
         shows(dest, "/app/a=2\n")
@@ -176,7 +176,7 @@ def test_one_shot_waits_the_grace_out_or_ends_with_3(store, tmp_path):
     assert (dest.read_text(), program.count) == (FULL, 1)
     long = store.house.once("-timeout", "30s")
     assert long.code == 0, long.events
-    assert long.find("keys.believed")
+    assert long.find("keys.confirmed")
     assert (dest.read_text(), program.count) == ("", 2)
 
 
@@ -224,9 +224,9 @@ def test_an_emptied_file_of_keys_is_doubted_too(house):
     with house.start() as confpy:
         shows(dest, "a,b,c\n")
         house.write("")
-        confpy.says("keys.doubted", resource="web")
+        confpy.says("keys.suspect", resource="web")
         assert dest.read_text() == "a,b,c\n"
-        confpy.says("keys.believed", resource="web")
+        confpy.says("keys.confirmed", resource="web")
         shows(dest, "\n")
 
 
@@ -246,7 +246,7 @@ def test_too_few_keys_are_kept_until_another_read_or_until_they_are_back(house, 
         for dest in (keeps, confirms, renders):
             shows(dest, "a,b,c\n")
         house.write(keys)
-        assert confpy.says("keys.doubted", resource="confirms")["reason"] == reason
+        assert confpy.says("keys.suspect", resource="confirms")["reason"] == reason
         shows(renders, "a\n")
         shows(confirms, "a\n")
         assert keeps.read_text() == "a,b,c\n"
@@ -262,7 +262,7 @@ def test_a_group_waits_as_a_whole_and_costs_nothing_meanwhile(house):
     with house.start() as confpy:
         shows(other, "x\n")
         house.write("app: {other: y}")
-        confpy.says("keys.doubted", resource="web")
+        confpy.says("keys.suspect", resource="web")
         before = processor(confpy.process.pid)
         pass_time(3)
         assert processor(confpy.process.pid) - before < 0.5
@@ -283,7 +283,7 @@ def test_an_edit_of_the_resource_is_no_word_that_the_keys_may_go(house):
     with house.start() as confpy:
         shows(dest, "a,b,c\n")
         house.write("")
-        confpy.says("keys.doubted", resource="web")
+        confpy.says("keys.suspect", resource="web")
         house.add("web", KEYS, on_shrink="'keep'", mode="'0600'")
         confpy.says("resource.edited", resource="web")
         pass_time(1)
@@ -318,7 +318,7 @@ def test_an_edit_to_keys_of_which_there_are_fewer_is_delivered_at_once(house):
     house.add("web", KEYS, keys="['/app/web/a']", max_shrink="0.1")
     ended = house.once("-timeout", "5s")
     assert (ended.code, dest.read_text()) == (0, "a\n"), ended.events
-    assert not [one for one in ended.events if one["event"] == "keys.doubted"]
+    assert not [one for one in ended.events if one["event"] == "keys.suspect"]
 
 
 @pytest.mark.parametrize(
@@ -353,7 +353,7 @@ def test_an_edit_to_no_key_at_all_is_over_with_the_next_edit(house):
     with house.start() as confpy:
         shows(dest, "a,b,c\n")
         house.add("web", ANY_KEYS, keys="['/app/wbe']", shrink_grace="'1s'")
-        doubted = confpy.says("keys.doubted", resource="web")
+        doubted = confpy.says("keys.suspect", resource="web")
         assert (doubted["key"], doubted["line"]) == ("keys", 4)
         assert "confpy accept web" in doubted["hint"]
         pass_time(3)
@@ -421,7 +421,7 @@ def test_the_counts_of_one_root_do_not_speak_for_another(house, tmp_path):
     assert (tmp_path / "two" / "web").read_text() == "\n"
     ended = house.once("-root", str(tmp_path / "one"), "-timeout", "5s")
     assert (ended.code, (tmp_path / "one" / "web").read_text()) == (3, "a,b,c\n")
-    doubted = ended.find("keys.doubted")
+    doubted = ended.find("keys.suspect")
     assert doubted["did"] == "keeps the target, and fails: shrink_grace is 30 s, -timeout 5 s"
 
 

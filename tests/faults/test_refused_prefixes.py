@@ -69,11 +69,11 @@ def test_a_refused_prefix_stops_who_reads_it_and_is_followed_when_it_is_given(tm
     ended = run_once(*house.flags, folder=tmp_path)
     assert ended.code == 3
     errors = [event["event"] for event in ended.events if event["level"] == "error"]
-    assert errors == ["prefix.refused", "onetime.failed"]
+    assert errors == ["prefix.denied", "onetime.failed"]
     house.shows("open", "/open/x=1")
     assert (house.text("one"), house.text("two")) == (None, None)
     with house.watching() as confpy:
-        refused = confpy.says("prefix.refused")
+        refused = confpy.says("prefix.denied")
         assert (refused["prefix"], refused["resource"]) == ("/shut", "one, two")
         etcd2.set("/open/x", "3")
         house.shows("open", "/open/x=3")
@@ -97,7 +97,7 @@ def test_a_prefix_that_etcd_v3_takes_from_a_role_is_known_at_the_next_resync(tmp
         house.shows("kept", "/kept/x=1")
         house.shows("taken", "/taken/y=2")
         etcd.revoke("web", "/taken", "/taken0")
-        refused = confpy.says("prefix.refused", seconds=16)  # not the full read: that is 40 seconds away
+        refused = confpy.says("prefix.denied", seconds=16)  # not the full read: that is 40 seconds away
         assert (refused["prefix"], refused["resource"]) == ("/taken", "taken")
         assert "the user web" in refused["error"]
         etcd.put("/kept/x", "3")
@@ -113,7 +113,7 @@ def test_a_prefix_that_an_etcd_v3_role_is_granted_is_back_within_30_seconds(tmp_
     login = ("-username", "web", "-password-file", str(tmp_path / "password"))
     house = House(tmp_path, etcd.endpoint, *login, backend="etcdv3", open=["/open"], shut=["/shut"])
     with house.watching() as confpy:
-        confpy.says("prefix.refused", prefix="/shut")
+        confpy.says("prefix.denied", prefix="/shut")
         etcd.grant("web", "/shut", "/shut0")
         house.shows("shut", "/shut/y=2")
 
@@ -127,6 +127,6 @@ def test_a_prefix_that_a_consul_token_may_list_again_is_back_within_30_seconds(t
         login = ("-auth-token-file", str(tmp_path / "token"))
         house = House(tmp_path, consul.endpoint, *login, backend="consul", open=["/open"], shut=["/shut"])
         with house.watching() as confpy:
-            confpy.says("prefix.refused", prefix="/shut")
+            confpy.says("prefix.denied", prefix="/shut")
             consul.allow(token, rules + 'key_prefix "shut" { policy = "list" }')
             house.shows("shut", "/shut/y=2", seconds=60)  # Consul itself may take a while

@@ -529,7 +529,7 @@ class Life(World):
             known = self.touched or self.disk_fails or self.unkept
             if "is gone" in str(say.fields["error"]) and not known:
                 raise Wrong(f"{say.fields['resource']} cannot be mended: its old file is gone")
-        if say.event == "state.not_kept" and say.fields["record"] == "ledger":
+        if say.event == "state.not_saved" and say.fields["record"] == "ledger":
             self._excuse_debts()
         if say.fields.get("did") == "left it so (on_reload_failure)":
             names = str(say.fields["resource"]).split(", ")

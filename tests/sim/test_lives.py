@@ -27,8 +27,8 @@ FOUND_BUGS = (
 HAPPENS = (
     "EBUSY", "EIO", "ENOSPC", "EROFS", "check fails", "check hangs", "delivery held CheckError",
     "died before link", "died before rename", "died before sync", "died before write", "power cut", "reload fails",
-    "reload hangs", "restored changed", "says keys.doubted", "says keys.returned", "says prefix.refused",
-    "says reload.made_up_for", "says reload.rolled_back", "says stage.swept", "says state.not_kept",
+    "reload hangs", "restored changed", "says keys.suspect", "says keys.returned", "says prefix.denied",
+    "says reload.recovered", "says reload.rolled_back", "says stage.removed", "says state.not_saved",
     "says target.drifted", "says watch.lost", "store answers empty", "store answers in part", "verify fails",
 )  # fmt: skip
 """What would have to happen in each part, or it would show little."""

@@ -170,7 +170,7 @@ def test_what_is_refused_is_not_ready_and_the_rest_goes_on_in_time(part):
             world.server.put(world.random.choice(KEYS))
             world.run(1.0)
             assert holds(world, given(world)), f"seed {seed}: late"
-        assert set(world.said[before:]) <= {"prefix.refused"}, f"seed {seed}"
+        assert set(world.said[before:]) <= {"prefix.denied"}, f"seed {seed}"
 
 
 @pytest.mark.parametrize("part", range(10))
@@ -198,7 +198,7 @@ def test_refused_prefixes_cost_the_others_nothing_and_a_few_reads_a_minute_thems
     assert world.opened == quiet.opened == 1
     assert world.asks <= quiet.asks + 1
     assert world.reads - quiet.reads < 3000 / LONGEST * 3, "full jitter: half of it on average"
-    assert world.said.count("prefix.refused") < 8, "ever more rarely, one line for both"
+    assert world.said.count("prefix.denied") < 8, "ever more rarely, one line for both"
 
 
 def test_a_quiet_store_costs_one_read_one_stream_and_one_ask_per_period():

@@ -46,12 +46,12 @@ def test_fifty_resources_with_one_refused_prefix_are_one_line_and_the_others_go_
     house = refused_at_start(*MANY, OTHER)
     house.run(2)
     assert list(house.targets) == ["/out/other"]
-    (line,) = events(house, "prefix.refused", "resource.failed")
+    (line,) = events(house, "prefix.denied", "resource.failed")
     assert (line.level, line.fields["prefix"], line.fields["error"]) == ("error", "/app", "permission denied")
     assert str(line.fields["resource"]).startswith("r0, r1, ")
     assert str(line.fields["resource"]).endswith(" and 40 more")
     house.run(600)
-    assert len(events(house, "prefix.refused")) <= 4, "ever more rarely"
+    assert len(events(house, "prefix.denied")) <= 4, "ever more rarely"
     house.server.denied.clear()
     house.run(62)
     assert house.targets == expected(house)
@@ -74,7 +74,7 @@ def test_a_target_whose_prefix_is_refused_after_it_was_delivered_stays_and_follo
     assert house.targets["/out/other"] != delivered["/out/other"], "the others go on"
     assert all(isinstance(house.agent._tracks[name].error, StoreError) for name in ("r0", "r1"))
     assert house.agent._tracks["other"].error is None
-    assert len(events(house, "prefix.refused")) in (1, 2)
+    assert len(events(house, "prefix.denied")) in (1, 2)
     house.server.denied.clear()
     house.run(62)
     assert house.targets == expected(house)
@@ -86,7 +86,7 @@ def test_one_shot_delivers_what_is_not_refused_and_exits_with_the_code_of_the_st
     house.run(20)
     assert house.ended == 3
     assert list(house.targets) == ["/out/other"]
-    assert len(events(house, "prefix.refused")) == 1
+    assert len(events(house, "prefix.denied")) == 1
     assert not events(house, "resource.failed")
 
 

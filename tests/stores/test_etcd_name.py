@@ -244,7 +244,7 @@ def test_where_the_choice_cannot_be_kept_it_is_made_all_the_same(etcd2, start, t
     (tmp_path / "file").touch()
     snapshot = start(etcd2.endpoint, state_dir=str(tmp_path / "file")).read(["/a"])
     assert keys(snapshot) == {"/a/x": "3"}
-    assert told(snapshot) == [("info", "store.chosen", "etcdv3"), ("warning", "state.not_kept", None)]
+    assert told(snapshot) == [("info", "store.chosen", "etcdv3"), ("warning", "state.not_saved", None)]
 
 
 # --- what is common to both ------------------------------------------------------------------------------------------

@@ -560,7 +560,7 @@ def test_an_earlier_confpy_s_failures_put_off_the_reload_of_the_next():
     )
     room.until(25.0)
     assert room.runs == []
-    assert room.told("reload.waits")[0].fields["attempt"] == 10
+    assert room.told("reload.waiting")[0].fields["attempt"] == 10
     room.until(301.0)
     assert len(room.runs) == 1
 
@@ -620,7 +620,7 @@ def test_a_debt_from_before_is_paid_once_before_anything_is_delivered():
     room.recovered = Recovered((Owed("r", "r", 1.0, None, ("a",), ("/out/a",), (1,)),))
     room.until(1000.0)
     assert [key for _, key in room.runs] == ["r"]
-    assert room.told("reload.made_up_for")
+    assert room.told("reload.recovered")
     kinds = [type(action) for action in room.done]
     assert kinds.index(Recover) < kinds.index(Load) < kinds.index(Deliver)
 
@@ -656,7 +656,7 @@ def test_one_key_after_another_may_go_and_be_believed():
         room.until(moment)
         room.put(**{name: None})
     assert room.targets["a"] == b"[]"
-    assert not room.told("keys.doubted")
+    assert not room.told("keys.suspect")
 
 
 def test_keys_in_doubt_are_read_again_after_the_grace_and_then_believed():
@@ -696,16 +696,16 @@ def test_what_the_ledger_counted_is_what_a_start_is_measured_by():
     room = Room(resource("a", shrink_grace=5.0), keys={})
     room.recovered = Recovered(counts={"a": (Counted(1),)}, identity="s", revision=1)
     room.until(1.0)
-    assert room.told("keys.doubted")[0].fields["reason"] == "its only key is gone"
+    assert room.told("keys.suspect")[0].fields["reason"] == "its only key is gone"
     room.until(10.0)
-    assert room.told("keys.believed")
+    assert room.told("keys.confirmed")
 
 
 def test_another_store_than_that_of_the_ledger_waits_for_a_person():
     room = Room(resource("a", shrink_grace=5.0), keys={})
     room.recovered = Recovered(counts={"a": (Counted(3),)}, identity="another", revision=1)
     room.until(100.0)
-    (doubted,) = room.told("keys.doubted")
+    (doubted,) = room.told("keys.suspect")
     assert doubted.fields["did"] == "keeps the target"
     assert "another one" in str(doubted.fields["reason"])
     room.accepts = True
@@ -740,7 +740,7 @@ def test_a_broken_edit_runs_on_as_it_was_and_is_told():
     room = Room(resource("a"))
     room.until(1.0)
     room.edit(errors=(UsageError("it is broken", resource="a"),))
-    assert room.told("resource.refused")
+    assert room.told("resource.invalid")
     assert not room.told("resource.removed")
     room.put(a="2")
     assert b"2" in room.targets["a"]
@@ -777,12 +777,12 @@ def test_a_doubt_is_noted_once_and_then_only_looked_after():
 
 def test_a_note_about_conf_d_is_said_when_it_is_new_and_not_at_each_reading():
     room = Room(Resource("r", "", "", "/srv/r", "/", ("/app",)))
-    room.notes = (Say("debug", "file.left_out", {"file": "/a"}),)
+    room.notes = (Say("debug", "file.skipped", {"file": "/a"}),)
     room.until(5.0)
-    room.notes += (Say("debug", "file.left_out", {"file": "/b"}),)
+    room.notes += (Say("debug", "file.skipped", {"file": "/b"}),)
     room.edit(*room.resources)
     room.edit(*room.resources)
-    assert [one.fields["file"] for one in room.said if one.event == "file.left_out"] == ["/a", "/b"]
+    assert [one.fields["file"] for one in room.said if one.event == "file.skipped"] == ["/a", "/b"]
 
 
 # --- looks at the targets --------------------------------------------------------------------------------------------
@@ -939,7 +939,7 @@ def test_an_edit_that_finds_fewer_keys_is_delivered_at_once():
     room = Covering(other("a", "/app"), keys={**THREE, "/less/a": "1"})
     room.until(1.0)
     room.edit(other("a", "/less", max_shrink=0.0))
-    assert not room.told("keys.doubted")
+    assert not room.told("keys.suspect")
     assert b"/less/a" in room.targets["a"]
 
 
@@ -949,7 +949,7 @@ def test_an_edit_that_finds_no_key_at_all_names_its_line_and_waits_for_a_person_
     before = room.targets["a"]
     room.lines = {"a": {"keys": 4}}
     room.edit(other("a", "/apq"))
-    (doubted,) = room.told("keys.doubted")
+    (doubted,) = room.told("keys.suspect")
     assert doubted.fields["reason"] == (
         "there is no key at or below /apq, and the target was made from 3 keys at or below /app"
     )
@@ -971,7 +971,7 @@ def test_an_edit_that_says_render_is_believed_and_the_line_says_why():
     room.edit(other("a", "/apq"))
     room.edit(other("a", "/apq", on_shrink="render"))
     assert room.targets["a"] == b"[]"
-    assert room.told("keys.believed")[0].fields["reason"] == 'on_shrink = "render"'
+    assert room.told("keys.confirmed")[0].fields["reason"] == 'on_shrink = "render"'
     assert not room.told("keys.returned")
 
 
@@ -979,7 +979,7 @@ def test_an_edit_made_while_confpy_was_down_is_one_too():
     room = Covering(other("a", "/apq"), keys=dict(THREE), backend="etcdv3")
     room.recovered = Recovered(counts={"a": (Counted(3, "etcdv3", ("/app",), "/"),)}, identity="s", revision=1)
     room.until(100.0)
-    assert room.told("keys.doubted")[0].fields["key"] == "keys"
+    assert room.told("keys.suspect")[0].fields["key"] == "keys"
     assert "a" not in room.targets
 
 
@@ -987,7 +987,7 @@ def test_the_setting_that_takes_the_place_of_a_prefix_is_named_instead_of_a_line
     room = Covering(other("a", "/apq/a", strip="/apq"), keys=dict(THREE), backend="etcdv3", prefix="/apq")
     room.recovered = Recovered(counts={"a": (Counted(1, "etcdv3", ("/app/a",), "/app"),)}, identity="s", revision=1)
     room.until(1.0)
-    (doubted,) = room.told("keys.doubted")
+    (doubted,) = room.told("keys.suspect")
     assert "is -prefix right (/apq)?" in str(doubted.fields["hint"])
     assert "line" not in doubted.fields
 
@@ -998,7 +998,7 @@ def test_another_kind_of_store_is_believed_where_it_has_a_key_for_some_resource(
     counted = Counted(2, "etcd", ("/a",), "/")
     room.recovered = Recovered(counts={"a": (counted,), "b": (counted,)}, identity="", revision=0)
     room.until(1.0)
-    assert (room.ended, bool(room.told("keys.doubted"))) == ((0, False) if keys else (3, True))
+    assert (room.ended, bool(room.told("keys.suspect"))) == ((0, False) if keys else (3, True))
     if not keys:
         failed = room.told("resource.failed")[0]
         assert "2 keys of etcd" in str(failed.fields["error"])
@@ -1016,14 +1016,14 @@ def test_one_shot_says_what_it_will_really_do_about_a_doubt(timeout, did):
     room = Room(resource("a", shrink_grace=30.0), keys={}, onetime=True, timeout=timeout)
     room.recovered = Recovered(counts={"a": (Counted(3),)}, identity="s", revision=1)
     room.until(1.0)
-    assert room.told("keys.doubted")[0].fields["did"] == did
+    assert room.told("keys.suspect")[0].fields["did"] == did
     assert room.ended == (3 if timeout < 30.0 else None)
 
 
 def test_too_few_keys_at_the_first_delivery_keep_no_target_that_was_never_made():
     room = Room(resource("a", min_keys=5))
     room.until(1.0)
-    assert room.told("keys.doubted")[0].fields["did"] == "delivers nothing; reads again in 30 s"
+    assert room.told("keys.suspect")[0].fields["did"] == "delivers nothing; reads again in 30 s"
 
 
 # --- keys that are kept ---------------------------------------------------------------------------------------------
@@ -1136,5 +1136,5 @@ def test_a_lone_key_whose_deletion_is_named_while_its_delivery_is_under_way_is_b
     room._take = deliver  # type: ignore[method-assign]
     room._inbox.extend(held)
     room.until(2.0)
-    assert not room.told("keys.doubted")
+    assert not room.told("keys.suspect")
     assert room.targets["a"] == b"[]"

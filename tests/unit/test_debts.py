@@ -187,7 +187,7 @@ def test_a_reload_that_failed_before_the_start_waits_as_if_there_had_been_none()
     debts, (said,) = inherited(LastRun(999.0, failures=10))
     assert [*debts.pay(0.0, ())] == []
     assert 28.0 < debts.wake_at(0.0) <= 299.0
-    assert (said.level, said.event) == ("info", "reload.waits")
+    assert (said.level, said.event) == ("info", "reload.waiting")
     assert said.fields == {
         "command": "reload",
         "resource": "web",

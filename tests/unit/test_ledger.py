@@ -439,12 +439,12 @@ def test_a_ledger_of_another_version_is_set_aside_and_found_again_by_that_versio
         ledger, recovered = start(state)
         assert recovered.debts == ()
         (note,) = recovered.notes
-        assert note.event == "state.set_aside"
+        assert note.event == "state.quarantined"
         ledger.counted({"n": Counted(1)}, "", 0)
         die(ledger)
     ledger, recovered = start(state)
     assert recovered.debts[0].resources == ("f",)
-    assert [note.event for note in recovered.notes] == ["state.set_aside"]
+    assert [note.event for note in recovered.notes] == ["state.quarantined"]
     die(ledger)
 
 

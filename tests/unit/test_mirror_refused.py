@@ -113,7 +113,7 @@ def test_another_reason_is_news_and_the_same_one_is_told_of_ever_more_rarely():
             continue
         refusal = no("/shut", "permission denied" if attempt < 20 else "no such user")
         turn = mirror.step(Listed(reads[0].read, Snapshot({"/shut": Listing(0, error=refusal)}, "a")), now)
-        told += [(attempt, line["error"]) for line in said(turn, "prefix.refused")]
+        told += [(attempt, line["error"]) for line in said(turn, "prefix.denied")]
     assert [error for _, error in told] == ["permission denied"] * 2 + ["no such user"]
 
 
@@ -187,7 +187,7 @@ def test_a_stream_that_is_refused_for_a_wide_prefix_has_what_lies_below_it_read(
 def test_a_stream_that_is_refused_for_one_prefix_is_opened_at_once_without_it():
     mirror, watch = following(one=("/one",), two=("/two",))
     turn = mirror.step(Lost(watch.stream, no("/two")), 5.0)
-    assert [line["prefix"] for line in said(turn, "prefix.refused")] == ["/two"]
+    assert [line["prefix"] for line in said(turn, "prefix.denied")] == ["/two"]
     assert not said(turn, "watch.lost")
     (again,) = only(turn, Watch)
     assert again.cursors == {"/one": 10}
@@ -226,7 +226,7 @@ def test_an_ask_that_is_refused_for_one_prefix_is_made_at_once_without_it():
     turn = mirror.step(Asked(ask.ask, None, no("/two")), 100.0)
     (again,) = only(turn, Ask)
     assert again.prefixes == ("/one",)
-    assert said(turn, "prefix.refused")
+    assert said(turn, "prefix.denied")
     assert not said(turn, "store.lost")
 
 
@@ -237,7 +237,7 @@ def test_a_prefix_of_which_an_ask_says_nothing_is_read_and_found_to_be_refused()
     (read,) = only(mirror.step(Asked(ask.ask, standing), 100.0), Read)
     assert read.prefixes == ("/two",)
     turn = answer(mirror, read, 100.1, "/two")
-    assert [line["prefix"] for line in said(turn, "prefix.refused")] == ["/two"]
+    assert [line["prefix"] for line in said(turn, "prefix.denied")] == ["/two"]
     assert mirror.error(("/two",)) is not None
     assert mirror.ready(("/one",))
     assert mirror.wake_at() < 102.0, "it is asked for again"

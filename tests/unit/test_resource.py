@@ -98,7 +98,7 @@ def test_what_is_left_out_for_its_name_is_said_at_debug(confd):
     loaded = load(confd)
     assert (names(loaded), loaded.errors, loaded.warnings) == ([], (), ())
     assert {(note.level, note.event, note.fields["file"]) for note in loaded.notes} == {
-        ("debug", "file.left_out", str(confd / name.partition("/")[0])) for name in [*left_out, ".#c.toml"]
+        ("debug", "file.skipped", str(confd / name.partition("/")[0])) for name in [*left_out, ".#c.toml"]
     }
 
 

@@ -81,7 +81,7 @@ def test_what_is_no_record_is_set_aside_once_and_in_the_way_of_nothing(folder, t
         file.write(content)
     assert folder.read("owed") is None
     assert folder.read("owed") is None
-    assert events(told) == [("warning", "state.set_aside", "owed")]
+    assert events(told) == [("warning", "state.quarantined", "owed")]
     with open(told[0].fields["file"], "rb") as file:
         assert file.read() == content
     assert folder.write("owed", RECORD)
@@ -97,7 +97,7 @@ def test_what_is_no_file_of_ours_is_set_aside_unread(folder, told, make):
     folder.write("other", {})
     make(folder.path + "/owed.json")
     assert folder.read("owed") is None
-    assert events(told) == [("warning", "state.set_aside", "owed")]
+    assert events(told) == [("warning", "state.quarantined", "owed")]
     assert folder.write("owed", RECORD)
 
 
@@ -117,7 +117,7 @@ def test_where_nothing_can_be_kept_that_is_told_once_for_each_record(tmp_path, t
     for name in ("owed", "owed", "good"):
         assert folder.read(name) is None
         assert not folder.write(name, {})
-    assert events(told) == [("warning", "state.not_kept", "owed"), ("warning", "state.not_kept", "good")]
+    assert events(told) == [("warning", "state.not_saved", "owed"), ("warning", "state.not_saved", "good")]
 
 
 @pytest.mark.parametrize("mode", [0o770, 0o707, 0o1777])
@@ -126,7 +126,7 @@ def test_a_folder_that_others_may_write_to_is_not_believed(folder, told, mode):
     os.chmod(folder.path, mode)
     assert folder.read("owed") is None
     assert not folder.write("owed", {})
-    assert events(told) == [("warning", "state.not_kept", "owed")]
+    assert events(told) == [("warning", "state.not_saved", "owed")]
     os.chmod(folder.path, 0o700)
     assert folder.read("owed") == RECORD
 
@@ -157,7 +157,7 @@ def test_a_disk_that_fails_at_any_step_leaves_the_record_before_or_the_new_one(t
             break
         assert found in ({"before": 1}, RECORD)
     assert step == 5
-    assert events(told) == [("warning", "state.not_kept", "owed")] * 4
+    assert events(told) == [("warning", "state.not_saved", "owed")] * 4
 
 
 def test_a_stage_that_a_killed_confpy_left_is_swept(folder):
