@@ -228,7 +228,7 @@ def story(folder: Path, ends: ExitStack) -> None:
     chapter("Somebody registers a container with a port that does not exist. It is left out, the others stay.")
     keys.containers["web-4"] = "10.0.0.4:99999"
     keys.write()
-    confpy.says(r"value\.left_out .*web-4")
+    confpy.says(r"value\.skipped .*web-4")
     config.same()
     serves("web-2", "web-3")
 

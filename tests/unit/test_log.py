@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import ast
 import json
 import os
 import pty
@@ -9,13 +8,11 @@ import select
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 
-import confpy
 from confpy.errors import UsageError
-from confpy.log import WEIGHTS, Log
+from confpy.log import Log
 
 STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
 
@@ -236,23 +233,3 @@ def test_writing_from_many_threads_at_once_loads_structlog_once_and_loses_nothin
     for thread in threads:
         thread.join()
     assert len(capfd.readouterr().err.splitlines()) == 8
-
-
-def said():
-    """Event → the levels that it is said at, from all calls whose first arguments are a level and an event."""
-    # What an error is said as where the caller names nothing else.
-    events = {"confpy.failed": {"error"}}
-    for path in Path(confpy.__file__).parent.rglob("*.py"):
-        for call in ast.walk(ast.parse(path.read_bytes())):
-            match call:
-                case ast.Call(args=[ast.Constant(value=level), ast.Constant(value=str(event)), *_]) if (
-                    level in WEIGHTS and "." in event
-                ):
-                    events.setdefault(event, set()).add(level)
-    return events
-
-
-def test_the_manual_names_every_event_with_its_levels():
-    manual = Path(__file__).parents[2] / "docs" / "logs.md"
-    rows = re.findall(r"^\| `([a-z_.]+)` \| ([a-z, ]+) \|", manual.read_text(), re.MULTILINE)
-    assert {event: set(levels.split(", ")) for event, levels in rows} == said()
