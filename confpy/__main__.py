@@ -4,7 +4,7 @@ import gc
 import os
 import sys
 
-from confpy.startup import hold_signals
+from confpy.daemon.startup import hold_signals
 
 
 def main() -> int:
@@ -14,7 +14,7 @@ def main() -> int:
     # turns it on again when it has started.
     gc.disable()
     if os.getpid() == 1:
-        from confpy.pid1 import stand_by
+        from confpy.daemon.pid1 import stand_by
 
         code = stand_by()
         if code is not None:

@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 import click
 
-from confpy import __version__, dialect
+from confpy import __version__
+from confpy.config import confd as dialect
+from confpy.config.settings import BOOLEAN, CONFDIRS, OPTIONS, Option, Settings, load_settings, mend
+from confpy.daemon.startup import release_signals
 from confpy.errors import ConfpyError, TemplateError, UsageError
 from confpy.log import Log
-from confpy.settings import BOOLEAN, CONFDIRS, OPTIONS, Option, Settings, load_settings, mend
-from confpy.startup import release_signals
 
 INTRODUCTION = """\
 Keep configuration files in step with a key store.
@@ -239,8 +240,8 @@ def write(text: str) -> None:
 
 def accept(resource: str, settings: Settings, log: Log) -> int:
     """Take it from a person that the keys of a resource may be gone; raises ``UsageError``."""
-    from confpy import kept
-    from confpy.state import StateFolder
+    from confpy.ledger import cached_keys as kept
+    from confpy.ledger.folder import StateFolder
 
     folder = StateFolder.of(settings, lambda say: log.write(say.level, say.event, say.fields))
     reason = kept.accept(folder, resource)
@@ -250,8 +251,8 @@ def accept(resource: str, settings: Settings, log: Log) -> int:
 
 def convert(line: Line, flags: dict[str, Any]) -> int:
     """Write Go templates in Jinja, and tell what changed; raises ``ConfpyError``."""
-    from confpy.convert.command import Conversion
-    from confpy.convert.command import convert as written
+    from confpy.convert.main import Conversion
+    from confpy.convert.main import convert as written
 
     done = written(Conversion(*line.arguments))
     for change in done.changes:
@@ -305,7 +306,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if line.command == "accept":
             return accept(line.arguments[0], settings, log)
         refuse(settings)
-        from confpy.daemon import run
+        from confpy.daemon.daemon import run
 
         return run(settings, warnings)
     except ConfpyError as error:

@@ -3,7 +3,9 @@
     ConfpyError                1   a bug of ours, or nothing more precise
     ├── UsageError             2   a flag, a setting, a resource file
     ├── StoreError             3   a store could not be read or followed
-    │   └── StoreRefused       3   the store answered, and said no to one prefix
+    │   ├── StoreRefused       3   the store answered, and said no to one prefix
+    │   ├── WatchLost          3   a stream ended and cannot be resumed: read again
+    │   └── NoApi              3   a node answers, but does not have the API that the store speaks
     ├── TemplateError          4   a template could not be read, compiled or rendered
     │   └── KeyMissing         4   it asked for a key that is not there
     ├── CheckError             5   the check said no: the candidate was dropped
@@ -73,6 +75,14 @@ class StoreError(ConfpyError):
 
 class StoreRefused(StoreError):
     """The store answered, but not for this prefix; only the resources that read it suffer."""
+
+
+class WatchLost(StoreError):
+    """A stream ended and cannot be resumed from its cursors: the prefixes have to be read again."""
+
+
+class NoApi(StoreError):
+    """A node answers, and does not have what this store speaks: it holds no key for it."""
 
 
 class TemplateError(ConfpyError):

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal
 
 from confpy.errors import ConfpyError
-from confpy.model import Level
+from confpy.events import Level
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer

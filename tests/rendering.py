@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from confpy.keytree import KeyTree, View
-from confpy.model import Lookup, Resource
-from confpy.templates import Needs, Rendered, Renderer, World
+from confpy.config.resource import Resource
+from confpy.keys.tree import KeyTree, View
+from confpy.templates.lookup import Lookup
+from confpy.templates.renderer import Renderer
 from confpy.templates.resolve import Resolver
+from confpy.templates.results import Needs, Rendered, World
 
 RENDERER = Renderer()
 SANDBOXED = Renderer(sandbox=True)

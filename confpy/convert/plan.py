@@ -9,15 +9,15 @@ from difflib import unified_diff
 from posixpath import normpath
 from typing import Literal, NamedTuple, cast
 
+from confpy.config.load import KEYS, find_table
+from confpy.config.settings import FILES, parse_toml, plain
 from confpy.convert.writing import write
 from confpy.errors import ConfpyError, TemplateError, UsageError
-from confpy.keymatch import asked_beyond
-from confpy.keytree import normalise
-from confpy.model import Lookup
-from confpy.resource import KEYS, find_table
-from confpy.settings import FILES, parse_toml, plain
-from confpy.templates.choose import Compiler
-from confpy.templates.facts import template_name
+from confpy.keys.tree import normalise
+from confpy.templates.compiler import Compiler
+from confpy.templates.keymatch import asked_beyond
+from confpy.templates.lookup import Lookup
+from confpy.templates.results import template_name
 
 _SUFFIXES = (".tmpl", ".tpl", ".template")
 _VALUE = r"""(?i)(\b%s["']?\s*=\s*)("(?:[^"\\\n]|\\.)*"|'[^'\n]*')"""

@@ -6,17 +6,18 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 
-from confpy.convert.command import Converted
+from confpy.config.load import load_resources
+from confpy.config.resource import Resource
+from confpy.config.settings import Settings
+from confpy.convert.main import Converted
 from confpy.errors import ConfpyError, TemplateError
-from confpy.keytree import KeyTree, View, join, normalise
-from confpy.model import Resource
-from confpy.resource import load_resources
-from confpy.settings import Settings
+from confpy.frozen import replace
+from confpy.keys.tree import KeyTree, View, join, normalise
 from confpy.stores import Store, open_store
-from confpy.templates import Needs, Renderer, World
-from confpy.templates.facts import template_name
+from confpy.templates.keymatch import match_keys
+from confpy.templates.renderer import Renderer
 from confpy.templates.resolve import Resolver
-from confpy.value import replace
+from confpy.templates.results import Needs, World, template_name
 
 _ROUNDS = 20
 
@@ -48,7 +49,9 @@ def _pairs(converted: Converted, settings: Settings, store: Store) -> Iterator[t
     places, plan = converted.places, converted.plan
 
     def load(confdir: str) -> tuple[Resource, ...]:
-        return load_resources(confdir, settings, store.prefixes, by_text=store.limits.text_prefixes).resources
+        loaded = load_resources(confdir, settings, store.prefixes)
+        folder = os.path.join(confdir, "templates")
+        return match_keys(loaded, folder, in_text_store=store.limits.text_prefixes).resources
 
     if places.is_confdir:
         new = {one.name: one for one in load(places.dest)}

@@ -6,29 +6,30 @@ import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from confpy.errors import StoreError, UsageError
-from confpy.keytree import covers
-from confpy.model import Changes, Snapshot, Standing, Stirred
-from confpy.value import Value
+from confpy.errors import UsageError
+from confpy.frozen import frozen
+from confpy.keys.snapshot import Changes, Snapshot, Standing, Stirred
+from confpy.keys.tree import covers
 
 if TYPE_CHECKING:
-    from confpy.settings import Settings
+    from confpy.config.settings import Settings
 
 REGISTRY: dict[str, str] = {
     "env": "confpy.stores.env:EnvStore",
     "file": "confpy.stores.file:FileStore",
     "memory": "confpy.stores.memory:MemoryStore",
-    "etcdv2": "confpy.stores.etcd2:Etcd2Store",
-    "consul": "confpy.stores.consul:ConsulStore",
-    "etcdv3": "confpy.stores.etcd3:Etcd3Store",
-    "etcd": "confpy.stores.etcd:EtcdStore",
+    "etcdv2": "confpy.stores.etcd.v2:Etcd2Store",
+    "consul": "confpy.stores.consul.store:ConsulStore",
+    "etcdv3": "confpy.stores.etcd.v3:Etcd3Store",
+    "etcd": "confpy.stores.etcd.auto:EtcdStore",
 }
 """Name → ``module:class``."""
 SURPRISES = (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 """What to take an answer apart may raise where it is not one of the store's: numbers without end, lists in lists."""
 
 
-class Limits(Value):
+@frozen
+class Limits:
     """What a store can hold and do."""
 
     value_bytes: int | None = None
@@ -53,14 +54,6 @@ class Limits(Value):
     """Returns its spelling of a path that people may write otherwise."""
 
 
-class WatchLost(StoreError):
-    """A stream ended and cannot be resumed from its cursors: the prefixes have to be read again."""
-
-
-class NoApi(StoreError):
-    """A node answers, and does not have what this store speaks: it holds no key for it."""
-
-
 class WatchStream(Protocol):
     """Changes as they come. Made by ``Store.watch``, which blocks until every watch of it is established."""
 
@@ -75,7 +68,7 @@ class Store(Protocol):
     """Where keys live. Every call is bounded in time, and may come from any thread.
 
     Keys are raw here: as the store spells them, any bytes as ``surrogateescape`` text. A prefix stands for itself and
-    all below it by path segment (``confpy.keytree.covers``); "/" stands for every key.
+    all below it by path segment (``confpy.keys.tree.covers``); "/" stands for every key.
     """
 
     limits: Limits

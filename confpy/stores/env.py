@@ -6,14 +6,14 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
+from confpy.config.settings import SECRET_VARIABLES
 from confpy.errors import StoreError
-from confpy.keytree import ROOT, select
-from confpy.model import Listing, Snapshot
-from confpy.settings import SECRET_VARIABLES
+from confpy.keys.snapshot import Listing, Snapshot
+from confpy.keys.tree import ROOT, select
 from confpy.stores import Limits
 
 if TYPE_CHECKING:
-    from confpy.settings import Settings
+    from confpy.config.settings import Settings
 
 
 def _fold(path: str) -> str:

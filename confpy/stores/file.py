@@ -15,16 +15,17 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from confpy.errors import StoreError, UsageError
-from confpy.filenames import is_left_out
-from confpy.keytree import ancestors, normalise, select
-from confpy.model import Listing, Say, Snapshot, Stirred
-from confpy.pathmatch import compile_glob
+from confpy.events import Say
+from confpy.keys.glob import compile_glob
+from confpy.keys.snapshot import Listing, Snapshot, Stirred
+from confpy.keys.tree import ancestors, normalise, select
 from confpy.stores import Limits
 from confpy.stores.document import leaves, leaves_of_mapping
+from confpy.system.filenames import is_left_out
 
 if TYPE_CHECKING:
-    from confpy.folder import Folder
-    from confpy.settings import Settings
+    from confpy.config.settings import Settings
+    from confpy.system.watching import Folder
 
 POLL = 10.0
 """Seconds between looks at files whose changes nobody told of (network file systems, no inotify left)."""
@@ -141,7 +142,7 @@ class FileStore:
 
     def watch(self, cursors: Mapping[str, int], identity: str = "") -> FileWatch:  # noqa: ARG002 - files have none
         # Loaded with the first watch: a one-shot run never follows.
-        from confpy.folder import Folder
+        from confpy.system.watching import Folder
 
         folder = Folder(self._files, self._note_unwatched)
         with self._lock:
@@ -155,7 +156,7 @@ class FileStore:
         return watch
 
     def _note_unwatched(self, error: OSError) -> None:
-        from confpy.folder import why_unwatched
+        from confpy.system.watching import why_unwatched
 
         failure = StoreError(f"the files cannot be watched: {error.strerror}", hint=why_unwatched(error))
         self._notes.append(Say("warning", "store.unwatched", {**failure.fields(), "did": f"looks every {POLL:g} s"}))

@@ -10,13 +10,14 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from confpy.keytree import covers as prefix_covers
-from confpy.keytree import select
-from confpy.model import Changes, Listing, Snapshot, Standing
-from confpy.stores import Limits, WatchLost
+from confpy.errors import WatchLost
+from confpy.keys.snapshot import Changes, Listing, Snapshot, Standing
+from confpy.keys.tree import covers as prefix_covers
+from confpy.keys.tree import select
+from confpy.stores import Limits
 
 if TYPE_CHECKING:
-    from confpy.settings import Settings
+    from confpy.config.settings import Settings
 
 
 class MemoryStore:

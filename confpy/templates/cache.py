@@ -15,10 +15,10 @@ from hashlib import sha256
 from importlib.util import MAGIC_NUMBER
 from secrets import token_hex
 
-from confpy.disk import CREATE, Disk
-from confpy.model import Lookup
-from confpy.ours import insist_on_ours, is_ours
-from confpy.templates.facts import Made
+from confpy.system.disk import CREATE, Disk
+from confpy.system.ownership import insist_on_ours, is_ours
+from confpy.templates.lookup import Lookup
+from confpy.templates.results import Made
 
 FORMAT = "confpy-code 3"
 DISK = Disk()

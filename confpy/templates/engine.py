@@ -12,12 +12,16 @@ from jinja2 import nodes
 from jinja2.ext import Extension
 from jinja2.lexer import Token
 
+from confpy.config.resource import Resource
 from confpy.errors import ConfpyError, TemplateError
-from confpy.keytree import Pair
-from confpy.model import Lookup, Resource
-from confpy.templates import formats, functions, guard
-from confpy.templates.asking import Asking
-from confpy.templates.facts import (
+from confpy.keys.tree import Pair
+from confpy.templates import formats, functions
+from confpy.templates import validators as guard
+from confpy.templates.context import Asking
+from confpy.templates.functions import Refused
+from confpy.templates.go import Go
+from confpy.templates.lookup import Lookup
+from confpy.templates.results import (
     BRACES,
     Made,
     Needs,
@@ -30,11 +34,9 @@ from confpy.templates.facts import (
     template_lookup,
     template_name,
 )
-from confpy.templates.functions import Refused
-from confpy.templates.go import Go
 
 if TYPE_CHECKING:
-    from confpy.keytree import View
+    from confpy.keys.tree import View
 
 # confd's name → the same with underscores, where it differs.
 ALIASES = {

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from confpy.templates.asking import Asking
+    from confpy.templates.context import Asking
 
 
 class Go:

@@ -9,12 +9,12 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from confpy.errors import ConfpyError, TemplateError
-from confpy.model import Lookup
 from confpy.templates.cache import CodeCache
-from confpy.templates.facts import Compiled, Made, Service, TemplateMissing
+from confpy.templates.lookup import Lookup
+from confpy.templates.results import Compiled, Made, Service, TemplateMissing
 
 if TYPE_CHECKING:
-    from confpy.templates.choose import Compiler
+    from confpy.templates.compiler import Compiler
 
 PATIENCE = 5.0
 """Seconds that an answer may take."""
@@ -126,7 +126,7 @@ class Resolver:
         return compiled
 
     def _compile(self, source: str, lookup: Lookup, path: str) -> Made:
-        from confpy.templates import choose  # brings jinja2
+        from confpy.templates import compiler as choose  # brings jinja2
 
         if self._compiler is None:
             self._compiler = choose.Compiler(sandbox=self._sandbox)
@@ -172,7 +172,7 @@ def addresses(name: str) -> tuple[str, ...]:
     """Return the addresses of a host name, sorted as text; a literal is its own. Raises ``TemplateError``."""
     import socket  # few templates ask
 
-    from confpy.templates.guard import literal_address
+    from confpy.templates.validators import literal_address
 
     try:
         found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)

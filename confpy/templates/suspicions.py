@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import TypeAlias
 
-from confpy.keytree import ROOT, View, normalise
-from confpy.pathmatch import Glob, compile_glob
-from confpy.templates.facts import Suspicion
+from confpy.keys.glob import Glob, compile_glob
+from confpy.keys.tree import ROOT, View, normalise
+from confpy.templates.results import Suspicion
 
 Question: TypeAlias = tuple[str, str]
 """A function, and what it was asked."""

@@ -19,12 +19,12 @@ import jinja2
 from jinja2.filters import FILTERS
 from jinja2.runtime import str_join
 
-from confpy.keytree import Pair
+from confpy.keys.tree import Pair
 from confpy.templates.functions import Refused
 from confpy.templates.go import Go
 
 if TYPE_CHECKING:
-    from confpy.templates.asking import Asking
+    from confpy.templates.context import Asking
 
 Keys: TypeAlias = tuple[str, ...]
 

@@ -21,10 +21,10 @@ from pathlib import Path
 from resource import RUSAGE_CHILDREN, getrusage
 from typing import Literal
 
-from confpy.model import Lookup
-from confpy.templates import Renderer, World
-from confpy.templates.facts import Compiled
+from confpy.templates.lookup import Lookup
+from confpy.templates.renderer import Renderer
 from confpy.templates.resolve import Resolver
+from confpy.templates.results import Compiled, World
 from tests.e2e.running import environment
 from tests.rendering import resource, view_of
 from tests.servers.consul import Consul

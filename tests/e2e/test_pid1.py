@@ -202,7 +202,7 @@ sys.addaudithook(hook)
 """A ``sitecustomize`` of a Python that signals PID 1 when it begins to import a module."""
 
 
-@pytest.mark.parametrize("module", ["confpy.pid1", "confpy.cli", "confpy.daemon"])
+@pytest.mark.parametrize("module", ["confpy.daemon.pid1", "confpy.cli", "confpy.daemon.daemon"])
 @pytest.mark.parametrize("name", ["SIGHUP", "SIGTERM", "SIGUSR1", "SIGWINCH"])
 def test_a_signal_while_it_starts_up_is_not_lost(tmp_path, module, name):
     (tmp_path / "early").mkdir()

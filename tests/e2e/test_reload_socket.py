@@ -11,10 +11,11 @@ from unittest import mock
 
 import pytest
 
-from confpy.command import Shell
-from confpy.haproxy import read_processes, say
-from confpy.model import Reload, Reloaded, SocketReload
-from confpy.reload import reload
+from confpy.messages import Reload, Reloaded
+from confpy.reload.actions import SocketReload
+from confpy.reload.haproxy import read_processes, say
+from confpy.reload.run import reload
+from confpy.system.subprocesses import Shell
 from tests.e2e.house import pass_time
 from tests.e2e.running import command, environment
 from tests.servers.haproxy import HAProxy, haproxies

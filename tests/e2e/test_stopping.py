@@ -155,7 +155,7 @@ def test_a_reload_that_is_cut_short_puts_no_old_file_back(tmp_path):
     assert (tmp_path / "out/web").read_text() == "new"
 
 
-MODULES = ["confpy.cli", "click", "confpy.daemon", "confpy.signals"]
+MODULES = ["confpy.cli", "click", "confpy.daemon.daemon", "confpy.daemon.signals"]
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -179,7 +179,7 @@ def test_a_command_that_is_no_run_ends_at_a_signal_as_any_program_does(tmp_path,
     (tmp_path / "t.tmpl").write_text("a")
     ended = subprocess.run(
         [sys.executable, "-m", "confpy", "convert", str(tmp_path)],
-        env=environment(tmp_path, early(tmp_path, "confpy.convert.command", name)),
+        env=environment(tmp_path, early(tmp_path, "confpy.convert.main", name)),
         check=False, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert (ended.returncode, ended.stdout, ended.stderr) == (code, "", "")

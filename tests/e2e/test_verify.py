@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from confpy.model import VerifyProgram
-from confpy.verify import KINDS, look
+from confpy.reload.actions import VerifyProgram
+from confpy.reload.verify import KINDS, look
 from tests.apart import as_nobody
 from tests.e2e.house import House
 from tests.e2e.running import Ended

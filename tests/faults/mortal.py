@@ -12,11 +12,11 @@ import signal
 import sys
 
 from confpy.cli import parse, spell
-from confpy.daemon import Daemon
-from confpy.disk import Disk
+from confpy.config.settings import load_settings
+from confpy.daemon.daemon import Daemon
 from confpy.log import Log
-from confpy.settings import load_settings
 from confpy.stores import open_store
+from confpy.system.disk import Disk
 
 
 class MortalDisk(Disk):

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from confpy.command import Shell
-from confpy.delivery import Rules, deliver
-from confpy.disk import Disk
-from confpy.model import Candidate, Group, Report, Resource
+from confpy.config.resource import Resource
+from confpy.delivery.batch import Rules, deliver
+from confpy.messages import Candidate, Group, Report
+from confpy.system.disk import Disk
+from confpy.system.subprocesses import Shell
 from tests.apart import NOBODY, as_nobody, with_mounts
 from tests.e2e.house import House
 from tests.faults.disks import FILE_SYSTEMS, ROOT

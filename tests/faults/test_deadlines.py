@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from confpy.config.settings import Settings
 from confpy.errors import StoreError
-from confpy.model import Snapshot
-from confpy.settings import Settings
-from confpy.stores import consul, open_store
+from confpy.keys.snapshot import Snapshot
+from confpy.stores import open_store
+from confpy.stores.consul import store as consul
 from tests.servers.consul import Consul
 from tests.servers.dns import Dns
 from tests.servers.etcd import Etcd, Etcd2

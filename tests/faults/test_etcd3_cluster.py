@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from confpy.errors import StoreError
-from confpy.stores import WatchLost
+from confpy.errors import StoreError, WatchLost
 from tests.servers.etcd import Etcd, EtcdSaysNo, cluster
 from tests.waiting import wait_until
 

@@ -10,13 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from confpy import forking
-from confpy.command import Shell
-from confpy.delivery import Rules, deliver
-from confpy.disk import Disk
-from confpy.ledger import Ledger
-from confpy.model import Candidate, Command, Group, Report, Resource
-from confpy.target import put_back
+from confpy.config.resource import Resource
+from confpy.delivery.batch import Rules, deliver
+from confpy.ledger.ledger import Ledger
+from confpy.messages import Candidate, Group, Report
+from confpy.system import forking
+from confpy.system.disk import Disk
+from confpy.system.placeholders import Command
+from confpy.system.subprocesses import Shell
+from confpy.target.target import put_back
 
 WORKERS = 8
 ROUNDS = 30

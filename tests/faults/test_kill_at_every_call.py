@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from confpy import target
-from confpy.command import Shell
-from confpy.delivery import Rules, deliver
-from confpy.disk import Disk
-from confpy.ledger import Ledger
-from confpy.model import Candidate, Group, Report, Resource
-from confpy.rollback import restore
+from confpy.config.resource import Resource
+from confpy.delivery.batch import Rules, deliver
+from confpy.delivery.rollback import restore
+from confpy.ledger.ledger import Ledger
+from confpy.messages import Candidate, Group, Report
+from confpy.system.disk import Disk
+from confpy.system.subprocesses import Shell
+from confpy.target import target
 from tests.apart import with_mounts
 from tests.faults.disks import mount
 from tests.faults.stepping import killed_after

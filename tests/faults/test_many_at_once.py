@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from confpy import target
-from confpy.command import Shell
-from confpy.delivery import Rules, deliver
-from confpy.disk import Disk
-from confpy.ledger import Ledger
-from confpy.model import Candidate, Group, Recovered, Resource
+from confpy.config.resource import Resource
+from confpy.delivery.batch import Rules, deliver
+from confpy.ledger.ledger import Ledger
+from confpy.messages import Candidate, Group, Recovered
+from confpy.system.disk import Disk
+from confpy.system.subprocesses import Shell
+from confpy.target import target
 from tests.apart import Child
 from tests.waiting import wait_until
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from confpy.command import Shell
-from confpy.delivery import Rules, deliver
-from confpy.disk import Disk
-from confpy.model import Candidate, Group, Report, Resource
+from confpy.config.resource import Resource
+from confpy.delivery.batch import Rules, deliver
+from confpy.messages import Candidate, Group, Report
+from confpy.system.disk import Disk
+from confpy.system.subprocesses import Shell
 from tests.apart import with_mounts
 from tests.faults.disks import fill, in_memory, mount
 

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from confpy import target
-from confpy.command import Shell
-from confpy.delivery import Rules, deliver
-from confpy.disk import Disk
-from confpy.drift import inspect
-from confpy.ledger import Ledger
-from confpy.model import Candidate, Group, Report, Resource
-from confpy.target import digest
+from confpy.config.resource import Resource
+from confpy.delivery.batch import Rules, deliver
+from confpy.ledger.ledger import Ledger
+from confpy.messages import Candidate, Group, Report
+from confpy.system.disk import Disk
+from confpy.system.subprocesses import Shell
+from confpy.target import target
+from confpy.target.drift import inspect
+from confpy.target.target import digest
 from tests.e2e.running import command, environment
 from tests.waiting import wait_until
 

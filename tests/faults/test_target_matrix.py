@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from confpy.command import Shell
-from confpy.delivery import Rules, deliver
-from confpy.disk import Disk
-from confpy.ledger import Ledger
-from confpy.model import Candidate, Group, Resource
+from confpy.config.resource import Resource
+from confpy.delivery.batch import Rules, deliver
+from confpy.ledger.ledger import Ledger
+from confpy.messages import Candidate, Group
+from confpy.system.disk import Disk
+from confpy.system.subprocesses import Shell
 from tests.apart import NOBODY, as_nobody, with_mounts
 from tests.faults.disks import ROOT, fill, mount
 

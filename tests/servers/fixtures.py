@@ -14,9 +14,9 @@ from tests.servers.etcd import BINARY, Etcd, Etcd2, versions
 from tests.servers.proxy import FaultProxy
 
 if TYPE_CHECKING:
-    from confpy.stores.consul import ConsulStore
-    from confpy.stores.etcd2 import Etcd2Store
-    from confpy.stores.etcd3 import Etcd3Store
+    from confpy.stores.consul.store import ConsulStore
+    from confpy.stores.etcd.v2 import Etcd2Store
+    from confpy.stores.etcd.v3 import Etcd3Store
 
 
 EVERY_ETCD = ("test_etcd3", "test_etcd3_contract", "test_etcd3_network", "test_etcd3_users")
@@ -59,8 +59,8 @@ def proxy(etcd: Etcd) -> Iterator[FaultProxy]:
 @pytest.fixture
 def etcd_store() -> Iterator[Callable[..., Etcd3Store]]:
     """Opens etcd v3 stores: ``etcd_store(*nodes, **settings)``; they are closed after the test."""
-    from confpy.settings import Settings
-    from confpy.stores.etcd3 import Etcd3Store
+    from confpy.config.settings import Settings
+    from confpy.stores.etcd.v3 import Etcd3Store
 
     with ExitStack() as stack:
 
@@ -74,8 +74,8 @@ def etcd_store() -> Iterator[Callable[..., Etcd3Store]]:
 @pytest.fixture
 def etcd2_store() -> Iterator[Callable[..., Etcd2Store]]:
     """Opens etcd v2 stores: ``etcd2_store(*nodes, **settings)``; they are closed after the test."""
-    from confpy.settings import Settings
-    from confpy.stores.etcd2 import Etcd2Store
+    from confpy.config.settings import Settings
+    from confpy.stores.etcd.v2 import Etcd2Store
 
     with ExitStack() as stack:
 
@@ -103,8 +103,8 @@ def consul_proxy(consul: Consul) -> Iterator[FaultProxy]:
 @pytest.fixture
 def consul_store() -> Iterator[Callable[..., ConsulStore]]:
     """Opens Consul stores: ``consul_store(*nodes, **settings)``; they are closed after the test."""
-    from confpy.settings import Settings
-    from confpy.stores.consul import ConsulStore
+    from confpy.config.settings import Settings
+    from confpy.stores.consul.store import ConsulStore
 
     with ExitStack() as stack:
 

@@ -1,8 +1,8 @@
 # ruff: noqa: ARG002 - the interface is that of the real one
 """A disk as a kernel keeps it, and what of it is on the platter: it fills up, fails, and forgets at a power cut.
 
-``Kernel`` is the machine's; ``SimDisk`` is one process's way to it, with the interface of ``confpy.disk.Disk``. A
-process can die at any call, and does nothing from then on; what it had open is closed, as a kernel does.
+``Kernel`` is the machine's; ``SimDisk`` is one process's way to it, with the interface of ``confpy.system.disk.Disk``.
+A process can die at any call, and does nothing from then on; what it had open is closed, as a kernel does.
 
 What is modelled: folder entries and contents, each with what was synced of it apart from what was not; second names;
 links; descriptors, ``flock`` and byte locks; a full disk, read-only folders, files that are mounted over their place,
@@ -21,7 +21,7 @@ from contextlib import AbstractContextManager, nullcontext
 from random import Random
 from typing import NamedTuple
 
-from confpy.disk import Disk
+from confpy.system.disk import Disk
 
 DEVICE = 1
 

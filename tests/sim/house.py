@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from random import Random
 
-from confpy.agent import Agent, Manners
-from confpy.batches import AT_ONCE
-from confpy.debts import RELOADS_AT_ONCE
+from confpy.agent.agent import Agent, Manners
+from confpy.agent.batches import AT_ONCE
+from confpy.agent.reloads import RELOADS_AT_ONCE
+from confpy.config.resource import Loaded, Resource
 from confpy.errors import CheckError, ReloadError, TemplateError
-from confpy.keytree import View
-from confpy.model import (
+from confpy.events import Say
+from confpy.keys.tree import View
+from confpy.messages import (
     Accepted,
     Acquit,
     Action,
@@ -25,8 +27,6 @@ from confpy.model import (
     Kill,
     Known,
     Load,
-    Loaded,
-    Lookup,
     Message,
     Recall,
     Recalled,
@@ -38,9 +38,7 @@ from confpy.model import (
     Report,
     Resolve,
     Resolved,
-    Resource,
     Save,
-    Say,
     Stamp,
     Stop,
     Sweep,
@@ -48,8 +46,9 @@ from confpy.model import (
     Terminate,
     WakeAt,
 )
-from confpy.templates import Needs, Rendered
-from confpy.templates import World as Facts
+from confpy.templates.lookup import Lookup
+from confpy.templates.results import Needs, Rendered
+from confpy.templates.results import World as Facts
 from tests.sim.world import World
 
 ADDRESS = "lookups"

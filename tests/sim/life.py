@@ -21,22 +21,25 @@ from collections.abc import Callable, Iterator, Mapping
 from random import Random
 from unittest import mock
 
-from confpy import delivery, drift, rollback, target
-from confpy.agent import Agent, Manners
-from confpy.batches import AT_ONCE
-from confpy.command import Ran, Shell
-from confpy.debts import LONGEST, RELOADS_AT_ONCE
-from confpy.delivery import Rules
+from confpy.agent.agent import Agent, Manners
+from confpy.agent.batches import AT_ONCE
+from confpy.agent.reloads import LONGEST, RELOADS_AT_ONCE
+from confpy.config.resource import Loaded, Resource
+from confpy.delivery import batch as delivery
+from confpy.delivery import rollback
+from confpy.delivery.batch import Rules
 from confpy.errors import StoreError
-from confpy.kept import HELD, Kept, accept
-from confpy.keytree import View, covers
-from confpy.ledger import Ledger
-from confpy.mirror import Mirror
-from confpy.model import (
+from confpy.events import Say
+from confpy.frozen import replace
+from confpy.keys.snapshot import Listing, Snapshot
+from confpy.keys.tree import View, covers
+from confpy.ledger.cached_keys import HELD, Kept, accept
+from confpy.ledger.folder import StateFolder
+from confpy.ledger.ledger import Ledger
+from confpy.messages import (
     Accepted,
     Acquit,
     Action,
-    Command,
     Count,
     Deliver,
     Delivered,
@@ -46,10 +49,7 @@ from confpy.model import (
     Inspect,
     Kill,
     Listed,
-    Listing,
     Load,
-    Loaded,
-    Lookup,
     Message,
     Read,
     Recall,
@@ -59,12 +59,9 @@ from confpy.model import (
     Reload,
     Resolve,
     Resolved,
-    Resource,
     Restore,
     Save,
-    Say,
     Signalled,
-    Snapshot,
     Stop,
     Sweep,
     Swept,
@@ -72,11 +69,14 @@ from confpy.model import (
     WakeAt,
     Woken,
 )
-from confpy.reload import reload
-from confpy.state import StateFolder
-from confpy.templates import Needs, Rendered
-from confpy.templates import World as Facts
-from confpy.value import replace
+from confpy.mirror.mirror import Mirror
+from confpy.reload.run import reload
+from confpy.system.placeholders import Command
+from confpy.system.subprocesses import Ran, Shell
+from confpy.target import drift, target
+from confpy.templates.lookup import Lookup
+from confpy.templates.results import Needs, Rendered
+from confpy.templates.results import World as Facts
 from tests.sim.disk import Alone, Died, Kernel, SimDisk
 from tests.sim.world import Stream, World
 

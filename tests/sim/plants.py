@@ -8,17 +8,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from unittest import mock
 
-from confpy import delivery, mirror, target
-from confpy.agent import Agent
-from confpy.batches import Batches
-from confpy.debts import Debts
-from confpy.delivery import _Batch
-from confpy.ledger import Ledger
-from confpy.mirror import Mirror
-from confpy.model import Acquit, Watch
-from confpy.rejections import Rejections
-from confpy.repair import Book
-from confpy.value import replace
+from confpy.agent.agent import Agent
+from confpy.agent.batches import Batches
+from confpy.agent.rejections import Rejections
+from confpy.agent.reloads import Debts
+from confpy.delivery import batch as delivery
+from confpy.delivery.batch import _Batch
+from confpy.frozen import replace
+from confpy.ledger.ledger import Ledger
+from confpy.ledger.records import Book
+from confpy.messages import Acquit, Watch
+from confpy.mirror import mirror
+from confpy.mirror.mirror import Mirror
+from confpy.target import target
 
 Plant = Callable[[], Iterator[None]]
 PLANTS: dict[str, Callable[[], object]] = {}

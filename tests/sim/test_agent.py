@@ -6,8 +6,9 @@ import signal
 
 import pytest
 
-from confpy.keytree import KeyTree, View
-from confpy.model import Resource, Signalled
+from confpy.config.resource import Resource
+from confpy.keys.tree import KeyTree, View
+from confpy.messages import Signalled
 from tests.sim.house import ADDRESS, House
 from tests.sim.test_mirror import KEYS, disturb, show_dead_streams
 

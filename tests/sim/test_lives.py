@@ -10,7 +10,7 @@ from collections import Counter
 
 import pytest
 
-from confpy.disk import Disk
+from confpy.system.disk import Disk
 from tests.sim.disk import SimDisk
 from tests.sim.plants import PLANTS
 

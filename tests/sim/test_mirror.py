@@ -6,10 +6,12 @@ from random import Random
 
 import pytest
 
-from confpy.keytree import covers
-from confpy.mirror import Mirror
-from confpy.model import Asked, Changed, Changes, Listed, Listing, Opened, Say, Snapshot, Watch, Woken
-from confpy.refusals import LONGEST
+from confpy.events import Say
+from confpy.keys.snapshot import Changes, Listing, Snapshot
+from confpy.keys.tree import covers
+from confpy.messages import Asked, Changed, Listed, Opened, Watch, Woken
+from confpy.mirror.denied import LONGEST
+from confpy.mirror.mirror import Mirror
 from tests.sim.world import World
 
 RESOURCES = (("/services/web", "/services/maxconn"), ("/app",), ("/app/x", "/app/y"), ("/certs/a", "/certs/b"))

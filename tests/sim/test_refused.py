@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from confpy.config.resource import Resource
 from confpy.errors import StoreError
-from confpy.model import Resource, Say, Snapshot
+from confpy.events import Say
+from confpy.keys.snapshot import Snapshot
 from tests.sim.house import House
 from tests.sim.test_agent import RESOURCES, expected, targets
 from tests.sim.test_mirror import KEYS, disturb, refuse, show_dead_streams

@@ -10,27 +10,24 @@ from collections.abc import Iterable, Iterator, Mapping
 from random import Random
 
 from confpy.errors import StoreError, StoreRefused
-from confpy.keytree import covers
-from confpy.mirror import Mirror, Turn
-from confpy.model import (
+from confpy.events import Say
+from confpy.keys.snapshot import Changes, Listing, Snapshot, Standing
+from confpy.keys.tree import covers
+from confpy.messages import (
     Action,
     Ask,
     Asked,
     Changed,
-    Changes,
     Listed,
-    Listing,
     Lost,
     Message,
     Opened,
     Read,
-    Say,
-    Snapshot,
-    Standing,
     Unwatch,
     Watch,
     Woken,
 )
+from confpy.mirror.mirror import Mirror, Turn
 
 
 class Server:

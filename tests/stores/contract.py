@@ -12,10 +12,10 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 
 import pytest
 
+from confpy.config.settings import Settings
 from confpy.errors import StoreError, StoreRefused
-from confpy.keytree import KeyTree, covers
-from confpy.model import Changes, Stirred
-from confpy.settings import Settings
+from confpy.keys.snapshot import Changes, Stirred
+from confpy.keys.tree import KeyTree, covers
 from tests.calling import Call
 from tests.servers.consul import ConsulSaysNo
 from tests.servers.etcd import EtcdSaysNo

@@ -10,9 +10,8 @@ from functools import partial
 
 import pytest
 
-from confpy.errors import StoreError, StoreRefused
-from confpy.stores import WatchLost
-from confpy.stores.consul import DOUBTED
+from confpy.errors import StoreError, StoreRefused, WatchLost
+from confpy.stores.consul.store import DOUBTED
 from tests.servers.consul import MASTER, Consul
 from tests.servers.nginx import Nginx
 from tests.servers.ports import free_port
@@ -118,7 +117,7 @@ def test_a_node_that_is_down_is_passed_over(consul, consul_store):
 
 
 def test_an_answer_that_is_too_large_is_asked_for_in_parts(consul, consul_proxy, consul_store, monkeypatch):
-    monkeypatch.setattr("confpy.stores.consul.ANSWER_BYTES", 100_000)
+    monkeypatch.setattr("confpy.stores.consul.store.ANSWER_BYTES", 100_000)
     names = [f"svc/{number:02}" for number in range(40)]
     consul.transact({f"{name}/x": "x" * 10_000 for name in names})
     store = consul_store(consul_proxy.endpoint)
@@ -134,7 +133,7 @@ def test_an_answer_that_is_too_large_is_asked_for_in_parts(consul, consul_proxy,
 
 
 def test_a_prefix_that_is_too_large_fails_alone(consul, consul_store, monkeypatch):
-    monkeypatch.setattr("confpy.stores.consul.ANSWER_BYTES", 100_000)
+    monkeypatch.setattr("confpy.stores.consul.store.ANSWER_BYTES", 100_000)
     consul.transact({f"large/{number}": "x" * 10_000 for number in range(20)} | {"small/x": "1"})
     store = consul_store(consul.endpoint)
     listings = store.read(["/large", "/small"]).listings
@@ -145,7 +144,7 @@ def test_a_prefix_that_is_too_large_fails_alone(consul, consul_store, monkeypatc
 
 
 def test_a_prefix_that_grows_too_large_while_it_is_followed_means_to_read_again(consul, consul_store, monkeypatch):
-    monkeypatch.setattr("confpy.stores.consul.ANSWER_BYTES", 100_000)
+    monkeypatch.setattr("confpy.stores.consul.store.ANSWER_BYTES", 100_000)
     consul.put("a/x", "1")
     store = consul_store(consul.endpoint)
     with following(store, store.read(["/a"])) as seen:
@@ -337,7 +336,7 @@ def test_a_tree_that_is_empty_under_a_new_token_is_not_believed_for_a_while(cons
         assert store.ask(["/a", "/b"]) is None
         assert isinstance(store.read(["/a"]).listings["/a"].error, StoreRefused)
         later = time.monotonic() + DOUBTED
-        monkeypatch.setattr("confpy.stores.consul.time.monotonic", lambda: later)
+        monkeypatch.setattr("confpy.stores.consul.store.time.monotonic", lambda: later)
         again = store.read(["/a", "/b"]).listings
         assert (again["/a"].error, dict(again["/a"].keys)) == (None, {})
 
@@ -474,7 +473,7 @@ def test_a_server_that_does_not_answer_is_given_up_in_time(consul, consul_proxy,
 
 
 def test_a_blocking_query_that_drips_ends_with_its_deadline(consul, consul_proxy, consul_store, monkeypatch):
-    monkeypatch.setattr("confpy.stores.consul.WAIT", 1.0)
+    monkeypatch.setattr("confpy.stores.consul.store.WAIT", 1.0)
     consul.put("a/x", "x" * 1000)
     store = consul_store(consul_proxy.endpoint, read_timeout=1.0)
     with following(store, store.read(["/a"])) as seen:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from confpy.stores.consul import ConsulStore
+from confpy.stores.consul.store import ConsulStore
 from tests.servers.consul import Consul
 from tests.stores.contract import NetworkContract, RefusalContract
 

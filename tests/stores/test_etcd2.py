@@ -11,10 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import requests
 
-from confpy.errors import StoreError
-from confpy.keytree import KeyTree
-from confpy.stores import WatchLost
-from confpy.stores import etcd2 as etcd2_module
+from confpy.errors import StoreError, WatchLost
+from confpy.keys.tree import KeyTree
+from confpy.stores.etcd import v2 as etcd2_module
 from tests.servers.authority import Authority
 from tests.servers.etcd import Etcd2
 from tests.servers.proxy import FaultProxy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from confpy.stores.etcd2 import Etcd2Store
+from confpy.stores.etcd.v2 import Etcd2Store
 from tests.stores.contract import NetworkContract, RefusalContract
 
 

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from confpy.errors import StoreError, UsageError
-from confpy.stores import WatchLost, etcd3_wire
-from confpy.stores import etcd3 as etcd3_module
+from confpy.errors import StoreError, UsageError, WatchLost
+from confpy.stores.etcd import v3 as etcd3_module
+from confpy.stores.etcd import v3_wire as etcd3_wire
 from tests.servers.authority import Authority
 from tests.servers.etcd import Etcd
 from tests.servers.liar import Endless

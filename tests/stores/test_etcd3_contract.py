@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from confpy.stores.etcd3 import Etcd3Store
+from confpy.stores.etcd.v3 import Etcd3Store
 from tests.stores.contract import NetworkContract
 
 

@@ -9,8 +9,8 @@ from functools import partial
 import pytest
 
 from confpy.errors import StoreError, StoreRefused, UsageError
-from confpy.model import Stirred
-from confpy.stores import etcd3 as etcd3_module
+from confpy.keys.snapshot import Stirred
+from confpy.stores.etcd import v3 as etcd3_module
 from tests.servers.etcd import Etcd, EtcdSaysNo, cluster
 from tests.servers.proxy import FaultProxy
 from tests.stores.contract import RefusalContract, following

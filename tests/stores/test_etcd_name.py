@@ -8,11 +8,11 @@ from contextlib import ExitStack, closing, contextmanager
 
 import pytest
 
+from confpy.config.settings import Settings
 from confpy.errors import StoreError
-from confpy.model import Stirred
-from confpy.settings import Settings
-from confpy.stores import etcd as etcd_module
+from confpy.keys.snapshot import Stirred
 from confpy.stores import open_store
+from confpy.stores.etcd import auto as etcd_module
 from tests.servers.etcd import Etcd2
 from tests.servers.ports import free_port
 from tests.servers.proxy import FaultProxy

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 from watchdog.observers.inotify import InotifyEmitter
 
-import confpy.folder
 import confpy.stores.file
+import confpy.system.watching
 from confpy.errors import StoreError
-from confpy.folder import Folder
 from confpy.stores.file import FileStore
+from confpy.system.watching import Folder
 from tests.apart import as_nobody
 from tests.stores.contract import WatchContract, following
 from tests.waiting import wait_until
@@ -326,8 +326,8 @@ def without_inotify(monkeypatch):
         real(emitter)
 
     monkeypatch.setattr(InotifyEmitter, "on_thread_start", start)
-    monkeypatch.setattr(confpy.folder, "LOOK", 0.01)
-    monkeypatch.setattr(confpy.folder, "SLOW_LOOK", 0.05)
+    monkeypatch.setattr(confpy.system.watching, "LOOK", 0.01)
+    monkeypatch.setattr(confpy.system.watching, "SLOW_LOOK", 0.05)
     return state
 
 
@@ -355,7 +355,7 @@ def test_inotify_is_used_again_as_soon_as_it_can_be(tmp_path, without_inotify, m
     with closing(Folder([str(tmp_path)], told.append)) as folder:
         without_inotify["missing"] = False
         assert folder.wait(30), "what changed before it was watched must be looked at"
-        monkeypatch.setattr(confpy.folder, "SLOW_LOOK", 1000.0)
+        monkeypatch.setattr(confpy.system.watching, "SLOW_LOOK", 1000.0)
         (tmp_path / "x").write_text("x")
         assert folder.wait(30)
     assert len(told) == 1
@@ -468,9 +468,9 @@ def test_a_folder_that_is_not_there_means_that_no_key_is_known(tmp_path, form):
 
 
 def test_a_folder_on_a_file_system_that_tells_nothing_is_looked_at(tmp_path, monkeypatch):
-    monkeypatch.setattr(confpy.folder, "SILENT", ("",))  # every type begins so
-    monkeypatch.setattr(confpy.folder, "LOOK", 0.01)
-    monkeypatch.setattr(confpy.folder, "SLOW_LOOK", 0.05)
+    monkeypatch.setattr(confpy.system.watching, "SILENT", ("",))  # every type begins so
+    monkeypatch.setattr(confpy.system.watching, "LOOK", 0.01)
+    monkeypatch.setattr(confpy.system.watching, "SLOW_LOOK", 0.05)
     monkeypatch.setattr(Folder, "_note", lambda _: None)
     with closing(Folder([str(tmp_path)])) as folder:
         (tmp_path / "x").write_text("x")

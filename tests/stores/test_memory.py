@@ -6,8 +6,8 @@ from contextlib import closing
 
 import pytest
 
-from confpy.model import Changes
-from confpy.stores import WatchLost
+from confpy.errors import WatchLost
+from confpy.keys.snapshot import Changes
 from confpy.stores.memory import MemoryStore
 from tests.stores.contract import WatchContract
 

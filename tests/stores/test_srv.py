@@ -9,8 +9,8 @@ from contextlib import closing
 
 import pytest
 
+from confpy.config.settings import Settings
 from confpy.errors import StoreError
-from confpy.settings import Settings
 from confpy.stores import open_store
 from tests.servers.dns import Dns
 from tests.servers.etcd import Etcd

@@ -9,17 +9,19 @@ from random import Random
 
 import pytest
 
-from confpy.agent import FIRST_TRIES, MOST_SUSPICIONS, Agent, Manners
-from confpy.batches import Batch
+from confpy.agent.agent import FIRST_TRIES, MOST_SUSPICIONS, Agent, Manners
+from confpy.agent.batches import Batch
+from confpy.config.resource import Loaded, Resource
 from confpy.errors import CheckError, ReloadError, UsageError
-from confpy.keytree import covers
-from confpy.mirror import Mirror
-from confpy.model import (
+from confpy.events import Say
+from confpy.frozen import replace
+from confpy.keys.snapshot import Changes, Listing, Snapshot
+from confpy.keys.tree import covers
+from confpy.messages import (
     Accepted,
     Acquit,
     Candidate,
     Changed,
-    Changes,
     Counted,
     Deliver,
     Delivered,
@@ -32,10 +34,7 @@ from confpy.model import (
     Known,
     LastRun,
     Listed,
-    Listing,
     Load,
-    Loaded,
-    Lookup,
     Message,
     Opened,
     Owed,
@@ -50,22 +49,19 @@ from confpy.model import (
     Report,
     Resolve,
     Resolved,
-    Resource,
     Restore,
     Restored,
     Save,
-    Say,
     Signalled,
-    Snapshot,
     Stop,
     Terminate,
     WakeAt,
     Watch,
     Woken,
 )
-from confpy.templates import Needs, Rendered
-from confpy.templates.facts import Suspicion
-from confpy.value import replace
+from confpy.mirror.mirror import Mirror
+from confpy.templates.lookup import Lookup
+from confpy.templates.results import Needs, Rendered, Suspicion
 
 
 class Room:

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, strategies
 
 from confpy import __version__, cli
+from confpy.config.settings import OPTIONS, load_settings
 from confpy.errors import StoreError, UsageError
-from confpy.settings import OPTIONS, load_settings
 
 
 def flags_of(args):
@@ -35,7 +35,7 @@ def daemon(monkeypatch):
         told.settings, told.warnings = settings, warnings
         return told.ends()
 
-    monkeypatch.setitem(sys.modules, "confpy.daemon", types.SimpleNamespace(run=run))
+    monkeypatch.setitem(sys.modules, "confpy.daemon.daemon", types.SimpleNamespace(run=run))
     for name in [name for name in os.environ if name.startswith(("CONFPY_", "CONFD_"))]:
         monkeypatch.delenv(name)
     return told
@@ -262,7 +262,7 @@ def test_a_command_that_is_written_otherwise_says_how_it_is_written(capfd, line,
 
 
 def test_a_daemon_without_any_confdir_says_what_to_type(daemon, capfd, monkeypatch, tmp_path):
-    monkeypatch.setattr("confpy.settings.CONFDIRS", (f"{tmp_path}/confpy", f"{tmp_path}/confd"))
+    monkeypatch.setattr("confpy.config.settings.CONFDIRS", (f"{tmp_path}/confpy", f"{tmp_path}/confd"))
     for arguments in ([], ["-watch", "-backend", "env"]):
         assert cli.main([*arguments, "-log-format=json"]) == 2
         told = json.loads(capfd.readouterr().err)
@@ -317,7 +317,7 @@ def test_no_arguments_whatever_they_are_end_in_anything_but_a_usage_error(argume
 def test_help_and_errors_load_neither_the_daemon_nor_a_template_engine():
     code = (
         "import sys, confpy.cli as cli; cli.main(['-help']); "
-        "sys.exit(' '.join(m for m in ('jinja2', 'confpy.daemon', 'structlog', 'tomllib') if m in sys.modules))"
+        "sys.exit(' '.join(m for m in ('jinja2', 'confpy.daemon.daemon', 'structlog', 'tomllib') if m in sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=30)
     assert done.stderr.strip() == ""

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from confpy import command
-from confpy.command import OUTPUT_BOUND, TAIL, Ran, Shell
+from confpy.config.settings import SECRET_VARIABLES
 from confpy.errors import CheckError
-from confpy.settings import SECRET_VARIABLES
+from confpy.system import subprocesses as command
+from confpy.system.subprocesses import OUTPUT_BOUND, TAIL, Ran, Shell
 from tests.apart import Child, as_nobody
 from tests.waiting import wait_until
 
@@ -402,7 +402,7 @@ def test_a_command_for_which_there_is_no_descriptor_left_is_one_that_could_not_b
     def none_left(*_: object) -> None:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    monkeypatch.setattr("confpy.command._file", none_left)
+    monkeypatch.setattr("confpy.system.subprocesses._file", none_left)
     ran = Shell().run("true", {}, 5.0)
     assert (ran.code, ran.tail) == (126, "/bin/sh: Too many open files")
 

@@ -8,9 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confpy.errors import StoreError, StoreRefused
-from confpy.stores import WatchLost, consul_wire
-from confpy.stores.consul_wire import Answer, Following, Told, cover, differing, is_fresh, refusal, takes_back, to_text
+from confpy.errors import StoreError, StoreRefused, WatchLost
+from confpy.stores.consul import wire as consul_wire
+from confpy.stores.consul.wire import (
+    Answer,
+    Following,
+    Told,
+    cover,
+    differing,
+    is_fresh,
+    refusal,
+    takes_back,
+    to_text,
+)
 
 SERVICES = [f"/svc/{number:04}" for number in range(1000)]
 PREFIXES = st.lists(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from confpy.counts import Counts
-from confpy.model import Candidate, Counted, Recovered, Resource
+from confpy.agent.key_counts import Counts
+from confpy.config.resource import Resource
+from confpy.messages import Candidate, Counted, Recovered
 
 
 def resource(*prefixes: str, strip: str = "/") -> Resource:

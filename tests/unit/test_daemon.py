@@ -6,11 +6,11 @@ import json
 import threading
 from random import Random
 
-from confpy.daemon import Daemon
+from confpy.config.settings import Settings
+from confpy.daemon.daemon import Daemon
 from confpy.errors import StoreError, TemplateError
 from confpy.log import Log
-from confpy.model import Signalled
-from confpy.settings import Settings
+from confpy.messages import Signalled
 from confpy.stores.memory import MemoryStore
 from tests.waiting import wait_until
 
@@ -157,7 +157,7 @@ def test_a_render_that_failed_on_an_answer_is_made_again_with_a_new_one(tmp_path
 
 
 def test_a_template_that_asks_for_ever_new_things_fails_instead_of_spinning(tmp_path, monkeypatch):
-    monkeypatch.setattr("confpy.agent.MOST_LOOKUPS", 50)
+    monkeypatch.setattr("confpy.agent.agent.MOST_LOOKUPS", 50)
     templates = {"t": '{{ file_exists("/" ~ datetime().timestamp()) }}'}
     with Running(tmp_path, MemoryStore({"/a": "0"}), {"r": resource(tmp_path, "r", "t")}, templates) as daemon:
         error = wait_until(lambda: next((t.error for t in daemon._agent._tracks.values()), None), what="its error")

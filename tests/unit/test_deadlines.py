@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing
 
 import pytest
 
-from confpy.stores.deadlines import Deadlines
+from confpy.http.deadlines import Deadlines
 from tests.waiting import wait_until
 
 

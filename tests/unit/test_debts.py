@@ -8,12 +8,13 @@ from random import Random
 
 import pytest
 
+from confpy.agent.reloads import LONGEST, RELOADS_AT_ONCE, Commit, Debts
+from confpy.agent.resources import Track
 from confpy.clock import Backoff, Settle
-from confpy.debts import LONGEST, RELOADS_AT_ONCE, Commit, Debts
+from confpy.config.resource import Resource
 from confpy.errors import ReloadError
-from confpy.keytree import KeyTree, View
-from confpy.model import Acquit, LastRun, Owed, Reload, Reloaded, Report, Resource, Restore
-from confpy.track import Track
+from confpy.keys.tree import KeyTree, View
+from confpy.messages import Acquit, LastRun, Owed, Reload, Reloaded, Report, Restore
 
 
 def owing(*names: str) -> Debts:

@@ -6,9 +6,9 @@ import pytest
 
 from confpy.convert.writing import write
 from confpy.errors import TemplateError
-from confpy.model import Lookup
 from confpy.templates.cache import _entry
-from confpy.templates.choose import Compiler
+from confpy.templates.compiler import Compiler
+from confpy.templates.lookup import Lookup
 from tests.rendering import text
 
 KEYS = {"/a": "1", "/web/x": "10.0.0.1", "/web/y": "10.0.0.2"}

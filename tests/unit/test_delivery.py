@@ -11,16 +11,17 @@ from resource import RLIMIT_NOFILE, getrlimit, setrlimit
 
 import pytest
 
-from confpy import target
-from confpy.batches import batches, checks_in_place
-from confpy.command import Shell
-from confpy.delivery import SLICE, Rules, deliver
-from confpy.disk import Disk
-from confpy.drift import inspect
+from confpy.agent.batches import batches, checks_in_place
+from confpy.config.resource import Resource
+from confpy.delivery.batch import SLICE, Rules, deliver
 from confpy.errors import CheckError, TargetError
-from confpy.ledger import Ledger
-from confpy.model import Candidate, Group, Known, Report, Resource
-from confpy.value import replace
+from confpy.frozen import replace
+from confpy.ledger.ledger import Ledger
+from confpy.messages import Candidate, Group, Known, Report
+from confpy.system.disk import Disk
+from confpy.system.subprocesses import Shell
+from confpy.target import target
+from confpy.target.drift import inspect
 from tests.apart import as_nobody
 
 
@@ -448,7 +449,7 @@ def test_a_bug_in_a_check_leaves_no_candidate_and_no_descriptor(tmp_path, monkey
     def broken(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("confpy.delivery.check", broken)
+    monkeypatch.setattr("confpy.delivery.batch.check", broken)
     resource = Resource("a", "", "a.j2", str(tmp_path / "a"), check_cmd="true {{.src}}")
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(MemoryError):
@@ -461,7 +462,7 @@ def test_a_bug_in_a_check_leaves_nothing_on_trial(old, monkeypatch):
     def broken(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("confpy.delivery.check", broken)
+    monkeypatch.setattr("confpy.delivery.batch.check", broken)
     with pytest.raises(MemoryError):
         run((resource(old, check_cmd="true", check_mode="swap"), b"new"))
     assert old.read_bytes() == b"old"

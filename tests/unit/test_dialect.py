@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies
 
-from confpy import cli, dialect
-from confpy import settings as settings_module
-from confpy.dialect import VARIABLES, WORDS
+from confpy import cli
+from confpy.config import confd as dialect
+from confpy.config import settings as settings_module
+from confpy.config.confd import VARIABLES, WORDS
+from confpy.config.load import load_resources
+from confpy.config.settings import OPTIONS, load_settings
 from confpy.errors import UsageError
-from confpy.resource import load_resources
-from confpy.settings import OPTIONS, load_settings
 from confpy.stores import REGISTRY, open_store
 
 CONFD = """
@@ -380,7 +381,7 @@ def test_no_arguments_end_in_a_traceback(tmp_path, monkeypatch, arguments):
         return 0
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, "confpy.daemon", types.SimpleNamespace(run=run))
+    monkeypatch.setitem(sys.modules, "confpy.daemon.daemon", types.SimpleNamespace(run=run))
     assert cli.main(arguments) in {0, 2}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from confpy.keytree import KeyTree, View, join
+from confpy.keys.tree import KeyTree, View, join
 from confpy.stores.env import EnvStore
 
 VECTORS = Path(__file__).parent.parent / "golden" / "vectors.jsonl"
@@ -88,7 +88,7 @@ def test_a_variable_that_python_sets_for_itself_is_no_key(given, keys):
 
 def test_the_store_loads_nothing_heavy():
     program = (
-        "import sys, confpy.stores.env, confpy.keytree\n"
+        "import sys, confpy.stores.env, confpy.keys.tree\n"
         "heavy = {'asyncio', 'json', 'requests', 'socket', 'ssl', 'watchdog', 'yaml'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

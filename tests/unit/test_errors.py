@@ -23,6 +23,8 @@ CODES = {
     UsageError: 2,
     StoreError: 3,
     StoreRefused: 3,
+    errors.WatchLost: 3,
+    errors.NoApi: 3,
     TemplateError: 4,
     KeyMissing: 4,
     CheckError: 5,

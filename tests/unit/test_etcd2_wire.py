@@ -6,10 +6,9 @@ import json
 
 import pytest
 
-from confpy.errors import StoreError, StoreRefused
-from confpy.model import Changes
-from confpy.stores import NoApi, WatchLost
-from confpy.stores.etcd2_wire import READ_HEADS, WATCH_HEADS, Reading, Waiting, heads, refusal, shows, url_path
+from confpy.errors import NoApi, StoreError, StoreRefused, WatchLost
+from confpy.keys.snapshot import Changes
+from confpy.stores.etcd.v2_wire import READ_HEADS, WATCH_HEADS, Reading, Waiting, heads, refusal, shows, url_path
 
 HEADERS = {"X-Etcd-Cluster-Id": "c1", "X-Etcd-Index": "9"}
 

@@ -7,21 +7,12 @@ from base64 import b64decode, b64encode
 
 import pytest
 
-from confpy.errors import StoreError, StoreRefused
-from confpy.model import Changes, Stirred
-from confpy.stores import NoApi, WatchLost, etcd3_wire
-from confpy.stores.body import TooLarge
-from confpy.stores.etcd3_grants import Denied, Grants, to_bytes
-from confpy.stores.etcd3_wire import (
-    PAGE_KEYS,
-    Asking,
-    Compacted,
-    LoggedOut,
-    Reading,
-    Watches,
-    refusal,
-    to_text,
-)
+from confpy.errors import NoApi, StoreError, StoreRefused, WatchLost
+from confpy.http.body import TooLarge
+from confpy.keys.snapshot import Changes, Stirred
+from confpy.stores.etcd import v3_wire as etcd3_wire
+from confpy.stores.etcd.v3_permissions import Denied, Grants, to_bytes
+from confpy.stores.etcd.v3_wire import PAGE_KEYS, Asking, Compacted, LoggedOut, Reading, Watches, refusal, to_text
 
 HEADER = {"cluster_id": "77", "member_id": "1", "revision": "9", "raft_term": "2"}
 

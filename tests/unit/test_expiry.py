@@ -9,12 +9,12 @@ from random import Random
 
 import pytest
 
-from confpy import expiry
-from confpy.disk import Disk
-from confpy.ledger import LOCKS, Ledger
-from confpy.model import Counted
-from confpy.repair import Change, Debt, Deed
-from confpy.state import StateFolder, confdir_of, folder_name
+from confpy.ledger import expiry
+from confpy.ledger.folder import StateFolder, confdir_of, folder_name
+from confpy.ledger.ledger import LOCKS, Ledger
+from confpy.ledger.records import Change, Debt, Deed
+from confpy.messages import Counted
+from confpy.system.disk import Disk
 
 DAY = 86400.0
 NOW = time.time()

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from confpy.command import Shell
-from confpy.delivery import check
+from confpy.config.resource import Resource
+from confpy.delivery.batch import check
+from confpy.delivery.fragments import hint_of
 from confpy.errors import CheckError
-from confpy.fragments import hint_of
-from confpy.model import Resource
+from confpy.system.subprocesses import Shell
 from tests.servers.program import find
 
 

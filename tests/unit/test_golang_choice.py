@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from confpy.errors import TemplateError
-from confpy.model import Lookup
-from confpy.templates.choose import Compiler
-from confpy.templates.facts import Compiled
+from confpy.templates.compiler import Compiler
+from confpy.templates.lookup import Lookup
 from confpy.templates.resolve import Resolver
+from confpy.templates.results import Compiled
 
 COMPILER = Compiler(sandbox=False)
 GO = '{{range gets "/a/*"}}{{.Value}}{{end}}{{.old}}'
@@ -87,7 +87,7 @@ def test_a_template_from_the_cache_is_not_parsed_again(tmp_path, monkeypatch):
     (tmp_path / "t" / "a.tmpl").write_text(GO)
     lookup = Lookup("template", "a.tmpl")
     first = Resolver(folder=str(tmp_path / "t"), cache_dir=str(tmp_path / "c")).resolve(lookup)
-    monkeypatch.setattr("confpy.templates.choose.Compiler", None)
+    monkeypatch.setattr("confpy.templates.compiler.Compiler", None)
     again = Resolver(folder=str(tmp_path / "t"), cache_dir=str(tmp_path / "c")).resolve(lookup)
     assert isinstance(again, Compiled)
     assert (again, again.engine, again.needs) == (first, "go", first.needs)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from confpy.errors import TemplateError
-from confpy.keytree import Pair
-from confpy.model import Lookup
-from confpy.templates.facts import Service
+from confpy.keys.tree import Pair
 from confpy.templates.golang.environment import PURE
 from confpy.templates.golang.parser import parse
 from confpy.templates.golang.printf import sprintf
 from confpy.templates.golang.signatures import FUNCTIONS
 from confpy.templates.golang.values import Anys, Pairs, Strings
+from confpy.templates.lookup import Lookup
+from confpy.templates.results import Service
 from tests.rendering import rendered
 
 KEYS = {"/a": "1", "/b": "hello", "/l/x": "10.0.0.1:80", "/l/y": "10.0.0.2:81", "/d/s/one": "1", "/d/t/two": "2"}

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from jinja2 import nodes as jinja
 
 from confpy.errors import TemplateError
-from confpy.model import Lookup
-from confpy.templates.choose import Compiler
+from confpy.templates.compiler import Compiler
 from confpy.templates.golang.parser import parse
 from confpy.templates.golang.signatures import FUNCTIONS
 from confpy.templates.golang.translate import translate
+from confpy.templates.lookup import Lookup
 from tests.unit.test_golang_parser import PIECES
 
 COMPILER = Compiler(sandbox=False)

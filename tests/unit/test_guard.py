@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from confpy.agent.shrink import Guard
 from confpy.clock import NEVER
-from confpy.guard import Guard
-from confpy.model import Counted, Resource
-from confpy.value import replace
+from confpy.config.resource import Resource
+from confpy.frozen import replace
+from confpy.messages import Counted
 
 
 def rules(**more) -> Resource:

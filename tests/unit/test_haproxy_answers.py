@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from confpy.haproxy import judge
+from confpy.reload.haproxy import judge
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confpy.errors import StoreError, UsageError
-from confpy.stores import WatchLost
-from confpy.stores.body import Chunks, Lines, read_body
-from confpy.stores.http import KEEPALIVE, TENURE, Nodes, Wire
-from confpy.stores.nodes import Node, parse_nodes
+from confpy.errors import StoreError, UsageError, WatchLost
+from confpy.http.addresses import Node, parse_nodes
+from confpy.http.body import Chunks, Lines, read_body
+from confpy.http.pool import KEEPALIVE, TENURE, Nodes, Wire
 from tests.servers.ports import free_port
 from tests.servers.web import Backend
 from tests.waiting import wait_until
@@ -188,7 +187,7 @@ def test_a_name_lookup_that_hangs_is_left_behind(monkeypatch):
         hanging.wait(10)
         return []
 
-    monkeypatch.setattr("confpy.stores.http.socket.getaddrinfo", getaddrinfo)
+    monkeypatch.setattr("confpy.http.pool.socket.getaddrinfo", getaddrinfo)
     store = nodes("slow.example", connect_timeout=0.2)
     began = time.monotonic()
     with pytest.raises(StoreError, match=r"slow\.example could not be looked up"):

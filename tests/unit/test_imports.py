@@ -1,4 +1,4 @@
-"""The rooms of the house: who may know whom, who may start threads, and what a small run may load."""
+"""The layers of the package: who may import whom, who may start threads, and what a small run may load."""
 
 from __future__ import annotations
 
@@ -18,90 +18,53 @@ FILES = sorted(ROOT.rglob("*.py"))
 MODULES = {
     ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__"): path for path in FILES
 }
-COMMON = {"errors", "clock", "model", "value"}
-MAY_IMPORT = {
-    "__init__": set(),
-    "__main__": {"cli", "pid1", "startup"},
-    "pid1": {"startup"},
-    "cli": {"convert", "daemon", "dialect", "kept", "log", "settings", "startup", "state"},
+COMMON = {"errors", "clock", "frozen", "events"}
+"""Modules at the root of the package that everything may import."""
+LAYERS = {
+    "__main__": {"cli", "daemon"},
+    "cli": {"config", "convert", "daemon", "ledger", "log"},
     "daemon": {
-        "agent", "command", "delivery", "disk", "drift", "expiry", "folder", "kept", "ledger", "log", "mirror",
-        "placeholders", "reload", "report", "resource", "rollback", "settings", "signals", "state", "stores", "target",
+        "agent", "config", "delivery", "ledger", "log", "messages", "mirror", "reload", "stores", "system", "target",
         "templates",
     },
-    "batches": {"placeholders"},
-    "before": {"keytree", "track"},
-    "counts": {"guard"},
-    "lookups": {"templates"},
-    "watched": set(),
-    "track": {"guard", "keytree", "placeholders"},
-    "agent": {
-        "batches", "before", "counts", "debts", "guard", "keytree", "lookups", "mirror", "rejections", "restores",
-        "templates", "track", "watched",
-    },
-    "convert": {"disk", "filenames", "keymatch", "keytree", "resource", "settings", "stores", "templates"},
-    "debts": {"placeholders"},
-    "guard": set(),
-    "kept": {"keytree", "state"},
-    "report": {"disk"},
-    "mirror": {"keytree", "refusals"},
-    "refusals": set(),
-    "rejections": set(),
-    "restores": set(),
-    "delivery": {"batches", "command", "disk", "fragments", "ledger", "output", "placeholders", "repair", "target"},
-    "drift": {"disk", "target"},
-    "expiry": {"disk", "ledger", "ours", "repair", "state"},
-    "rollback": {"disk", "ledger", "repair", "target"},
-    "ledger": {"disk", "filenames", "ours", "repair", "target"},
-    "ours": {"disk"},
-    "repair": set(),
-    "target": {"disk", "filenames"},
-    "processes": set(),
-    "haproxy": {"command"},
-    "verify": {"haproxy", "processes"},
-    "reload": {"command", "haproxy", "placeholders", "processes", "verify"},
-    "keymatch": {"keytree", "templates"},
-    "resource": {"dialect", "filenames", "keymatch", "keytree", "placeholders", "settings", "stores"},
-    "state": {"disk", "ours", "settings"},
-    "stores": {"filenames", "folder", "keytree", "pathmatch", "settings", "state"},
-    "templates": {"disk", "keytree", "ours", "pathmatch"},
-    "keytree": {"pathmatch"},
-    "command": {"forking", "placeholders"},
-    "disk": {"forking"},
-    "filenames": set(),
-    "forking": set(),
-    "folder": set(),
-    "fragments": set(),
+    "convert": {"config", "keys", "stores", "system", "templates"},
+    "stores": {"config", "http", "keys", "ledger", "system"},
+    "delivery": {"agent", "config", "ledger", "messages", "reload", "system", "target"},
+    "ledger": {"config", "keys", "messages", "reload", "system", "target"},
+    "target": {"config", "messages", "system"},
+    "agent": {"config", "keys", "messages", "mirror", "reload", "templates"},
+    "mirror": {"keys", "messages"},
+    "messages": {"config", "keys", "reload", "templates"},
+    "templates": {"config", "keys", "system"},
+    "config": {"http", "keys", "reload", "system"},
+    "reload": {"messages", "system"},
+    "http": {"config"},
+    "system": set(),
+    "keys": set(),
     "log": set(),
-    "output": set(),
-    "pathmatch": set(),
-    "placeholders": set(),
-    "settings": {"dialect"},
-    "dialect": set(),
-    "signals": {"startup"},
-    "startup": set(),
-    "model": {"errors", "value"},
-    "value": set(),
+    "events": {"frozen"},
+    "frozen": set(),
     "clock": set(),
     "errors": set(),
 }  # fmt: skip
-"""Room → the rooms that it may import, beside itself and, but for these themselves, the common ones."""
+"""Folder or root module, from the top down → those below it that it may import, beside itself and the common ones."""
 
 ALLOWED = {
-    "threading": {"daemon", "forking", "signals", "folder", "stores", "status"},
-    "queue": {"daemon", "signals", "folder", "stores", "status"},
-    "signal": {"daemon", "signals", "folder", "stores", "status", "pid1", "startup"},
+    "threading": {"daemon/daemon", "daemon/signals", "system/forking", "system/watching", "stores", "http"},
+    "queue": {"daemon/daemon", "daemon/signals", "system/watching", "stores", "http"},
+    "signal": {"daemon", "system/watching", "stores"},
     "subprocess": set(),
-    "watchdog": {"folder"},
+    "watchdog": {"system/watching"},
     "structlog": {"log"},
     "click": {"cli"},
 }
-"""Library → the rooms that may import it."""
+"""Library → the folders or modules that may import it."""
 
 HEAVY = {"requests", "urllib3", "etcd3gw", "consul", "dns", "watchdog", "structlog", "ssl", "asyncio", "yaml"}
 
 
-def room(path):
+def layer(path):
+    """The folder of a file, or the module itself at the root."""
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
@@ -123,16 +86,25 @@ def named(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=named)
-def test_a_room_imports_only_what_lies_below_it(path):
-    here = room(path)
-    rooms = {name.split(".")[1] for name in imports(path) if name.startswith("confpy.")}
-    allowed = MAY_IMPORT[here] | {here} | (set() if here in COMMON else COMMON)
-    assert rooms <= allowed
+def test_a_file_imports_only_what_its_layer_may(path):
+    here = layer(path)
+    layers = {name.split(".")[1] for name in imports(path) if name.startswith("confpy.")}
+    allowed = LAYERS.get(here, set()) | {here} | (set() if here in COMMON else COMMON)
+    assert layers <= allowed
 
 
-def test_no_rooms_import_each_other_in_a_circle():
-    order = list(TopologicalSorter(MAY_IMPORT).static_order())
-    assert set(order) == set(MAY_IMPORT)
+def test_every_import_points_down_the_list_of_layers():
+    order = [*LAYERS]
+    upward = [(one, other) for one in order for other in LAYERS[one] if order.index(other) < order.index(one)]
+    assert upward == [("reload", "messages"), ("http", "config")]
+
+
+def test_the_list_of_layers_is_complete():
+    assert {layer(path) for path in FILES} - {"__init__"} == set(LAYERS)
+
+
+def test_the_root_of_the_package_has_ten_modules_at_most():
+    assert len(list(ROOT.glob("*.py"))) <= 10
 
 
 def test_no_files_import_each_other_in_a_circle():
@@ -142,11 +114,12 @@ def test_no_files_import_each_other_in_a_circle():
 
 
 @pytest.mark.parametrize("path", FILES, ids=named)
-def test_threads_signals_and_great_libraries_stay_in_their_rooms(path):
+def test_threads_signals_and_large_libraries_stay_in_their_modules(path):
     libraries = {name.partition(".")[0] for name in imports(path)}
     if "signal" in libraries and only_numbers(path):
         libraries.remove("signal")
-    assert {library for library in libraries if room(path) not in ALLOWED.get(library, {room(path)})} == set()
+    places = {layer(path), named(path).removesuffix(".py")}
+    assert {library for library in libraries if not places & ALLOWED.get(library, places)} == set()
 
 
 def only_numbers(path):
@@ -192,7 +165,7 @@ def loaded(arguments, **options):
     return {module.partition(".")[0] for module in modules} | modules
 
 
-@pytest.mark.parametrize("module", ["errors", "clock", "model", "value", "keytree"])
+@pytest.mark.parametrize("module", ["errors", "clock", "messages", "frozen", "keys.tree"])
 def test_what_everybody_imports_is_cheap(module):
     modules = loaded(["-c", f"import confpy.{module}"])
     assert f"confpy.{module}" in modules
@@ -211,6 +184,6 @@ def test_a_run_that_has_nothing_to_do_loads_neither_clients_nor_loggers(tmp_path
     environment = {"PATH": os.environ["PATH"], "GREETING": "hello", "CONFPY_CACHE_DIR": str(tmp_path / "cache")}
     arguments = ["-m", "confpy", "-onetime", "-backend", "env", "-confdir", str(tmp_path)]
     modules = loaded(arguments, env=environment)
-    assert {"confpy.daemon", "jinja2"} <= modules
+    assert {"confpy.daemon.daemon", "jinja2"} <= modules
     assert modules & HEAVY == set()
     assert (tmp_path / "target").read_text() == "hello\n"

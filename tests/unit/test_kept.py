@@ -8,8 +8,8 @@ import pytest
 
 from confpy.clock import SystemClock
 from confpy.errors import UsageError
-from confpy.kept import Kept, accept
-from confpy.state import StateFolder
+from confpy.ledger.cached_keys import Kept, accept
+from confpy.ledger.folder import StateFolder
 
 
 @pytest.fixture

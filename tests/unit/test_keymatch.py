@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confpy.keymatch import asked_beyond, by_text
-from confpy.keytree import KeyTree, View, begins, text_parent
-from confpy.model import Lookup, Resource
-from confpy.resource import load_resources
-from confpy.settings import Settings
+from confpy.config.load import load_resources
+from confpy.config.resource import Resource
+from confpy.config.settings import Settings
+from confpy.keys.tree import KeyTree, View, begins, text_parent
 from confpy.stores.env import EnvStore
+from confpy.templates.keymatch import asked_beyond, by_text, match_keys
+from confpy.templates.lookup import Lookup
 
 KEYS = ["/app/awesome"]
 
@@ -106,7 +107,8 @@ def load(tmp_path):
         ):
             (tmp_path / name).parent.mkdir(exist_ok=True)
             (tmp_path / name).write_text(text)
-        found = load_resources(str(tmp_path), Settings(**settings), prefixes_of, by_text=by_text)
+        found = load_resources(str(tmp_path), Settings(**settings), prefixes_of)
+        found = match_keys(found, f"{tmp_path}/templates", in_text_store=by_text)
         assert [str(error) for error in found.errors] == []
         return found
 
@@ -155,7 +157,8 @@ def test_the_prefix_of_the_settings_and_the_way_of_the_environment_count(load):
 def test_a_template_that_cannot_be_read_is_told_of_by_whoever_renders_it(load, tmp_path):
     load(LINES, "x")
     (tmp_path / "templates" / "a.tmpl").unlink()
-    loaded = load_resources(str(tmp_path), Settings(), lambda path: (path,), by_text=True)
+    loaded = load_resources(str(tmp_path), Settings(), lambda path: (path,))
+    loaded = match_keys(loaded, f"{tmp_path}/templates", in_text_store=True)
     assert (len(loaded.resources), loaded.errors) == (1, ())
 
 

@@ -9,9 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from confpy.errors import KeyMissing, TemplateError
-from confpy.keytree import ROOT, KeyTree, Pair, PrefixIndex, View, ancestors, covers, join, minimal, normalise, select
-from confpy.pathmatch import compile_glob
-from confpy.stores.etcd2_wire import shows
+from confpy.keys.glob import compile_glob
+from confpy.keys.tree import (
+    ROOT,
+    KeyTree,
+    Pair,
+    PrefixIndex,
+    View,
+    ancestors,
+    covers,
+    join,
+    minimal,
+    normalise,
+    select,
+)
+from confpy.stores.etcd.v2_wire import shows
 
 RAW = st.lists(st.sampled_from(["a", "b", "a-", "a0", "", ".", "..", "é", "/"]), max_size=5).map("/".join)
 SEGMENT = st.sampled_from(["a", "b", "a-", "a0", "ab"])

@@ -12,31 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from confpy import repair
-from confpy.command import Shell
-from confpy.delivery import Rules, deliver
-from confpy.disk import Disk
-from confpy.ledger import LARGE, Ledger
-from confpy.model import (
-    Candidate,
-    Counted,
-    Group,
-    HttpReload,
-    LastRun,
-    Owed,
-    Recovered,
-    Rejection,
-    ReloadBy,
-    Report,
-    Resource,
-    SignalReload,
-    SocketReload,
-    Verify,
-    VerifyProgram,
-)
-from confpy.repair import Book, Change, Debt, Deed, Record
-from confpy.rollback import restore
-from confpy.value import replace
+from confpy.config.resource import Resource
+from confpy.delivery.batch import Rules, deliver
+from confpy.delivery.rollback import restore
+from confpy.frozen import replace
+from confpy.ledger import records as repair
+from confpy.ledger.ledger import LARGE, Ledger
+from confpy.ledger.records import Book, Change, Debt, Deed, Record
+from confpy.messages import Candidate, Counted, Group, LastRun, Owed, Recovered, Rejection, Report
+from confpy.reload.actions import HttpReload, ReloadBy, SignalReload, SocketReload, Verify, VerifyProgram
+from confpy.system.disk import Disk
+from confpy.system.subprocesses import Shell
 from tests.apart import Child, as_nobody
 
 RELOAD = "systemctl reload it"
@@ -434,8 +420,8 @@ def test_a_ledger_of_another_version_is_set_aside_and_found_again_by_that_versio
     give(ledger, (resource(out / "f"), b"new"))
     die(ledger)
     with monkeypatch.context() as newer:
-        newer.setattr("confpy.ledger.FORMAT", 2)
-        newer.setattr("confpy.ledger.HEAD", {"ledger": 2})
+        newer.setattr("confpy.ledger.ledger.FORMAT", 2)
+        newer.setattr("confpy.ledger.ledger.HEAD", {"ledger": 2})
         ledger, recovered = start(state)
         assert recovered.debts == ()
         (note,) = recovered.notes
@@ -592,7 +578,7 @@ def test_a_ledger_that_cannot_be_shortened_stays_the_one(state, out, monkeypatch
     disk = Filling()
     ledger, _ = start(state, disk)
     give(ledger, (resource(out / "f"), b"new"))
-    monkeypatch.setattr("confpy.ledger.LARGE", 0)
+    monkeypatch.setattr("confpy.ledger.ledger.LARGE", 0)
     disk.full = True
     ledger.counted({"f": Counted(3)}, "cluster", 7)
     ledger.counted({"f": Counted(4)}, "cluster", 8)
@@ -734,7 +720,7 @@ def test_a_torn_delivery_is_over_when_the_next_takes_up_its_target_and_no_start_
 
 
 def test_a_target_that_another_confpy_delivers_is_waited_for_and_then_told(state, out, monkeypatch):
-    monkeypatch.setattr("confpy.delivery.PATIENCE", 0.1)
+    monkeypatch.setattr("confpy.delivery.batch.PATIENCE", 0.1)
     mine, other = (Ledger.open(str(state), Disk()) for _ in range(2))
     with other.locked([str(out / "f")], 0):
         reports = give(mine, (resource(out / "f"), b"new"), (resource(out / "g"), b"new"))

@@ -5,25 +5,10 @@ from __future__ import annotations
 from random import Random
 
 from confpy.errors import StoreError
-from confpy.mirror import Mirror
-from confpy.model import (
-    Ask,
-    Asked,
-    Changed,
-    Changes,
-    Listed,
-    Listing,
-    Lost,
-    Opened,
-    Read,
-    Say,
-    Snapshot,
-    Standing,
-    Stirred,
-    Unwatch,
-    Watch,
-    Woken,
-)
+from confpy.events import Say
+from confpy.keys.snapshot import Changes, Listing, Snapshot, Standing, Stirred
+from confpy.messages import Ask, Asked, Changed, Listed, Lost, Opened, Read, Unwatch, Watch, Woken
+from confpy.mirror.mirror import Mirror
 
 READ_AGAIN = 3
 """The number of what ``follow`` leaves a mirror to ask next: after the read and the stream."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 from random import Random
 
 from confpy.errors import StoreError
-from confpy.mirror import Mirror, Turn
-from confpy.model import Listed, Listing, Lost, Opened, Read, Say, Snapshot, Watch, Woken
+from confpy.events import Say
+from confpy.keys.snapshot import Listing, Snapshot
+from confpy.messages import Listed, Lost, Opened, Read, Watch, Woken
+from confpy.mirror.mirror import Mirror, Turn
 
 
 def said(turn: Turn) -> list[str]:

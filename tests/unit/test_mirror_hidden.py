@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from random import Random
 
-from confpy.mirror import Mirror
-from confpy.model import Changed, Changes, Listed, Listing, Opened, Read, Snapshot, Watch
-from confpy.stores.etcd2_wire import shows
+from confpy.keys.snapshot import Changes, Listing, Snapshot
+from confpy.messages import Changed, Listed, Opened, Read, Watch
+from confpy.mirror.mirror import Mirror
+from confpy.stores.etcd.v2_wire import shows
 
 HIDDEN = "/a/_h"
 

@@ -5,25 +5,11 @@ from __future__ import annotations
 from random import Random
 
 from confpy.errors import StoreError, StoreRefused
-from confpy.mirror import Mirror, Turn
-from confpy.model import (
-    Ask,
-    Asked,
-    Changed,
-    Changes,
-    Listed,
-    Listing,
-    Lost,
-    Opened,
-    Read,
-    Say,
-    Snapshot,
-    Standing,
-    Stirred,
-    Watch,
-    Woken,
-)
-from confpy.stores import etcd3
+from confpy.events import Say
+from confpy.keys.snapshot import Changes, Listing, Snapshot, Standing, Stirred
+from confpy.messages import Ask, Asked, Changed, Listed, Lost, Opened, Read, Watch, Woken
+from confpy.mirror.mirror import Mirror, Turn
+from confpy.stores.etcd import v3 as etcd3
 
 PERIOD = 60.0
 

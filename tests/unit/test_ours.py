@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from confpy.disk import Disk
-from confpy.ours import insist_on_ours
+from confpy.system.disk import Disk
+from confpy.system.ownership import insist_on_ours
 
 
 @pytest.fixture

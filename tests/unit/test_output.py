@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from confpy.delivery.output_format import FORMATS, parse
 from confpy.errors import CheckError
-from confpy.output import FORMATS, parse
 
 
 def refusal(content: bytes, kind: str) -> CheckError:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confpy.pathmatch import compile_glob
+from confpy.keys.glob import compile_glob
 
 MATCHES = [
     ("/*", "/a"), ("/*", "/.hidden"), ("/*", "/"), ("/a*", "/a"), ("/?", "/ć"), ("/[a-c]*", "/b"), ("/[Ą-ż]", "/ć"),

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from confpy.command import Shell
-from confpy.model import HttpReload
-from confpy.placeholders import fill, show
+from confpy.reload.actions import HttpReload
+from confpy.reload.describe import fill, show
+from confpy.system.subprocesses import Shell
 
 # Any path that Linux knows: all bytes but NUL, also those that are not UTF-8.
 PATHS = st.binary(min_size=1, max_size=40).map(lambda raw: "/" + os.fsdecode(raw.replace(b"\0", b"0")))

@@ -7,9 +7,10 @@ from random import Random
 
 import pytest
 
-from confpy.model import Candidate, Rejection, Resource
-from confpy.rejections import LONGEST, SOON, Rejections
-from confpy.value import replace
+from confpy.agent.rejections import LONGEST, SOON, Rejections
+from confpy.config.resource import Resource
+from confpy.frozen import replace
+from confpy.messages import Candidate, Rejection
 
 WEB = Resource("web", "", "t", "/out/web", reload_cmd="reload", on_reload_failure="rollback")
 DAY = 86400.0

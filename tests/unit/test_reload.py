@@ -16,11 +16,12 @@ from pathlib import Path
 import pytest
 
 from confpy.clock import LONGEST
-from confpy.command import Shell
-from confpy.daemon import _bounded
-from confpy.model import HttpReload, Reload, Reloaded, SignalReload, SocketReload
-from confpy.processes import Pidfile, Process, look, masters, objection
-from confpy.reload import reload
+from confpy.daemon.daemon import _bounded
+from confpy.messages import Reload, Reloaded
+from confpy.reload.actions import HttpReload, SignalReload, SocketReload
+from confpy.reload.processes import Pidfile, Process, look, masters, objection
+from confpy.reload.run import reload
+from confpy.system.subprocesses import Shell
 from tests.apart import EXTRA_GROUP, as_nobody
 from tests.servers.authority import Authority
 from tests.servers.haproxy import HAProxy

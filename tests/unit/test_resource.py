@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, strategies
 
 from confpy.clock import LONGEST
-from confpy.model import HttpReload, SignalReload, SocketReload, VerifyProgram
-from confpy.resource import KEYS, NO_RELOAD, load_resources
-from confpy.settings import Settings
+from confpy.config.load import KEYS, NO_RELOAD, load_resources
+from confpy.config.settings import Settings
+from confpy.reload.actions import HttpReload, SignalReload, SocketReload, VerifyProgram
 from confpy.stores.env import EnvStore
 
 MINIMAL = 'src = "a.tmpl"\ndest = "/srv/a"\n'

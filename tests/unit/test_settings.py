@@ -5,9 +5,9 @@ import os
 import pytest
 from hypothesis import given, strategies
 
-from confpy import settings as module
+from confpy.config import settings as module
+from confpy.config.settings import OPTIONS, Settings, load_settings, seconds
 from confpy.errors import UsageError
-from confpy.settings import OPTIONS, Settings, load_settings, seconds
 
 
 @pytest.fixture
@@ -310,8 +310,8 @@ def test_the_first_cache_directory_of_systemd_is_used_where_none_is_given(confdi
 def test_who_may_not_write_to_the_systems_folders_has_state_and_cache_in_his_own(
     confdir, tmp_path, monkeypatch, environ, folders
 ):
-    monkeypatch.setattr("confpy.settings.STATE_DIR", str(tmp_path / "lib"))
-    monkeypatch.setattr("confpy.settings.CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr("confpy.config.settings.STATE_DIR", str(tmp_path / "lib"))
+    monkeypatch.setattr("confpy.config.settings.CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     found, _ = load(confdir, {}, environ)
     assert (found.state_dir, found.cache_dir) == tuple(str(tmp_path / folder) for folder in folders)

@@ -10,7 +10,7 @@ import tomllib
 from itertools import groupby
 from pathlib import Path
 
-from confpy.settings import OPTIONS, load_settings
+from confpy.config.settings import OPTIONS, load_settings
 
 MANUAL = Path(__file__).parents[2] / "docs" / "settings.md"
 BEGIN, END = "<!-- tables: begin -->\n", "<!-- tables: end -->\n"

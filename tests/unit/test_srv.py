@@ -9,10 +9,10 @@ from contextlib import closing
 
 import pytest
 
+from confpy.config.settings import Settings
 from confpy.errors import StoreError, UsageError
-from confpy.settings import Settings
-from confpy.stores.http import TENURE, Nodes, open_nodes
-from confpy.stores.srv import Record, find, records
+from confpy.http.pool import TENURE, Nodes, open_nodes
+from confpy.http.srv import Record, find, records
 from tests.servers.dns import Dns
 from tests.waiting import wait_until
 

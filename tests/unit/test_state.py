@@ -8,9 +8,9 @@ import stat
 
 import pytest
 
-from confpy.disk import Disk
-from confpy.settings import Settings
-from confpy.state import LARGEST, StateFolder, folder_name
+from confpy.config.settings import Settings
+from confpy.ledger.folder import LARGEST, StateFolder, folder_name
+from confpy.system.disk import Disk
 
 RECORD = {"any": ["thing", 1, None], "value": "żółw \udcff\x00"}
 

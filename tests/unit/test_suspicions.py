@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from confpy.keytree import KeyTree, View
-from confpy.model import Resource
+from confpy.config.resource import Resource
+from confpy.keys.tree import KeyTree, View
 from confpy.stores.env import EnvStore
-from confpy.templates import Needs, Rendered, Renderer, World
+from confpy.templates.renderer import Renderer
 from confpy.templates.resolve import Resolver
+from confpy.templates.results import Needs, Rendered, World
 from confpy.templates.suspicions import MOST, OUTSIDE, all_outside, suspicions
 from tests.rendering import rendered
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from confpy import disk as disks
-from confpy import target
-from confpy.disk import Disk
+from confpy.config.resource import Resource
 from confpy.errors import TargetError
-from confpy.model import Resource
+from confpy.system import disk as disks
+from confpy.system.disk import Disk
+from confpy.target import target
 from tests.apart import Child, as_nobody
 
 ROOT = os.geteuid() == 0

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from confpy.errors import TemplateError
-from confpy.model import Lookup
 from confpy.templates.engine import ALIASES, ASKING, PURE
 from confpy.templates.golang.signatures import CONFPY, FORK
+from confpy.templates.lookup import Lookup
 from tests.rendering import text
 
 PEM = "pem\n"

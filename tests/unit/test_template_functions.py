@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from confpy.errors import KeyMissing, TemplateError
-from confpy.model import Lookup
 from confpy.templates import functions
 from confpy.templates.engine import ALIASES
-from confpy.templates.facts import Service
+from confpy.templates.lookup import Lookup
+from confpy.templates.results import Service
 from tests.rendering import rendered, text
 
 KEYS = {

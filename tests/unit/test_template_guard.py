@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from confpy.templates import guard
+from confpy.templates import validators as guard
 from confpy.templates.functions import Refused
 from tests.rendering import rendered
 from tests.waiting import wait_until

@@ -8,8 +8,9 @@ import sys
 import pytest
 
 from confpy.errors import KeyMissing, TemplateError
-from confpy.model import Lookup
-from confpy.templates import LeftOut, Needs, Renderer, World
+from confpy.templates.lookup import Lookup
+from confpy.templates.renderer import Renderer
+from confpy.templates.results import LeftOut, Needs, World
 from tests.rendering import render_in, rendered, resource, text, view_of
 
 # --- bytes ---------------------------------------------------------------------------------------------------------
@@ -325,8 +326,8 @@ def test_a_render_touches_no_file_and_no_network(tmp_path):
     code = """
 import sys
 from tests.rendering import RENDERER, resource, view_of
-from confpy.model import Lookup
-from confpy.templates import World
+from confpy.messages import Lookup
+from confpy.templates.results import World
 from confpy.templates.resolve import Resolver
 
 resolver = Resolver(folder=sys.argv[1], cache_dir=None)
@@ -351,5 +352,5 @@ assert content == b"part {} true b \\n"
 
 def test_the_face_of_the_package_brings_no_jinja():
     heavy = "{'jinja2', 'yaml', 'dns', 'requests', 'threading'}"
-    code = f"import sys, confpy.templates; sys.exit(bool({heavy} & sys.modules.keys()))"
+    code = f"import sys, confpy.templates.renderer; sys.exit(bool({heavy} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

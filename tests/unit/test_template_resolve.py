@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from confpy.errors import ConfpyError, TemplateError
-from confpy.model import Lookup
 from confpy.templates import cache, engine
-from confpy.templates.facts import Compiled, TemplateMissing
+from confpy.templates.lookup import Lookup
 from confpy.templates.resolve import LARGEST, Resolver
+from confpy.templates.results import Compiled, TemplateMissing
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from contextlib import closing, contextmanager
 import pytest
 
 from confpy.errors import StoreError, UsageError
-from confpy.stores.body import read_body
-from confpy.stores.http import Nodes
-from confpy.stores.nodes import Node
-from confpy.stores.trust import Trust
+from confpy.http.addresses import Node
+from confpy.http.body import read_body
+from confpy.http.pool import Nodes
+from confpy.http.tls import Trust
 from tests.servers.authority import Authority
 from tests.servers.web import Backend
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from confpy.haproxy import Master, read_processes, stage
-from confpy.verify import KINDS, Seen, state
+from confpy.reload.haproxy import Master, read_processes, stage
+from confpy.reload.verify import KINDS, Seen, state
 
 OLD, NEW = frozenset({11, 12}), frozenset({21, 22})
 NONE: frozenset[int] = frozenset()

@@ -7,10 +7,11 @@ from hashlib import sha256
 
 import pytest
 
+from confpy.agent.watched_files import WatchedFiles, lookups
+from confpy.config.resource import Resource
 from confpy.errors import TemplateError
-from confpy.model import Lookup, Resource
+from confpy.templates.lookup import Lookup
 from confpy.templates.resolve import Resolver
-from confpy.watched import WatchedFiles, lookups
 from tests.rendering import rendered, text
 
 CALLS = {"jinja": ('{{ file("PATH") }}', '{{ file_hash("PATH") }}'), "go": ('{{file "PATH"}}', '{{fileHash "PATH"}}')}

@@ -7,27 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Undefined
 
-from confpy.keytree import Pair
-from confpy.templates.facts import Service
+from confpy.keys.tree import Pair
 from confpy.templates.functions import Refused
 from confpy.templates.golang import printf, runtime
 from confpy.templates.golang.environment import environment
 from confpy.templates.golang.signatures import FUNCTIONS
 from confpy.templates.golang.times import Time
-from confpy.templates.golang.values import (
-    ANY,
-    ANYS,
-    MAP,
-    TIME,
-    VALUE,
-    Ints,
-    Pairs,
-    Services,
-    Strings,
-)
+from confpy.templates.golang.values import ANY, ANYS, MAP, TIME, VALUE, Ints, Pairs, Services, Strings
+from confpy.templates.results import Service
 
 if TYPE_CHECKING:
-    from confpy.templates.asking import Asking
+    from confpy.templates.context import Asking
 
 
 class Value:

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator
 import jinja2
 
 from confpy.errors import TemplateError
-from confpy.model import Lookup
-from confpy.templates.facts import Made, service_lookup, template_lookup
 from confpy.templates.golang import nodes
 from confpy.templates.golang.translate import translate
 from confpy.templates.golang.values import ANY, NOTHING
-from confpy.templates.guard import literal_address
+from confpy.templates.lookup import Lookup
+from confpy.templates.results import Made, service_lookup, template_lookup
+from confpy.templates.validators import literal_address
 
 
 def compile_tree(template: nodes.Template, lookup: Lookup, file: str, environment: jinja2.Environment) -> Made:

@@ -13,7 +13,7 @@ from confpy.templates.golang.times import Time
 from confpy.templates.golang.values import MISSING, Pairs, Services, Strings
 
 if TYPE_CHECKING:
-    from confpy.templates.asking import Asking
+    from confpy.templates.context import Asking
 
 PURE: Mapping[str, Callable[..., Any]] = {
     "add": runtime.add,

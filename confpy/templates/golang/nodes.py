@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
-from confpy.value import Value
+from confpy.frozen import frozen
 
 
-class Tag(Value):
+@frozen
+class Tag:
     """One ``{{ … }}`` as it stands in the source."""
 
     pos: int
@@ -25,7 +26,8 @@ class Tag(Value):
 # --- expressions -----------------------------------------------------------------------------------------------------
 
 
-class Bool(Value):
+@frozen
+class Bool:
     """``true`` or ``false``."""
 
     pos: int
@@ -34,7 +36,8 @@ class Bool(Value):
     value: bool
 
 
-class String(Value):
+@frozen
+class String:
     """A quoted or raw string."""
 
     pos: int
@@ -45,7 +48,8 @@ class String(Value):
     """It was written between backquotes."""
 
 
-class Number(Value):
+@frozen
+class Number:
     """A constant; it has a value for each kind of number that can hold it."""
 
     pos: int
@@ -59,7 +63,8 @@ class Number(Value):
     """Set only where it is written as a complex number: then that is what it is."""
 
 
-class Nil(Value):
+@frozen
+class Nil:
     """``nil``: only an argument may be it."""
 
     pos: int
@@ -67,7 +72,8 @@ class Nil(Value):
     line: int
 
 
-class Dot(Value):
+@frozen
+class Dot:
     """``.``: what a template, ``range`` or ``with`` is about."""
 
     pos: int
@@ -75,7 +81,8 @@ class Dot(Value):
     line: int
 
 
-class Field(Value):
+@frozen
+class Field:
     """``.a.b``: fields of the dot."""
 
     pos: int
@@ -84,7 +91,8 @@ class Field(Value):
     names: tuple[str, ...]
 
 
-class Variable(Value):
+@frozen
+class Variable:
     """``$x.a.b``."""
 
     pos: int
@@ -95,7 +103,8 @@ class Variable(Value):
     fields: tuple[str, ...] = ()
 
 
-class Function(Value):
+@frozen
+class Function:
     """The name of a function, alone or as the first word of a command."""
 
     pos: int
@@ -104,7 +113,8 @@ class Function(Value):
     name: str
 
 
-class Chain(Value):
+@frozen
+class Chain:
     """``(…).a.b``, also behind a function's name."""
 
     pos: int
@@ -114,7 +124,8 @@ class Chain(Value):
     fields: tuple[str, ...]
 
 
-class Command(Value):
+@frozen
+class Command:
     """Operands one after the other: a function with its arguments, or a single value."""
 
     pos: int
@@ -123,7 +134,8 @@ class Command(Value):
     operands: tuple[Expression, ...]
 
 
-class Pipeline(Value):
+@frozen
+class Pipeline:
     """Commands, each one's value the last argument of the next; also what stands between parentheses."""
 
     pos: int
@@ -142,7 +154,8 @@ Expression: TypeAlias = Bool | String | Number | Nil | Dot | Field | Variable | 
 # --- statements ------------------------------------------------------------------------------------------------------
 
 
-class Text(Value):
+@frozen
+class Text:
     """What stands between actions, without what trim markers took."""
 
     pos: int
@@ -150,7 +163,8 @@ class Text(Value):
     text: str
 
 
-class Comment(Value):
+@frozen
+class Comment:
     """A comment, which prints nothing."""
 
     tag: Tag
@@ -158,14 +172,16 @@ class Comment(Value):
     """Without ``/*`` and ``*/``."""
 
 
-class Action(Value):
+@frozen
+class Action:
     """Prints a value, or sets a variable."""
 
     tag: Tag
     pipeline: Pipeline
 
 
-class Branch(Value):
+@frozen
+class Branch:
     """``if``, ``with`` or ``range``."""
 
     tag: Tag
@@ -180,7 +196,8 @@ class Branch(Value):
     """It is the ``if`` of an ``else if`` and shares the ``end`` of the one before."""
 
 
-class Call(Value):
+@frozen
+class Call:
     """``template``, or the ``block`` that also defines what it calls."""
 
     tag: Tag
@@ -189,7 +206,8 @@ class Call(Value):
     block: bool = False
 
 
-class Jump(Value):
+@frozen
+class Jump:
     """What leaves a loop, or goes on with its next turn."""
 
     tag: Tag
@@ -200,7 +218,8 @@ class Jump(Value):
 Statement: TypeAlias = Text | Comment | Action | Branch | Call | Jump
 
 
-class Definition(Value):
+@frozen
+class Definition:
     """The body of a ``define`` or ``block``; of the file itself, too."""
 
     name: str
@@ -211,7 +230,8 @@ class Definition(Value):
     block: bool = False
 
 
-class Template(Value):
+@frozen
+class Template:
     """A file."""
 
     name: str

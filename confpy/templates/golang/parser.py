@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from posixpath import basename
 
-from confpy.templates.facts import BRACES
+from confpy.frozen import replace
 from confpy.templates.golang import literals, nodes
 from confpy.templates.golang.lexer import GoSyntaxError, Kind, Lexer, Token, tag
 from confpy.templates.golang.signatures import FOREIGN
-from confpy.value import replace
+from confpy.templates.results import BRACES
 
 __all__ = ["GoSyntaxError", "parse"]
 

@@ -7,10 +7,10 @@ import re
 import struct
 from collections.abc import Sequence
 
-from confpy.keytree import Pair
-from confpy.templates.facts import Service
+from confpy.keys.tree import Pair
 from confpy.templates.functions import Refused
 from confpy.templates.golang.values import FIELDS, MAP, MISSING, GoList, Uint8, Uint16, encoded, type_name
+from confpy.templates.results import Service
 
 _LARGEST = 1_000_000
 """What a width or a precision may be."""

@@ -14,9 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn
 from urllib.parse import quote_plus
 
-from confpy.keytree import Pair
+from confpy.keys.tree import Pair
 from confpy.templates import functions
-from confpy.templates.facts import Service
 from confpy.templates.functions import Refused
 from confpy.templates.golang import printf
 from confpy.templates.golang.times import Time
@@ -47,6 +46,7 @@ from confpy.templates.golang.values import (
     encoded,
     type_name,
 )
+from confpy.templates.results import Service
 
 # --- what the translator adds ----------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 
-from confpy.value import Value
+from confpy.frozen import frozen
 
 _MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
@@ -37,7 +37,8 @@ class Weekday(int):
         return _DAYS[self]
 
 
-class Time(Value):
+@frozen
+class Time:
     """A moment in a time zone."""
 
     go_type: ClassVar[str] = "time.Time"

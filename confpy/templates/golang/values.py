@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
-from confpy.keytree import Pair
-from confpy.templates.facts import Service
+from confpy.keys.tree import Pair
+from confpy.templates.results import Service
 
 STRING: Final = "string"
 INT: Final = "int"

@@ -1,0 +1,1 @@
+"""What to do next: all decisions about resources, deliveries and reloads. Pure."""

@@ -1,0 +1,75 @@
+"""What templates asked of the world, and what is known of it by now. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
+
+from confpy.errors import ConfpyError
+from confpy.events import Say
+from confpy.messages import Resolve, Resolved
+from confpy.templates.lookup import Lookup
+from confpy.templates.results import Compiled
+
+
+class Lookups:
+    """Questions that are being answered, and answers."""
+
+    def __init__(self) -> None:
+        self.facts: dict[Lookup, object] = {}
+        """Lookup → its answer, or the error that it ended in."""
+        self._asked: set[Lookup] = set()
+        self._number = 0
+
+    def ask(self, lookups: AbstractSet[Lookup]) -> list[Resolve]:
+        """Return what asks for those that are not being answered already."""
+        new = tuple(sorted(lookups - self._asked, key=lambda lookup: (lookup.kind, lookup.name)))
+        if not new:
+            return []
+        self._number += 1
+        self._asked.update(new)
+        return [Resolve(self._number, new)]
+
+    def awaits(self, lookups: AbstractSet[Lookup]) -> bool:
+        """Say whether one of them is being answered."""
+        return not self._asked.isdisjoint(lookups)
+
+    def keep(self, used: AbstractSet[Lookup]) -> None:
+        """Forget what nobody uses."""
+        self.facts = {lookup: answer for lookup, answer in self.facts.items() if lookup in used}
+
+    def take(self, resolved: Resolved, readers: Callable[[Lookup], Iterable[str]]) -> tuple[set[Lookup], list[Say]]:
+        """Take answers; returns those that are other than before, and what to say of the rest.
+
+        An error takes the place of nothing but an error, or of a template: an address of before is worth more than
+        none. ``readers`` names the resources that asked.
+        """
+        self._asked.difference_update(resolved.facts)
+        moved: set[Lookup] = set()
+        said: list[Say] = []
+        for lookup, answer in resolved.facts.items():
+            before = self.facts.get(lookup)
+            if isinstance(answer, Compiled) and answer != before:
+                said += _told_of(answer)
+            if isinstance(answer, ConfpyError) and lookup.kind != "template":
+                kept = before is not None and not isinstance(before, ConfpyError)
+                if kept or not isinstance(before, ConfpyError) or before.message != answer.message:
+                    did = "kept the answer from before" if kept else "the template sees no answer"
+                    fields = answer.at(resource=", ".join(sorted(readers(lookup)))).fields()
+                    said.append(Say("warning", "lookup.failed", {**fields, "did": did}))
+                if kept:
+                    continue
+            if lookup in self.facts and before != answer:
+                moved.add(lookup)
+            self.facts[lookup] = answer
+        return moved, said
+
+
+def _told_of(template: Compiled) -> list[Say]:
+    return [
+        Say("debug", "template.read", {"template": template.name, "engine": template.engine}),
+        *(
+            Say("warning", "template.suspicious", {"template": template.name, "line": line, "doubt": doubt})
+            for line, doubt in template.doubts
+        ),
+    ]

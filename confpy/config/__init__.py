@@ -1,0 +1,1 @@
+"""What users write: settings, ``conf.d`` and confd's words."""

@@ -1,0 +1,686 @@
+"""Resources: what the files below ``conf.d`` ask for. A bad file stops only itself."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Literal, NamedTuple, cast
+
+from confpy.config import confd as dialect
+from confpy.config.resource import Loaded, Resource
+from confpy.config.settings import (
+    BOOLEAN,
+    EMPTY,
+    LIST,
+    PAUSE,
+    TEXT,
+    TIMEOUT,
+    Kind,
+    Settings,
+    choice,
+    parse_toml,
+    plain,
+    read_text,
+    shown,
+    strings,
+    suggest,
+)
+from confpy.errors import ConfpyError, UsageError
+from confpy.events import Say
+from confpy.frozen import replace
+from confpy.keys.tree import join, normalise
+from confpy.reload.actions import HttpReload, ReloadBy, SignalReload, SocketReload, Verify, VerifyProgram
+from confpy.reload.describe import show
+from confpy.system.filenames import is_left_out
+from confpy.system.placeholders import Command, names_candidate
+
+WITHOUT_ANSWER = (
+    r"(sudo\s+)?(/(usr/)?(local/)?s?bin/)?("
+    r"(?P<nginx>nginx(\s+-[cpg]\s+\S+)*\s+-s\s+reload)|(?P<apache>(apachectl|apache2ctl|apache2|httpd)\s+(-k\s+)?graceful)"
+    r"|(systemctl\s+reload\s+|service\s+)((?P<n>nginx)|(?P<a>apache2|httpd)|(?P<h>haproxy))(\.service|\s+reload)?)\s*"
+)
+"""Reloads that end with 0 whether the program has taken its new configuration or not. Of this machine alone: no ssh."""
+IN_PLACE = {
+    "did": "checks the new file in its place, and puts the old one back where it is refused",
+    "hint": 'the check names no {{.src}}; write check_mode = "staged" if it reads CONFPY_SRC by itself',
+}
+"""What is said of a check that can only mean files in their places."""
+NO_RELOAD = "that is not the default without a reload: a program that watches the file would read it unchecked"
+NO_STATE = (
+    "that is not the default without a state folder (state_dir): a confpy that is killed would leave the file there"
+)
+"""Why such a check is not made in place."""
+NO_ID = -1
+"""The user or group that chown leaves alone; confd's way to write "not given"."""
+LAST_ID = (1 << 32) - 2
+PROGRAMS = ("nginx", "apache", "haproxy")
+"""Those that confpy can see taking a new configuration."""
+
+
+# --- how values are written ------------------------------------------------------------------------------------------
+
+
+def permission_bits(value: object) -> int | None:
+    """Return the mode of octal digits in a string, set-id and sticky bits included; an empty one says nothing."""
+    if not isinstance(value, str) or not re.fullmatch(r"(0o?)?[0-7]{0,4}", value):
+        raise ValueError
+    return int(value, 8) if value else None
+
+
+def account_id(value: object) -> int | None:
+    if not isinstance(value, int) or isinstance(value, bool) or not NO_ID <= value <= LAST_ID:
+        raise ValueError
+    return None if value == NO_ID else value
+
+
+def key_list(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ValueError
+    return strings(value)
+
+
+def file_list(value: object) -> tuple[str, ...]:
+    """Return absolute paths, each once and in its simplest form."""
+    paths = key_list(value)
+    if not all(path.startswith("/") for path in paths):
+        raise ValueError
+    return tuple(dict.fromkeys(os.path.normpath(path) for path in paths))
+
+
+def command(value: object) -> Command | None:
+    """Return a command; an empty string is none, as confd has it, an empty list is a mistake."""
+    if isinstance(value, list):
+        value = strings(value)
+        if not value or not value[0]:
+            raise ValueError
+        return value
+    return text_of(value) if text_of(value).strip() else None
+
+
+def count(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 31:
+        raise ValueError
+    return value
+
+
+def delimiters(value: object) -> tuple[str, ...]:
+    """Return what stands around expressions; what means something within or beside them cannot be used."""
+    found = key_list(value)
+    if len(found) != 2 or not all(re.fullmatch(r"""[^\w\s"'`]+""", one) for one in found):
+        raise ValueError
+    if {"{%", "{#", "%}", "#}"}.intersection(found):
+        raise ValueError
+    return () if found == ("{{", "}}") else found
+
+
+def share(value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
+        raise ValueError
+    return float(value)
+
+
+def signal_name(value: object) -> str:
+    """Return the name of a signal without the SIG that it may begin with."""
+    from signal import Signals
+
+    name = text_of(value).upper().removeprefix("SIG")
+    if f"SIG{name}" not in Signals.__members__:
+        raise ValueError
+    return name
+
+
+def request(value: object) -> HttpReload:
+    """Return what "POST http://…" means; a login in it would be in every log."""
+    from urllib.parse import urlsplit
+
+    method, _, address = text_of(value).partition(" ")
+    url = urlsplit(address)
+    if not re.fullmatch("[A-Za-z]+", method) or not re.fullmatch("https?://[!-~]+", address) or "@" in url.netloc:
+        raise ValueError
+    if url.netloc == "unix:":
+        found = url.scheme == "http" and bool(re.fullmatch("/[^:]+:/.*", url.path))
+    else:
+        found = bool(url.hostname) and url.port != 0
+    if not found:
+        raise ValueError
+    return HttpReload(method.upper(), address)
+
+
+def lines_for_socket(value: object) -> SocketReload:
+    """Return what "unix:/run/a.sock reload" means, or a list of which the first names the socket."""
+    first, *more = strings(value) if isinstance(value, list) and value else (text_of(value),)
+    socket, _, line = first.partition(" ")
+    lines = [one.strip() for one in (line, *more)]
+    if more and not lines[0]:
+        lines.pop(0)
+    if not socket.startswith("unix:/") or not all(one and one.isprintable() for one in lines):
+        raise ValueError
+    return SocketReload(socket.removeprefix("unix:"), lines[0], tuple(lines[1:]))
+
+
+def regular_expression(value: object) -> str:
+    try:
+        re.compile(text_of(value))
+    except (re.error, RecursionError, OverflowError):
+        raise ValueError from None
+    return text_of(value)
+
+
+def program(value: object) -> VerifyProgram:
+    """Return what "nginx", "nginx /run/nginx.pid" or "haproxy unix:/run/haproxy-master.sock" means."""
+    name, _, place = text_of(value).partition(" ")
+    socket, place = ("", place.strip()) if "unix:" not in place else (place.strip().removeprefix("unix:"), "")
+    if name not in PROGRAMS or (socket and name != "haproxy") or not (socket or place or "/").startswith("/"):
+        raise ValueError
+    return VerifyProgram(name, socket, place)
+
+
+def text_of(value: object) -> str:
+    return cast("str", TEXT.accept(value))
+
+
+def kind(expects: str, accept: Callable[[object], object]) -> Kind:
+    return Kind(expects, accept, accept)
+
+
+COMMAND = kind('a command, which is a string or a list such as ["nginx", "-t"]', command)
+ID = kind("a number of a user or group", account_id)
+COUNT = kind("a number from 0 on", count)
+SHARE = kind("a share from 0 to 1, such as 0.5", share)
+REQUEST = Kind('a request without a login, such as "POST http://127.0.0.1:80/reload"', request, request, secret=True)
+"""Never shown: one that is refused may hold a login."""
+DRIFT = choice("restore", "warn")
+RELOAD_FAILURE = choice("retry", "rollback", "keep")
+SHRINK = choice("confirm", "keep", "render")
+KEYS: Mapping[str, Kind] = {
+    "src": TEXT,
+    "engine": choice("auto", "go", "jinja"),
+    "delimiters": kind('a left and a right delimiter, such as ["[[", "]]"]', delimiters),
+    "dest": TEXT,
+    "keys": kind('a list of strings, such as ["/services"]', key_list),
+    "keys_match": choice("auto", "segment", "text"),
+    "prefix": TEXT,
+    "join_prefixes": BOOLEAN,
+    "mode": kind("a string of octal digits", permission_bits),
+    "uid": ID,
+    "gid": ID,
+    "owner": TEXT,
+    "group": TEXT,
+    "strict_owner": BOOLEAN,
+    "mkdir": BOOLEAN,
+    "dir_mode": kind("a string of octal digits", permission_bits),
+    "write": choice("auto", "rename", "inplace"),
+    "symlink": choice("follow", "replace", "refuse"),
+    "backup": COUNT,
+    "watch_files": kind('a list of absolute paths, such as ["/etc/ssl/web.pem"]', file_list),
+    "check_cmd": COMMAND,
+    "check_mode": choice("staged", "swap"),
+    "reload_cmd": COMMAND,
+    "reload_signal": kind('the name of a signal, such as "HUP"', signal_name),
+    "reload_pidfile": TEXT,
+    "reload_process": TEXT,
+    "reload_http": REQUEST,
+    "reload_socket": kind(
+        'a socket and a line, such as "unix:/run/haproxy-master.sock reload", or a list of a socket and lines',
+        lines_for_socket,
+    ),
+    "reload_socket_expect": kind('a regular expression, such as "Success=1"', regular_expression),
+    "verify": kind('a program that confpy knows: "nginx", "apache" or "haproxy"', program),
+    "verify_cmd": COMMAND,
+    "on_reload_failure": RELOAD_FAILURE,
+    "reload_retry": choice("always", "never"),
+    "retry_refused": PAUSE,
+    "min_reload_interval": PAUSE,
+    "splay": PAUSE,
+    "settle": PAUSE,
+    "max_wait": PAUSE,
+    "check_cmd_timeout": TIMEOUT,
+    "reload_cmd_timeout": TIMEOUT,
+    "output_format": choice("json", "yaml", "toml", "xml", yml="yaml"),
+    "on_drift": DRIFT,
+    "write_once": BOOLEAN,
+    "on_missing": choice("error", "empty"),
+    "min_keys": COUNT,
+    "max_shrink": SHARE,
+    "on_shrink": SHRINK,
+    "shrink_grace": PAUSE,
+}
+"""What may stand in ``[template]``."""
+SPELLED = {plain(key): (key,) for key in KEYS} | {
+    plain(word.name): tuple(name for name in word.means if name in KEYS) for word in dialect.WORDS
+}
+"""Each way to write a key → the keys that it means: of a word of confd's dialect maybe several, or none."""
+
+WRITTEN_MODE = re.compile(r"^[ \t]*[\"']?mode[\"']?[ \t]*=[ \t]*(0o?)?(\d{1,4})\b", re.MULTILINE | re.IGNORECASE)
+"""A mode that was written as a number: the file's own text tells 0644, 0o644 and 644, the parsed integer does not."""
+WRITTEN_KEYS = re.compile(r"^[ \t]*[\"']?(keys|prefix)[\"']?[ \t]*=", re.MULTILINE | re.IGNORECASE)
+"""The lines that say what to read, for messages about an edit of them."""
+
+
+# --- loading ---------------------------------------------------------------------------------------------------------
+
+
+def load_resources(
+    confdir: str,
+    settings: Settings,
+    prefixes_of: Callable[[str], tuple[str, ...]],
+    *,
+    undoes: bool = True,
+) -> Loaded:
+    """Read every ``*toml`` below ``conf.d``, in confd's order: that of the names, folders descended in place.
+
+    ``prefixes_of`` is ``Store.prefixes``: it says what to read for a prefix joined with a key.
+    ``undoes``: a trial that is killed is undone at the next start, so that files may be checked in their places without
+    being asked for it. Raises nothing: each file's error is in the answer, as are the
+    warnings, and notes of lower levels.
+    """
+    root = os.path.join(confdir, "conf.d")
+    errors: list[ConfpyError] = []
+    warnings: list[ConfpyError] = []
+    try:
+        os.lstat(root)
+    except (FileNotFoundError, NotADirectoryError):
+        return Loaded((), found=False)
+    except OSError as error:
+        return Loaded((), (UsageError(f"the path cannot be read: {error.strerror}", file=root),))
+    by_dest: dict[str, Resource] = {}
+    lines: dict[str, Mapping[str, int]] = {}
+    notes: list[Say] = []
+    in_place: dict[str, list[str]] = {}
+    for path in find_files(root, errors, warnings, notes):
+        name = path[len(confdir) :].lstrip("/").removeprefix("conf.d/").removesuffix(".toml")
+        noted = Remarks([], notes, in_place, {})
+        try:
+            resource = read_resource(path, name, settings, prefixes_of, noted, undoes=undoes)
+            lines[name] = noted.lines
+        except UsageError as error:
+            errors.append(error.at(resource=name, file=path))
+        else:
+            folder, base = os.path.split(resource.dest)
+            dest = os.path.join(os.path.realpath(folder), base)
+            earlier = by_dest.pop(dest, None)
+            by_dest[dest] = resource
+            if earlier is not None:
+                hint = f"{earlier.name} is left out; give each its own dest"
+                noted.warnings.append(
+                    UsageError(f"the resource {earlier.name} has the same dest", hint=hint, target=dest)
+                )
+        warnings += [warning.at(resource=name, file=path) for warning in noted.warnings]
+    loaded = {resource.name for resource in by_dest.values()}
+    for check, names in in_place.items():
+        if names := [name for name in names if name in loaded]:
+            notes.append(Say("info", "check.in_place", {"resource": ", ".join(names), "command": check, **IN_PLACE}))
+    notes += unverified(by_dest.values()) if not settings.no_reload else ()
+    return Loaded(tuple(by_dest.values()), tuple(errors), tuple(warnings), notes=tuple(notes), lines=lines)
+
+
+def unverified(resources: Iterable[Resource]) -> Iterator[Say]:
+    """Yield a line for each reload that says nothing of its outcome, of a program that could be looked at."""
+    silent: dict[str, list[str]] = {}
+    for resource in resources:
+        if isinstance(resource.reload_cmd, str | tuple) and resource.verify_cmd is None:
+            silent.setdefault(show(resource.reload_cmd), []).append(resource.name)
+    for command, names in silent.items():
+        if (found := re.fullmatch(WITHOUT_ANSWER, command)) is not None:
+            name = next(name for name, text in found.groupdict().items() if text)
+            program = {"n": "nginx", "a": "apache", "h": "haproxy"}.get(name, name)
+            hint = (
+                f'it says only that the program was told; verify = "{program}" sees whether it has taken the new file'
+            )
+            yield Say("info", "reload.unverified", {"resource": ", ".join(names), "command": command, "hint": hint})
+
+
+def find_files(root: str, errors: list[ConfpyError], warnings: list[ConfpyError], notes: list[Say]) -> Iterator[str]:
+    """Yield the resource files below ``root``, or ``root`` itself where it is a file.
+
+    Links are followed; what is reached twice counts once, so that a loop ends. Adds to ``errors`` what should have been
+    a resource and cannot be read, to ``warnings`` what else cannot be read, and to ``notes`` what its name leaves out.
+    """
+    seen: set[str] = set()
+    left = [root]
+    while left:
+        path = left.pop()
+        name = os.path.basename(path)
+        is_resource = name.endswith("toml") and not is_left_out(name)
+        try:
+            is_folder = stat.S_ISDIR(os.stat(path).st_mode)
+            if path != root and (is_left_out(name, folder=True) if is_folder else not is_resource):
+                notes.append(Say("debug", "file.skipped", {"file": path, "reason": "its name"}))
+                continue
+            real = os.path.realpath(path)
+            if real in seen:
+                continue
+            seen.add(real)
+            if is_folder:
+                names = sorted(os.listdir(path), key=os.fsencode, reverse=True)
+                left += [os.path.join(path, name) for name in names]
+            else:
+                yield path
+        except OSError as error:
+            if error.errno not in {errno.ENOENT, errno.ELOOP}:
+                errors.append(UsageError(f"the path cannot be read: {error.strerror}", file=path))
+            elif not os.path.islink(path):
+                continue  # removed since its folder was read
+            elif is_resource:
+                errors.append(UsageError("the link leads nowhere", file=path))
+            elif is_left_out(name):
+                notes.append(Say("debug", "file.skipped", {"file": path, "reason": "its name"}))
+            else:
+                warnings.append(UsageError("the link leads nowhere, left out", file=path))
+
+
+class Remarks(NamedTuple):
+    """What there is to say of resources that are right, or are run all the same."""
+
+    warnings: list[ConfpyError]
+    notes: list[Say]
+    in_place: dict[str, list[str]]
+    """Check → the resources that are checked by it in their places since it names no candidate."""
+    lines: dict[str, int]
+    """Where the file says ``keys`` and ``prefix``."""
+
+
+def read_resource(
+    path: str,
+    name: str,
+    settings: Settings,
+    prefixes_of: Callable[[str], tuple[str, ...]],
+    remarks: Remarks,
+    *,
+    undoes: bool,
+) -> Resource:
+    """Return the resource of one file, and add to the remarks on it; raises ``UsageError``."""
+    content = read_text(path)
+    for match in WRITTEN_KEYS.finditer(content):
+        remarks.lines[match[1].lower()] = content.count("\n", 0, match.start(1)) + 1
+    written = WRITTEN_MODE.search(content)
+    hint = mode_hint(written)
+    try:
+        tables = parse_toml(content, path)
+    except UsageError as error:
+        if written and error.where.get("line") == content.count("\n", 0, written.start(2)) + 1:
+            error.hint = hint
+        raise
+    given = read_table(find_table(tables, remarks.warnings), hint, remarks.warnings)
+    insist_on_one_store(tables, settings)
+    for key in ("src", "dest"):
+        if not given.get(key):
+            raise UsageError(f"{key} is missing", hint=f'write {key} = "…" below [template]', key=key)
+
+    def own(key: str) -> Any:
+        """What the resource says, else the setting of that name."""
+        return given.get(key, getattr(settings, key))
+
+    prefix = settings.prefix or given.get("prefix", "")
+    if own("join_prefixes") and settings.prefix and given.get("prefix"):
+        prefix = join(settings.prefix, given["prefix"])
+    strict = own("strict_owner")
+    group = delivered_with(given, strict)
+    tells = reload_by(given)
+    paths = [join(prefix, key) for key in given.get("keys", ())]
+    dest = below(settings.root, absolute(given["dest"]))
+    if not os.path.isabs(given["dest"]):
+        hint = "dest is relative to the working directory, as in confd: write an absolute path"
+        remarks.notes.append(Say("info", "dest.relative", {"resource": name, "target": dest, "hint": hint}))
+    return Resource(
+        name=name,
+        file=path,
+        # Below templates/ with or without a leading slash, as in confd.
+        src=given["src"].lstrip("/"),
+        dest=dest,
+        # As the store spells it: the environment is case-blind, and so is what is cut from its keys.
+        strip=normalise(prefixes_of(join(prefix, "/"))[0]),
+        prefixes=tuple(dict.fromkeys(raw for key in paths for raw in prefixes_of(key))),
+        keys_match=given.get("keys_match", "auto"),
+        mode=given.get("mode"),
+        uid=None if settings.root else account(given, "uid", "owner", strict, remarks.warnings),
+        gid=None if settings.root else account(given, "gid", "group", strict, remarks.warnings),
+        strict_owner=strict,
+        check_cmd=given.get("check_cmd"),
+        check_mode=given.get("check_mode") or mode_of_check(name, given.get("check_cmd"), tells, undoes, remarks),
+        reload_cmd=tells,
+        verify_cmd=verify_by(given),
+        on_reload_failure="keep" if given.get("reload_retry") == "never" else own("on_reload_failure"),
+        check_cmd_timeout=own("check_cmd_timeout"),
+        reload_cmd_timeout=own("reload_cmd_timeout"),
+        engine=given.get("engine", "auto"),
+        delimiters=given.get("delimiters", ()),
+        output_format=given.get("output_format"),
+        on_drift=own("on_drift"),
+        write_once=given.get("write_once", False),
+        on_missing=given.get("on_missing"),
+        group=group,
+        settle=own("settle"),
+        max_wait=own("max_wait"),
+        retry_refused=own("retry_refused"),
+        min_reload_interval=own("min_reload_interval"),
+        splay=own("splay"),
+        min_keys=given.get("min_keys", 0),
+        max_shrink=given.get("max_shrink"),
+        shrink_grace=own("shrink_grace"),
+        on_shrink=own("on_shrink"),
+        write=given.get("write", "auto"),
+        symlink=given.get("symlink", "follow"),
+        mkdir=given.get("mkdir", bool(settings.root)),
+        dir_mode=given.get("dir_mode"),
+        backup=given.get("backup", 0),
+        watch_files=given.get("watch_files", ()),
+    )
+
+
+def mode_of_check(
+    name: str, check: Command | None, tells: ReloadBy | None, undoes: bool, remarks: Remarks
+) -> Literal["staged", "swap"]:
+    """Return how a resource is checked that does not say so: in its place where its check can mean nothing else."""
+    if check is None or names_candidate(check):
+        return "staged"
+    if tells is not None and undoes:
+        remarks.in_place.setdefault(show(check), []).append(name)
+        return "swap"
+    hint = (
+        f'write {{{{.src}}}} for the file to check, or check_mode = "swap"; {NO_RELOAD if tells is None else NO_STATE}'
+    )
+    remarks.warnings.append(UsageError("check_cmd does not look at the candidate", hint=hint, key="check_cmd"))
+    return "staged"
+
+
+def reload_by(given: Mapping[str, Any]) -> ReloadBy | None:
+    """Return what tells the program of its new file; raises ``UsageError`` for two ways, or half a one."""
+    ways = [key for key in ("reload_cmd", "reload_signal", "reload_http", "reload_socket") if given.get(key)]
+    whom = {key: given[key] for key in ("reload_pidfile", "reload_process") if given.get(key)}
+    if len(ways) > 1:
+        raise UsageError(f"there are both {ways[0]} and {ways[1]}", hint="a reload is one of them", key=ways[1])
+    if whom and ways != ["reload_signal"]:
+        key = next(iter(whom))
+        raise UsageError(f"there is a {key} without reload_signal", hint='add reload_signal = "HUP"', key=key)
+    if ways == ["reload_signal"]:
+        if not whom:
+            hint = "add reload_pidfile or reload_process"
+            raise UsageError("reload_signal does not say who gets it", hint=hint, key="reload_signal")
+        return SignalReload(given["reload_signal"], whom.get("reload_pidfile", ""), whom.get("reload_process", ""))
+    if expect := given.get("reload_socket_expect"):
+        if ways != ["reload_socket"]:
+            hint = 'add reload_socket = "unix:/run/haproxy-master.sock reload"'
+            raise UsageError(
+                "there is a reload_socket_expect without reload_socket", hint=hint, key="reload_socket_expect"
+            )
+        return replace(cast("SocketReload", given["reload_socket"]), expect=expect)
+    return cast("ReloadBy", given[ways[0]]) if ways else None
+
+
+def verify_by(given: Mapping[str, Any]) -> Verify | None:
+    """Return what finds out whether a reload was taken; raises ``UsageError`` for two ways."""
+    known: VerifyProgram | None = given.get("verify")
+    if known is None:
+        return cast("Command | None", given.get("verify_cmd"))
+    if given.get("verify_cmd"):
+        raise UsageError("there are both verify and verify_cmd", hint="a reload is verified by one", key="verify_cmd")
+    if known.socket or known.pidfile:
+        return known
+    said_to: SocketReload | None = given.get("reload_socket")
+    socket = said_to.path if said_to and known.program == "haproxy" else ""
+    return VerifyProgram(known.program, socket, given.get("reload_pidfile", ""))
+
+
+def mode_hint(written: re.Match[str] | None) -> str:
+    """Return the mode as it should have been written, for one that was written as a number."""
+    octal, digits = written.groups() if written else ("0", "644")
+    if not octal and not (re.fullmatch("[0-7]+", digits) and is_sensible(int(digits, 8))):
+        digits = f"{int(digits):o}"
+    return f'write mode = "{digits:0>4}"'
+
+
+def is_sensible(mode: int) -> bool:
+    """Say whether others may do no more than the group, and it no more than the owner: 420 is more likely 0644."""
+    owner, group, others = mode >> 6 & 7, mode >> 3 & 7, mode & 7
+    return group | owner == owner and others | group == group
+
+
+def find_table(tables: Mapping[str, object], warnings: list[ConfpyError]) -> Mapping[str, object]:
+    """Return ``[template]``, in any case, and warn of what stands beside it but seems to belong into it."""
+    name = next((name for name in tables if plain(name) == "template"), None)
+    if name is None:
+        meant = "".join(f"; did you mean it by [{name}]?" for name in tables if suggest(name, ["template"]))
+        raise UsageError("the file holds no [template]", hint="write [template] above src and dest" + meant)
+    table = tables[name]
+    if not isinstance(table, dict):
+        raise UsageError(
+            "the file holds no [template], but another kind of it", hint="write [template], once", key=name
+        )
+    for other, content in tables.items():
+        if other != name and suggest(other, ["template", *KEYS]):
+            hint = "did you mean [template]?" if isinstance(content, dict) else "move it below [template]"
+            warnings.append(UsageError(f"{other} stands outside [template], ignored", hint=hint, key=other))
+    return table
+
+
+def insist_on_one_store(tables: Mapping[str, object], settings: Settings) -> None:
+    """Raise ``UsageError`` where a table ``[backend]``, as confd's fork has it, names another store than the settings.
+
+    Ignored, the keys of the wrong store would make the target. Stores are the same where their names are and, of nodes
+    and files that the table gives, they share an address (of one cluster), or have the same files.
+    """
+    for name, table in tables.items():
+        if plain(name) != "backend" or not isinstance(table, dict):
+            continue
+        given = {plain(key): (key, value) for key, value in table.items() if value not in EMPTY}
+        _, backend = given.get("backend", ("", ""))
+        key, wanted = given.get("nodes", given.get("node", ("", ())))
+        nodes = cast("tuple[str, ...]", LIST.read(wanted, key, key=key))
+        key, wanted = given.get("file", ("", ()))
+        files = cast("tuple[str, ...]", LIST.read(wanted, key, key=key))
+        if not backend:
+            continue
+        if settings.backend not in {backend, dialect.STORES.get(str(backend))}:
+            other = f"another store: {shown(backend)}"
+        elif nodes and not shares_a_node(nodes, settings):
+            other = "other nodes of it"
+        elif files and set(map(os.path.abspath, files)) != set(map(os.path.abspath, settings.files)):
+            other = "other files"
+        else:
+            continue
+        hint = f"confpy has one store a process, here {settings.backend}: run another for it, on a confdir of its own"
+        raise UsageError(f"the resource names {other}", hint=hint, key=name)
+
+
+def shares_a_node(nodes: tuple[str, ...], settings: Settings) -> bool:
+    """Say whether one of these addresses is a node of the store; raises ``UsageError`` for one that is no address."""
+    from confpy.http.addresses import parse_nodes  # few resources name a store
+
+    port = DEFAULT_PORTS.get(settings.backend, 0)
+    ours = settings.nodes or ("127.0.0.1",) * (not (settings.srv_domain or settings.srv_record))
+
+    def addresses(texts: tuple[str, ...]) -> set[tuple[str, int]]:
+        found = parse_nodes(texts, scheme=settings.scheme, port=port)
+        return {("127.0.0.1" if node.host == "localhost" else node.host, node.port) for node in found}
+
+    return not addresses(nodes).isdisjoint(addresses(ours))
+
+
+DEFAULT_PORTS = {"consul": 8500, "etcd": 2379, "etcdv2": 2379, "etcdv3": 2379}
+"""Where a store listens whose address names no port."""
+
+
+def read_table(table: Mapping[str, object], if_mode: str, warnings: list[ConfpyError]) -> dict[str, Any]:
+    """Return the values of ``[template]`` by their documented keys; raises ``UsageError``.
+
+    ``if_mode`` is the hint for a wrong mode.
+    """
+    values: dict[str, Any] = {}
+    implied: dict[str, Any] = {}
+    for written, value in table.items():
+        keys = SPELLED.get(plain(written), ())
+        if not keys:
+            meant = suggest(written, KEYS)
+            hint = f"did you mean {meant}?" if meant else ""
+            warnings.append(UsageError(f"unknown key {written}, ignored", hint=hint, key=written))
+        for key in keys:
+            own = plain(key) == plain(written)
+            try:
+                (values if own else implied)[key] = KEYS[key].read(value, key if own else written, key=written)
+            except UsageError as error:
+                error.hint = if_mode if key == "mode" else ""
+                raise
+    return implied | values
+
+
+def absolute(dest: str) -> str:
+    """Return the target's path from the root; raises ``UsageError`` where it cannot be a file's."""
+    if dest.endswith("/"):
+        raise UsageError("dest is a folder", hint="end it with the name of a file", key="dest")
+    try:
+        return dest if os.path.isabs(dest) else os.path.join(os.getcwd(), dest)
+    except OSError:
+        raise UsageError("dest is relative, and the working directory is gone", key="dest") from None
+
+
+def below(root: str | None, dest: str) -> str:
+    """Return the target's path in the tree that is built below ``root``, out of which no ``..`` leads."""
+    return os.path.join(os.path.abspath(root), os.path.normpath(dest).lstrip("/")) if root else dest
+
+
+def delivered_with(given: dict[str, Any], strict: bool) -> str:
+    """Take the name of the resources' group that this one is delivered with, if ``group`` means that.
+
+    Where there is an ``owner``, or the machine has a group of users of that name, it means that one: as in many of
+    confd's files (``docs/decisions/0005-group-has-two-meanings.md``).
+    """
+    import grp
+
+    name: str = given.get("group", "")
+    if not name or name.isdecimal() or strict or given.get("owner") or given.get("uid") is not None:
+        return ""
+    with contextlib.suppress(KeyError, ValueError, OSError):
+        grp.getgrnam(name)
+        return ""
+    return str(given.pop("group"))
+
+
+def account(given: Mapping[str, Any], number: str, name: str, strict: bool, warnings: list[ConfpyError]) -> int | None:
+    """Return the user or group to give the target to: the number, or else what the machine calls so.
+
+    One that the machine does not have is a warning, since files are often written for another image; ``strict``
+    makes it a ``UsageError``.
+    """
+    import grp
+    import pwd
+
+    wanted: str = given.get(name, "")
+    if given.get(number) is not None or not wanted:
+        return cast("int | None", given.get(number))
+    try:
+        return pwd.getpwnam(wanted).pw_uid if name == "owner" else grp.getgrnam(wanted).gr_gid
+    except (KeyError, ValueError, OSError):
+        if wanted.isascii() and wanted.isdecimal() and int(wanted) <= LAST_ID:
+            return int(wanted)
+        unknown = UsageError(f"{name} is not known on this machine: {wanted!r}", key=name)
+        if strict:
+            unknown.hint = "create it, or take strict_owner away"
+            raise unknown from None
+        unknown.hint = f"going on without; create it, or take {name} away"
+        warnings.append(unknown)
+        return None

@@ -1,0 +1,1 @@
+"""The loop, its threads and signals: everything that carries decisions out."""

@@ -1,0 +1,62 @@
+"""What confpy is beside itself as PID 1 of a container: a parent that forwards signals and reaps orphans."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from confpy.daemon.startup import HELD
+
+
+def stand_by() -> int | None:
+    """Fork, before there is any thread: None in the child, which is to be confpy.
+
+    In the parent return the child's exit code when it has ended; 128 and its number where a signal ended it. Until
+    then all signals go on to the child, and all orphans of the container are reaped. The child's own children are not
+    touched: their exit codes are its own.
+
+    ``startup.hold_signals`` was called before: for PID 1 the kernel drops signals that have no handler, but not those
+    that are blocked; and in the child they stay pending until it has handlers for them.
+    """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    terminal = _has_terminal()
+    child = os.fork()
+    if not child:
+        # In a session of its own, so that a terminal's ^C reaches it once: forwarded.
+        os.setsid()
+        return None
+    while True:
+        number = signal.sigwaitinfo(HELD).si_signo
+        if number == signal.SIGCHLD:
+            if (code := _reap(child)) is not None:
+                return code
+        else:
+            os.kill(child, forwarded(number, terminal=terminal))
+
+
+def forwarded(number: int, *, terminal: bool) -> int:
+    """Return the signal that the child gets for one that PID 1 got. Pure.
+
+    The image of Apache has WINCH as its stop signal; where there is a terminal, it says that the window was resized.
+    """
+    return signal.SIGTERM if number == signal.SIGWINCH and not terminal else number
+
+
+def _has_terminal() -> bool:
+    """Say whether we have a controlling terminal: only then its file can be opened."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
+def _reap(child: int) -> int | None:
+    """Reap all that have ended: one signal may stand for many. Return the exit code of ``child``, if it is one."""
+    while True:
+        ended, status = os.waitpid(-1, os.WNOHANG)
+        if ended == child:
+            code = os.waitstatus_to_exitcode(status)
+            return code if code >= 0 else 128 - code
+        if not ended:
+            return None

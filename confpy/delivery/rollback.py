@@ -1,0 +1,116 @@
+"""The way back: the files with which a reload last succeeded take their places again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+
+from confpy.errors import TargetError
+from confpy.frozen import replace
+from confpy.ledger.ledger import BUSY, PATIENCE, Ledger
+from confpy.ledger.records import Change, Debt, Deed, Record
+from confpy.messages import Known, Owed, Report, Restored
+from confpy.system.disk import Disk
+from confpy.target import target
+
+
+def restore(key: str, ledger: Ledger, disk: Disk) -> Restored:
+    """Put back every target that was committed since a reload last succeeded, and can be.
+
+    Reports ``changed`` for what was put back (without ``known`` where no file was there before), ``unchanged``, or
+    ``failed`` for what could not be: that stays owed as it is. The record of the rest still owes the reload, for the
+    files that are there by then, and so it does those of other members of a group. Cut off, it is brought to its end by
+    the next start.
+    """
+    undone = ledger.to_undo(key)
+    ways: dict[str, list[Change]] = {}
+    for change in (change for _, deed in undone for change in deed.changes):
+        ways.setdefault(change.path, []).append(change)
+    reports: dict[str, Report] = {}
+    stuck: set[str] = set()
+    back: list[tuple[Change, str]] = []
+    with ledger.locked(ways, PATIENCE) as free:
+        for path, way in ways.items():
+            try:
+                back.append(_way_back(way, path in free, ledger, disk))
+            except TargetError as error:
+                stuck.add(path)
+                reports[way[0].resource] = Report(way[0].resource, "failed", error.at(resource=way[0].resource))
+        debts = {debt.key: debt for record, _ in undone for debt in record.debts}
+        undone = [(record, deed) for record, deed in undone if stuck.isdisjoint(it.path for it in deed.changes)]
+        changes = tuple(change for change, _ in back)
+        record, notes = _begin(changes, debts.values(), undone, ledger) if back else (0, ())
+        for change, kept in back:
+            reports[change.resource] = _put_back(change, kept, record, notes, disk)
+        for folder in {os.path.dirname(change.path) for change in changes}:
+            with suppress(OSError):
+                disk.sync_folder(folder)
+        if not any(reports[change.resource].error for change in changes):
+            for change in (change for _, deed in undone for change in deed.changes):
+                target.forget_old(change.path, change.mark, disk, ledger.folder)
+            ledger.done(record)
+        else:
+            ledger.leave(record)
+    owed = tuple(_owed(debt, changes, record) for debt in debts.values() if debt.key != key)
+    refused = {
+        it.resource: (it.old, it.path, it.new)
+        for it in changes
+        if it.old is not None and it.old != it.new and reports[it.resource].error is None
+    }
+    return Restored(key, tuple(reports.values()), tuple(one for one in owed if one.resources), refused)
+
+
+def _begin(
+    changes: tuple[Change, ...], debts: Iterable[Debt], undone: list[tuple[Record, Deed]], ledger: Ledger
+) -> tuple[int, tuple[str, ...]]:
+    """Note what is about to be put back; returns the record, and what to say where that could not be noted."""
+    instead = [(record.number, deed.group) for record, deed in undone]
+    try:
+        return ledger.begin([Deed("", changes)], debts, restores=True, instead=instead), ()
+    except OSError as error:
+        return 0, (f"the ledger cannot be written ({error.strerror}): a kill now leaves this half done",)
+
+
+def _way_back(way: list[Change], free: bool, ledger: Ledger, disk: Disk) -> tuple[Change, str]:
+    """Return what becomes of a target, and the file to put there, empty where the target has to go.
+
+    ``way``: its changes, the oldest first. Raises ``TargetError`` where it is not to be put back.
+    """
+    newest = way[-1]
+    if not free:
+        raise TargetError(BUSY, target=newest.dest)
+    now = target.found(newest.path, disk)
+    if now not in (newest.new, way[0].old):
+        raise TargetError("somebody else has changed the target: it is left alone", target=newest.dest)
+    for oldest in way:
+        change = replace(newest, old=newest.new, new=oldest.old, mark=oldest.mark, paid=False)
+        for place in target.old_places(change.path, change.mark, ledger.folder):
+            if disk.read_link(place) is not None or target.found(place, disk) == change.new is not None:
+                return change, place
+        if change.new in (now, None):
+            return change, ""
+        # Where its reload had succeeded, and a power cut made the ledger forget it, the next one goes back far enough.
+    raise TargetError("the old file is gone: the target cannot be put back", target=newest.dest)
+
+
+def _owed(debt: Debt, changes: Iterable[Change], record: int) -> Owed:
+    """Return what a program of another member has to be told."""
+    dests = {change.resource: change.dest for change in changes if change.key == debt.key}
+    records = (record,) if record else ()
+    names, paths = tuple(dests), tuple(dests.values())
+    return Owed(debt.key, debt.command, debt.timeout, debt.verify, names, paths, records, debt.on_failure)
+
+
+def _put_back(change: Change, kept: str, record: int, notes: tuple[str, ...], disk: Disk) -> Report:
+    name = change.resource
+    try:
+        changed = target.found(change.path, disk) != change.new
+        if changed:
+            target.put_back(change.path, kept, disk, in_place=change.in_place)
+        status = disk.stat(change.path)
+    except OSError as error:
+        torn = TargetError(f"{target.TORN}: it cannot be put back: {error.strerror}", target=change.dest, resource=name)
+        return Report(name, "failed", torn)
+    known = Known(bytes.fromhex(change.new), target.stamp(status)) if status and change.new else None
+    return Report(name, "changed" if changed else "unchanged", None, known, notes, record=record)

@@ -1,0 +1,120 @@
+"""``@frozen``: what ``dataclass(frozen=True, slots=True)`` is, for a sixth of what that costs a start.
+
+``dataclasses`` compiles six methods for each such class, most of them for nothing: of a hundred classes a one-shot uses
+some thirty. Here a method is compiled when it is first called; ``docs/decisions/0008-values.md`` has the figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform, get_origin
+
+T = TypeVar("T")
+
+NOTHING: Mapping[Any, Any] = MappingProxyType({})
+"""An empty mapping, as a default."""
+
+
+@dataclass_transform(frozen_default=True)
+def frozen(cls: type[T]) -> type[T]:
+    """Return the class with its annotated names as slots, which are set once, by position or by name.
+
+    Equal are two of one class that hold the same. Defaults are shared: they have to be immutable. Annotations may be
+    text or not; a ``ClassVar`` is no field. Raises ``TypeError`` where the class has a base class.
+    """
+    if cls.__bases__ != (object,):
+        raise TypeError(f"{cls.__name__}: a frozen class has no base class")
+    body = dict(vars(cls))
+    names = tuple(name for name, kind in body.get("__annotations__", {}).items() if not _is_class_variable(kind))
+    defaults = {name: body.pop(name) for name in names if name in body}
+    for unslotted in ("__dict__", "__weakref__"):
+        del body[unslotted]
+    shape = {"__slots__": names, "__match_args__": names, "__defaults__": defaults}
+    return type(cls.__name__, (), {**_METHODS, **body, **shape})
+
+
+def _is_class_variable(kind: object) -> bool:
+    if isinstance(kind, str):
+        return kind.removeprefix("typing.").startswith("ClassVar")
+    return kind is ClassVar or get_origin(kind) is ClassVar
+
+
+class _Compiled:
+    """A method that is written for a class when it is first asked for, and then takes its place there."""
+
+    def __init__(self, name: str, write: Callable[[type[Any]], str]) -> None:
+        self._name = name
+        self._write = write
+
+    def __get__(self, value: object | None, cls: type[Any]) -> Any:
+        names: dict[str, Any] = {"_set": object.__setattr__, "_defaults": cls.__defaults__}
+        exec(self._write(cls), names)  # noqa: S102  # the fields' names, which stand in our own source
+        method = names[self._name]
+        setattr(cls, self._name, method)
+        return method.__get__(value, cls)
+
+
+def _init(cls: type[Any]) -> str:
+    given = [f"{name}=_defaults[{name!r}]" if name in cls.__defaults__ else name for name in cls.__slots__]
+    body = [f"_set(self, {name!r}, {name})" for name in cls.__slots__]
+    return f"def __init__({', '.join(['self', *given])}):\n " + "\n ".join(body or ["pass"])
+
+
+def _eq(cls: type[Any]) -> str:
+    same = f"{_held(cls, 'self')} == {_held(cls, 'other')}"
+    return f"def __eq__(self, other):\n return {same} if other.__class__ is self.__class__ else NotImplemented"
+
+
+def _hash(cls: type[Any]) -> str:
+    return f"def __hash__(self):\n return hash({_held(cls, 'self')})"
+
+
+def _held(cls: type[Any], value: str) -> str:
+    return f"({''.join(f'{value}.{name}, ' for name in cls.__slots__)})"
+
+
+def _repr(self: Any) -> str:
+    held = ", ".join(f"{name}={value!r}" for name, value in fields(self).items())
+    return f"{type(self).__qualname__}({held})"
+
+
+def _refuse(self: object, name: str, _: object = None) -> None:
+    raise AttributeError(f"{type(self).__qualname__} is frozen: {name} cannot be changed")
+
+
+def _refuse_subclass(cls: type[Any]) -> None:
+    raise TypeError(f"{cls.__name__}: a frozen class has no subclasses")
+
+
+def _reduce(self: Any) -> tuple[type[Any], tuple[object, ...]]:
+    return type(self), tuple(fields(self).values())
+
+
+_METHODS: Mapping[str, Any] = {
+    **{name: _Compiled(name, write) for name, write in (("__init__", _init), ("__eq__", _eq), ("__hash__", _hash))},
+    "__repr__": _repr,
+    "__setattr__": _refuse,
+    "__delattr__": _refuse,
+    "__reduce__": _reduce,
+    "__init_subclass__": classmethod(_refuse_subclass),
+}
+
+
+def is_frozen(value: object) -> bool:
+    """Say whether a value is of a class that ``frozen`` made."""
+    return type(value).__setattr__ is _refuse
+
+
+def fields(value: Any) -> dict[str, Any]:
+    """Return what a frozen value holds, by field."""
+    return {name: getattr(value, name) for name in value.__slots__}
+
+
+if TYPE_CHECKING:
+    from dataclasses import replace as replace  # noqa: PLC0414  # with it mypy holds the changes against the fields
+else:
+
+    def replace(value, /, **changes):  # noqa: ANN001, ANN003, ANN201  # typed above
+        """Return a value that holds the same but for the changes; raises ``TypeError`` for what is no field."""
+        return type(value)(**{**fields(value), **changes})

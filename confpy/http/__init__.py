@@ -1,0 +1,1 @@
+"""HTTP whose every wait has a deadline, and whose connections can be cut from any thread."""

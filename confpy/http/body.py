@@ -1,0 +1,143 @@
+"""What comes back from a server: whole answers, and bodies that do not end."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from io import BufferedReader
+from typing import TYPE_CHECKING, Any
+
+import requests
+
+from confpy.errors import StoreError, WatchLost
+
+if TYPE_CHECKING:
+    from confpy.http.pool import Wire
+
+_PIECE = 65536
+_HEAD_BYTES = 1024
+_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;|\Z)")
+"""The size of a chunk; extensions may follow. Neither a sign nor what else ``int`` takes."""
+
+
+class TooLarge(StoreError):
+    """An answer is larger than the caller wants to hold."""
+
+
+def read_body(response: requests.Response, limit: int) -> bytes:
+    """Read an answer as a whole; raises ``TooLarge`` above ``limit`` bytes."""
+    body = bytearray()
+    for piece in response.iter_content(_PIECE):
+        body += piece
+        if len(body) > limit:
+            response.close()
+            raise TooLarge(f"an answer is larger than {limit >> 20} MB")
+    return bytes(body)
+
+
+def await_body(response: requests.Response) -> None:
+    """Wait, without bound, until the body of an answer begins to come, or its end does."""
+    raw: Any = response.raw
+    source: BufferedReader | None = raw._fp.fp  # noqa: SLF001 - urllib3 cannot wait without reading
+    if source is not None:
+        with suppress(ValueError):  # closed by another thread a moment ago
+            source.peek(1)
+
+
+class Stream:
+    """The body of an answer that does not end, as it comes: never waits for more than there is."""
+
+    def __init__(self, wire: Wire, response: requests.Response) -> None:
+        self.node = wire.node
+        self._wire = wire
+        # Below urllib3, whose readers wait for a whole chunk or buffer bytes where `arrived` does not see them.
+        raw: Any = response.raw
+        self._source: BufferedReader | None = raw._fp.fp  # noqa: SLF001
+        chunked = response.headers.get("Transfer-Encoding", "").lower() == "chunked"
+        self._chunks = Chunks() if chunked else None
+
+    def read(self) -> bytes | None:
+        """Return what has come, waiting where nothing has; None where the body ended. Raises ``StoreError``.
+
+        It may be empty: what came was the coding around the body, and to wait for more would hold up what came before.
+        """
+        with self._wire.translated():
+            raw = self._received()
+            if self._chunks is None or not raw:
+                return raw or None
+            body = self._chunks.feed(raw)
+            return None if self._chunks.ended and not body else body
+
+    def _received(self) -> bytes:
+        try:
+            return self._source.read1(_PIECE) if self._source is not None else b""
+        except ValueError:  # closed by another thread a moment ago
+            return b""
+
+    def arrived(self) -> bool:
+        """Whether ``read`` would return at once."""
+        return self._wire.arrived()
+
+    def close(self) -> None:
+        """End it. Any thread, any number of times."""
+        self._wire.close()
+
+
+class Chunks:
+    """Takes chunked transfer coding apart, however its bytes are cut (RFC 9112, 7.1). Raises ``StoreError``."""
+
+    def __init__(self) -> None:
+        self.ended = False
+        self._head = b""
+        """The beginning of a chunk's first line, while its end has not come."""
+        self._rest = 0
+        """Bytes of the chunk still to come, with the two of its line end."""
+
+    def feed(self, raw: bytes) -> bytes:
+        """Return the body's bytes among ``raw``."""
+        data, at = self._head + raw, 0
+        self._head = b""
+        body: list[bytes] = []
+        while at < len(data) and not self.ended:
+            if self._rest:
+                taken = min(self._rest, len(data) - at)
+                body.append(data[at : at + min(taken, max(0, self._rest - 2))])
+                self._rest -= taken
+                at += taken
+                continue
+            end = data.find(b"\r\n", at)
+            if end < 0 and len(data) - at < _HEAD_BYTES:
+                self._head = data[at:]
+                break
+            found = _SIZE.match(data, at, end) if end >= 0 else None
+            if found is None:
+                raise StoreError("the stream is not HTTP")
+            size = int(found[1], 16)
+            self._rest, self.ended, at = size + 2, size == 0, end + 2
+        return b"".join(body)
+
+
+class Lines:
+    """Cuts bytes into lines, however they come. Raises ``WatchLost`` for a line longer than ``limit`` bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._pieces: list[bytes] = []
+        self._length = 0
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Return the lines that ``data`` completes, without their ends and without the empty ones."""
+        *whole, rest = data.split(b"\n")
+        lines = []
+        for piece in whole:
+            self._hold(piece)
+            lines.append(b"".join(self._pieces))
+            self._pieces, self._length = [], 0
+        self._hold(rest)
+        return [line for line in lines if line.strip()]
+
+    def _hold(self, piece: bytes) -> None:
+        self._pieces.append(piece)
+        self._length += len(piece)
+        if self._length > self._limit:
+            raise WatchLost(f"one line of the stream is longer than {self._limit >> 20} MB")

@@ -1,0 +1,1 @@
+"""Keys as data: prefixes, trees, views, globs, snapshots. Pure."""

@@ -1,0 +1,1 @@
+"""What survives a restart: deliveries begun, reloads owed, cached keys, holds."""

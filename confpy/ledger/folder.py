@@ -1,0 +1,174 @@
+"""What must survive a restart: records by name, in a folder for each confdir.
+
+A record is whole at every moment: it is written beside its place, synced, and renamed into it. What is found there and
+is no record of ours is set aside. Where nothing can be kept, that is told once for each record, and confpy goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from hashlib import sha256
+from typing import Any, TypeAlias
+
+from confpy.config.settings import STATE_DIR, Settings
+from confpy.events import Say
+from confpy.system.disk import Disk
+from confpy.system.ownership import insist_on_ours
+
+Record: TypeAlias = dict[str, Any]
+
+FORMAT = 1
+LARGEST = 64 << 20
+"""Bytes of a file that may be a record; a larger one was not written by us."""
+_LONGEST_NAME = 200
+_PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789:_.")
+
+
+class StateFolder:
+    """The records of one confdir. One thread at a time."""
+
+    def __init__(self, path: str, tell: Callable[[Say], object], disk: Disk | None = None) -> None:
+        """Nothing is touched yet. ``tell`` takes what somebody should know of."""
+        self.path = path
+        self._tell = tell
+        self._disk = disk or Disk()
+        self._told: set[str] = set()
+
+    @classmethod
+    def of(cls, settings: Settings, tell: Callable[[Say], object]) -> StateFolder:
+        """Return the folder that the settings mean."""
+        name = folder_name(os.path.realpath(settings.confdir))
+        return cls(os.path.join(settings.state_dir or STATE_DIR, name), tell)
+
+    @property
+    def unusable(self) -> bool:
+        """Whether it could not be read or written, as was told."""
+        return bool(self._told)
+
+    def read(self, name: str) -> Record | None:
+        """Return the record as it was written last, or None where there is none that can be used."""
+        try:
+            if self._disk.stat(self._path(name)) is None:
+                return None
+            self._insist_on_ours()
+            path = self._path(name)
+            try:
+                return _record(self._content(path))
+            except ValueError as error:
+                aside = path + ".set-aside"
+                self._disk.rename(path, aside)
+                self._tell(Say("warning", "state.quarantined", {"error": str(error), "file": aside, "record": name}))
+        except OSError as error:
+            self._unusable(name, error)
+        return None
+
+    def write(self, name: str, record: Mapping[str, Any]) -> bool:
+        """Keep a record (what JSON can hold; strings may have surrogates) in place of the one before.
+
+        Returns whether it is on the disk for good.
+        """
+        content = json.dumps({"format": FORMAT, "record": record}, separators=(",", ":")).encode()
+        try:
+            self._disk.make_folder(self.path)
+            self._insist_on_ours()
+            self._replace(self._path(name), os.path.join(self.path, f".{name}.stage"), content)
+        except OSError as error:
+            self._unusable(name, error)
+            return False
+        return True
+
+    def remove(self, name: str) -> None:
+        """Let go of a record, where there is one."""
+        try:
+            if self._disk.stat(self._path(name)) is not None:
+                self._disk.remove(self._path(name))
+        except OSError as error:
+            self._unusable(name, error)
+
+    def names(self, prefix: str) -> list[str]:
+        """Return the names of the records that begin so."""
+        try:
+            found = self._disk.names(self.path)
+        except OSError:
+            return []
+        return sorted(one.removesuffix(".json") for one in found if one.startswith(prefix) and one.endswith(".json"))
+
+    def _replace(self, path: str, stage: str, content: bytes) -> None:
+        self._disk.remove_if_abandoned(stage)
+        descriptor = self._disk.create(stage)
+        try:
+            self._disk.write(descriptor, content)
+            self._disk.sync(descriptor)
+            self._disk.rename(stage, path)
+        except OSError:
+            with suppress(OSError):
+                self._disk.remove(stage)
+            raise
+        finally:
+            self._disk.close(descriptor)
+        self._disk.sync_folder(self.path)
+
+    def _content(self, path: str) -> bytes:
+        found = self._disk.stat(path)
+        if found is None or not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST:
+            raise ValueError("it is no file of confpy's")
+        return self._disk.read(path)
+
+    def _insist_on_ours(self) -> None:
+        # From now on by its path without links: where one of them leads, somebody might change.
+        self.path = insist_on_ours(self.path, self._disk, volumes=True)
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self.path, name + ".json")
+
+    def _unusable(self, name: str, error: OSError) -> None:
+        if name not in self._told:
+            self._told.add(name)
+            hint = "name a folder that confpy may write to (state_dir)"
+            fields = {"error": error.strerror or str(error), "folder": self.path, "record": name, "hint": hint}
+            self._tell(Say("warning", "state.not_saved", fields))
+
+
+def folder_name(confdir: str) -> str:
+    """Return a file name that is unique to an absolute path, written as systemd-escape does; a long one is cut."""
+    data = os.fsencode(confdir.strip("/")) or b"/"
+    escaped = "".join(
+        "-" if byte == 0x2F else chr(byte) if byte in _PLAIN and (at or byte != 0x2E) else f"\\x{byte:02x}"
+        for at, byte in enumerate(data)
+    )
+    if len(escaped) <= _LONGEST_NAME:
+        return escaped
+    return f"{escaped[: _LONGEST_NAME - 33]}~{sha256(data).hexdigest()[:32]}"
+
+
+def confdir_of(name: str) -> str | None:
+    """Return the absolute path that ``folder_name`` made a name of; None for a name that was cut.
+
+    Raises ``ValueError`` for a name that is none of its.
+    """
+    if "~" in name:
+        return None
+    unescaped = re.sub(
+        rb"\\x([0-9a-f]{2})|-", lambda at: bytes.fromhex(at[1].decode()) if at[1] else b"/", os.fsencode(name)
+    )
+    confdir = "/" + os.fsdecode(unescaped).strip("/")
+    if folder_name(confdir) != name:
+        raise ValueError(f"{name!r} is not the name of a state folder")
+    return confdir
+
+
+def _record(content: bytes) -> Record:
+    """Return the record that a file holds; raises ``ValueError``."""
+    try:
+        found = json.loads(content)
+        version, record = found["format"], found["record"]
+    except (LookupError, TypeError, ValueError, RecursionError):
+        raise ValueError("it is no record of confpy's, or a torn one") from None
+    if version != FORMAT or not isinstance(record, dict):
+        raise ValueError(f"its format ({str(version)[:20]}) is not known to this confpy")
+    return record

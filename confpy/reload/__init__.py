@@ -1,0 +1,1 @@
+"""Telling a program of its new files, and verifying that it took them."""

@@ -1,0 +1,242 @@
+"""etcd v2, over its HTTP API: read folders whole, then wait for one event after the other.
+
+Each answer to a wait names its event's index, and the next wait asks from there on, so that nothing between two of
+them is lost as long as etcd remembers it: 1,000 changes of any keys. ``confpy/stores/etcd2_wire.py`` knows the API.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
+from urllib.parse import urljoin, urlsplit
+
+from confpy.errors import StoreError, StoreRefused, UsageError, bug
+from confpy.http.addresses import etcd_scheme
+from confpy.http.body import TooLarge, await_body, read_body
+from confpy.http.pool import Nodes, Wire, open_nodes
+from confpy.http.tls import basic_auth
+from confpy.keys.snapshot import Changes, Snapshot
+from confpy.keys.tree import normalise
+from confpy.stores import Limits
+from confpy.stores.etcd.v2_wire import WATCH_HEADS, Reading, Waiting, heads, refusal, shows, url_path
+
+if TYPE_CHECKING:
+    import requests
+
+    from confpy.config.settings import Settings
+
+Login: TypeAlias = "Callable[[], tuple[bytes, bytes] | None]"
+
+PORT = 2379
+DEFAULT_NODES = ("127.0.0.1:2379", "127.0.0.1:4001")
+ANSWER_BYTES = 64 << 20
+"""The largest answer that is held in memory: etcd v2 cannot give a folder in pages."""
+_ANSWERS = 6
+"""How many times the timeout of one answer a read of many prefixes may take as a whole."""
+_REDIRECTS = 3
+_REDIRECTED = (301, 302, 307, 308)
+_SHORTEST_WAIT = 1.0
+"""Seconds. An empty answer is how an old etcd ends a long wait; one that comes at once is a fault."""
+
+
+class Etcd2Store:
+    """The keys of an etcd v2 cluster, or of the v2 API of a later one, behind ``confpy.stores.Store``."""
+
+    limits = Limits(remote=True, value_bytes=10 << 20, binary_values=False, watches=True, missing="error", shows=shows)
+
+    def __init__(self, nodes: Nodes, login: Login) -> None:
+        self._nodes = nodes
+        self._login = login
+        self._refused: set[str] = set()
+        """Paths above prefixes that etcd does not let us read: not to be asked again."""
+
+    @classmethod
+    def open(cls, settings: Settings) -> Etcd2Store:
+        """Make the store that the settings describe. No traffic yet; raises ``UsageError``."""
+        nodes = open_nodes("etcd v2", settings, default=DEFAULT_NODES, port=PORT, scheme=etcd_scheme(settings))
+        login = partial(basic_auth, settings)
+        login()
+        return cls(nodes, login)
+
+    def prefixes(self, path: str) -> tuple[str, ...]:
+        """Return the path: every key of etcd v2 begins with a slash."""
+        return (normalise(path),)
+
+    def read(self, prefixes: Sequence[str], covers: Sequence[str] = ()) -> Snapshot:  # noqa: ARG002 - v2 cannot count
+        """Read each prefix as of its own index; many are read together. A refused one is the error of its listing."""
+        return self._nodes.talk(lambda wire: self._read(self._api(wire), prefixes))
+
+    def _read(self, api: _Api, prefixes: Sequence[str]) -> Snapshot:
+        reading = Reading(prefixes, self._refused)
+        with api.wire.bounded((_ANSWERS - 1) * self._nodes.read_timeout):
+            while (head := reading.ask()) is not None:
+                try:
+                    with api.wire.bounded():
+                        response = api.get(url_path(head, recursive="true", quorum="true"))
+                        text = read_body(response, ANSWER_BYTES)
+                except TooLarge as error:
+                    reading.refuse(error)
+                else:
+                    reading.take(response.status_code, response.headers, text)
+        snapshot = reading.snapshot()
+        for listing in snapshot.listings.values():
+            if listing.error is not None:
+                listing.error.at(node=api.wire.node.url)
+        return snapshot
+
+    def ask(self, prefixes: Sequence[str]) -> None:  # noqa: ARG002 - only a read can tell
+        """Say that only a read can tell."""
+        return
+
+    def watch(self, cursors: Mapping[str, int], identity: str = "") -> Etcd2Stream:
+        """Follow every prefix; returns when etcd has taken up a wait for each of them."""
+        while True:
+            with ExitStack() as opened:
+                lines = []
+                for head in heads(cursors, WATCH_HEADS, self._refused):
+                    mine = {prefix: cursor for prefix, cursor in cursors.items() if shows(head, prefix)}
+                    try:
+                        line = self._nodes.talk(partial(self._wait, Waiting(head, mine, identity)), keep=True)
+                    except StoreRefused:
+                        if head in cursors:
+                            raise
+                        self._refused.add(head)
+                        break
+                    opened.callback(line.close)
+                    lines.append(line)
+                else:
+                    opened.pop_all()
+                    return Etcd2Stream(lines)
+
+    def _wait(self, waiting: Waiting, wire: Wire) -> _Line:
+        return _Line(waiting, self._api(wire))
+
+    def _api(self, wire: Wire) -> _Api:
+        try:
+            wire.session.auth = self._login()  # type: ignore[assignment]
+        except UsageError as error:
+            raise StoreError(error.message, hint=error.hint, **error.where) from error
+        return _Api(wire, {node.url for node in self._nodes})
+
+    def close(self) -> None:
+        """Cut every connection; what waits raises ``StoreError``, what iterates ends."""
+        self._nodes.close()
+
+
+class Etcd2Stream:
+    """Changes as they come, from one thread for each wait; what came meanwhile is put together for each prefix."""
+
+    def __init__(self, lines: Sequence[_Line]) -> None:
+        self._lines = lines
+        self._changed = threading.Condition()
+        self._failure: StoreError | None = None
+        self._closed = False
+
+    def __iter__(self) -> Iterator[Changes]:
+        """Yield until ``close``; raises ``WatchLost`` or ``StoreError`` after what came before it."""
+        for line in self._lines:
+            threading.Thread(target=self._follow, args=[line], name="confpy-wait", daemon=True).start()
+        while True:
+            with self._changed:
+                self._changed.wait_for(self._has_news)
+                changes = [one for line in self._lines for one in line.waiting.take()]
+            if self._closed:
+                return
+            yield from changes
+            if not changes and self._failure is not None:
+                self.close()
+                raise self._failure
+
+    def _has_news(self) -> bool:
+        return self._closed or self._failure is not None or any(line.waiting for line in self._lines)
+
+    def _follow(self, line: _Line) -> None:
+        try:
+            while not self._closed:
+                text = line.receive()
+                with self._changed:
+                    if text:
+                        line.waiting.feed(text)
+                    self._changed.notify_all()
+                line.ask()
+        except Exception as error:  # noqa: BLE001 - a library may say anything of a connection closed under its hands
+            failure = error if isinstance(error, StoreError) else StoreError(bug(error).message)
+            failure.at(node=line.node)
+            with self._changed:
+                self._failure = self._failure or failure
+                self._changed.notify_all()
+
+    def close(self) -> None:
+        """End it. Any thread, any number of times."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for line in self._lines:
+            line.close()
+
+
+class _Line:
+    """A connection that waits below one head. Made when etcd has taken the wait up; raises ``StoreError``."""
+
+    def __init__(self, waiting: Waiting, api: _Api) -> None:
+        self.waiting = waiting
+        self.node = api.wire.node.url
+        self._api = api
+        self.ask()
+
+    def ask(self) -> None:
+        """Wait for the next event; etcd sends the head of its answer at once. Raises ``StoreError``."""
+        with self._api.wire.bounded():
+            self._response = self._api.get(self.waiting.ask())
+            if self._response.status_code != 200:
+                raise refusal(self._response.status_code, read_body(self._response, ANSWER_BYTES))
+            self.waiting.begin(self._response.headers)
+        self._since = time.monotonic()
+
+    def receive(self) -> bytes:
+        """Return the event when it comes, or nothing where the wait ended without one. Raises ``StoreError``."""
+        with self._api.wire.translated():
+            await_body(self._response)
+        with self._api.wire.bounded():
+            text = read_body(self._response, ANSWER_BYTES).strip()
+        if not text and time.monotonic() - self._since < _SHORTEST_WAIT:
+            raise StoreError("etcd ended the wait at once")
+        return text
+
+    def close(self) -> None:
+        """End it. Any thread, any number of times."""
+        self._api.wire.close()
+
+
+class _Api:
+    """One wire to an etcd, or to where it redirects."""
+
+    def __init__(self, wire: Wire, own: Collection[str]) -> None:
+        """``own`` are the URLs of the nodes: no other is shown the login."""
+        self.wire = wire
+        self._url = wire.node.url
+        self._own = own
+
+    def get(self, path: str) -> requests.Response:
+        """Return the answer whose body is still to be read; follows redirects. Raises ``StoreError`` and more."""
+        for _ in range(_REDIRECTS + 1):
+            response = self.wire.get(self._url + path, {})
+            if response.status_code not in _REDIRECTED:
+                return response
+            response.close()
+            to = urlsplit(urljoin(self._url, response.headers.get("Location", "")))
+            if to.scheme != self.wire.node.scheme or not to.netloc:
+                raise StoreError(
+                    f"it redirects to {to.scheme}://, not {self.wire.node.scheme}://", hint="name that node itself"
+                )
+            path = to._replace(scheme="", netloc="").geturl()
+            # All that follows goes there, too; a wire holds one connection at a time.
+            self._url = f"{to.scheme}://{to.netloc}"
+            self.wire.session.close()
+            if self._url not in self._own:
+                self.wire.session.auth = None
+        raise StoreError(f"it redirects more than {_REDIRECTS} times", hint="do its nodes agree on their leader?")

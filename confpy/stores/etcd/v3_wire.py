@@ -1,0 +1,423 @@
+"""What to ask of etcd v3's JSON gateway, and how to read what it answers. Pure: no I/O, no thread, no time.
+
+The gateway speaks the messages of ``rpc.proto`` as JSON (https://etcd.io/docs/v3.5/dev-guide/api_grpc_gateway/): bytes
+in base64, 64-bit integers as strings, zero values left out. ``etcd3_grants.py`` says which ranges a prefix is.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode, b64encode
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeAlias
+
+from confpy.errors import NoApi, StoreError, StoreRefused, WatchLost
+from confpy.http.body import TooLarge
+from confpy.keys.snapshot import Changes, Listing, Snapshot, Standing, Stirred
+from confpy.keys.tree import ROOT, covers
+from confpy.stores import SURPRISES
+from confpy.stores.etcd.v3_permissions import Denied, Grants, Range, alone, below, whole
+
+Body: TypeAlias = dict[str, Any]
+
+TXN_OPERATIONS = 128
+"""The most operations of one transaction (etcd's default ``--max-txn-ops``)."""
+PAGE_BYTES = 4 << 20
+"""How large an answer should be, as JSON: 3 MB of data, since the gateway of etcd 3.3 takes 4 MB from its etcd."""
+PAGE_KEYS = 16_384
+"""The most keys to ask for at once, while nothing is known about their size."""
+READ_BYTES = 256 << 20
+"""The largest read, all its pages together, as JSON: no configuration, but somebody else's data, or a liar's."""
+KEY_BYTES = 128
+"""What a key counts at least: as much as it takes to hold one that is empty."""
+
+_PERMISSION_DENIED, _UNAVAILABLE, _UNAUTHENTICATED = 7, 14, 16  # https://grpc.io/docs/guides/status-codes/
+_LOGGED_OUT = (
+    "invalid auth token",  # it expired, or etcd was restarted and forgot it
+    "user name is empty",
+    "revision in header is old",  # the users changed since
+    "revision of auth store is old",
+)
+
+
+class Compacted(StoreError):
+    """The revision that a read holds on to was compacted away."""
+
+
+class LoggedOut(StoreError):
+    """etcd wants a token, or another one."""
+
+
+# --- texts, bytes, answers -------------------------------------------------------------------------------------------
+
+
+def to_text(base64: str) -> str:
+    """Return a key or a value of an answer as text; any bytes survive."""
+    return b64decode(base64).decode("utf-8", "surrogateescape")
+
+
+def _base64(data: bytes) -> str:
+    return b64encode(data).decode()
+
+
+@contextmanager
+def understood() -> Iterator[None]:
+    """Turn the surprise at an answer that is not one of etcd's into a ``StoreError``."""
+    try:
+        yield
+    except SURPRISES as error:
+        raise not_etcd() from error
+
+
+def not_etcd() -> StoreError:
+    """Return the error for an answer that etcd would not give."""
+    return StoreError("it answers, but not as etcd v3 does", hint="is this address one of an etcd's client URLs?")
+
+
+def refusal(status: int, text: bytes) -> StoreError:
+    """Return the error that an answer other than 200 stands for."""
+    try:
+        answer = json.loads(text)
+        said, code = answer.get("error") or answer["message"], answer.get("code")
+    except SURPRISES:
+        if status == 400 and b"HTTPS" in text:  # said by Go's and by nginx' servers alike
+            return StoreError("it speaks TLS only", hint="write https:// instead of http://")
+        if status == 400 and b"CommonName" in text:  # it could be mistaken for a user's login
+            return StoreError(
+                "the gateway of an etcd that has users takes no client certificate with a common name (CN)",
+                hint="show one without, and log in with username and password_file",
+            )
+        if status == 404:
+            hint = "is its JSON gateway on, is this address one of its client URLs, and not for its peers?"
+            return NoApi(not_etcd().message, hint=hint)
+        return not_etcd()
+    failure = _failure(str(said), code)
+    if code == _UNAVAILABLE and "etcdserver: " not in str(said):
+        failure.message = failure.message.replace("etcd says", "the gateway of etcd cannot reach its own etcd")
+        failure.hint = (
+            "if it stays so: with --client-cert-auth, etcd's certificate must be for clients, too "
+            "(extendedKeyUsage clientAuth)"
+        )
+    return failure
+
+
+def _failure(said: str, code: object = None) -> StoreError:
+    reason = " ".join(said.rpartition("desc = ")[2].removeprefix("etcdserver: ").split())[:200]
+    if "received message larger than max" in reason:  # etcd 3.3's gateway
+        return TooLarge("an answer is larger than the gateway of etcd passes on")
+    if "required revision has been compacted" in reason:
+        return Compacted("the history was compacted while it was read")
+    if "invalid user ID or password" in reason:
+        return StoreRefused(
+            "etcd does not know the user, or the password is wrong", hint="look at username and password_file"
+        )
+    if code == _UNAUTHENTICATED or any(one in reason for one in _LOGGED_OUT):
+        return LoggedOut(f"etcd does not take the login: {reason}", hint="does it stay so? then look at etcd's log")
+    if code == _PERMISSION_DENIED or "permission denied" in reason:
+        return Denied(f"etcd refuses: {reason}", hint="grant the role read access to the prefixes")
+    return StoreError(f"etcd says: {reason}")
+
+
+# --- ranges ----------------------------------------------------------------------------------------------------------
+
+
+def _request(start: bytes, end: bytes, revision: int = 0, **options: object) -> Body:
+    request: Body = {"key": _base64(start), **options}
+    if end:
+        request["range_end"] = _base64(end)
+    if revision:
+        request["revision"] = str(revision)
+    return {"request_range": request}
+
+
+class _Span(NamedTuple):
+    """What is still to be read of a prefix."""
+
+    prefix: str
+    start: bytes
+    end: bytes
+
+
+class Reading:
+    """One read of many prefixes at one revision, page after page: send what ``ask`` says, give ``take`` the answer.
+
+    Where etcd refuses what ``ask`` said, ``restrict`` it to what may be read, and ask again.
+    """
+
+    def __init__(self, prefixes: Sequence[str], covers: Sequence[str] = (), *, page_keys: int = PAGE_KEYS) -> None:
+        self.page_keys = page_keys
+        """How many keys the next page may have: follows the sizes seen."""
+        self._keys: dict[str, dict[str, str]] = {prefix: {} for prefix in prefixes}
+        self._spans = deque(_Span(prefix, *whole(prefix)) for prefix in self._keys)
+        self._covers = deque(dict.fromkeys(covers))
+        self._counts: dict[str, int] = {}
+        self._asked: list[_Span] = []
+        self._counted: list[str] = []
+        self._grants: Grants | None = None
+        self._size = 0
+        self._revision = 0
+        self._identity = ""
+
+    def ask(self) -> Body | None:
+        """Return the next transaction, or None where all is read.
+
+        Covers are counted in the room that the prefixes leave; those that find none are left out.
+        """
+        self._spans.extendleft(reversed(self._asked))  # of an answer that never came
+        self._asked, self._counted = [], []
+        if not self._spans and (self._revision or not (self._covers or self._grants)):
+            return None
+        while self._spans and len(self._asked) < min(TXN_OPERATIONS, self.page_keys):
+            self._asked.append(self._spans.popleft())
+        limit = self.page_keys // max(1, len(self._asked))
+        requests = [_request(span.start, span.end, self._revision, limit=str(limit)) for span in self._asked]
+        while self._covers and len(requests) < TXN_OPERATIONS:
+            cover = self._covers.popleft()
+            self._counted.append(cover)
+            requests.append(_request(*below(cover), self._revision, count_only=True))
+        return {"success": requests}
+
+    def take(self, answer: Body, size: int) -> None:
+        """Take the answer of ``size`` bytes to what was asked last; raises ``StoreError``."""
+        with understood():
+            self._pin(answer["header"])
+            ranges = [response["response_range"] for response in answer.get("responses", ())]
+            if len(ranges) != len(self._asked) + len(self._counted):
+                raise not_etcd()
+            rest = []
+            for span, found in zip(self._asked, ranges, strict=False):
+                self._keep(span.prefix, found.get("kvs", ()))
+                if found.get("more"):
+                    last = b64decode(found["kvs"][-1]["key"]) + b"\0"
+                    if last <= span.start:  # the same page again and again would be read for ever
+                        raise not_etcd()
+                    # Strangers come before all that is below the prefix, and one page of them is enough.
+                    rest.append(span._replace(start=last if span.prefix == ROOT else max(last, below(span.prefix)[0])))
+            for cover, found in zip(self._counted, ranges[len(self._asked) :], strict=True):
+                self._counts[cover] = int(found.get("count", 0))
+            keys = sum(len(found.get("kvs", ())) for found in ranges)
+        self._size += max(size, KEY_BYTES * keys)
+        if self._size > READ_BYTES:
+            raise self._too_much()
+        self._asked, self._counted = [], []
+        self._spans.extendleft(reversed(rest))
+        if keys:
+            self.page_keys = max(1, min(PAGE_KEYS, self.page_keys * 4, PAGE_BYTES * keys // size))
+
+    def restrict(self, grants: Grants) -> None:
+        """Leave out what may not be read of all that is still to be asked."""
+        self._grants = grants
+        rest = [*self._asked, *self._spans]
+        self._spans.clear()
+        for span in rest:
+            if grants.allow((span.start, span.end)):
+                self._spans.append(span)
+            else:
+                self._spans.extend(_Span(span.prefix, *part) for part in grants.readable(span.prefix))
+        self._covers = deque(cover for cover in [*self._counted, *self._covers] if grants.allow(below(cover)))
+        self._asked, self._counted = [], []
+
+    def shrink(self) -> bool:
+        """Ask the last page again with fewer keys, since it was too large; False where it had one key only."""
+        if self.page_keys == 1:
+            return False
+        self.page_keys = max(1, min(self.page_keys // 64, len(self._asked)))
+        self._covers.extendleft(reversed(self._counted))
+        return True
+
+    def snapshot(self) -> Snapshot:
+        """Return what was read."""
+        listings = {prefix: self._listing(prefix, keys) for prefix, keys in self._keys.items()}
+        return Snapshot(listings, self._identity, self._counts)
+
+    def _listing(self, prefix: str, keys: Mapping[str, str]) -> Listing:
+        if self._grants is not None and not keys:
+            # Who may read the key alone, and finds none, may rather have forgotten to be granted what is below it.
+            readable = self._grants.readable(prefix)
+            if not readable or readable == (alone(prefix),):
+                return Listing(0, error=self._grants.refusal(prefix))
+        return Listing(self._revision, keys)
+
+    def _too_much(self) -> StoreError:
+        fullest = max(self._keys, key=lambda prefix: len(self._keys[prefix]))
+        hint = f"most keys are below {fullest}: let resources name what they need of it"
+        return StoreError(f"what is to be read is larger than {READ_BYTES >> 20} MB", hint=hint)
+
+    def _pin(self, header: Body) -> None:
+        self._revision = self._revision or int(header["revision"])
+        self._identity = self._identity or str(header["cluster_id"])
+        if self._identity != str(header["cluster_id"]):
+            raise StoreError("another cluster answers in the middle of a read")
+
+    def _keep(self, prefix: str, pairs: Sequence[Body]) -> None:
+        kept = self._keys[prefix]
+        for pair in pairs:
+            key = to_text(pair["key"])
+            if covers(prefix, key):
+                kept[key] = to_text(pair.get("value", ""))
+
+
+class Asking:
+    """One ask how many prefixes stand, at one revision: send what ``ask`` says, give ``take`` the answer.
+
+    It takes two ranges for a prefix, the key itself and what is below: strangers would spoil newest and count.
+    Of a prefix that may not be read, nothing is said.
+    """
+
+    def __init__(self, prefixes: Sequence[str], grants: Grants | None = None) -> None:
+        self._rest = deque(
+            _Span(prefix, *part) for prefix in dict.fromkeys(prefixes) for part in _counted_parts(prefix, grants)
+        )
+        self._asked: list[str] = []
+        self._newest = {span.prefix: 0 for span in self._rest}
+        self._counts = dict(self._newest)
+        self._revision = 0
+        self._identity = ""
+
+    def ask(self) -> Body | None:
+        """Return the next transaction, or None where all is known."""
+        if not self._rest and self._revision:
+            return None
+        page = [self._rest.popleft() for _ in range(min(TXN_OPERATIONS, len(self._rest)))]
+        self._asked = [span.prefix for span in page]
+        newest = {"sort_target": "MOD", "sort_order": "DESCEND", "limit": "1", "keys_only": True}
+        return {"success": [_request(span.start, span.end, self._revision, **newest) for span in page]}
+
+    def take(self, answer: Body) -> None:
+        """Take the answer to what was asked last; raises ``StoreError``."""
+        with understood():
+            self._revision = self._revision or int(answer["header"]["revision"])
+            self._identity = str(answer["header"]["cluster_id"])
+            for prefix, response in zip(self._asked, answer.get("responses", ()), strict=True):
+                found = response["response_range"]
+                self._counts[prefix] += int(found.get("count", 0))
+                for pair in found.get("kvs", ()):
+                    self._newest[prefix] = max(self._newest[prefix], int(pair["mod_revision"]))
+
+    def standing(self) -> Standing:
+        """Return how things stand."""
+        return Standing(self._identity, self._revision, self._newest, self._counts)
+
+
+def _counted_parts(prefix: str, grants: Grants | None) -> Sequence[Range]:
+    if grants is not None and whole(prefix) not in (readable := grants.readable(prefix)):
+        return readable
+    return [below(prefix)] if prefix == ROOT else [alone(prefix), below(prefix)]
+
+
+# --- watches ---------------------------------------------------------------------------------------------------------
+
+
+class Watches:
+    """The watches of one stream: what to send, and what its lines mean.
+
+    Order holds within a watch only. Where a prefix takes two, for the key itself and for what is below it, only the
+    changes of the second one are told, and a change of the key means that the prefix has to be read.
+    """
+
+    def __init__(self, cursors: Mapping[str, int], identity: str = "", grants: Grants | None = None) -> None:
+        """Raises ``Denied`` for a prefix of which nothing may be read."""
+        self._cursors = cursors
+        self._identity = identity
+        self._spans = [
+            _Span(prefix, *part)
+            for prefix in cursors
+            for part in ([whole(prefix)] if grants is None else _watched_parts(prefix, grants))
+        ]
+        self._waiting = deque(self._spans)
+        self._prefixes: dict[str, str] = {}
+        self._stirring: set[str] = set()
+        """The watches of keys beside what is below them."""
+        self._stirred = False
+        self._parts: dict[str, dict[str, tuple[int, str | None]]] = {}
+        """By watch: the events of a revision of which not all fragments have come."""
+        self._whole: dict[str, dict[str, tuple[int, str | None]]] = {}
+
+    def body(self) -> bytes:
+        """Return what opens them all: one message a line, and ``fragment`` so that no answer grows without bound."""
+        lines = []
+        for prefix, start, end in self._spans:
+            create = {
+                "key": _base64(start),
+                "range_end": _base64(end),
+                "start_revision": str(self._cursors[prefix] + 1),
+                "fragment": True,
+            }
+            lines.append(json.dumps({"create_request": create}))
+        return "\n".join(lines).encode()
+
+    @property
+    def established(self) -> bool:
+        """Whether etcd has said of each of them that it was created."""
+        return not self._waiting
+
+    def feed(self, line: bytes) -> None:
+        """Take one line of the stream; raises ``WatchLost`` or ``StoreError``."""
+        with understood():
+            message = json.loads(line)
+            if error := message.get("error"):
+                if isinstance(error, str):
+                    raise _failure(error)
+                failure = _failure(error["message"], error.get("grpc_code") or error.get("code"))
+                raise WatchLost(failure.message) if isinstance(failure, TooLarge) else failure
+            result = message["result"]
+            header, watch = result["header"], result.get("watch_id", "0")
+            if self._identity and str(header["cluster_id"]) != self._identity:
+                raise WatchLost("another etcd cluster answers at this address")
+            if result.get("created"):
+                # Answers come in the order of the requests. A watch that is refused at once has the id -1.
+                span = self._waiting.popleft()
+                self._prefixes[watch] = prefix = span.prefix
+                if not span.end and self._waiting and self._waiting[0].prefix == prefix:
+                    self._stirring.add(watch)
+                if int(header.get("revision", 0)) < self._cursors[prefix] and not result.get("canceled"):
+                    raise WatchLost("etcd is at an older revision than before: was it restored from a backup?")
+            if result.get("canceled"):
+                raise self._canceled(self._prefixes[watch], result)
+            if watch in self._stirring:
+                self._stirred = self._stirred or bool(result.get("events"))
+            else:
+                self._note(self._prefixes[watch], result.get("events", ()), more=result.get("fragment", False))
+
+    def take(self) -> list[Changes | Stirred]:
+        """Return what was completed since the last call: one value for each watch that has news."""
+        taken: list[Changes | Stirred] = [
+            Changes(prefix, max(revision for revision, _ in keys.values()), keys)
+            for prefix, keys in self._whole.items()
+        ]
+        self._whole = {}
+        if self._stirred:
+            self._stirred = False
+            taken.append(Stirred())
+        return taken
+
+    def _canceled(self, prefix: str, result: Body) -> StoreError:
+        if int(result.get("compact_revision", 0)):
+            return WatchLost(
+                f"etcd has forgotten the changes after revision {self._cursors[prefix]}: "
+                f"it was compacted at {result['compact_revision']}"
+            )
+        error = _failure(str(result.get("cancel_reason") or "the watch was canceled"))
+        error.at(prefix=prefix)
+        return error
+
+    def _note(self, prefix: str, events: Sequence[Body], *, more: bool) -> None:
+        parts = self._parts.setdefault(prefix, {})
+        for event in events:
+            pair = event["kv"]
+            key = to_text(pair["key"])
+            if covers(prefix, key):
+                value = None if event.get("type") == "DELETE" else to_text(pair.get("value", ""))
+                parts[key] = int(pair["mod_revision"]), value
+        if not more:
+            del self._parts[prefix]
+            if parts:
+                self._whole.setdefault(prefix, {}).update(parts)
+
+
+def _watched_parts(prefix: str, grants: Grants) -> Sequence[Range]:
+    if not (parts := grants.readable(prefix)):
+        raise grants.refusal(prefix)
+    return parts

@@ -1,0 +1,1 @@
+"""The only modules that use the operating system: files, processes, file events."""

@@ -1,0 +1,363 @@
+"""The one user of the file system for whatever is written: thin names over system calls.
+
+One method is one step that a crash can fall behind; a test counts them and dies at each. ``OSError`` passes through:
+the rooms above know what they were doing, and say so.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import select
+import stat
+import struct
+import time
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+
+from confpy.system.forking import writing
+
+READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+NEW = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+CREATE = os.O_WRONLY | NEW
+WRITE = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+LOCK = struct.Struct("hhqqi4x")
+"""``struct flock`` of 64-bit Linux: type, from where, start, length, process."""
+POLL = 0.02
+"""Seconds between two tries to get a lock that another process holds."""
+PIECE = 1 << 16
+"""Bytes of a file that are compared, and written where they differ."""
+NO_ATTRIBUTES = (errno.ENOTSUP, errno.ENODATA, errno.ENOENT)
+
+
+class Disk:
+    """The real one. ``tests/sim`` has another."""
+
+    def stat(self, path: str) -> os.stat_result | None:
+        """Return what is at ``path``, links followed, or None where nothing is."""
+        try:
+            return os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def lstat(self, path: str) -> os.stat_result:
+        """Return what is at ``path``, a link itself; raises ``FileNotFoundError``."""
+        return os.lstat(path)
+
+    def resolve(self, path: str) -> str:
+        """Return ``path`` with all links followed: what a rename would have to replace."""
+        return os.path.realpath(path)
+
+    def read(self, path: str) -> bytes:
+        """Read a file. A link or a FIFO that somebody has just put in its place is not followed or waited for."""
+        with open(os.open(path, READ), "rb") as file:
+            return file.read()
+
+    def read_link(self, path: str) -> str | None:
+        """Return where a link leads, or None for what is no link or not there."""
+        try:
+            return os.readlink(path)
+        except OSError as error:
+            if error.errno in (errno.EINVAL, errno.ENOENT, errno.ENOTDIR):
+                return None
+            raise
+
+    def names(self, folder: str) -> list[str]:
+        return os.listdir(folder)
+
+    def make_folder(self, path: str) -> None:
+        """Make a folder that only we may enter, and what is missing above it; one that is there stays as it is."""
+        above = os.path.dirname(path)
+        os.makedirs(above, 0o755, exist_ok=True)
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            return
+        self.sync_folder(above)
+
+    def make_private_folder(self) -> str:
+        """Make a folder for temporary files, which only we may enter; returns its path."""
+        import tempfile
+
+        return tempfile.mkdtemp(prefix="confpy-")
+
+    def remove_folder(self, path: str) -> None:
+        """Remove a folder of ours with all that is in it."""
+        import shutil
+
+        shutil.rmtree(path)
+
+    def make_folders(self, path: str, mode: int) -> None:
+        """Make a folder and those above it, each that is missing with exactly these permission bits.
+
+        A link that somebody has just put in the new folder's place is not followed.
+        """
+        if os.path.isdir(path):
+            return
+        above = os.path.dirname(path)
+        self.make_folders(above, mode)
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            return
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.fchmod(descriptor, mode)
+        finally:
+            os.close(descriptor)
+        self.sync_folder(above)
+
+    def create(self, path: str, access: int = os.O_WRONLY) -> int:
+        """Make a new file that only we may read, and lock it: a lock ends with its process, however that ends.
+
+        ``access``: what the descriptor is for. One that only reads (``O_RDONLY``) may stay open while the file is
+        executed; ``fill`` writes such a file. Raises ``FileExistsError`` where the name is taken, also by a sweep that
+        caught the file before it was locked.
+        """
+        descriptor = os.open(path, access | NEW, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            caught = os.fstat(descriptor).st_nlink == 0
+        except BlockingIOError:
+            caught = True
+        except OSError:
+            # A file system without locks (some NFS): a sweep there cannot lock the file either, and leaves it be.
+            caught = False
+        if caught:
+            os.close(descriptor)
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+        return descriptor
+
+    def adopt(self, path: str) -> int | None:
+        """Open and lock a file that its process left behind. None where that lives, or the file is gone by now."""
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(descriptor).st_nlink:
+                return descriptor
+        except OSError:  # held, or a file system without locks, where nobody can tell who lives
+            pass
+        os.close(descriptor)
+        return None
+
+    def open_locks(self, path: str) -> int:
+        """Open the file whose bytes are locks, and make it where it is missing."""
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+    def lock(self, descriptor: int, places: Iterable[int], seconds: float, *, shared: bool = False) -> set[int]:
+        """Lock bytes of an open file, one after another; returns those that were free within the time.
+
+        ``shared``: others may lock them shared as well. A lock that the descriptor has already becomes of this kind.
+        They belong to the open file and not to the process (OFD locks): to close the descriptor gives them back, and
+        threads keep each other out, too.
+        """
+        deadline = time.monotonic() + seconds
+        kind = fcntl.F_RDLCK if shared else fcntl.F_WRLCK
+        # A file system without locks: there is nobody to wait for that could be told from nobody at all.
+        return {place for place in places if _lock_byte(descriptor, kind, place, deadline) is not False}
+
+    def lock_alone(self, descriptor: int, place: int) -> bool:
+        """Lock a byte that no other process may have locked; False where one has, or where nobody can tell."""
+        return _lock_byte(descriptor, fcntl.F_WRLCK, place, time.monotonic()) is True
+
+    def remove_if_abandoned(self, path: str) -> bool:
+        """Remove a stage file unless a living process holds its lock. True where it was removed."""
+        try:
+            descriptor = os.open(path, READ)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(path)
+        except OSError:
+            return False
+        finally:
+            os.close(descriptor)
+        return True
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Keep what is open for writing out of the processes that are started: they would make it busy (ETXTBSY)."""
+        return writing()
+
+    def fill(self, path: str, descriptor: int, content: bytes) -> None:
+        """Write the new file at ``path``, whose descriptor only reads: afterwards nothing has it open for writing.
+
+        Raises ``OSError``, also where another file stands there by now.
+        """
+        made = os.fstat(descriptor)
+        if made.st_mode & 0o600 != 0o600:  # the umask, or the folder's default access list, took it from us
+            os.fchmod(descriptor, 0o600)
+        with self.writing():
+            writer = os.open(path, WRITE)
+            try:
+                if not os.path.samestat(os.fstat(writer), made):
+                    raise OSError(errno.ESTALE, "another file has taken its place", path)
+                self.write(writer, content)
+            finally:
+                os.close(writer)
+
+    def write(self, descriptor: int, content: bytes) -> None:
+        rest = memoryview(content)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+
+    def truncate(self, descriptor: int, size: int) -> None:
+        """Cut an open file, and go on writing at its end."""
+        os.ftruncate(descriptor, size)
+        os.lseek(descriptor, size, os.SEEK_SET)
+
+    def attributes(self, path: str) -> dict[str, bytes]:
+        """Return the extended attributes of a file, access control list and security label among them."""
+        try:
+            return {
+                name: os.getxattr(path, name, follow_symlinks=False)
+                for name in os.listxattr(path, follow_symlinks=False)
+            }
+        except OSError as error:
+            if error.errno in NO_ATTRIBUTES:
+                return {}
+            raise
+
+    def give_attribute(self, descriptor: int, name: str, value: bytes) -> None:
+        os.setxattr(descriptor, name, value)
+
+    def drop_attribute(self, descriptor: int, name: str) -> None:
+        os.removexattr(descriptor, name)
+
+    def print(self, path: str, content: bytes) -> None:
+        """Write a file that nobody relies on, or to a terminal or a pipe."""
+        with open(path, "wb") as file:
+            file.write(content)
+
+    def chown(self, descriptor: int, uid: int, gid: int) -> None:
+        os.fchown(descriptor, uid, gid)
+
+    def chmod(self, descriptor: int, mode: int) -> None:
+        os.fchmod(descriptor, mode)
+
+    def fstat(self, descriptor: int) -> os.stat_result:
+        return os.fstat(descriptor)
+
+    def sync(self, descriptor: int) -> None:
+        """Bring the content of one file to the platter."""
+        os.fdatasync(descriptor)
+
+    def sync_all(self, descriptors: list[int]) -> bool:
+        """Bring many files down at once, by one ``syncfs`` per file system. False where that cannot be done."""
+        import ctypes
+
+        syncfs = getattr(ctypes.CDLL(None), "syncfs", None)
+        by_device = {os.fstat(descriptor).st_dev: descriptor for descriptor in descriptors}
+        return syncfs is not None and all(syncfs(descriptor) == 0 for descriptor in by_device.values())
+
+    def close(self, descriptor: int) -> None:
+        os.close(descriptor)
+
+    def rename(self, old: str, new: str) -> None:
+        os.rename(old, new)
+
+    def link(self, old: str, new: str) -> None:
+        """Give a file a second name; a link gets one of its own."""
+        os.link(old, new, follow_symlinks=False)
+
+    def remove(self, path: str) -> None:
+        os.unlink(path)
+
+    def sync_folder(self, folder: str) -> None:
+        """Bring renames in ``folder`` to the platter."""
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # some network file systems cannot sync a folder: nothing to bring down
+                raise
+        finally:
+            os.close(descriptor)
+
+    def open_existing(self, path: str) -> int:
+        """Open a regular file to write into it where it stands; ``OSError`` for all else that may be there by now."""
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise OSError(errno.EINVAL, "what stands there is no regular file", path)
+        return descriptor
+
+    def open_stream(self, path: str, seconds: float) -> int:
+        """Open a FIFO or a character device to write to it; ``OSError`` for all else that may be there by now.
+
+        A FIFO is waited for so many seconds to be read by somebody, then this raises ``ENXIO``.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                descriptor = os.open(path, WRITE | os.O_NOCTTY)
+            except OSError as error:
+                left = deadline - time.monotonic()
+                if error.errno != errno.ENXIO or left <= 0:
+                    raise
+                time.sleep(min(POLL, left))
+                continue
+            if is_stream(os.fstat(descriptor).st_mode):
+                return descriptor
+            os.close(descriptor)
+            raise OSError(errno.EINVAL, "what stands there is no FIFO and no character device", path)
+
+    def stream(self, descriptor: int, content: bytes, seconds: float) -> None:
+        """Write to what somebody reads at its own pace; ``ETIMEDOUT`` where so many seconds nothing is read of it."""
+        poll = select.poll()
+        poll.register(descriptor, select.POLLOUT)
+        rest = memoryview(content)
+        while rest:
+            if not poll.poll(seconds * 1000):
+                raise OSError(errno.ETIMEDOUT, "nothing reads it", None)
+            # No more than what does not block, whoever else has the descriptor and in what mode.
+            rest = rest[os.write(descriptor, rest[: select.PIPE_BUF]) :]
+
+    def reserve(self, descriptor: int, size: int) -> None:
+        """Take the room before anything is overwritten, so that a full disk is found while the old bytes stand."""
+        try:
+            os.posix_fallocate(descriptor, 0, max(1, size))
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:  # musl on a file system that cannot: the write itself will tell
+                raise
+
+    def overwrite(self, descriptor: int, content: bytes) -> None:
+        """Make the open file hold ``content`` and no more.
+
+        What is there already is not written: a file system that copies on write would want room for it.
+        """
+        for place in range(0, len(content), PIECE):
+            piece = content[place : place + PIECE]
+            if os.pread(descriptor, len(piece), place) != piece:
+                os.lseek(descriptor, place, os.SEEK_SET)
+                self.write(descriptor, piece)
+        os.ftruncate(descriptor, len(content))
+        os.fsync(descriptor)
+
+
+def is_stream(mode: int) -> bool:
+    """Say whether a file of this mode is one that is written to and holds nothing: a FIFO, a character device."""
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
+
+
+def _lock_byte(descriptor: int, kind: int, place: int, deadline: float) -> bool | None:
+    """Lock one byte; returns whether that was possible in time, None on a file system without locks."""
+    wanted = LOCK.pack(kind, os.SEEK_SET, place, 1, 0)
+    while True:
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, wanted)
+        except BlockingIOError:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            time.sleep(min(POLL, left))
+        except OSError as error:
+            if error.errno in (errno.EINVAL, errno.ENOLCK, errno.ENOTSUP):
+                return None
+            raise
+        else:
+            return True

@@ -1,0 +1,33 @@
+"""Commands as they are written: the paths that stand for a candidate and its target, and the line people see. Pure."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import TypeAlias
+
+Command: TypeAlias = str | tuple[str, ...]
+"""A string goes to ``/bin/sh -c``; a tuple is executed as is."""
+
+PLACEHOLDER = re.compile(r"\{\{\s*\.?(src|dest)\s*\}\}")
+
+
+def fill_command(command: Command, src: str, dest: str) -> Command:
+    """Put paths where a command says ``{{.src}}``, ``{{ src }}``, ``{{.dest}}`` or ``{{dest}}``; all else stays.
+
+    In a string the paths are quoted for the shell, in a list they are inserted as they are.
+    """
+    paths = {"src": src, "dest": dest}
+    if isinstance(command, str):
+        return PLACEHOLDER.sub(lambda match: shlex.quote(paths[match[1]]), command)
+    return tuple(PLACEHOLDER.sub(lambda match: paths[match[1]], word) for word in command)
+
+
+def names_candidate(command: Command) -> bool:
+    """Say whether a check says itself which file it looks at: by ``{{.src}}`` or a ``CONFPY_SRC`` variable."""
+    return "CONFPY_SRC" in command_line(fill_command(command, "$CONFPY_SRC", ""))
+
+
+def command_line(command: Command) -> str:
+    """Return a command as one line for people."""
+    return command if isinstance(command, str) else shlex.join(command)

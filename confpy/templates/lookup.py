@@ -1,0 +1,22 @@
+"""One question of a template to the world outside the store. Pure."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from confpy.frozen import frozen
+
+
+@frozen
+class Lookup:
+    """One question to the world outside the store, answered by a worker, never by the owner."""
+
+    kind: Literal["template", "ip", "srv", "exists", "interface", "file", "hash"]
+    """``template``: source and code of a template; ``ip``: addresses of a name; ``srv``: SRV records;
+    ``exists``: whether a path does; ``interface``: the addresses of one of the machine's network interfaces;
+    ``file``: the content of a file; ``hash``: its SHA-256 in hexadecimal digits."""
+    name: str
+    engine: Literal["auto", "go", "jinja", "included"] = "auto"
+    """Of a template: its language; ``auto``: its name and its text say; ``included``: Go, with data of its own."""
+    delimiters: tuple[str, ...] = ()
+    """Of a template: what stands around its expressions; empty: ``{{`` and ``}}``."""
