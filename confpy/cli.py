@@ -251,15 +251,15 @@ def accept(resource: str, settings: Settings, log: Log) -> int:
 
 def convert(line: Line, flags: dict[str, Any]) -> int:
     """Write Go templates in Jinja, and tell what changed; raises ``ConfpyError``."""
-    from confpy.convert.main import Conversion
+    from confpy.convert.main import ConversionRequest
     from confpy.convert.main import convert as written
 
-    done = written(Conversion(*line.arguments))
+    done = written(ConversionRequest(*line.arguments))
     for change in done.changes:
         click.echo(change.encode("utf-8", "replace"))
-    for trouble in done.troubles:
+    for trouble in done.problems:
         click.echo(trouble.encode("utf-8", "replace"), err=True)
-    failed = bool(done.troubles)
+    failed = bool(done.problems)
     if line.verify:
         from confpy.convert.verify import verify
 

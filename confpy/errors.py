@@ -3,7 +3,7 @@
     ConfpyError                1   a bug of ours, or nothing more precise
     ├── UsageError             2   a flag, a setting, a resource file
     ├── StoreError             3   a store could not be read or followed
-    │   ├── StoreRefused       3   the store answered, and said no to one prefix
+    │   ├── AccessDenied       3   the store answered, and said no to one prefix
     │   ├── WatchLost          3   a stream ended and cannot be resumed: read again
     │   └── NoApi              3   a node answers, but does not have the API that the store speaks
     ├── TemplateError          4   a template could not be read, compiled or rendered
@@ -73,7 +73,7 @@ class StoreError(ConfpyError):
     exit_code = 3
 
 
-class StoreRefused(StoreError):
+class AccessDenied(StoreError):
     """The store answered, but not for this prefix; only the resources that read it suffer."""
 
 

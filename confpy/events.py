@@ -11,7 +11,7 @@ Level: TypeAlias = Literal["debug", "info", "warning", "error"]
 
 
 @frozen
-class Say:
+class LogEvent:
     """Write one log line."""
 
     level: Level

@@ -10,9 +10,9 @@ from typing import Literal, TypeAlias
 
 from confpy.config.resource import Loaded, Resource
 from confpy.errors import ConfpyError, StoreError
-from confpy.events import Say
+from confpy.events import LogEvent
 from confpy.frozen import NOTHING, frozen
-from confpy.keys.snapshot import Changes, Snapshot, Standing, Stirred
+from confpy.keys.snapshot import Changes, Invalidated, PrefixStatus, Snapshot
 from confpy.reload.actions import ReloadBy, Verify
 from confpy.templates.lookup import Lookup
 
@@ -60,7 +60,7 @@ class Group:
 
 
 @frozen
-class Stamp:
+class FileStamp:
     """A target as last seen: equal stamps mean that nobody touched it, so that it need not be read again."""
 
     device: int
@@ -71,11 +71,11 @@ class Stamp:
 
 
 @frozen
-class Known:
+class DeliveredState:
     """What a target was when confpy last delivered or compared it."""
 
     digest: bytes
-    stamp: Stamp | None
+    stamp: FileStamp | None
     """None where the file was not there (noop)."""
 
 
@@ -90,7 +90,7 @@ class Report:
     resource: str
     outcome: Outcome
     error: ConfpyError | None = None
-    known: Known | None = None
+    known: DeliveredState | None = None
     notes: tuple[str, ...] = ()
     """Things to warn of that did not stop it (an owner that could not be given, a target written in place)."""
     record: int = 0
@@ -119,11 +119,11 @@ class Listed:
 
 
 @frozen
-class Asked:
+class Polled:
     """An ask ended. Both None: the store cannot say."""
 
-    ask: int
-    standing: Standing | None
+    poll: int
+    status: PrefixStatus | None
     error: StoreError | None = None
 
 
@@ -139,7 +139,7 @@ class Changed:
     """A stream delivered."""
 
     stream: int
-    changes: Changes | Stirred
+    changes: Changes | Invalidated
 
 
 @frozen
@@ -188,7 +188,7 @@ class Inspected:
 
     drifted: Mapping[str, str]
     """Resource → what is other than delivered ("content", "mode", "missing" …)."""
-    stamps: Mapping[str, Stamp]
+    stamps: Mapping[str, FileStamp]
     """Resource → the new stamp of a target that was touched but is still right."""
 
 
@@ -269,7 +269,7 @@ class Recovered:
     """The store that they came from."""
     revision: int = 0
     """And its revision then."""
-    notes: tuple[Say, ...] = ()
+    notes: tuple[LogEvent, ...] = ()
     """What was done about deliveries that were cut off."""
     files: Mapping[str, str] = NOTHING
     """Target → the digest of its watched files when it was last delivered."""
@@ -337,7 +337,7 @@ class Woken:
 Message: TypeAlias = (
     Loaded
     | Listed
-    | Asked
+    | Polled
     | Opened
     | Changed
     | Lost
@@ -375,10 +375,10 @@ class Read:
 
 
 @frozen
-class Ask:
-    """Ask how these prefixes stand; answered by ``Asked``."""
+class Poll:
+    """Ask how these prefixes stand; answered by ``Polled``."""
 
-    ask: int
+    poll: int
     prefixes: tuple[str, ...]
 
 
@@ -435,7 +435,7 @@ class Reload:
 class Inspect:
     """Look at these targets; answered by ``Inspected``."""
 
-    targets: tuple[tuple[Resource, Known], ...]
+    targets: tuple[tuple[Resource, DeliveredState], ...]
 
 
 @frozen
@@ -451,7 +451,7 @@ class Recover:
 
 
 @frozen
-class Acquit:
+class ClearPending:
     """Note that the reload of these records is owed no more."""
 
     key: str
@@ -553,7 +553,7 @@ class Stop:
 Action: TypeAlias = (
     Load
     | Read
-    | Ask
+    | Poll
     | Watch
     | Unwatch
     | Resolve
@@ -562,7 +562,7 @@ Action: TypeAlias = (
     | Inspect
     | Sweep
     | Recover
-    | Acquit
+    | ClearPending
     | Restore
     | Reject
     | Count
@@ -573,7 +573,7 @@ Action: TypeAlias = (
     | Follow
     | Recall
     | WakeAt
-    | Say
+    | LogEvent
     | Terminate
     | Kill
     | Stop

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.apart import no_mounts
+from tests.run_as_user import no_mounts
 from tests.waiting import wait_until
 
 pytest_plugins = ["tests.servers.fixtures", "tests.summary"]

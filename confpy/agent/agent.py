@@ -16,14 +16,14 @@ from random import Random
 from typing import Literal, Protocol
 
 from confpy.agent.batches import Batch, Batches, batches, checks_shared
-from confpy.agent.fallback import Before, Saving
+from confpy.agent.fallback import Fallback, Saving
 from confpy.agent.key_counts import Counts
 from confpy.agent.lookups import Lookups
 from confpy.agent.rejections import Rejections
-from confpy.agent.reloads import Commit, Debts
-from confpy.agent.resources import Track, outcome_of, paths, view_of
+from confpy.agent.reloads import Commit, PendingReloads
+from confpy.agent.resources import ResourceState, outcome_of, paths, view_of
 from confpy.agent.restores import AT_ONCE, Restores
-from confpy.agent.shrink import Doubt, Guard
+from confpy.agent.shrink import Guard, ShrinkSuspicion
 from confpy.agent.watched_files import WatchedFiles
 from confpy.agent.watched_files import lookups as watched_lookups
 from confpy.clock import NEVER, Backoff, Damping, Settle, jittered
@@ -38,7 +38,7 @@ from confpy.errors import (
     bug,
     exit_code,
 )
-from confpy.events import Level, Say
+from confpy.events import Level, LogEvent
 from confpy.frozen import frozen
 from confpy.keys.tree import PrefixIndex, View
 from confpy.messages import (
@@ -46,6 +46,7 @@ from confpy.messages import (
     Action,
     Candidate,
     Delivered,
+    DeliveredState,
     Edited,
     Follow,
     Group,
@@ -53,7 +54,6 @@ from confpy.messages import (
     Inspect,
     Inspected,
     Kill,
-    Known,
     Load,
     Message,
     Recall,
@@ -76,7 +76,7 @@ from confpy.messages import (
     WakeAt,
     Woken,
 )
-from confpy.mirror.mirror import Mirror, Turn, few
+from confpy.mirror.mirror import Mirror, MirrorResult, abbreviate
 from confpy.templates.lookup import Lookup
 from confpy.templates.results import Needs, Rendered, World
 
@@ -112,7 +112,7 @@ class Renders(Protocol):
 
 
 @frozen
-class Manners:
+class AgentConfig:
     """How this confpy was told to behave."""
 
     onetime: bool = False
@@ -153,20 +153,20 @@ class Agent:
     """The mind. Whoever carries it calls ``start`` once, then ``step`` with every message."""
 
     def __init__(
-        self, manners: Manners, mirror: Mirror, renderer: Renders, random: Random, environ: Mapping[str, str]
+        self, config: AgentConfig, mirror: Mirror, renderer: Renders, random: Random, environ: Mapping[str, str]
     ) -> None:
         self.mirror = mirror
-        self._manners = manners
+        self._config = config
         self._renderer = renderer
         self._random = random
         self._environ = environ
-        self._tracks: dict[str, Track] = {}
-        self._groups: dict[tuple[bool, str], list[Track]] = {}
+        self._tracks: dict[str, ResourceState] = {}
+        self._groups: dict[tuple[bool, str], list[ResourceState]] = {}
         self._shared: dict[tuple[bool, str], frozenset[str]] = {}
         """Of groups that go on trial together: the checks that they share."""
         self._awaits_since = NEVER
         """When the first of them began to wait for another."""
-        self._dirty: dict[int, Track] = {}
+        self._dirty: dict[int, ResourceState] = {}
         """Order → track, of those that are dirty: so that a change costs what it touches, not what exists."""
         self._changed: set[str] = set()
         self._inferred: set[str] = set()
@@ -174,16 +174,16 @@ class Agent:
         self._index = PrefixIndex()
         self._lookups = Lookups()
         self._batches = Batches()
-        self._debts = Debts(random, longest_wait=manners.max_wait, once=manners.onetime)
+        self._debts = PendingReloads(random, longest_wait=config.max_wait, once=config.onetime)
         self._rejections = Rejections(random)
         self._watched = WatchedFiles()
         self._followed: tuple[str, ...] = ()
         """The files that changes are told of."""
-        self._counts = Counts(manners.backend, compares=manners.doubts)
+        self._counts = Counts(config.backend, compares=config.doubts)
         self._lines: Mapping[str, Mapping[str, int]] = {}
         """Resource → the lines of its file that say ``keys`` and ``prefix``."""
         self._recovered = False
-        self._before = Before(mirror.shows)
+        self._before = Fallback(mirror.shows)
         self._saving = Saving()
         self._edited_at = NEVER
         self._began: float | None = None
@@ -192,7 +192,7 @@ class Agent:
         self._errors: list[ConfpyError] = []
         """What one-shot ends with."""
         self._loaded = False
-        self._notes: Mapping[object, Say] = {}
+        self._notes: Mapping[object, LogEvent] = {}
         """Of the last reading of ``conf.d``."""
         self._loading = False
         """``Loaded`` is yet to come."""
@@ -205,7 +205,7 @@ class Agent:
         self._looks_next = False
         """Somebody asked for a look at everything."""
         self._inspecting = False
-        self._restores = Restores(manners.period)
+        self._restores = Restores(config.period)
         self._inspected: frozenset[str] = frozenset()
         """Resources whose targets are being looked at."""
         self._stopping: int | None = None
@@ -233,7 +233,7 @@ class Agent:
         if not self._ended:
             self._tick()
             if self._recovered:
-                self._actions += self._debts.pay(self._now, self._batches.busy, self._batches.on_trial())
+                self._actions += self._debts.pay(self._now, self._batches.busy, self._batches.swapped_unchecked())
             if self._stopping is None:
                 self._pass()
             self._end()
@@ -254,7 +254,7 @@ class Agent:
                 self._take_drift(message)
             case Swept():
                 for file in message.files:
-                    self._say("info", "stage.removed", file=file)
+                    self._log("info", "stage.removed", file=file)
             case Recovered():
                 self._take_over(message)
             case Restored():
@@ -281,21 +281,21 @@ class Agent:
         self._watched.take_over(recovered.files)
         self._actions += recovered.notes
         self._counts.take_over(recovered)
-        if self._manners.doubts:
+        if self._config.doubts:
             self.mirror.expect(recovered.identity, recovered.revision)
         if self._stopping is not None:
             return  # what is owed stays in the ledger
         self._load()
-        for owed in recovered.debts if not (self._manners.noop or self._quiet) else ():
+        for owed in recovered.debts if not (self._config.noop or self._quiet) else ():
             self._debts.inherit(owed, self._now)
-        if not (self._manners.noop or self._quiet):
+        if not (self._config.noop or self._quiet):
             self._actions += self._debts.take_over(recovered.runs, self._now, self._wall)
             self._rejections.take_over(recovered.rejections, recovered.in_place, self._now, self._wall)
 
     @property
     def _quiet(self) -> bool:
         """Whether nothing is reloaded."""
-        return self._manners.sync_only or self._manners.no_reload
+        return self._config.sync_only or self._config.no_reload
 
     def _load(self) -> None:
         self._loading = True
@@ -303,16 +303,16 @@ class Agent:
 
     def _take_resources(self, loaded: Loaded) -> None:
         self._loading = False
-        waits = not loaded.resources and not self._manners.onetime and not self._loaded
+        waits = not loaded.resources and not self._config.onetime and not self._loaded
         reasons = tuple(error.reason for error in (*loaded.errors, *loaded.warnings))
         if not waits or self._load_damping.admits(reasons, self._load_backoff.attempts + 1, self._now):
-            notes: dict[object, Say] = {(note.event, *note.fields.items()): note for note in loaded.notes}
+            notes: dict[object, LogEvent] = {(note.event, *note.fields.items()): note for note in loaded.notes}
             self._actions += [note for key, note in notes.items() if key not in self._notes]
             self._notes = notes
             for warning in loaded.warnings:
-                self._say("warning", "resource.warning", **warning.fields())
+                self._log("warning", "resource.warning", **warning.fields())
             for error in loaded.errors:
-                self._say("error", "resource.invalid", **error.fields())
+                self._log("error", "resource.invalid", **error.fields())
         lacking = not loaded.resources and not loaded.errors
         if lacking:
             self._lack_resources(loaded)
@@ -322,16 +322,16 @@ class Agent:
             return
         if self._loaded and not loaded.found:
             return
-        if self._manners.onetime:
+        if self._config.onetime:
             self._errors += loaded.errors
-        if not self._manners.noop:
+        if not self._config.noop:
             known = {track.resource.dest for track in self._tracks.values()}
             self._do(Sweep(tuple(one.dest for one in loaded.resources if one.dest not in known)))
         self._adopt(loaded)
-        if lacking and not self._manners.onetime:
+        if lacking and not self._config.onetime:
             self._load_at = self._lack_at
         if not self._loaded:
-            self._look_at = self._now + jittered(self._manners.period, self._random)
+            self._look_at = self._now + jittered(self._config.period, self._random)
         self._loaded = True
         self._follow(self.mirror.want({name: track.resource.prefixes for name, track in self._tracks.items()}))
 
@@ -348,7 +348,7 @@ class Agent:
             if track is None:
                 track = self._new_track(resource)
                 if self._loaded:
-                    self._say("info", "resource.added", resource=name)
+                    self._log("info", "resource.added", resource=name)
             elif track.resource != resource:
                 self._renew(track, resource)
             track.order = order
@@ -360,24 +360,24 @@ class Agent:
                 self._index.add(cover, name)
         self._shared = checks_shared({key: [one.resource for one in tracks] for key, tracks in self._groups.items()})
         followed = tuple(sorted({path for track in self._tracks.values() for path in track.resource.watch_files}))
-        if followed != self._followed and not self._manners.onetime:
+        if followed != self._followed and not self._config.onetime:
             self._followed = followed
             self._do(Follow(followed))
         for name, track in before.items():
-            self._say("info", "resource.removed", resource=name, did="left its target as it is")
+            self._log("info", "resource.removed", resource=name, did="left its target as it is")
             self._restores.forget(name)
             if track.guard.doubt is not None:
                 self._do(Release(name))
 
-    def _new_track(self, resource: Resource) -> Track:
+    def _new_track(self, resource: Resource) -> ResourceState:
         settle, backoff = Settle(resource.settle, resource.max_wait), Backoff(self._random)
-        track = Track(0, resource, settle, backoff, self._view_of(resource))
+        track = ResourceState(0, resource, settle, backoff, self._view_of(resource))
         track.guard = self._counts.guard(resource, self.mirror.store)
         return track
 
-    def _renew(self, track: Track, resource: Resource) -> None:
+    def _renew(self, track: ResourceState, resource: Resource) -> None:
         """Its file was edited: everything about it may be another."""
-        self._say("info", "resource.edited", resource=resource.name)
+        self._log("info", "resource.edited", resource=resource.name)
         self._restores.forget(resource.name)
         if track.resource.dest != resource.dest:
             track.known = None
@@ -396,22 +396,22 @@ class Agent:
         return view_of(resource, self.mirror.tree, self.mirror.shows, self.mirror.spells)
 
     def _lack_resources(self, loaded: Loaded) -> None:
-        where = self._manners.confdir
+        where = self._config.confdir
         what = f"no resource in {where}/conf.d" if loaded.found else f"there is no {where}/conf.d"
-        if not self._manners.onetime:
+        if not self._config.onetime:
             if self._now >= self._lack_at:
                 self._lack_at = self._now + LACKING
-                self._say("warning", "resources.missing", error=what, did=f"waits for {where}/conf.d/*.toml")
-        elif not self._manners.allow_empty:
+                self._log("warning", "resources.missing", error=what, did=f"waits for {where}/conf.d/*.toml")
+        elif not self._config.allow_empty:
             error = UsageError(what, hint="name another with -confdir, or allow it with -allow-empty", file=where)
             self._errors.append(error)
-            self._say("error", "resources.missing", **error.fields())
+            self._log("error", "resources.missing", **error.fields())
 
-    def _follow(self, turn: Turn) -> None:
+    def _follow(self, turn: MirrorResult) -> None:
         """Take what the mirror made of a message."""
         self._actions += turn.actions
         self._changed |= turn.changed
-        if turn.learned or not self._manners.names_deletions:
+        if turn.learned or not self._config.names_deletions:
             self._inferred |= turn.changed
         if not turn.learned:
             return
@@ -421,7 +421,7 @@ class Agent:
         """Take what is known of the store by now: what it refuses, and whether it can be read at all."""
         if self.mirror.lost is not None:
             self._recall()
-            if self._waits_for_store() or (self._manners.onetime and self._before.state == "asked"):
+            if self._waits_for_store() or (self._config.onetime and self._before.state == "asked"):
                 return
         elif self._reached is None:
             self._reached = self._now
@@ -430,7 +430,7 @@ class Agent:
             if error is None:
                 if isinstance(before, StoreError):
                     track.retry_at = -NEVER
-            elif self._manners.onetime and (
+            elif self._config.onetime and (
                 track.tried or (error is self.mirror.lost and self._before.covers(_prefixes(self._groups[track.group])))
             ):
                 continue
@@ -441,7 +441,7 @@ class Agent:
 
     def _mark_changed(self) -> None:
         """Make dirty whom the changed paths concern. What arrived together counts as one change to each."""
-        concerned: dict[str, Track] = {}
+        concerned: dict[str, ResourceState] = {}
         for path in self._changed:
             for name in self._index.match(path):
                 track = self._tracks[name]
@@ -458,7 +458,7 @@ class Agent:
                 track.settle.note(self._now)
             self._mark(track, "change" if track.tried else "start")
 
-    def _mark(self, track: Track, trigger: str) -> None:
+    def _mark(self, track: ResourceState, trigger: str) -> None:
         """Make it dirty; the new reason goes before a wait that an older failure asked for."""
         track.dirty = True
         track.trigger = trigger
@@ -472,7 +472,7 @@ class Agent:
         if not self._recovered:
             return
         world = World(self._wall, self._environ, self._lookups.facts)
-        ready: list[tuple[list[Track], Group]] = []
+        ready: list[tuple[list[ResourceState], Group]] = []
         needed: set[Lookup] = set()
         keys = list(dict.fromkeys(track.group for _, track in sorted(self._dirty.items())))
         awaited = self._awaited(keys)
@@ -513,7 +513,7 @@ class Agent:
         self._awaits_since = min(self._awaits_since, self._now) if found else NEVER
         return found if self._now < self._awaits_since + FIRST_TRIES else set()
 
-    def _is_to_come(self, tracks: Sequence[Track]) -> bool:
+    def _is_to_come(self, tracks: Sequence[ResourceState]) -> bool:
         """Say whether a group has had no try, and waits for nothing but look-ups and the first read of its keys."""
         if all(track.tried for track in tracks):
             return False
@@ -525,8 +525,8 @@ class Agent:
         return not is_read and not self._before.covers(_prefixes(tracks))
 
     def _with_all_that_share(
-        self, ready: list[tuple[list[Track], Group]], keys: Iterable[tuple[bool, str]]
-    ) -> list[tuple[list[Track], Group]]:
+        self, ready: list[tuple[list[ResourceState], Group]], keys: Iterable[tuple[bool, str]]
+    ) -> list[tuple[list[ResourceState], Group]]:
         """Leave out those that wait for another whose render has just asked for something."""
         awaited = self._awaited(keys)
         for tracks in (tracks for tracks, _ in ready if not awaited.isdisjoint(self._checks_of(tracks))):
@@ -534,28 +534,28 @@ class Agent:
                 track.recalled = False
         return [(tracks, group) for tracks, group in ready if awaited.isdisjoint(self._checks_of(tracks))]
 
-    def _checks_of(self, tracks: Sequence[Track]) -> frozenset[str]:
+    def _checks_of(self, tracks: Sequence[ResourceState]) -> frozenset[str]:
         return self._shared.get(tracks[0].group, frozenset())
 
-    def _due(self, tracks: Sequence[Track]) -> bool:
+    def _due(self, tracks: Sequence[ResourceState]) -> bool:
         """Say whether a group can be rendered now: one of it should be, and nothing that it needs is amiss."""
         dirty = [track for track in tracks if track.dirty]
         return (
             any(self._now >= track.retry_at for track in dirty)
             and all(self._now >= track.settle.due() for track in dirty)
-            and not any(track.in_flight or (track.tried and self._manners.onetime) for track in tracks)
+            and not any(track.in_flight or (track.tried and self._config.onetime) for track in tracks)
             and not any(self._lookups.awaits(track.awaited) for track in tracks)
             and self._are_free(tracks)
             and all(self.mirror.ready(track.resource.prefixes) for track in tracks)
         )
 
-    def _are_free(self, tracks: Sequence[Track]) -> bool:
+    def _are_free(self, tracks: Sequence[ResourceState]) -> bool:
         """Say whether no command of a group is in use: no program shall read files that are there on trial."""
         taken = self._batches.busy | self._debts.restoring() | (self._debts.reloading() if _swaps(tracks) else set())
         return taken.isdisjoint(_commands(tracks))
 
     def _render(
-        self, tracks: Sequence[Track], world: World, needed: set[Lookup], *, old: bool
+        self, tracks: Sequence[ResourceState], world: World, needed: set[Lookup], *, old: bool
     ) -> list[Candidate] | None:
         """Return the candidates of a group, or None where one of them cannot be made now."""
         if not old and not self._are_believed(tracks):
@@ -594,7 +594,7 @@ class Agent:
             candidates.append(Candidate(track.resource, content, keys, *more))
         return candidates
 
-    def _refused_until(self, tracks: Sequence[Track], candidates: Sequence[Candidate]) -> float | None:
+    def _refused_until(self, tracks: Sequence[ResourceState], candidates: Sequence[Candidate]) -> float | None:
         """Return the monotonic time before which a group stays as it is, since a reload refused just these contents."""
         refused = any(track.resource.name in self._rejections for track in tracks)
         if not refused or any(one.torn or one.renewed for one in candidates):
@@ -602,13 +602,13 @@ class Agent:
         others = {track.resource.name: track.known.digest.hex() for track in tracks if track.known is not None}
         return self._rejections.until(candidates, others, self._now)
 
-    def _wait_for(self, tracks: Sequence[Track], until: float) -> None:
+    def _wait_for(self, tracks: Sequence[ResourceState], until: float) -> None:
         """Leave a group as it is until then, and log that at least once an hour."""
         refused = [track for track in tracks if track.resource.name in self._rejections]
         for track in refused:
             name, target = track.resource.name, track.resource.dest
             hint = "change its keys, its template or a command, or send SIGHUP to try it again now"
-            if self._manners.onetime:
+            if self._config.onetime:
                 hint = 'change its keys, its template or a command; retry_refused = "0s" tries it again now'
             error = ReloadError(REFUSED, hint=hint, resource=name, target=target)
             self._fail(track, error, attempt=self._rejections[name].times, wait=until - self._now)
@@ -617,11 +617,11 @@ class Agent:
             if track not in refused:
                 self._hold_back(track, refused[0])
 
-    def _view(self, track: Track, *, old: bool) -> View:
+    def _view(self, track: ResourceState, *, old: bool) -> View:
         """Return a resource's keys: those of now, or those of before."""
         return (self._before.view(track.resource) if old else None) or track.view
 
-    def _render_one(self, track: Track, world: World, *, old: bool) -> bytes:
+    def _render_one(self, track: ResourceState, world: World, *, old: bool) -> bytes:
         """Return a resource's content; raises ``Needs`` and ``ConfpyError``."""
         resource = track.resource
         if not old and (lack := self._lack(resource)) is not None:
@@ -645,23 +645,23 @@ class Agent:
         self._tell_suspicions(track, rendered)
         return rendered.content
 
-    def _fail_group(self, tracks: Sequence[Track], culprit: Track, error: ConfpyError) -> None:
+    def _fail_group(self, tracks: Sequence[ResourceState], culprit: ResourceState, error: ConfpyError) -> None:
         """Let none of a group be delivered since one of it cannot be."""
         self._fail(culprit, error)
         for track in tracks:
             if track is not culprit:
                 self._hold_back(track, culprit)
 
-    def _hold_back(self, track: Track, culprit: Track) -> None:
+    def _hold_back(self, track: ResourceState, culprit: ResourceState) -> None:
         """Keep a resource dirty until the one of its group that failed is tried again."""
         track.outcome = "held"
-        track.tried = track.tried or self._manners.onetime
+        track.tried = track.tried or self._config.onetime
         if track.dirty:
             track.retry_at = culprit.retry_at
 
     def _lack(self, resource: Resource) -> StoreError | None:
         """Return why the resource fails where a key that it asks for is not in the store, else None."""
-        on_missing = resource.on_missing or self.mirror.on_missing or self._manners.on_missing
+        on_missing = resource.on_missing or self.mirror.on_missing or self._config.on_missing
         path = self.mirror.missing(resource.prefixes, resource.text_prefixes) if on_missing == "error" else None
         if path is None:
             return None
@@ -671,9 +671,9 @@ class Agent:
     def _take_reports(self, delivered: Delivered) -> None:
         batch = self._batches.end(delivered.batch)
         sent = {one.resource.name: one for group in batch.groups for one in group.candidates}
-        failed: dict[tuple[bool, str], Track] = {}
+        failed: dict[tuple[bool, str], ResourceState] = {}
         unchecked: dict[str, list[str]] = {}
-        held: list[Track] = []
+        held: list[ResourceState] = []
         for report in delivered.reports:
             track = self._tracks.get(report.resource)
             if track is None:  # its file was removed meanwhile: what it changed is told to its program all the same
@@ -688,7 +688,7 @@ class Agent:
             if report.unchecked:
                 unchecked.setdefault(report.unchecked, []).append(report.resource)
             for note in report.notes:
-                self._say("warning", "target.warning", resource=report.resource, warning=note)
+                self._log("warning", "target.warning", resource=report.resource, warning=note)
             if report.outcome == "held":
                 held.append(track)
             elif report.error is not None:
@@ -708,7 +708,7 @@ class Agent:
                 track.retry_at = -NEVER
         for command, names in unchecked.items():
             reason = "not checked: it needs the file in its place"
-            self._say("warning", "check.skipped", command=command, resource=few(names), reason=reason)
+            self._log("warning", "check.skipped", command=command, resource=abbreviate(names), reason=reason)
         self._try_again_together(failed.values())
         self._count()
         self._actions += self._watched.save()
@@ -717,7 +717,7 @@ class Agent:
             self._save()
         self._actions += self._batches.send()
 
-    def _try_again_together(self, failed: Iterable[Track]) -> None:
+    def _try_again_together(self, failed: Iterable[ResourceState]) -> None:
         """Let groups that were refused by a check that they share be due at one time: together they may pass."""
         refused = [track for track in failed if isinstance(track.error, CheckError)]
         checks = {check for track in refused for check in self._checks_of((track,))}
@@ -744,13 +744,13 @@ class Agent:
         self._actions.append(commit.committed())
         self._debts.owe(commit, self._now)
 
-    def _succeed(self, track: Track, report: Report, candidate: Candidate) -> None:
+    def _succeed(self, track: ResourceState, report: Report, candidate: Candidate) -> None:
         resource = candidate.resource
         if candidate.only_missing:
             self._take_from_old(track, candidate, report)
         else:
             if track.told and report.outcome == "unchanged":
-                self._say("info", "resource.recovered", resource=report.resource)
+                self._log("info", "resource.recovered", resource=report.resource)
             track.tried, track.told = True, False
             track.damping.reset()
             track.error = None
@@ -763,13 +763,13 @@ class Agent:
         commit = Commit(resource, *cause, report.took, report.record)
         if report.outcome == "would change":
             differs = ", ".join(report.differs)
-            self._say("warning", "resource.would_change", resource=resource.name, target=resource.dest, differs=differs)
+            self._log("warning", "resource.would_change", resource=resource.name, target=resource.dest, differs=differs)
         elif report.outcome == "changed" and (resource.reload_cmd is None or self._quiet):
             self._actions.append(commit.tell(reloaded=False))
         elif report.outcome == "changed":
             self._owe(commit)
         else:
-            self._say("debug", "resource.unchanged", resource=resource.name)
+            self._log("debug", "resource.unchanged", resource=resource.name)
 
     def _take_content(self, resource: Resource, report: Report) -> None:
         """Another content than the one that was refused is in place, or that one is on trial again."""
@@ -778,19 +778,19 @@ class Agent:
             if self._rejections.commit(resource.name, report.known.digest.hex(), owes=owes):
                 self._do(Reject({resource.name: None}))
 
-    def _remember(self, track: Track, candidate: Candidate, *, recorded: bool) -> None:
+    def _remember(self, track: ResourceState, candidate: Candidate, *, recorded: bool) -> None:
         """Note how many keys were delivered: what the next answer of the store is measured by."""
         # What came meanwhile has been noted, and is still to be judged.
         track.guard.believe(candidate.keys, self.mirror.store, named=track.guard.named_in_flight)
         self._counts.note(candidate, recorded=recorded)
-        if not (self._quiet or self._manners.noop):
+        if not (self._quiet or self._config.noop):
             self._watched.note(candidate.resource, candidate.files)
-        if self._manners.saves and not self._manners.onetime:
+        if self._config.saves and not self._config.onetime:
             self._saving.want(self._now, len(self.mirror.tree))
 
     def _count(self, *, at_end: bool = False) -> None:
         """Have the ledger note what no record of a delivery says, and which store it is."""
-        if not self._manners.noop:
+        if not self._config.noop:
             self._actions += self._counts.tell(self.mirror.identity, self._newest, at_end=at_end)
 
     def _newest(self) -> int:
@@ -798,7 +798,7 @@ class Agent:
 
     # --- keys that vanished, and keys of before --------------------------------------------------------------------
 
-    def _are_believed(self, tracks: Sequence[Track]) -> bool:
+    def _are_believed(self, tracks: Sequence[ResourceState]) -> bool:
         """Say whether the keys of a whole group are believed; where not, it waits as a whole."""
         doubted = [track for track in tracks if self._lack(track.resource) is None and not self._believes(track)]
         for track in tracks if doubted else ():
@@ -806,7 +806,7 @@ class Agent:
                 track.retry_at = min(one.retry_at for one in doubted)
         return not doubted
 
-    def _believes(self, track: Track) -> bool:
+    def _believes(self, track: ResourceState) -> bool:
         """Say whether the keys are believed; where they are not, see to it that they will be, or that they are back."""
         guard, name, keys = track.guard, track.resource.name, len(track.view)
         before = guard.doubt
@@ -819,12 +819,12 @@ class Agent:
         if verdict == "yes" or track.accepted:
             if doubt is not None:
                 why = "a person accepted it" if track.accepted else "another read says so, too"
-                self._say("warning", "keys.confirmed", resource=name, keys=keys, reason=why)
+                self._log("warning", "keys.confirmed", resource=name, keys=keys, reason=why)
                 guard.believe(keys, self.mirror.store, named=True)
             elif before is not None and track.resource.on_shrink == "render" and keys <= before.keys:
-                self._say("warning", "keys.confirmed", resource=name, keys=keys, reason='on_shrink = "render"')
+                self._log("warning", "keys.confirmed", resource=name, keys=keys, reason='on_shrink = "render"')
             elif before is not None:
-                self._say("info", "keys.returned", resource=name, keys=keys)
+                self._log("info", "keys.returned", resource=name, keys=keys)
             if before is not None:
                 self._do(Release(name))
                 track.accepted = False
@@ -832,7 +832,7 @@ class Agent:
         assert doubt is not None
         if doubt != before:
             fields = {"reason": doubt.reason, "did": self._wait_of(track, doubt), **self._advice(track, doubt)}
-            self._say("error", "keys.suspect", resource=name, **fields)
+            self._log("error", "keys.suspect", resource=name, **fields)
         self._do(Hold(name, doubt.reason if doubt != before else ""))
         if self._now >= doubt.confirm_at:
             self._follow(self.mirror.reread(self._now))
@@ -840,28 +840,28 @@ class Agent:
         track.retry_at = min(self._now + LOOK_FOR_ACCEPTANCE, confirm_at)
         return False
 
-    def _wait_of(self, track: Track, doubt: Doubt) -> str:
+    def _wait_of(self, track: ResourceState, doubt: ShrinkSuspicion) -> str:
         """Say what becomes of a resource whose keys are not believed."""
         # Where no count is known, nothing may ever have been delivered.
         did = "delivers nothing" if track.guard.keys is None and not doubt.edited else "keeps the target"
         if self._gives_up(doubt):
-            limit = self._manners.timeout
+            limit = self._config.timeout
             short = f": shrink_grace is {track.resource.shrink_grace:g} s, -timeout {limit:g} s"
             return f"{did}, and fails" + (short if doubt.confirm_at < NEVER else "")
         if doubt.confirm_at < NEVER:
             return f"{did}; reads again in {max(0.0, doubt.confirm_at - self._now):.0f} s"
         return did
 
-    def _advice(self, track: Track, doubt: Doubt) -> dict[str, str | int]:
+    def _advice(self, track: ResourceState, doubt: ShrinkSuspicion) -> dict[str, str | int]:
         """Return what to do about a doubt, and where what was edited stands."""
-        resource, again = track.resource, ", then this again" if self._manners.onetime else ""
+        resource, again = track.resource, ", then this again" if self._config.onetime else ""
         if not doubt.edited:
             return {"hint": f"run confpy accept {resource.name}{again}, if they are to be gone"}
         where: dict[str, str | int] = {}
         if doubt.edited == "backend":
             wrong = "is it the right store (-backend, -node)?"
-        elif doubt.edited == "prefix" and self._manners.prefix:
-            wrong = f"is -prefix right ({self._manners.prefix})?"
+        elif doubt.edited == "prefix" and self._config.prefix:
+            wrong = f"is -prefix right ({self._config.prefix})?"
         else:
             wrong = f"is {doubt.edited} right?"
             lines = self._lines.get(resource.name, {})
@@ -871,9 +871,9 @@ class Agent:
         hint = f'{wrong} If the keys are to be gone, {accept}, or write on_shrink = "render"'
         return {**where, "hint": hint}
 
-    def _gives_up(self, doubt: Doubt) -> bool:
+    def _gives_up(self, doubt: ShrinkSuspicion) -> bool:
         """Say whether one-shot ends before a doubt does."""
-        return self._manners.onetime and (doubt.confirm_at == NEVER or doubt.confirm_at > self._deadline())
+        return self._config.onetime and (doubt.confirm_at == NEVER or doubt.confirm_at > self._deadline())
 
     def _take_acceptance(self, accepted: Accepted) -> None:
         track = self._tracks.get(accepted.resource)
@@ -892,12 +892,12 @@ class Agent:
 
     def _recall(self) -> None:
         """Ask for the keys of before, while the store cannot be read."""
-        wanted = self._manners.allow_stale if self._manners.onetime else self._manners.saves
+        wanted = self._config.allow_stale if self._config.onetime else self._config.saves
         if wanted and self._before.state == "unknown":
             self._before.state = "asked"
             self._do(Recall())
 
-    def _is_made_from_old(self, tracks: Sequence[Track]) -> bool:
+    def _is_made_from_old(self, tracks: Sequence[ResourceState]) -> bool:
         """Say whether a group is to be made from the keys of before: nothing newer is known, and it was not yet."""
         return (
             self._before.covers(_prefixes(tracks))
@@ -908,9 +908,9 @@ class Agent:
             and self._are_free(tracks)
         )
 
-    def _take_from_old(self, track: Track, candidate: Candidate, report: Report) -> None:
+    def _take_from_old(self, track: ResourceState, candidate: Candidate, report: Report) -> None:
         """A target that was made from the keys of before still wants those of now."""
-        if self._manners.onetime:
+        if self._config.onetime:
             track.tried = True
             track.error = None
         track.dirty = True
@@ -919,7 +919,7 @@ class Agent:
             # An empty answer would take these keys from it, too.
             track.guard = Guard(candidate.keys, self.mirror.store, named=False)
             self._counts.note(candidate, recorded=bool(report.record))
-            self._say("warning", "resource.stale", resource=track.resource.name, target=track.resource.dest)
+            self._log("warning", "resource.stale", resource=track.resource.name, target=track.resource.dest)
 
     def _save(self) -> None:
         """Keep the delivered keys, for a start without the store."""
@@ -931,7 +931,7 @@ class Agent:
         if delivered:
             self._do(self._saving.save(self.mirror.tree, delivered, others, self._now))
 
-    def _has_delivered(self, track: Track) -> bool:
+    def _has_delivered(self, track: ResourceState) -> bool:
         """Say whether the keys that a resource has now are those that it was delivered with."""
         waits = track.dirty or track.in_flight or track.guard.doubt is not None
         return track.tried and track.error is None and not waits
@@ -940,7 +940,7 @@ class Agent:
 
     def _fail(
         self,
-        track: Track,
+        track: ResourceState,
         error: ConfpyError,
         *,
         quiet: bool = False,
@@ -961,33 +961,33 @@ class Agent:
         if not attempt:
             attempt, wait = tries, track.backoff.wait()
         track.retry_at = self._now + wait
-        once = self._manners.onetime
+        once = self._config.onetime
         if once:
             self._errors.append(error)
         if not quiet and (once or track.damping.admits(error.reason, tries, self._now, content)):
             track.told = True
             again = {} if once else {"attempt": attempt, "retry_in": round(wait, 1)}
-            self._say("error", "resource.failed", **error.fields(), **again)
+            self._log("error", "resource.failed", **error.fields(), **again)
 
-    def _tell_left_out(self, track: Track, rendered: Rendered) -> None:
+    def _tell_left_out(self, track: ResourceState, rendered: Rendered) -> None:
         left_out = frozenset(rendered.left_out)
         for one in rendered.left_out:
             if one not in track.left_out:
-                self._say("warning", "value.skipped", resource=track.resource.name, key=one.key, reason=one.reason)
+                self._log("warning", "value.skipped", resource=track.resource.name, key=one.key, reason=one.reason)
         track.left_out = left_out
 
-    def _tell_suspicions(self, track: Track, rendered: Rendered) -> None:
+    def _tell_suspicions(self, track: ResourceState, rendered: Rendered) -> None:
         """Say once what the template asks for in vain: of what it computes there could be ever more."""
         resource = track.resource
         for one in rendered.suspicions:
             if one not in track.suspicions and len(track.suspicions) < MOST_SUSPICIONS:
                 track.suspicions |= {one}
                 where = {"resource": resource.name, "template": resource.src}
-                self._say("warning", "template.suspicious", **where, asked=one.asked, hint=one.hint)
+                self._log("warning", "template.suspicious", **where, asked=one.asked, hint=one.hint)
 
     def _take_reload(self, reloaded: Reloaded) -> None:
         if not self._debts.is_inherited(reloaded.key):
-            if reloaded.error is not None and self._manners.onetime:
+            if reloaded.error is not None and self._config.onetime:
                 self._errors.append(reloaded.error)
             for name in self._debts.paying(reloaded.key) & self._tracks.keys():
                 self._tracks[name].unread = reloaded.error
@@ -1043,11 +1043,11 @@ class Agent:
 
     def _look(self) -> None:
         """Look at every target, and ask the world again for those who asked it."""
-        self._look_at = self._now + jittered(self._manners.period, self._random)
+        self._look_at = self._now + jittered(self._config.period, self._random)
         self._looks_next = self._looks_next and bool(self._batches or self._inspecting)
         idle = [track for track in self._tracks.values() if not track.dirty and not track.in_flight]
         targets = tuple((track.resource, track.known) for track in idle if track.known is not None)
-        if targets and not self._inspecting and not self._manners.noop:
+        if targets and not self._inspecting and not self._config.noop:
             self._inspecting = True
             self._inspected = frozenset(resource.name for resource, _ in targets)
             self._do(Inspect(targets))
@@ -1070,7 +1070,7 @@ class Agent:
                 continue
             track.drift = ""
             if track.known is not None:
-                track.known = Known(track.known.digest, stamp)
+                track.known = DeliveredState(track.known.digest, stamp)
         self._restores.end(self._inspected - inspected.drifted.keys())
         for name, what in inspected.drifted.items() if not self._is_edited() else ():
             track = self._tracks.get(name)
@@ -1082,13 +1082,13 @@ class Agent:
             if not warns or track.drift != what:
                 did = "leaves it (on_drift)" if warns else "delivers it again"
                 where = {"resource": name, "target": track.resource.dest, "template": track.resource.src}
-                self._say("warning", "target.drifted", **where, drift=what, did=did)
+                self._log("warning", "target.drifted", **where, drift=what, did=did)
             track.drift = what
             if not warns:
                 self._tell_of_fight(track, what)
                 self._mark(track, "drift")
 
-    def _tell_of_fight(self, track: Track, what: str) -> None:
+    def _tell_of_fight(self, track: ResourceState, what: str) -> None:
         """Warn, once, that some other program makes the same change after each restore."""
         name = track.resource.name
         if not self._restores.is_new_fight(name):
@@ -1099,7 +1099,7 @@ class Agent:
         if what != "missing":
             hint += "; write_once = true makes it where it is missing, and never touches it again"
         fields = {"resource": name, "target": track.resource.dest, "drift": what, "restored": AT_ONCE}
-        self._say("warning", "target.contested", **fields, did=did, hint=hint)
+        self._log("warning", "target.contested", **fields, did=did, hint=hint)
 
     # --- time and the end ------------------------------------------------------------------------------------------
 
@@ -1117,7 +1117,7 @@ class Agent:
             self._look()
         if self._now >= self._saving.at:
             self._save()
-        if self._manners.onetime and self._loaded:
+        if self._config.onetime and self._loaded:
             if self.mirror.lost is not None:
                 self._learn()
             if self._now >= self._deadline():
@@ -1138,12 +1138,12 @@ class Agent:
 
     def _waits_for_store(self) -> bool:
         """Say whether one-shot goes on waiting for a store that cannot be read."""
-        return self._manners.onetime and self._now < (self._began or 0.0) + self._manners.retry_for
+        return self._config.onetime and self._now < (self._began or 0.0) + self._config.retry_for
 
     def _deadline(self) -> float:
         """Return the monotonic time at which one-shot gives up what has no outcome."""
-        given_up = (self._began or 0.0) + self._manners.retry_for
-        return (given_up if self._reached is None else self._reached) + self._manners.timeout
+        given_up = (self._began or 0.0) + self._config.retry_for
+        return (given_up if self._reached is None else self._reached) + self._config.timeout
 
     def _give_up(self) -> None:
         for track in self._tracks.values():
@@ -1160,9 +1160,9 @@ class Agent:
             moments += (self._load_at, look_at, self._edited_at, self._saving.at)
             if self._now < self._awaits_since + FIRST_TRIES:
                 moments.append(self._awaits_since + FIRST_TRIES)
-            if self._manners.onetime:
+            if self._config.onetime:
                 began = self._began or 0.0
-                moments += (one for one in (began + self._manners.retry_for, self._deadline()) if one > self._now)
+                moments += (one for one in (began + self._config.retry_for, self._deadline()) if one > self._now)
             for track in self._dirty.values():
                 if not track.in_flight:
                     moment = max(track.retry_at, track.settle.due())
@@ -1176,7 +1176,7 @@ class Agent:
             if number != signal.SIGHUP:
                 self._hurry(name)
         elif number == signal.SIGHUP:
-            self._say("info", "signal.received", signal=name, did="reads and looks at everything again")
+            self._log("info", "signal.received", signal=name, did="reads and looks at everything again")
             self.mirror.resync(self._now)
             self._restores.allow_all()
             self._edited_at = self._now
@@ -1187,10 +1187,10 @@ class Agent:
                     self._tracks[name].retry_at = moment
         else:
             self._stopping = number
-            self._stop_at = self._now + self._manners.stop_timeout
-            self._terminate_at = self._stop_at - min(LAST_WORDS, self._manners.stop_timeout / 2)
+            self._stop_at = self._now + self._config.stop_timeout
+            self._terminate_at = self._stop_at - min(LAST_WORDS, self._config.stop_timeout / 2)
             self._batches.drop_waiting()
-            self._say("info", "signal.received", signal=name, did="ends what is in hand, then stops")
+            self._log("info", "signal.received", signal=name, did="ends what is in hand, then stops")
 
     def _hurry(self, name: str) -> None:
         """Take another signal to stop: it ends the wait for the work in hand, the next one that for its commands."""
@@ -1201,7 +1201,7 @@ class Agent:
             self._stop_at = self._now
         else:
             self._terminate_at, self._stop_at = self._now, min(self._stop_at, self._now + LAST_WORDS)
-        self._say("info", "signal.received", signal=name, did="ends the commands that run, then stops")
+        self._log("info", "signal.received", signal=name, did="ends the commands that run, then stops")
 
     def _end(self) -> None:
         """Stop where there is nothing left to do, or no time left to do it."""
@@ -1218,9 +1218,9 @@ class Agent:
                 if not self._forced:
                     did = "asks the commands that still run to end"
                     hint = "raise stop_timeout if they need longer"
-                    self._say("warning", "stop.late", did=did, hint=hint)
+                    self._log("warning", "stop.late", did=did, hint=hint)
                 self._end_commands(Terminate())
-        elif self._manners.onetime and self._loaded and not self._batches and self._settled():
+        elif self._config.onetime and self._loaded and not self._batches and self._settled():
             self._tell_end()
             self._stop(exit_code(self._errors))
 
@@ -1233,7 +1233,7 @@ class Agent:
     def _stopped_code(self) -> int:
         """Return the exit code of a confpy that a signal stopped. A daemon that did as it was asked has not failed."""
         assert self._stopping is not None
-        if self._manners.onetime:
+        if self._config.onetime:
             return 128 + self._stopping
         if not self._forced:
             return 0
@@ -1253,13 +1253,13 @@ class Agent:
             count = len(tracks)
             took = round(self._now - (self._began or 0.0), 3)
             fields = {"resources": count, "changed": 0, "unchanged": count, "took": took}
-            self._do(Say("info", "onetime.done", fields, last=True))
+            self._do(LogEvent("info", "onetime.done", fields, last=True))
         if len(self._errors) > 1:
             alike: dict[str, list[str]] = {}
             for error in self._errors:
                 alike.setdefault(error.message, []).append(str(error.where.get("resource", "?")))
-            each = "; ".join(f"{few(names)}: {message}" for message, names in alike.items())
-            self._say("error", "onetime.failed", failures=len(self._errors), each=each)
+            each = "; ".join(f"{abbreviate(names)}: {message}" for message, names in alike.items())
+            self._log("error", "onetime.failed", failures=len(self._errors), each=each)
 
     def outcomes(self) -> list[dict[str, object]]:
         """Return what became of each resource, those included whose file could not be read."""
@@ -1276,21 +1276,21 @@ class Agent:
             self._save()
         self._count(at_end=True)
         for command, names in self._debts.owed().items():
-            self._say("warning", "reload.owed", command=command, resource=names, did="stops without it")
+            self._log("warning", "reload.owed", command=command, resource=names, did="stops without it")
         self._do(Stop(code))
 
     def _do(self, action: Action) -> None:
         self._actions.append(action)
 
-    def _say(self, level: Level, event: str, **fields: object) -> None:
-        self._actions.append(Say(level, event, fields))
+    def _log(self, level: Level, event: str, **fields: object) -> None:
+        self._actions.append(LogEvent(level, event, fields))
 
 
-def _prefixes(tracks: Iterable[Track]) -> list[str]:
+def _prefixes(tracks: Iterable[ResourceState]) -> list[str]:
     return [prefix for track in tracks for prefix in track.resource.prefixes]
 
 
-def _commands(tracks: Sequence[Track]) -> list[str]:
+def _commands(tracks: Sequence[ResourceState]) -> list[str]:
     """Return what ties a group to others in a batch."""
     return [command for track in tracks for command in track.commands]
 
@@ -1298,9 +1298,9 @@ def _commands(tracks: Sequence[Track]) -> list[str]:
 def _outside(lists: Sequence[str]) -> TemplateError:
     """Return the error of a template that lists only what its resource does not ask for: its file would be empty."""
     hint = "that is not below any of the resource's keys: see keys and prefix in its file"
-    return TemplateError(f"what the template lists can only be empty: {few(lists)}", hint=hint)
+    return TemplateError(f"what the template lists can only be empty: {abbreviate(lists)}", hint=hint)
 
 
-def _swaps(tracks: Sequence[Track]) -> bool:
+def _swaps(tracks: Sequence[ResourceState]) -> bool:
     """Say whether a group is put in place before it is checked."""
     return any(track.resource.check_mode == "swap" and track.resource.check_cmd is not None for track in tracks)

@@ -66,7 +66,7 @@ class Batches:
         while self._waiting:
             self.end(self._waiting.popleft())
 
-    def on_trial(self) -> set[str]:
+    def swapped_unchecked(self) -> set[str]:
         """Return the commands of those that put files in place before they are checked."""
         return {command for batch in self._all.values() if batch.swaps for command in batch.commands}
 

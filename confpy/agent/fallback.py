@@ -8,7 +8,7 @@ from typing import Literal
 from confpy.agent.resources import paths, view_of
 from confpy.clock import NEVER
 from confpy.config.resource import Resource
-from confpy.events import Say
+from confpy.events import LogEvent
 from confpy.keys.tree import ROOT, KeyTree, View, covers, minimal
 from confpy.messages import Recalled, Save
 
@@ -18,7 +18,7 @@ SAVE_KEYS = 1000
 """Keys up to which that is often enough: ten thousand are not written as often as ten."""
 
 
-class Before:
+class Fallback:
     """The keys that an earlier confpy delivered, while the store cannot be read."""
 
     def __init__(self, shows: Callable[[str, str], bool]) -> None:
@@ -28,7 +28,7 @@ class Before:
         self._tree: KeyTree | None = None
         self._prefixes: tuple[str, ...] = ()
 
-    def take(self, recalled: Recalled) -> list[Say]:
+    def take(self, recalled: Recalled) -> list[LogEvent]:
         """Take what was kept; returns what to say of it."""
         self.state = "known"
         if not recalled.keys:
@@ -38,7 +38,7 @@ class Before:
         self._prefixes = recalled.prefixes
         did = "makes targets that are missing from the keys of before"
         fields = {"keys": len(recalled.keys), "age": round(recalled.age), "did": did}
-        return [Say("warning", "store.stale", fields)]
+        return [LogEvent("warning", "store.stale", fields)]
 
     def covers(self, prefixes: Sequence[str]) -> bool:
         """Say whether these are all kept."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 
 from confpy.errors import ConfpyError
-from confpy.events import Say
+from confpy.events import LogEvent
 from confpy.messages import Resolve, Resolved
 from confpy.templates.lookup import Lookup
 from confpy.templates.results import Compiled
@@ -38,7 +38,9 @@ class Lookups:
         """Forget what nobody uses."""
         self.facts = {lookup: answer for lookup, answer in self.facts.items() if lookup in used}
 
-    def take(self, resolved: Resolved, readers: Callable[[Lookup], Iterable[str]]) -> tuple[set[Lookup], list[Say]]:
+    def take(
+        self, resolved: Resolved, readers: Callable[[Lookup], Iterable[str]]
+    ) -> tuple[set[Lookup], list[LogEvent]]:
         """Take answers; returns those that are other than before, and what to say of the rest.
 
         An error takes the place of nothing but an error, or of a template: an address of before is worth more than
@@ -46,7 +48,7 @@ class Lookups:
         """
         self._asked.difference_update(resolved.facts)
         moved: set[Lookup] = set()
-        said: list[Say] = []
+        said: list[LogEvent] = []
         for lookup, answer in resolved.facts.items():
             before = self.facts.get(lookup)
             if isinstance(answer, Compiled) and answer != before:
@@ -56,7 +58,7 @@ class Lookups:
                 if kept or not isinstance(before, ConfpyError) or before.message != answer.message:
                     did = "kept the answer from before" if kept else "the template sees no answer"
                     fields = answer.at(resource=", ".join(sorted(readers(lookup)))).fields()
-                    said.append(Say("warning", "lookup.failed", {**fields, "did": did}))
+                    said.append(LogEvent("warning", "lookup.failed", {**fields, "did": did}))
                 if kept:
                     continue
             if lookup in self.facts and before != answer:
@@ -65,11 +67,11 @@ class Lookups:
         return moved, said
 
 
-def _told_of(template: Compiled) -> list[Say]:
+def _told_of(template: Compiled) -> list[LogEvent]:
     return [
-        Say("debug", "template.read", {"template": template.name, "engine": template.engine}),
+        LogEvent("debug", "template.read", {"template": template.name, "engine": template.engine}),
         *(
-            Say("warning", "template.suspicious", {"template": template.name, "line": line, "doubt": doubt})
+            LogEvent("warning", "template.suspicious", {"template": template.name, "line": line, "doubt": doubt})
             for line, doubt in template.doubts
         ),
     ]

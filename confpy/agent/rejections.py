@@ -22,15 +22,15 @@ SOON = 1.0
 
 class _Held:
     # No dataclass: to make one costs a start half a millisecond.
-    __slots__ = ("on_trial", "rejection", "share", "since", "until")
+    __slots__ = ("rejection", "share", "since", "swapped_unchecked", "until")
 
-    def __init__(self, rejection: Rejection, since: float, share: float, on_trial: bool = False) -> None:
+    def __init__(self, rejection: Rejection, since: float, share: float, swapped_unchecked: bool = False) -> None:
         self.rejection = rejection
         self.since = since
         """Monotonic time of the refusal."""
         self.share = share
         """Of the wait: contents that were refused together are tried apart, so that the one at fault shows."""
-        self.on_trial = on_trial
+        self.swapped_unchecked = swapped_unchecked
         """It is in its place again, and its reload is still to come."""
         self.until = NEVER
         """When a person's wish is granted."""
@@ -82,13 +82,13 @@ class Rejections:
         held = self._all.get(name)
         if held is None:
             return False
-        held.on_trial = owes and held.rejection.digest == digest
-        return not held.on_trial and self._all.pop(name) is held
+        held.swapped_unchecked = owes and held.rejection.digest == digest
+        return not held.swapped_unchecked and self._all.pop(name) is held
 
     def accept(self, names: Iterable[str]) -> None:
         """Forget those of these that are in their places: their reload has succeeded."""
         for name in names:
-            if name in self._all and self._all[name].on_trial:
+            if name in self._all and self._all[name].swapped_unchecked:
                 del self._all[name]
 
     def lift(self, now: float) -> Iterator[tuple[str, float]]:
@@ -110,7 +110,7 @@ class Rejections:
             if known is not None and known != sha256(one.content).hexdigest():
                 return None
             if held is not None:
-                if held.on_trial or held.rejection.by not in {"", _commands(one.resource)}:
+                if held.swapped_unchecked or held.rejection.by not in {"", _commands(one.resource)}:
                     return None
                 until = max(until, min(held.until, held.since + _wait(one.resource, held)))
         return until if until > now else None

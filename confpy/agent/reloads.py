@@ -15,9 +15,9 @@ from typing import Literal, TypeAlias
 from confpy.clock import NEVER, Backoff, Damping
 from confpy.config.resource import Resource, reload_of
 from confpy.errors import ConfpyError, ReloadError
-from confpy.events import Say
+from confpy.events import LogEvent
 from confpy.frozen import frozen
-from confpy.messages import Acquit, Action, LastRun, Owed, Reload, Reloaded, Report, Restore
+from confpy.messages import Action, ClearPending, LastRun, Owed, Reload, Reloaded, Report, Restore
 from confpy.reload.actions import ReloadBy, Verify
 from confpy.reload.describe import show
 
@@ -56,14 +56,14 @@ class Commit:
     def on_failure(self) -> Literal["retry", "rollback", "keep"]:
         return self.resource.on_reload_failure
 
-    def tell(self, *, reloaded: bool, reload_took: float = 0.0) -> Say:
+    def tell(self, *, reloaded: bool, reload_took: float = 0.0) -> LogEvent:
         """Return the one line that tells of it."""
         ended = {"took": round(self.took + reload_took, 3), "reloaded": reloaded}
-        return Say("info", "resource.changed", {**self._fields(), **ended})
+        return LogEvent("info", "resource.changed", {**self._fields(), **ended})
 
-    def committed(self) -> Say:
+    def committed(self) -> LogEvent:
         """Return the line for a file that is in place, and whose reload is still to come."""
-        return Say("info", "target.committed", self._fields())
+        return LogEvent("info", "target.committed", self._fields())
 
     def _fields(self) -> dict[str, object]:
         return {
@@ -92,10 +92,10 @@ class Inherited:
     dest: str
     on_failure: Literal["retry", "rollback", "keep"] = "retry"
 
-    def tell(self, *, reloaded: bool, reload_took: float = 0.0) -> Say:
+    def tell(self, *, reloaded: bool, reload_took: float = 0.0) -> LogEvent:
         """Return the one line that tells of its reload."""
         fields = {"resource": self.name, "target": self.dest, "took": round(reload_took, 3), "reloaded": reloaded}
-        return Say("info", "reload.recovered", fields)
+        return LogEvent("info", "reload.recovered", fields)
 
 
 _Owing: TypeAlias = Commit | Inherited | Returned
@@ -127,7 +127,7 @@ class _Debt:
     retry_at: float = -NEVER
 
 
-class Debts:
+class PendingReloads:
     """All that is owed."""
 
     def __init__(self, random: Random, *, longest_wait: float, once: bool = False) -> None:
@@ -200,7 +200,7 @@ class Debts:
             debt.retry_at = began + wait
             if (due := self._due(key, debt)) > now:
                 fields = {"command": key, "resource": ", ".join(debt.owed), "attempt": run.failures}
-                yield Say("info", "reload.waiting", {**fields, "retry_in": round(due - now, 1)})
+                yield LogEvent("info", "reload.waiting", {**fields, "retry_in": round(due - now, 1)})
 
     def hurry(self) -> None:
         """Try what has failed at once: somebody may have mended the reason. Intervals between reloads hold."""
@@ -264,16 +264,16 @@ class Debts:
             if reloaded.unsure:
                 unsure = {"resource": ", ".join(paid), "command": reloaded.key, "answer": reloaded.answer}
                 hint = "let reload_socket_expect judge the answer, or add verify or a verify_cmd"
-                yield Say("warning", "reload.unsure", {**unsure, "hint": hint})
+                yield LogEvent("warning", "reload.unsure", {**unsure, "hint": hint})
             self._forget_if_paid(reloaded.key)
             return
         policies = {commit.on_failure for commit in debt.paying.values()}
         if policies == {"rollback"} and not debt.owed:
             debt.back = "wanted"
-            yield Say("error", "reload.failed", {**error.fields(), "did": "puts the old files back (rollback)"})
+            yield LogEvent("error", "reload.failed", {**error.fields(), "did": "puts the old files back (rollback)"})
         elif policies == {"keep"}:
             debt.paying = {}
-            yield Say("error", "reload.failed", {**error.fields(), "did": "left it so (on_reload_failure)"})
+            yield LogEvent("error", "reload.failed", {**error.fields(), "did": "left it so (on_reload_failure)"})
             yield _acquit(reloaded.key, debt)
             self._forget_if_paid(reloaded.key)
         else:
@@ -287,9 +287,9 @@ class Debts:
         if self._once:
             fields: dict[str, object] = {**error.fields(), "did": "the reload stays owed, for the next start"}
             if _all_inherited(tried.values()):
-                yield Say("warning", "reload.failed", fields)
+                yield LogEvent("warning", "reload.failed", fields)
             else:
-                yield Say("error", "reload.failed", fields)
+                yield LogEvent("error", "reload.failed", fields)
             self._forget_if_paid(key)
             return
         back = {name: Returned(name, one.dest) for name, one in tried.items() if is_back and name not in debt.stuck}
@@ -300,7 +300,7 @@ class Debts:
         if debt.damping.admits(error.reason, debt.backoff.attempts, now, content=(is_back, *tried.values())):
             did = "the old files are back; their reload stays owed" if is_back else "the reload stays owed"
             fields = {**error.fields(), "did": did, "attempt": debt.backoff.attempts, "retry_in": round(wait, 1)}
-            yield Say("error", "reload.failed", fields)
+            yield LogEvent("error", "reload.failed", fields)
 
     def restored(self, reports: Collection[Report], key: str, now: float) -> Iterator[Action]:
         """The files from before are back, as far as the reports say: tell their program. Else the new stay owed."""
@@ -378,17 +378,17 @@ class Debts:
         return min(due if due > now else longest if longest > now else NEVER for due, longest in dues)
 
 
-def _rolled_back(names: Iterable[str], key: str) -> Say:
-    return Say("warning", "reload.rolled_back", {"resource": ", ".join(names), "command": key})
+def _rolled_back(names: Iterable[str], key: str) -> LogEvent:
+    return LogEvent("warning", "reload.rolled_back", {"resource": ", ".join(names), "command": key})
 
 
 def _all_inherited(commits: Iterable[_Owing]) -> bool:
     return all(isinstance(commit, Inherited) for commit in commits)
 
 
-def _acquit(key: str, debt: _Debt) -> Acquit:
+def _acquit(key: str, debt: _Debt) -> ClearPending:
     paid, debt.paying_records = debt.paying_records, set()
-    return Acquit(key, tuple(sorted(paid - {0})))
+    return ClearPending(key, tuple(sorted(paid - {0})))
 
 
 def _lines(names: Iterable[str]) -> str:

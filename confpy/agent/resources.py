@@ -10,7 +10,7 @@ from confpy.clock import NEVER, Backoff, Damping, Settle
 from confpy.config.resource import Resource, check_in_place, reload_of
 from confpy.errors import ConfpyError
 from confpy.keys.tree import KeyTree, View, normalise
-from confpy.messages import Known, Outcome
+from confpy.messages import DeliveredState, Outcome
 from confpy.reload.describe import show
 from confpy.templates.lookup import Lookup
 
@@ -30,7 +30,7 @@ STAGES = {
 
 
 @dataclass(slots=True)
-class Track:
+class ResourceState:
     """What the mind knows of one resource."""
 
     order: int
@@ -53,7 +53,7 @@ class Track:
     damping: Damping = field(default_factory=Damping)
     told: bool = False
     """A line has told of a failure since it was right last."""
-    known: Known | None = None
+    known: DeliveredState | None = None
     asked: frozenset[Lookup] = frozenset()
     timely: bool = False
     """It printed the time: every look renders it anew."""

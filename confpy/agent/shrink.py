@@ -21,7 +21,7 @@ NAMED = 3
 """Prefixes that a reason names; it counts the others."""
 
 
-class Doubt(NamedTuple):
+class ShrinkSuspicion(NamedTuple):
     """Why a resource's keys are not believed."""
 
     reason: str
@@ -46,7 +46,7 @@ class Guard:
     """All that went since then was named by a stream, not missing from an answer."""
     named_in_flight: bool = True
     """The same of what went since the candidate was rendered that is being delivered."""
-    doubt: Doubt | None = None
+    doubt: ShrinkSuspicion | None = None
     made_from: Counted | None = None
     """What the target was made from: other prefixes, or another kind of store, which ``backend`` names."""
 
@@ -70,7 +70,7 @@ class Guard:
             # A tree that goes on shrinking is not doubted for longer; that it is empty by now is another matter.
             since = self.doubt.since if self.doubt and (keys or not self.doubt.keys) else now
             waits = replaced or edited or rules.on_shrink == "keep"
-            self.doubt = Doubt(reason, NEVER if waits else since + rules.shrink_grace, since, keys, edited)
+            self.doubt = ShrinkSuspicion(reason, NEVER if waits else since + rules.shrink_grace, since, keys, edited)
         return "yes" if read_at >= self.doubt.confirm_at else "hold"
 
     def believe(self, keys: int, store: int, *, named: bool) -> None:

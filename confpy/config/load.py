@@ -30,7 +30,7 @@ from confpy.config.settings import (
     suggest,
 )
 from confpy.errors import ConfpyError, UsageError
-from confpy.events import Say
+from confpy.events import LogEvent
 from confpy.frozen import replace
 from confpy.keys.tree import join, normalise
 from confpy.reload.actions import HttpReload, ReloadBy, SignalReload, SocketReload, Verify, VerifyProgram
@@ -289,7 +289,7 @@ def load_resources(
         return Loaded((), (UsageError(f"the path cannot be read: {error.strerror}", file=root),))
     by_dest: dict[str, Resource] = {}
     lines: dict[str, Mapping[str, int]] = {}
-    notes: list[Say] = []
+    notes: list[LogEvent] = []
     in_place: dict[str, list[str]] = {}
     for path in find_files(root, errors, warnings, notes):
         name = path[len(confdir) :].lstrip("/").removeprefix("conf.d/").removesuffix(".toml")
@@ -313,12 +313,14 @@ def load_resources(
     loaded = {resource.name for resource in by_dest.values()}
     for check, names in in_place.items():
         if names := [name for name in names if name in loaded]:
-            notes.append(Say("info", "check.in_place", {"resource": ", ".join(names), "command": check, **IN_PLACE}))
+            notes.append(
+                LogEvent("info", "check.in_place", {"resource": ", ".join(names), "command": check, **IN_PLACE})
+            )
     notes += unverified(by_dest.values()) if not settings.no_reload else ()
     return Loaded(tuple(by_dest.values()), tuple(errors), tuple(warnings), notes=tuple(notes), lines=lines)
 
 
-def unverified(resources: Iterable[Resource]) -> Iterator[Say]:
+def unverified(resources: Iterable[Resource]) -> Iterator[LogEvent]:
     """Yield a line for each reload that says nothing of its outcome, of a program that could be looked at."""
     silent: dict[str, list[str]] = {}
     for resource in resources:
@@ -331,10 +333,14 @@ def unverified(resources: Iterable[Resource]) -> Iterator[Say]:
             hint = (
                 f'it says only that the program was told; verify = "{program}" sees whether it has taken the new file'
             )
-            yield Say("info", "reload.unverified", {"resource": ", ".join(names), "command": command, "hint": hint})
+            yield LogEvent(
+                "info", "reload.unverified", {"resource": ", ".join(names), "command": command, "hint": hint}
+            )
 
 
-def find_files(root: str, errors: list[ConfpyError], warnings: list[ConfpyError], notes: list[Say]) -> Iterator[str]:
+def find_files(
+    root: str, errors: list[ConfpyError], warnings: list[ConfpyError], notes: list[LogEvent]
+) -> Iterator[str]:
     """Yield the resource files below ``root``, or ``root`` itself where it is a file.
 
     Links are followed; what is reached twice counts once, so that a loop ends. Adds to ``errors`` what should have been
@@ -349,7 +355,7 @@ def find_files(root: str, errors: list[ConfpyError], warnings: list[ConfpyError]
         try:
             is_folder = stat.S_ISDIR(os.stat(path).st_mode)
             if path != root and (is_left_out(name, folder=True) if is_folder else not is_resource):
-                notes.append(Say("debug", "file.skipped", {"file": path, "reason": "its name"}))
+                notes.append(LogEvent("debug", "file.skipped", {"file": path, "reason": "its name"}))
                 continue
             real = os.path.realpath(path)
             if real in seen:
@@ -368,7 +374,7 @@ def find_files(root: str, errors: list[ConfpyError], warnings: list[ConfpyError]
             elif is_resource:
                 errors.append(UsageError("the link leads nowhere", file=path))
             elif is_left_out(name):
-                notes.append(Say("debug", "file.skipped", {"file": path, "reason": "its name"}))
+                notes.append(LogEvent("debug", "file.skipped", {"file": path, "reason": "its name"}))
             else:
                 warnings.append(UsageError("the link leads nowhere, left out", file=path))
 
@@ -377,7 +383,7 @@ class Remarks(NamedTuple):
     """What there is to say of resources that are right, or are run all the same."""
 
     warnings: list[ConfpyError]
-    notes: list[Say]
+    notes: list[LogEvent]
     in_place: dict[str, list[str]]
     """Check → the resources that are checked by it in their places since it names no candidate."""
     lines: dict[str, int]
@@ -425,7 +431,7 @@ def read_resource(
     dest = below(settings.root, absolute(given["dest"]))
     if not os.path.isabs(given["dest"]):
         hint = "dest is relative to the working directory, as in confd: write an absolute path"
-        remarks.notes.append(Say("info", "dest.relative", {"resource": name, "target": dest, "hint": hint}))
+        remarks.notes.append(LogEvent("info", "dest.relative", {"resource": name, "target": dest, "hint": hint}))
     return Resource(
         name=name,
         file=path,

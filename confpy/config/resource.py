@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from confpy.errors import ConfpyError
-from confpy.events import Say
+from confpy.events import LogEvent
 from confpy.frozen import NOTHING, frozen
 from confpy.reload.actions import ReloadBy, Verify
 from confpy.reload.describe import fill
@@ -108,7 +108,7 @@ class Loaded:
     warnings: tuple[ConfpyError, ...] = ()
     found: bool = True
     """False where there is no ``conf.d`` to read."""
-    notes: tuple[Say, ...] = ()
+    notes: tuple[LogEvent, ...] = ()
     """What to say below the level of a warning; what the last reading said already is not said again."""
     lines: Mapping[str, Mapping[str, int]] = NOTHING
     """Resource → the lines of its file that say ``keys`` and ``prefix``, where they do."""

@@ -63,7 +63,7 @@ _SAFE = (jinja.Const, jinja.Name)
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
-class Doubt(NamedTuple):
+class Unconvertible(NamedTuple):
     """What could not be turned."""
 
     line: int
@@ -75,7 +75,7 @@ class Expressions:
     """Writes the expressions of one file, and collects what it could not turn."""
 
     def __init__(self, tree: jinja.Template) -> None:
-        self.doubts: list[Doubt] = []
+        self.doubts: list[Unconvertible] = []
         self.counters: set[str] = set()
         """Names that stand for the place of the loop in hand."""
         self._assigned: dict[str, list[jinja.Node]] = defaultdict(list)
@@ -248,7 +248,7 @@ class Expressions:
         return ", ".join(map(self.write, items))
 
     def _refuse(self, line: int, message: str, hint: str = "") -> tuple[str, int]:
-        self.doubts.append(Doubt(line, message, hint))
+        self.doubts.append(Unconvertible(line, message, hint))
         return f"fail({quoted(message)})", _POSTFIX
 
     # --- calls -------------------------------------------------------------------------------------------------------

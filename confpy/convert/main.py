@@ -16,7 +16,7 @@ from confpy.system.filenames import is_left_out
 from confpy.templates.results import JINJA_NAMES
 
 
-class Conversion(NamedTuple):
+class ConversionRequest(NamedTuple):
     """What was asked for."""
 
     source: str
@@ -46,10 +46,10 @@ class Converted:
     places: Places
     plan: Plan
     changes: tuple[str, ...]
-    troubles: tuple[str, ...]
+    problems: tuple[str, ...]
 
 
-def convert(asked: Conversion) -> Converted:
+def convert(asked: ConversionRequest) -> Converted:
     """Convert, and write the new files; raises ``UsageError`` before any is written, ``TargetError`` for the disk."""
     places = find(asked)
     beside = os.path.realpath(places.dest) == os.path.realpath(places.source)
@@ -68,9 +68,9 @@ def convert(asked: Conversion) -> Converted:
     for target, path in targets.items():
         if not os.path.exists(target):
             _write(target, plan.files[path], os.stat(places.files[plan.origins[path]]).st_mode)
-    troubles = [f"{file}: the link leads nowhere; mend it, and convert again" for file in broken]
-    troubles += [str(one._replace(file=places.files[one.file])) for one in plan.troubles]
-    return Converted(places, plan, tuple(show_changes(plan, contents)), tuple(troubles))
+    problems = [f"{file}: the link leads nowhere; mend it, and convert again" for file in broken]
+    problems += [str(one._replace(file=places.files[one.file])) for one in plan.problems]
+    return Converted(places, plan, tuple(show_changes(plan, contents)), tuple(problems))
 
 
 def _kinds_beside(source: str, paths: Iterable[str]) -> dict[str, Kind]:
@@ -85,7 +85,7 @@ def _kinds_beside(source: str, paths: Iterable[str]) -> dict[str, Kind]:
     return {path: kinds[path] for path in paths if path in kinds}
 
 
-def find(asked: Conversion) -> Places:
+def find(asked: ConversionRequest) -> Places:
     """Say what is read and where it goes; raises ``UsageError``."""
     source, dest = asked.source.rstrip("/") or "/", asked.dest
     if os.path.isfile(source):

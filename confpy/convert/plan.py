@@ -24,7 +24,7 @@ _VALUE = r"""(?i)(\b%s["']?\s*=\s*)("(?:[^"\\\n]|\\.)*"|'[^'\n]*')"""
 """A key of TOML and its text, at whatever place."""
 
 
-class Trouble(NamedTuple):
+class Problem(NamedTuple):
     """What could not be turned, and what to write instead."""
 
     file: str
@@ -45,7 +45,7 @@ class Plan:
     """Path of a new file → content."""
     origins: dict[str, str] = field(default_factory=dict)
     """Path of a new file → that of the one it is made of."""
-    troubles: list[Trouble] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
     """The new files that are not copies."""
 
@@ -67,8 +67,8 @@ def plan_templates(files: Mapping[str, bytes], kinds: Mapping[str, Kind]) -> Pla
     """Say what becomes of templates, path → content; ``kinds`` has those that a resource names."""
     plan = Plan()
     for path, content in sorted(files.items()):
-        text, troubles = _turned(path, content.decode("utf-8", "surrogateescape"), kinds.get(path, Kind()))
-        plan.troubles += troubles
+        text, problems = _turned(path, content.decode("utf-8", "surrogateescape"), kinds.get(path, Kind()))
+        plan.problems += problems
         if text is None:
             plan.add(path, content, path, changed=False)
         else:
@@ -84,7 +84,7 @@ def plan_confdir(files: Mapping[str, bytes], source: str, dest: str) -> Plan:
     head = "templates/"
     templates = {path.removeprefix(head): files[path] for path in files if path.startswith(head)}
     made = plan_templates(templates, kinds_of(files))
-    plan = Plan(troubles=[trouble._replace(file=head + trouble.file) for trouble in made.troubles])
+    plan = Plan(problems=[trouble._replace(file=head + trouble.file) for trouble in made.problems])
     for path, content in made.files.items():
         plan.add(head + path, content, head + made.origins[path], changed=path in made.changed)
     names = {made.origins[path]: path for path in made.changed}
@@ -93,20 +93,20 @@ def plan_confdir(files: Mapping[str, bytes], source: str, dest: str) -> Plan:
             continue
         new = content
         if _is_resource(path):
-            plan.troubles += _by_text(path, content, files, names)
+            plan.problems += _by_text(path, content, files, names)
             try:
                 new = _renamed(content.decode(), path, names, {path.removeprefix(head) for path in plan.files}).encode()
             except (UsageError, UnicodeDecodeError) as error:
                 shown = error if isinstance(error, UsageError) else UsageError("the file is not UTF-8")
                 line = int(shown.where.get("line", 0))
-                plan.troubles.append(Trouble(path, line, shown.message, shown.hint))
+                plan.problems.append(Problem(path, line, shown.message, shown.hint))
         elif path in FILES:
             new = _moved(content.decode("utf-8", "surrogateescape"), source, dest).encode("utf-8", "surrogateescape")
         plan.add(path, new, path, changed=new != content)
     return plan
 
 
-def _by_text(path: str, content: bytes, files: Mapping[str, bytes], names: Collection[str]) -> Iterator[Trouble]:
+def _by_text(path: str, content: bytes, files: Mapping[str, bytes], names: Collection[str]) -> Iterator[Problem]:
     """Find a resource whose template, which is in Jinja from now on, made it read its keys as beginnings of text."""
     table = _table(content, path) or {}
     keys, name = table.get("keys"), template_name(str(table.get("src", "")))
@@ -117,7 +117,7 @@ def _by_text(path: str, content: bytes, files: Mapping[str, bytes], names: Colle
     asked = asked_beyond([normalise(str(key)) for key in keys], source, Lookup("template", name, *kind), name)
     if asked:
         message = f'the template asks for "{asked}", which goes on within a key: in Jinja that is not seen'
-        yield Trouble(path, 0, message, 'write keys_match = "text", if the store is file, env or consul')
+        yield Problem(path, 0, message, 'write keys_match = "text", if the store is file, env or consul')
 
 
 def kinds_of(files: Mapping[str, bytes]) -> dict[str, Kind]:
@@ -145,7 +145,7 @@ def show_changes(plan: Plan, files: Mapping[str, bytes]) -> Iterator[str]:
             yield from (f"--- {origin}", f"+++ {path}")
 
 
-def _turned(path: str, source: str, kind: Kind) -> tuple[str | None, list[Trouble]]:
+def _turned(path: str, source: str, kind: Kind) -> tuple[str | None, list[Problem]]:
     """Return a template in Jinja, None where it stays as it is, and what could not be turned."""
     compiler = Compiler(sandbox=False)
     try:
@@ -153,14 +153,14 @@ def _turned(path: str, source: str, kind: Kind) -> tuple[str | None, list[Troubl
         if made.engine == "jinja":
             return None, []
         written = write(source, path, kind.delimiters)
-        troubles = [Trouble(path, *doubt) for doubt in written.doubts]
-        troubles += [Trouble(path, line, message, _NO_VALUE) for line, message in made.doubts]
+        problems = [Problem(path, *doubt) for doubt in written.doubts]
+        problems += [Problem(path, line, message, _NO_VALUE) for line, message in made.doubts]
         compiler.compile(written.text, Lookup("template", path, "jinja", kind.delimiters), path)
     except TemplateError as error:
-        return None, [Trouble(path, int(error.where.get("line", 0)), error.message, error.hint or _ELSE)]
+        return None, [Problem(path, int(error.where.get("line", 0)), error.message, error.hint or _ELSE)]
     except RecursionError:
-        return None, [Trouble(path, 0, "nested too deeply", "make macros of its parts, by hand")]
-    return written.text, [one if one.hint else one._replace(hint=_ELSE) for one in troubles]
+        return None, [Problem(path, 0, "nested too deeply", "make macros of its parts, by hand")]
+    return written.text, [one if one.hint else one._replace(hint=_ELSE) for one in problems]
 
 
 _NO_VALUE = 'confd prints "<no value>" for it, and takes it for false; so does what is written here'

@@ -51,7 +51,7 @@ def _pairs(converted: Converted, settings: Settings, store: Store) -> Iterator[t
     def load(confdir: str) -> tuple[Resource, ...]:
         loaded = load_resources(confdir, settings, store.prefixes)
         folder = os.path.join(confdir, "templates")
-        return match_keys(loaded, folder, in_text_store=store.limits.text_prefixes).resources
+        return match_keys(loaded, folder, in_text_store=store.capabilities.text_prefixes).resources
 
     if places.is_confdir:
         new = {one.name: one for one in load(places.dest)}

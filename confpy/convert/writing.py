@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from jinja2 import nodes as jinja
 
-from confpy.convert.expressions import Doubt, Expressions
+from confpy.convert.expressions import Expressions, Unconvertible
 from confpy.templates.golang import nodes
 from confpy.templates.golang.parser import parse
 from confpy.templates.golang.signatures import FUNCTIONS
@@ -23,7 +23,7 @@ class Written(NamedTuple):
     """A converted template."""
 
     text: str
-    doubts: Sequence[Doubt]
+    doubts: Sequence[Unconvertible]
 
 
 @dataclass(slots=True)

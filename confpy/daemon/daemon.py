@@ -18,16 +18,16 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, TypeVar
 
-from confpy.agent.agent import Agent, Manners
+from confpy.agent.agent import Agent, AgentConfig
 from confpy.clock import NEVER, Clock, SystemClock
 from confpy.config.load import load_resources
 from confpy.config.resource import Loaded
 from confpy.config.settings import SECRET_VARIABLES, Settings
 from confpy.daemon.report import write_report
-from confpy.daemon.signals import heard
+from confpy.daemon.signals import signal_handlers
 from confpy.delivery import batch as delivery
 from confpy.errors import ConfpyError, StoreError, TemplateError, WatchLost, bug
-from confpy.events import Say
+from confpy.events import LogEvent
 from confpy.frozen import replace
 from confpy.ledger import expiry
 from confpy.ledger.cached_keys import Kept
@@ -36,11 +36,9 @@ from confpy.ledger.ledger import Ledger
 from confpy.log import Log
 from confpy.messages import (
     Accepted,
-    Acquit,
     Action,
-    Ask,
-    Asked,
     Changed,
+    ClearPending,
     Count,
     Deliver,
     Delivered,
@@ -55,6 +53,8 @@ from confpy.messages import (
     Lost,
     Message,
     Opened,
+    Poll,
+    Polled,
     Read,
     Recall,
     Recalled,
@@ -128,7 +128,7 @@ def run(settings: Settings, warnings: Sequence[ConfpyError] = ()) -> int:
 
 
 @dataclass(slots=True)
-class _Line:
+class _StreamHandle:
     """What the owner and a stream's thread share: each writes its own field, then reads the other's."""
 
     stream: WatchStream | None = None
@@ -157,7 +157,7 @@ class Daemon:
         self._clock = clock or SystemClock()
         self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._room = threading.BoundedSemaphore(UNREAD)
-        self._lines: dict[int, _Line] = {}
+        self._lines: dict[int, _StreamHandle] = {}
         state = StateFolder.of(settings, self._tell)
         self._kept = Kept(state, self._clock, threading.Lock(), settings.backend)
         self._state_dir = os.path.dirname(state.path)
@@ -181,7 +181,7 @@ class Daemon:
         """Whether the keys that were to be kept last are."""
         self._saved.set()
         # What cannot change while confpy runs says the same when it is read again.
-        self._compares = store.limits.remote or store.limits.watches
+        self._compares = store.capabilities.remote or store.capabilities.watches
         self._rules = delivery.Rules(
             settings.noop, settings.sync_only, settings.keep_stage_file, settings.no_reload, settings.root or ""
         )
@@ -190,10 +190,10 @@ class Daemon:
             folder=self._templates, cache_dir=settings.cache_dir, sandbox=settings.sandbox, bounded=_bounded
         )
         random = random or Random()
-        follows = settings.watch and not settings.onetime and store.limits.watches
+        follows = settings.watch and not settings.onetime and store.capabilities.watches
         period = settings.resync if settings.watch else settings.interval
         self._agent = Agent(
-            Manners(
+            AgentConfig(
                 onetime=settings.onetime,
                 period=period,
                 noop=settings.noop,
@@ -202,13 +202,13 @@ class Daemon:
                 max_wait=settings.max_wait,
                 stop_timeout=settings.stop_timeout,
                 allow_empty=settings.allow_empty,
-                on_missing=store.limits.missing,
+                on_missing=store.capabilities.missing,
                 confdir=settings.confdir,
-                names_deletions=store.limits.names_deletions,
+                names_deletions=store.capabilities.names_deletions,
                 doubts=self._compares,
                 backend=settings.backend,
                 prefix=settings.prefix or "",
-                saves=store.limits.remote and not settings.noop,
+                saves=store.capabilities.remote and not settings.noop,
                 allow_stale=settings.allow_stale,
                 retry_for=settings.retry_for,
                 timeout=settings.timeout,
@@ -219,9 +219,9 @@ class Daemon:
                 period=period,
                 once=settings.onetime and not settings.retry_for,
                 patience=EAGER if settings.onetime else LONGEST_WAIT,
-                binary=store.limits.binary_values,
-                shows=store.limits.shows,
-                spells=store.limits.spells,
+                binary=store.capabilities.binary_values,
+                shows=store.capabilities.shows,
+                spells=store.capabilities.spells,
             ),
             Renderer(sandbox=settings.sandbox),
             random,
@@ -230,7 +230,7 @@ class Daemon:
 
     def run(self) -> int:
         """Carry the mind until it says stop. Returns the exit code."""
-        with heard(self._inbox.put, self._settings.stop_signals):
+        with signal_handlers(self._inbox.put, self._settings.stop_signals):
             try:
                 return self._run()
             finally:
@@ -299,7 +299,7 @@ class Daemon:
             match action:
                 case WakeAt():
                     wake_at = action.moment
-                case Say():
+                case LogEvent():
                     self._log.write(action.level, action.event, action.fields, last=action.last)
                 case Unwatch():
                     self._unwatch(action.stream)
@@ -313,7 +313,7 @@ class Daemon:
                     self._start("recover", self._recover, lambda error: Recovered(notes=(_unusable(error),)))
                 case Restore():
                     self._restore(action)
-                case Acquit():
+                case ClearPending():
                     self._ledger.paid(action.key, action.records)
                 case Reject():
                     self._ledger.rejected(action.rejections)
@@ -338,8 +338,8 @@ class Daemon:
                     self._start("load", self._load, lambda error: Loaded((), (error,)))
                 case Read():
                     self._read(action)
-                case Ask():
-                    self._ask(action)
+                case Poll():
+                    self._poll(action)
                 case Resolve():
                     self._resolve(action)
                 case Deliver():
@@ -386,7 +386,7 @@ class Daemon:
     def _load(self) -> Message:
         undoes = self._settings.noop or bool(self._ledger.folder)
         loaded = load_resources(self._settings.confdir, self._settings, self._store.prefixes, undoes=undoes)
-        return match_keys(loaded, self._templates, in_text_store=self._store.limits.text_prefixes)
+        return match_keys(loaded, self._templates, in_text_store=self._store.capabilities.text_prefixes)
 
     def _hold(self, holds: Sequence[Hold]) -> None:
         """Look who is accepted: on one thread, since a store that is wiped out may hold back a thousand."""
@@ -424,7 +424,7 @@ class Daemon:
         else:
             self._start("save", save, lambda _: saved.set())
 
-    def _tell(self, say: Say) -> None:
+    def _tell(self, say: LogEvent) -> None:
         self._log.write(say.level, say.event, say.fields)
 
     def _follow_edits(self) -> None:
@@ -465,7 +465,7 @@ class Daemon:
             folder.close()
 
     def _unwatched(self, error: ConfpyError, did: str = "looks at SIGHUP and at each resync only") -> None:
-        self._tell(Say("warning", "edits.unwatched", {**error.fields(), "did": did}))
+        self._tell(LogEvent("warning", "edits.unwatched", {**error.fields(), "did": did}))
 
     def _remove_unused(self) -> None:
         """Remove the state and the compiled templates of confdirs that are gone."""
@@ -478,16 +478,16 @@ class Daemon:
             lambda error: Listed(action.read, None, _store_error(error)),
         )
 
-    def _ask(self, action: Ask) -> None:
+    def _poll(self, action: Poll) -> None:
         self._start(
-            "ask",
-            lambda: Asked(action.ask, self._store.ask(action.prefixes)),
-            lambda error: Asked(action.ask, None, _store_error(error)),
+            "poll",
+            lambda: Polled(action.poll, self._store.poll(action.prefixes)),
+            lambda error: Polled(action.poll, None, _store_error(error)),
         )
 
     def _watch(self, action: Watch) -> None:
         """Follow one stream to its end."""
-        line = self._lines[action.stream] = _Line()
+        line = self._lines[action.stream] = _StreamHandle()
 
         def follow() -> Message:
             try:
@@ -600,8 +600,8 @@ def _bounded(call: Callable[[], Answer], seconds: float) -> Answer:
     return answer  # type: ignore[return-value]
 
 
-def _unusable(error: ConfpyError) -> Say:
-    return Say("warning", "ledger.unusable", error.fields())
+def _unusable(error: ConfpyError) -> LogEvent:
+    return LogEvent("warning", "ledger.unusable", error.fields())
 
 
 def _store_error(error: ConfpyError) -> StoreError:

@@ -16,7 +16,7 @@ STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1)
 
 
 @contextmanager
-def heard(put: Callable[[Signalled | Woken], None], stop_signals: Iterable[str] = ()) -> Iterator[None]:
+def signal_handlers(put: Callable[[Signalled | Woken], None], stop_signals: Iterable[str] = ()) -> Iterator[None]:
     """Turn the signals that mean us into messages, and restore what was installed before.
 
     ``stop_signals``: names, as ``WINCH``, of others beside ``STOPS`` and HUP.

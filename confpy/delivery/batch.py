@@ -25,7 +25,7 @@ from confpy.errors import CheckError, ConfpyError, TargetError
 from confpy.frozen import frozen, replace
 from confpy.ledger.ledger import BUSY, PATIENCE, Ledger
 from confpy.ledger.records import Change, Debt, Deed
-from confpy.messages import Candidate, Group, Known, Outcome, Report
+from confpy.messages import Candidate, DeliveredState, Group, Outcome, Report
 from confpy.reload.describe import show
 from confpy.system.disk import Disk
 from confpy.system.placeholders import Command, fill_command, names_candidate
@@ -161,7 +161,7 @@ class _Job:
             member.staged, member.status, member.kept = None, None, ""
 
 
-Refusal: TypeAlias = tuple[_Member, CheckError]
+DeniedPrefix: TypeAlias = tuple[_Member, CheckError]
 """A check that said no, and whose it is."""
 
 
@@ -273,14 +273,14 @@ class _Batch:
     def _try_together(self, jobs: list[_Job], all_jobs: list[_Job]) -> None:
         """Put groups that share a check on trial together; where it refuses them, each alone."""
         with self._locked(jobs, 3 * sum(job.time for job in jobs)) as free:
-            on_trial = self._put_on_trial(jobs, free, all_jobs)
-            refusal = self._check(on_trial)
+            swapped_unchecked = self._put_on_trial(jobs, free, all_jobs)
+            refusal = self._check(swapped_unchecked)
             if refusal is None:
-                self._finish(on_trial)
-            elif len(on_trial) == 1:
-                self._refuse(on_trial[0], *refusal)
+                self._finish(swapped_unchecked)
+            elif len(swapped_unchecked) == 1:
+                self._refuse(swapped_unchecked[0], *refusal)
             else:
-                self._try_each([job for job in on_trial if self._take_back(job, refusal)], free, all_jobs)
+                self._try_each([job for job in swapped_unchecked if self._take_back(job, refusal)], free, all_jobs)
 
     def _try_each(self, jobs: list[_Job], free: frozenset[str], all_jobs: list[_Job]) -> None:
         """Put each group on trial alone; those that are refused once more, where others have become new since."""
@@ -296,7 +296,7 @@ class _Batch:
                 self._refuse(job, *again)
             new += job.new
 
-    def _try_alone(self, job: _Job, free: frozenset[str], all_jobs: list[_Job]) -> Refusal | None:
+    def _try_alone(self, job: _Job, free: frozenset[str], all_jobs: list[_Job]) -> DeniedPrefix | None:
         """Put a group on trial; returns why it was refused and put back. None: its reports are made."""
         if not self._differs(job) or not self._put_on_trial([job], free, all_jobs):
             return None
@@ -317,7 +317,7 @@ class _Batch:
                 self._discard(job.files)  # a descriptor each: there may be more of them than we may have open
         return found
 
-    def _take_back(self, job: _Job, refusal: Refusal) -> bool:
+    def _take_back(self, job: _Job, refusal: DeniedPrefix) -> bool:
         """Put back a group that was refused, to try it again. False where that failed, and is reported."""
         if self._put_back(job):
             _, error = refusal
@@ -467,7 +467,7 @@ class _Batch:
             self._refuse(job, *refusal)
         return refusal is None
 
-    def _check(self, jobs: Sequence[_Job]) -> Refusal | None:
+    def _check(self, jobs: Sequence[_Job]) -> DeniedPrefix | None:
         """Run the checks of groups over what is staged, or over the targets where they are there on trial."""
         if self._rules.sync_only:
             return None
@@ -623,7 +623,7 @@ class _Batch:
                 self._unchanged(member)
                 continue
             stamp = None if member.was.stream else target.stamp(member.status)
-            known = Known(target.digest(member.candidate.content), stamp)
+            known = DeliveredState(target.digest(member.candidate.content), stamp)
             if member.candidate.again or target.changes(member.staged, member.status):
                 self._report(member, "changed", known=known, notes=tuple(member.staged.notes), record=job.record)
             else:
@@ -773,10 +773,10 @@ class _Batch:
     def _unchanged(self, member: _Member) -> None:
         current = member.was
         if current.stream:
-            known = Known(member.candidate.delivered, None)
+            known = DeliveredState(member.candidate.delivered, None)
         else:
             stamp = target.stamp(current.status) if current.status else None
-            known = Known(target.digest(current.content or b""), stamp)
+            known = DeliveredState(target.digest(current.content or b""), stamp)
         self._report(member, "unchanged", known=known)
 
     def _report(
@@ -785,7 +785,7 @@ class _Batch:
         outcome: Outcome,
         *,
         error: ConfpyError | None = None,
-        known: Known | None = None,
+        known: DeliveredState | None = None,
         notes: tuple[str, ...] = (),
         record: int = 0,
         differs: tuple[str, ...] = (),

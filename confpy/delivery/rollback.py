@@ -10,7 +10,7 @@ from confpy.errors import TargetError
 from confpy.frozen import replace
 from confpy.ledger.ledger import BUSY, PATIENCE, Ledger
 from confpy.ledger.records import Change, Debt, Deed, Record
-from confpy.messages import Known, Owed, Report, Restored
+from confpy.messages import DeliveredState, Owed, Report, Restored
 from confpy.system.disk import Disk
 from confpy.target import target
 
@@ -112,5 +112,5 @@ def _put_back(change: Change, kept: str, record: int, notes: tuple[str, ...], di
     except OSError as error:
         torn = TargetError(f"{target.TORN}: it cannot be put back: {error.strerror}", target=change.dest, resource=name)
         return Report(name, "failed", torn)
-    known = Known(bytes.fromhex(change.new), target.stamp(status)) if status and change.new else None
+    known = DeliveredState(bytes.fromhex(change.new), target.stamp(status)) if status and change.new else None
     return Report(name, "changed" if changed else "unchanged", None, known, notes, record=record)

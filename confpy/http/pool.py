@@ -25,7 +25,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from confpy.errors import NoApi, StoreError, StoreRefused, WatchLost
+from confpy.errors import AccessDenied, NoApi, StoreError, WatchLost
 from confpy.http.addresses import Node, parse_nodes, proxies
 from confpy.http.deadlines import Deadlines
 from confpy.http.errors import said
@@ -39,7 +39,7 @@ Result = TypeVar("Result")
 Find: TypeAlias = Callable[[], Sequence[Node]]
 _Addresses: TypeAlias = list[tuple[Any, ...]]
 
-TENURE = 3600.0
+ROTATION_INTERVAL = 3600.0
 """Seconds for which a node that works is the first choice; then the next one is, so that load spreads in a cluster."""
 
 # A quiet stream has no read timeout. Its death shows after 30 s + 3 × 10 s without an answer from the other kernel.
@@ -109,7 +109,7 @@ class Nodes:
         """``store`` is its name in errors; the timeouts are seconds, ``read_timeout`` bounds a request as a whole.
 
         ``trust`` may be None where no node speaks TLS. ``find`` asks DNS for the nodes, the best one first: at first
-        use, when none of them works any more, and after each ``TENURE``.
+        use, when none of them works any more, and after each ``ROTATION_INTERVAL``.
         """
         self.store = store
         self.trust = trust
@@ -135,7 +135,7 @@ class Nodes:
     def talk(self, turn: Callable[[Wire], Result], *, keep: bool = False) -> Result:
         """Return what ``turn`` makes of a fresh wire to a node that works; the next call begins with that node.
 
-        A node is tried once, and none after three times the timeouts of one. ``WatchLost`` and ``StoreRefused`` are
+        A node is tried once, and none after three times the timeouts of one. ``WatchLost`` and ``AccessDenied`` are
         answers, and end it; any other ``StoreError`` is a reason to try the next node. With ``keep`` the wire stays
         open, and is the caller's to close.
         """
@@ -148,7 +148,7 @@ class Nodes:
             try:
                 result = turn(wire)
                 wire.kept = keep
-            except (WatchLost, StoreRefused) as error:
+            except (WatchLost, AccessDenied) as error:
                 self._prefer(node)
                 error.at(node=node.url)
                 raise
@@ -171,7 +171,7 @@ class Nodes:
     def _order(self) -> tuple[Node, ...]:
         """Return the nodes as they are to be tried; raises ``StoreError`` where DNS names none."""
         now, since = self._clock(), self._since
-        if since is None or not self._nodes or now - since > TENURE:
+        if since is None or not self._nodes or now - since > ROTATION_INTERVAL:
             self._since = now
             if self._find is not None:
                 self._look_up(self._find)

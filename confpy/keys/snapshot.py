@@ -7,7 +7,7 @@ from collections.abc import Set as AbstractSet
 from typing import Literal
 
 from confpy.errors import StoreError
-from confpy.events import Say
+from confpy.events import LogEvent
 from confpy.frozen import NOTHING, frozen
 
 
@@ -38,12 +38,12 @@ class Snapshot:
     """What a missing tree is to resources that do not say, where only the read showed which store this is."""
     binary: bool | None = None
     """Whether values may be any bytes, where only the read showed it."""
-    notes: tuple[Say, ...] = ()
+    notes: tuple[LogEvent, ...] = ()
     """What the store wants told."""
 
 
 @frozen
-class Standing:
+class PrefixStatus:
     """The cheap answer to "has anything changed since?"."""
 
     identity: str
@@ -72,5 +72,5 @@ class Changes:
 
 
 @frozen
-class Stirred:
+class Invalidated:
     """Something changed below the prefixes, the store cannot say what: read again."""

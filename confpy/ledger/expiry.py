@@ -18,7 +18,7 @@ from confpy.ledger.folder import confdir_of, folder_name
 from confpy.ledger.ledger import ENDING, LOCKS, NAME, PLACES
 from confpy.ledger.records import Book, read_lines
 from confpy.system.disk import Disk
-from confpy.system.ownership import insist_on_ours
+from confpy.system.ownership import require_private
 
 IN_USE = PLACES
 """The byte of the lock file that is locked, shared, by every process that uses the folder."""
@@ -65,7 +65,7 @@ class InUse:
                 # Somebody may remove the folder at any moment.
                 with suppress(FileNotFoundError):
                     disk.make_folder(folder)
-                    path = insist_on_ours(folder, disk, volumes=True)
+                    path = require_private(folder, disk, volumes=True)
                     if (descriptor := _enter(path, confdir, disk)) is not None:
                         return cls(path, descriptor, disk)
         return None
@@ -114,7 +114,7 @@ def sweep(state_dir: str, cache_dir: str, disk: Disk, now: float, random: Random
     """Remove what nobody has used for long, once a day for each of the two folders. ``now``: seconds since 1970."""
     for folder, remove in ((state_dir, _sweep_state), (cache_dir, _sweep_compiled)):
         with suppress(OSError):
-            path = insist_on_ours(folder, disk, volumes=True)
+            path = require_private(folder, disk, volumes=True)
             if _begin(os.path.join(path, SWEPT), now):
                 names = disk.names(path)
                 # Of more than can be looked at, others the next time.
@@ -141,7 +141,7 @@ def _sweep_compiled(cache_dir: str, names: Sequence[str], disk: Disk, now: float
 
 def _remove_if_unused(folder: str, disk: Disk, now: float) -> None:
     """Remove a state folder unless somebody uses it, or used it lately; raises ``OSError``."""
-    folder = insist_on_ours(folder, disk, volumes=True)
+    folder = require_private(folder, disk, volumes=True)
     with _alone(folder, disk) as alone:
         names = disk.names(folder)
         if not alone or not all(re.fullmatch(STATE, name, re.DOTALL) for name in names):

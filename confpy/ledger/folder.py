@@ -16,9 +16,9 @@ from hashlib import sha256
 from typing import Any, TypeAlias
 
 from confpy.config.settings import STATE_DIR, Settings
-from confpy.events import Say
+from confpy.events import LogEvent
 from confpy.system.disk import Disk
-from confpy.system.ownership import insist_on_ours
+from confpy.system.ownership import require_private
 
 Record: TypeAlias = dict[str, Any]
 
@@ -32,7 +32,7 @@ _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456
 class StateFolder:
     """The records of one confdir. One thread at a time."""
 
-    def __init__(self, path: str, tell: Callable[[Say], object], disk: Disk | None = None) -> None:
+    def __init__(self, path: str, tell: Callable[[LogEvent], object], disk: Disk | None = None) -> None:
         """Nothing is touched yet. ``tell`` takes what somebody should know of."""
         self.path = path
         self._tell = tell
@@ -40,7 +40,7 @@ class StateFolder:
         self._told: set[str] = set()
 
     @classmethod
-    def of(cls, settings: Settings, tell: Callable[[Say], object]) -> StateFolder:
+    def of(cls, settings: Settings, tell: Callable[[LogEvent], object]) -> StateFolder:
         """Return the folder that the settings mean."""
         name = folder_name(os.path.realpath(settings.confdir))
         return cls(os.path.join(settings.state_dir or STATE_DIR, name), tell)
@@ -55,14 +55,16 @@ class StateFolder:
         try:
             if self._disk.stat(self._path(name)) is None:
                 return None
-            self._insist_on_ours()
+            self._require_private()
             path = self._path(name)
             try:
                 return _record(self._content(path))
             except ValueError as error:
                 aside = path + ".set-aside"
                 self._disk.rename(path, aside)
-                self._tell(Say("warning", "state.quarantined", {"error": str(error), "file": aside, "record": name}))
+                self._tell(
+                    LogEvent("warning", "state.quarantined", {"error": str(error), "file": aside, "record": name})
+                )
         except OSError as error:
             self._unusable(name, error)
         return None
@@ -75,7 +77,7 @@ class StateFolder:
         content = json.dumps({"format": FORMAT, "record": record}, separators=(",", ":")).encode()
         try:
             self._disk.make_folder(self.path)
-            self._insist_on_ours()
+            self._require_private()
             self._replace(self._path(name), os.path.join(self.path, f".{name}.stage"), content)
         except OSError as error:
             self._unusable(name, error)
@@ -119,9 +121,9 @@ class StateFolder:
             raise ValueError("it is no file of confpy's")
         return self._disk.read(path)
 
-    def _insist_on_ours(self) -> None:
+    def _require_private(self) -> None:
         # From now on by its path without links: where one of them leads, somebody might change.
-        self.path = insist_on_ours(self.path, self._disk, volumes=True)
+        self.path = require_private(self.path, self._disk, volumes=True)
 
     def _path(self, name: str) -> str:
         return os.path.join(self.path, name + ".json")
@@ -131,7 +133,7 @@ class StateFolder:
             self._told.add(name)
             hint = "name a folder that confpy may write to (state_dir)"
             fields = {"error": error.strerror or str(error), "folder": self.path, "record": name, "hint": hint}
-            self._tell(Say("warning", "state.not_saved", fields))
+            self._tell(LogEvent("warning", "state.not_saved", fields))
 
 
 def folder_name(confdir: str) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 
 from confpy.errors import ConfpyError, TargetError
-from confpy.events import Say
+from confpy.events import LogEvent
 from confpy.frozen import frozen
 from confpy.ledger.records import (
     FORMAT,
@@ -38,7 +38,7 @@ from confpy.ledger.records import (
 from confpy.messages import Counted, LastRun, Recovered, Rejection
 from confpy.system.disk import Disk
 from confpy.system.filenames import STAGE_MARK
-from confpy.system.ownership import insist_on_ours
+from confpy.system.ownership import require_private
 from confpy.target import target
 
 NAME, ENDING = "ledger-", ".log"
@@ -116,7 +116,7 @@ class Ledger:
         if folder:
             try:
                 disk.make_folder(folder)
-                ledger.folder = insist_on_ours(folder, disk, volumes=True)
+                ledger.folder = require_private(folder, disk, volumes=True)
                 disk.close(disk.open_locks(os.path.join(ledger.folder, LOCKS)))
             except OSError as error:
                 ledger = cls(None, disk, guard=guard)
@@ -296,13 +296,13 @@ class Ledger:
         """
         if not self.folder:
             return Recovered()
-        notes: list[Say] = []
+        notes: list[LogEvent] = []
         try:
             with self._guard:
                 self._recover(notes)
         except OSError as error:
             fields = {"error": error.strerror or str(error), "folder": self.folder, "record": "ledger"}
-            notes.append(Say("warning", "state.not_saved", fields))
+            notes.append(LogEvent("warning", "state.not_saved", fields))
         book = self._book
         identity, revision = book.store_of(self._backend)
         return Recovered(
@@ -325,7 +325,7 @@ class Ledger:
             if name in in_place or target.found(it.path, self._disk) == it.back
         }
 
-    def _recover(self, notes: list[Say]) -> None:
+    def _recover(self, notes: list[LogEvent]) -> None:
         files = self._adopt(notes)
         merged = self._merge(files)
         paths = sorted({change.path for record in merged.records.values() for change in record.changes})
@@ -333,7 +333,9 @@ class Ledger:
             if len(free) < len(paths):
                 for file in files:
                     self._disk.close(file.descriptor)
-                notes.append(Say("warning", "state.busy", {"did": "left it to the next start", "targets": len(paths)}))
+                notes.append(
+                    LogEvent("warning", "state.busy", {"did": "left it to the next start", "targets": len(paths)})
+                )
                 return
             to_do = self._judge(merged, {path: target.found(path, self._disk) for path in paths}, notes)
             marks = merged.marks()
@@ -353,7 +355,7 @@ class Ledger:
                     self._put_back(verdict, notes)
         self._sweep()
 
-    def _adopt(self, notes: list[Say]) -> list[_File]:
+    def _adopt(self, notes: list[LogEvent]) -> list[_File]:
         """Lock the ledgers of the dead."""
         files = []
         for name in sorted(self._disk.names(self.folder)):
@@ -374,7 +376,7 @@ class Ledger:
             self._disk.rename(path, aside)
             self._disk.close(descriptor)
             fields = {"error": "it was written by another version of confpy", "file": aside, "record": "ledger"}
-            notes.append(Say("warning", "state.quarantined", fields))
+            notes.append(LogEvent("warning", "state.quarantined", fields))
         if files:
             self._disk.sync_folder(self.folder)
         return files
@@ -394,7 +396,7 @@ class Ledger:
             merged.take(book, self._next)
         return merged
 
-    def _judge(self, book: Book, found: dict[str, str | None], notes: list[Say]) -> list[Verdict]:
+    def _judge(self, book: Book, found: dict[str, str | None], notes: list[LogEvent]) -> list[Verdict]:
         """End the records that are open, as far as that is a matter of words; returns what is to be put back.
 
         Whatever is put back is a record of its own before it is done: it may be cut off, too, and the programs may have
@@ -430,7 +432,7 @@ class Ledger:
         prune(book, found)
         return to_do
 
-    def _put_back(self, verdict: Verdict, notes: list[Say]) -> None:
+    def _put_back(self, verdict: Verdict, notes: list[LogEvent]) -> None:
         """Do what was decided, and end the record where that was all."""
         whole = not verdict.lost
         for step in verdict.steps:
@@ -552,13 +554,13 @@ class Ledger:
                 self._write_anew([])
 
 
-def _told(verdict: Verdict) -> Iterator[Say]:
+def _told(verdict: Verdict) -> Iterator[LogEvent]:
     did = "brought the rollback to its end" if verdict.record.restores else "put the old files back"
     if verdict.steps:
         names = ", ".join(dict.fromkeys(step.change.resource for step in verdict.steps))
-        yield Say("warning", "delivery.recovered", {"resource": names, "did": did})
+        yield LogEvent("warning", "delivery.recovered", {"resource": names, "did": did})
 
 
-def _torn(resource: str, dest: str, reason: str) -> Say:
+def _torn(resource: str, dest: str, reason: str) -> LogEvent:
     error = TargetError(f"{target.TORN}: {reason}", resource=resource, target=dest)
-    return Say("error", "delivery.torn", error.fields())
+    return LogEvent("error", "delivery.torn", error.fields())

@@ -476,8 +476,8 @@ def end(book: Book, record: Record, found: Mapping[str, str | None]) -> None:
         # What is neither has moved on from there: how many keys there were still says more than nothing.
         moved = tuple(it for it in record.changes if found[it.path] not in (it.old, it.new))
         book.count(replace(record, deeds=(Deed("", moved),)))
-        on_trial = {deed.group for deed in record.deeds if deed.swap} - set(record.passed)
-        failed += on_trial - set(failed)
+        swapped_unchecked = {deed.group for deed in record.deeds if deed.swap} - set(record.passed)
+        failed += swapped_unchecked - set(failed)
     book.apply({"op": "done", "record": record.number, "failed": failed})
 
 

@@ -15,7 +15,7 @@ permissions (etcd v3: five seconds) and the answer itself, a prefix that is gran
 
 
 @dataclass(slots=True)
-class Refusal:
+class DeniedPrefix:
     """What the store said to one prefix."""
 
     error: StoreError
@@ -26,14 +26,14 @@ class Refusal:
     damping: Damping
 
 
-class Refusals:
+class DeniedPrefixes:
     """Those that hold now, by prefix."""
 
     def __init__(self, random: Random) -> None:
         self.barred: set[str] = set()
         """Covers that nobody reads, and that the store refused since the last full read."""
         self._random = random
-        self._all: dict[str, Refusal] = {}
+        self._all: dict[str, DeniedPrefix] = {}
         self._backoffs: dict[str, Backoff] = {}
         """Of what was refused since the last full read: one that comes and goes is asked for no more often for it."""
 
@@ -43,7 +43,7 @@ class Refusals:
     def __iter__(self) -> Iterator[str]:
         return iter(self._all)
 
-    def __getitem__(self, prefix: str) -> Refusal:
+    def __getitem__(self, prefix: str) -> DeniedPrefix:
         return self._all[prefix]
 
     def keep(self, prefixes: Collection[str]) -> None:
@@ -80,7 +80,7 @@ class Refusals:
             # What was refused together is asked for together.
             wait = waits.setdefault(attempts, backoff.wait())
             since, damping = (now, Damping()) if before is None else (before.since, before.damping)
-            self._all[prefix] = Refusal(error, since, now + wait, attempts + 1, damping)
+            self._all[prefix] = DeniedPrefix(error, since, now + wait, attempts + 1, damping)
             if damping.admits(error.message, attempts + 1, now):
                 news.setdefault(error.message, []).append(prefix)
         return list(news.values())

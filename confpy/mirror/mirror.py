@@ -26,30 +26,30 @@ from random import Random
 from typing import Literal, TypeVar
 
 from confpy.clock import NEVER, Backoff, Damping, jittered
-from confpy.errors import StoreError, StoreRefused
-from confpy.events import Level, Say
+from confpy.errors import AccessDenied, StoreError
+from confpy.events import Level, LogEvent
 from confpy.frozen import frozen
-from confpy.keys.snapshot import Changes, Listing, Snapshot, Standing, Stirred
+from confpy.keys.snapshot import Changes, Invalidated, Listing, PrefixStatus, Snapshot
 from confpy.keys.tree import ROOT, KeyTree, ancestors, begins, covers, minimal, normalise, text_parent
 from confpy.messages import (
     Action,
-    Ask,
-    Asked,
     Changed,
     Listed,
     Lost,
     Message,
     Opened,
+    Poll,
+    Polled,
     Read,
     Unwatch,
     Watch,
 )
-from confpy.mirror.denied import Refusals
+from confpy.mirror.denied import DeniedPrefixes
 
 News = TypeVar("News")
 
 FULL_READ_EVERY = 10
-"""Every tenth resync reads all keys instead of asking how they stand."""
+"""Every tenth resync reads all keys instead of polling how they stand."""
 STEADY = 30.0
 """Seconds after which a stream that breaks off was a good one: something between us ends quiet connections."""
 DOUBT = 2.0
@@ -59,7 +59,7 @@ NAMED = 10
 
 
 @dataclass(slots=True)
-class Turn:
+class MirrorResult:
     """What one step led to."""
 
     actions: list[Action] = field(default_factory=list)
@@ -68,8 +68,8 @@ class Turn:
     learned: bool = False
     """A read ended: prefixes may be ready, or known to be in error, that were not before."""
 
-    def say(self, level: Level, event: str, **fields: object) -> None:
-        self.actions.append(Say(level, event, fields))
+    def log(self, level: Level, event: str, **fields: object) -> None:
+        self.actions.append(LogEvent(level, event, fields))
 
 
 @dataclass(slots=True)
@@ -98,7 +98,7 @@ class _Reading:
 
 
 @frozen
-class _Doubt:
+class _Lag:
     """What an ask knew of a prefix and the tree did not."""
 
     newest: int
@@ -154,7 +154,7 @@ class Mirror:
         self._groups: tuple[tuple[str, ...], ...] = ()
         self._wanted: tuple[str, ...] = ()
         """What is read and followed: all that resources read, but for what is refused and what another one shows."""
-        self._refused = Refusals(random)
+        self._refused = DeniedPrefixes(random)
         self._applied: dict[str, int] = {}
         self._reach: dict[str, list[str]] = {}
         """Watched prefix → those in ``applied`` that it brings changes of, as far as it was needed."""
@@ -165,11 +165,11 @@ class Mirror:
         """Which store the keys are from."""
         self._number = 0
         self._reading: _Reading | None = None
-        self._asking: Ask | None = None
+        self._polling: Poll | None = None
         self._current: int | None = None
         self._opening: int | None = None
         self._watched: tuple[str, ...] = ()
-        self._doubts: dict[str, _Doubt] = {}
+        self._doubts: dict[str, _Lag] = {}
         self._resyncs = 0
         self._read_at = NEVER
         self._resync_at = NEVER
@@ -185,7 +185,7 @@ class Mirror:
 
     # --- what the owner asks of it ---------------------------------------------------------------------------------
 
-    def want(self, resources: Mapping[str, Sequence[str]]) -> Turn:
+    def want(self, resources: Mapping[str, Sequence[str]]) -> MirrorResult:
         """Follow from now on what these resources read; one's prefixes are seen in one order where that is cheap."""
         self._readers = {}
         for name, prefixes in resources.items():
@@ -201,10 +201,10 @@ class Mirror:
                 kept = [one for one in self._readers if covers(prefix, one)]
                 self.tree.replace(prefix, {}, kept)
                 self._folders.replace(prefix, {}, kept)
-        turn = Turn()
+        result = MirrorResult()
         if self._reading is None:
-            self._read_missing(turn)
-        return turn
+            self._read_missing(result)
+        return result
 
     def ready(self, prefixes: Sequence[str]) -> bool:
         """Say whether the tree holds these prefixes: they were read, and the store did not refuse them."""
@@ -244,14 +244,14 @@ class Mirror:
         self.identity = self.identity or identity
         self._floor = revision
 
-    def reread(self, now: float) -> Turn:
+    def reread(self, now: float) -> MirrorResult:
         """Read everything again, also where a read is on its way already, but not where the store is lost."""
-        turn = Turn()
+        result = MirrorResult()
         if self.lost is None and self._reading is None:
-            self._read_all(turn)
+            self._read_all(result)
         elif self.lost is None:
             self._read_at = min(self._read_at, now)
-        return turn
+        return result
 
     def resync(self, now: float) -> None:
         """Ask the store at once how things stand, as if the period were over."""
@@ -261,28 +261,28 @@ class Mirror:
         """Return the monotonic time of the next thing to do unasked."""
         return min(
             self._read_at if self._reading is None else NEVER,
-            self._resync_at if self._reading is None and self._asking is None and self._wanted else NEVER,
+            self._resync_at if self._reading is None and self._polling is None and self._wanted else NEVER,
             self._watch_at if self._read_at == NEVER else NEVER,
             self._refused.ask_at() if self._reading is None else NEVER,
         )
 
-    def step(self, message: Message, now: float) -> Turn:
+    def step(self, message: Message, now: float) -> MirrorResult:
         """Take one message; those that are not about the store only let time pass."""
         self._now = now
-        turn = Turn()
+        result = MirrorResult()
         match message:
             case Listed() if self._reading is not None and message.read == self._reading.number:
-                self._listed(turn, message, now)
-            case Asked() if self._asking is not None and message.ask == self._asking.ask:
-                self._asked(turn, message, now)
+                self._listed(result, message, now)
+            case Polled() if self._polling is not None and message.poll == self._polling.poll:
+                self._polled(result, message, now)
             case Opened() if message.stream == self._opening:
-                self._opened(turn, now)
+                self._opened(result, now)
             case Changed() if message.stream in (self._current, self._opening):
-                self._changed(turn, message, now)
+                self._changed(result, message, now)
             case Lost() if message.stream in (self._current, self._opening):
-                self._stream_lost(turn, message, now)
-        self._tick(turn, now)
-        return turn
+                self._stream_lost(result, message, now)
+        self._tick(result, now)
+        return result
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
@@ -296,59 +296,61 @@ class Mirror:
                 del self._applied[prefix]
         self._reach.clear()
 
-    def _read(self, turn: Turn, prefixes: tuple[str, ...], *, alone: bool = False) -> None:
+    def _read(self, result: MirrorResult, prefixes: tuple[str, ...], *, alone: bool = False) -> None:
         self._number += 1
         self._reading = _Reading(self._number, prefixes, dict(self._applied), alone, self._now)
-        turn.actions.append(Read(self._number, prefixes, self._candidates() if self._follows else ()))
+        result.actions.append(Read(self._number, prefixes, self._candidates() if self._follows else ()))
 
-    def _read_all(self, turn: Turn) -> None:
+    def _read_all(self, result: MirrorResult) -> None:
         self._read_at = NEVER
         if self._wanted:
-            self._read(turn, self._wanted)
+            self._read(result, self._wanted)
 
-    def _read_missing(self, turn: Turn) -> None:
+    def _read_missing(self, result: MirrorResult) -> None:
         """Read what is wanted and was not read yet, if there is any."""
         missing = tuple(prefix for prefix in self._wanted if not self.ready((prefix,)))
         if missing:
-            self._read(turn, missing)
+            self._read(result, missing)
 
-    def _listed(self, turn: Turn, message: Listed, now: float) -> None:
+    def _listed(self, result: MirrorResult, message: Listed, now: float) -> None:
         reading, self._reading = self._reading, None
         assert reading is not None
-        turn.learned = True
+        result.learned = True
         if message.snapshot is None:
-            again_at = self._store_lost(turn, message.error or StoreError("the read failed"), now)
+            again_at = self._store_lost(result, message.error or StoreError("the read failed"), now)
             if not reading.alone:
                 self._read_at = again_at
             self._refused.put_off(reading.prefixes, again_at)
             return
-        self._store_found(turn, now)
+        self._store_found(result, now)
         snapshot = message.snapshot
-        turn.actions += snapshot.notes
+        result.actions += snapshot.notes
         self.on_missing = snapshot.on_missing or self.on_missing
         self._binary = self._binary if snapshot.binary is None else snapshot.binary
         replaced = bool(self.identity and snapshot.identity and snapshot.identity != self.identity)
         back = not replaced and self._went_back(reading, snapshot)
         if replaced or back:
-            self._start_over(turn, "it is another store now" if replaced else "its revision went back")
+            self._start_over(result, "it is another store now" if replaced else "its revision went back")
             reading.kept.clear()
             if set(reading.prefixes) != set(self._wanted):
                 self.identity, self._floor = snapshot.identity, 0
-                self._read_all(turn)
+                self._read_all(result)
                 return
         self.identity = snapshot.identity
         self._floor = 0
         self._counts = snapshot.counts or self._counts
         if set(reading.prefixes) >= set(self._wanted):
             self.read_at = reading.began
-        self._take_listings(turn, {one: kept for one, kept in snapshot.listings.items() if kept.error is None}, now)
-        self._refuse(turn, {one: kept.error for one, kept in snapshot.listings.items() if kept.error is not None}, now)
+        self._take_listings(result, {one: kept for one, kept in snapshot.listings.items() if kept.error is None}, now)
+        self._refuse(
+            result, {one: kept.error for one, kept in snapshot.listings.items() if kept.error is not None}, now
+        )
         for changes in reading.kept.values():
-            self._apply(turn, changes)
+            self._apply(result, changes)
         self._doubts = {prefix: doubt for prefix, doubt in self._doubts.items() if prefix not in reading.prefixes}
         if not reading.alone or self._resync_at == NEVER:
             self._resync_at = now + jittered(self._period, self._random)
-        self._read_missing(turn)
+        self._read_missing(result)
         if self._reading is None:
             self._follow(now)
 
@@ -366,9 +368,9 @@ class Mirror:
             for prefix, listing in listings.items()
         )
 
-    def _take_listings(self, turn: Turn, listings: Mapping[str, Listing], now: float) -> None:
+    def _take_listings(self, result: MirrorResult, listings: Mapping[str, Listing], now: float) -> None:
         """Put what was read into the tree, but where more is known already than the read says."""
-        self._recover(turn, listings, now)
+        self._recover(result, listings, now)
         self._applied |= {prefix: listing.revision for prefix, listing in listings.items()}
         own: dict[str, list[str]] = {}
         for prefix, position in self._applied.items():
@@ -381,29 +383,31 @@ class Mirror:
                     # It stays a position of its own: a stream that is about to be replaced may still move it on.
                     self._applied[prefix] = listings[above].revision
         for prefix, listing in listings.items():
-            self._examine(turn, listing.keys)
+            self._examine(result, listing.keys)
             besides = own.get(prefix, ())
-            turn.changed |= self.tree.replace(prefix, listing.keys, besides)
+            result.changed |= self.tree.replace(prefix, listing.keys, besides)
             self._folders.replace(prefix, dict.fromkeys(listing.folders, ""), besides)
 
-    def _examine(self, turn: Turn, keys: Mapping[str, str]) -> None:
+    def _examine(self, result: MirrorResult, keys: Mapping[str, str]) -> None:
         """Warn, once a key, of bytes that the store could not keep."""
         for raw, value in () if self._binary else keys.items():
             if ("\ufffd" in value or "\ufffd" in raw) and raw not in self._damaged:
                 self._damaged.add(raw)
-                turn.say("warning", "value.damaged", key=raw, reason="not UTF-8 when it was put: the store has U+FFFD")
+                result.log(
+                    "warning", "value.damaged", key=raw, reason="not UTF-8 when it was put: the store has U+FFFD"
+                )
 
-    def _start_over(self, turn: Turn, why: str) -> None:
+    def _start_over(self, result: MirrorResult, why: str) -> None:
         """Forget every position: none of them means anything in the store that answers now."""
         self.store += 1
-        turn.say("warning", "store.replaced", reason=why, did="read everything again")
+        result.log("warning", "store.replaced", reason=why, did="read everything again")
         self._applied.clear()
         self._reach.clear()
-        self._close_streams(turn)
+        self._close_streams(result)
 
     # --- what the store refuses ------------------------------------------------------------------------------------
 
-    def _refuse(self, turn: Turn, errors: Mapping[str, StoreError], now: float) -> None:
+    def _refuse(self, result: MirrorResult, errors: Mapping[str, StoreError], now: float) -> None:
         """Leave these prefixes out of all that is shared, and say so as ``_store_lost`` does."""
         for prefix in errors:
             self._applied.pop(prefix, None)
@@ -412,10 +416,10 @@ class Mirror:
             fields = {**refusal.error.fields(), **self._whom(prefixes), "did": "goes on without it"}
             if not self._once:
                 fields |= {"attempt": refusal.attempts, "retry_in": round(refusal.ask_at - now, 1)}
-            turn.say("error", "prefix.denied", **fields)
+            result.log("error", "prefix.denied", **fields)
         self._choose()
 
-    def _recover(self, turn: Turn, read: Collection[str], now: float) -> None:
+    def _recover(self, result: MirrorResult, read: Collection[str], now: float) -> None:
         """Take it that what was read, and what that shows, is refused no more."""
         found = [
             prefix
@@ -424,18 +428,18 @@ class Mirror:
         ]
         if found:
             since = self._refused.end(found)
-            turn.say("info", "prefix.recovered", **self._whom(found), after=round(now - since, 1))
+            result.log("info", "prefix.recovered", **self._whom(found), after=round(now - since, 1))
 
-    def _refused_by(self, turn: Turn, error: StoreError, asked: Collection[str], now: float) -> bool:
+    def _refused_by(self, result: MirrorResult, error: StoreError, asked: Collection[str], now: float) -> bool:
         """Say whether the error refuses one prefix of those asked for, and leave that one out from now on."""
-        prefix = error.where.get("prefix") if isinstance(error, StoreRefused) else None
+        prefix = error.where.get("prefix") if isinstance(error, AccessDenied) else None
         if not isinstance(prefix, str) or prefix not in asked:
             return False
         if prefix in self._wanted:
-            turn.learned = True
-            self._refuse(turn, {prefix: error}, now)
+            result.learned = True
+            self._refuse(result, {prefix: error}, now)
             if self._reading is None:
-                self._read_missing(turn)
+                self._read_missing(result)
         elif prefix not in self._refused:
             self._refused.barred.add(prefix)
         self._follow(now)
@@ -444,7 +448,7 @@ class Mirror:
     def _whom(self, prefixes: Sequence[str]) -> dict[str, object]:
         """Return for a line which prefixes it is about, and who reads them."""
         names = dict.fromkeys(name for prefix in prefixes for name in self._readers.get(prefix, ()))
-        return {"prefix": few(prefixes), "resource": few(list(names))}
+        return {"prefix": abbreviate(prefixes), "resource": abbreviate(list(names))}
 
     # --- watching --------------------------------------------------------------------------------------------------
 
@@ -477,60 +481,60 @@ class Mirror:
                     found.setdefault(head, []).append(prefix)
         return found
 
-    def _open(self, turn: Turn) -> None:
+    def _open(self, result: MirrorResult) -> None:
         self._watch_at = NEVER
         self._watched = self._covers()
         if not self._watched:
-            self._close_streams(turn)
+            self._close_streams(result)
             return
         if self._opening is not None:
-            turn.actions.append(Unwatch(self._opening))
+            result.actions.append(Unwatch(self._opening))
         self._number += 1
         self._opening = self._number
         below = self._below(set(self._watched))
         cursors = {cover: min(self._applied[prefix] for prefix in prefixes) for cover, prefixes in below.items()}
-        turn.actions.append(Watch(self._opening, cursors, self.identity))
+        result.actions.append(Watch(self._opening, cursors, self.identity))
 
-    def _opened(self, turn: Turn, now: float) -> None:
+    def _opened(self, result: MirrorResult, now: float) -> None:
         if self._current is not None:
-            turn.actions.append(Unwatch(self._current))
+            result.actions.append(Unwatch(self._current))
         self._current, self._opening = self._opening, None
         self._opened_at = now
         self._doubts = {}  # what it has only begun to bring is not missing yet
-        self._store_found(turn, now)
+        self._store_found(result, now)
         if self._watch_lost_at is not None:
-            turn.say("info", "watch.recovered", after=round(now - self._watch_lost_at, 1))
+            result.log("info", "watch.recovered", after=round(now - self._watch_lost_at, 1))
             self._watch_lost_at = None
 
-    def _changed(self, turn: Turn, message: Changed, now: float) -> None:
+    def _changed(self, result: MirrorResult, message: Changed, now: float) -> None:
         self._watch_backoff.reset()
         self._watch_damping.reset()
-        if isinstance(message.changes, Stirred):
+        if isinstance(message.changes, Invalidated):
             # That may be what was wrong with them.
             self._refused.put_off(self._refused, now)
-            self._read_if_idle(turn, now)
+            self._read_if_idle(result, now)
             return
         if self._reading is not None:
             self._reading.keep(message.changes)
-        self._apply(turn, message.changes)
+        self._apply(result, message.changes)
 
-    def _apply(self, turn: Turn, changes: Changes) -> None:
+    def _apply(self, result: MirrorResult, changes: Changes) -> None:
         for path, revision in changes.gone.items():
-            self._drop(turn, path, revision)
+            self._drop(result, path, revision)
         for raw, (revision, value) in changes.keys.items():
             prefix = self._above(raw)
             # A key under a cover that nobody wants, or a repeat.
             if prefix is None or revision <= self._applied[prefix]:
                 continue
             if value is not None:
-                self._examine(turn, {raw: value})
+                self._examine(result, {raw: value})
             seen = self.tree.delete(raw) if value is None else self.tree.set(raw, value)
             if seen:
-                turn.changed.add(normalise(raw))
+                result.changed.add(normalise(raw))
         for path, revision in changes.folders.items():
             above = self._above(path)
             if above is not None and revision > self._applied[above] and self._folders.set(path, ""):
-                turn.changed.add(path)
+                result.changed.add(path)
         reach = self._reach.get(changes.prefix)
         if reach is None:
             reach = [prefix for prefix in self._applied if self.shows(changes.prefix, prefix)]
@@ -538,17 +542,17 @@ class Mirror:
         for prefix in reach:
             self._applied[prefix] = max(self._applied[prefix], changes.revision)
 
-    def _drop(self, turn: Turn, path: str, revision: int) -> None:
+    def _drop(self, result: MirrorResult, path: str, revision: int) -> None:
         """Take all below a path out of the tree, but for what is known from after that."""
         below = [prefix for prefix in self._applied if prefix != path and covers(path, prefix)]
         for one in (path, *below):
             above = self._above(one)
             if above is not None and revision > self._applied[above]:
                 besides = [prefix for prefix in below if prefix != one and covers(one, prefix)]
-                turn.changed |= self.tree.replace(one, {}, besides)
+                result.changed |= self.tree.replace(one, {}, besides)
                 self._folders.replace(one, {}, besides)
 
-    def _stream_lost(self, turn: Turn, message: Lost, now: float) -> None:
+    def _stream_lost(self, result: MirrorResult, message: Lost, now: float) -> None:
         if message.stream == self._opening:
             self._opening = None
         else:
@@ -558,76 +562,76 @@ class Mirror:
                 self._watch_damping.reset()
             if self._opening is not None and not message.relist:
                 return  # the one that takes its place is on its way
-        if self._refused_by(turn, message.error, self._watched, now):
+        if self._refused_by(result, message.error, self._watched, now):
             return
         wait = self._watch_backoff.wait()
         attempt = self._watch_backoff.attempts
         if self._watch_damping.admits("", attempt, now):
-            turn.say("warning", "watch.lost", **message.error.fields(), attempt=attempt, retry_in=round(wait, 1))
+            result.log("warning", "watch.lost", **message.error.fields(), attempt=attempt, retry_in=round(wait, 1))
             if self._watch_lost_at is None:
                 self._watch_lost_at = now
         if message.relist:
-            self._close_streams(turn)
+            self._close_streams(result)
             self._read_at = min(self._read_at, now + wait)
         else:
             self._watch_at = now + wait
 
-    def _close_streams(self, turn: Turn) -> None:
-        turn.actions += [Unwatch(stream) for stream in (self._current, self._opening) if stream is not None]
+    def _close_streams(self, result: MirrorResult) -> None:
+        result.actions += [Unwatch(stream) for stream in (self._current, self._opening) if stream is not None]
         self._current = self._opening = None
         self._watched = ()
         self._watch_at = NEVER
 
     # --- resync ----------------------------------------------------------------------------------------------------
 
-    def _tick(self, turn: Turn, now: float) -> None:
+    def _tick(self, result: MirrorResult, now: float) -> None:
         if self._reading is None and now >= self._read_at:
-            self._read_all(turn)
-        if now >= self._resync_at and self._wanted and self._reading is None and self._asking is None:
+            self._read_all(result)
+        if now >= self._resync_at and self._wanted and self._reading is None and self._polling is None:
             self._resync_at = NEVER
             self._resyncs += not self._doubts
             if self._doubts or self._resyncs % FULL_READ_EVERY:
-                self._ask(turn)
+                self._poll(result)
             else:
                 self._refused.begin_anew()
-                self._read_all(turn)
+                self._read_all(result)
         if self._reading is None and now >= self._refused.ask_at():
-            self._read(turn, self._refused.due(now), alone=True)
+            self._read(result, self._refused.due(now), alone=True)
         if now >= self._watch_at and self._read_at == NEVER:
-            self._open(turn)
+            self._open(result)
 
-    def _ask(self, turn: Turn) -> None:
+    def _poll(self, result: MirrorResult) -> None:
         self._number += 1
-        self._asking = Ask(self._number, tuple(prefix for prefix in self._wanted if prefix in self._applied))
-        turn.actions.append(self._asking)
+        self._polling = Poll(self._number, tuple(prefix for prefix in self._wanted if prefix in self._applied))
+        result.actions.append(self._polling)
 
-    def _asked(self, turn: Turn, message: Asked, now: float) -> None:
-        asking, self._asking = self._asking, None
-        assert asking is not None
+    def _polled(self, result: MirrorResult, message: Polled, now: float) -> None:
+        polling, self._polling = self._polling, None
+        assert polling is not None
         if message.error is not None:
-            if self._refused_by(turn, message.error, asking.prefixes, now):
+            if self._refused_by(result, message.error, polling.prefixes, now):
                 self._resync_at = now
                 return
-            self._resync_at = self._store_lost(turn, message.error, now)
+            self._resync_at = self._store_lost(result, message.error, now)
             return
-        if message.standing is None:
-            self._read_if_idle(turn, now)
+        if message.status is None:
+            self._read_if_idle(result, now)
             return
-        self._store_found(turn, now)
-        standing = message.standing
+        self._store_found(result, now)
+        status = message.status
         newest = max(self._applied.values(), default=0)
-        if standing.identity != self.identity or (standing.revision < newest and self._reading is None):
-            self._read_if_idle(turn, now)
+        if status.identity != self.identity or (status.revision < newest and self._reading is None):
+            self._read_if_idle(result, now)
             return
-        unsaid = tuple(one for one in asking.prefixes if one in self._wanted and one not in standing.newest)
+        unsaid = tuple(one for one in polling.prefixes if one in self._wanted and one not in status.newest)
         if unsaid and self._reading is None:
-            self._read(turn, unsaid, alone=True)
-        doubts = self._behind(standing)
+            self._read(result, unsaid, alone=True)
+        doubts = self._behind(status)
         if not doubts:
             self._doubts = {}
             self._resync_at = now + jittered(self._period, self._random)
         elif not self._follows:
-            self._read_if_idle(turn, now)
+            self._read_if_idle(result, now)
         elif not self._doubts:
             # The stream may simply be slower than the ask: give it a moment, then look whether it brought them.
             self._doubts = doubts
@@ -635,24 +639,24 @@ class Mirror:
         elif self._unresolved(doubts):
             if self._current is not None:
                 fields = {"prefix": min(doubts), "prefixes": len(doubts), "did": "read everything again"}
-                turn.say("warning", "watch.missed", **fields)
-            self._close_streams(turn)
-            self._read_if_idle(turn, now)
+                result.log("warning", "watch.missed", **fields)
+            self._close_streams(result)
+            self._read_if_idle(result, now)
         else:
             self._doubts = {}
             self._resync_at = now + jittered(self._period, self._random)
 
-    def _behind(self, standing: Standing) -> dict[str, _Doubt]:
+    def _behind(self, status: PrefixStatus) -> dict[str, _Lag]:
         """Return the prefixes of which the store knows more than the tree."""
         found = {}
-        for prefix, newest in standing.newest.items():
+        for prefix, newest in status.newest.items():
             if prefix in self._applied:
-                counted = standing.counts.get(prefix, 0)
+                counted = status.counts.get(prefix, 0)
                 if newest > self._applied[prefix] or counted != self.tree.raw_count(prefix):
-                    found[prefix] = _Doubt(newest, self._applied[prefix], counted)
+                    found[prefix] = _Lag(newest, self._applied[prefix], counted)
         return found
 
-    def _unresolved(self, doubts: Mapping[str, _Doubt]) -> bool:
+    def _unresolved(self, doubts: Mapping[str, _Lag]) -> bool:
         """Say whether something that was missing at the ask before is missing still.
 
         Under steady traffic the store is always a little ahead; a prefix whose stream moved on is alive, and within
@@ -664,15 +668,15 @@ class Mirror:
                 return True
         return False
 
-    def _read_if_idle(self, turn: Turn, now: float) -> None:
+    def _read_if_idle(self, result: MirrorResult, now: float) -> None:
         if self._reading is None:
-            self._read_all(turn)
+            self._read_all(result)
         else:
             self._read_at = min(self._read_at, now)
 
     # --- the store's health ----------------------------------------------------------------------------------------
 
-    def _store_lost(self, turn: Turn, error: StoreError, now: float) -> float:
+    def _store_lost(self, result: MirrorResult, error: StoreError, now: float) -> float:
         """Log that the store is away, unless the same was logged lately (``Damping``).
 
         Returns when to try again.
@@ -684,15 +688,15 @@ class Mirror:
         if self._lost_damping.admits(error.message, attempts + 1, now):
             again = {} if self._once else {"attempt": attempts + 1, "retry_in": round(wait, 1)}
             did = "goes on with the keys that it has" if self._applied else "has no keys yet"
-            turn.say("error", "store.lost", **error.fields(), did=did, **again)
+            result.log("error", "store.lost", **error.fields(), did=did, **again)
         self.lost = error
         return now + wait
 
-    def _store_found(self, turn: Turn, now: float) -> None:
+    def _store_found(self, result: MirrorResult, now: float) -> None:
         self._read_backoff.reset()
         self._lost_damping.reset()
         if self.lost is not None:
-            turn.say("info", "store.recovered", after=round(now - self._lost_since, 1))
+            result.log("info", "store.recovered", after=round(now - self._lost_since, 1))
             self.lost = None
 
     def _above(self, key: str) -> str | None:
@@ -710,7 +714,7 @@ def _without(news: Mapping[str, News], gone: Iterable[str]) -> dict[str, News]:
     return {key: one for key, one in news.items() if not any(covers(path, key) for path in gone)}
 
 
-def few(names: Sequence[str]) -> str:
+def abbreviate(names: Sequence[str]) -> str:
     """Return the first names for a line, and how many others there are."""
     more = len(names) - NAMED
     return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from confpy.errors import UsageError
 from confpy.frozen import frozen
-from confpy.keys.snapshot import Changes, Snapshot, Standing, Stirred
+from confpy.keys.snapshot import Changes, Invalidated, PrefixStatus, Snapshot
 from confpy.keys.tree import covers
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ SURPRISES = (LookupError, TypeError, ValueError, AttributeError, OverflowError, 
 
 
 @frozen
-class Limits:
+class Capabilities:
     """What a store can hold and do."""
 
     value_bytes: int | None = None
@@ -57,7 +57,7 @@ class Limits:
 class WatchStream(Protocol):
     """Changes as they come. Made by ``Store.watch``, which blocks until every watch of it is established."""
 
-    def __iter__(self) -> Iterator[Changes | Stirred]:
+    def __iter__(self) -> Iterator[Changes | Invalidated]:
         """Yield until ``close`` (then it ends), or raise ``WatchLost`` (read again) or ``StoreError`` (resume)."""
 
     def close(self) -> None:
@@ -71,7 +71,7 @@ class Store(Protocol):
     all below it by path segment (``confpy.keys.tree.covers``); "/" stands for every key.
     """
 
-    limits: Limits
+    capabilities: Capabilities
 
     @classmethod
     def open(cls, settings: Settings) -> Store:
@@ -90,7 +90,7 @@ class Store(Protocol):
         ``covers`` are prefixes to count only, as part of the same requests where the store can, else left out.
         """
 
-    def ask(self, prefixes: Sequence[str]) -> Standing | None:
+    def poll(self, prefixes: Sequence[str]) -> PrefixStatus | None:
         """Say cheaply how the prefixes stand, or None where only a read can tell; raises ``StoreError``."""
 
     def watch(self, cursors: Mapping[str, int], identity: str = "") -> WatchStream:

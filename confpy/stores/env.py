@@ -10,7 +10,7 @@ from confpy.config.settings import SECRET_VARIABLES
 from confpy.errors import StoreError
 from confpy.keys.snapshot import Listing, Snapshot
 from confpy.keys.tree import ROOT, select
-from confpy.stores import Limits
+from confpy.stores import Capabilities
 
 if TYPE_CHECKING:
     from confpy.config.settings import Settings
@@ -23,7 +23,7 @@ def _fold(path: str) -> str:
 class EnvStore:
     """The variables that this process was started with. ``docs/stores/env.md`` is the contract."""
 
-    limits = Limits(binary_keys=True, text_prefixes=True, spells=_fold)
+    capabilities = Capabilities(binary_keys=True, text_prefixes=True, spells=_fold)
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         self._environment = os.environ if environment is None else environment
@@ -54,7 +54,7 @@ class EnvStore:
             counts={cover: len({key.lower() for key in chosen[cover.upper()]}) for cover in covers},
         )
 
-    def ask(self, prefixes: Sequence[str]) -> None:  # noqa: ARG002
+    def poll(self, prefixes: Sequence[str]) -> None:  # noqa: ARG002
         return None
 
     def watch(self, cursors: Mapping[str, int], identity: str = "") -> NoReturn:  # noqa: ARG002

@@ -15,11 +15,11 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from confpy.errors import StoreError, UsageError
-from confpy.events import Say
+from confpy.events import LogEvent
 from confpy.keys.glob import compile_glob
-from confpy.keys.snapshot import Listing, Snapshot, Stirred
+from confpy.keys.snapshot import Invalidated, Listing, Snapshot
 from confpy.keys.tree import ancestors, normalise, select
-from confpy.stores import Limits
+from confpy.stores import Capabilities
 from confpy.stores.document import leaves, leaves_of_mapping
 from confpy.system.filenames import is_left_out
 
@@ -42,7 +42,7 @@ Stamps = tuple[tuple[str, int, int, int, int], ...]
 class FileStore:
     """Files and folders of files; a later file overrides an earlier one key by key."""
 
-    limits = Limits(watches=True, names_deletions=False, text_prefixes=True)
+    capabilities = Capabilities(watches=True, names_deletions=False, text_prefixes=True)
 
     def __init__(self, files: Sequence[str], names: str = "*", form: Format = "auto") -> None:
         """``names`` is a glob: which names to read in a folder. Raises ``UsageError``.
@@ -63,7 +63,7 @@ class FileStore:
         self._digest = b""
         self._watches: set[FileWatch] = set()
         self._closed = False
-        self._notes: list[Say] = []
+        self._notes: list[LogEvent] = []
         """What the next snapshot has to say."""
 
     @classmethod
@@ -137,7 +137,7 @@ class FileStore:
         """Say whether the next snapshot would have something to say."""
         return bool(self._notes)
 
-    def ask(self, prefixes: Sequence[str]) -> None:  # noqa: ARG002 - only the content can tell
+    def poll(self, prefixes: Sequence[str]) -> None:  # noqa: ARG002 - only the content can tell
         return None
 
     def watch(self, cursors: Mapping[str, int], identity: str = "") -> FileWatch:  # noqa: ARG002 - files have none
@@ -159,7 +159,9 @@ class FileStore:
         from confpy.system.watching import why_unwatched
 
         failure = StoreError(f"the files cannot be watched: {error.strerror}", hint=why_unwatched(error))
-        self._notes.append(Say("warning", "store.unwatched", {**failure.fields(), "did": f"looks every {POLL:g} s"}))
+        self._notes.append(
+            LogEvent("warning", "store.unwatched", {**failure.fields(), "did": f"looks every {POLL:g} s"})
+        )
 
     def close(self) -> None:
         with self._lock:
@@ -234,13 +236,13 @@ class FileWatch:
         self._digest = digest
         self._closed = False
 
-    def __iter__(self) -> Iterator[Stirred]:
+    def __iter__(self) -> Iterator[Invalidated]:
         while not self._closed:
             stamps = self._store.stamps()
             digest = self._store.digest()
             if digest != self._digest or self._store.has_notes():
                 self._digest = digest
-                yield Stirred()
+                yield Invalidated()
             while not (self._closed or self._folder.wait(POLL) or self._store.stamps() != stamps):
                 pass
 

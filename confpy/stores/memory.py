@@ -11,10 +11,10 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from confpy.errors import WatchLost
-from confpy.keys.snapshot import Changes, Listing, Snapshot, Standing
+from confpy.keys.snapshot import Changes, Listing, PrefixStatus, Snapshot
 from confpy.keys.tree import covers as prefix_covers
 from confpy.keys.tree import select
-from confpy.stores import Limits
+from confpy.stores import Capabilities
 
 if TYPE_CHECKING:
     from confpy.config.settings import Settings
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class MemoryStore:
     """Keys with revisions and a history, as etcd has them. Every method may be called from any thread."""
 
-    limits = Limits(binary_keys=True, watches=True)
+    capabilities = Capabilities(binary_keys=True, watches=True)
 
     def __init__(
         self, keys: Mapping[str, str] | None = None, *, identity: str = "memory", history: int = 10_000
@@ -95,10 +95,10 @@ class MemoryStore:
                 counts={cover: len(chosen[cover]) for cover in covers},
             )
 
-    def ask(self, prefixes: Sequence[str]) -> Standing:
+    def poll(self, prefixes: Sequence[str]) -> PrefixStatus:
         with self._changed:
             chosen = select(prefixes, self._keys)
-            return Standing(
+            return PrefixStatus(
                 identity=self.identity,
                 revision=self._revision,
                 newest={prefix: max((rev for rev, _ in keys.values()), default=0) for prefix, keys in chosen.items()},

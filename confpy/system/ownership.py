@@ -10,7 +10,7 @@ from itertools import accumulate
 from confpy.system.disk import Disk
 
 
-def insist_on_ours(folder: str, disk: Disk, *, volumes: bool = False) -> str:
+def require_private(folder: str, disk: Disk, *, volumes: bool = False) -> str:
     """Return the path of a folder, links followed; raises ``OSError`` where somebody else could change what is there.
 
     Who may write to a folder above it can exchange it, unless that is sticky, as /tmp is. ``volumes``: nor is that held

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from confpy.config.resource import Resource
 from confpy.errors import TargetError
-from confpy.messages import Inspected, Known, Stamp
+from confpy.messages import DeliveredState, FileStamp, Inspected
 from confpy.system.disk import Disk
 from confpy.target import target
 
 
-def inspect(targets: tuple[tuple[Resource, Known], ...], disk: Disk, root: str = "") -> Inspected:
+def inspect(targets: tuple[tuple[Resource, DeliveredState], ...], disk: Disk, root: str = "") -> Inspected:
     """See whether the targets are still what was delivered. Reads only those that somebody touched.
 
     ``root``: as in ``Rules``.
     """
     drifted: dict[str, str] = {}
-    stamps: dict[str, Stamp] = {}
+    stamps: dict[str, FileStamp] = {}
     root = disk.resolve(root) if root else ""
     for resource, known in targets:
         try:

@@ -17,7 +17,7 @@ from itertools import pairwise
 from confpy.config.resource import Resource
 from confpy.errors import TargetError
 from confpy.frozen import frozen
-from confpy.messages import Stamp
+from confpy.messages import FileStamp
 from confpy.system.disk import Disk, is_stream
 from confpy.system.filenames import STAGE_MARK
 
@@ -58,8 +58,8 @@ def digest(content: bytes) -> bytes:
     return hashlib.sha256(content).digest()
 
 
-def stamp(status: os.stat_result) -> Stamp:
-    return Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+def stamp(status: os.stat_result) -> FileStamp:
+    return FileStamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 @frozen

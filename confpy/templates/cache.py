@@ -16,9 +16,9 @@ from importlib.util import MAGIC_NUMBER
 from secrets import token_hex
 
 from confpy.system.disk import CREATE, Disk
-from confpy.system.ownership import insist_on_ours, is_ours
+from confpy.system.ownership import is_ours, require_private
 from confpy.templates.lookup import Lookup
-from confpy.templates.results import Made
+from confpy.templates.results import CompileResult
 
 FORMAT = "confpy-code 3"
 DISK = Disk()
@@ -35,10 +35,10 @@ class CodeCache:
         self._folder = folder
         self._made_with = f"{FORMAT} {made_with} {MAGIC_NUMBER.hex()}"
 
-    def load(self, lookup: Lookup, file: str, digest: str) -> Made | None:
+    def load(self, lookup: Lookup, file: str, digest: str) -> CompileResult | None:
         """Return what was made of a template, or None where it is not there for this very source."""
         try:
-            path = os.path.join(insist_on_ours(self._folder, DISK), _entry(lookup, file))
+            path = os.path.join(require_private(self._folder, DISK), _entry(lookup, file))
             found = DISK.lstat(path)
             if not is_ours(found) or not stat.S_ISREG(found.st_mode):
                 return None
@@ -53,16 +53,16 @@ class CodeCache:
         if time.time() - found.st_mtime > USED_EVERY:
             with suppress(OSError):
                 os.utime(path)
-        return Made(engine, code, frozenset(Lookup(*need) for need in needs), doubts)
+        return CompileResult(engine, code, frozenset(Lookup(*need) for need in needs), doubts)
 
-    def save(self, lookup: Lookup, file: str, digest: str, made: Made) -> None:
+    def save(self, lookup: Lookup, file: str, digest: str, made: CompileResult) -> None:
         """Put a template's code in its place, whole or not at all."""
         needs = sorted((need.kind, need.name, need.engine, need.delimiters) for need in made.needs)
         body = marshal.dumps((made.engine, made.code, needs, made.doubts))
         entry = _entry(lookup, file)
         try:
             os.makedirs(self._folder, 0o700, exist_ok=True)
-            folder = insist_on_ours(self._folder, DISK)
+            folder = require_private(self._folder, DISK)
         except OSError:
             return
         stage = os.path.join(folder, f".{entry}.{token_hex(4)}")

@@ -10,9 +10,9 @@ import jinja2
 
 from confpy.errors import TemplateError
 from confpy.templates import engine
-from confpy.templates.context import Asking
+from confpy.templates.context import RenderContext
 from confpy.templates.lookup import Lookup
-from confpy.templates.results import BRACES, JINJA_NAMES, Made
+from confpy.templates.results import BRACES, JINJA_NAMES, CompileResult
 
 if TYPE_CHECKING:
     from confpy.templates.golang import nodes
@@ -49,11 +49,11 @@ class Compiler:
 
     def __init__(self, *, sandbox: bool) -> None:
         self._sandbox = sandbox
-        self._asking = Asking()
+        self._asking = RenderContext()
         self._jinja: jinja2.Environment | None = None
         self._go: jinja2.Environment | None = None
 
-    def compile(self, source: str, lookup: Lookup, file: str) -> Made:
+    def compile(self, source: str, lookup: Lookup, file: str) -> CompileResult:
         """Return what a template's text is compiled to; raises ``TemplateError``."""
         if _is_jinja(lookup):
             return self._compile_jinja(source, lookup, file)
@@ -89,13 +89,13 @@ class Compiler:
             return None
         return None if tree is None or self._rather_jinja(source, lookup, file) else tree
 
-    def _rather_jinja(self, source: str, lookup: Lookup, file: str) -> Made | None:
+    def _rather_jinja(self, source: str, lookup: Lookup, file: str) -> CompileResult | None:
         """Return what a text that Go reads is compiled to where it is meant as Jinja."""
         if lookup.engine == "auto" and _STATEMENT.search(source) and not lookup.name.endswith(".tmpl"):
             return self._try_jinja(source, lookup, file)
         return None
 
-    def _compile_jinja(self, source: str, lookup: Lookup, file: str) -> Made:
+    def _compile_jinja(self, source: str, lookup: Lookup, file: str) -> CompileResult:
         if self._jinja is None:
             self._jinja = engine.environment(self._asking, sandbox=self._sandbox)
         made = self._jinja
@@ -109,7 +109,7 @@ class Compiler:
                 refused.hint = f"{as_jinja}; {BRACES}"
             raise
 
-    def _try_jinja(self, source: str, lookup: Lookup, file: str) -> Made | None:
+    def _try_jinja(self, source: str, lookup: Lookup, file: str) -> CompileResult | None:
         try:
             return self._compile_jinja(source, lookup, file)
         except TemplateError:

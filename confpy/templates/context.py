@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from confpy.errors import ConfpyError
 from confpy.keys.tree import Pair, View
-from confpy.templates.functions import Refused, as_text
+from confpy.templates.functions import InvalidArgument, as_text
 from confpy.templates.lookup import Lookup
 from confpy.templates.results import (
     Compiled,
@@ -33,7 +33,7 @@ _DEEPEST = 10
 """Templates of Go that may be included in each other."""
 
 
-class Asking:
+class RenderContext:
     """The questions of one render, and the functions that put them.
 
     The functions live as long as the environment that knows them; ``begin`` and ``end`` say which render they serve.
@@ -207,7 +207,9 @@ class Asking:
         name = normpath(as_text(path))
         if name not in self.files:
             # Who may write a key shall not read every file that confpy may read.
-            raise Refused("only files of the resource's watch_files can be read", path, hint="add it to watch_files")
+            raise InvalidArgument(
+                "only files of the resource's watch_files can be read", path, hint="add it to watch_files"
+            )
         answer = self._fact(Lookup(kind, name))
         if isinstance(answer, ConfpyError):
             raise answer
@@ -217,24 +219,24 @@ class Asking:
         """Return a template that another one names; raises ``TemplateError`` unless it lies below ``templates/``."""
         name = template_name(path)
         if name.startswith("../") or name == "..":
-            raise Refused("only templates below templates/ can be included")
+            raise InvalidArgument("only templates below templates/ can be included")
         try:
             compiled = self.source(template_lookup(name, engine, self.delimiters))
         except TemplateMissing as missing:
             hint = "an included template is named by its path below templates/"
             raise TemplateMissing(missing.message, hint=hint) from None
         if not compiled.confined:
-            raise Refused("only templates below templates/ can be included; this one is a link out of it")
+            raise InvalidArgument("only templates below templates/ can be included; this one is a link out of it")
         return compiled
 
     @contextmanager
     def entered(self, path: str) -> Iterator[None]:
-        """Note that a template is rendered within another; raises ``Refused`` where that has no end."""
+        """Note that a template is rendered within another; raises ``InvalidArgument`` where that has no end."""
         name = template_name(path)
         if name in self._within:
-            raise Refused("it includes itself")
+            raise InvalidArgument("it includes itself")
         if len(self._within) >= _DEEPEST:
-            raise Refused(f"templates are included more than {_DEEPEST} deep")
+            raise InvalidArgument(f"templates are included more than {_DEEPEST} deep")
         self._within.append(name)
         try:
             yield

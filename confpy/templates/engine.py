@@ -17,13 +17,13 @@ from confpy.errors import ConfpyError, TemplateError
 from confpy.keys.tree import Pair
 from confpy.templates import formats, functions
 from confpy.templates import validators as guard
-from confpy.templates.context import Asking
-from confpy.templates.functions import Refused
+from confpy.templates.context import RenderContext
+from confpy.templates.functions import InvalidArgument
 from confpy.templates.go import Go
 from confpy.templates.lookup import Lookup
 from confpy.templates.results import (
     BRACES,
-    Made,
+    CompileResult,
     Needs,
     Rendered,
     Service,
@@ -141,13 +141,13 @@ class LineEnds(Extension):
                 yield token
 
 
-class Facts(jinja2.BaseLoader):
+class FactLoader(jinja2.BaseLoader):
     """Takes the templates that others name from the facts.
 
     A template lives for one render: Jinja keeps what an imported one computed, which the next render must not see.
     """
 
-    def __init__(self, asking: Asking) -> None:
+    def __init__(self, asking: RenderContext) -> None:
         self._asking = asking
         self._made: dict[str, jinja2.Template] = {}
 
@@ -173,7 +173,7 @@ class _Absent(jinja2.TemplateNotFound):
         self.error = error
 
 
-def environment(asking: Asking, *, sandbox: bool) -> jinja2.Environment:
+def environment(asking: RenderContext, *, sandbox: bool) -> jinja2.Environment:
     """Return the one environment of a ``Renderer``, or of a ``Resolver``, which only compiles in it."""
     kind: type[jinja2.Environment] = jinja2.Environment
     if sandbox:
@@ -181,7 +181,7 @@ def environment(asking: Asking, *, sandbox: bool) -> jinja2.Environment:
 
         kind = SandboxedEnvironment
     made = kind(
-        loader=Facts(asking),
+        loader=FactLoader(asking),
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
         autoescape=False,
@@ -203,7 +203,7 @@ class Engine:
     """Renders, in one environment, for one thread."""
 
     def __init__(self, *, sandbox: bool) -> None:
-        self._asking = Asking()
+        self._asking = RenderContext()
         self._environment = environment(self._asking, sandbox=sandbox)
         self._sandbox = sandbox
         self._go: jinja2.Environment | None = None
@@ -234,7 +234,7 @@ class Engine:
         finally:
             asking.end()
             loader = self._environment.loader
-            assert isinstance(loader, Facts)
+            assert isinstance(loader, FactLoader)
             loader.forget()
         # Raised out here, it does not carry the first error along, whose frames hold the values of keys.
         raise failure
@@ -295,7 +295,7 @@ class Engine:
             where["line"] = error.go_line
         if isinstance(error, _Absent):
             error = error.error
-        if isinstance(error, Refused):
+        if isinstance(error, InvalidArgument):
             failure: ConfpyError = TemplateError(error.reason, hint=error.hint)
         elif isinstance(error, ConfpyError):
             # A copy: a fact that holds an error is told of by each resource that meets it.
@@ -401,13 +401,13 @@ def with_delimiters(environment: jinja2.Environment, delimiters: tuple[str, ...]
     return environment.overlay(variable_start_string=left, variable_end_string=right)
 
 
-def compile_source(source: str, lookup: Lookup, file: str, environment: jinja2.Environment) -> Made:
+def compile_source(source: str, lookup: Lookup, file: str, environment: jinja2.Environment) -> CompileResult:
     """Return a template's code and the lookups that stand in it word for word; raises ``TemplateError``."""
     name = lookup.name
     try:
         tree = environment.parse(source, name, file)
         needs = frozenset(_needs(tree, lookup.delimiters))
-        return Made("jinja", environment.compile(tree, name, file), needs)
+        return CompileResult("jinja", environment.compile(tree, name, file), needs)
     except jinja2.TemplateSyntaxError as error:
         message = error.message or "syntax error"
         failure = TemplateError(message, hint=suggest(message, environment), template=name, line=error.lineno)

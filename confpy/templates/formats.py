@@ -11,7 +11,7 @@ from typing import Any
 
 from jinja2 import Undefined
 
-from confpy.templates.functions import Refused, as_text
+from confpy.templates.functions import InvalidArgument, as_text
 
 _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -25,11 +25,11 @@ def from_json(text: object) -> Any:
         value = json.loads(source, parse_float=_number, parse_constant=_constant)
     except json.JSONDecodeError as error:
         problem = error.msg.partition(":")[0]
-        raise Refused(f"this is not JSON: {problem}, line {error.lineno} column {error.colno}", text) from None
+        raise InvalidArgument(f"this is not JSON: {problem}, line {error.lineno} column {error.colno}", text) from None
     except ValueError:  # an integer of thousands of digits, or one of _constant
-        raise Refused("this is not JSON: a number that is none, or is too long", text) from None
+        raise InvalidArgument("this is not JSON: a number that is none, or is too long", text) from None
     except RecursionError:
-        raise Refused("this JSON is nested too deeply", text) from None
+        raise InvalidArgument("this JSON is nested too deeply", text) from None
     # Half of a surrogate pair is no character; among ours it would stand for a byte.
     return _whole(value) if _SURROGATE_ESCAPE.search(source) else value
 
@@ -40,7 +40,7 @@ def json_object(text: object) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise Refused("this JSON is not an object", text, hint="jsonArray reads an array, from_json anything")
+        raise InvalidArgument("this JSON is not an object", text, hint="jsonArray reads an array, from_json anything")
     return value
 
 
@@ -50,7 +50,7 @@ def json_array(text: object) -> list[Any]:
     if value is None:
         return []
     if not isinstance(value, list):
-        raise Refused("this JSON is not an array", text, hint="json reads an object, from_json anything")
+        raise InvalidArgument("this JSON is not an array", text, hint="json reads an object, from_json anything")
     return value
 
 
@@ -82,13 +82,15 @@ def to_json(value: object, pretty: bool = False) -> str:
             value, ensure_ascii=False, allow_nan=False, indent=2 if pretty else None, default=_not_writable
         )
     except (ValueError, TypeError):
-        raise Refused("this cannot be written as JSON: a number that is none, or a key that is no text") from None
+        raise InvalidArgument(
+            "this cannot be written as JSON: a number that is none, or a key that is no text"
+        ) from None
 
 
 def _not_writable(value: object) -> Any:
     if isinstance(value, Undefined):
         str(value)  # raises, naming what is undefined
-    raise Refused(f"{type(value).__name__} cannot be written as JSON")
+    raise InvalidArgument(f"{type(value).__name__} cannot be written as JSON")
 
 
 def _plain(value: object) -> Any:
@@ -111,7 +113,7 @@ def from_yaml(text: object) -> Any:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f": line {mark.line + 1} column {mark.column + 1}" if mark else ""
-        raise Refused(f"this is not YAML{where}", text) from None
+        raise InvalidArgument(f"this is not YAML{where}", text) from None
 
 
 def to_yaml(value: object) -> str:
@@ -123,7 +125,7 @@ def to_yaml(value: object) -> str:
             _plain(value), default_flow_style=False, allow_unicode=True, sort_keys=False, width=float("inf")
         )
     except yaml.YAMLError:
-        raise Refused("this cannot be written as YAML") from None
+        raise InvalidArgument("this cannot be written as YAML") from None
     return written.removesuffix("...\n").removesuffix("\n")
 
 
@@ -134,7 +136,7 @@ def from_toml(text: object) -> dict[str, Any]:
         return tomllib.loads(as_text(text))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         where = re.search(r"\(at [a-z0-9 ,]+\)$", str(error))
-        raise Refused("this is not TOML" + (f" {where[0]}" if where else ""), text) from None
+        raise InvalidArgument("this is not TOML" + (f" {where[0]}" if where else ""), text) from None
 
 
 def to_toml(value: Mapping[str, object]) -> str:
@@ -142,11 +144,11 @@ def to_toml(value: Mapping[str, object]) -> str:
 
     plain = _plain(value)
     if not isinstance(plain, dict):
-        raise Refused(f"only a dictionary can be written as TOML, not {type(value).__name__}")
+        raise InvalidArgument(f"only a dictionary can be written as TOML, not {type(value).__name__}")
     try:
         return tomli_w.dumps(plain)
     except (TypeError, ValueError, AttributeError):
-        raise Refused("this cannot be written as TOML: it has no null, and its keys are texts") from None
+        raise InvalidArgument("this cannot be written as TOML: it has no null, and its keys are texts") from None
 
 
 def base64_encode(text: object) -> str:
@@ -162,5 +164,5 @@ def base64_decode(text: object) -> str:
     except (binascii.Error, UnicodeEncodeError):
         content = None
     if content is None:
-        raise Refused("this is not base64", text, hint="the alphabet is A-Z a-z 0-9 + /, padded with =")
+        raise InvalidArgument("this is not base64", text, hint="the alphabet is A-Z a-z 0-9 + /, padded with =")
     return content.decode("utf-8", "surrogateescape")

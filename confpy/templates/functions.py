@@ -22,7 +22,7 @@ _NOT_UTF8 = re.compile("[\ud800-\udfff]")
 _LONGEST_SEQUENCE = 1_000_000
 
 
-class Refused(Exception):  # becomes a TemplateError, which knows where
+class InvalidArgument(Exception):  # becomes a TemplateError, which knows where
     """A function does not take this value. The value serves to find its key, and is never shown."""
 
     def __init__(self, reason: str, value: object = None, *, hint: str = "") -> None:
@@ -44,23 +44,23 @@ def printed(value: object) -> object:
     if value is False:
         return "false"
     if value is None:
-        raise Refused("null (None) cannot be printed", hint='give another value with default("…", true)')
+        raise InvalidArgument("null (None) cannot be printed", hint='give another value with default("…", true)')
     if isinstance(value, Iterator):
-        raise Refused("a list that is not made yet cannot be printed", hint="put | join or | list behind it")
+        raise InvalidArgument("a list that is not made yet cannot be printed", hint="put | join or | list behind it")
     if callable(value):
-        raise Refused("a function cannot be printed", hint="call it: put () behind its name")
+        raise InvalidArgument("a function cannot be printed", hint="call it: put () behind its name")
     return value
 
 
 def as_text(value: object) -> str:
-    """Return a text or a number as text; raises ``Refused`` for anything else."""
+    """Return a text or a number as text; raises ``InvalidArgument`` for anything else."""
     if isinstance(value, str):
         return value
     if isinstance(value, Undefined):
         return str(value)  # raises, naming what is undefined
     if isinstance(value, bool | int | float):
         return str(printed(value))
-    raise Refused(f"text is needed here, not {type(value).__name__}", value)
+    raise InvalidArgument(f"text is needed here, not {type(value).__name__}", value)
 
 
 def as_integer(value: object) -> int:
@@ -68,7 +68,9 @@ def as_integer(value: object) -> int:
         return value
     if isinstance(value, Undefined):
         str(value)
-    raise Refused(f"an integer is needed here, not {type(value).__name__}", value, hint="atoi turns text into one")
+    raise InvalidArgument(
+        f"an integer is needed here, not {type(value).__name__}", value, hint="atoi turns text into one"
+    )
 
 
 # --- paths -----------------------------------------------------------------------------------------------------------
@@ -94,13 +96,13 @@ def split(text: object, separator: str) -> list[str]:
 
 
 def join(items: Iterable[object], separator: str) -> str:
-    """Join texts; raises ``Refused`` where an item is something else."""
+    """Join texts; raises ``InvalidArgument`` where an item is something else."""
     if isinstance(items, str):
-        raise Refused("join needs a list of texts, not one text", items)
+        raise InvalidArgument("join needs a list of texts, not one text", items)
     texts = []
     for item in items:
         if not isinstance(item, str):
-            raise Refused(f"join needs a list of texts; one item is {type(item).__name__}", item)
+            raise InvalidArgument(f"join needs a list of texts; one item is {type(item).__name__}", item)
         texts.append(item)
     return separator.join(texts)
 
@@ -178,7 +180,9 @@ def regex_replace(text: object, pattern: str, replacement: str) -> str:
     try:
         return compiled.sub(replacement, as_text(text))
     except (re.error, IndexError):
-        raise Refused("the replacement names a group that the pattern does not have, or ends in a backslash") from None
+        raise InvalidArgument(
+            "the replacement names a group that the pattern does not have, or ends in a backslash"
+        ) from None
 
 
 def pattern_of(pattern: str) -> re.Pattern[str]:
@@ -186,7 +190,7 @@ def pattern_of(pattern: str) -> re.Pattern[str]:
         return re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as error:
         problem = error.msg if isinstance(error, re.error) else "too large"
-        raise Refused(f"the regular expression is malformed: {problem}") from None
+        raise InvalidArgument(f"the regular expression is malformed: {problem}") from None
 
 
 # --- numbers ---------------------------------------------------------------------------------------------------------
@@ -200,7 +204,7 @@ def atoi(text: object) -> int:
         number = int(digits)
         if -(2**63) <= number < 2**63:
             return number
-    raise Refused("this is not an integer", text)
+    raise InvalidArgument("this is not an integer", text)
 
 
 def parse_bool(text: object) -> bool:
@@ -209,7 +213,7 @@ def parse_bool(text: object) -> bool:
         return True
     if word in {"0", "f", "F", "FALSE", "false", "False"}:
         return False
-    raise Refused("this is not a boolean: true, t, 1, false, f or 0", text)
+    raise InvalidArgument("this is not a boolean: true, t, 1, false, f or 0", text)
 
 
 def add(a: int, b: int) -> int:
@@ -227,7 +231,7 @@ def mul(a: int, b: int) -> int:
 def div(a: int, b: int) -> int:
     """Divide toward zero: -7 by 2 is -3 (Python's ``//`` says -4)."""
     if as_integer(b) == 0:
-        raise Refused("division by zero")
+        raise InvalidArgument("division by zero")
     quotient = abs(as_integer(a)) // abs(b)
     return quotient if (a < 0) == (b < 0) else -quotient
 
@@ -240,7 +244,7 @@ def mod(a: int, b: int) -> int:
 def seq(first: int, last: int) -> list[int]:
     """Return the integers from first to last, both included; nothing where last is smaller."""
     if as_integer(last) - as_integer(first) >= _LONGEST_SEQUENCE:
-        raise Refused(f"the sequence has more than {_LONGEST_SEQUENCE} items")
+        raise InvalidArgument(f"the sequence has more than {_LONGEST_SEQUENCE} items")
     return list(range(first, last + 1))
 
 
@@ -250,11 +254,11 @@ def seq(first: int, last: int) -> list[int]:
 def mapping(*items: object) -> dict[str, object]:
     """Make a dictionary of keys and values in turn."""
     if len(items) % 2:
-        raise Refused("map needs an even number of arguments: key, value, key, value, …")
+        raise InvalidArgument("map needs an even number of arguments: key, value, key, value, …")
     names = items[::2]
     for name in names:
         if not isinstance(name, str):
-            raise Refused(f"the keys of a map are texts, not {type(name).__name__}")
+            raise InvalidArgument(f"the keys of a map are texts, not {type(name).__name__}")
     return {str(name): value for name, value in zip(names, items[1::2], strict=True)}
 
 
@@ -313,12 +317,12 @@ def sha256(text: object) -> str:
 def required(value: Item, message: str = "a value is required here") -> Item:
     """Return the value, unless it is undefined, null or empty: then fail with the message."""
     if isinstance(value, Undefined) or value is None or value == "":
-        raise Refused(message, value)
+        raise InvalidArgument(message, value)
     return value
 
 
 def fail(message: str) -> NoReturn:
-    raise Refused(as_text(message))
+    raise InvalidArgument(as_text(message))
 
 
 def ternary(condition: object, yes: object, no: object) -> object:

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from confpy.templates.context import Asking
+    from confpy.templates.context import RenderContext
 
 
 class Go:
     """``go.NAME`` is the function NAME of Go templates."""
 
-    def __init__(self, asking: Asking) -> None:
+    def __init__(self, asking: RenderContext) -> None:
         self.__asking = asking
         self.__functions: dict[str, Callable[..., Any]] | None = None
 

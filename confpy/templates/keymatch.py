@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from confpy.config.resource import Loaded, Resource
 from confpy.errors import TemplateError
-from confpy.events import Say
+from confpy.events import LogEvent
 from confpy.frozen import replace
 from confpy.keys.tree import ROOT, covers, normalise
 from confpy.templates.lookup import Lookup
@@ -30,7 +30,7 @@ def match_keys(loaded: Loaded, templates: str, *, in_text_store: bool) -> Loaded
     return replace(loaded, resources=tuple(resources), notes=tuple(notes))
 
 
-def _matched(resource: Resource, templates: str, *, in_text_store: bool) -> tuple[Resource, Say | None]:
+def _matched(resource: Resource, templates: str, *, in_text_store: bool) -> tuple[Resource, LogEvent | None]:
     if resource.keys_match == "text":
         return by_text(resource), None
     if resource.keys_match == "segment" or not in_text_store or not resource.prefixes:
@@ -45,7 +45,7 @@ def _matched(resource: Resource, templates: str, *, in_text_store: bool) -> tupl
         "did": "reads its keys as beginnings of text, as confd does",
         "hint": 'keys_match = "segment" keeps to whole segments, "text" says that it is meant',
     }
-    return by_text(resource), Say("info", "keys.text_prefixes", fields)
+    return by_text(resource), LogEvent("info", "keys.text_prefixes", fields)
 
 
 def by_text(resource: Resource) -> Resource:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from confpy.errors import ConfpyError, TemplateError
 from confpy.templates.cache import CodeCache
 from confpy.templates.lookup import Lookup
-from confpy.templates.results import Compiled, Made, Service, TemplateMissing
+from confpy.templates.results import Compiled, CompileResult, Service, TemplateMissing
 
 if TYPE_CHECKING:
     from confpy.templates.compiler import Compiler
@@ -125,7 +125,7 @@ class Resolver:
         self._known[lookup] = compiled
         return compiled
 
-    def _compile(self, source: str, lookup: Lookup, path: str) -> Made:
+    def _compile(self, source: str, lookup: Lookup, path: str) -> CompileResult:
         from confpy.templates import compiler as choose  # brings jinja2
 
         if self._compiler is None:

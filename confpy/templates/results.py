@@ -101,7 +101,7 @@ class Compiled:
         return environment.template_class.from_code(environment, self.code, environment.globals)
 
 
-class Made(NamedTuple):
+class CompileResult(NamedTuple):
     """What a template's text is compiled to."""
 
     engine: Literal["go", "jinja"]

@@ -20,11 +20,11 @@ from jinja2.filters import FILTERS
 from jinja2.runtime import str_join
 
 from confpy.keys.tree import Pair
-from confpy.templates.functions import Refused
+from confpy.templates.functions import InvalidArgument
 from confpy.templates.go import Go
 
 if TYPE_CHECKING:
-    from confpy.templates.context import Asking
+    from confpy.templates.context import RenderContext
 
 Keys: TypeAlias = tuple[str, ...]
 
@@ -192,7 +192,7 @@ class Trace:
         if hasattr(error, "keys_at_fault"):
             return
         keys: Keys = ()
-        if isinstance(error, Refused) and error.value is not None:
+        if isinstance(error, InvalidArgument) and error.value is not None:
             same = [value.keys for value in values if isinstance(value, Traced) and value.plain is error.value]
             keys = same[0] if same else self._known(error.value)
         error.keys_at_fault = keys or _merged(map(self.keys_of, values))  # type: ignore[attr-defined]
@@ -292,7 +292,7 @@ _UNTOUCHED = frozenset({"_at", "_done", "_keep", "include", "namespace", "dict",
 """They hand traced values on as they are."""
 
 
-def tracing(environment: jinja2.Environment, asking: Asking) -> None:
+def tracing(environment: jinja2.Environment, asking: RenderContext) -> None:
     """Turn an environment that was just made for the questions into one that traces."""
     trace = Trace()
     reads = _reads(trace, asking)
@@ -333,7 +333,7 @@ def _mapped(trace: Trace, original: Callable[..., Any]) -> Callable[..., Any]:
     return wraps(original)(called)
 
 
-def _reads(trace: Trace, asking: Asking) -> dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]]:
+def _reads(trace: Trace, asking: RenderContext) -> dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]]:
     """Return by name what a function becomes whose results have keys that its arguments do not tell."""
 
     def value(function: Callable[..., Any]) -> Callable[..., Any]:

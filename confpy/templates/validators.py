@@ -12,7 +12,7 @@ from shlex import quote
 from typing import Any, NamedTuple
 
 from confpy.templates.formats import json_object
-from confpy.templates.functions import Refused, as_text, atoi
+from confpy.templates.functions import InvalidArgument, as_text, atoi
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
@@ -91,7 +91,7 @@ def _hostport(value: str) -> str:
 def _integer(value: str) -> str:
     try:
         atoi(value)
-    except Refused:
+    except InvalidArgument:
         return "not an integer"
     return ""
 
@@ -99,7 +99,7 @@ def _integer(value: str) -> str:
 def _json(value: str) -> str:
     try:
         json_object(value)
-    except Refused as refused:
+    except InvalidArgument as refused:
         return refused.reason
     return ""
 
@@ -119,13 +119,13 @@ KINDS: Mapping[str, Callable[[str], str]] = {
 def flaw(value: object, kind: str, fields: Mapping[str, str]) -> str:
     """Return what is wrong with a value of this kind, nothing where it is right; ``fields`` are those of a JSON object.
 
-    Raises ``Refused`` for a kind that does not exist.
+    Raises ``InvalidArgument`` for a kind that does not exist.
     """
     for name in (kind, *fields.values()):
         if name not in KINDS:
-            raise Refused(f"there is no kind {name!r}", hint="kinds are " + ", ".join(KINDS))
+            raise InvalidArgument(f"there is no kind {name!r}", hint="kinds are " + ", ".join(KINDS))
     if fields and kind != "json":
-        raise Refused("only the kind json has fields")
+        raise InvalidArgument("only the kind json has fields")
     if not isinstance(value, str | int) or isinstance(value, bool):
         return f"not text but {type(value).__name__}"
     reason = KINDS[kind](as_text(value))
@@ -154,27 +154,27 @@ def valid(kind: str) -> Callable[[object], bool]:
 
 
 def int_range(value: object, low: int, high: int) -> int:
-    """Return the value as an integer from low to high; raises ``Refused`` for any other."""
+    """Return the value as an integer from low to high; raises ``InvalidArgument`` for any other."""
     try:
         number = atoi(value)
-    except Refused:
+    except InvalidArgument:
         number = None
     if number is None or isinstance(value, bool) or not low <= number <= high:
-        raise Refused(f"this is not an integer from {low} to {high}", value)
+        raise InvalidArgument(f"this is not an integer from {low} to {high}", value)
     return number
 
 
 def one_of(value: object, *allowed: object) -> object:
-    """Return the value where it is one of the allowed; raises ``Refused`` otherwise."""
+    """Return the value where it is one of the allowed; raises ``InvalidArgument`` otherwise."""
     if value not in allowed:
-        raise Refused("this is not one of " + ", ".join(map(str, allowed)), value)
+        raise InvalidArgument("this is not one of " + ", ".join(map(str, allowed)), value)
     return value
 
 
 def hostport(host: object, port: object) -> str:
     """Return ``host:port``, an IPv6 address in brackets, also where it came with them.
 
-    Raises ``Refused`` where it is no address to connect to.
+    Raises ``InvalidArgument`` where it is no address to connect to.
     """
     name, number = as_text(host), as_text(port)
     if name.startswith("[") and name.endswith("]") and ":" in name:
@@ -182,16 +182,16 @@ def hostport(host: object, port: object) -> str:
     address = f"[{name}]:{number}" if ":" in name else f"{name}:{number}"
     reason = _hostport(address)
     if reason:
-        raise Refused(f"this is not an address: {reason}", port if _port(number) else host)
+        raise InvalidArgument(f"this is not an address: {reason}", port if _port(number) else host)
     return address
 
 
 def parse_hostport(address: object) -> HostPort:
-    """Return host and port of ``host:port`` or ``[IPv6]:port``; raises ``Refused`` for anything else."""
+    """Return host and port of ``host:port`` or ``[IPv6]:port``; raises ``InvalidArgument`` for anything else."""
     text = as_text(address)
     reason = _hostport(text)
     if reason:
-        raise Refused(f"this is not an address: {reason}", address)
+        raise InvalidArgument(f"this is not an address: {reason}", address)
     host, _, port = text.rpartition(":")
     return HostPort(host.strip("[]"), int(port))
 
@@ -200,10 +200,10 @@ def parse_hostport(address: object) -> HostPort:
 
 
 def one_line(value: object) -> str:
-    """Return the text of a value; raises ``Refused`` where it has a control character, a line end among them."""
+    """Return the text of a value; raises ``InvalidArgument`` where it has a control character or line end."""
     text = as_text(value)
     if _CONTROL.search(text):
-        raise Refused("a control character or line end cannot be quoted", value)
+        raise InvalidArgument("a control character or line end cannot be quoted", value)
     return text
 
 
@@ -223,7 +223,9 @@ def nginx_quote(value: object, dollar: str = "") -> str:
     """
     text = one_line(value)
     if "$" in text and not dollar:
-        raise Refused("nginx would read the $ in it as a variable", value, hint='say what to write for it: dollar="…"')
+        raise InvalidArgument(
+            "nginx would read the $ in it as a variable", value, hint='say what to write for it: dollar="…"'
+        )
     return '"' + text.replace("\\", r"\\").replace('"', r"\"").replace("$", dollar) + '"'
 
 
@@ -235,7 +237,7 @@ def apache_quote(value: object) -> str:
     text = one_line(value)
     for begin in ("${", "%{"):
         if begin in text:
-            raise Refused(f"Apache would expand the {begin}…}} in it, and cannot be told not to", value)
+            raise InvalidArgument(f"Apache would expand the {begin}…}} in it, and cannot be told not to", value)
     return '"' + text.replace("\\", r"\\").replace('"', r"\"") + '"'
 
 
@@ -243,7 +245,7 @@ def shell_quote(value: object) -> str:
     """Quote one word for ``sh``; line ends stay what they are."""
     text = as_text(value)
     if "\0" in text:
-        raise Refused("a NUL character cannot be quoted", value)
+        raise InvalidArgument("a NUL character cannot be quoted", value)
     return quote(text)
 
 
@@ -256,7 +258,9 @@ def single_quote(value: object) -> str:
     """Put text between single quotes; one that has them is refused, as every format escapes them in its own way."""
     text = one_line(value)
     if "'" in text:
-        raise Refused("a single quote cannot stand between single quotes", value, hint="shell_quote and others can")
+        raise InvalidArgument(
+            "a single quote cannot stand between single quotes", value, hint="shell_quote and others can"
+        )
     return f"'{text}'"
 
 

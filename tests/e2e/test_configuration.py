@@ -70,11 +70,11 @@ def test_a_broken_edit_keeps_what_ran_and_says_what_is_wrong(house):
 def test_an_edit_that_says_the_same_delivers_nothing(house):
     with house.start("-watch", "-log-level", "debug") as confpy:
         confpy.says("resource.changed", resource="a")
-        heard = len(confpy.events)
+        signal_handlers = len(confpy.events)
         house.add("a")
         os.utime(house.confdir / "templates" / "a.j2")
         pass_time(2)
-        assert [event for event in confpy.events[heard:] if event["event"] != "resource.unchanged"] == []
+        assert [event for event in confpy.events[signal_handlers:] if event["event"] != "resource.unchanged"] == []
 
 
 def test_a_new_prefix_is_read_and_a_target_that_moves_leaves_the_old_one(house):

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.apart import with_mounts
 from tests.e2e.house import House, Program, pass_time, shows
 from tests.e2e.running import ROOT
 from tests.faults.disks import in_memory, mount
+from tests.run_as_user import with_mounts
 from tests.servers.program import find
 from tests.waiting import wait_until
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.apart import needs, refused
 from tests.e2e import running
 from tests.e2e.running import Confpy
+from tests.run_as_user import needs, refused
 from tests.servers.ports import free_port
 from tests.servers.program import find
 from tests.waiting import wait_until

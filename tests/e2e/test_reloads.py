@@ -36,9 +36,9 @@ def test_a_signal_that_found_nobody_is_owed_and_sent_when_the_program_is_there(t
 
     with Hearing(tmp_path, name) as program:
         assert deliver(tmp_path).find("reload.recovered")["reloaded"] is True
-        wait_until(lambda: program.heard() == [f"{program.number} SIGHUP"], what="the program has heard")
+        wait_until(lambda: program.signal_handlers() == [f"{program.number} SIGHUP"], what="the program has heard")
         assert deliver(tmp_path).code == 0
-        assert len(program.heard()) == 1
+        assert len(program.signal_handlers()) == 1
 
 
 def test_a_request_that_is_not_answered_does_not_hold_up_the_end(tmp_path):
@@ -55,11 +55,11 @@ def test_a_request_that_is_not_answered_does_not_hold_up_the_end(tmp_path):
 
 def test_a_socket_that_says_nothing_is_told_of(tmp_path):
     """HAProxy's master says nothing before 2.7, but can be asked; this program can not."""
-    heard: list[bytes] = []
+    signal_handlers: list[bytes] = []
 
     class Silent(socketserver.StreamRequestHandler):
         def handle(self) -> None:
-            heard.append(self.rfile.readline())
+            signal_handlers.append(self.rfile.readline())
 
     with socketserver.ThreadingUnixStreamServer(str(tmp_path / "master"), Silent) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
@@ -72,4 +72,4 @@ def test_a_socket_that_says_nothing_is_told_of(tmp_path):
             assert "reload_socket_expect" in unsure["hint"]
         server.shutdown()
         thread.join()
-    assert heard[-1] == b"reload\n"
+    assert signal_handlers[-1] == b"reload\n"

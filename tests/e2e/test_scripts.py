@@ -60,7 +60,7 @@ def test_the_tests_say_what_they_install_and_how_long_they_take_before_they_begi
 
 FAILING = """\
 import pytest
-from tests.apart import with_mounts
+from tests.run_as_user import with_mounts
 @pytest.mark.parametrize("number", range(300))
 def test_a_promise(number):
     print("output\\n" * 100)

@@ -12,9 +12,9 @@ import pytest
 
 from confpy.reload.actions import VerifyProgram
 from confpy.reload.verify import KINDS, look
-from tests.apart import as_nobody
 from tests.e2e.house import House
 from tests.e2e.running import Ended
+from tests.run_as_user import as_nobody
 from tests.servers.apache import Apache
 from tests.servers.authority import Authority
 from tests.servers.haproxy import HAProxy

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.apart import NotAllowedHere
+from tests.run_as_user import NotAllowedHere
 from tests.servers.program import find
 
 ROOT = os.geteuid() == 0

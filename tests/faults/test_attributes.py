@@ -17,10 +17,10 @@ from confpy.delivery.batch import Rules, deliver
 from confpy.messages import Candidate, Group, Report
 from confpy.system.disk import Disk
 from confpy.system.subprocesses import Shell
-from tests.apart import NOBODY, as_nobody, with_mounts
 from tests.e2e.house import House
 from tests.faults.disks import FILE_SYSTEMS, ROOT
 from tests.faults.test_mounts import run
+from tests.run_as_user import NOBODY, as_nobody, with_mounts
 from tests.servers.program import find
 
 WHO = NOBODY if ROOT else 0

@@ -106,7 +106,7 @@ def reads_what_is_refused(store: Any, scene: Scene, drip: Callable[[], None]) ->
 def asks(store: Any, scene: Scene, drip: Callable[[], None]) -> None:
     before_it_drips(store)
     drip()
-    store.ask(["/a"])
+    store.poll(["/a"])
 
 
 def opens_a_stream(store: Any, scene: Scene, drip: Callable[[], None]) -> None:
@@ -214,12 +214,12 @@ def test_an_srv_record_ends_in_time_where_the_name_server_says_nothing(name, mon
 def test_no_request_is_made_that_is_not_among_these(name):
     with staged(name) as scene, opened(scene, name) as store:
         store.read(["/a", SHUT])
-        store.ask(["/a"])
+        store.poll(["/a"])
         with following(store, store.read(["/a"])) as seen:
             for value in ("1", "2"):
                 scene.put("/a/x", value)
                 seen.wait_for({"/a/x": value})
-        store.ask(["/a"])
+        store.poll(["/a"])
         known = [call.request for call in CALLS if call.store == name]
         assert scene.proxy.requests
         assert not [one for one in scene.proxy.requests if not any(re.search(request, one) for request in known)]

@@ -41,7 +41,7 @@ def saying(greeting):
 def test_a_server_that_says_nothing_is_given_up_in_time(scheme, etcd_store):
     with silent() as (port, _):
         store = etcd_store(f"{scheme}://127.0.0.1:{port}", connect_timeout=0.5, read_timeout=0.5)
-        for call in (lambda: store.read(["/a"]), lambda: store.ask(["/a"]), lambda: store.watch({"/a": 1})):
+        for call in (lambda: store.read(["/a"]), lambda: store.poll(["/a"]), lambda: store.watch({"/a": 1})):
             began = time.monotonic()
             with pytest.raises(StoreError, match=r"no answer (within 0\.5 s|in time)"):
                 call()
@@ -66,11 +66,11 @@ def test_a_frozen_etcd_is_given_up_in_time_and_used_again_when_it_thaws(etcd, et
     stream = store.watch({"/a": snapshot.listings["/a"].revision}, snapshot.identity)
     etcd.freeze()
     with pytest.raises(StoreError, match=r"no answer within 0\.5 s"):
-        store.ask(["/a"])
+        store.poll(["/a"])
     etcd.thaw()
     revision = etcd.put("/a/x", "1")
     assert next(iter(stream)).revision == revision
-    assert store.ask(["/a"]).newest == {"/a": revision}
+    assert store.poll(["/a"]).newest == {"/a": revision}
 
 
 # --- bytes as networks bring them ------------------------------------------------------------------------------------

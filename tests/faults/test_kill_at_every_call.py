@@ -19,9 +19,9 @@ from confpy.messages import Candidate, Group, Report
 from confpy.system.disk import Disk
 from confpy.system.subprocesses import Shell
 from confpy.target import target
-from tests.apart import with_mounts
 from tests.faults.disks import mount
 from tests.faults.stepping import killed_after
+from tests.run_as_user import with_mounts
 from tests.waiting import wait_until
 
 OLD, NEW = b"old\n" * 40, b"new and longer\n" * 50

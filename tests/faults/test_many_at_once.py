@@ -16,7 +16,7 @@ from confpy.messages import Candidate, Group, Recovered
 from confpy.system.disk import Disk
 from confpy.system.subprocesses import Shell
 from confpy.target import target
-from tests.apart import Child
+from tests.run_as_user import Child
 from tests.waiting import wait_until
 
 PROCESSES = 20

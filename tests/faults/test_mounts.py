@@ -13,8 +13,8 @@ from confpy.delivery.batch import Rules, deliver
 from confpy.messages import Candidate, Group, Report
 from confpy.system.disk import Disk
 from confpy.system.subprocesses import Shell
-from tests.apart import with_mounts
 from tests.faults.disks import fill, in_memory, mount
+from tests.run_as_user import with_mounts
 
 IN_PLACE = "written in place, not atomically: it is a mount point"
 

@@ -11,11 +11,11 @@ from resource import RLIM_INFINITY, RLIMIT_FSIZE, prlimit
 
 import pytest
 
-from tests.apart import with_mounts
 from tests.e2e.house import House, Program, pass_time, shows
 from tests.e2e.running import Confpy
 from tests.faults.disks import ROOT, fill, in_memory, make_room, mount, supported, with_quota
 from tests.faults.test_mounts import run
+from tests.run_as_user import with_mounts
 from tests.waiting import wait_until
 
 OLD, NEW = "old" * 30_000, "new" * 100_000

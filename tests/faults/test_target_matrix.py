@@ -17,8 +17,8 @@ from confpy.ledger.ledger import Ledger
 from confpy.messages import Candidate, Group
 from confpy.system.disk import Disk
 from confpy.system.subprocesses import Shell
-from tests.apart import NOBODY, as_nobody, with_mounts
 from tests.faults.disks import ROOT, fill, mount
+from tests.run_as_user import NOBODY, as_nobody, with_mounts
 
 ROLES = ("root", "nobody") if ROOT else ("root",)
 """Who is root at least of a namespace can play root; only who is root can play somebody else."""

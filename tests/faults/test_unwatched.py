@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.apart import needs, refused
 from tests.e2e.running import Confpy
+from tests.run_as_user import needs, refused
 
 LIMIT = "/proc/sys/user/max_inotify_instances"
 WITHOUT_INOTIFY = ("unshare", "--user", "--map-root-user", "sh", "-c", f'echo 0 > {LIMIT} && exec "$@"', "sh")

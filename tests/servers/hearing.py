@@ -44,7 +44,7 @@ class Hearing:
         for ready in (f"{name}.worker", f"{name}.ready"):
             wait_until((folder / ready).exists, what=f"{ready} is there")
 
-    def heard(self) -> list[str]:
+    def signal_handlers(self) -> list[str]:
         return self.told.read_text().splitlines()
 
     def __enter__(self) -> Self:

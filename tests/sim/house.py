@@ -5,27 +5,28 @@ from __future__ import annotations
 import hashlib
 from random import Random
 
-from confpy.agent.agent import Agent, Manners
+from confpy.agent.agent import Agent, AgentConfig
 from confpy.agent.batches import AT_ONCE
 from confpy.agent.reloads import RELOADS_AT_ONCE
 from confpy.config.resource import Loaded, Resource
 from confpy.errors import CheckError, ReloadError, TemplateError
-from confpy.events import Say
+from confpy.events import LogEvent
 from confpy.keys.tree import View
 from confpy.messages import (
     Accepted,
-    Acquit,
     Action,
     Candidate,
+    ClearPending,
     Count,
     Deliver,
     Delivered,
+    DeliveredState,
+    FileStamp,
     Group,
     Hold,
     Inspect,
     Inspected,
     Kill,
-    Known,
     Load,
     Message,
     Recall,
@@ -39,7 +40,6 @@ from confpy.messages import (
     Resolve,
     Resolved,
     Save,
-    Stamp,
     Stop,
     Sweep,
     Swept,
@@ -81,12 +81,12 @@ class Printer:
 class House(World):
     """The agent, its store, its disk and its shell."""
 
-    def __init__(self, seed: int, resources: tuple[Resource, ...], **manners: object) -> None:
+    def __init__(self, seed: int, resources: tuple[Resource, ...], **config: object) -> None:
         super().__init__(seed, period=5.0)
         self.resources = resources
         self.printer = Printer()
-        self.manners = Manners(period=5.0, **manners)
-        self.agent = Agent(self.manners, self.mirror, self.printer, Random(seed), {})
+        self.config = AgentConfig(period=5.0, **config)
+        self.agent = Agent(self.config, self.mirror, self.printer, Random(seed), {})
         self.targets: dict[str, bytes] = {}
         self.loaded: dict[str, bytes] = {}
         """Target → the content that its program has read."""
@@ -104,10 +104,10 @@ class House(World):
         self.terminated = False
         """Commands had to be ended."""
         self.ended: int | None = None
-        self.lines: list[Say] = []
+        self.lines: list[LogEvent] = []
         self._touched = 0
         self._wakes = float("inf")
-        self._stamps: dict[str, Stamp] = {}
+        self._stamps: dict[str, FileStamp] = {}
         for action in self.agent.start():
             self._carry_out(action)
 
@@ -132,7 +132,7 @@ class House(World):
     def _write(self, dest: str, content: bytes) -> None:
         self._touched += 1
         self.targets[dest] = content
-        self._stamps[dest] = Stamp(1, self._touched, len(content), 0, 0)
+        self._stamps[dest] = FileStamp(1, self._touched, len(content), 0, 0)
 
     def _carry_out(self, action: Action) -> None:
         soon = self.random.uniform(0.001, 0.3)
@@ -179,13 +179,13 @@ class House(World):
                 self.later(soon, Accepted(action.resource, accepted=False))
             case Recall():
                 self.later(soon, Recalled({}))
-            case Acquit() | Count() | Release() | Save() | Kill():
+            case ClearPending() | Count() | Release() | Save() | Kill():
                 pass
             case Terminate():
                 self.terminated = True
             case Stop():
                 self.ended = action.code
-            case Say():
+            case LogEvent():
                 self.lines.append(action)
             case _:
                 super()._carry_out(action)
@@ -218,7 +218,7 @@ class House(World):
         changed = [one for one in group.candidates if self.targets.get(one.resource.dest) != one.content]
         if not changed:
             refused = set()
-        if refused and not self.manners.noop:
+        if refused and not self.config.noop:
             error = CheckError("the check exited with 1")
             return [
                 Report(one.resource.name, "failed", error)
@@ -234,13 +234,13 @@ class House(World):
         if candidate.only_missing and resource.dest in self.targets:
             return Report(resource.name, "unchanged")
         if self.targets.get(resource.dest) == content:
-            return Report(resource.name, "unchanged", known=Known(known, self._stamps[resource.dest]))
-        if self.manners.noop:
+            return Report(resource.name, "unchanged", known=DeliveredState(known, self._stamps[resource.dest]))
+        if self.config.noop:
             return Report(resource.name, "would change")
         self.commits += 1
         self.by_hand.discard(resource.dest)
         self._write(resource.dest, content)
-        return Report(resource.name, "changed", known=Known(known, self._stamps[resource.dest]))
+        return Report(resource.name, "changed", known=DeliveredState(known, self._stamps[resource.dest]))
 
     def _inspect(self, action: Inspect) -> Inspected:
         drifted = {}

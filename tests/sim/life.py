@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from random import Random
 from unittest import mock
 
-from confpy.agent.agent import Agent, Manners
+from confpy.agent.agent import Agent, AgentConfig
 from confpy.agent.batches import AT_ONCE
 from confpy.agent.reloads import LONGEST, RELOADS_AT_ONCE
 from confpy.config.resource import Loaded, Resource
@@ -29,7 +29,7 @@ from confpy.delivery import batch as delivery
 from confpy.delivery import rollback
 from confpy.delivery.batch import Rules
 from confpy.errors import StoreError
-from confpy.events import Say
+from confpy.events import LogEvent
 from confpy.frozen import replace
 from confpy.keys.snapshot import Listing, Snapshot
 from confpy.keys.tree import View, covers
@@ -38,8 +38,8 @@ from confpy.ledger.folder import StateFolder
 from confpy.ledger.ledger import Ledger
 from confpy.messages import (
     Accepted,
-    Acquit,
     Action,
+    ClearPending,
     Count,
     Deliver,
     Delivered,
@@ -341,8 +341,10 @@ class Life(World):
         self.disk = SimDisk(self.kernel, self._pause, self._wait)
         random = Random(self.seed * 1000 + self.generation)
         self.mirror = Mirror(random, follows=True, period=self.period)
-        manners = Manners(period=self.period, saves=self.saves, names_deletions=self.names_deletions, backend=BACKEND)
-        self.agent = Agent(manners, self.mirror, Printer(), random, {})
+        config = AgentConfig(
+            period=self.period, saves=self.saves, names_deletions=self.names_deletions, backend=BACKEND
+        )
+        self.agent = Agent(config, self.mirror, Printer(), random, {})
         self.shell = SimShell(self)
         self.ledger = Ledger.open(STATE, self.disk, self.alone, backend=BACKEND)
         self.ledger._wall = self._wall_clock
@@ -488,7 +490,7 @@ class Life(World):
         match action:
             case WakeAt():
                 self._wakes = action.moment
-            case Say():
+            case LogEvent():
                 self._say(action)
             case Deliver():
                 self._look_at_candidates(action)
@@ -498,7 +500,7 @@ class Life(World):
                 self.later(soon, action)
             case Inspect() | Recover() | Hold() | Recall() | Restore() | Sweep() | Load() | Resolve():
                 self.later(soon, action)
-            case Acquit():
+            case ClearPending():
                 self.ledger.paid(action.key, action.records)
             case Reject():
                 self.ledger.rejected(action.rejections)
@@ -522,7 +524,7 @@ class Life(World):
             case _:
                 super()._carry_out(action)
 
-    def _say(self, say: Say) -> None:
+    def _say(self, say: LogEvent) -> None:
         self.note(f"says {say.event}", say.fields)
         if say.event == "delivery.torn":
             self.torn = True

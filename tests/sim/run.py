@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from tests.sim.life import Wrong, live
-from tests.sim.plants import PLANTS
+from tests.sim.mutants import MUTANTS
 
 
 def show(seed: int) -> int:
@@ -69,7 +69,7 @@ def many(seeds: Sequence[int], *, as_json: bool) -> int:
 
 def hunt(bug: str, seeds: Sequence[int]) -> int:
     """Say which life finds a planted bug."""
-    with PLANTS[bug]():
+    with MUTANTS[bug]():
         for seed in seeds:
             if found := complaint(seed, Counter()):
                 print(json.dumps({"seed": seed, "found": found}))

@@ -41,8 +41,8 @@ def targets(house: House) -> dict[str, bytes]:
     return {dest: content for dest, content in house.targets.items() if dest not in left}
 
 
-def live(seed: int, **manners: bool) -> House:
-    house = House(seed, RESOURCES, **manners)
+def live(seed: int, **config: bool) -> House:
+    house = House(seed, RESOURCES, **config)
     for _ in range(60):
         disturb(house, restores=False)
         if house.random.random() < 0.1:

@@ -12,7 +12,7 @@ import pytest
 
 from confpy.system.disk import Disk
 from tests.sim.disk import SimDisk
-from tests.sim.plants import PLANTS
+from tests.sim.mutants import MUTANTS
 
 LIVES = 10_000
 PARTS = 20
@@ -61,7 +61,7 @@ def test_what_was_found_once_is_not_found_again(seed):
     assert not wrong
 
 
-@pytest.mark.parametrize("bug", sorted(PLANTS))
+@pytest.mark.parametrize("bug", sorted(MUTANTS))
 def test_a_planted_bug_is_found(bug):
     ended = run("--plant", bug, 0, HUNT)
     assert ended.returncode == 0, f"no life of {HUNT} finds it {ended.stderr}"

@@ -6,10 +6,10 @@ from random import Random
 
 import pytest
 
-from confpy.events import Say
+from confpy.events import LogEvent
 from confpy.keys.snapshot import Changes, Listing, Snapshot
 from confpy.keys.tree import covers
-from confpy.messages import Asked, Changed, Listed, Opened, Watch, Woken
+from confpy.messages import Changed, Listed, Opened, Polled, Watch, Woken
 from confpy.mirror.denied import LONGEST
 from confpy.mirror.mirror import Mirror
 from tests.sim.world import World
@@ -255,13 +255,13 @@ def test_a_folder_that_went_is_missing_and_one_whose_last_key_went_is_empty():
 def test_a_store_that_cannot_keep_bytes_is_told_of_once_a_key():
     mirror = Mirror(Random(1), follows=False, period=60, binary=False)
     turn = listed(mirror, Listing(5, {"/web/a": "x\ufffdy", "/web/b": "fine"}))
-    said = [action for action in turn.actions if isinstance(action, Say)]
+    said = [action for action in turn.actions if isinstance(action, LogEvent)]
     assert [(one.level, one.event, one.fields["key"]) for one in said] == [("warning", "value.damaged", "/web/a")]
     assert "x\ufffdy" not in str(said)
     mirror.resync(1.0)
     (ask,) = mirror.step(Woken(), 1.0).actions
-    (read,) = mirror.step(Asked(ask.ask, None), 1.0).actions
+    (read,) = mirror.step(Polled(ask.poll, None), 1.0).actions
     turn = mirror.step(Listed(read.read, Snapshot({"/web": Listing(6, {"/web/a": "\ufffd"})}, "a")), 1.0)
-    assert not [action for action in turn.actions if isinstance(action, Say)]
+    assert not [action for action in turn.actions if isinstance(action, LogEvent)]
     any_bytes = Mirror(Random(1), follows=False, period=60)
-    assert not [one for one in listed(any_bytes, Listing(5, {"/web/a": "\ufffd"})).actions if isinstance(one, Say)]
+    assert not [one for one in listed(any_bytes, Listing(5, {"/web/a": "\ufffd"})).actions if isinstance(one, LogEvent)]

@@ -9,25 +9,25 @@ import heapq
 from collections.abc import Iterable, Iterator, Mapping
 from random import Random
 
-from confpy.errors import StoreError, StoreRefused
-from confpy.events import Say
-from confpy.keys.snapshot import Changes, Listing, Snapshot, Standing
+from confpy.errors import AccessDenied, StoreError
+from confpy.events import LogEvent
+from confpy.keys.snapshot import Changes, Listing, PrefixStatus, Snapshot
 from confpy.keys.tree import covers
 from confpy.messages import (
     Action,
-    Ask,
-    Asked,
     Changed,
     Listed,
     Lost,
     Message,
     Opened,
+    Poll,
+    Polled,
     Read,
     Unwatch,
     Watch,
     Woken,
 )
-from confpy.mirror.mirror import Mirror, Turn
+from confpy.mirror.mirror import Mirror, MirrorResult
 
 
 class Server:
@@ -82,10 +82,10 @@ class Server:
         if other_identity:
             self.identity += "'"
 
-    def refusal(self, prefix: str) -> StoreRefused | None:
+    def refusal(self, prefix: str) -> AccessDenied | None:
         """Return what the server says to who reads the prefix, None where it gives it."""
         if any(covers(prefix, one) or covers(one, prefix) for one in self.denied):
-            return StoreRefused("permission denied", prefix=prefix)
+            return AccessDenied("permission denied", prefix=prefix)
         return None
 
     def below(self, prefix: str) -> Iterator[tuple[str, tuple[int, str]]]:
@@ -100,8 +100,8 @@ class Server:
         }
         return Snapshot(listings, self.identity, {cover: len(list(self.below(cover))) for cover in action.covers})
 
-    def standing(self, action: Ask) -> Standing:
-        """Answer; raises ``StoreRefused`` for all where one is denied, as etcd does."""
+    def status(self, action: Poll) -> PrefixStatus:
+        """Answer; raises ``AccessDenied`` for all where one is denied, as etcd does."""
         for prefix in action.prefixes:
             if (refusal := self.refusal(prefix)) is not None:
                 raise refusal
@@ -109,7 +109,7 @@ class Server:
             prefix: max((revision for _, (revision, _) in self.below(prefix)), default=0) for prefix in action.prefixes
         }
         counts = {prefix: len(list(self.below(prefix))) for prefix in action.prefixes}
-        return Standing(self.identity, self.revision, newest, counts)
+        return PrefixStatus(self.identity, self.revision, newest, counts)
 
 
 class Stream:
@@ -148,7 +148,7 @@ class World:
 
     # --- the mirror's side -------------------------------------------------------------------------------------------
 
-    def take(self, turn: Turn) -> None:
+    def take(self, turn: MirrorResult) -> None:
         for action in turn.actions:
             self._carry_out(action)
         for path in turn.changed:
@@ -172,14 +172,14 @@ class World:
             case Read():
                 self.reads += 1
                 self.later(soon, ("read", action))
-            case Ask():
+            case Poll():
                 self.asks += 1
                 self.later(soon, ("ask", action))
             case Watch():
                 self.later(soon, ("open", action))
             case Unwatch():
                 self.streams.pop(action.stream, None)
-            case Say():
+            case LogEvent():
                 self.said.append(action.event)
 
     def wakes(self) -> float:
@@ -217,9 +217,9 @@ class World:
                     self.later(0.1, Listed(action.read, None, StoreError("the read failed")))
                 else:
                     self.later(self.random.uniform(0, 0.5), Listed(action.read, self.server.snapshot(action)))
-            case ("ask", Ask() as action):
+            case ("ask", Poll() as action):
                 if self._fails(0.1):
-                    self.later(0.1, Asked(action.ask, None, StoreError("the ask failed")))
+                    self.later(0.1, Polled(action.poll, None, StoreError("the ask failed")))
                 else:
                     self.later(self.random.uniform(0, 0.2), self._standing(action))
             case ("open", Watch() as action):
@@ -229,11 +229,11 @@ class World:
             case _:
                 self.tell(what)  # type: ignore[arg-type]
 
-    def _standing(self, action: Ask) -> Asked:
+    def _standing(self, action: Poll) -> Polled:
         try:
-            return Asked(action.ask, self.server.standing(action))
-        except StoreRefused as refusal:
-            return Asked(action.ask, None, refusal)
+            return Polled(action.poll, self.server.status(action))
+        except AccessDenied as refusal:
+            return Polled(action.poll, None, refusal)
 
     def _fails(self, chance: float) -> bool:
         return not self.calm and self.random.random() < chance
@@ -255,7 +255,7 @@ class World:
             self.later(0.0, Opened(action.stream))
             self.later(0.01, ("stream", action.stream))
 
-    def _refused(self, prefixes: Iterable[str]) -> StoreRefused | None:
+    def _refused(self, prefixes: Iterable[str]) -> AccessDenied | None:
         return next((found for prefix in prefixes if (found := self.server.refusal(prefix)) is not None), None)
 
     def _advance(self, number: int) -> None:

@@ -13,8 +13,8 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 import pytest
 
 from confpy.config.settings import Settings
-from confpy.errors import StoreError, StoreRefused
-from confpy.keys.snapshot import Changes, Stirred
+from confpy.errors import AccessDenied, StoreError
+from confpy.keys.snapshot import Changes, Invalidated
 from confpy.keys.tree import KeyTree, covers
 from tests.calling import Call
 from tests.servers.consul import ConsulSaysNo
@@ -34,7 +34,7 @@ class ReadContract:
     odd = " .-%2f?#+&=\"'\\;:,*[]{}()<>|~^`!@$"
     """What a part of a key may hold."""
     beside = 0
-    """Bytes of ``limits.value_bytes`` that the store needs for the key and what else it keeps beside a value."""
+    """Bytes of ``capabilities.value_bytes`` that the store needs for the key and what else it keeps beside a value."""
 
     def open(self):
         """Open the store under test, another one each time, on the same keys."""
@@ -89,13 +89,13 @@ class ReadContract:
 
     def test_a_value_may_be_any_bytes_where_the_store_says_so(self):
         with closing(self.open()) as store:
-            value = "a\udcff\udc80\tb" if store.limits.binary_values else "a\tb"
+            value = "a\udcff\udc80\tb" if store.capabilities.binary_values else "a\tb"
         self.write({"/raw": value})
         assert self.read("/raw") == [{"/raw": value}]
 
     def test_a_key_may_hold_any_bytes_where_the_store_says_so_and_odd_characters_everywhere(self):
         with closing(self.open()) as store:
-            name = "k\udcff\udc80" if store.limits.binary_keys else "k"
+            name = "k\udcff\udc80" if store.capabilities.binary_keys else "k"
         keys = {f"/odd/{self.odd}": "1", f"/odd/{self.odd}/{name}" if self.nests else f"/odd/{name}": "2"}
         self.write({**keys, "/other": "3"})
         assert self.read("/odd", f"/odd/{self.odd}") == [
@@ -105,7 +105,7 @@ class ReadContract:
 
     def test_a_value_as_large_as_the_store_says_is_read_whole(self):
         with closing(self.open()) as store:
-            value = "x" * ((store.limits.value_bytes or BOUNDLESS) - self.beside)
+            value = "x" * ((store.capabilities.value_bytes or BOUNDLESS) - self.beside)
         self.write({"/large": value, "/small": "1"})
         assert self.read("/large", "/small") == [{"/large": value}, {"/small": "1"}]
 
@@ -132,17 +132,17 @@ class ReadContract:
     def test_an_ask_agrees_with_a_read_or_says_that_it_cannot_tell(self):
         self.write({"/a/x": "1", "/a/y": "2", "/b": "3"})
         with closing(self.open()) as store:
-            before = store.ask(["/a", "/none"])
+            before = store.poll(["/a", "/none"])
             if before is None:
-                assert store.ask(["/"]) is None
+                assert store.poll(["/"]) is None
                 return
             assert before.counts == {"/a": 2, "/none": 0}
             assert before.newest["/none"] == 0
             assert 0 < before.newest["/a"] <= before.revision == store.read(["/a"]).listings["/a"].revision
             self.write({"/a/x": None})
-            assert store.ask(["/a"]).counts == {"/a": 1}
+            assert store.poll(["/a"]).counts == {"/a": 1}
             self.write({"/a/y": "3"})
-            assert store.ask(["/a"]).newest["/a"] > before.newest["/a"]
+            assert store.poll(["/a"]).newest["/a"] > before.newest["/a"]
 
     def test_what_a_resource_asks_for_leads_to_its_keys(self):
         self.write({"/app/port": "1"})
@@ -165,7 +165,7 @@ class ReadContract:
         def use():
             with closing(self.open()) as store:
                 snapshot = store.read(["/a"])
-                if store.limits.watches:
+                if store.capabilities.watches:
                     store.watch({"/a": snapshot.listings["/a"].revision}, snapshot.identity).close()
 
         self.write({"/a/x": "1"})
@@ -186,7 +186,7 @@ class WatchContract(ReadContract):
 
     def test_the_store_says_that_it_watches(self):
         with closing(self.open()) as store:
-            assert store.limits.watches
+            assert store.capabilities.watches
 
     def test_a_change_between_read_and_watch_is_seen(self):
         self.write({"/a/x": "1", "/a/gone": "1"})
@@ -300,7 +300,7 @@ class NetworkContract(WatchContract):
             self.write({"/a/x": "1"})
             with following(store, store.read(["/a"])) as seen:
                 with pytest.raises((EtcdSaysNo, ConsulSaysNo)):
-                    self.write({"/a/x": "x" * (store.limits.value_bytes + 1)})
+                    self.write({"/a/x": "x" * (store.capabilities.value_bytes + 1)})
                 self.write({"/a/y": "2"})
                 seen.wait_for({"/a/x": "1", "/a/y": "2"})
 
@@ -385,7 +385,7 @@ class RefusalContract:
         with closing(self.open_without("/shut")) as store:
             for _ in range(2):
                 listings = store.read(["/a", "/shut", "/z"]).listings
-                assert isinstance(listings["/shut"].error, StoreRefused)
+                assert isinstance(listings["/shut"].error, AccessDenied)
                 assert listings["/shut"].error.where["prefix"] == "/shut"
                 assert not listings["/shut"].keys
                 assert [(listings[prefix].error, listings[prefix].keys) for prefix in ("/a", "/z")] == [
@@ -487,7 +487,7 @@ class Seen:
     def _follow(self) -> None:
         try:
             for changes in self.stream:
-                if isinstance(changes, Stirred):
+                if isinstance(changes, Invalidated):
                     # A read that meets a file on its way to another place fails; the next change tells of its arrival.
                     with suppress(StoreError):
                         self._apply(self.store.read(self.prefixes))

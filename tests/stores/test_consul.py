@@ -10,7 +10,7 @@ from functools import partial
 
 import pytest
 
-from confpy.errors import StoreError, StoreRefused, WatchLost
+from confpy.errors import AccessDenied, StoreError, WatchLost
 from confpy.stores.consul.store import DOUBTED
 from tests.servers.consul import MASTER, Consul
 from tests.servers.nginx import Nginx
@@ -56,15 +56,15 @@ def test_a_thousand_prefixes_are_at_most_sixteen_reads_and_sixteen_queries(consu
 def test_an_ask_after_a_read_is_small_and_says_whether_a_read_is_due(consul, consul_proxy, consul_store):
     consul.transact({f"a/{number}": "x" * 500 for number in range(1000)})
     store = consul_store(consul_proxy.endpoint)
-    assert store.ask(["/a"]) is None
+    assert store.poll(["/a"]) is None
     snapshot = store.read(["/a", "/none"])
     before = consul_proxy.bytes_down
-    standing = store.ask(["/a", "/none"])
+    status = store.poll(["/a", "/none"])
     assert consul_proxy.bytes_down - before < 20_000
-    assert standing.counts == {"/a": 1000, "/none": 0}
-    assert standing.newest == {"/a": snapshot.listings["/a"].revision, "/none": 0}
+    assert status.counts == {"/a": 1000, "/none": 0}
+    assert status.newest == {"/a": snapshot.listings["/a"].revision, "/none": 0}
     consul.put("a/1", "new")
-    assert store.ask(["/a"]) is None
+    assert store.poll(["/a"]) is None
 
 
 def test_a_folders_placeholder_is_an_empty_key_and_values_are_any_bytes(consul, consul_store):
@@ -138,7 +138,7 @@ def test_a_prefix_that_is_too_large_fails_alone(consul, consul_store, monkeypatc
     store = consul_store(consul.endpoint)
     listings = store.read(["/large", "/small"]).listings
     assert listings["/small"].keys == {"/small/x": "1"}
-    assert isinstance(listings["/large"].error, StoreRefused)
+    assert isinstance(listings["/large"].error, AccessDenied)
     assert "larger than" in str(listings["/large"].error)
     assert listings["/large"].error.where["prefix"] == "/large"
 
@@ -151,7 +151,7 @@ def test_a_prefix_that_grows_too_large_while_it_is_followed_means_to_read_again(
         consul.transact({f"a/{number}": "x" * 10_000 for number in range(20)})
         wait_until(lambda: seen.error is not None, what="the stream has failed")
         assert isinstance(seen.error, WatchLost)
-    assert isinstance(store.read(["/a"]).listings["/a"].error, StoreRefused)
+    assert isinstance(store.read(["/a"]).listings["/a"].error, AccessDenied)
 
 
 # --- polling ---------------------------------------------------------------------------------------------------------
@@ -167,9 +167,9 @@ def test_a_poll_asks_any_server_and_the_leader_before_anything_shrinks(consul, c
     consul.transact({"a/x": "1", "a/y": "1"})
     store = consul_store(consul_proxy.endpoint, watch=False)
     store.read(["/a"])
-    assert store.ask(["/a"]) is not None
+    assert store.poll(["/a"]) is not None
     consul.put("a/x", "2")
-    assert store.ask(["/a"]) is None
+    assert store.poll(["/a"]) is None
     assert store.read(["/a"]).listings["/a"].keys == {"/a/x": "2", "/a/y": "1"}
     assert modes(consul_proxy) == ["sure", "stale", "stale", "stale"]
     before = len(consul_proxy.requests)
@@ -187,7 +187,7 @@ def test_a_poll_believes_no_index_that_went_back_without_the_leader(consul, cons
     consul.put("a/x", "new")
     store.read(["/a"])
     consul.restore_snapshot(snapshot)
-    assert store.ask(["/a"]) is None
+    assert store.poll(["/a"]) is None
     assert store.read(["/a"]).listings["/a"].keys == {"/a/x": "old"}
     assert modes(consul_proxy) == ["sure", "stale", "sure", "stale", "sure"]
 
@@ -199,7 +199,7 @@ def test_a_watch_and_a_single_run_ask_the_leader_alone(consul, consul_proxy, con
     once.read(["/a"])
     store = consul_store(consul_proxy.endpoint)
     with following(store, store.read(["/a"])) as seen:
-        store.ask(["/a"])
+        store.poll(["/a"])
         consul.put("a/x", "2")
         seen.wait_for({"/a/x": "2"})
     assert set(modes(consul_proxy)) == {"leader"}
@@ -331,10 +331,10 @@ def test_a_tree_that_is_empty_under_a_new_token_is_not_believed_for_a_while(cons
         with pytest.raises(WatchLost, match="token changed"):
             store.watch({prefix: listing.revision for prefix, listing in before.listings.items()})
         listings = store.read(["/a", "/b"]).listings
-        assert isinstance(listings["/a"].error, StoreRefused)
+        assert isinstance(listings["/a"].error, AccessDenied)
         assert listings["/b"].keys == {"/b/x": "2"}
-        assert store.ask(["/a", "/b"]) is None
-        assert isinstance(store.read(["/a"]).listings["/a"].error, StoreRefused)
+        assert store.poll(["/a", "/b"]) is None
+        assert isinstance(store.read(["/a"]).listings["/a"].error, AccessDenied)
         later = time.monotonic() + DOUBTED
         monkeypatch.setattr("confpy.stores.consul.store.time.monotonic", lambda: later)
         again = store.read(["/a", "/b"]).listings
@@ -349,9 +349,9 @@ def test_a_token_that_changes_ends_the_stream_of_the_one_before_at_the_next_read
         store = consul_store(consul.endpoint, auth_token_file=str(file))
         snapshot = store.read(["/a"])
         with following(store, snapshot) as seen:
-            assert store.ask(["/a"]) is not None
+            assert store.poll(["/a"]) is not None
             file.write_text(MASTER)
-            assert store.ask(["/a"]) is None
+            assert store.poll(["/a"]) is None
             assert seen.error is None
             store.read(["/a"])
             wait_until(lambda: seen.error is not None, what="the stream has ended")
@@ -389,7 +389,7 @@ def test_a_prefix_that_may_not_be_listed_fails_alone(consul_store):
             f"/{name}" for name in allowed
         )
         assert all(
-            isinstance(one.error, StoreRefused) and one.error.where["prefix"] == prefix
+            isinstance(one.error, AccessDenied) and one.error.where["prefix"] == prefix
             for prefix, one in listings.items()
             if one.error is not None
         )
@@ -405,8 +405,8 @@ def test_a_prefix_that_was_refused_is_really_asked_for_again(consul_store):
         token = consul.grant(rules)
         store = consul_store(consul.endpoint, auth_token=token)
         snapshot = store.read(["/a", "/b"])
-        assert isinstance(snapshot.listings["/a"].error, StoreRefused)
-        with pytest.raises(StoreRefused) as caught:
+        assert isinstance(snapshot.listings["/a"].error, AccessDenied)
+        with pytest.raises(AccessDenied) as caught:
             store.watch({"/a": 1, "/b": snapshot.listings["/b"].revision})
         assert caught.value.where["prefix"] == "/a"
         consul.allow(token, rules + 'key_prefix "a" { policy = "list" }')
@@ -465,7 +465,7 @@ def test_a_server_that_does_not_answer_is_given_up_in_time(consul, consul_proxy,
     consul.put("a/x", "x" * 1000)
     store = consul_store(consul_proxy.endpoint, read_timeout=1.0)
     getattr(consul_proxy, fault)(*([1] if fault == "drip" else []))
-    for call in (lambda: store.read(["/a"]), lambda: store.ask(["/a"])):
+    for call in (lambda: store.read(["/a"]), lambda: store.poll(["/a"])):
         began = time.monotonic()
         with pytest.raises(StoreError, match="no answer within 1 s"):
             call()

@@ -30,6 +30,6 @@ class TestEnvStore(ReadContract):
 
 def test_the_environment_cannot_be_watched():
     store = EnvStore({})
-    assert not store.limits.watches
+    assert not store.capabilities.watches
     with pytest.raises(StoreError):
         store.watch({"/": 0})

@@ -191,22 +191,22 @@ def test_an_ask_agrees_with_a_read_and_is_small(etcd, proxy, etcd_store):
     store = etcd_store(proxy.endpoint)
     snapshot = store.read(["/a", "/b", "/none", "/"])
     read = proxy.bytes_down
-    standing = store.ask(["/a", "/b", "/none", "/"])
+    status = store.poll(["/a", "/b", "/none", "/"])
     assert proxy.bytes_down - read < 3000
-    assert standing.identity == snapshot.identity
-    assert standing.revision == etcd.revision()
-    assert standing.counts == {prefix: len(listing.keys) for prefix, listing in snapshot.listings.items()}
-    assert standing.newest["/none"] == 0
-    assert standing.newest["/b"] == standing.newest["/"] == standing.revision
-    assert standing.newest["/a"] == standing.revision - 2
+    assert status.identity == snapshot.identity
+    assert status.revision == etcd.revision()
+    assert status.counts == {prefix: len(listing.keys) for prefix, listing in snapshot.listings.items()}
+    assert status.newest["/none"] == 0
+    assert status.newest["/b"] == status.newest["/"] == status.revision
+    assert status.newest["/a"] == status.revision - 2
 
 
 def test_an_ask_betrays_a_deletion_by_its_count(etcd, etcd_store):
     etcd.put_all({"/a/1": "v", "/a/2": "v"})
     store = etcd_store(etcd.endpoint)
-    before = store.ask(["/a"])
+    before = store.poll(["/a"])
     etcd.delete("/a/1")
-    after = store.ask(["/a"])
+    after = store.poll(["/a"])
     assert (before.counts, after.counts) == ({"/a": 2}, {"/a": 1})
     assert after.newest == before.newest
     assert after.revision > before.revision
@@ -378,7 +378,7 @@ def test_a_gateway_whose_certificate_is_not_for_clients_is_named_as_the_reason(a
     own = authority.issue("server", "IP:127.0.0.1", uses="serverAuth")
     with tls(authority, own, *mutual(authority)) as server:
         store = etcd_store(server.endpoint, **authority.shown(client))
-        for ask in (lambda: store.read(["/a"]), lambda: store.ask(["/a"]), lambda: store.watch({"/a": 1})):
+        for ask in (lambda: store.read(["/a"]), lambda: store.poll(["/a"]), lambda: store.watch({"/a": 1})):
             with pytest.raises(StoreError, match=r"cannot reach its own etcd.*extendedKeyUsage clientAuth"):
                 ask()
 
@@ -501,7 +501,7 @@ def test_an_etcd_without_its_gateway_is_told_from_one_with_it(etcd_store):
 
 def is_refused(store, address, said):
     """Every call fails with one line that names the address."""
-    for ask in (lambda: store.read(["/a"]), lambda: store.ask(["/a"]), lambda: store.watch({"/a": 1})):
+    for ask in (lambda: store.read(["/a"]), lambda: store.poll(["/a"]), lambda: store.watch({"/a": 1})):
         with pytest.raises(StoreError) as caught:
             ask()
         line = str(caught.value)
@@ -518,7 +518,7 @@ def test_nothing_of_a_store_stays_behind(etcd, etcd_store):
     threads, sockets = threading.active_count(), len(os.listdir("/proc/self/fd"))
     for _ in range(200):
         revision = store.read(["/a"]).listings["/a"].revision
-        store.ask(["/a"])
+        store.poll(["/a"])
         store.watch({"/a": revision}).close()
     assert threading.active_count() == threads
     assert len(os.listdir("/proc/self/fd")) == sockets

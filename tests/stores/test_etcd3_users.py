@@ -8,8 +8,8 @@ from functools import partial
 
 import pytest
 
-from confpy.errors import StoreError, StoreRefused, UsageError
-from confpy.keys.snapshot import Stirred
+from confpy.errors import AccessDenied, StoreError, UsageError
+from confpy.keys.snapshot import Invalidated
 from confpy.stores.etcd import v3 as etcd3_module
 from tests.servers.etcd import Etcd, EtcdSaysNo, cluster
 from tests.servers.proxy import FaultProxy
@@ -49,7 +49,7 @@ def guarded_by(*arguments):
 def test_a_user_reads_asks_and_follows_after_one_login(guarded, proxy, etcd_store):
     store = etcd_store(proxy.endpoint, **LOGIN)
     snapshot = store.read(["/a"])
-    assert store.ask(["/a"]).counts == {"/a": 1}
+    assert store.poll(["/a"]).counts == {"/a": 1}
     with following(store, snapshot) as seen:
         guarded.put("/a/y", "2")
         seen.wait_for({"/a/x": "1", "/a/y": "2"})
@@ -64,7 +64,7 @@ def test_a_user_whom_nobody_asks_for_is_no_error_and_logs_in_once_users_are_need
     etcd.add_user("web", PASSWORD, ("/a", "/b"))
     etcd.enable_auth()
     assert store.read(["/a"]).listings["/a"].keys == {"/a/x": "1"}
-    assert store.ask(["/a"]).counts == {"/a": 1}
+    assert store.poll(["/a"]).counts == {"/a": 1}
     assert proxy.count("auth/authenticate") == 1
     stream.close()
 
@@ -160,8 +160,8 @@ def test_a_wrong_login_is_one_line_and_one_try_whatever_the_number_of_nodes(guar
     assert f"user={login['username']}" in said
     assert f":{proxy.port}" in said
     assert str(login["password"]) not in said
-    for ask in (lambda: store.ask(["/a"]), lambda: store.watch({"/a": 1})):
-        with pytest.raises(StoreRefused, match="password is wrong"):
+    for ask in (lambda: store.poll(["/a"]), lambda: store.watch({"/a": 1})):
+        with pytest.raises(AccessDenied, match="password is wrong"):
             ask()
     assert proxy.count("auth/authenticate") == 3
 
@@ -230,11 +230,11 @@ def test_what_people_grant_is_what_can_be_read_and_followed(etcd, etcd_store, gr
     store = etcd_store(etcd.endpoint, **LOGIN)
     snapshot = store.read([*read, "/d"])
     everything = granted == [("\0", "\0")] or "/" in read or granted[0][1] == "\0"
-    assert isinstance(snapshot.listings["/d"].error, StoreRefused) != everything
+    assert isinstance(snapshot.listings["/d"].error, AccessDenied) != everything
     assert {prefix: sorted(snapshot.listings[prefix].keys) for prefix in read} == read
-    standing = store.ask(list(read))
-    assert standing.counts == {prefix: len(keys) for prefix, keys in read.items()}
-    assert standing.newest == {prefix: 2 if keys else 0 for prefix, keys in read.items()}
+    status = store.poll(list(read))
+    assert status.counts == {prefix: len(keys) for prefix, keys in read.items()}
+    assert status.newest == {prefix: 2 if keys else 0 for prefix, keys in read.items()}
     stream = store.watch({prefix: snapshot.listings[prefix].revision for prefix in read}, snapshot.identity)
     last = {prefix: keys[-1] for prefix, keys in read.items() if keys}
     etcd.put_all(dict.fromkeys(last.values(), "2"))
@@ -264,7 +264,7 @@ def test_a_key_that_is_granted_apart_from_what_is_below_it_is_read_again_when_it
         seen.wait_for({"/a": "2", "/a/x": "2"})
     stream = store.watch({"/a": etcd.revision()})
     etcd.delete("/a")
-    assert next(iter(stream)) == Stirred()
+    assert next(iter(stream)) == Invalidated()
     stream.close()
 
 
@@ -273,7 +273,7 @@ def test_a_refused_prefix_leaves_the_others_alone_and_says_what_to_do(guarded, e
     assert snapshot.listings["/a"].keys == {"/a/x": "1"}
     assert snapshot.counts == {"/a/deep": 0}
     error = snapshot.listings["/b"].error
-    assert isinstance(error, StoreRefused)
+    assert isinstance(error, AccessDenied)
     assert str(error) == (
         "etcd refuses: the user web may not read it (prefix=/b); "
         "grant it: etcdctl role grant-permission web read --prefix /b/"
@@ -301,7 +301,7 @@ def test_a_refused_one_among_a_thousand_prefixes_costs_three_requests_and_then_n
     assert store.read(prefixes).listings["/b"].error
     assert len(proxy.requests) - before == 8
     before = len(proxy.requests)
-    assert "/b" not in store.ask(prefixes).newest
+    assert "/b" not in store.poll(prefixes).newest
     assert len(proxy.requests) - before == 16
 
 
@@ -312,7 +312,7 @@ def test_a_prefix_that_is_granted_later_is_seen_by_a_read_after_a_while(guarded,
     monkeypatch.setattr(etcd3_module, "_REFUSED", 0.0)
     snapshot = store.read(["/a", "/b"])
     assert snapshot.listings["/b"].keys == {"/b/x": "1"}
-    assert store.ask(["/a", "/b"]).counts == {"/a": 1, "/b": 1}
+    assert store.poll(["/a", "/b"]).counts == {"/a": 1, "/b": 1}
     store.watch({"/a": 1, "/b": 1}).close()
 
 
@@ -321,9 +321,9 @@ def test_a_prefix_that_is_taken_away_is_refused_and_not_empty(guarded, etcd_stor
     store.read(["/a"])
     guarded.grant("web", "/z")
     guarded.revoke("web", "/a", "/b")
-    assert store.ask(["/a"]).counts == {}
-    assert isinstance(store.read(["/a"]).listings["/a"].error, StoreRefused)
-    with pytest.raises(StoreRefused) as caught:
+    assert store.poll(["/a"]).counts == {}
+    assert isinstance(store.read(["/a"]).listings["/a"].error, AccessDenied)
+    with pytest.raises(AccessDenied) as caught:
         store.watch({"/a": 1})
     assert caught.value.where["prefix"] == "/a"
 
@@ -331,7 +331,7 @@ def test_a_prefix_that_is_taken_away_is_refused_and_not_empty(guarded, etcd_stor
 def test_a_stream_that_is_asked_for_a_refused_prefix_names_it(guarded, etcd_store):
     store = etcd_store(guarded.endpoint, **LOGIN)
     cursor = store.read(["/a"]).listings["/a"].revision
-    with pytest.raises(StoreRefused) as caught:
+    with pytest.raises(AccessDenied) as caught:
         store.watch({"/a": cursor, "/b": cursor})
     assert caught.value.where["prefix"] == "/b"
     stream = store.watch({"/a": cursor})

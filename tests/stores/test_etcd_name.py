@@ -10,7 +10,7 @@ import pytest
 
 from confpy.config.settings import Settings
 from confpy.errors import StoreError
-from confpy.keys.snapshot import Stirred
+from confpy.keys.snapshot import Invalidated
 from confpy.stores import open_store
 from confpy.stores.etcd import auto as etcd_module
 from tests.servers.etcd import Etcd2
@@ -144,7 +144,7 @@ def test_until_one_holds_keys_both_are_asked_and_that_is_told_once(etcd2, start)
         snapshot = store.read(["/a", "/b"])
         assert (keys(snapshot), snapshot.on_missing, snapshot.identity) == ({}, None, "")
         assert told(snapshot) == [("info", "store.undecided", None)]
-        assert store.ask(["/a"]) is None
+        assert store.poll(["/a"]) is None
         asked = len(proxy.requests)
         assert told(store.read(["/a", "/b"])) == []
         assert any("/v2/keys/a" in request for request in proxy.requests[asked:])
@@ -158,12 +158,12 @@ def test_a_stream_asks_for_reads_until_there_is_a_choice_and_then_misses_nothing
     store = start(etcd2.endpoint)
     with followed(store, store.read(["/a", "/b"])) as changes:
         wait_until(lambda: len(changes) > 2, what="it asks for reads")
-        assert all(isinstance(one, Stirred) for one in changes)
+        assert all(isinstance(one, Invalidated) for one in changes)
         write("/a/x", "1")
         snapshot = store.read(["/a", "/b"])
         assert told(snapshot) == [("info", "store.chosen", api)]
         write("/b/y", "2")
-        wait_until(lambda: not isinstance(changes[-1], Stirred), what="a change")
+        wait_until(lambda: not isinstance(changes[-1], Invalidated), what="a change")
         revision = snapshot.listings["/b"].revision
         assert [value for _, value in changes[-1].keys.values()] == ["2"]
         assert changes[-1].revision > revision

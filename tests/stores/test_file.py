@@ -20,7 +20,7 @@ import confpy.system.watching
 from confpy.errors import StoreError
 from confpy.stores.file import FileStore
 from confpy.system.watching import Folder
-from tests.apart import as_nobody
+from tests.run_as_user import as_nobody
 from tests.stores.contract import WatchContract, following
 from tests.waiting import wait_until
 

@@ -9,29 +9,29 @@ from random import Random
 
 import pytest
 
-from confpy.agent.agent import FIRST_TRIES, MOST_SUSPICIONS, Agent, Manners
+from confpy.agent.agent import FIRST_TRIES, MOST_SUSPICIONS, Agent, AgentConfig
 from confpy.agent.batches import Batch
 from confpy.config.resource import Loaded, Resource
 from confpy.errors import CheckError, ReloadError, UsageError
-from confpy.events import Say
+from confpy.events import LogEvent
 from confpy.frozen import replace
 from confpy.keys.snapshot import Changes, Listing, Snapshot
 from confpy.keys.tree import covers
 from confpy.messages import (
     Accepted,
-    Acquit,
     Candidate,
     Changed,
+    ClearPending,
     Counted,
     Deliver,
     Delivered,
+    DeliveredState,
     Edited,
     Group,
     Hold,
     Inspect,
     Inspected,
     Kill,
-    Known,
     LastRun,
     Listed,
     Load,
@@ -67,12 +67,12 @@ from confpy.templates.results import Needs, Rendered, Suspicion
 class Room:
     """A mind over a store that answers at once; ``targets`` are what it delivered, ``runs`` when it reloaded what."""
 
-    def __init__(self, *resources: Resource, keys: dict[str, str] | None = None, seed: int = 1, **manners) -> None:
+    def __init__(self, *resources: Resource, keys: dict[str, str] | None = None, seed: int = 1, **config) -> None:
         self.now = 0.0
         self.keys = {"/app/a": "1"} if keys is None else keys
         self.revision, self.identity = 1, "s"
         self.resources, self.errors = resources, ()
-        self.notes: tuple[Say, ...] = ()
+        self.notes: tuple[LogEvent, ...] = ()
         self.lines: dict[str, dict[str, int]] = {}
         self.recovered = Recovered()
         self.targets: dict[str, bytes] = {}
@@ -94,14 +94,14 @@ class Room:
         self.deliveries: list[tuple[float, list[str]]] = []
         self.resolves: list[Resolve] = []
         """Questions that tests answer."""
-        self.said: list[Say] = []
+        self.said: list[LogEvent] = []
         self.done: list[object] = []
         self.steps = 0
         self.accepts = False
         self.ended: int | None = None
         random = Random(seed)
-        mirror = Mirror(random, follows=not manners.get("onetime"), period=600.0)
-        self.agent = Agent(Manners(**manners), mirror, self, random, {})
+        mirror = Mirror(random, follows=not config.get("onetime"), period=600.0)
+        self.agent = Agent(AgentConfig(**config), mirror, self, random, {})
         self.suspicions: tuple[Suspicion, ...] = ()
         self.outside: tuple[str, ...] = ()
         self._inbox: deque[Message] = deque()
@@ -148,7 +148,7 @@ class Room:
         self._inbox.extend(Signalled(number) for number in numbers)
         self.until(self.now)
 
-    def told(self, event: str) -> list[Say]:
+    def told(self, event: str) -> list[LogEvent]:
         return [say for say in self.said if say.event == event]
 
     def times(self, name: str) -> list[float]:
@@ -165,7 +165,7 @@ class Room:
             match action:
                 case WakeAt():
                     self._wake_at = action.moment
-                case Say():
+                case LogEvent():
                     self.said.append(action)
                 case Recover():
                     self._inbox.append(self.recovered)
@@ -224,7 +224,7 @@ class Room:
                 self.targets[name] = one.content
                 if changed:
                     self.commits.append((self.now, name))
-                yield Report(name, "changed" if changed else "unchanged", known=Known(one.content, None))
+                yield Report(name, "changed" if changed else "unchanged", known=DeliveredState(one.content, None))
 
 
 ASKS = "asks"
@@ -328,9 +328,9 @@ def test_checks_that_noop_cannot_run_are_one_line():
 # --- the end ---------------------------------------------------------------------------------------------------------
 
 
-def hanging(**manners) -> Room:
+def hanging(**config) -> Room:
     """Return a daemon whose reload hangs, at the tenth second."""
-    room = Room(resource("a", reload_cmd="lb"), **manners)
+    room = Room(resource("a", reload_cmd="lb"), **config)
     room.hangs = {"lb"}
     room.until(10)
     assert room.runs
@@ -416,7 +416,7 @@ def test_a_reload_that_was_cut_short_is_owed_and_nothing_is_put_back(policy):
     room.until(11)
     assert room.ended == 143
     assert [say.fields["resource"] for say in room.told("reload.owed")] == ["a"]
-    assert not [action for action in room.done if isinstance(action, Restore | Acquit)]
+    assert not [action for action in room.done if isinstance(action, Restore | ClearPending)]
 
 
 def test_a_one_shot_that_had_nothing_to_do_says_so_in_its_one_line():
@@ -773,9 +773,9 @@ def test_a_doubt_is_noted_once_and_then_only_looked_after():
 
 def test_a_note_about_conf_d_is_said_when_it_is_new_and_not_at_each_reading():
     room = Room(Resource("r", "", "", "/srv/r", "/", ("/app",)))
-    room.notes = (Say("debug", "file.skipped", {"file": "/a"}),)
+    room.notes = (LogEvent("debug", "file.skipped", {"file": "/a"}),)
     room.until(5.0)
-    room.notes += (Say("debug", "file.skipped", {"file": "/b"}),)
+    room.notes += (LogEvent("debug", "file.skipped", {"file": "/b"}),)
     room.edit(*room.resources)
     room.edit(*room.resources)
     assert [one.fields["file"] for one in room.said if one.event == "file.skipped"] == ["/a", "/b"]
@@ -1055,7 +1055,7 @@ def test_a_delivery_and_a_change_that_arrive_together_keep_what_was_delivered():
     room.agent._batches.add(Batch((Group("/out/a", (candidate,)),), frozenset(), swaps=False))
     (sent,) = room.agent._batches.send()
     messages = (
-        Delivered(sent.batch, (Report("a", "changed", known=Known(b"", None)),)),
+        Delivered(sent.batch, (Report("a", "changed", known=DeliveredState(b"", None)),)),
         Changed(room._stream, deletions),
     )
     room._take(room.agent.step(messages, room.now, 1e9))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confpy.errors import StoreError, StoreRefused, WatchLost
+from confpy.errors import AccessDenied, StoreError, WatchLost
 from confpy.stores.consul import wire as consul_wire
 from confpy.stores.consul.wire import (
     Answer,
@@ -251,7 +251,7 @@ def test_what_consul_refuses_is_said_with_what_to_do(status, body, said):
     error = refusal(status, body.encode())
     assert said in str(error)
     assert isinstance(error, StoreError)
-    assert isinstance(error, StoreRefused) == (body == "Permission denied")
+    assert isinstance(error, AccessDenied) == (body == "Permission denied")
 
 
 def test_a_consul_that_took_the_place_of_another_is_known_by_its_index_after_the_stream_broke():

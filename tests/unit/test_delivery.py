@@ -17,12 +17,12 @@ from confpy.delivery.batch import SLICE, Rules, deliver
 from confpy.errors import CheckError, TargetError
 from confpy.frozen import replace
 from confpy.ledger.ledger import Ledger
-from confpy.messages import Candidate, Group, Known, Report
+from confpy.messages import Candidate, DeliveredState, Group, Report
 from confpy.system.disk import Disk
 from confpy.system.subprocesses import Shell
 from confpy.target import target
 from confpy.target.drift import inspect
-from tests.apart import as_nobody
+from tests.run_as_user import as_nobody
 
 
 class Counting(Disk):
@@ -356,7 +356,7 @@ def test_sync_only_writes_and_runs_no_check(old):
 # --- looking after what was delivered --------------------------------------------------------------------------------
 
 
-def delivered(wanted: Resource) -> tuple[Resource, Known]:
+def delivered(wanted: Resource) -> tuple[Resource, DeliveredState]:
     (report,) = run((wanted, b"content"))
     return wanted, report.known
 
@@ -399,7 +399,7 @@ def test_a_target_that_was_touched_but_is_right_gets_a_new_stamp_and_is_then_not
     seen = inspect(((wanted, known),), Disk())
     assert seen.drifted == {}
     disk = Counting()
-    again = inspect(((wanted, Known(known.digest, seen.stamps["f"])),), disk)
+    again = inspect(((wanted, DeliveredState(known.digest, seen.stamps["f"])),), disk)
     assert (again.drifted, again.stamps) == ({}, {})
     assert disk.names_of() == ["stat"]
 

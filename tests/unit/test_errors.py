@@ -6,12 +6,12 @@ import pytest
 
 from confpy import errors
 from confpy.errors import (
+    AccessDenied,
     CheckError,
     ConfpyError,
     KeyMissing,
     ReloadError,
     StoreError,
-    StoreRefused,
     TargetError,
     TemplateError,
     UsageError,
@@ -22,7 +22,7 @@ CODES = {
     ConfpyError: 1,
     UsageError: 2,
     StoreError: 3,
-    StoreRefused: 3,
+    AccessDenied: 3,
     errors.WatchLost: 3,
     errors.NoApi: 3,
     TemplateError: 4,
@@ -52,7 +52,7 @@ def test_only_a_kind_of_its_own_shares_the_code_of_another():
         ((), 0),
         ((ReloadError,), 7),
         ((ReloadError, TargetError, CheckError), 5),
-        ((CheckError, StoreRefused, ReloadError), 3),
+        ((CheckError, AccessDenied, ReloadError), 3),
         ((TargetError, KeyMissing), 4),
         ((ConfpyError, UsageError), 1),
         ((TargetError, TargetError), 6),

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from confpy.errors import NoApi, StoreError, StoreRefused, WatchLost
+from confpy.errors import AccessDenied, NoApi, StoreError, WatchLost
 from confpy.keys.snapshot import Changes
 from confpy.stores.etcd.v2_wire import READ_HEADS, WATCH_HEADS, Reading, Waiting, heads, refusal, shows, url_path
 
@@ -104,7 +104,7 @@ def test_a_refused_prefix_is_the_error_of_its_listing():
     reading.take(401, HEADERS, error(110))
     reading.take(200, HEADERS, got(folder("/b", leaf("/b/1"))))
     listings = reading.snapshot().listings
-    assert isinstance(listings["/a"].error, StoreRefused)
+    assert isinstance(listings["/a"].error, AccessDenied)
     assert listings["/b"].keys == {"/b/1": "v"}
 
 
@@ -144,8 +144,8 @@ def test_an_answer_that_is_none_is_a_store_error(text):
     ("status", "text", "kind", "says"),
     [
         (400, error(401, "The event in requested index is outdated and cleared"), WatchLost, "forgotten"),
-        (401, error(110, "The request requires user authentication"), StoreRefused, "requires user"),
-        (403, b"<html>", StoreRefused, "HTTP 403"),
+        (401, error(110, "The request requires user authentication"), AccessDenied, "requires user"),
+        (403, b"<html>", AccessDenied, "HTTP 403"),
         (500, error(300, "Raft Internal Error", "etcdserver: request timed out"), StoreError, "request timed out"),
         (404, b"404 page not found\n", NoApi, "--enable-v2"),
         (400, b"Client sent an HTTP request to an HTTPS server.\n", StoreError, "https://"),

@@ -7,12 +7,21 @@ from base64 import b64decode, b64encode
 
 import pytest
 
-from confpy.errors import NoApi, StoreError, StoreRefused, WatchLost
+from confpy.errors import AccessDenied, NoApi, StoreError, WatchLost
 from confpy.http.body import TooLarge
-from confpy.keys.snapshot import Changes, Stirred
+from confpy.keys.snapshot import Changes, Invalidated
 from confpy.stores.etcd import v3_wire as etcd3_wire
 from confpy.stores.etcd.v3_permissions import Denied, Grants, to_bytes
-from confpy.stores.etcd.v3_wire import PAGE_KEYS, Asking, Compacted, LoggedOut, Reading, Watches, refusal, to_text
+from confpy.stores.etcd.v3_wire import (
+    PAGE_KEYS,
+    Compacted,
+    LoggedOut,
+    Reading,
+    StatusRequest,
+    Watches,
+    refusal,
+    to_text,
+)
 
 HEADER = {"cluster_id": "77", "member_id": "1", "revision": "9", "raft_term": "2"}
 
@@ -170,7 +179,7 @@ def test_nothing_to_read_asks_nothing():
     ],
 )
 def test_an_answer_that_is_none_is_a_store_error(text):
-    reading, asking = Reading(["/a"]), Asking(["/a"])
+    reading, asking = Reading(["/a"]), StatusRequest(["/a"])
     reading.ask()
     asking.ask()
     with pytest.raises(StoreError, match="not as etcd"):
@@ -192,7 +201,7 @@ def test_another_cluster_in_the_middle_of_a_read_is_an_error():
 
 
 def test_an_ask_counts_what_a_read_would_bring():
-    asking = Asking(["/a", "/"])
+    asking = StatusRequest(["/a", "/"])
     request = ranges(asking.ask())
     assert [(start, end) for start, end, _ in request] == [(b"/a", b""), (b"/a/", b"/a0"), (b"\0", b"\0")]
     assert all(fields["keys_only"] and fields["limit"] == "1" for _, _, fields in request)
@@ -202,10 +211,10 @@ def test_an_ask_counts_what_a_read_would_bring():
         )
     )
     assert asking.ask() is None
-    standing = asking.standing()
-    assert (standing.identity, standing.revision) == ("77", 9)
-    assert standing.newest == {"/a": 7, "/": 0}
-    assert standing.counts == {"/a": 5, "/": 0}
+    status = asking.status()
+    assert (status.identity, status.revision) == ("77", 9)
+    assert status.newest == {"/a": 7, "/": 0}
+    assert status.counts == {"/a": 5, "/": 0}
 
 
 # --- watching --------------------------------------------------------------------------------------------------------
@@ -289,7 +298,7 @@ def test_a_store_that_is_behind_the_cursor_is_lost():
 
 def test_a_watch_that_is_refused_says_so_and_names_its_prefix():
     refused = line(-1, created=True, canceled=True, cancel_reason="etcdserver: permission denied")
-    with pytest.raises(StoreRefused, match="permission denied") as caught:
+    with pytest.raises(AccessDenied, match="permission denied") as caught:
         Watches({"/a": 10}, "77").feed(refused)
     assert caught.value.where["prefix"] == "/a"
 
@@ -352,7 +361,7 @@ def test_a_refusal_is_said_in_one_line(status, text, kind, match):
         (b'{"error":"etcdserver: user name is empty","code":3}', LoggedOut, "user name is empty"),
         (b'{"message":"auth: revision in header is old","code":3}', LoggedOut, "is old"),
         (b'{"code":3,"message":"etcdserver: revision of auth store is old"}', LoggedOut, "is old"),
-        (b'{"message":"etcdserver: authentication failed, invalid user ID or password"}', StoreRefused, "wrong"),
+        (b'{"message":"etcdserver: authentication failed, invalid user ID or password"}', AccessDenied, "wrong"),
     ],
 )  # fmt: skip
 def test_a_missing_login_is_told_from_a_wrong_one(text, kind, match):
@@ -422,5 +431,5 @@ def test_a_prefix_in_two_watches_is_read_again_when_its_key_changes():
     watches.feed(json.dumps(event).encode())  # etcd leaves the number 0 out
     event["result"] |= {"watch_id": "1", "events": [{"kv": pair("/a/x", revision=8)}]}
     watches.feed(json.dumps(event).encode())
-    assert watches.take() == [Changes("/a", 8, {"/a/x": (8, "v")}), Stirred()]
+    assert watches.take() == [Changes("/a", 8, {"/a/x": (8, "v")}), Invalidated()]
     assert watches.take() == []

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from confpy.errors import StoreError, UsageError, WatchLost
 from confpy.http.addresses import Node, parse_nodes
 from confpy.http.body import Chunks, Lines, read_body
-from confpy.http.pool import KEEPALIVE, TENURE, Nodes, Wire
+from confpy.http.pool import KEEPALIVE, ROTATION_INTERVAL, Nodes, Wire
 from tests.servers.ports import free_port
 from tests.servers.web import Backend
 from tests.waiting import wait_until
@@ -279,7 +279,7 @@ def test_a_node_that_was_the_first_choice_for_long_gives_way_to_the_next():
     used = []
     for _ in range(8):
         used.append(store.talk(lambda wire: wire.node.host))
-        now += TENURE / 2 + 1
+        now += ROTATION_INTERVAL / 2 + 1
     assert used == ["a", "a", "b", "b", "c", "c", "a", "a"]
 
 
@@ -293,10 +293,10 @@ def test_who_took_over_from_a_node_that_failed_has_its_own_time():
             raise StoreError("down")
         return wire.node.host
 
-    now += TENURE - 1
+    now += ROTATION_INTERVAL - 1
     assert store.talk(turn) == "b"
     down.clear()
-    now += TENURE - 1
+    now += ROTATION_INTERVAL - 1
     assert store.talk(turn) == "b"
     now += 2
     assert store.talk(turn) == "a"

@@ -23,7 +23,7 @@ from confpy.messages import Candidate, Counted, Group, LastRun, Owed, Recovered,
 from confpy.reload.actions import HttpReload, ReloadBy, SignalReload, SocketReload, Verify, VerifyProgram
 from confpy.system.disk import Disk
 from confpy.system.subprocesses import Shell
-from tests.apart import Child, as_nobody
+from tests.run_as_user import Child, as_nobody
 
 RELOAD = "systemctl reload it"
 

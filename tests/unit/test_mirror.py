@@ -5,9 +5,9 @@ from __future__ import annotations
 from random import Random
 
 from confpy.errors import StoreError
-from confpy.events import Say
-from confpy.keys.snapshot import Changes, Listing, Snapshot, Standing, Stirred
-from confpy.messages import Ask, Asked, Changed, Listed, Lost, Opened, Read, Unwatch, Watch, Woken
+from confpy.events import LogEvent
+from confpy.keys.snapshot import Changes, Invalidated, Listing, PrefixStatus, Snapshot
+from confpy.messages import Changed, Listed, Lost, Opened, Poll, Polled, Read, Unwatch, Watch, Woken
 from confpy.mirror.mirror import Mirror
 
 READ_AGAIN = 3
@@ -49,7 +49,7 @@ def test_a_change_that_was_applied_already_is_dropped():
 
 def test_an_answer_that_is_older_than_what_came_meanwhile_does_not_roll_the_tree_back():
     mirror, watch = follow("/one")
-    mirror.step(Changed(watch.stream, Stirred()), 1.0)  # have it read again
+    mirror.step(Changed(watch.stream, Invalidated()), 1.0)  # have it read again
     mirror.step(Changed(watch.stream, changes("/one", 30, "newer")), 1.5)
     answer = Snapshot({"/one": Listing(20, {"/one/k": "older", "/one/other": "x"})}, "a")
     mirror.step(Listed(READ_AGAIN, answer), 2.0)
@@ -118,27 +118,27 @@ def test_a_store_that_answers_from_before_what_it_said_of_another_prefix_was_res
 def test_what_a_stream_has_only_begun_to_bring_is_not_missed():
     mirror, watch = follow("/one")
     (ask,) = mirror.step(Woken(), 100.0).actions
-    assert isinstance(ask, Ask)
-    newer = Standing("a", 11, {"/one": 11}, {"/one": 1})
+    assert isinstance(ask, Poll)
+    newer = PrefixStatus("a", 11, {"/one": 11}, {"/one": 1})
     mirror.step(Lost(watch.stream, StoreError("reset")), 100.0)
-    assert mirror.step(Asked(ask.ask, newer), 100.0).actions == []
+    assert mirror.step(Polled(ask.poll, newer), 100.0).actions == []
     (again,) = mirror.step(Woken(), 101.5).actions
     assert isinstance(again, Watch)
     mirror.step(Opened(again.stream), 101.9)
     (ask,) = mirror.step(Woken(), 103.0).actions
-    assert isinstance(ask, Ask)
-    assert mirror.step(Asked(ask.ask, newer), 103.0).actions == []
+    assert isinstance(ask, Poll)
+    assert mirror.step(Polled(ask.poll, newer), 103.0).actions == []
 
 
 def test_a_deletion_that_the_stream_did_not_bring_is_found_by_counting():
     mirror, _ = follow("/one")
     (ask,) = mirror.step(Woken(), 100.0).actions
-    assert isinstance(ask, Ask)
-    gone = Standing("a", 11, {"/one": 0}, {"/one": 0})
-    assert mirror.step(Asked(ask.ask, gone), 100.0).actions == []  # it may be on its way
+    assert isinstance(ask, Poll)
+    gone = PrefixStatus("a", 11, {"/one": 0}, {"/one": 0})
+    assert mirror.step(Polled(ask.poll, gone), 100.0).actions == []  # it may be on its way
     (ask,) = mirror.step(Woken(), mirror.wake_at()).actions
-    assert isinstance(ask, Ask)
-    did = mirror.step(Asked(ask.ask, gone), 103.0).actions
-    assert [type(one) for one in did] == [Say, Unwatch, Read]
-    assert isinstance(did[0], Say)
+    assert isinstance(ask, Poll)
+    did = mirror.step(Polled(ask.poll, gone), 103.0).actions
+    assert [type(one) for one in did] == [LogEvent, Unwatch, Read]
+    assert isinstance(did[0], LogEvent)
     assert did[0].event == "watch.missed"

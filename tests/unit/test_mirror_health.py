@@ -5,17 +5,17 @@ from __future__ import annotations
 from random import Random
 
 from confpy.errors import StoreError
-from confpy.events import Say
+from confpy.events import LogEvent
 from confpy.keys.snapshot import Listing, Snapshot
 from confpy.messages import Listed, Lost, Opened, Read, Watch, Woken
-from confpy.mirror.mirror import Mirror, Turn
+from confpy.mirror.mirror import Mirror, MirrorResult
 
 
-def said(turn: Turn) -> list[str]:
-    return [action.event for action in turn.actions if isinstance(action, Say)]
+def said(turn: MirrorResult) -> list[str]:
+    return [action.event for action in turn.actions if isinstance(action, LogEvent)]
 
 
-def opening(turn: Turn) -> int:
+def opening(turn: MirrorResult) -> int:
     (stream,) = [action.stream for action in turn.actions if isinstance(action, Watch)]
     return stream
 
@@ -30,7 +30,7 @@ def test_a_stream_that_broke_off_is_told_of_once_when_it_is_open_again():
     assert said(mirror.step(Lost(stream, StoreError("refused"), False), 12.0)) == [], "the line of before stands"
     stream = opening(mirror.step(Woken(), 15.0))
     turn = mirror.step(Opened(stream), 15.0)
-    assert [(say.event, say.fields) for say in turn.actions if isinstance(say, Say)] == [
+    assert [(say.event, say.fields) for say in turn.actions if isinstance(say, LogEvent)] == [
         ("watch.recovered", {"after": 5.0})
     ]
     assert said(mirror.step(Woken(), 16.0)) == []

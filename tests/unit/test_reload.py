@@ -22,7 +22,7 @@ from confpy.reload.actions import HttpReload, SignalReload, SocketReload
 from confpy.reload.processes import Pidfile, Process, look, masters, objection
 from confpy.reload.run import reload
 from confpy.system.subprocesses import Shell
-from tests.apart import EXTRA_GROUP, as_nobody
+from tests.run_as_user import EXTRA_GROUP, as_nobody
 from tests.servers.authority import Authority
 from tests.servers.haproxy import HAProxy
 from tests.servers.hearing import Hearing
@@ -134,14 +134,16 @@ def program(tmp_path) -> Iterator[Hearing]:
 
 def test_the_master_of_a_name_is_signalled(program):
     assert run(SignalReload("HUP", process=program.told.name)).error is None
-    wait_until(lambda: program.heard() == [f"{program.number} SIGHUP"], what="the master has heard, and only it")
+    wait_until(
+        lambda: program.signal_handlers() == [f"{program.number} SIGHUP"], what="the master has heard, and only it"
+    )
 
 
 def test_the_process_of_a_pidfile_is_signalled(program, tmp_path):
     (tmp_path / "pid").write_text(f"{program.number}\nmore\n")
     for name in ("", program.told.name):
         assert run(SignalReload("USR2", pidfile=str(tmp_path / "pid"), process=name)).error is None
-        wait_until(lambda: program.heard() == [f"{program.number} SIGUSR2"], what="the master has heard")
+        wait_until(lambda: program.signal_handlers() == [f"{program.number} SIGUSR2"], what="the master has heard")
         program.told.write_text("")
 
 
@@ -204,10 +206,10 @@ def test_a_pidfile_that_anybody_can_have_written_signals_nobody(program, tmp_pat
         assert error is not None
         assert error.message == f"the pidfile is not believed: {reason}"
         assert "chmod" in error.hint
-        assert program.heard() == []
+        assert program.signal_handlers() == []
     else:
         assert error is None
-        wait_until(lambda: program.heard() == [f"{program.number} SIGUSR2"], what="the master has heard")
+        wait_until(lambda: program.signal_handlers() == [f"{program.number} SIGUSR2"], what="the master has heard")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs files of another group")
@@ -230,7 +232,7 @@ def test_a_pidfile_that_names_us_or_another_program_signals_nobody(program, tmp_
     (tmp_path / "other").write_text(str(program.number))
     wrong = SignalReload("HUP", str(tmp_path / "other"), "nginx")
     assert failure(wrong) == f"the process {program.number} of the pidfile is not called nginx"
-    assert program.heard() == []
+    assert program.signal_handlers() == []
 
 
 def test_a_thread_is_no_process(tmp_path):
@@ -385,24 +387,24 @@ def test_a_request_by_https_wants_a_certificate_that_is_trusted(server, tmp_path
 @contextmanager
 def answering(path: Path, answer: bytes, *, hang: threading.Event | None = None) -> Iterator[list[bytes]]:
     """Serve a Unix socket that reads a line and gives this answer; ``hang``: until when it stays open then."""
-    heard: list[bytes] = []
+    signal_handlers: list[bytes] = []
 
     class Line(socketserver.StreamRequestHandler):
         def handle(self) -> None:
-            heard.append(self.rfile.readline())
+            signal_handlers.append(self.rfile.readline())
             self.wfile.write(answer)
             if hang is not None:
                 hang.wait(20)
 
     with serving(socketserver.ThreadingUnixStreamServer(str(path), Line)):
-        yield heard
+        yield signal_handlers
 
 
 def test_a_master_that_tells_of_success_is_believed(tmp_path):
-    with answering(tmp_path / "master", b"Success=1\n--\n[NOTICE] New worker (12) forked\n") as heard:
+    with answering(tmp_path / "master", b"Success=1\n--\n[NOTICE] New worker (12) forked\n") as signal_handlers:
         done = run(SocketReload(str(tmp_path / "master"), "reload"))
         assert (done.error, done.unsure) == (None, False)
-        assert heard == [b"show proc\n", b"reload\n"], "one before 2.7 would have to be asked how it ended"
+        assert signal_handlers == [b"show proc\n", b"reload\n"], "one before 2.7 would have to be asked how it ended"
 
 
 @pytest.mark.parametrize("answer", [b"Success=0\n--\n[ALERT] no such file\n", b"Unknown command: 'reload'\n"])
@@ -425,15 +427,19 @@ def test_an_answer_in_other_words_is_unsure_where_nothing_verifies(tmp_path, ans
 
 
 def test_lines_are_said_one_after_another_until_one_is_refused(tmp_path):
-    with answering(tmp_path / "stats", b"\n") as heard:
+    with answering(tmp_path / "stats", b"\n") as signal_handlers:
         lines = SocketReload(str(tmp_path / "stats"), "clear map /m", ("add map /m a b", "del map /m c"))
         done = run(lines)
-        assert (done.error, done.unsure, heard) == (None, False, [f"{line}\n".encode() for line in lines.lines])
-    with answering(tmp_path / "other", b"No such backend.\n\n") as heard:
+        assert (done.error, done.unsure, signal_handlers) == (
+            None,
+            False,
+            [f"{line}\n".encode() for line in lines.lines],
+        )
+    with answering(tmp_path / "other", b"No such backend.\n\n") as signal_handlers:
         error = run(SocketReload(str(tmp_path / "other"), "set server b/s weight 1", ("clear map /m",))).error
         assert error is not None
         assert (error.message, error.where["output"]) == ("line 1 of the reload was refused", "No such backend.")
-        assert len(heard) == 1
+        assert len(signal_handlers) == 1
 
 
 @pytest.mark.parametrize(
@@ -448,9 +454,9 @@ def test_lines_are_said_one_after_another_until_one_is_refused(tmp_path):
     ],
 )
 def test_where_a_regular_expression_judges_nothing_else_does(tmp_path, answer, expect, good):
-    with answering(tmp_path / "socket", answer) as heard:
+    with answering(tmp_path / "socket", answer) as signal_handlers:
         done = run(SocketReload(str(tmp_path / "socket"), "reload", expect=expect))
-        assert (done.error is None, done.unsure, heard) == (good, False, [b"reload\n"])
+        assert (done.error is None, done.unsure, signal_handlers) == (good, False, [b"reload\n"])
         if done.error is not None:
             assert done.error.message == "the reload was not answered as expected"
             assert done.error.where.get("output", "") == answer.decode().strip()
@@ -465,11 +471,11 @@ def test_a_socket_that_never_ends_its_answer_has_its_time(tmp_path):
 
 
 def test_without_a_limit_each_kind_of_reload_waits_for_its_end(server, tmp_path):
-    with answering(tmp_path / "master", b"Success=1\n") as heard:
+    with answering(tmp_path / "master", b"Success=1\n") as signal_handlers:
         socket_reload = SocketReload(str(tmp_path / "master"), "reload")
         for by in ("sleep 0.1", HttpReload("POST", f"{server.url}/good"), socket_reload):
             assert run(by, LONGEST, verify="sleep 0.1").error is None
-        assert heard == [b"show proc\n", b"reload\n"]
+        assert signal_handlers == [b"show proc\n", b"reload\n"]
     with answering(tmp_path / "api", b"HTTP/1.1 200 OK\r\n\r\n"):
         assert run(HttpReload("POST", f"http://unix:{tmp_path}/api:/"), LONGEST).error is None
 

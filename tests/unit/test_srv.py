@@ -11,7 +11,7 @@ import pytest
 
 from confpy.config.settings import Settings
 from confpy.errors import StoreError, UsageError
-from confpy.http.pool import TENURE, Nodes, open_nodes
+from confpy.http.pool import ROTATION_INTERVAL, Nodes, open_nodes
 from confpy.http.srv import Record, find, records
 from tests.servers.dns import Dns
 from tests.waiting import wait_until
@@ -180,7 +180,7 @@ def test_the_nodes_stay_where_dns_does_not_answer_and_the_error_says_so(dns, sto
 
 def test_dns_is_asked_again_after_long_use(dns, store):
     assert store.talk(answering("b")) == "b"
-    store.clock.now += TENURE + 1
+    store.clock.now += ROTATION_INTERVAL + 1
     assert store.talk(answering("a", "b")) == "a"
     assert len(dns.asked) == 2
 

@@ -160,7 +160,7 @@ def env_view(environment: dict[str, str], *keys: str) -> View:
     tree = KeyTree()
     for prefix, listing in store.read(prefixes).listings.items():
         tree.replace(prefix, listing.keys)
-    return View(tree, prefixes, "/", spells=store.limits.spells)
+    return View(tree, prefixes, "/", spells=store.capabilities.spells)
 
 
 def test_a_key_that_names_a_variable_is_answered_in_that_spelling() -> None:

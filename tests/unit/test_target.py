@@ -17,7 +17,7 @@ from confpy.errors import TargetError
 from confpy.system import disk as disks
 from confpy.system.disk import Disk
 from confpy.target import target
-from tests.apart import Child, as_nobody
+from tests.run_as_user import Child, as_nobody
 
 ROOT = os.geteuid() == 0
 UID, GID = (12345, 54321) if ROOT else (os.geteuid(), os.getegid())

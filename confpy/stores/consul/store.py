@@ -20,13 +20,13 @@ from consul.base import Response
 from consul.exceptions import ConsulException
 
 from confpy.clock import jittered
-from confpy.errors import ConfpyError, StoreError, StoreRefused, UsageError, WatchLost, bug
+from confpy.errors import AccessDenied, ConfpyError, StoreError, UsageError, WatchLost, bug
 from confpy.http.body import TooLarge, read_body
 from confpy.http.pool import Nodes, Wire, open_nodes
 from confpy.http.tls import basic_auth, secret
-from confpy.keys.snapshot import Changes, Listing, Snapshot, Standing
+from confpy.keys.snapshot import Changes, Listing, PrefixStatus, Snapshot
 from confpy.keys.tree import ROOT, ancestors, covers, select
-from confpy.stores import SURPRISES, Limits
+from confpy.stores import SURPRISES, Capabilities
 from confpy.stores.consul.wire import (
     QUERIES,
     Answer,
@@ -74,7 +74,7 @@ class ConsulStore:
     the servers were restored.
     """
 
-    limits = Limits(
+    capabilities = Capabilities(
         remote=True,
         names_deletions=False,
         value_bytes=512 << 10,
@@ -135,7 +135,7 @@ class ConsulStore:
             for query, below in chosen.queries.items():
                 try:
                     answer = self._answer(agent, query, below)
-                except (StoreRefused, TooLarge) as error:
+                except (AccessDenied, TooLarge) as error:
                     denied[query] = error
                     self._deny(query, below, error)
                     waiting += below
@@ -197,20 +197,20 @@ class ConsulStore:
             return False
         return told.keys != {key: modified for key, (modified, _) in keys.items()}
 
-    def ask(self, prefixes: Sequence[str]) -> Standing | None:
+    def poll(self, prefixes: Sequence[str]) -> PrefixStatus | None:
         """Compare the indexes with those of what was told last; None where one is another, and only a read can tell."""
         if self._read_as not in (None, self._login.now()):
             return None
-        standing, refused = self._nodes.talk(lambda wire: self._stand(self._agent(wire), prefixes))
+        status, refused = self._nodes.talk(lambda wire: self._stand(self._agent(wire), prefixes))
         with self._lock:
-            if refused or any(self._indexes.get(query) != index for query, (index, _) in standing.items()):
+            if refused or any(self._indexes.get(query) != index for query, (index, _) in status.items()):
                 return None
             if not self._doubted.keys().isdisjoint(prefixes):
                 return None
             told = {prefix: self._told[prefix] for prefix in prefixes if prefix in self._told}
             if len(told) < len(prefixes):
                 return None
-            return Standing(
+            return PrefixStatus(
                 identity="",
                 revision=max((one.revision for one in told.values()), default=0),
                 newest={prefix: max(one.keys.values(), default=0) for prefix, one in told.items()},
@@ -219,7 +219,7 @@ class ConsulStore:
 
     def _stand(
         self, agent: _Agent, prefixes: Iterable[str]
-    ) -> tuple[dict[str, tuple[int, tuple[str, ...]]], list[StoreRefused]]:
+    ) -> tuple[dict[str, tuple[int, tuple[str, ...]]], list[AccessDenied]]:
         """Return queries that the token may make, with index and prefixes; and why there is none for the others."""
         prefixes = tuple(prefixes)
         denied = self._denials()
@@ -228,12 +228,12 @@ class ConsulStore:
             chosen = self._cover(prefixes, denied)
             new = {query: below for query, below in chosen.queries.items() if query not in indexes}
             if not new:
-                standing = {query: (indexes[query], below) for query, below in chosen.queries.items()}
-                return standing, [_refused(prefix, denied) for prefix in chosen.refused]
+                status = {query: (indexes[query], below) for query, below in chosen.queries.items()}
+                return status, [_refused(prefix, denied) for prefix in chosen.refused]
             for query, below in new.items():
                 try:
                     indexes[query] = self._index(agent, query)
-                except (StoreRefused, TooLarge) as error:
+                except (AccessDenied, TooLarge) as error:
                     denied[query] = error
                     self._deny(query, below, error)
 
@@ -250,11 +250,11 @@ class ConsulStore:
         """Follow every prefix by at most 16 blocking queries; returns when Consul has answered for each of them."""
         if self._read_as not in (None, self._login.now()):
             raise WatchLost("the token changed")
-        standing, refused = self._nodes.talk(lambda wire: self._stand(self._agent(wire), cursors))
+        status, refused = self._nodes.talk(lambda wire: self._stand(self._agent(wire), cursors))
         if refused:
             raise refused[0]
         with self._lock:
-            followings = [self._following(query, below, cursors, index) for query, (index, below) in standing.items()]
+            followings = [self._following(query, below, cursors, index) for query, (index, below) in status.items()]
         stream = ConsulStream(followings, self._connect, self._note, self._deny, self._streams.discard)
         with self._lock:
             self._streams.add(stream)
@@ -394,7 +394,7 @@ class ConsulStream:
         since, wait = following.since, jittered(wait, self._random)
         try:
             answer = agent.ask(following.query, since, wait)
-        except (StoreRefused, TooLarge) as error:
+        except (AccessDenied, TooLarge) as error:
             self._deny(following.query, following.prefixes, error)
             raise WatchLost(error.message, hint=error.hint, **error.where) from error
         news = following.take(answer, early=since > 0 and time.monotonic() - began < wait / 2)
@@ -548,7 +548,7 @@ class _Requests:
         return _Reply(understand, answer.status_code, answer.headers, body)
 
 
-def _refused(prefix: str, denied: Mapping[str, StoreError]) -> StoreRefused:
+def _refused(prefix: str, denied: Mapping[str, StoreError]) -> AccessDenied:
     """Return the error of a prefix for which every query is denied."""
     narrowest = max((query for query in denied if last_resort(prefix).startswith(query)), key=len)
     error = denied[narrowest]
@@ -556,11 +556,11 @@ def _refused(prefix: str, denied: Mapping[str, StoreError]) -> StoreRefused:
         message, hint = error.message, "Consul has no pages: let the resource read keys further down the tree"
     else:
         message, hint = "Consul refuses the prefix: permission denied", "give the token a policy that may list it"
-    return StoreRefused(message, hint=hint, **{**error.where, "prefix": prefix})
+    return AccessDenied(message, hint=hint, **{**error.where, "prefix": prefix})
 
 
-def _doubtful(prefix: str) -> StoreRefused:
-    return StoreRefused(
+def _doubtful(prefix: str) -> AccessDenied:
+    return AccessDenied(
         "the prefix is empty since the token changed",
         hint=f"give the new one a policy that may read it; after {DOUBTED:g} s it is believed to be empty",
         prefix=prefix,

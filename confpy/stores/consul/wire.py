@@ -16,7 +16,7 @@ from collections.abc import Set as AbstractSet
 from itertools import groupby
 from typing import NamedTuple, TypeAlias
 
-from confpy.errors import StoreError, StoreRefused, WatchLost
+from confpy.errors import AccessDenied, StoreError, WatchLost
 from confpy.keys.snapshot import Changes
 from confpy.keys.tree import ROOT, ancestors
 
@@ -65,7 +65,7 @@ def refusal(status: int, body: bytes) -> StoreError:
     if said.startswith("<"):
         return StoreError(f"it answers {status}, with a page", hint="if it is a proxy: does it reach Consul?")
     if status == 403:
-        return StoreRefused(f"Consul refuses: {said}", hint="give the token a policy that may list the prefix")
+        return AccessDenied(f"Consul refuses: {said}", hint="give the token a policy that may list the prefix")
     if "No path to datacenter" in said:
         return StoreError("Consul does not know the datacenter", hint="is it spelled right (datacenter)?")
     if status >= 500 or status == 429:

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from confpy.errors import NoApi, StoreError
-from confpy.events import Say
+from confpy.events import LogEvent
 from confpy.frozen import replace
-from confpy.keys.snapshot import Changes, Listing, Snapshot, Standing, Stirred
+from confpy.keys.snapshot import Changes, Invalidated, Listing, PrefixStatus, Snapshot
 from confpy.ledger.folder import StateFolder
 from confpy.stores import Store, WatchStream
 from confpy.stores.etcd.v2 import Etcd2Store
@@ -48,12 +48,12 @@ class Choice(NamedTuple):
 class EtcdStore:
     """The keys of an etcd, behind ``confpy.stores.Store``, whichever API they were put through."""
 
-    limits = replace(Etcd3Store.limits, missing="error")
+    capabilities = replace(Etcd3Store.capabilities, missing="error")
     """Until it is known which store it is; from then on each snapshot says what is otherwise."""
 
     def __init__(self, stores: Mapping[str, Store], settings: Settings) -> None:
         """``stores`` are those to choose from, under the names that force them; of several with keys, the first."""
-        self.limits = replace(self.limits, shows=self._shows)
+        self.capabilities = replace(self.capabilities, shows=self._shows)
         self.turned = threading.Condition()
         """Notified when there is a choice, and when the store is closed."""
         self.choice: Choice | None = None
@@ -63,7 +63,7 @@ class EtcdStore:
         self.unnamed = ""
         """The hint where nobody named the store that cannot be read."""
         self._stores = stores
-        self._notes: list[Say] = []
+        self._notes: list[LogEvent] = []
         self._state = StateFolder.of(settings, self._notes.append)
         self._keeps = not settings.noop
         kept = (self._state.read(RECORD) or {}).get("store")
@@ -99,9 +99,9 @@ class EtcdStore:
         self._notes.clear()
         return replace(snapshot, notes=notes)
 
-    def ask(self, prefixes: Sequence[str]) -> Standing | None:
+    def poll(self, prefixes: Sequence[str]) -> PrefixStatus | None:
         """Ask the chosen store; until there is one, only a read can tell."""
-        return None if self.choice is None else self.choice.store.ask(_own(self.choice.store, prefixes))
+        return None if self.choice is None else self.choice.store.poll(_own(self.choice.store, prefixes))
 
     def watch(self, cursors: Mapping[str, int], identity: str = "") -> WatchStream:
         """Follow every prefix in the chosen store, or in the one that will be."""
@@ -117,7 +117,7 @@ class EtcdStore:
 
     def _shows(self, prefix: str, key: str) -> bool:
         store = EtcdStore if self.choice is None else self.choice.store
-        return store.limits.shows(prefix, key)
+        return store.capabilities.shows(prefix, key)
 
     # --- choosing ----------------------------------------------------------------------------------------------------
 
@@ -145,7 +145,7 @@ class EtcdStore:
             raise absent[-1]
         if not known_to_be:
             reason = "no API of etcd holds keys under the wanted prefixes"
-            self._notes.append(Say("info", "store.undecided", {"reason": reason}))
+            self._notes.append(LogEvent("info", "store.undecided", {"reason": reason}))
         self.undecided = True
         return Snapshot({prefix: Listing(0) for prefix in prefixes})
 
@@ -178,8 +178,8 @@ class EtcdStore:
         """Say whether a store answers that it holds keys, as cheaply as it can."""
         store = self._stores[name]
         try:
-            standing = store.ask(_own(store, prefixes))
-            return _holds(_read(store, prefixes)) if standing is None else any(standing.counts.values())
+            status = store.poll(_own(store, prefixes))
+            return _holds(_read(store, prefixes)) if status is None else any(status.counts.values())
         except StoreError:
             return False
 
@@ -192,11 +192,11 @@ class EtcdStore:
             self._warn(name, other, f"it holds keys under the wanted prefixes, and so does {other}")
             return
         reason, hint = "it alone holds keys under the wanted prefixes", f"the name {name} forces it"
-        self._notes.append(Say("info", "store.chosen", {"store": name, "reason": reason, "hint": hint}))
+        self._notes.append(LogEvent("info", "store.chosen", {"store": name, "reason": reason, "hint": hint}))
 
     def _warn(self, name: str, other: str, reason: str) -> None:
         hint = f"name the store that you mean: {name} or {other}"
-        self._notes.append(Say("warning", "store.chosen", {"store": name, "reason": reason, "hint": hint}))
+        self._notes.append(LogEvent("warning", "store.chosen", {"store": name, "reason": reason, "hint": hint}))
 
 
 class _Finding:
@@ -207,14 +207,14 @@ class _Finding:
         self._stream: WatchStream | None = None
         self._closed = False
 
-    def __iter__(self) -> Iterator[Changes | Stirred]:
+    def __iter__(self) -> Iterator[Changes | Invalidated]:
         """Yield until ``close``; raises as the stream of the chosen store does."""
         while (choice := self._await_choice()) is None:
             if self._ended():
                 return
             # Where the last read failed, the mirror reads again by itself, ever more rarely.
             if self._etcd.undecided:
-                yield Stirred()
+                yield Invalidated()
         # From the read on by which it was chosen: the positions of the time before say nothing.
         cursors = {prefix: one.revision for prefix, one in choice.snapshot.listings.items() if one.error is None}
         stream = _watch(choice.store, cursors, choice.snapshot.identity)
@@ -250,8 +250,8 @@ def _read(store: Store, prefixes: Sequence[str], covers: Sequence[str] = ()) -> 
     return replace(
         snapshot,
         listings={prefix: snapshot.listings.get(prefix, Listing(0)) for prefix in prefixes},
-        on_missing=store.limits.missing,
-        binary=store.limits.binary_values,
+        on_missing=store.capabilities.missing,
+        binary=store.capabilities.binary_values,
     )
 
 

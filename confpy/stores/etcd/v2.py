@@ -14,14 +14,14 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urljoin, urlsplit
 
-from confpy.errors import StoreError, StoreRefused, UsageError, bug
+from confpy.errors import AccessDenied, StoreError, UsageError, bug
 from confpy.http.addresses import etcd_scheme
 from confpy.http.body import TooLarge, await_body, read_body
 from confpy.http.pool import Nodes, Wire, open_nodes
 from confpy.http.tls import basic_auth
 from confpy.keys.snapshot import Changes, Snapshot
 from confpy.keys.tree import normalise
-from confpy.stores import Limits
+from confpy.stores import Capabilities
 from confpy.stores.etcd.v2_wire import WATCH_HEADS, Reading, Waiting, heads, refusal, shows, url_path
 
 if TYPE_CHECKING:
@@ -46,7 +46,9 @@ _SHORTEST_WAIT = 1.0
 class Etcd2Store:
     """The keys of an etcd v2 cluster, or of the v2 API of a later one, behind ``confpy.stores.Store``."""
 
-    limits = Limits(remote=True, value_bytes=10 << 20, binary_values=False, watches=True, missing="error", shows=shows)
+    capabilities = Capabilities(
+        remote=True, value_bytes=10 << 20, binary_values=False, watches=True, missing="error", shows=shows
+    )
 
     def __init__(self, nodes: Nodes, login: Login) -> None:
         self._nodes = nodes
@@ -88,7 +90,7 @@ class Etcd2Store:
                 listing.error.at(node=api.wire.node.url)
         return snapshot
 
-    def ask(self, prefixes: Sequence[str]) -> None:  # noqa: ARG002 - only a read can tell
+    def poll(self, prefixes: Sequence[str]) -> None:  # noqa: ARG002 - only a read can tell
         """Say that only a read can tell."""
         return
 
@@ -101,7 +103,7 @@ class Etcd2Store:
                     mine = {prefix: cursor for prefix, cursor in cursors.items() if shows(head, prefix)}
                     try:
                         line = self._nodes.talk(partial(self._wait, Waiting(head, mine, identity)), keep=True)
-                    except StoreRefused:
+                    except AccessDenied:
                         if head in cursors:
                             raise
                         self._refused.add(head)

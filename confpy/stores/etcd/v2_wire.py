@@ -17,7 +17,7 @@ from itertools import islice
 from typing import Any, TypeAlias
 from urllib.parse import quote, urlencode
 
-from confpy.errors import NoApi, StoreError, StoreRefused, WatchLost
+from confpy.errors import AccessDenied, NoApi, StoreError, WatchLost
 from confpy.frozen import frozen
 from confpy.keys.snapshot import Changes, Listing, Snapshot
 from confpy.keys.tree import ROOT, ancestors, covers, minimal, normalise, select
@@ -82,7 +82,7 @@ def refusal(status: int, text: bytes) -> StoreError:
         return WatchLost("etcd has forgotten the changes since: it keeps the last 1,000 of all keys")
     if code == _UNAUTHORIZED or status in (401, 403):
         hint = "is the login right (basic_auth, username, password_file), may its role read the keys?"
-        return StoreRefused(f"etcd refuses: {said or f'HTTP {status}'}", hint=hint)
+        return AccessDenied(f"etcd refuses: {said or f'HTTP {status}'}", hint=hint)
     if said:
         return StoreError(f"etcd says: {said}")
     if status == 400 and b"HTTPS" in text:  # said by Go's and by nginx' servers alike
@@ -140,11 +140,11 @@ class Reading:
         return self._left[0] if self._left else None
 
     def take(self, status: int, headers: Mapping[str, str], text: bytes) -> None:
-        """Take the answer to what was asked last; raises ``StoreError``, and ``StoreRefused`` never."""
+        """Take the answer to what was asked last; raises ``StoreError``, and ``AccessDenied`` never."""
         head = self._left[0]
         if status not in (200, 404):
             error = refusal(status, text)
-            if not isinstance(error, StoreRefused):
+            if not isinstance(error, AccessDenied):
                 raise error
             self.refuse(error)
             return

@@ -18,24 +18,24 @@ import requests
 from etcd3gw.client import Etcd3Client
 from etcd3gw.exceptions import Etcd3Exception
 
-from confpy.errors import StoreError, StoreRefused, UsageError
+from confpy.errors import AccessDenied, StoreError, UsageError
 from confpy.http.addresses import Node, etcd_scheme
 from confpy.http.body import Lines, Stream, TooLarge, read_body
 from confpy.http.pool import Nodes, Wire, open_nodes
 from confpy.http.tls import secret
-from confpy.keys.snapshot import Changes, Snapshot, Standing, Stirred
+from confpy.keys.snapshot import Changes, Invalidated, PrefixStatus, Snapshot
 from confpy.keys.tree import ROOT
-from confpy.stores import Limits
+from confpy.stores import Capabilities
 from confpy.stores.etcd.v3_permissions import Denied, Grants
 from confpy.stores.etcd.v3_wire import (
     PAGE_BYTES,
     PAGE_KEYS,
     READ_BYTES,
-    Asking,
     Body,
     Compacted,
     LoggedOut,
     Reading,
+    StatusRequest,
     Watches,
     refusal,
     understood,
@@ -63,7 +63,9 @@ _REFUSED = 5.0
 class Etcd3Store:
     """The keys of an etcd v3 cluster, behind ``confpy.stores.Store``."""
 
-    limits = Limits(remote=True, value_bytes=3 << 19, binary_keys=True, watches=True)  # etcd --max-request-bytes
+    capabilities = Capabilities(
+        remote=True, value_bytes=3 << 19, binary_keys=True, watches=True
+    )  # etcd --max-request-bytes
 
     def __init__(self, nodes: Nodes, login: Login) -> None:
         self._nodes = nodes
@@ -127,9 +129,9 @@ class Etcd3Store:
         self._page_keys = reading.page_keys
         return reading.snapshot()
 
-    def ask(self, prefixes: Sequence[str]) -> Standing:
+    def poll(self, prefixes: Sequence[str]) -> PrefixStatus:
         """Say how the prefixes stand, for a few hundred bytes each and whatever they hold."""
-        return self._nodes.talk(lambda wire: self._knowing(self._gateway(wire), self._ask, prefixes))
+        return self._nodes.talk(lambda wire: self._knowing(self._gateway(wire), self._poll, prefixes))
 
     def _knowing(self, gateway: _Gateway, turn: Callable[..., Result], *arguments: object) -> Result:
         """Take a turn with what is known of the user's grants; where etcd refuses that, once more with the new ones."""
@@ -138,17 +140,17 @@ class Etcd3Store:
         except Denied:
             return turn(gateway, gateway.learn(), *arguments)
 
-    def _ask(self, gateway: _Gateway, grants: Grants | None, prefixes: Sequence[str]) -> Standing:
-        asking = Asking(prefixes, grants)
+    def _poll(self, gateway: _Gateway, grants: Grants | None, prefixes: Sequence[str]) -> PrefixStatus:
+        asking = StatusRequest(prefixes, grants)
         while (request := asking.ask()) is not None:
             answer, _ = gateway.post("kv/txn", request)
             asking.take(answer)
-        return asking.standing()
+        return asking.status()
 
     def watch(self, cursors: Mapping[str, int], identity: str = "") -> Etcd3Stream:
         """Follow every prefix on one stream; returns when etcd has answered for each of them.
 
-        Raises ``StoreRefused``, with the prefix, for one that may not be read.
+        Raises ``AccessDenied``, with the prefix, for one that may not be read.
         """
 
         def follow(wire: Wire) -> Etcd3Stream:
@@ -183,7 +185,7 @@ class Etcd3Stream:
         self._lines = Lines(ANSWER_BYTES)
         self._closed = False
 
-    def __iter__(self) -> Iterator[Changes | Stirred]:
+    def __iter__(self) -> Iterator[Changes | Invalidated]:
         """Yield until ``close``; raises ``WatchLost`` or ``StoreError`` after what came whole before it."""
         failure: StoreError | None = None
         while not self._closed:
@@ -305,7 +307,7 @@ class _Gateway:
                 answer, _ = self._post("auth/authenticate", {"name": user, "password": self._login.password()})
             except UsageError as error:
                 raise StoreError(error.message, hint=error.hint, **error.where) from error
-            except StoreRefused as error:
+            except AccessDenied as error:
                 error.at(user=user)
                 raise
             with understood():

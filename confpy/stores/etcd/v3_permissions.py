@@ -13,7 +13,7 @@ from base64 import b64decode
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
-from confpy.errors import StoreRefused
+from confpy.errors import AccessDenied
 from confpy.keys.tree import ROOT
 
 Range: TypeAlias = tuple[bytes, bytes]
@@ -22,7 +22,7 @@ Range: TypeAlias = tuple[bytes, bytes]
 _ALL: Range = (b"\0", b"\0")
 
 
-class Denied(StoreRefused):
+class Denied(AccessDenied):
     """The user may not read something."""
 
 

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeAlias
 
-from confpy.errors import NoApi, StoreError, StoreRefused, WatchLost
+from confpy.errors import AccessDenied, NoApi, StoreError, WatchLost
 from confpy.http.body import TooLarge
-from confpy.keys.snapshot import Changes, Listing, Snapshot, Standing, Stirred
+from confpy.keys.snapshot import Changes, Invalidated, Listing, PrefixStatus, Snapshot
 from confpy.keys.tree import ROOT, covers
 from confpy.stores import SURPRISES
 from confpy.stores.etcd.v3_permissions import Denied, Grants, Range, alone, below, whole
@@ -110,7 +110,7 @@ def _failure(said: str, code: object = None) -> StoreError:
     if "required revision has been compacted" in reason:
         return Compacted("the history was compacted while it was read")
     if "invalid user ID or password" in reason:
-        return StoreRefused(
+        return AccessDenied(
             "etcd does not know the user, or the password is wrong", hint="look at username and password_file"
         )
     if code == _UNAUTHENTICATED or any(one in reason for one in _LOGGED_OUT):
@@ -259,7 +259,7 @@ class Reading:
                 kept[key] = to_text(pair.get("value", ""))
 
 
-class Asking:
+class StatusRequest:
     """One ask how many prefixes stand, at one revision: send what ``ask`` says, give ``take`` the answer.
 
     It takes two ranges for a prefix, the key itself and what is below: strangers would spoil newest and count.
@@ -296,9 +296,9 @@ class Asking:
                 for pair in found.get("kvs", ()):
                     self._newest[prefix] = max(self._newest[prefix], int(pair["mod_revision"]))
 
-    def standing(self) -> Standing:
+    def status(self) -> PrefixStatus:
         """Return how things stand."""
-        return Standing(self._identity, self._revision, self._newest, self._counts)
+        return PrefixStatus(self._identity, self._revision, self._newest, self._counts)
 
 
 def _counted_parts(prefix: str, grants: Grants | None) -> Sequence[Range]:
@@ -381,16 +381,16 @@ class Watches:
             else:
                 self._note(self._prefixes[watch], result.get("events", ()), more=result.get("fragment", False))
 
-    def take(self) -> list[Changes | Stirred]:
+    def take(self) -> list[Changes | Invalidated]:
         """Return what was completed since the last call: one value for each watch that has news."""
-        taken: list[Changes | Stirred] = [
+        taken: list[Changes | Invalidated] = [
             Changes(prefix, max(revision for revision, _ in keys.values()), keys)
             for prefix, keys in self._whole.items()
         ]
         self._whole = {}
         if self._stirred:
             self._stirred = False
-            taken.append(Stirred())
+            taken.append(Invalidated())
         return taken
 
     def _canceled(self, prefix: str, result: Body) -> StoreError:

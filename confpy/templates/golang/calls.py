@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Undefined
 
 from confpy.keys.tree import Pair
-from confpy.templates.functions import Refused
+from confpy.templates.functions import InvalidArgument
 from confpy.templates.golang import printf, runtime
 from confpy.templates.golang.environment import environment
 from confpy.templates.golang.signatures import FUNCTIONS
@@ -17,7 +17,7 @@ from confpy.templates.golang.values import ANY, ANYS, MAP, TIME, VALUE, Ints, Pa
 from confpy.templates.results import Service
 
 if TYPE_CHECKING:
-    from confpy.templates.context import Asking
+    from confpy.templates.context import RenderContext
 
 
 class Value:
@@ -88,7 +88,7 @@ def dressed(value: Any) -> Any:
     return value if type(value) is str else Value(value)
 
 
-def functions(asking: Asking) -> dict[str, Callable[..., Any]]:
+def functions(asking: RenderContext) -> dict[str, Callable[..., Any]]:
     """Return the functions by their names in Go, and what ``range`` does to an item (``items``, ``slots``)."""
     table = environment(asking, sandbox=False).filters
     names = FUNCTIONS.keys() & table.keys()
@@ -107,7 +107,7 @@ def _typed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
     def called(*given: Any) -> Any:
         if len(given) < fixed or (len(given) > fixed and signature.rest is None):
-            raise Refused(f"wrong number of args for {name}: want {fixed} got {len(given)}")
+            raise InvalidArgument(f"wrong number of args for {name}: want {fixed} got {len(given)}")
         wanted = [*signature.parameters, *[signature.rest or ANY] * (len(given) - fixed)]
         arguments = [
             one if kind in {ANY, VALUE} else runtime.expect(one, kind)

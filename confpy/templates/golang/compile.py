@@ -11,18 +11,18 @@ from confpy.templates.golang import nodes
 from confpy.templates.golang.translate import translate
 from confpy.templates.golang.values import ANY, NOTHING
 from confpy.templates.lookup import Lookup
-from confpy.templates.results import Made, service_lookup, template_lookup
+from confpy.templates.results import CompileResult, service_lookup, template_lookup
 from confpy.templates.validators import literal_address
 
 
-def compile_tree(template: nodes.Template, lookup: Lookup, file: str, environment: jinja2.Environment) -> Made:
+def compile_tree(template: nodes.Template, lookup: Lookup, file: str, environment: jinja2.Environment) -> CompileResult:
     """Return what a tree is compiled to; raises ``TemplateError``."""
     try:
         tree = translate(template, ANY if lookup.engine == "included" else NOTHING)
         tree.set_environment(environment)
         code = environment.compile(tree, lookup.name, file)
         doubts = () if lookup.engine == "included" else tuple(_doubts(template.main.body))
-        return Made("go", code, frozenset(_needs(template, lookup.delimiters)), doubts)
+        return CompileResult("go", code, frozenset(_needs(template, lookup.delimiters)), doubts)
     except (RecursionError, SyntaxError, MemoryError):
         failure = TemplateError("nested too deeply", template=lookup.name)
     raise failure

@@ -13,7 +13,7 @@ from confpy.templates.golang.times import Time
 from confpy.templates.golang.values import MISSING, Pairs, Services, Strings
 
 if TYPE_CHECKING:
-    from confpy.templates.context import Asking
+    from confpy.templates.context import RenderContext
 
 PURE: Mapping[str, Callable[..., Any]] = {
     "add": runtime.add,
@@ -103,7 +103,7 @@ PURE: Mapping[str, Callable[..., Any]] = {
 }
 
 
-def environment(asking: Asking, *, sandbox: bool) -> jinja2.Environment:
+def environment(asking: RenderContext, *, sandbox: bool) -> jinja2.Environment:
     """Return the environment of a ``Renderer`` for Go templates, or of a ``Compiler``, which renders nothing in it."""
     kind: type[jinja2.Environment] = jinja2.Environment
     if sandbox:
@@ -127,7 +127,7 @@ def environment(asking: Asking, *, sandbox: bool) -> jinja2.Environment:
     return made
 
 
-def _asking(asking: Asking, made: jinja2.Environment) -> dict[str, Callable[..., Any]]:
+def _asking(asking: RenderContext, made: jinja2.Environment) -> dict[str, Callable[..., Any]]:
     """Return the functions that ask the store or the world, with results of Go's types."""
 
     def include(name: str, *data: object) -> str:

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Sequence
 
 from confpy.keys.tree import Pair
-from confpy.templates.functions import Refused
+from confpy.templates.functions import InvalidArgument
 from confpy.templates.golang.values import FIELDS, MAP, MISSING, GoList, Uint8, Uint16, encoded, type_name
 from confpy.templates.results import Service
 
@@ -278,7 +278,7 @@ class _Printer:
 
     def _open(self, bracket: str, depth: int) -> None:
         if depth > _DEEPEST:
-            raise Refused("this is nested too deeply to be printed")
+            raise InvalidArgument("this is nested too deeply to be printed")
         self._write(bracket + "{" if self.sharp_v else bracket)
 
     def _separate(self, number: int) -> None:

@@ -16,7 +16,7 @@ from urllib.parse import quote_plus
 
 from confpy.keys.tree import Pair
 from confpy.templates import functions
-from confpy.templates.functions import Refused
+from confpy.templates.functions import InvalidArgument
 from confpy.templates.golang import printf
 from confpy.templates.golang.times import Time
 from confpy.templates.golang.values import (
@@ -58,7 +58,7 @@ _EMPTY: dict[str, Callable[[], object]] = {
 
 def refuse(reason: str, hint: str = "") -> NoReturn:
     """Fail with what was known when the template was translated."""
-    raise Refused(reason, hint=hint)
+    raise InvalidArgument(reason, hint=hint)
 
 
 def settle(value: object) -> object:
@@ -71,14 +71,14 @@ def expect_string(value: object) -> str:
 
 
 def expect(value: object, wanted: str) -> Any:
-    """Return the value as an argument of a type; raises ``Refused`` where Go does not pass it."""
+    """Return the value as an argument of a type; raises ``InvalidArgument`` where Go does not pass it."""
     if value is MISSING:
         if wanted in _EMPTY:
             return _EMPTY[wanted]()
-        raise Refused(f"invalid value; expected {wanted}")
+        raise InvalidArgument(f"invalid value; expected {wanted}")
     name = type_name(value)
     if name != wanted and (name, wanted) not in {(PAIRS, PAIR_LIST), (PAIR_LIST, PAIRS)}:
-        raise Refused(f"wrong type for value; expected {wanted}; got {name}", value, hint=convert(name, wanted))
+        raise InvalidArgument(f"wrong type for value; expected {wanted}; got {name}", value, hint=convert(name, wanted))
     return value
 
 
@@ -86,23 +86,25 @@ def field(value: Any, name: str, *arguments: object) -> Any:
     """Return a field or a map's value, or call a method (Go's ``evalField``)."""
     if type(value) is dict:
         if arguments:
-            raise Refused(f"{name} is not a method but has arguments")
+            raise InvalidArgument(f"{name} is not a method but has arguments")
         return value.get(name, MISSING)
     if value is MISSING:
         return value
     if value is None:
-        raise Refused(f"nil pointer evaluating interface {{}}.{name}", hint="it is null; test for it with if or with")
+        raise InvalidArgument(
+            f"nil pointer evaluating interface {{}}.{name}", hint="it is null; test for it with if or with"
+        )
     kind = type_name(value)
     if name in FIELDS.get(kind, ()):
         if arguments:
-            raise Refused(f"{name} has arguments but cannot be invoked as function")
+            raise InvalidArgument(f"{name} has arguments but cannot be invoked as function")
         return getattr(value, name.lower())
     method = _METHODS.get((kind, name))
     if method is None:
-        raise Refused(f"can't evaluate field {name} in type {kind}", value, hint=_advise(kind, name))
+        raise InvalidArgument(f"can't evaluate field {name} in type {kind}", value, hint=_advise(kind, name))
     parameters, call = method
     if len(parameters) != len(arguments):
-        raise Refused(f"wrong number of args for {name}: want {len(parameters)} got {len(arguments)}")
+        raise InvalidArgument(f"wrong number of args for {name}: want {len(parameters)} got {len(arguments)}")
     return call(value, *(expect(argument, wanted) for argument, wanted in zip(arguments, parameters, strict=True)))
 
 
@@ -160,7 +162,7 @@ def each(value: Any) -> Iterable[Any]:
     if value is None or value is MISSING:
         return ()
     hint = "range over seq 0 n, or over a list" if type(value) is int else ""
-    raise Refused(f"range can't iterate over a value of type {type_name(value)}", value, hint=hint)
+    raise InvalidArgument(f"range can't iterate over a value of type {type_name(value)}", value, hint=hint)
 
 
 def indexed(value: Any) -> Iterable[tuple[Any, Any]]:
@@ -202,61 +204,61 @@ def length(value: Any) -> int:
     if isinstance(value, GoList | dict):
         return len(value)
     if value is None or value is MISSING:
-        raise Refused("error calling len: len of nil pointer")
-    raise Refused(f"error calling len: len of type {type_name(value)}", value)
+        raise InvalidArgument("error calling len: len of nil pointer")
+    raise InvalidArgument(f"error calling len: len of type {type_name(value)}", value)
 
 
 def index(value: Any, *positions: Any) -> Any:
     if value is None or value is MISSING:
-        raise Refused("error calling index: index of untyped nil")
+        raise InvalidArgument("error calling index: index of untyped nil")
     for position in positions:
         if value is None:
-            raise Refused("error calling index: index of nil pointer")
+            raise InvalidArgument("error calling index: index of nil pointer")
         if isinstance(value, dict):
             if position is None or position is MISSING:
-                raise Refused("error calling index: value is nil; should be of type string")
+                raise InvalidArgument("error calling index: value is nil; should be of type string")
             if type(position) is not str:
-                raise Refused(f"error calling index: value has type {type_name(position)}; should be string")
+                raise InvalidArgument(f"error calling index: value has type {type_name(position)}; should be string")
             value = value.get(position)
         elif isinstance(value, GoList | str):
             items = encoded(value) if isinstance(value, str) else value
             place = _position("index", position, len(items))
             if place == len(items):
-                raise Refused(f"error calling index: index out of range: {place}", hint="test its len first")
+                raise InvalidArgument(f"error calling index: index out of range: {place}", hint="test its len first")
             value = items[place] if isinstance(items, GoList) else Uint8(items[place])
         else:
-            raise Refused(f"error calling index: can't index item of type {type_name(value)}", value)
+            raise InvalidArgument(f"error calling index: can't index item of type {type_name(value)}", value)
     return value
 
 
 def _position(function: str, position: Any, limit: int) -> int:
     if position is None or position is MISSING:
-        raise Refused(f"error calling {function}: cannot index slice/array with nil")
+        raise InvalidArgument(f"error calling {function}: cannot index slice/array with nil")
     if not isinstance(position, int) or isinstance(position, bool):
         name = type_name(position)
         hint = convert(name, INT)
-        raise Refused(f"error calling {function}: cannot index slice/array with type {name}", hint=hint)
+        raise InvalidArgument(f"error calling {function}: cannot index slice/array with type {name}", hint=hint)
     if not 0 <= position <= limit:
-        raise Refused(f"error calling {function}: index out of range: {position}", hint="test its len first")
+        raise InvalidArgument(f"error calling {function}: index out of range: {position}", hint="test its len first")
     return position
 
 
 def cut(value: Any, *positions: Any) -> Any:
     """Return a part of a list or, by bytes, of a text (Go's ``slice``)."""
     if value is None or value is MISSING:
-        raise Refused("error calling slice: slice of untyped nil")
+        raise InvalidArgument("error calling slice: slice of untyped nil")
     if len(positions) > 3:
-        raise Refused(f"error calling slice: too many slice indexes: {len(positions)}")
+        raise InvalidArgument(f"error calling slice: too many slice indexes: {len(positions)}")
     if not isinstance(value, GoList | str):
-        raise Refused(f"error calling slice: can't slice item of type {type_name(value)}", value)
+        raise InvalidArgument(f"error calling slice: can't slice item of type {type_name(value)}", value)
     if isinstance(value, str) and len(positions) == 3:
-        raise Refused("error calling slice: cannot 3-index slice a string")
+        raise InvalidArgument("error calling slice: cannot 3-index slice a string")
     items = encoded(value) if isinstance(value, str) else value
     places = [_position("slice", position, len(items)) for position in positions]
     first, end, *rest = [*places, *(0, len(items))[len(places) :]]
     for low, high in zip([first, end], [end, *rest], strict=False):
         if low > high:
-            raise Refused(f"error calling slice: invalid slice index: {low} > {high}")
+            raise InvalidArgument(f"error calling slice: invalid slice index: {low} > {high}")
     part = items[first:end]
     return decoded(part) if isinstance(part, bytes) else type(value)(part)
 
@@ -264,8 +266,8 @@ def cut(value: Any, *positions: Any) -> Any:
 def call(value: Any, *_arguments: object) -> NoReturn:
     """Refuse, as no value of a template of confd is a function."""
     if value is None or value is MISSING:
-        raise Refused("error calling call: call of nil")
-    raise Refused(f"error calling call: non-function of type {type_name(value)}", value)
+        raise InvalidArgument("error calling call: call of nil")
+    raise InvalidArgument(f"error calling call: non-function of type {type_name(value)}", value)
 
 
 def _kind(value: object) -> str:
@@ -281,7 +283,7 @@ def _kind(value: object) -> str:
 def equal(value: Any, *others: Any) -> bool:
     """Say whether a value equals one of the others; those behind the first that it equals are not looked at."""
     if not others:
-        raise Refused("error calling eq: missing argument for comparison")
+        raise InvalidArgument("error calling eq: missing argument for comparison")
     kind = _kind(value)
     return any(_same(value, kind, other) for other in others)
 
@@ -295,9 +297,9 @@ def _same(value: Any, kind: str, other: Any) -> bool:
     if any(nothing):
         return all(nothing)
     if kind != _kind(other) or type_name(value) != type_name(other):
-        raise Refused(_incompatible("eq", value, other), value, hint=_convert(value, other))
+        raise InvalidArgument(_incompatible("eq", value, other), value, hint=_convert(value, other))
     if isinstance(value, dict | GoList):
-        raise Refused(f"error calling eq: non-comparable type {type_name(value)}", value)
+        raise InvalidArgument(f"error calling eq: non-comparable type {type_name(value)}", value)
     return bool(value == other)
 
 
@@ -318,11 +320,11 @@ def unequal(value: Any, other: Any) -> bool:
 def _less(function: str, value: Any, other: Any) -> bool:
     kind, kinds = _kind(value), {_kind(value), _kind(other)}
     if "" in kinds:
-        raise Refused(f"error calling {function}: invalid type for comparison", value)
+        raise InvalidArgument(f"error calling {function}: invalid type for comparison", value)
     if kinds - {"int", "uint"} and len(kinds) > 1:
-        raise Refused(_incompatible(function, value, other), value, hint=_convert(value, other))
+        raise InvalidArgument(_incompatible(function, value, other), value, hint=_convert(value, other))
     if kind in {"bool", "complex"}:
-        raise Refused(f"error calling {function}: invalid type for comparison", value)
+        raise InvalidArgument(f"error calling {function}: invalid type for comparison", value)
     return bool(encoded(value) < encoded(other) if kind == "string" else value < other)
 
 
@@ -415,9 +417,9 @@ def join(items: Strings, separator: str) -> str:
 
 def mapping(*items: Any) -> dict[str, Any]:
     if len(items) % 2:
-        raise Refused("error calling map: invalid map call", hint="it takes key, value, key, value, …")
+        raise InvalidArgument("error calling map: invalid map call", hint="it takes key, value, key, value, …")
     if not all(type(name) is str for name in items[::2]):
-        raise Refused("error calling map: map keys must be strings")
+        raise InvalidArgument("error calling map: map keys must be strings")
     values = (None if value is MISSING else value for value in items[1::2])
     return dict(zip(items[::2], values, strict=True))
 
@@ -445,7 +447,7 @@ def json_object(text: str) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise Refused("error calling json: this JSON is not an object", text, hint="jsonArray reads an array")
+        raise InvalidArgument("error calling json: this JSON is not an object", text, hint="jsonArray reads an array")
     return value
 
 
@@ -454,7 +456,7 @@ def json_array(text: str) -> Anys:
     if value is None:
         return Anys()
     if not isinstance(value, Anys):
-        raise Refused("error calling jsonArray: this JSON is not an array", text, hint="json reads an object")
+        raise InvalidArgument("error calling jsonArray: this JSON is not an array", text, hint="json reads an object")
     return value
 
 
@@ -487,7 +489,7 @@ def from_json(text: str, function: str = "fromJson") -> Any:
         problem = "a number that is none, or is too large"
     except RecursionError:
         problem = "nested too deeply"
-    raise Refused(f"error calling {function}: this is not JSON: {problem}", text)
+    raise InvalidArgument(f"error calling {function}: this is not JSON: {problem}", text)
 
 
 def _typed(value: Any) -> Any:
@@ -562,7 +564,7 @@ def squote(text: str) -> str:
 
 def repeat(count: int, text: str) -> str:
     if not 0 <= count * len(text) <= _LONGEST:
-        raise Refused("error calling repeat: the count is negative or too large")
+        raise InvalidArgument("error calling repeat: the count is negative or too large")
     return text * count
 
 
@@ -655,4 +657,6 @@ def _plain(value: Any) -> Any:
         return value
     if value is MISSING:
         return None
-    raise Refused(f"error calling toJson: unsupported type {type_name(value) if value is not None else ANY}", value)
+    raise InvalidArgument(
+        f"error calling toJson: unsupported type {type_name(value) if value is not None else ANY}", value
+    )

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from random import Random
 
-from confpy.errors import StoreError, StoreRefused
-from confpy.events import Say
-from confpy.keys.snapshot import Changes, Listing, Snapshot, Standing, Stirred
-from confpy.messages import Ask, Asked, Changed, Listed, Lost, Opened, Read, Watch, Woken
-from confpy.mirror.mirror import Mirror, Turn
+from confpy.errors import AccessDenied, StoreError
+from confpy.events import LogEvent
+from confpy.keys.snapshot import Changes, Invalidated, Listing, PrefixStatus, Snapshot
+from confpy.messages import Changed, Listed, Lost, Opened, Poll, Polled, Read, Watch, Woken
+from confpy.mirror.mirror import Mirror, MirrorResult
 from confpy.stores.etcd import v3 as etcd3
 
 PERIOD = 60.0
 
 
-def no(prefix: str, message: str = "permission denied") -> StoreRefused:
-    return StoreRefused(message, prefix=prefix, user="web")
+def no(prefix: str, message: str = "permission denied") -> AccessDenied:
+    return AccessDenied(message, prefix=prefix, user="web")
 
 
-def answer(mirror: Mirror, read: Read, now: float, *denied: str, revision: int = 10, **counts: int) -> Turn:
+def answer(mirror: Mirror, read: Read, now: float, *denied: str, revision: int = 10, **counts: int) -> MirrorResult:
     """Answer a read: refuse what is denied, give each other prefix one key."""
     listings = {
         prefix: Listing(0, error=no(prefix)) if prefix in denied else Listing(revision, {f"{prefix}/k": str(revision)})
@@ -27,12 +27,12 @@ def answer(mirror: Mirror, read: Read, now: float, *denied: str, revision: int =
     return mirror.step(Listed(read.read, Snapshot(listings, "a", {f"/{name}": n for name, n in counts.items()})), now)
 
 
-def only(turn: Turn, kind: type) -> list:
+def only(turn: MirrorResult, kind: type) -> list:
     return [action for action in turn.actions if isinstance(action, kind)]
 
 
-def said(turn: Turn, *names: str) -> list[dict]:
-    return [dict(say.fields) for say in only(turn, Say) if not names or say.event in names]
+def said(turn: MirrorResult, *names: str) -> list[dict]:
+    return [dict(say.fields) for say in only(turn, LogEvent) if not names or say.event in names]
 
 
 def following(*denied: str, **resources: tuple[str, ...]) -> tuple[Mirror, Watch]:
@@ -44,7 +44,7 @@ def following(*denied: str, **resources: tuple[str, ...]) -> tuple[Mirror, Watch
     return mirror, watch
 
 
-def wake(mirror: Mirror) -> tuple[Turn, float]:
+def wake(mirror: Mirror) -> tuple[MirrorResult, float]:
     now = mirror.wake_at()
     return mirror.step(Woken(), now), now
 
@@ -92,8 +92,8 @@ def test_another_reason_is_news_and_the_same_one_is_told_of_ever_more_rarely():
             turn, now = wake(mirror)
             if reads := only(turn, Read):
                 break
-            for ask in only(turn, Ask):
-                mirror.step(Asked(ask.ask, None, StoreError("away")), now)
+            for ask in only(turn, Poll):
+                mirror.step(Polled(ask.poll, None, StoreError("away")), now)
         if reads[0].prefixes != ("/shut",):
             answer(mirror, reads[0], now)
             continue
@@ -109,8 +109,8 @@ def test_a_prefix_that_is_granted_again_is_back_within_30_seconds_however_long_i
     refused_at = 0.0
     while len(gaps) < 50:
         turn, now = wake(mirror)
-        for ask in only(turn, Ask):
-            mirror.step(Asked(ask.ask, None, StoreError("away")), now)
+        for ask in only(turn, Poll):
+            mirror.step(Polled(ask.poll, None, StoreError("away")), now)
         for read in only(turn, Read):
             if read.prefixes == ("/shut",):
                 gaps.append(now - refused_at)
@@ -208,9 +208,9 @@ def test_a_refusal_that_names_nothing_of_ours_is_a_lost_stream_and_waits():
 def test_an_ask_that_is_refused_for_one_prefix_is_made_at_once_without_it():
     mirror, _ = following(one=("/one",), two=("/two",))
     turn = mirror.step(Woken(), 100.0)
-    (ask,) = only(turn, Ask)
-    turn = mirror.step(Asked(ask.ask, None, no("/two")), 100.0)
-    (again,) = only(turn, Ask)
+    (ask,) = only(turn, Poll)
+    turn = mirror.step(Polled(ask.poll, None, no("/two")), 100.0)
+    (again,) = only(turn, Poll)
     assert again.prefixes == ("/one",)
     assert said(turn, "prefix.denied")
     assert not said(turn, "store.lost")
@@ -218,9 +218,9 @@ def test_an_ask_that_is_refused_for_one_prefix_is_made_at_once_without_it():
 
 def test_a_prefix_of_which_an_ask_says_nothing_is_read_and_found_to_be_refused():
     mirror, _ = following(one=("/one",), two=("/two",))
-    (ask,) = only(mirror.step(Woken(), 100.0), Ask)
-    standing = Standing("a", 10, {"/one": 10}, {"/one": 1})
-    (read,) = only(mirror.step(Asked(ask.ask, standing), 100.0), Read)
+    (ask,) = only(mirror.step(Woken(), 100.0), Poll)
+    status = PrefixStatus("a", 10, {"/one": 10}, {"/one": 1})
+    (read,) = only(mirror.step(Polled(ask.poll, status), 100.0), Read)
     assert read.prefixes == ("/two",)
     turn = answer(mirror, read, 100.1, "/two")
     assert [line["prefix"] for line in said(turn, "prefix.denied")] == ["/two"]
@@ -234,7 +234,7 @@ def test_asking_for_what_is_refused_does_not_put_off_the_resync():
     now = 0.0
     while now < PERIOD * 1.2:
         turn, now = wake(mirror)
-        if only(turn, Ask):
+        if only(turn, Poll):
             return
         for read in only(turn, Read):
             assert read.prefixes == ("/shut",)
@@ -267,8 +267,8 @@ def test_a_prefix_that_comes_and_goes_is_asked_for_no_more_often_for_it():
         lost = now
         while True:
             turn, now = wake(mirror)
-            for ask in only(turn, Ask):
-                mirror.step(Asked(ask.ask, None, StoreError("away")), now)
+            for ask in only(turn, Poll):
+                mirror.step(Polled(ask.poll, None, StoreError("away")), now)
             if alone := [read for read in only(turn, Read) if read.prefixes == ("/two",)]:
                 break
             for read in only(turn, Read):
@@ -286,7 +286,7 @@ def test_a_store_that_refuses_everything_is_asked_for_that_and_has_no_stream():
     turn, now = wake(mirror)
     (read,) = turn.actions
     assert read.prefixes == ("/one",)
-    assert only(mirror.step(Listed(read.read, None, StoreError("away")), now), Say)
+    assert only(mirror.step(Listed(read.read, None, StoreError("away")), now), LogEvent)
     turn, now = wake(mirror)
     (read,) = turn.actions
     assert only(answer(mirror, read, now), Watch)
@@ -315,7 +315,7 @@ def test_what_is_refused_is_asked_for_at_once_when_something_has_changed():
     turn, now = wake(mirror)
     answer(mirror, only(turn, Read)[0], now, "/shut")
     assert mirror.wake_at() > now
-    (read,) = only(mirror.step(Changed(watch.stream, Stirred()), now), Read)
+    (read,) = only(mirror.step(Changed(watch.stream, Invalidated()), now), Read)
     (read,) = only(answer(mirror, read, now), Read)
     assert read.prefixes == ("/shut",)
-    assert "prefix.recovered" in [say.event for say in only(answer(mirror, read, now), Say)]
+    assert "prefix.recovered" in [say.event for say in only(answer(mirror, read, now), LogEvent)]

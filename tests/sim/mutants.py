@@ -11,23 +11,23 @@ from unittest import mock
 from confpy.agent.agent import Agent
 from confpy.agent.batches import Batches
 from confpy.agent.rejections import Rejections
-from confpy.agent.reloads import Debts
+from confpy.agent.reloads import PendingReloads
 from confpy.delivery import batch as delivery
 from confpy.delivery.batch import _Batch
 from confpy.frozen import replace
 from confpy.ledger.ledger import Ledger
 from confpy.ledger.records import Book
-from confpy.messages import Acquit, Watch
+from confpy.messages import ClearPending, Watch
 from confpy.mirror import mirror
 from confpy.mirror.mirror import Mirror
 from confpy.target import target
 
 Plant = Callable[[], Iterator[None]]
-PLANTS: dict[str, Callable[[], object]] = {}
+MUTANTS: dict[str, Callable[[], object]] = {}
 
 
 def plant(change: Plant) -> Plant:
-    PLANTS[change.__name__.replace("_", " ")] = contextmanager(change)
+    MUTANTS[change.__name__.replace("_", " ")] = contextmanager(change)
     return change
 
 
@@ -143,7 +143,7 @@ def only_the_first_of_a_group_is_checked():
 
 @plant
 def a_reload_pays_for_what_came_after_it_began():
-    owe = Debts.owe
+    owe = PendingReloads.owe
 
     def too_late(self, commit, now):
         owe(self, commit, now)
@@ -153,7 +153,7 @@ def a_reload_pays_for_what_came_after_it_began():
                 debt.paying_records |= debt.records
                 debt.owed, debt.records = {}, set()
 
-    with instead(Debts, "owe", too_late):
+    with instead(PendingReloads, "owe", too_late):
         yield
 
 
@@ -165,7 +165,7 @@ def nobody_asks_what_the_dead_still_owe():
 
 @plant
 def a_restart_forgets_how_often_a_reload_has_failed():
-    with instead(Debts, "take_over", lambda self, runs, now, wall: ()):
+    with instead(PendingReloads, "take_over", lambda self, runs, now, wall: ()):
         yield
 
 
@@ -195,13 +195,13 @@ def a_program_may_read_what_is_on_trial():
 
 @plant
 def only_the_newest_commit_of_a_resource_is_paid():
-    take = Debts.take
+    take = PendingReloads.take
 
     def newest(self, reloaded, now):
         for action in take(self, reloaded, now):
-            yield replace(action, records=action.records[-1:]) if isinstance(action, Acquit) else action
+            yield replace(action, records=action.records[-1:]) if isinstance(action, ClearPending) else action
 
-    with instead(Debts, "take", newest):
+    with instead(PendingReloads, "take", newest):
         yield
 
 

@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from confpy.templates import validators as guard
-from confpy.templates.functions import Refused
+from confpy.templates.functions import InvalidArgument
 from tests.rendering import rendered
 from tests.waiting import wait_until
 
@@ -101,7 +101,7 @@ def test_texts_without_their_pairs_are_told_of_by_key_too():
 
 @pytest.mark.parametrize(("kind", "fields"), [("hostprt", {}), ("json", {"a": "prt"}), ("port", {"a": "port"})])
 def test_a_kind_that_does_not_exist_is_an_error(kind, fields):
-    with pytest.raises(Refused):
+    with pytest.raises(InvalidArgument):
         guard.flaw("x", kind, fields)
 
 
@@ -120,7 +120,7 @@ def test_an_address_that_has_its_brackets_already_keeps_them():
     "host", ["[web]", "[10.0.0.1]", "[", "[]", "[[fd00::1]]", "[fd00::1", "fd00::1]", "[fd00::1]:1"]
 )
 def test_brackets_are_for_ipv6_alone(host):
-    with pytest.raises(Refused):
+    with pytest.raises(InvalidArgument):
         guard.hostport(host, 80)
 
 
@@ -144,7 +144,7 @@ LINES = st.text(CHARACTERS, max_size=30)
 @pytest.mark.parametrize("name", LINE_QUOTES)
 @pytest.mark.parametrize("control", CONTROL)
 def test_a_value_with_a_control_character_or_a_line_end_is_refused(name, control):
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(InvalidArgument) as caught:
         guard.QUOTES[name](f"secret{control}x")
     assert "secret" not in caught.value.reason
 
@@ -158,7 +158,7 @@ def test_what_cannot_be_quoted_is_refused():
         (guard.single_quote, "a'b"),
         (guard.haproxy_quote, ["a"]),
     ]:
-        with pytest.raises(Refused):
+        with pytest.raises(InvalidArgument):
             function(value)
 
 

@@ -16,7 +16,7 @@ from confpy.config.settings import SECRET_VARIABLES
 from confpy.errors import CheckError
 from confpy.system import subprocesses as command
 from confpy.system.subprocesses import OUTPUT_BOUND, TAIL, Ran, Shell
-from tests.apart import Child, as_nobody
+from tests.run_as_user import Child, as_nobody
 from tests.waiting import wait_until
 
 

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from confpy.system.disk import Disk
-from confpy.system.ownership import insist_on_ours
+from confpy.system.ownership import require_private
 
 
 @pytest.fixture
@@ -34,27 +34,27 @@ class Told(Disk):
 @pytest.mark.parametrize("mode", [0o755, 0o700, 0o500])
 def test_what_only_we_can_write_is_believed(folder, mode):
     folder.chmod(mode)
-    assert insist_on_ours(str(folder), Disk()) == str(folder)
+    assert require_private(str(folder), Disk()) == str(folder)
 
 
 @pytest.mark.parametrize("mode", [0o770, 0o707, 0o720, 0o702, 0o1777])
 def test_what_others_can_write_is_not(folder, mode):
     folder.chmod(mode)
     with pytest.raises(PermissionError, match=f"somebody else owns {folder}, or may write there"):
-        insist_on_ours(str(folder), Disk(), volumes=True)
+        require_private(str(folder), Disk(), volumes=True)
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o2775, 0o702])
 def test_nor_is_what_others_can_exchange(folder, mode):
     folder.parent.chmod(mode)
     with pytest.raises(PermissionError, match=f"somebody else owns {folder.parent}, or may write there"):
-        insist_on_ours(str(folder), Disk(), volumes=True)
+        require_private(str(folder), Disk(), volumes=True)
 
 
 @pytest.mark.parametrize("mode", [0o1777, 0o3775])
 def test_in_a_sticky_folder_nobody_can_exchange_what_is_ours(folder, mode):
     folder.parent.chmod(mode)
-    assert insist_on_ours(str(folder), Disk()) == str(folder)
+    assert require_private(str(folder), Disk()) == str(folder)
 
 
 @pytest.mark.parametrize("mode", [0o755, 0o1777])
@@ -63,38 +63,38 @@ def test_what_belongs_to_another_user_is_not_believed_nor_what_is_in_it(folder, 
     folder.parent.chmod(mode)
     path = folder if owned == "folder" else folder.parent
     with pytest.raises(PermissionError, match=f"somebody else owns {path}"):
-        insist_on_ours(str(folder), Told({str(path): 4242}), volumes=True)
-    assert insist_on_ours(str(folder), Told({str(path): 0})) == str(folder)
+        require_private(str(folder), Told({str(path): 4242}), volumes=True)
+    assert require_private(str(folder), Told({str(path): 0})) == str(folder)
 
 
 def test_in_a_user_namespace_root_is_who_owns_the_root(folder):
     stranger = dict.fromkeys(map(str, folder.parents), 65534)
-    assert insist_on_ours(str(folder), Told(stranger)) == str(folder)
+    assert require_private(str(folder), Told(stranger)) == str(folder)
     with pytest.raises(PermissionError, match="somebody else owns"):
-        insist_on_ours(str(folder), Told({**stranger, str(folder): 65534}))
+        require_private(str(folder), Told({**stranger, str(folder): 65534}))
 
 
 def test_a_volume_that_is_open_to_all_is_believed_where_that_is_asked_for(folder):
     folder.parent.chmod(0o777)
     mounted = Told({}, mounted=str(folder.parent))
-    assert insist_on_ours(str(folder), mounted, volumes=True) == str(folder)
+    assert require_private(str(folder), mounted, volumes=True) == str(folder)
     with pytest.raises(PermissionError, match=f"somebody else owns {folder.parent}"):
-        insist_on_ours(str(folder), mounted)
+        require_private(str(folder), mounted)
     with pytest.raises(PermissionError, match=f"somebody else owns {folder.parent}"):
-        insist_on_ours(str(folder), Told({str(folder.parent): 4242}, mounted=str(folder.parent)), volumes=True)
+        require_private(str(folder), Told({str(folder.parent): 4242}, mounted=str(folder.parent)), volumes=True)
 
 
 def test_the_path_without_links_is_told_and_looked_at(folder, tmp_path):
     (tmp_path / "link").symlink_to(folder)
-    assert insist_on_ours(str(tmp_path / "link"), Disk()) == str(folder)
+    assert require_private(str(tmp_path / "link"), Disk()) == str(folder)
     folder.parent.chmod(0o777)
     with pytest.raises(PermissionError):
-        insist_on_ours(str(tmp_path / "link"), Disk())
+        require_private(str(tmp_path / "link"), Disk())
 
 
 def test_what_is_no_folder_or_not_there_is_an_error(folder):
     (folder / "file").touch(0o600)
     with pytest.raises(OSError, match="somebody else owns"):
-        insist_on_ours(str(folder / "file"), Disk())
+        require_private(str(folder / "file"), Disk())
     with pytest.raises(FileNotFoundError):
-        insist_on_ours(str(folder / "none"), Disk())
+        require_private(str(folder / "none"), Disk())

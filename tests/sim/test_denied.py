@@ -6,7 +6,7 @@ import pytest
 
 from confpy.config.resource import Resource
 from confpy.errors import StoreError
-from confpy.events import Say
+from confpy.events import LogEvent
 from confpy.keys.snapshot import Snapshot
 from tests.sim.house import House
 from tests.sim.test_agent import RESOURCES, expected, targets
@@ -16,12 +16,12 @@ MANY = tuple(Resource(f"r{number}", "", "t.j2", f"/out/{number}", prefixes=("/ap
 OTHER = Resource("other", "", "t.j2", "/out/other", prefixes=("/certs/a",))
 
 
-def events(house: House, *names: str) -> list[Say]:
+def events(house: House, *names: str) -> list[LogEvent]:
     return [line for line in house.lines if line.event in names]
 
 
-def refused_at_start(*resources: Resource, **manners: object) -> House:
-    house = House(3, resources, **manners)
+def refused_at_start(*resources: Resource, **config: object) -> House:
+    house = House(3, resources, **config)
     house.calm = True
     for key in KEYS:
         house.server.put(key)
@@ -99,7 +99,7 @@ def test_what_a_missing_tree_means_is_what_the_read_said_it_means():
 
     def snapshot(action):
         found = answer(action)
-        note = Say("info", "store.chosen", {"store": "v3"})
+        note = LogEvent("info", "store.chosen", {"store": "v3"})
         return Snapshot(found.listings, found.identity, found.counts, on_missing="empty", notes=(note,))
 
     house.server.snapshot = snapshot

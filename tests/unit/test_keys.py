@@ -88,10 +88,10 @@ def test_a_prefix_covers_itself_and_what_lies_below(prefix, key, covered):
 @given(st.lists(RAW, max_size=8), RAW)
 def test_the_minimal_prefixes_cover_what_all_cover_and_none_covers_another(raws, key):
     prefixes = [normalise(raw) for raw in raws]
-    few = minimal(prefixes)
-    assert list(few) == sorted(set(few))
-    assert any(covers(prefix, key) for prefix in few) == any(covers(prefix, key) for prefix in prefixes)
-    assert not any(covers(one, other) for one in few for other in few if one != other)
+    abbreviate = minimal(prefixes)
+    assert list(abbreviate) == sorted(set(abbreviate))
+    assert any(covers(prefix, key) for prefix in abbreviate) == any(covers(prefix, key) for prefix in prefixes)
+    assert not any(covers(one, other) for one in abbreviate for other in abbreviate if one != other)
 
 
 @given(st.sets(PATH, max_size=5), st.dictionaries(RAW, VALUE, max_size=8))

@@ -8,17 +8,17 @@ from random import Random
 
 import pytest
 
-from confpy.agent.reloads import LONGEST, RELOADS_AT_ONCE, Commit, Debts
-from confpy.agent.resources import Track
+from confpy.agent.reloads import LONGEST, RELOADS_AT_ONCE, Commit, PendingReloads
+from confpy.agent.resources import ResourceState
 from confpy.clock import Backoff, Settle
 from confpy.config.resource import Resource
 from confpy.errors import ReloadError
 from confpy.keys.tree import KeyTree, View
-from confpy.messages import Acquit, LastRun, Owed, Reload, Reloaded, Report, Restore
+from confpy.messages import ClearPending, LastRun, Owed, Reload, Reloaded, Report, Restore
 
 
-def owing(*names: str) -> Debts:
-    debts = Debts(Random(1), longest_wait=2.0)
+def owing(*names: str) -> PendingReloads:
+    debts = PendingReloads(Random(1), longest_wait=2.0)
     for name in names:
         resource = Resource(name, "", "t.j2", f"/out/{name}", reload_cmd="reload")
         debts.owe(Commit(resource, "change", 1, 5, 0.1), now=0.0)
@@ -35,7 +35,7 @@ def test_nothing_is_owed_after_a_reload_that_succeeded():
     debts = owing("web")
     (run,) = debts.pay(0.0, ())
     acquit, say = debts.take(Reloaded(run.key, None, 0.1), 1.0)
-    assert (acquit, say.event) == (Acquit("reload", ()), "resource.changed")
+    assert (acquit, say.event) == (ClearPending("reload", ()), "resource.changed")
     assert debts.owed() == {}
     assert not debts
 
@@ -66,13 +66,13 @@ def test_a_reload_that_failed_stays_owed():
 
 
 def owing_each(resources):
-    debts = Debts(Random(1), longest_wait=2.0)
+    debts = PendingReloads(Random(1), longest_wait=2.0)
     for resource in resources:
         debts.owe(Commit(resource, "change", 1, 1, 0.0), 0.0)
     return debts
 
 
-def failing(debts: Debts, now: float, *errors: ReloadError):
+def failing(debts: PendingReloads, now: float, *errors: ReloadError):
     """Let the reload fail once for each of the errors, as soon as it is due; returns the lines."""
     said = []
     for error in errors:
@@ -132,7 +132,7 @@ def test_a_reload_of_thousands_of_resources_can_be_started():
 
 
 def test_what_an_earlier_confpy_owed_is_taken_back_where_its_resources_say_so():
-    debts = Debts(Random(1), longest_wait=2.0)
+    debts = PendingReloads(Random(1), longest_wait=2.0)
     debts.inherit(Owed("reload", "reload", 5.0, None, ("web",), ("/out/web",), (3,), "rollback"), 0.0)
     (run,) = debts.pay(0.0, ())
     (_,) = debts.take(Reloaded(run.key, ReloadError("the reload exited with 1"), 0.1), 1.0)
@@ -145,7 +145,7 @@ def test_what_an_earlier_confpy_owed_is_taken_back_where_its_resources_say_so():
 def test_a_reload_of_the_old_files_that_fails_stays_owed_and_puts_nothing_back_again():
     refused = ReloadError("the reload exited with 1")
     web = Resource("web", "", "t.j2", "/out/web", reload_cmd="reload", on_reload_failure="rollback")
-    debts = Debts(Random(1), longest_wait=2.0)
+    debts = PendingReloads(Random(1), longest_wait=2.0)
     debts.owe(Commit(web, "change", 1, 5, 0.1, record=3), now=0.0)
     (run,) = debts.pay(0.0, ())
     list(debts.take(Reloaded(run.key, refused, 0.1), 1.0))
@@ -159,16 +159,18 @@ def test_a_reload_of_the_old_files_that_fails_stays_owed_and_puts_nothing_back_a
     list(debts.take(Reloaded(run.key, refused, 0.1), 401.0))
     assert debts.restoring() == set()
     (_,) = debts.pay(900.0, ())
-    back, acquit = sorted(debts.take(Reloaded(run.key, None, 0.1), 901.0), key=lambda one: isinstance(one, Acquit))
-    assert acquit == Acquit("reload", (3, 4))
+    back, acquit = sorted(
+        debts.take(Reloaded(run.key, None, 0.1), 901.0), key=lambda one: isinstance(one, ClearPending)
+    )
+    assert acquit == ClearPending("reload", (3, 4))
     assert (back.event, back.fields) == ("reload.rolled_back", {"resource": "web", "command": "reload"})
     assert not debts
 
 
 def test_what_an_earlier_confpy_owed_waits_for_a_trial_of_its_target_too():
     web = Resource("web", "", "t.j2", "/out/web", check_cmd="check", reload_cmd="reload {{dest}}")
-    track = Track(0, web, Settle(0.0, 0.0), Backoff(Random(1)), View(KeyTree(), ()))
-    debts = Debts(Random(1), longest_wait=2.0)
+    track = ResourceState(0, web, Settle(0.0, 0.0), Backoff(Random(1)), View(KeyTree(), ()))
+    debts = PendingReloads(Random(1), longest_wait=2.0)
     debts.inherit(Owed("reload /out/web", "reload /out/web", 5.0, None, ("web",), ("/out/web",)), 0.0)
     assert [*debts.pay(9.0, track.commands, track.commands)] == []
     assert [type(action) for action in debts.pay(9.0, ())] == [Reload]
@@ -179,7 +181,7 @@ def test_what_an_earlier_confpy_owed_waits_for_a_trial_of_its_target_too():
 
 def inherited(run: LastRun, *, now: float = 0.0, wall: float = 1000.0, once: bool = False):
     """Return the debts after a start at ``now`` that found this last run, and the lines."""
-    debts = Debts(Random(1), longest_wait=2.0, once=once)
+    debts = PendingReloads(Random(1), longest_wait=2.0, once=once)
     debts.inherit(Owed("reload", "reload", 5.0, None, ("web",), ("/out/web",), (3,)), now)
     return debts, [*debts.take_over({"reload": run}, now, wall)]
 
@@ -217,7 +219,7 @@ def test_the_interval_between_reloads_holds_across_a_start():
     debts, (said,) = inherited(LastRun(990.0, failures=0, interval=60.0))
     assert debts.wake_at(0.0) == 50.0
     assert said.fields["retry_in"] == 50.0
-    debts = Debts(Random(1), longest_wait=2.0)
+    debts = PendingReloads(Random(1), longest_wait=2.0)
     assert [*debts.take_over({"reload": LastRun(990.0, interval=60.0)}, 0.0, 1000.0)] == [], "nothing is owed yet"
     web = Resource("web", "", "t.j2", "/out/web", reload_cmd="reload", min_reload_interval=60.0)
     debts.owe(Commit(web, "change", 1, 5, 0.1), now=1.0)
