@@ -82,5 +82,5 @@ def test_no_vector_is_left_out():
 
 @pytest.mark.parametrize("name", DIFFERENT)
 def test_the_manual_names_a_vector_that_differs_on_purpose(name):
-    _, _, table = MANUAL.read_text().partition("## What is different on purpose")
+    _, _, table = MANUAL.read_text().partition("## Intended differences")
     assert f"`{name}`" in table
