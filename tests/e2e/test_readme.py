@@ -1,4 +1,4 @@
-"""The README and the examples' READMEs tell the truth: their commands run, and their links lead somewhere."""
+"""The README and the examples' READMEs tell the truth: their commands run."""
 
 from __future__ import annotations
 
@@ -14,13 +14,7 @@ from confpy.cli import parse, spell
 from tests.e2e.running import ROOT, in_path
 
 README = (ROOT / "README.md").read_text()
-PAGES = [
-    ROOT / "README.md",
-    ROOT / "CHANGELOG.md",
-    ROOT / "docs" / "why.md",
-    ROOT / "docs" / "migrating-from-confd.md",
-    *sorted(ROOT.glob("examples/*/README.md")),
-]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*/README.md")])
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 ELSEWHERE = ("./scripts/", "sudo apt-get install pipx")
@@ -47,12 +41,6 @@ def test_after_the_tour_nothing_is_run_that_needs_another_folder_or_writes_outsi
     blocks = [text for kind, text in BLOCK.findall(tour.partition("\n## ")[0]) if kind == "sh"]
     entered = next(number for number, text in enumerate(blocks) if "cd tour" in text)
     assert not [text for text in blocks[entered:] if re.search(r"examples/|scripts/|/etc/", text)]
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_lead_somewhere(page: Path) -> None:
-    links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text())
-    assert [link for link in links if not (page.parent / link).exists()] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
