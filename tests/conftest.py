@@ -64,6 +64,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.line(f"{'all':<48}{sum(points for _, points in rows):>6}")
 
 
+@pytest.fixture
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep coverage.py out of child processes, for a test that looks at what they import."""
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+
+
 @pytest.fixture(autouse=True)
 def _no_thread_stays(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a pure test that leaves a thread running."""

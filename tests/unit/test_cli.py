@@ -314,6 +314,7 @@ def test_no_arguments_whatever_they_are_end_in_anything_but_a_usage_error(argume
     assert all(isinstance(name, str) for name in given)
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_help_and_errors_load_neither_the_daemon_nor_a_template_engine():
     code = (
         "import sys, confpy.cli as cli; cli.main(['-help']); "

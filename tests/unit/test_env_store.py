@@ -86,6 +86,7 @@ def test_a_variable_that_python_sets_for_itself_is_no_key(given, keys):
     assert result.stdout.strip() == str(keys)
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_the_store_loads_nothing_heavy():
     program = (
         "import sys, confpy.stores.env, confpy.keys.tree\n"

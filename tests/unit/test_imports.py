@@ -165,6 +165,7 @@ def loaded(arguments, **options):
     return {module.partition(".")[0] for module in modules} | modules
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("module", ["errors", "clock", "messages", "frozen", "keys.tree"])
 def test_what_everybody_imports_is_cheap(module):
     modules = loaded(["-c", f"import confpy.{module}"])

@@ -350,6 +350,7 @@ assert content == b"part {} true b \\n"
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_the_face_of_the_package_brings_no_jinja():
     heavy = "{'jinja2', 'yaml', 'dns', 'requests', 'threading'}"
     code = f"import sys, confpy.templates.renderer; sys.exit(bool({heavy} & sys.modules.keys()))"
