@@ -23,7 +23,7 @@ FOUND_BUGS = (
     103162, 107903, 2001558, 3003838, 5001841, 5029876, 5033777, 5034119, 5105632, 5106678, 5107943, 5133076, 5140833,
     5149472, 5151049, 5217144, 6558612, 6618006, 10049792, 10050043, 10119159, 10372123, 21012763, 770031009, 880000745,
 )  # fmt: skip
-"""Each of these lives once showed a bug of confpy's (``docs/decisions/0006-simulator.md`` tells of them)."""
+"""Each of these lives once showed a bug of confpy's (``docs/decisions/0010-simulator.md`` tells of them)."""
 HAPPENS = (
     "EBUSY", "EIO", "ENOSPC", "EROFS", "check fails", "check hangs", "delivery held CheckError",
     "died before link", "died before rename", "died before sync", "died before write", "power cut", "reload fails",
