@@ -14,7 +14,6 @@ HEAD = re.compile(
     r"- Date: (?P<date>20\d\d-\d\d-\d\d(, revised 20\d\d-\d\d-\d\d)?)\n"
     r"- Status: (?P<status>accepted|superseded by \[decision \d+\]\(\d{4}-[a-z0-9-]+\.md\))\n\n"
 )
-LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 
 
 def head(path: Path) -> dict[str, str]:
@@ -43,8 +42,3 @@ def test_no_line_but_of_a_table_is_longer_than_the_code_may_be(path):
     lines = enumerate(path.read_text().splitlines(), 1)
     long = [number for number, line in lines if len(line) > 120 and not line.startswith("|")]
     assert long == []
-
-
-@pytest.mark.parametrize("path", sorted(FOLDER.iterdir()), ids=lambda path: path.name)
-def test_every_link_leads_to_a_file(path):
-    assert [link for link in LINK.findall(path.read_text()) if not (path.parent / link).exists()] == []
