@@ -10,6 +10,7 @@
     │   └── KeyMissing         4   it asked for a key that is not there
     ├── CheckError             5   the check said no: the candidate was dropped
     ├── TargetError            6   the target could not be read or written
+    │   └── TargetTorn         6   and what is there now is neither the old nor the new
     └── ReloadError            7   the target is new, its program was not told
 
 ``docs/exit-codes.md`` is the contract that these numbers belong to.
@@ -107,6 +108,10 @@ class TargetError(ConfpyError):
     """The target could not be read or written; the old file stays."""
 
     exit_code = 6
+
+
+class TargetTorn(TargetError):
+    """The target is neither what it was nor what it should be, and could not be put back; it is tried again."""
 
 
 class ReloadError(ConfpyError):

@@ -84,7 +84,7 @@ from confpy.mirror.mirror import Mirror
 from confpy.stores import Store, WatchStream, open_store
 from confpy.system.disk import Disk
 from confpy.system.subprocesses import Shell
-from confpy.target import target
+from confpy.target.sweep import sweep
 from confpy.templates.keymatch import match_keys
 from confpy.templates.lookup import Lookup
 from confpy.templates.renderer import Renderer
@@ -575,7 +575,7 @@ class Daemon:
     def _sweep(self, action: Sweep) -> None:
         self._start(
             "sweep",
-            lambda: Swept(target.sweep(action.targets, self._disk, self._rules.root)),
+            lambda: Swept(sweep(action.targets, self._disk, self._rules.root)),
             lambda _: Swept(()),
         )
 

@@ -21,16 +21,19 @@ from typing import TypeAlias
 from confpy.agent.batches import batches, checks_in_place
 from confpy.clock import LONGEST
 from confpy.config.resource import Resource, reload_of
-from confpy.errors import CheckError, ConfpyError, TargetError
+from confpy.errors import CheckError, ConfpyError, TargetError, TargetTorn
 from confpy.frozen import frozen, replace
 from confpy.ledger.ledger import BUSY, PATIENCE, Ledger
 from confpy.ledger.records import Change, Debt, Deed
 from confpy.messages import Candidate, DeliveredState, Group, Outcome, Report
 from confpy.reload.describe import show
-from confpy.system.disk import Disk
+from confpy.system.disk import Disk, token
 from confpy.system.placeholders import Command, fill_command, names_candidate
 from confpy.system.subprocesses import Shell
-from confpy.target import target
+from confpy.target.failures import failure
+from confpy.target.look import Current, differences, digest, look, stamp
+from confpy.target.replace import back_up, preserve_old, put_back, replace_target, write_in_place, write_stream
+from confpy.target.stage import NOT_BESIDE, Staged, changes, close, discard, stage, stage_apart
 
 SLICE = 64
 """Candidates staged at once: each holds a descriptor."""
@@ -70,13 +73,13 @@ class _Member:
     """One candidate on its way."""
 
     candidate: Candidate
-    current: target.Current | None = None
+    current: Current | None = None
     found: list[str] = field(default_factory=list)
     """What is other than it should be."""
-    staged: target.Staged | None = None
+    staged: Staged | None = None
     kept: str = ""
     """Where the old file is kept."""
-    mark: str = field(default_factory=target.token)
+    mark: str = field(default_factory=token)
     status: os.stat_result | None = None
     """What was put there."""
     notes: list[str] = field(default_factory=list)
@@ -87,7 +90,7 @@ class _Member:
         return self.candidate.resource
 
     @property
-    def was(self) -> target.Current:
+    def was(self) -> Current:
         assert self.current is not None
         return self.current
 
@@ -239,16 +242,16 @@ class _Batch:
                 return False
         return self._check_staged(job)
 
-    def _stage_where_possible(self, member: _Member) -> target.Staged:
+    def _stage_where_possible(self, member: _Member) -> Staged:
         """Stage a candidate beside its target, else in a temporary folder; raises ``TargetError``."""
         folder = os.path.dirname(member.path)
         if member.was.stream or self._disk.stat(folder) is None:
             return self._stage_apart(member)
         try:
-            return target.stage(member.resource, member.was, member.candidate.content, self._disk)
+            return stage(member.resource, member.was, member.candidate.content, self._disk)
         except TargetError as error:
             reason = error.__cause__
-            if not isinstance(reason, OSError) or reason.errno not in target.NOT_BESIDE:
+            if not isinstance(reason, OSError) or reason.errno not in NOT_BESIDE:
                 raise
             member.notes.append(f"checked in a temporary folder: nothing can be put into {folder} ({reason.strerror})")
         return self._stage_apart(member)
@@ -350,7 +353,7 @@ class _Batch:
         """Look at a group. False where its reports are already made."""
         for member in job.members:
             try:
-                member.current = target.look(member.resource, self._disk, self._root)
+                member.current = look(member.resource, self._disk, self._root)
             except TargetError as error:
                 self._fail(job, member, error)
                 return False
@@ -358,9 +361,9 @@ class _Batch:
             stays = member.candidate.only_missing and there
             stays = stays or (member.resource.write_once and (there or member.current.linked))
             wanted = member.candidate.content
-            written = member.current.stream and member.candidate.delivered == target.digest(wanted)
+            written = member.current.stream and member.candidate.delivered == digest(wanted)
             right = stays or written
-            member.found = [] if right else target.differences(member.resource, member.current, wanted)
+            member.found = [] if right else differences(member.resource, member.current, wanted)
             if member.candidate.again and not stays:
                 member.found = member.found or [member.candidate.again]
         if job.differing:
@@ -392,22 +395,22 @@ class _Batch:
             try:
                 if member.was.stream:
                     looked_at = self._runs_checks(job) or self._rules.keep_stage_file
-                    bare = target.Staged(member.resource, member.was, content, "", -1)
+                    bare = Staged(member.resource, member.was, content, "", -1)
                     member.staged = self._stage_apart(member) if looked_at else bare
                     continue
-                staged = target.stage(member.resource, member.was, content, self._disk, self._ledger.folder)
+                staged = stage(member.resource, member.was, content, self._disk, self._ledger.folder)
                 status = self._disk.fstat(staged.descriptor)
             except TargetError as error:
                 self._fail(job, member, error)
                 return False
             except OSError as error:
-                target.discard(staged, self._disk)
-                self._fail(job, member, target.failure("the candidate cannot be looked at", member.resource, error))
+                discard(staged, self._disk)
+                self._fail(job, member, failure("the candidate cannot be looked at", member.resource, error))
                 return False
-            if member.candidate.again or target.changes(staged, status):
+            if member.candidate.again or changes(staged, status):
                 member.staged = staged
             else:
-                target.discard(staged, self._disk)
+                discard(staged, self._disk)
                 member.found = []
         if not job.changed:
             for member in job.members:
@@ -417,15 +420,15 @@ class _Batch:
     def _runs_checks(self, job: _Job) -> bool:
         return not self._rules.sync_only and any(member.resource.check_cmd is not None for member in job.members)
 
-    def _stage_apart(self, member: _Member) -> target.Staged:
+    def _stage_apart(self, member: _Member) -> Staged:
         """Stage a candidate that is only checked in a folder of ours; raises ``TargetError``."""
         if not self._ledger.folder and not self._private:
             try:
                 self._private = self._disk.make_private_folder()
             except OSError as error:
-                raise target.failure("no temporary folder can be made", member.resource, error) from error
+                raise failure("no temporary folder can be made", member.resource, error) from error
         folder = self._ledger.folder or self._private
-        return target.stage_apart(member.resource, member.was, member.candidate.content, self._disk, folder)
+        return stage_apart(member.resource, member.was, member.candidate.content, self._disk, folder)
 
     def _remove_private_folder(self) -> None:
         if not any(one.error is not None and "candidate" in one.error.where for one in self._reports.values()):
@@ -445,8 +448,7 @@ class _Batch:
                 try:
                     self._disk.sync(member.staged.descriptor)
                 except OSError as error:
-                    failure = target.failure("the candidate cannot be synced", member.resource, error)
-                    self._fail(job, member, failure)
+                    self._fail(job, member, failure("the candidate cannot be synced", member.resource, error))
                     return False
         return True
 
@@ -546,7 +548,7 @@ class _Batch:
             member.resource.dest,
             member.path,
             member.was.digest,
-            target.digest(member.candidate.content).hex(),
+            digest(member.candidate.content).hex(),
             member.candidate.keys,
             member.mark if job.keeps or in_place else "",
             debt.key if debt else "",
@@ -608,7 +610,7 @@ class _Batch:
         """Write what cannot be taken back. False where that failed: the files are back then, and it is reported."""
         for member in job.streams:
             try:
-                target.write_stream(member.resource, member.was, member.candidate.content, self._disk)
+                write_stream(member.resource, member.was, member.candidate.content, self._disk)
             except TargetError as error:
                 self._undo(job, member, error)
                 return False
@@ -622,40 +624,40 @@ class _Batch:
             if member.staged is None or member.status is None:
                 self._unchanged(member)
                 continue
-            stamp = None if member.was.stream else target.stamp(member.status)
-            known = DeliveredState(target.digest(member.candidate.content), stamp)
-            if member.candidate.again or target.changes(member.staged, member.status):
+            identity = None if member.was.stream else stamp(member.status)
+            known = DeliveredState(digest(member.candidate.content), identity)
+            if member.candidate.again or changes(member.staged, member.status):
                 self._report(member, "changed", known=known, notes=tuple(member.staged.notes), record=job.record)
             else:
                 self._report(member, "unchanged", known=known)
 
     def _keep(self, member: _Member) -> None:
         assert member.staged is not None
-        member.kept = target.keep_old(member.staged, member.mark, self._disk, self._ledger.folder)
+        member.kept = preserve_old(member.staged, member.mark, self._disk, self._ledger.folder)
 
     def _back_up(self, member: _Member) -> None:
         assert member.staged is not None
         if member.resource.backup:
             try:
-                target.back_up(member.was, member.resource.backup, self._disk, self._ledger.folder)
+                back_up(member.was, member.resource.backup, self._disk, self._ledger.folder)
             except OSError as error:
-                raise target.failure("the old version cannot be kept", member.resource, error) from error
+                raise failure("the old version cannot be kept", member.resource, error) from error
 
     def _put(self, job: _Job, member: _Member) -> None:
         """Put one candidate in its target's place."""
         staged = member.staged
         assert staged is not None
-        status = target.replace(staged, self._disk)
+        status = replace_target(staged, self._disk)
         if status is None:
             if self._ledger.folder:
                 # Told first: a copy that no record names would stay for good.
                 self._tell_in_place(job, member)
                 if not member.kept or os.path.dirname(member.kept) != self._ledger.folder:
-                    target.forget(member.kept, self._disk)
+                    self._disk.discard(member.kept)
                     self._keep(member)
                     self._sync_folders({os.path.dirname(member.kept)})
-            status = target.write_in_place(staged, self._disk)
-            target.discard(staged, self._disk)
+            status = write_in_place(staged, self._disk)
+            discard(staged, self._disk)
         member.status = status
 
     def _tell_in_place(self, job: _Job, member: _Member) -> None:
@@ -669,13 +671,11 @@ class _Batch:
 
     def _undo(self, job: _Job, culprit: _Member, error: ConfpyError) -> None:
         """Put back what is already new of a group that failed, and report it."""
-        job.torn = error.message.startswith(target.TORN)
+        job.torn = isinstance(error, TargetTorn)
         new = [member.resource.dest for member in job.files if member.status is not None]
         if reason := self._put_back(job):
             job.torn = True
-            error.message = f"{target.TORN}: {error.message}, and what is new already cannot be put back"
-            error.hint = reason
-            error.where.pop("did", None)
+            error = _torn(error, reason)
         elif new:
             error.at(did=f"put back {', '.join(new)}")
         self._fail(job, culprit, error)
@@ -687,7 +687,7 @@ class _Batch:
             if member.status is not None:
                 in_place = member.staged is not None and member.staged.in_place
                 try:
-                    target.put_back(member.path, member.kept, self._disk, in_place=in_place)
+                    put_back(member.path, member.kept, self._disk, in_place=in_place)
                 except OSError as error:
                     failed = f"{member.resource.dest}: {error.strerror}; its old file is {member.kept}"
                 else:
@@ -708,7 +708,7 @@ class _Batch:
                     self._reports[report.resource] = replace(report, notes=(*report.notes, note))
         for member in (it for job in jobs if not job.torn and not self._may_roll_back(job) for it in job.members):
             if member.kept:
-                target.forget(member.kept, self._disk)
+                self._disk.discard(member.kept)
         for record, of_record in self._records.items():
             if any(job.torn for job in of_record):
                 self._ledger.leave(record)
@@ -740,7 +740,7 @@ class _Batch:
             error.at(did="kept the old file" if len(job.members) == 1 else "kept the old files")
         if self._rules.keep_stage_file and member.staged is not None and member.status is None:
             error.at(candidate=member.staged.path)
-            target.close(member.staged, self._disk)
+            close(member.staged, self._disk)
         self._undo(job, member, error)
 
     def _discard(self, members: Iterable[_Member]) -> None:
@@ -749,9 +749,9 @@ class _Batch:
             if member.staged is None or member.staged.descriptor < 0:
                 continue
             if member.status is None:
-                target.discard(member.staged, self._disk)
+                discard(member.staged, self._disk)
             else:
-                target.close(member.staged, self._disk)
+                close(member.staged, self._disk)
 
     def _fail(self, job: _Job, culprit: _Member, error: ConfpyError) -> None:
         """Report a group that stays as it is: one member is at fault, the others are held."""
@@ -762,7 +762,8 @@ class _Batch:
                 self._report(member, "failed", error=error.at(resource=name))
             else:
                 message = f"held back: {name}, of its group {job.name}, failed"
-                held = type(error)(message, resource=member.resource.name, target=member.resource.dest)
+                kind = TargetError if job.torn and isinstance(error, TargetError) else type(error)
+                held = kind(message, resource=member.resource.name, target=member.resource.dest)
                 self._report(member, "held", error=held)
             if job.torn:
                 self._reports[member.resource.name] = replace(self._reports[member.resource.name], torn=True)
@@ -775,8 +776,8 @@ class _Batch:
         if current.stream:
             known = DeliveredState(member.candidate.delivered, None)
         else:
-            stamp = target.stamp(current.status) if current.status else None
-            known = DeliveredState(target.digest(current.content or b""), stamp)
+            identity = stamp(current.status) if current.status else None
+            known = DeliveredState(digest(current.content or b""), identity)
         self._report(member, "unchanged", known=known)
 
     def _report(
@@ -796,6 +797,14 @@ class _Batch:
         self._reports[name] = Report(
             name, outcome, error, known, notes, record=record, took=took, differs=differs, unchecked=unchecked
         )
+
+
+def _torn(error: ConfpyError, reason: str) -> ConfpyError:
+    """Return the error of a group that failed and could not be put back; another step keeps its class and exit code."""
+    kind = TargetTorn if isinstance(error, TargetError) else type(error)
+    where = {name: value for name, value in error.where.items() if name != "did"}
+    message = f"the target is torn: {error.message}, and what is new already cannot be put back"
+    return kind(message, hint=reason, **where)
 
 
 def _slices(jobs: list[_Job]) -> Iterator[list[_Job]]:

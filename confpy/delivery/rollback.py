@@ -6,13 +6,14 @@ import os
 from collections.abc import Iterable
 from contextlib import suppress
 
-from confpy.errors import TargetError
+from confpy.errors import TargetError, TargetTorn
 from confpy.frozen import replace
 from confpy.ledger.ledger import BUSY, PATIENCE, Ledger
 from confpy.ledger.records import Change, Debt, Deed, Record
 from confpy.messages import DeliveredState, Owed, Report, Restored
 from confpy.system.disk import Disk
-from confpy.target import target
+from confpy.target.look import digest_at, stamp
+from confpy.target.replace import old_paths, put_back, remove_old
 
 
 def restore(key: str, ledger: Ledger, disk: Disk) -> Restored:
@@ -48,7 +49,7 @@ def restore(key: str, ledger: Ledger, disk: Disk) -> Restored:
                 disk.sync_folder(folder)
         if not any(reports[change.resource].error for change in changes):
             for change in (change for _, deed in undone for change in deed.changes):
-                target.forget_old(change.path, change.mark, disk, ledger.folder)
+                remove_old(change.path, change.mark, disk, ledger.folder)
             ledger.done(record)
         else:
             ledger.leave(record)
@@ -80,13 +81,13 @@ def _way_back(way: list[Change], free: bool, ledger: Ledger, disk: Disk) -> tupl
     newest = way[-1]
     if not free:
         raise TargetError(BUSY, target=newest.dest)
-    now = target.found(newest.path, disk)
+    now = digest_at(newest.path, disk)
     if now not in (newest.new, way[0].old):
         raise TargetError("somebody else has changed the target: it is left alone", target=newest.dest)
     for oldest in way:
         change = replace(newest, old=newest.new, new=oldest.old, mark=oldest.mark, paid=False)
-        for place in target.old_places(change.path, change.mark, ledger.folder):
-            if disk.read_link(place) is not None or target.found(place, disk) == change.new is not None:
+        for place in old_paths(change.path, change.mark, ledger.folder):
+            if disk.read_link(place) is not None or digest_at(place, disk) == change.new is not None:
                 return change, place
         if change.new in (now, None):
             return change, ""
@@ -105,12 +106,13 @@ def _owed(debt: Debt, changes: Iterable[Change], record: int) -> Owed:
 def _put_back(change: Change, kept: str, record: int, notes: tuple[str, ...], disk: Disk) -> Report:
     name = change.resource
     try:
-        changed = target.found(change.path, disk) != change.new
+        changed = digest_at(change.path, disk) != change.new
         if changed:
-            target.put_back(change.path, kept, disk, in_place=change.in_place)
+            put_back(change.path, kept, disk, in_place=change.in_place)
         status = disk.stat(change.path)
     except OSError as error:
-        torn = TargetError(f"{target.TORN}: it cannot be put back: {error.strerror}", target=change.dest, resource=name)
+        message = f"the target is torn: it cannot be put back: {error.strerror}"
+        torn = TargetTorn(message, target=change.dest, resource=name)
         return Report(name, "failed", torn)
-    known = DeliveredState(bytes.fromhex(change.new), target.stamp(status)) if status and change.new else None
+    known = DeliveredState(bytes.fromhex(change.new), stamp(status)) if status and change.new else None
     return Report(name, "changed" if changed else "unchanged", None, known, notes, record=record)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 
-from confpy.errors import ConfpyError, TargetError
+from confpy.errors import ConfpyError, TargetTorn
 from confpy.events import LogEvent
 from confpy.frozen import frozen
 from confpy.ledger.records import (
@@ -36,10 +36,11 @@ from confpy.ledger.records import (
     write_run,
 )
 from confpy.messages import Counted, LastRun, Recovered, Rejection
-from confpy.system.disk import Disk
-from confpy.system.filenames import STAGE_MARK
+from confpy.system.disk import Disk, token
+from confpy.system.filenames import STAGE_MARK, staged_for
 from confpy.system.ownership import require_private
-from confpy.target import target
+from confpy.target.look import digest, digest_at
+from confpy.target.replace import old_paths, put_back, remove_old
 
 NAME, ENDING = "ledger-", ".log"
 HEAD: Entry = {"ledger": FORMAT}
@@ -140,7 +141,7 @@ class Ledger:
                 self._book.forget_old(self._wall())
                 waits = self._book.runs or self._book.rejections
                 if not (self._book.records or waits or self._has_counts(compares=compares)):
-                    target.forget(self._path, self._disk)
+                    self._disk.discard(self._path)
                     self._sync_folders({self.folder})
 
     def _has_counts(self, *, compares: bool) -> bool:
@@ -272,7 +273,7 @@ class Ledger:
         if not self.folder:
             yield frozenset(paths)
             return
-        places = {path: int.from_bytes(target.digest(os.fsencode(path))[:8], "big") % PLACES for path in paths}
+        places = {path: int.from_bytes(digest(os.fsencode(path))[:8], "big") % PLACES for path in paths}
         try:
             descriptor = self._disk.open_locks(os.path.join(self.folder, LOCKS))
         except OSError:  # the folder is gone, no descriptor is left: a delivery is worth more than its lock
@@ -322,7 +323,7 @@ class Ledger:
         return {
             name: it
             for name, it in self._book.rejections.items()
-            if name in in_place or target.found(it.path, self._disk) == it.back
+            if name in in_place or digest_at(it.path, self._disk) == it.back
         }
 
     def _recover(self, notes: list[LogEvent]) -> None:
@@ -337,7 +338,7 @@ class Ledger:
                     LogEvent("warning", "state.busy", {"did": "left it to the next start", "targets": len(paths)})
                 )
                 return
-            to_do = self._judge(merged, {path: target.found(path, self._disk) for path in paths}, notes)
+            to_do = self._judge(merged, {path: digest_at(path, self._disk) for path in paths}, notes)
             marks = merged.marks()
             # Also those that were removed already: a power cut may have brought them back.
             over = [old for file in files for old in read_old_files(file.content) if old[1] not in marks]
@@ -407,9 +408,9 @@ class Ledger:
         for record in book.records.values():
             for change in () if record.done else record.changes:
                 wanted = change.new if record.restores else change.old
-                for place in target.old_places(change.path, change.mark, self.folder) if change.mark else ():
+                for place in old_paths(change.path, change.mark, self.folder) if change.mark else ():
                     link = wanted is None and self._disk.read_link(place) is not None
-                    if link or (wanted is not None and target.found(place, self._disk) == wanted):
+                    if link or (wanted is not None and digest_at(place, self._disk) == wanted):
                         kept[change.mark] = place
                 folders.add(os.path.dirname(change.path))
                 with suppress(OSError):
@@ -440,7 +441,7 @@ class Ledger:
             try:
                 if step.kept and change.in_place:
                     self._sync(step.kept)
-                target.put_back(change.path, step.kept, self._disk, in_place=change.in_place)
+                put_back(change.path, step.kept, self._disk, in_place=change.in_place)
             except OSError as error:
                 whole = False
                 notes.append(_torn(change.resource, change.dest, error.strerror or str(error)))
@@ -476,7 +477,7 @@ class Ledger:
             self._file = -1
         self._lacks = False
         for file in files:
-            target.forget(file.path, self._disk)
+            self._disk.discard(file.path)
             self._disk.close(file.descriptor)
         # No power cut shall bring back a ledger that is over: it would be believed.
         self._sync_folders({self.folder})
@@ -489,7 +490,7 @@ class Ledger:
     def _sweep(self) -> None:
         """Remove the candidates that the dead left in our folder."""
         for name in self._disk.names(self.folder):
-            if target.STAGE_NAME.fullmatch(name):
+            if staged_for(name) is not None:
                 self._disk.remove_if_abandoned(os.path.join(self.folder, name))
 
     # --- the file --------------------------------------------------------------------------------------------------
@@ -499,13 +500,13 @@ class Ledger:
         return self._numbers
 
     def _forget(self, path: str, mark: str) -> None:
-        target.forget_old(path, mark, self._disk, self.folder)
+        remove_old(path, mark, self._disk, self.folder)
 
     def _create(self, entries: Iterable[Entry]) -> None:
         """Make a new file of these entries, durably, and all at once: a part of them would be believed."""
-        token = target.token()
-        path = os.path.join(self.folder, f"{NAME}{token}{ENDING}")
-        stage = os.path.join(self.folder, f".ledger{STAGE_MARK}{token}")
+        number = token()
+        path = os.path.join(self.folder, f"{NAME}{number}{ENDING}")
+        stage = os.path.join(self.folder, f".ledger{STAGE_MARK}{number}")
         descriptor = self._disk.create(stage)
         content = b"".join(map(write_line, [HEAD, *entries]))
         try:
@@ -514,8 +515,8 @@ class Ledger:
             self._disk.rename(stage, path)
             self._disk.sync_folder(self.folder)
         except OSError:
-            target.forget(stage, self._disk)
-            target.forget(path, self._disk)
+            self._disk.discard(stage)
+            self._disk.discard(path)
             self._disk.close(descriptor)
             raise
         self._path, self._file, self._size = path, descriptor, len(content)
@@ -562,5 +563,5 @@ def _told(verdict: Verdict) -> Iterator[LogEvent]:
 
 
 def _torn(resource: str, dest: str, reason: str) -> LogEvent:
-    error = TargetError(f"{target.TORN}: {reason}", resource=resource, target=dest)
+    error = TargetTorn(f"the target is torn: {reason}", resource=resource, target=dest)
     return LogEvent("error", "delivery.torn", error.fields())

@@ -14,8 +14,9 @@ import stat
 import struct
 import time
 from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 
+from confpy.system.filenames import STAGE_MARK
 from confpy.system.forking import writing
 
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -29,6 +30,13 @@ POLL = 0.02
 PIECE = 1 << 16
 """Bytes of a file that are compared, and written where they differ."""
 NO_ATTRIBUTES = (errno.ENOTSUP, errno.ENODATA, errno.ENOENT)
+TRIES = 8
+"""Names that are tried for a stage file."""
+
+
+def token() -> str:
+    """Return eight random hexadecimal digits."""
+    return os.urandom(4).hex()
 
 
 class Disk:
@@ -128,6 +136,19 @@ class Disk:
             os.close(descriptor)
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
         return descriptor
+
+    def create_beside(self, path: str, access: int = os.O_WRONLY) -> tuple[str, int]:
+        """Create an empty stage file beside ``path``; returns its path and descriptor. ``access``: as in ``create``."""
+        folder, name = os.path.split(path)
+        tries = TRIES
+        while True:
+            stage = os.path.join(folder, f".{name}{STAGE_MARK}{token()}")
+            try:
+                return stage, self.create(stage, access)
+            except FileExistsError:
+                tries -= 1
+                if not tries:
+                    raise
 
     def adopt(self, path: str) -> int | None:
         """Open and lock a file that its process left behind. None where that lives, or the file is gone by now."""
@@ -266,6 +287,11 @@ class Disk:
 
     def remove(self, path: str) -> None:
         os.unlink(path)
+
+    def discard(self, path: str) -> None:
+        """Remove a file that is no longer needed; one that cannot be removed stays."""
+        with suppress(OSError):
+            self.remove(path)
 
     def sync_folder(self, folder: str) -> None:
         """Bring renames in ``folder`` to the platter."""

@@ -7,6 +7,7 @@ import re
 STAGE_MARK = ".confpy-"
 """Part of the name of every file that confpy stages or backs up; the leading dot hides them from ``include *.conf``."""
 
+_STAGE_NAME = re.compile(r"\.(.+)" + re.escape(STAGE_MARK) + "[0-9a-f]{8}", re.DOTALL)
 _LEFT_OUT = re.compile(r"\.\.|\.#|\._|\..*" + re.escape(STAGE_MARK), re.DOTALL)
 
 
@@ -19,3 +20,9 @@ def is_left_out(name: str, *, folder: bool = False) -> bool:
     if folder:
         return name.startswith("..") or name == ".git"
     return bool(_LEFT_OUT.match(name))
+
+
+def staged_for(name: str) -> str | None:
+    """Return the name of the file that a stage file stands for, None for another file."""
+    match = _STAGE_NAME.fullmatch(name)
+    return match[1] if match else None

@@ -18,7 +18,7 @@ from confpy.system import forking
 from confpy.system.disk import Disk
 from confpy.system.placeholders import Command
 from confpy.system.subprocesses import Shell
-from confpy.target.target import put_back
+from confpy.target.replace import put_back
 
 WORKERS = 8
 ROUNDS = 30

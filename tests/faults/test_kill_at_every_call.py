@@ -18,7 +18,7 @@ from confpy.ledger.ledger import Ledger
 from confpy.messages import Candidate, Group, Report
 from confpy.system.disk import Disk
 from confpy.system.subprocesses import Shell
-from confpy.target import target
+from confpy.target.sweep import sweep
 from tests.faults.disks import mount
 from tests.faults.stepping import killed_after
 from tests.run_as_user import with_mounts
@@ -96,7 +96,7 @@ class Place:
         return {name: path.read_bytes() if path.exists() else None for name, path in paths.items()}
 
     def sweep(self) -> None:
-        target.sweep(tuple(one.dest for one in self.resources), Disk())
+        sweep(tuple(one.dest for one in self.resources), Disk())
 
     def is_swept(self) -> bool:
         self.sweep()

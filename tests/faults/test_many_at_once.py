@@ -15,7 +15,7 @@ from confpy.ledger.ledger import Ledger
 from confpy.messages import Candidate, Group, Recovered
 from confpy.system.disk import Disk
 from confpy.system.subprocesses import Shell
-from confpy.target import target
+from confpy.target.sweep import sweep
 from tests.run_as_user import Child
 from tests.waiting import wait_until
 
@@ -48,7 +48,7 @@ class Confdir:
         """One confpy from start to end; returns the outcomes."""
         ledger = Ledger.open(str(self.state), Disk())
         ledger.recover()
-        target.sweep(tuple(one.dest for one in self.resources), Disk())
+        sweep(tuple(one.dest for one in self.resources), Disk())
         group = Group("lb", tuple(Candidate(one, content) for one in self.resources))
         reports = deliver((group,), Rules(), Disk(), Shell(), ledger)
         ledger.paid(str(self.resources[0].reload_cmd), {report.record for report in reports})

@@ -16,9 +16,8 @@ from confpy.ledger.ledger import Ledger
 from confpy.messages import Candidate, Group, Report
 from confpy.system.disk import Disk
 from confpy.system.subprocesses import Shell
-from confpy.target import target
 from confpy.target.drift import inspect
-from confpy.target.target import digest
+from confpy.target.look import digest, digest_at
 from tests.e2e.running import command, environment
 from tests.waiting import wait_until
 
@@ -66,7 +65,7 @@ def fifo(tmp_path) -> Path:
 
 @pytest.fixture
 def hasty(monkeypatch):
-    monkeypatch.setattr(target, "READER", 0.2)
+    monkeypatch.setattr("confpy.target.replace.READER", 0.2)
 
 
 def test_a_fifo_is_written_and_stays_a_fifo(fifo, tmp_path):
@@ -164,7 +163,7 @@ def test_descriptors_other_than_the_outputs_are_no_targets(tmp_path):
 def test_a_file_that_became_a_fifo_is_not_waited_for_by_the_next_start(fifo):
     writer = os.open(fifo, os.O_RDWR)
     try:
-        assert target.found(str(fifo), Disk()) == ""
+        assert digest_at(str(fifo), Disk()) == ""
     finally:
         os.close(writer)
 

@@ -28,7 +28,7 @@ from confpy.config.resource import Loaded, Resource
 from confpy.delivery import batch as delivery
 from confpy.delivery import rollback
 from confpy.delivery.batch import Rules
-from confpy.errors import StoreError
+from confpy.errors import StoreError, TargetTorn
 from confpy.events import LogEvent
 from confpy.frozen import replace
 from confpy.keys.snapshot import Listing, Snapshot
@@ -71,9 +71,12 @@ from confpy.messages import (
 )
 from confpy.mirror.mirror import Mirror
 from confpy.reload.run import reload
+from confpy.system.filenames import staged_for
 from confpy.system.placeholders import Command
 from confpy.system.subprocesses import Ran, Shell
-from confpy.target import drift, target
+from confpy.target import drift
+from confpy.target.replace import BACKUP_MARK, OLD_MARK
+from confpy.target.sweep import sweep
 from confpy.templates.lookup import Lookup
 from confpy.templates.results import Needs, Rendered
 from confpy.templates.results import World as Facts
@@ -559,7 +562,7 @@ class Life(World):
                 self._look_after_recovery()
                 self.tell(recovered)
             case Sweep():
-                self.tell(Swept(target.sweep(what.targets, self.disk)))
+                self.tell(Swept(sweep(what.targets, self.disk)))
             case Hold():
                 self.tell(Accepted(what.resource, accepted=self.kept.hold(what.resource, what.reason)))
             case Recall():
@@ -636,8 +639,7 @@ class Life(World):
             error = f" {type(report.error).__name__}" if report.error else ""
             fields = {"resource": report.resource, "error": str(report.error), "content": one.content}
             self.note(f"delivery {report.outcome}{error}", fields)
-            if report.error is not None and report.error.message.startswith(target.TORN):
-                self.torn = True
+            self.torn = self.torn or report.torn
             if report.outcome == "changed":
                 self._look_at_commit(one.resource, one.content, report.notes, report.record)
         # A rollback may come in between, and puts back what was equal when the delivery looked.
@@ -666,7 +668,7 @@ class Life(World):
             self.lasting[resource.dest] = content
 
     def _has_backup(self, name: str) -> bool:
-        versions = {f".{name}{target.BACKUP_MARK}{number}" for number in (1, 2)}  # a death may come between two renames
+        versions = {f".{name}{BACKUP_MARK}{number}" for number in (1, 2)}  # a death may come between two renames
         return any(not versions.isdisjoint(folder.names) for folder in self.kernel.folders.values())
 
     def _take_counted(self, counts: Mapping[str, int]) -> None:
@@ -687,8 +689,7 @@ class Life(World):
                 self.refused[one.name] = (refused, self.now)
         for report in restored.reports:
             self.note(f"restored {report.outcome}")
-            if report.error is not None and report.error.message.startswith(target.TORN):
-                self.torn = True
+            self.torn = self.torn or isinstance(report.error, TargetTorn)
         self.tell(restored)
 
     # --- commands --------------------------------------------------------------------------------------------------
@@ -1159,13 +1160,13 @@ class Life(World):
         gone = {one.name for one in (*self.removed, *(self.resources if self.torn else ()))}
         for path in sorted(names):
             folder, _, name = path.rpartition("/")
-            match = target.STAGE_NAME.fullmatch(name.removesuffix(target.OLD_MARK))
-            old = name.endswith(target.OLD_MARK)
+            staged = staged_for(name.removesuffix(OLD_MARK))
+            old = name.endswith(OLD_MARK)
             if folder == ELSEWHERE and (self.seen["target removed"] or self.seen["target linked"]):
                 continue  # no link leads there any more, or did not when it was swept
             # A power cut may bring back what was removed from a folder that could not be synced.
             stays = self.unkept or folder in self.locked_up or self.seen["syncs fail"]
-            if match and match[1] not in gone and not (old and stays):
+            if staged is not None and staged not in gone and not (old and stays):
                 raise Wrong(f"{path} was left behind")
         lost = [name for name in sorted(self.backed_up) if not self._has_backup(name)]
         if lost and not self.unsynced:

@@ -20,7 +20,7 @@ from confpy.ledger.records import Book
 from confpy.messages import ClearPending, Watch
 from confpy.mirror import mirror
 from confpy.mirror.mirror import Mirror
-from confpy.target import target
+from confpy.system import filenames
 
 Plant = Callable[[], Iterator[None]]
 MUTANTS: dict[str, Callable[[], object]] = {}
@@ -93,7 +93,7 @@ def what_changes_during_a_delivery_is_not_dirty():
 @plant
 def a_sweep_removes_backups():
     wide = re.compile(r"\.(.+)\.confpy-(?:[0-9a-f]{8}(?:\.old)?|backup-[0-9]+)", re.DOTALL)
-    with instead(target, "STAGE_NAME", wide):
+    with instead(filenames, "_STAGE_NAME", wide):
         yield
 
 
@@ -104,7 +104,7 @@ def the_old_file_goes_before_its_group_is_whole():
     def hasty(self, job, member):
         put(self, job, member)
         if member.kept:
-            target.forget(member.kept, self._disk)
+            self._disk.discard(member.kept)
 
     with instead(_Batch, "_put", hasty):
         yield

@@ -20,8 +20,8 @@ from confpy.ledger.ledger import Ledger
 from confpy.messages import Candidate, DeliveredState, Group, Report
 from confpy.system.disk import Disk
 from confpy.system.subprocesses import Shell
-from confpy.target import target
 from confpy.target.drift import inspect
+from confpy.target.sweep import sweep
 from tests.run_as_user import as_nobody
 
 
@@ -870,7 +870,7 @@ def test_so_many_versions_are_kept_and_no_sweep_takes_them(tmp_path, write):
     wanted = resource(tmp_path / "f", backup=2, write=write)
     for content in (b"1", b"2", b"2", b"3", b"4"):
         run((wanted, content))
-    target.sweep((wanted.dest,), Disk())
+    sweep((wanted.dest,), Disk())
     kept = [".f.confpy-backup-1", ".f.confpy-backup-2", "f"]
     assert names(tmp_path) == kept
     assert contents(tmp_path / name for name in kept) == [b"3", b"2", b"4"]

@@ -29,6 +29,7 @@ CODES = {
     KeyMissing: 4,
     CheckError: 5,
     TargetError: 6,
+    errors.TargetTorn: 6,
     ReloadError: 7,
 }
 

@@ -13,10 +13,13 @@ from pathlib import Path
 import pytest
 
 from confpy.config.resource import Resource
-from confpy.errors import TargetError
+from confpy.errors import TargetError, TargetTorn
 from confpy.system import disk as disks
 from confpy.system.disk import Disk
-from confpy.target import target
+from confpy.target.look import look, stamp
+from confpy.target.replace import put_back, replace_target, write_in_place
+from confpy.target.stage import Staged, discard, stage
+from confpy.target.sweep import sweep
 from tests.run_as_user import Child, as_nobody
 
 ROOT = os.geteuid() == 0
@@ -29,14 +32,14 @@ def resource(dest, **more) -> Resource:
 
 def put(wanted: Resource, content: bytes, disk: Disk | None = None) -> os.stat_result:
     disk = disk or Disk()
-    return commit(target.stage(wanted, target.look(wanted, disk), content, disk), disk)
+    return commit(stage(wanted, look(wanted, disk), content, disk), disk)
 
 
-def commit(staged: target.Staged, disk: Disk) -> os.stat_result:
+def commit(staged: Staged, disk: Disk) -> os.stat_result:
     try:
-        return target.replace(staged, disk) or target.write_in_place(staged, disk)
+        return replace_target(staged, disk) or write_in_place(staged, disk)
     finally:
-        target.discard(staged, disk)
+        discard(staged, disk)
 
 
 def mode(path) -> int:
@@ -180,11 +183,11 @@ def test_a_target_with_any_bytes_in_its_name_is_delivered(tmp_path):
 
 def test_a_candidate_lies_hidden_beside_its_target_and_is_whole(tmp_path):
     wanted, disk = resource(tmp_path / "f.conf"), Disk()
-    staged = target.stage(wanted, target.look(wanted, disk), b"new", disk)
+    staged = stage(wanted, look(wanted, disk), b"new", disk)
     (name,) = names(tmp_path)
     assert name.startswith(".f.conf.confpy-")
     assert (tmp_path / name).read_bytes() == b"new"
-    target.discard(staged, disk)
+    discard(staged, disk)
     assert names(tmp_path) == []
 
 
@@ -279,7 +282,7 @@ def test_a_link_put_in_the_targets_place_before_the_commit_is_replaced_not_follo
     (tmp_path / "f").write_bytes(b"old")
     (tmp_path / "victim").write_bytes(b"victim")
     wanted, disk = resource(tmp_path / "f"), Disk()
-    staged = target.stage(wanted, target.look(wanted, disk), b"new", disk)
+    staged = stage(wanted, look(wanted, disk), b"new", disk)
     (tmp_path / "f").unlink()
     (tmp_path / "f").symlink_to("victim")
     commit(staged, disk)
@@ -307,12 +310,12 @@ def test_in_place_only_the_file_that_was_looked_at_is_written(tmp_path, stand):
     victim.write_bytes(b"victim")
     victim.chmod(0o600)
     wanted, disk = resource(place, write="inplace", mode=0o644), Disk()
-    staged = target.stage(wanted, target.look(wanted, disk), b"new", disk)
+    staged = stage(wanted, look(wanted, disk), b"new", disk)
     place.rename(tmp_path / "aside")  # so that its number is not given to another
     stand(place)
     with pytest.raises(TargetError) as caught:
         commit(staged, disk)
-    assert not caught.value.message.startswith(target.TORN)
+    assert not isinstance(caught.value, TargetTorn)
     assert caught.value.hint or "no regular file" in caught.value.message
     assert victim.read_bytes() == b"victim"
     assert mode(victim) == 0o600
@@ -327,7 +330,7 @@ def test_in_place_nothing_but_a_file_is_put_back(tmp_path, stand):
     victim.write_bytes(b"victim")
     stand(place)
     with pytest.raises(OSError, match=r"no regular file|symbolic links"):
-        target.put_back(str(place), str(kept), Disk(), in_place=True)
+        put_back(str(place), str(kept), Disk(), in_place=True)
     assert victim.read_bytes() == b"victim"
     assert kept.read_bytes() == b"old"
 
@@ -358,7 +361,7 @@ def test_a_file_that_would_fill_the_memory_is_refused_unread(tmp_path):
 
 def test_a_target_that_became_a_directory_is_an_error_and_leaves_no_stage_file(tmp_path):
     wanted, disk = resource(tmp_path / "f"), Disk()
-    staged = target.stage(wanted, target.look(wanted, disk), b"new", disk)
+    staged = stage(wanted, look(wanted, disk), b"new", disk)
     (tmp_path / "f").mkdir()
     with pytest.raises(TargetError, match="cannot be replaced: Is a directory"):
         commit(staged, disk)
@@ -373,7 +376,7 @@ def test_what_a_commit_returns_is_our_file_also_where_somebody_replaced_it_at_on
             os.rename(tmp_path / "theirs", new)
 
     status = put(resource(tmp_path / "f"), b"new", Hasty())
-    assert target.stamp(status) != target.stamp((tmp_path / "f").stat())
+    assert stamp(status) != stamp((tmp_path / "f").stat())
 
 
 # --- sweeping --------------------------------------------------------------------------------------------------------
@@ -383,22 +386,22 @@ def stage_and_die(wanted: Resource) -> None:
     """Leave a stage file behind as a killed process does."""
     child = os.fork()
     if child == 0:
-        target.stage(wanted, target.look(wanted, Disk()), b"dead", Disk())
+        stage(wanted, look(wanted, Disk()), b"dead", Disk())
         os._exit(0)
     os.waitpid(child, 0)
 
 
 def test_a_sweep_removes_what_the_dead_left_and_nothing_that_lives(tmp_path):
     wanted, disk = resource(tmp_path / "f"), Disk()
-    living = target.stage(wanted, target.look(wanted, disk), b"new", disk)
+    living = stage(wanted, look(wanted, disk), b"new", disk)
     stage_and_die(wanted)
     assert len(names(tmp_path)) == 2
-    removed = target.sweep((wanted.dest,), disk)
+    removed = sweep((wanted.dest,), disk)
     assert len(removed) == 1
     assert names(tmp_path) == [os.path.basename(living.path)]
     commit(living, disk)
     assert (tmp_path / "f").read_bytes() == b"new"
-    assert target.sweep((wanted.dest,), disk) == ()
+    assert sweep((wanted.dest,), disk) == ()
 
 
 def test_a_sweep_touches_no_name_but_those_that_confpy_gives(tmp_path):
@@ -418,7 +421,7 @@ def test_a_sweep_touches_no_name_but_those_that_confpy_gives(tmp_path):
     (tmp_path / ".f.confpy-00000001").symlink_to("f")
     (tmp_path / ".f.confpy-00000002").mkdir()
     before = names(tmp_path)
-    assert target.sweep((str(tmp_path / "f"), str(tmp_path / "none" / "f")), Disk()) == ()
+    assert sweep((str(tmp_path / "f"), str(tmp_path / "none" / "f")), Disk()) == ()
     assert names(tmp_path) == before
 
 
@@ -426,7 +429,7 @@ def test_a_sweep_looks_where_a_link_leads(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real/f")
     stage_and_die(resource(tmp_path / "link"))
-    assert len(target.sweep((str(tmp_path / "link"),), Disk())) == 1
+    assert len(sweep((str(tmp_path / "link"),), Disk())) == 1
     assert names(tmp_path / "real") == []
 
 
@@ -441,7 +444,7 @@ def test_a_sweep_follows_links_below_the_root_and_touches_nothing_outside(tmp_pa
     (image / "dots").symlink_to("../host/f")
     (image / "folder").symlink_to(host)
     dests = tuple(str(image / name) for name in ("absolute", "dots", "folder/f"))
-    assert target.sweep(dests, Disk(), str(image)) == (str(below / stage_name),)
+    assert sweep(dests, Disk(), str(image)) == (str(below / stage_name),)
     assert names(host) == [stage_name]
 
 
@@ -452,7 +455,7 @@ def test_a_sweep_looks_wherever_one_link_after_another_leads(tmp_path):
     dests = [str(tmp_path / name) for name in ("ring", "first")]
     for name in ("first", "second", "third"):
         (tmp_path / f".{name}.confpy-0123abcd").touch()
-    assert len(target.sweep((*dests,), Disk())) == 3
+    assert len(sweep((*dests,), Disk())) == 3
     assert names(tmp_path) == ["first", "ring", "second"]
 
 
@@ -479,7 +482,7 @@ def test_a_candidate_that_a_sweep_caught_before_its_lock_is_made_anew(tmp_path, 
     assert (tmp_path / "f").read_bytes() == b"new"
     if gets_as_far_as == "lock":
         os.close(sweeping[0])
-        assert len(target.sweep((str(tmp_path / "f"),), Disk())) == 1
+        assert len(sweep((str(tmp_path / "f"),), Disk())) == 1
     assert names(tmp_path) == ["f"]
 
 
@@ -488,7 +491,7 @@ def test_processes_that_stage_and_sweep_at_once_lose_no_live_candidate(tmp_path)
         wanted, disk = resource(tmp_path / name), Disk()
         for number in range(200):
             put(wanted, str(number).encode(), disk)
-            target.sweep((str(tmp_path / "a"), str(tmp_path / "b")), disk)
+            sweep((str(tmp_path / "a"), str(tmp_path / "b")), disk)
         return number
 
     children = [Child(lambda name=name: hammer(name)) for name in ("a", "b")]
@@ -554,7 +557,7 @@ def test_a_group_of_ours_is_given_also_where_the_user_cannot_be(open_folder):
         path = open_folder / "f"
         ours = [*os.getgroups(), os.getegid()][0]
         wanted, disk = resource(path, uid=0, gid=ours), Disk()
-        staged = target.stage(wanted, target.look(wanted, disk), b"new", disk)
+        staged = stage(wanted, look(wanted, disk), b"new", disk)
         commit(staged, disk)
         return staged.notes, path.stat().st_gid, ours
 
