@@ -33,29 +33,18 @@ from confpy.templates.golang.values import (
     UINT8,
     UINT16,
 )
+from confpy.templates.registry import FUNCTIONS as ROWS
 
 # How tightly Jinja binds: an operand that binds less tightly stands between parentheses.
 _CHOICE, _OR, _AND, _NOT, _COMPARE, _SUM, _CONCAT, _PRODUCT, _UNARY, _POSTFIX = range(10)
 
-_SAME = {
-    "atoi": "atoi", "base": "base", "base64Decode": "base64_decode", "base64Encode": "base64_encode",
-    "contains": "contains", "dir": "dir", "div": "div", "exists": "exists", "file": "file",
-    "fileExists": "file_exists", "fileHash": "file_hash", "get": "get",
-    "getenv": "getenv", "gets": "gets", "getv": "getv", "getvs": "getvs", "lookupIP": "lookup_ip",
-    "lookupIPV4": "lookup_ipv4", "lookupIPV6": "lookup_ipv6", "lookupSRV": "lookup_srv", "ls": "ls", "lsdir": "lsdir",
-    "mod": "mod", "parseBool": "parse_bool", "replace": "replace", "reverse": "reverse", "seq": "seq",
-    "sha256sum": "sha256", "sortByLength": "sort_by_length", "sortKVByLength": "sort_kv_by_length", "split": "split",
-    "toLower": "to_lower", "toUpper": "to_upper", "trimPrefix": "trim_prefix", "trimSuffix": "trim_suffix",
-}  # fmt: skip
+_SAME = {row.go_name: row.name for row in ROWS if row.same}
 """What does the same in both languages for arguments of its types."""
-_LISTING = frozenset({
-    "getvs", "gets", "lookupIP", "lookupIPV4", "lookupIPV6", "lookupSRV", "ls", "lsdir", "reverse", "seq",
-    "sortByLength", "sortKVByLength", "split",
-})  # fmt: skip
-"""What makes a new list of those."""
 _SIGNS = {"add": ("+", _SUM), "sub": ("-", _SUM), "mul": ("*", _PRODUCT)}
 _ORDER = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "lteq": "<=", "gteq": ">="}
 _LISTS = frozenset({STRINGS, INTS, PAIRS, PAIR_LIST, SERVICES})
+_LISTING = frozenset(name for name in _SAME if FUNCTIONS[name].result in _LISTS or name in CHANGES_IN_PLACE)
+"""What makes a new list of those."""
 _PRINTED = frozenset({STRING, INT, BOOL, UINT8, UINT16, MAP, ANYS, TIME, ANY})
 """The types whose values are printed alike, as Jinja has them."""
 _CHECKS = frozenset({"_settle", "_expect", "_expect_string", "_each"})

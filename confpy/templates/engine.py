@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +15,12 @@ from jinja2.lexer import Token
 from confpy.config.resource import Resource
 from confpy.errors import ConfpyError, TemplateError
 from confpy.keys.tree import Pair
-from confpy.templates import formats, functions
-from confpy.templates import validators as guard
+from confpy.templates import functions
 from confpy.templates.context import RenderContext
 from confpy.templates.functions import InvalidArgument
 from confpy.templates.go import Go
 from confpy.templates.lookup import Lookup
+from confpy.templates.registry import FUNCTIONS, known_lookups
 from confpy.templates.results import (
     BRACES,
     CompileResult,
@@ -30,92 +30,12 @@ from confpy.templates.results import (
     Suspicion,
     TemplateMissing,
     World,
-    service_lookup,
     template_lookup,
     template_name,
 )
 
 if TYPE_CHECKING:
     from confpy.keys.tree import View
-
-# confd's name → the same with underscores, where it differs.
-ALIASES = {
-    "base64Decode": "base64_decode",
-    "base64Encode": "base64_encode",
-    "fileExists": "file_exists",
-    "fileHash": "file_hash",
-    "jsonArray": "json_array",
-    "lookupIP": "lookup_ip",
-    "lookupIPV4": "lookup_ipv4",
-    "lookupIPV6": "lookup_ipv6",
-    "lookupSRV": "lookup_srv",
-    "parseBool": "parse_bool",
-    "sortByLength": "sort_by_length",
-    "sortKVByLength": "sort_kv_by_length",
-    "toLower": "to_lower",
-    "toUpper": "to_upper",
-    "trimSuffix": "trim_suffix",
-}
-
-PURE: Mapping[str, Callable[..., Any]] = {
-    "add": functions.add,
-    "atoi": functions.atoi,
-    "b64decode": formats.base64_decode,
-    "b64encode": formats.base64_encode,
-    "base": functions.base,
-    "base64_decode": formats.base64_decode,
-    "base64_encode": formats.base64_encode,
-    "contains": functions.contains,
-    "dir": functions.directory,
-    "div": functions.div,
-    "fail": functions.fail,
-    "from_json": formats.from_json,
-    "from_toml": formats.from_toml,
-    "from_yaml": formats.from_yaml,
-    "hostport": guard.hostport,
-    "int_range": guard.int_range,
-    "join": functions.join,
-    "json": formats.json_object,
-    "json_array": formats.json_array,
-    "map": functions.mapping,
-    "mod": functions.mod,
-    "mul": functions.mul,
-    "natural_sort": functions.natural_sort,
-    "nindent": functions.nindent,
-    "one_of": guard.one_of,
-    "parse_bool": functions.parse_bool,
-    "parse_hostport": guard.parse_hostport,
-    "regex_find": functions.regex_search,
-    "regex_findall": functions.regex_findall,
-    "regex_match": functions.regex_match,
-    "regex_replace": functions.regex_replace,
-    "regex_search": functions.regex_search,
-    "replace": functions.replace,
-    "required": functions.required,
-    "reverse": functions.reverse,
-    "seq": functions.seq,
-    "sha256": functions.sha256,
-    "shuffle": functions.shuffle,
-    "sort_by_length": functions.sort_by_length,
-    "sort_kv_by_length": functions.sort_kv_by_length,
-    "split": functions.split,
-    "sub": functions.sub,
-    "ternary": functions.ternary,
-    "to_json": formats.to_json,
-    "to_lower": functions.to_lower,
-    "to_toml": formats.to_toml,
-    "to_upper": functions.to_upper,
-    "to_yaml": formats.to_yaml,
-    "trim_prefix": functions.trim_prefix,
-    "trim_suffix": functions.trim_suffix,
-    **guard.QUOTES,
-    **{f"valid_{kind}": guard.valid(kind) for kind in guard.KINDS},
-}
-
-ASKING = (
-    "datetime", "exists", "file", "file_exists", "file_hash", "get", "getenv", "gets", "getv", "getvs", "lookup_ip",
-    "lookup_ipv4", "lookup_ipv6", "lookup_srv", "ls", "lsdir", "select_valid",
-)  # fmt: skip
 
 # Random output would change the target, and reload its program, at every pass.
 RANDOM = {"random": "filters", "lipsum": "globals"}
@@ -189,10 +109,9 @@ def environment(asking: RenderContext, *, sandbox: bool) -> jinja2.Environment:
         cache_size=0,
         extensions=[LineEnds, "jinja2.ext.do", "jinja2.ext.loopcontrols"],
     )
-    names = {**PURE, **{name: getattr(asking, name) for name in ASKING}}
-    names |= {confd: names[ours] for confd, ours in ALIASES.items()}
+    names = {name: row.call or getattr(asking, row.name) for row in FUNCTIONS for name in row.names}
     made.filters = {**names, **made.filters}
-    made.tests |= {name: names[name] for name in names if name.startswith("valid_") or name.endswith("xists")}
+    made.tests |= {name: names[name] for row in FUNCTIONS if row.test for name in row.names}
     made.globals |= {**names, "go": Go(asking)}
     for name, table in RANDOM.items():
         del getattr(made, table)[name]
@@ -425,12 +344,6 @@ def _needs(tree: nodes.Template, delimiters: tuple[str, ...]) -> Iterator[Lookup
     for call in tree.find_all(nodes.Call):
         constants = [argument.value for argument in call.args if isinstance(argument, nodes.Const)]
         words = [value for value in constants if isinstance(value, str)]
-        if not isinstance(call.node, nodes.Name) or len(words) != len(call.args) or not words:
+        if not isinstance(call.node, nodes.Name) or len(words) != len(call.args):
             continue
-        function = ALIASES.get(call.node.name, call.node.name)
-        if function in {"lookup_ip", "lookup_ipv4", "lookup_ipv6"} and not guard.literal_address(words[0]):
-            yield Lookup("ip", words[0])
-        elif function == "lookup_srv" and len(words) == 3:
-            yield service_lookup(*words)
-        elif function == "file_exists":
-            yield Lookup("exists", words[0])
+        yield from known_lookups(call.node.name, words)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from ipaddress import AddressValueError, IPv4Address, IPv6Address, ip_address
 from shlex import quote
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from confpy.templates.formats import json_object
 from confpy.templates.functions import InvalidArgument, as_text, atoi
@@ -262,13 +262,3 @@ def single_quote(value: object) -> str:
             "a single quote cannot stand between single quotes", value, hint="shell_quote and others can"
         )
     return f"'{text}'"
-
-
-QUOTES: Mapping[str, Callable[..., Any]] = {
-    "apache_quote": apache_quote,
-    "haproxy_quote": haproxy_quote,
-    "nginx_quote": nginx_quote,
-    "quote": double_quote,
-    "shell_quote": shell_quote,
-    "squote": single_quote,
-}

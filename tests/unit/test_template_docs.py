@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from confpy.errors import TemplateError
-from confpy.templates.engine import ALIASES, ASKING, PURE
-from confpy.templates.golang.signatures import CONFPY, FORK
 from confpy.templates.lookup import Lookup
+from confpy.templates.registry import FUNCTIONS
 from tests.rendering import text
 
 PEM = "pem\n"
@@ -64,14 +63,16 @@ def test_the_examples_of_the_manuals_are_true(manual, template, result, error):
         assert manual.render(template) == result
 
 
-@pytest.mark.parametrize("name", sorted({*PURE, *ASKING, *ALIASES}))
-def test_every_function_is_in_the_manual_with_an_example(name):
-    assert re.search(rf"`{name}[(`]", JINJA.text) or name in ALIASES.values(), f"{name} is not described"
-    names = {name, ALIASES.get(name), *(confd for confd, ours in ALIASES.items() if ours == name)} - {None}
+@pytest.mark.parametrize("names", [row.names for row in FUNCTIONS if row.name], ids=lambda names: names[0])
+def test_every_function_is_in_the_manual_with_an_example(names):
+    for name in names[1:] or names:
+        assert re.search(rf"`{name}[(`]", JINJA.text), f"{name} is not described"
     examples = "\n".join([*(example[0] for example in JINJA.lines), *(block[1] for block in JINJA.blocks)])
-    assert any(re.search(rf"\b{one}\b", examples) for one in names), f"{name} has no example"
+    assert any(re.search(rf"\b{one}\b", examples) for one in names), f"{names[0]} has no example"
 
 
-@pytest.mark.parametrize("name", sorted({**FORK, **CONFPY}))
+@pytest.mark.parametrize(
+    "name", sorted(row.go_name for row in FUNCTIONS if row.go and row.origin in {"fork", "confpy"})
+)
 def test_every_function_that_is_added_to_those_of_go_has_an_example(name):
     assert any(re.search(rf"\b{name}\b", template) for template, *_ in GO.lines) or name == "lookupIfaceIPV6"

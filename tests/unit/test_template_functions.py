@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from confpy.errors import KeyMissing, TemplateError
 from confpy.templates import functions
-from confpy.templates.engine import ALIASES
 from confpy.templates.lookup import Lookup
+from confpy.templates.registry import FUNCTIONS
 from confpy.templates.results import Service
 from tests.rendering import rendered, text
 
@@ -123,9 +123,15 @@ def test_the_sandbox_gives_the_same_results(expression, expected):
     assert value(expression, sandbox=True) == expected
 
 
-@pytest.mark.parametrize(("confd", "ours"), ALIASES.items())
-def test_every_function_has_a_name_with_underscores(confd, ours):
-    assert text("{{ " + confd + " == " + ours + " }}") == "true"
+@pytest.mark.parametrize(("alias", "name"), [(alias, row.name) for row in FUNCTIONS for alias in row.aliases])
+def test_an_alias_is_the_same_function(alias, name):
+    assert text("{{ " + alias + " == " + name + " }}") == "true"
+
+
+def test_every_function_of_confd_has_a_name_with_underscores_and_its_own_in_jinja():
+    of_confd = [row for row in FUNCTIONS if row.origin == "confd"]
+    assert [row.name for row in of_confd if row.name != row.name.lower()] == []
+    assert [row.go_name for row in of_confd if row.go_name not in row.names] == []
 
 
 REFUSED = [

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from confpy.templates import validators as guard
 from confpy.templates.functions import InvalidArgument
+from confpy.templates.registry import FUNCTIONS
 from tests.rendering import rendered
 from tests.waiting import wait_until
 
@@ -126,6 +127,7 @@ def test_brackets_are_for_ipv6_alone(host):
 
 # --- quoting -------------------------------------------------------------------------------------------------------
 
+CALLS = {row.name: row.call for row in FUNCTIONS}
 LINE_QUOTES = ["apache_quote", "haproxy_quote", "nginx_quote", "quote", "squote"]
 CONTROL = [chr(code) for code in [*range(32), 127]]
 
@@ -145,7 +147,7 @@ LINES = st.text(CHARACTERS, max_size=30)
 @pytest.mark.parametrize("control", CONTROL)
 def test_a_value_with_a_control_character_or_a_line_end_is_refused(name, control):
     with pytest.raises(InvalidArgument) as caught:
-        guard.QUOTES[name](f"secret{control}x")
+        CALLS[name](f"secret{control}x")
     assert "secret" not in caught.value.reason
 
 

@@ -11,8 +11,8 @@ from confpy.templates.golang import nodes
 from confpy.templates.golang.translate import translate
 from confpy.templates.golang.values import ANY, NOTHING
 from confpy.templates.lookup import Lookup
-from confpy.templates.results import CompileResult, service_lookup, template_lookup
-from confpy.templates.validators import literal_address
+from confpy.templates.registry import known_lookups
+from confpy.templates.results import CompileResult, template_lookup
 
 
 def compile_tree(template: nodes.Template, lookup: Lookup, file: str, environment: jinja2.Environment) -> CompileResult:
@@ -32,17 +32,10 @@ def _needs(template: nodes.Template, delimiters: tuple[str, ...] = ()) -> Iterat
     for command in nodes.commands(template):
         function, *arguments = command.operands
         words = [one.value for one in arguments if isinstance(one, nodes.String)]
-        if not isinstance(function, nodes.Function) or len(words) != len(arguments) or not words:
+        if not isinstance(function, nodes.Function) or len(words) != len(arguments):
             continue
-        if function.name in {"lookupIP", "lookupIPV4", "lookupIPV6"} and not literal_address(words[0]):
-            yield Lookup("ip", words[0])
-        elif function.name == "lookupSRV" and len(words) == 3:
-            yield service_lookup(words[0], words[1], words[2])
-        elif function.name == "fileExists":
-            yield Lookup("exists", words[0])
-        elif function.name in {"lookupIfaceIPV4", "lookupIfaceIPV6"}:
-            yield Lookup("interface", words[0])
-        elif function.name == "include":
+        yield from known_lookups(function.name, words)
+        if function.name == "include" and words:
             yield template_lookup(words[0], "included", delimiters)
 
 

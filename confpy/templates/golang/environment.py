@@ -2,90 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import jinja2
 
-from confpy.templates import formats, functions
 from confpy.templates.golang import printf, runtime, store
+from confpy.templates.golang.signatures import FUNCTIONS as SIGNATURES
 from confpy.templates.golang.times import Time
-from confpy.templates.golang.values import MISSING, Pairs, Services, Strings
+from confpy.templates.golang.values import MISSING, PAIRS, SERVICES, STRINGS, TIME, Pairs, Services, Strings
+from confpy.templates.registry import FUNCTIONS
 
 if TYPE_CHECKING:
     from confpy.templates.context import RenderContext
 
+_MODULES = {"": runtime, "printf": printf}
+
+
+def _pure() -> Iterator[tuple[str, Callable[..., Any]]]:
+    """Yield the functions that neither ask the store nor the world, by their names in Go."""
+    for row in FUNCTIONS:
+        if row.runtime:
+            module, _, name = row.runtime.rpartition(".")
+            yield row.go_name, getattr(_MODULES[module], name)
+        elif row.go and row.call is not None:
+            yield row.go_name, row.call
+
+
 PURE: Mapping[str, Callable[..., Any]] = {
-    "add": runtime.add,
-    "append": runtime.append,
-    "atoi": functions.atoi,
-    "base": functions.base,
-    "base64Decode": formats.base64_decode,
-    "base64Encode": formats.base64_encode,
-    "call": runtime.call,
-    "camelcase": runtime.camelcase,
-    "coalesce": runtime.coalesce,
-    "contains": functions.contains,
-    "default": runtime.default,
-    "dict": runtime.mapping,
-    "dir": functions.directory,
-    "div": runtime.div,
-    "empty": runtime.is_empty,
-    "eq": runtime.equal,
-    "fromJson": runtime.from_json,
-    "ge": runtime.greater_or_equal,
-    "gt": runtime.greater,
-    "hasKey": runtime.has_key,
-    "hostname": runtime.hostname,
-    "html": runtime.html,
-    "indent": runtime.indent,
-    "index": runtime.index,
-    "join": runtime.join,
-    "js": runtime.js,
-    "json": runtime.json_object,
-    "jsonArray": runtime.json_array,
-    "kebabcase": runtime.kebabcase,
-    "keys": runtime.keys,
-    "le": runtime.less_or_equal,
-    "len": runtime.length,
-    "list": runtime.as_list,
-    "lt": runtime.less,
-    "map": runtime.mapping,
-    "mod": runtime.mod,
-    "mul": runtime.mul,
-    "ne": runtime.unequal,
-    "nindent": runtime.nindent,
-    "nospace": runtime.nospace,
-    "parseBool": functions.parse_bool,
-    "pluck": runtime.pluck,
-    "print": printf.sprint,
-    "printf": printf.sprintf,
-    "println": printf.sprintln,
-    "quote": runtime.quote,
-    "regexFind": runtime.regex_find,
-    "regexMatch": runtime.regex_match,
-    "regexReplaceAll": runtime.regex_replace_all,
-    "repeat": runtime.repeat,
-    "replace": functions.replace,
-    "reverse": runtime.reverse,
-    "seq": runtime.seq,
-    "sha256sum": functions.sha256,
-    "slice": runtime.cut,
-    "snakecase": runtime.snakecase,
-    "sortByLength": runtime.sort_by_length,
-    "sortKVByLength": runtime.sort_kv_by_length,
-    "split": runtime.split,
-    "squote": runtime.squote,
-    "sub": runtime.sub,
-    "ternary": runtime.ternary,
-    "toJson": runtime.to_json,
-    "toLower": functions.to_lower,
-    "toPrettyJson": runtime.to_pretty_json,
-    "toUpper": functions.to_upper,
-    "trimPrefix": functions.trim_prefix,
-    "trimSuffix": functions.trim_suffix,
-    "urlquery": runtime.urlquery,
-    "values": runtime.values,
+    **dict(_pure()),
     # What the translator adds.
     "_done": lambda _value: True,
     "_each": runtime.each,
@@ -135,24 +80,23 @@ def _asking(asking: RenderContext, made: jinja2.Environment) -> dict[str, Callab
             template = asking.template(name, "included").within(made)
             return "".join(template.root_render_func(template.new_context({"data": data[0] if data else MISSING})))
 
-    return {
-        "datetime": lambda: Time(asking.datetime()),
-        "exists": asking.exists,
-        "file": asking.file,
-        "fileExists": asking.file_exists,
-        "fileHash": asking.file_hash,
-        "get": asking.get,
+    own: dict[str, Callable[..., Any]] = {
         "getenv": lambda name, *otherwise: asking.getenv(name, *otherwise[:1]),
-        "gets": lambda pattern: Pairs(asking.gets(pattern)),
-        "getv": asking.getv,
-        "getvs": lambda pattern: Strings(asking.getvs(pattern)),
         "include": include,
-        "lookupIP": lambda name: Strings(asking.lookup_ip(name)),
-        "lookupIPV4": lambda name: Strings(asking.lookup_ipv4(name)),
-        "lookupIPV6": lambda name: Strings(asking.lookup_ipv6(name)),
         "lookupIfaceIPV4": lambda name: asking.lookup_interface(name, "."),
         "lookupIfaceIPV6": lambda name: asking.lookup_interface(name, ":"),
-        "lookupSRV": lambda service, proto, name: Services(asking.lookup_srv(service, proto, name)),
         "ls": lambda path: Strings(asking.listed("ls", path, store.ls(asking.view, path))),
         "lsdir": lambda path: Strings(asking.listed("lsdir", path, store.lsdir(asking.view, path))),
     }
+    for row in FUNCTIONS:
+        if row.go and row.name and row.call is None and row.go_name not in own:
+            own[row.go_name] = _typed(getattr(asking, row.name), _TYPES.get(SIGNATURES[row.go_name].result))
+    return own
+
+
+_TYPES: Mapping[str, Callable[[Any], Any]] = {STRINGS: Strings, PAIRS: Pairs, SERVICES: Services, TIME: Time}
+"""What makes a result one of Go's types, where Python's is another."""
+
+
+def _typed(function: Callable[..., Any], kind: Callable[[Any], Any] | None) -> Callable[..., Any]:
+    return function if kind is None else lambda *arguments: kind(function(*arguments))

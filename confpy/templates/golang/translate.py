@@ -39,6 +39,7 @@ from confpy.templates.golang.values import (
     VALUE,
     convert,
 )
+from confpy.templates.registry import FUNCTIONS as ROWS
 
 _PASSES = 8
 _LISTS = frozenset({STRINGS, INTS, ANYS, PAIRS, PAIR_LIST, SERVICES})
@@ -52,11 +53,9 @@ _RESERVED = frozenset({
     "include", "is", "joiner", "kwargs", "loop", "macro", "missing", "namespace", "None", "none", "not", "or",
     "range", "raw", "recursive", "required", "scoped", "self", "set", "super", "trans", "True", "true", "varargs",
     "with", "without",
-    # What converted templates call by other names than Go's.
-    "base64_decode", "base64_encode", "fail", "file_exists", "go", "lookup_ip", "lookup_ipv4", "lookup_ipv6",
-    "lookup_srv", "parse_bool", "sha256", "sort_by_length", "sort_kv_by_length", "to_lower", "to_upper", "trim_prefix",
-    "trim_suffix",
-})  # fmt: skip
+    # What converted templates call beside the functions below.
+    "fail", "go",
+}) | {row.name for row in ROWS if row.same and row.name != row.go_name}  # fmt: skip
 """What means something to Jinja, or is the name of a macro's argument."""
 
 
