@@ -41,6 +41,7 @@ def converted(source):
         ),
         ('{{$base := "/a"}}{{exists $base}}', '{% set base = "/a" %}{{ exists(base) }}'),
         ('{{$base := "/a"}}{{base $base}}', '{% set base_ = "/a" %}{{ base(base_) }}'),
+        ('{{$file_hash := "/a"}}{{fileHash $file_hash}}', '{% set file_hash_ = "/a" %}{{ file_hash(file_hash_) }}'),
         ('{{replace (getv "/a") "x" "y" -1}}', '{{ getv("/a") | replace("x", "y") }}'),
         ('{{replace (getv "/a") "x" "y" 1}}', '{{ replace(getv("/a"), "x", "y", 1) }}'),
         ('{{join (getvs "/a/*") ","}}', '{{ getvs("/a/*") | join(",") }}'),
