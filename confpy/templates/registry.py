@@ -1,8 +1,8 @@
 """The functions of templates: one row each. Every table of names is derived from these rows.
 
-To add a function: write it (in ``functions.py``, ``formats.py`` or ``validators.py``; what asks the store or the world is
-a method of ``context.RenderContext``), and add its row. Jinja's environment, the signatures and the environment of Go
-templates, what ``confpy convert`` writes, and the list in ``docs/template-functions.md`` follow.
+To add a function: write it (in ``functions.py``, ``formats.py`` or ``validators.py``; what asks the store or the world
+is a method of ``context.RenderContext``), and add its row. Jinja's environment, the signatures and the environment of
+Go templates, what ``confpy convert`` writes, and the list in ``docs/template-functions.md`` follow.
 """
 
 from __future__ import annotations
