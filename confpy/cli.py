@@ -18,29 +18,29 @@ from confpy.errors import ConfpyError, TemplateError, UsageError
 from confpy.log import Log
 
 INTRODUCTION = """\
-Keep configuration files in step with a key store.
+Keep configuration files in sync with a key store.
 
-For each file in CONFDIR/conf.d, confpy reads keys from the store, renders a template of CONFDIR/templates with them,
-checks the result, puts it in place in one step, and reloads the program that reads it.
+For each file in CONFDIR/conf.d, confpy reads keys from the store, renders a template from CONFDIR/templates with them,
+checks the result, replaces the target in one step, and reloads the program that reads it.
 
 \b
   confpy -onetime -backend env
-      render everything once, from the environment
+      render everything once, from environment variables
   confpy -watch -backend etcdv3 -node http://10.0.0.1:2379
       follow etcd and deliver each change
   confpy -noop -onetime -log-level debug
-      say what would change
+      log what would change
   confpy accept RESOURCE
-      take it that the keys of a resource that is held back may be gone
+      confirm that the vanished keys of a held resource are gone
   confpy convert SRC [DEST] [-verify]
-      write Go templates, of a file, a folder or a whole confdir, in Jinja
+      convert Go templates (a file, a folder or a confdir) to Jinja
   confpy help [accept|convert]
-      show this, or more on a command
+      show this message, or the help of a command
   confpy version
       show the version
 
-Flags take one dash or two, and their value after a space or a "=". They weigh more than CONFPY_* variables, which
-weigh more than the settings file.
+Flags have one dash or two, and their value after a space or a "=". They override CONFPY_* variables, which
+override the settings file.
 """
 
 SEE = "confpy help lists the flags"
@@ -65,16 +65,16 @@ COMMANDS = {
         1,
         "needs the name of one resource",
         """\
-Take it that the keys of a resource that is held back may be gone.
+Confirm that the vanished keys of a held resource are gone.
 
-Where the keys of a resource have vanished and confpy does not believe it (keys.suspect), this says that they are to
-be gone. A confpy that runs takes it within seconds, a one-shot the next time.
+If the keys of a resource have vanished and confpy holds its target (keys.suspect), this confirms that they are gone. A
+running confpy accepts it within seconds, a one-shot at its next run.
 
 \b
   confpy accept haproxy
   confpy accept haproxy -confdir /srv/confpy
 
--confdir and -state-dir are to be those of the confpy that holds it back. confpy help lists all flags.
+-confdir and -state-dir must be those of the confpy that holds the resource. confpy help lists all flags.
 """,
     ),
     "convert": Command(
@@ -83,19 +83,19 @@ be gone. A confpy that runs takes it within seconds, a one-shot the next time.
         2,
         "needs what to convert, and at most where to",
         """\
-Write Go templates in Jinja.
+Convert Go templates to Jinja.
 
-SRC is a template, a templates folder or a whole confdir; it stays as it is. The new templates go to DEST, else beside
-the old ones; a confdir, with its resources, goes to DEST (/etc/confd to /etc/confpy without one). What changes is
-shown as a diff; what could not be turned is a line on stderr, and the exit code is 4.
+SRC is a template, a templates folder or a whole confdir; it is not modified. The new templates are written to DEST, by
+default beside the old ones; a confdir is written to DEST with its resources (/etc/confd by default to /etc/confpy). The
+changes are shown as a diff; what could not be converted is reported on stderr, and the exit code is 4.
 
 \b
   confpy convert web.cfg.tmpl
   confpy convert /etc/confd /srv/confpy
   confpy convert /etc/confd -verify -backend etcdv3 -node http://10.0.0.1:2379
 
--verify renders the old and the new templates with the keys of the store, and compares them; the store is named by the
-flags of every run. confpy help lists them.
+-verify renders the old and the new templates with the keys of the store and compares the results; it takes the flags of
+any run. confpy help lists them.
 """,
     ),
     "help": Command("help [accept|convert]", 0, 1, "is about one command, or all"),
@@ -128,8 +128,10 @@ class GoCommand(click.Command):
         for group, options in groupby(OPTIONS, lambda option: option.group):
             with formatter.section(group):
                 formatter.write_dl([describe(option) for option in options])
-        with formatter.section("Else"):
-            formatter.write_dl([("-version", "Show the version and end."), ("-h, -help", "Show this and end.")])
+        with formatter.section("Other"):
+            formatter.write_dl(
+                [("-version", "Show the version and exit."), ("-h, -help", "Show this message and exit.")]
+            )
 
 
 def spell(args: Sequence[str]) -> Line:

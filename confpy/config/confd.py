@@ -29,15 +29,15 @@ class Word(NamedTuple):
         return self.name.replace("_", "-")
 
 
-_VAULT = "it is for Vault, which confpy does not read"
-_DYNAMODB = "it is for DynamoDB, which confpy does not read"
-_REDIS = "it is for Redis, which confpy does not read"
-_AWS = "it is for a store of AWS, which confpy does not read"
-_BACKOFF = "confpy tries again after 1 s, later up to 60 s, for as long as it runs"
-_LOOK = "confpy looks with -onetime -noop, which runs the checks and changes nothing"
-_MOCK = "keys for a trial come from a file: -backend file -file keys.json"
-_COMPILED = "templates are compiled once, and anew when they were edited"
-_DIFF = "what would change is told of by -noop, without the lines"
+_VAULT = "for Vault, which confpy does not support"
+_DYNAMODB = "for DynamoDB, which confpy does not support"
+_REDIS = "for Redis, which confpy does not support"
+_AWS = "for an AWS store, which confpy does not support"
+_BACKOFF = "confpy retries after 1 s, later every 60 s at most, as long as it runs"
+_LOOK = "treated as -onetime -noop, which runs the checks and changes nothing"
+_MOCK = "read test keys from a file instead: -backend file -file keys.json"
+_COMPILED = "templates are compiled once, and again after an edit"
+_DIFF = "-noop logs what would change, without a diff"
 
 WORDS = (
     # confd 0.16
@@ -49,21 +49,21 @@ WORDS = (
     Word("path", hint=_VAULT),
     Word("table", hint=_DYNAMODB),
     Word("separator", hint=_REDIS),
-    Word("secret_keyring", hint="confpy decrypts no values: templates cannot use cget, cgets, cgetv and cgetvs"),
+    Word("secret_keyring", hint="confpy does not decrypt values: templates cannot use cget, cgets, cgetv and cgetvs"),
     # confd before 0.10, and still half of all confd.toml
-    Word("verbose", hint="it was retired: the log level is set by log-level", truth=True),
-    Word("debug", hint="it was retired: write log-level debug", truth=True),
-    Word("quiet", hint="it was retired: write log-level error", truth=True),
+    Word("verbose", hint="retired: use log-level", truth=True),
+    Word("debug", hint="retired: use log-level debug", truth=True),
+    Word("quiet", hint="retired: use log-level error", truth=True),
     # the fork
     Word("check_config", ("onetime", "noop"), _LOOK, truth=True),
     Word("preflight", ("onetime", "noop"), _LOOK, truth=True),
     Word("validate", ("onetime", "noop"), _LOOK, truth=True),
     Word("mock_data", hint=_MOCK),
-    Word("resource", hint="all resources of the confdir are looked at"),
+    Word("resource", hint="all resources of the confdir are processed"),
     Word("diff", hint=_DIFF, truth=True),
     Word("diff_context", hint=_DIFF),
     Word("color", hint="log lines are coloured on a terminal", truth=True),
-    Word("failure_mode", hint="one resource that fails never stops the others (best-effort)"),
+    Word("failure_mode", hint="a failed resource never stops the others (best-effort)"),
     # Its pause begins with the first change, whatever follows.
     Word("debounce", ("settle", "max_wait")),
     Word("batch_interval", ("settle", "max_wait")),
@@ -72,15 +72,15 @@ WORDS = (
     Word("stat_cache_ttl", hint=_COMPILED),
     Word("backend_timeout", ("read_timeout",)),
     Word("dial_timeout", ("connect_timeout",)),
-    Word("write_timeout", hint="read_timeout bounds a request and its answer"),
+    Word("write_timeout", hint="read_timeout limits a request and its answer"),
     Word("retry_max_attempts", hint=_BACKOFF),
     Word("retry_base_delay", hint=_BACKOFF),
     Word("retry_max_delay", hint=_BACKOFF),
     Word("watch_error_backoff", hint=_BACKOFF),
-    Word("preflight_timeout", hint="a run with -onetime is bounded by timeout"),
+    Word("preflight_timeout", hint="timeout limits a run with -onetime"),
     Word("shutdown_timeout", ("stop_timeout",)),
-    Word("systemd_notify", hint="confpy does not notify systemd: write Type=exec into its unit", truth=True),
-    Word("watchdog_interval", hint="confpy does not notify systemd: take WatchdogSec out of its unit"),
+    Word("systemd_notify", hint="confpy does not notify systemd: set Type=exec in its unit", truth=True),
+    Word("watchdog_interval", hint="confpy does not notify systemd: remove WatchdogSec from its unit"),
     Word("metrics_addr", hint="confpy serves no metrics"),
     Word("secretsmanager_version_stage", hint=_AWS),
     Word("secretsmanager_no_flatten", hint=_AWS, truth=True),

@@ -248,36 +248,34 @@ def setting(
 class Settings:
     """What confpy was told. Durations are seconds."""
 
-    onetime: bool = setting(False, BOOLEAN, "Deliver everything once and end.")
+    onetime: bool = setting(False, BOOLEAN, "Deliver everything once and exit.")
     watch: bool = setting(False, BOOLEAN, "Follow the store and deliver each change as it comes.")
     interval: float = setting(600.0, DURATION, "How often to read the store when not watching.")
-    resync: float = setting(
-        60.0, DURATION, "How often to compare with the store, and to look at targets, when watching."
-    )
+    resync: float = setting(60.0, DURATION, "How often to compare with the store, and to check targets, when watching.")
     settle: float = setting(0.1, PAUSE, "How long a burst of changes must be quiet before it is delivered.")
-    max_wait: float = setting(2.0, PAUSE, "How long a burst may put off its delivery, or deliveries a reload.")
+    max_wait: float = setting(2.0, PAUSE, "How long a burst may delay its delivery, or deliveries a reload.")
     noop: bool = setting(
-        False, BOOLEAN, "Say what would change, check it as far as that needs no file in its place, and change nothing."
+        False, BOOLEAN, "Log what would change, run the checks that need no file in its place, and change nothing."
     )
     sync_only: bool = setting(False, BOOLEAN, "Run no check and no reload command.")
-    stop_timeout: float = setting(8.0, PAUSE, "How long what is in hand may take to end after a signal to stop.")
+    stop_timeout: float = setting(8.0, PAUSE, "How long work in progress may take after a signal to stop.")
     stop_signals: tuple[str, ...] = setting(
         (),
         SIGNALS,
-        "Signals to stop at, beside TERM, INT, QUIT and USR1. Repeat it, or join several by commas.",
-        unset="none; without a terminal, PID 1 stops at WINCH, too",
+        "Signals to stop at, besides TERM, INT, QUIT and USR1. May be repeated, or comma-separated.",
+        unset="none; as PID 1 without a terminal also WINCH",
     )
-    allow_empty: bool = setting(False, BOOLEAN, "With -onetime: a confdir without resources is no error.")
+    allow_empty: bool = setting(False, BOOLEAN, "With -onetime: a confdir without resources is not an error.")
     allow_stale: bool = setting(
-        False, BOOLEAN, "With -onetime: make targets that are missing from old keys where the store is away."
+        False, BOOLEAN, "With -onetime: if the store is down, create missing targets from cached keys."
     )
-    retry_for: float = setting(0.0, PAUSE, "With -onetime: how long to wait for a store that is not up.")
-    timeout: float = setting(60.0, DURATION, "With -onetime: how long the try may take after that.")
-    no_reload: bool = setting(False, BOOLEAN, "Run the checks, but no reload.")
+    retry_for: float = setting(0.0, PAUSE, "With -onetime: how long to wait for a store that is down.")
+    timeout: float = setting(60.0, DURATION, "With -onetime: how long the delivery may take after that.")
+    no_reload: bool = setting(False, BOOLEAN, "Run checks, but no reloads.")
     root: str | None = setting(
-        None, PATH, "Put every target below this folder, make the folders there, and leave owners alone."
+        None, PATH, "Put every target below this folder, create missing folders, and set no owners."
     )
-    report: str | None = setting(None, PATH, "With -onetime: write what became of each resource to this file, as JSON.")
+    report: str | None = setting(None, PATH, "With -onetime: write the outcome of each resource to this file, as JSON.")
 
     confdir: str = setting(
         CONFDIRS[0], PATH, "The folder with conf.d/ and templates/.", unset="/etc/confpy if it exists, else /etc/confd"
@@ -292,7 +290,7 @@ class Settings:
     cache_dir: str | None = setting(
         None,
         PATH,
-        "Where compiled templates are kept.",
+        "The folder for compiled templates.",
         unset=f"$CACHE_DIRECTORY, else {CACHE_DIR}; if that is not writable and confpy is not root: "
         "$XDG_CACHE_HOME/confpy, else ~/.cache/confpy",
     )
@@ -300,63 +298,63 @@ class Settings:
     state_dir: str | None = setting(
         None,
         PATH,
-        "Where is kept what must survive a restart.",
+        "The folder for what must survive a restart.",
         unset=f"$STATE_DIRECTORY, else {STATE_DIR}; if that is not writable and confpy is not root: "
         "$XDG_STATE_HOME/confpy, else ~/.local/state/confpy",
     )
 
-    backend: str = setting("etcd", TEXT, "The store that holds the keys: etcd, file, env …")
+    backend: str = setting("etcd", TEXT, "The store to read keys from: etcd, consul, file, env …")
     nodes: tuple[str, ...] = setting(
         (),
         LIST._replace(metavar="ADDRESS"),
-        "An address of the store. Repeat it, or join several by commas.",
+        "An address of the store. May be repeated, or comma-separated.",
         unset="$ETCDCTL_PEERS, else $ETCDCTL_ENDPOINTS, for etcd, $CONSUL_HTTP_ADDR for consul, else the store's own",
         flag="node",
         keys=("nodes", "node"),
     )
     srv_domain: str | None = setting(
-        None, TEXT._replace(metavar="NAME"), "The domain whose SRV records name the nodes, in place of -node."
+        None, TEXT._replace(metavar="NAME"), "The domain whose SRV records name the nodes, instead of -node."
     )
     srv_record: str | None = setting(
         None,
         TEXT._replace(metavar="NAME"),
-        "The SRV record that names the nodes, in place of -node.",
-        unset="made of the store and srv_domain, as in _etcd._tcp.example.com",
+        "The SRV record that names the nodes, instead of -node.",
+        unset="from the store and srv_domain, such as _etcd._tcp.example.com",
     )
-    scheme: str = setting("http", choice("http", "https"), "How to speak to a node whose address does not say.")
-    prefix: str = setting("", TEXT, "Put before the keys of every resource, in place of the resource's own prefix.")
-    join_prefixes: bool = setting(False, BOOLEAN, "Put it before the resource's own prefix instead.")
+    scheme: str = setting("http", choice("http", "https"), "The scheme of nodes whose address has none.")
+    prefix: str = setting("", TEXT, "Prefix for the keys of every resource, overriding the resource's own prefix.")
+    join_prefixes: bool = setting(False, BOOLEAN, "Prepend -prefix to the resource's own prefix instead.")
     files: tuple[str, ...] = setting(
         (),
         LIST._replace(metavar="PATH"),
-        "Store file: a file or folder to read. Repeat it, or join several by commas.",
+        "Store file: a file or folder to read. May be repeated, or comma-separated.",
         flag="file",
         keys=("file", "files"),
     )
-    filter: str = setting("*", TEXT._replace(metavar="GLOB"), "Store file: which names in a folder to read.")
+    filter: str = setting("*", TEXT._replace(metavar="GLOB"), "Store file: which files in a folder to read.")
     file_format: Literal["auto", "document", "plain"] = setting(
         "auto",
         choice("auto", "document", "plain"),
-        "Store file: whether files are documents or hold one plain value each; auto: their names and contents say.",
+        "Store file: whether files are documents or have one plain value each; auto: by their names and contents.",
     )
-    client_cert: str | None = setting(None, PATH, "TLS certificate to show.")
-    client_key: str | None = setting(None, PATH, "TLS key of the certificate.")
+    client_cert: str | None = setting(None, PATH, "TLS client certificate.")
+    client_key: str | None = setting(None, PATH, "TLS key of the client certificate.")
     client_ca_keys: str | None = setting(None, PATH, "TLS authorities to trust.", unset="the system's")
     server_name: str | None = setting(
         None,
         TEXT._replace(metavar="NAME"),
-        "What the nodes' TLS certificates must be made out to.",
+        "The name that the nodes' TLS certificates must have.",
         unset="the name in the node's address",
     )
-    client_insecure: bool = setting(False, BOOLEAN, "Trust any certificate: for trials only.")
+    client_insecure: bool = setting(False, BOOLEAN, "Trust any certificate: for tests only.")
     basic_auth: bool = setting(False, BOOLEAN, "Log in with username and password.")
-    username: str | None = setting(None, TEXT._replace(metavar="NAME"), "Who logs in.")
-    password: str | None = setting(None, SECRET, "The password; rather give a file.")
-    password_file: str | None = setting(None, PATH, "A file that holds the password.")
-    auth_token: str | None = setting(None, SECRET, "Consul: the ACL token; rather give a file.")
-    auth_token_file: str | None = setting(None, PATH, "Consul: a file that holds the ACL token.")
+    username: str | None = setting(None, TEXT._replace(metavar="NAME"), "The user to log in as.")
+    password: str | None = setting(None, SECRET, "The password; prefer a file.")
+    password_file: str | None = setting(None, PATH, "A file with the password.")
+    auth_token: str | None = setting(None, SECRET, "Consul: the ACL token; prefer a file.")
+    auth_token_file: str | None = setting(None, PATH, "Consul: a file with the ACL token.")
     datacenter: str | None = setting(
-        None, TEXT._replace(metavar="NAME"), "Consul: whose keys to read.", unset="the agent's own"
+        None, TEXT._replace(metavar="NAME"), "Consul: the datacenter to read.", unset="the agent's own"
     )
     connect_timeout: float = setting(3.0, DURATION, "How long a node may take to accept a connection.")
     read_timeout: float = setting(10.0, DURATION, "How long a node may take to answer.")
@@ -364,33 +362,33 @@ class Settings:
     check_cmd_timeout: float = setting(30.0, TIMEOUT, "How long a check_cmd may take; 0: no limit.")
     reload_cmd_timeout: float = setting(60.0, TIMEOUT, "How long a reload_cmd may take; 0: no limit.")
     on_reload_failure: Literal["retry", "rollback", "keep"] = setting(
-        "retry", choice("retry", "rollback", "keep"), "What to do about a reload that fails."
+        "retry", choice("retry", "rollback", "keep"), "What to do if a reload fails."
     )
     retry_refused: float = setting(
         600.0,
         PAUSE,
-        "When to try a content again that a reload refused and that was rolled back; it doubles, up to a day.",
+        "When to retry content that was rolled back; doubled each time, up to a day.",
     )
-    min_reload_interval: float = setting(0.0, PAUSE, "How much time lies between two reloads by one command, at least.")
-    splay: float = setting(0.0, PAUSE, "Put each reload off by a random time up to this.")
+    min_reload_interval: float = setting(0.0, PAUSE, "Minimum time between two reloads by the same command.")
+    splay: float = setting(0.0, PAUSE, "Delay each reload by a random time up to this.")
     on_shrink: Literal["confirm", "keep", "render"] = setting(
-        "confirm", choice("confirm", "keep", "render"), "What to do about keys that seem to have vanished."
+        "confirm", choice("confirm", "keep", "render"), "What to do if keys seem to have vanished."
     )
-    shrink_grace: float = setting(30.0, PAUSE, "How long vanished keys are kept before they are read again.")
+    shrink_grace: float = setting(30.0, PAUSE, "How long to wait before vanished keys are read again.")
     on_drift: Literal["restore", "warn"] = setting(
-        "restore", choice("restore", "warn"), "What to do about a target that somebody else changed."
+        "restore", choice("restore", "warn"), "What to do if somebody else changes a target."
     )
-    strict_owner: bool = setting(False, BOOLEAN, "Fail, not warn, where a target's owner cannot be given.")
-    keep_stage_file: bool = setting(False, BOOLEAN, "Leave candidates that were not committed, to look at.")
-    sandbox: bool = setting(False, BOOLEAN, "Render templates that are not to be trusted (slower).")
+    strict_owner: bool = setting(False, BOOLEAN, "Fail, instead of warning, if a target's owner cannot be set.")
+    keep_stage_file: bool = setting(False, BOOLEAN, "Leave failed candidates in place for inspection.")
+    sandbox: bool = setting(False, BOOLEAN, "Render untrusted templates in a sandbox (slower).")
 
     log_level: Level = setting(  # noqa: RUF009  # a row like the others
         "info",
         choice("debug", "info", "warning", "error", trace="debug", warn="warning", fatal="error", panic="error"),
-        "The least level of log lines to write.",
+        "The lowest level to log.",
     )
     log_format: Literal["text", "json", "auto"] = setting(
-        "auto", choice("auto", "text", "json"), "How log lines are written; auto is text, coloured on a terminal."
+        "auto", choice("auto", "text", "json"), "The format of log lines; auto: text, coloured on a terminal."
     )
 
     left_alone: tuple[str, ...] = ()

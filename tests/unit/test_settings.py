@@ -150,7 +150,7 @@ def test_an_unknown_key_is_a_warning_with_a_suggestion(confdir):
     assert [hint for _, hint in warned(warnings)] == [
         "did you mean interval?",
         "",
-        "it was retired: the log level is set by log-level",
+        "retired: use log-level",
     ]
     assert warnings[0].where == {"file": file, "key": "intervall"}
 
