@@ -1,4 +1,4 @@
-"""The story that scripts/demo tells: confpy follows a file of keys. Ends with 1 where something did not happen."""
+"""The demo of scripts/demo: confpy follows a file of keys. Exits with 1 if a step does not have the expected result."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE = 5.0
-"""Seconds that each thing may take to happen."""
+"""Seconds that each step may take."""
 BOLD, DIM, RED, GREEN, CYAN, PLAIN = (
     ("\033[1m", "\033[2m", "\033[31m", "\033[32m", "\033[36m", "\033[0m")
     if sys.stdout.isatty() and not os.environ.get("NO_COLOR")
@@ -30,8 +30,8 @@ BOLD, DIM, RED, GREEN, CYAN, PLAIN = (
 )
 
 
-class NotSo(Exception):
-    """Something that the story tells did not happen."""
+class StepFailed(Exception):
+    """A step of the demo did not have the expected result."""
 
 
 class Keys:
@@ -52,11 +52,11 @@ class Keys:
 
 
 class Confpy:
-    """confpy itself, its log shown line by line."""
+    """A confpy process, whose log is shown line by line."""
 
     def __init__(self, folder: Path, keys: Path, *flags: str) -> None:
         words = [*flags, "-backend", "file", "-file", keys.name, "-confdir", os.path.relpath(ROOT, folder)]
-        tell(f"$ confpy {' '.join([*words[:-1], '.'])}", CYAN)
+        echo(f"$ confpy {' '.join([*words[:-1], '.'])}", CYAN)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "confpy", *words], cwd=folder, stderr=subprocess.PIPE, text=True, errors="replace"
         )
@@ -69,17 +69,17 @@ class Confpy:
             self.lines.put(line.rstrip("\n"))
         self.lines.put(None)
 
-    def says(self, pattern: str) -> None:
+    def wait_for(self, pattern: str) -> None:
         """Show the log until a line matches."""
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
                 line = self.lines.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
-                raise NotSo(f"confpy did not say {pattern!r}") from None
+                raise StepFailed(f"confpy did not log {pattern!r}") from None
             if line is None:
-                raise NotSo(f"confpy ended with {self.process.wait()}")
-            tell(textwrap.fill(f"confpy: {line}", 118, initial_indent="  ", subsequent_indent="    "), DIM)
+                raise StepFailed(f"confpy ended with {self.process.wait()}")
+            echo(textwrap.fill(f"confpy: {line}", 118, initial_indent="  ", subsequent_indent="    "), DIM)
             if re.search(pattern, line):
                 return
 
@@ -93,7 +93,7 @@ class Confpy:
 
 
 class Config:
-    """The target, shown as the difference to what it was."""
+    """The target, shown as a diff from its previous content."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -103,21 +103,21 @@ class Config:
         lines = self.file.read_text().splitlines()
         for line in list(difflib.unified_diff(self.seen, lines, lineterm="", n=0))[2:]:
             if not line.startswith("@@"):
-                tell(f"    {line}", GREEN if line.startswith("+") else RED)
+                echo(f"    {line}", GREEN if line.startswith("+") else RED)
         self.seen = lines
 
-    def same(self) -> None:
+    def expect_unchanged(self) -> None:
         if self.file.read_text().splitlines() != self.seen:
-            raise NotSo(f"{self.file.name} changed")
-        tell(f"    {self.file.name} is what it was")
+            raise StepFailed(f"{self.file.name} changed")
+        echo(f"    {self.file.name} is unchanged")
 
 
-def tell(text: str, style: str = "") -> None:
+def echo(text: str, style: str = "") -> None:
     print(f"{style}{text}{PLAIN if style else ''}", flush=True)
 
 
 def chapter(text: str) -> None:
-    tell(f"\n{text}", BOLD)
+    echo(f"\n{text}", BOLD)
 
 
 def free_port() -> int:
@@ -129,7 +129,7 @@ def free_port() -> int:
 
 @contextmanager
 def container(name: str) -> Iterator[str]:
-    """Serve HTTP as a container would: each answer is its name. Yields its address."""
+    """Serve HTTP like a container; each response is its name. Yields its address."""
 
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -151,7 +151,7 @@ def container(name: str) -> Iterator[str]:
 @contextmanager
 def haproxy(folder: Path) -> Iterator[None]:
     command = ["haproxy", "-W", "-db", "-p", "haproxy.pid", "-f", "haproxy.cfg"]
-    tell(f"$ {' '.join(command)}", CYAN)
+    echo(f"$ {' '.join(command)}", CYAN)
     with (folder / "haproxy.log").open("wb") as log:
         process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
     try:
@@ -161,18 +161,18 @@ def haproxy(folder: Path) -> Iterator[None]:
         process.wait()
 
 
-def answers_come_from(port: int, expected: set[str]) -> None:
-    """Ask HAProxy until its answers come from exactly these containers."""
+def expect_responses_from(port: int, expected: set[str]) -> None:
+    """Send requests to HAProxy until the responses come from exactly these containers."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
-        if {answer(port) for _ in range(2 * len(expected) + 2)} == expected:
-            tell(f"    HAProxy answers: {', '.join(sorted(expected))}")
+        if {response(port) for _ in range(2 * len(expected) + 2)} == expected:
+            echo(f"    HAProxy responds: {', '.join(sorted(expected))}")
             return
         time.sleep(0.05)
-    raise NotSo(f"HAProxy's answers do not come from {', '.join(sorted(expected))}")
+    raise StepFailed(f"HAProxy's responses do not come from {', '.join(sorted(expected))}")
 
 
-def answer(port: int) -> str:
+def response(port: int) -> str:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     try:
         connection.request("GET", "/")
@@ -183,91 +183,91 @@ def answer(port: int) -> str:
         connection.close()
 
 
-def story(folder: Path, ends: ExitStack) -> None:
+def demo(folder: Path, ends: ExitStack) -> None:
     port = free_port()
     keys = Keys(folder / "keys.yaml", port)
     config = Config(folder / "haproxy.cfg")
     address = {name: ends.enter_context(container(name)) for name in ("web-1", "web-2", "web-3")}
 
-    chapter("Two containers run, and stand in a file of keys. confpy makes HAProxy's configuration of it.")
+    chapter("Two containers run and are listed in a file of keys. confpy renders HAProxy's configuration from it.")
     keys.containers = {name: address[name] for name in ("web-1", "web-2")}
     keys.write()
     first = Confpy(folder, keys.file, "-onetime", "-no-reload")
     ends.callback(first.stop)
-    first.says(r"resource\.changed .*resource=haproxy")
+    first.wait_for(r"resource\.changed .*resource=haproxy")
     config.show()
     runs = bool(shutil.which("haproxy"))
     if runs:
         ends.enter_context(haproxy(folder))
-        answers_come_from(port, {"web-1", "web-2"})
+        expect_responses_from(port, {"web-1", "web-2"})
     else:
-        tell("    (HAProxy is not installed: a small check stands in for it, and nothing is reloaded.)")
+        echo("    (HAProxy is not installed: a simple check replaces it, and nothing is reloaded.)")
     reloaded = "true" if runs else "false"
     confpy = Confpy(folder, keys.file, "-watch", *(() if runs else ("-no-reload",)))
     ends.callback(confpy.stop)
-    confpy.says(r"confpy\.started")
+    confpy.wait_for(r"confpy\.started")
 
     def serves(*names: str) -> None:
         if runs:
-            answers_come_from(port, set(names))
+            expect_responses_from(port, set(names))
 
     chapter("A third container starts.")
     keys.containers["web-3"] = address["web-3"]
     keys.write()
-    confpy.says(rf"resource\.changed .*reloaded={reloaded}")
+    confpy.wait_for(rf"resource\.changed .*reloaded={reloaded}")
     config.show()
     serves("web-1", "web-2", "web-3")
 
-    chapter("The first one goes.")
+    chapter("The first container stops.")
     del keys.containers["web-1"]
     keys.write()
-    confpy.says(rf"resource\.changed .*reloaded={reloaded}")
+    confpy.wait_for(rf"resource\.changed .*reloaded={reloaded}")
     config.show()
     serves("web-2", "web-3")
 
-    chapter("Somebody registers a container with a port that does not exist. It is left out, the others stay.")
+    chapter("A container is registered with an invalid port. It is skipped, the others stay.")
     keys.containers["web-4"] = "10.0.0.4:99999"
     keys.write()
-    confpy.says(r"value\.skipped .*web-4")
-    config.same()
+    confpy.wait_for(r"value\.skipped .*web-4")
+    config.expect_unchanged()
     serves("web-2", "web-3")
 
-    chapter("Somebody sets maxconn to plenty. The check refuses the new file, the old one stays.")
+    chapter('maxconn is set to "plenty". The check fails, the old file stays.')
     keys.maxconn = "plenty"
     keys.write()
-    confpy.says(r"resource\.failed ")
-    config.same()
+    confpy.wait_for(r"resource\.failed ")
+    config.expect_unchanged()
     serves("web-2", "web-3")
 
-    chapter("They mend it.")
+    chapter("maxconn is corrected.")
     keys.maxconn = "500"
     keys.write()
-    confpy.says(rf"resource\.changed .*reloaded={reloaded}")
+    confpy.wait_for(rf"resource\.changed .*reloaded={reloaded}")
     config.show()
     serves("web-2", "web-3")
 
-    chapter("SIGTERM: confpy ends, and leaves nothing half done.")
+    chapter("SIGTERM: confpy stops, and leaves nothing unfinished.")
     code = confpy.stop()
-    tell(f"    exit code {code}")
+    echo(f"    exit code {code}")
     if code != 0:
-        raise NotSo("confpy should have ended with 0")
+        raise StepFailed("confpy should have exited with 0")
     left = sorted(path.name for path in folder.iterdir() if path.name.startswith("."))
     if left:
-        raise NotSo(f"it left {', '.join(left)}")
+        raise StepFailed(f"it left {', '.join(left)}")
 
 
 def main() -> int:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="confpy-demo-") as folder, ExitStack() as ends:
         try:
-            story(Path(folder), ends)
-        except NotSo as error:
+            demo(Path(folder), ends)
+        except StepFailed as error:
             log = Path(folder, "haproxy.log")
-            tell(f"\nThat did not work: {error}.", RED)
+            echo(f"\nThe demo failed: {error}.", RED)
             if log.exists():
-                tell(log.read_text(errors="replace"), DIM)
+                echo(log.read_text(errors="replace"), DIM)
             return 1
-    chapter(f"All as told, in {time.monotonic() - began:.1f} s, and everything is cleaned up.")
+    chapter(f"Done in {time.monotonic() - began:.1f} s. All files of the demo are removed.")
     return 0
 
 

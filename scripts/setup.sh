@@ -1,8 +1,8 @@
-# Sourced by the scripts beside it: a virtual environment, and Debian packages where something is missing.
+# Sourced by the other scripts: makes a virtual environment, and installs missing Debian packages.
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 venv=$root/.venv
-# Servers live in sbin, which the PATH of a user who is not root may lack.
+# Servers are in sbin, which may be missing from the PATH of users other than root.
 PATH=${PATH:-/usr/local/bin:/usr/bin:/bin}:/usr/local/sbin:/usr/sbin:/sbin
 export PATH
 
@@ -15,7 +15,7 @@ die() {
     exit 1
 }
 
-# Set $python to one that confpy runs on.
+# Set $python to a version that confpy supports.
 find_python() {
     for python in python3 python3.14 python3.13 python3.12 python3.11 /usr/bin/python3; do
         "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null && return
@@ -23,18 +23,18 @@ find_python() {
     die "Python 3.11 or newer is needed: install python3"
 }
 
-# Install these Debian packages, and leave no service running that they would start.
+# Install these Debian packages without starting their services.
 install_packages() {
     [ $# -gt 0 ] || return 0
-    command -v apt-get > /dev/null || die "what these Debian packages hold is missing, and there is no apt: $*"
+    command -v apt-get > /dev/null || die "these Debian packages are missing, and there is no apt to install them: $*"
     as_root=
     if [ "$(id -u)" -ne 0 ]; then
-        command -v sudo > /dev/null || die "missing, and only root can install them: apt-get install $*"
+        command -v sudo > /dev/null || die "missing packages, which only root can install: apt-get install $*"
         as_root=sudo
     fi
     say "installing $*"
     $as_root sh -eu -s -- "$@" >&2 << 'END'
-        # https://people.debian.org/~hmh/invokerc.d-policyrc.d-specification.txt: 101 forbids to start a service.
+        # https://people.debian.org/~hmh/invokerc.d-policyrc.d-specification.txt: 101 forbids starting a service.
         policy=/usr/sbin/policy-rc.d
         if [ ! -e $policy ]; then
             trap 'rm -f $policy' EXIT
@@ -46,14 +46,14 @@ install_packages() {
         for step in update "install -y --no-install-recommends $*"; do
             said=$(apt-get -q -o DPkg::Lock::Timeout=120 $step 2>&1 < /dev/null) || { echo "$said"; exit 1; }
         done
-        # Nor at the next start of the machine.
+        # Nor start them at the next boot.
         for package; do
             systemctl disable --quiet "${package%%-*}" 2> /dev/null || true
         done
 END
 }
 
-# Say whether .venv has the project with these extras.
+# Succeed if .venv has the project with these extras.
 has_venv() {
     find_python
     extras=$1
@@ -62,13 +62,13 @@ has_venv() {
     [ "$wanted" = "$(cat "$stamp" 2> /dev/null)" ]
 }
 
-# Say whether Python can make virtual environments. Debian has that in a package of its own, python3-venv.
+# Succeed if Python can make virtual environments. On Debian this needs the package python3-venv.
 can_make_venv() {
     find_python
     "$python" -c 'import ensurepip, venv' 2> /dev/null
 }
 
-# Make .venv and install the project into it, with these extras. What is installed already costs nothing.
+# Make .venv and install the project into it, with these extras, if that has not been done.
 make_venv() {
     ! has_venv "$1" || return 0
     can_make_venv || install_packages python3-venv
@@ -76,7 +76,7 @@ make_venv() {
         say "making .venv"
         "$python" -m venv --clear "$venv"
     fi
-    # In its compatible mode an editable installation is a line in a .pth file, in others code that each start pays for.
+    # In compat mode an editable installation is a line in a .pth file; other modes run code at each start of Python.
     say "installing confpy${extras:+[$extras]} into .venv"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
         --config-settings editable_mode=compat --editable "$root${extras:+[$extras]}" >&2
