@@ -109,18 +109,19 @@ class Ledger:
         disk: Disk,
         guard: AbstractContextManager[object] | None = None,
         *,
+        wall: Callable[[], float] = time.time,
         backend: str = "",
         root: str = "",
     ) -> Ledger:
         """Return the ledger of a state folder; one that keeps nothing, and says so, where that cannot be written."""
-        ledger = cls(folder, disk, guard=guard, backend=backend, root=root)
+        ledger = cls(folder, disk, guard=guard, wall=wall, backend=backend, root=root)
         if folder:
             try:
                 disk.make_folder(folder)
                 ledger.folder = require_private(folder, disk, volumes=True)
                 disk.close(disk.open_locks(os.path.join(ledger.folder, LOCKS)))
             except OSError as error:
-                ledger = cls(None, disk, guard=guard)
+                ledger = cls(None, disk, guard=guard, wall=wall)
                 ledger.warning = ConfpyError(
                     f"the ledger cannot be kept: {error.strerror}",
                     hint="name a folder that confpy may write to (state_dir); until then a reload that fails is "

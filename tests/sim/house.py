@@ -117,7 +117,7 @@ class House(World):
             for action in self.agent.step((message,), self.now, 1e9 + self.now):
                 self._carry_out(action)
 
-    def wakes(self) -> float:
+    def wakes_at(self) -> float:
         return self._wakes if self.ended is None else float("inf")
 
     def touch(self, dest: str, content: bytes | None) -> None:
@@ -140,19 +140,19 @@ class House(World):
             case WakeAt():
                 self._wakes = action.moment
             case Load():
-                self.later(soon, Loaded(self.resources))
+                self._answer(soon, Loaded(self.resources))
             case Sweep():
-                self.later(soon, Swept(()))
+                self._answer(soon, Swept(()))
             case Resolve():
                 answers = {
                     one: TemplateError("no answer")
-                    if self._fails(0.2)
+                    if self.random.fails(0.2)
                     else f"code of {one.name}"
                     if one.kind == "template"
                     else self.address
                     for one in action.lookups
                 }
-                self.later(soon, Resolved(action.resolve, answers))
+                self._answer(soon, Resolved(action.resolve, answers))
             case Deliver():
                 commands = {one.resource.check_cmd for group in action.groups for one in group.candidates} - {None}
                 self.batches += 1
@@ -160,7 +160,7 @@ class House(World):
                 assert self.delivering.isdisjoint(commands), "two deliveries share a command"
                 self.delivering |= commands
                 hangs = self.hangs and self.random.random() < 0.3
-                self.later(1000.0 if hangs else soon, ("deliver", action, commands))
+                self.timeline.later(1000.0 if hangs else soon, lambda: self._deliver(action, commands))
             case Reload():
                 assert action.key not in self.reloading, "one command reloads twice at once"
                 self.reloading.add(action.key)
@@ -170,15 +170,15 @@ class House(World):
                 seen = {
                     one.dest: self.targets.get(one.dest) for one in self.resources if one.reload_cmd == action.command
                 }
-                self.later(soon, ("reload", action, seen))
+                self.timeline.later(soon, lambda: self._reload(action, seen))
             case Inspect():
-                self.later(soon, ("inspect", action))
+                self.timeline.later(soon, lambda: self.tell(self._inspect(action)))
             case Recover():
-                self.later(soon, Recovered())
+                self._answer(soon, Recovered())
             case Hold():
-                self.later(soon, Accepted(action.resource, accepted=False))
+                self._answer(soon, Accepted(action.resource, accepted=False))
             case Recall():
-                self.later(soon, Recalled({}))
+                self._answer(soon, Recalled({}))
             case ClearPending() | Count() | Release() | Save() | Kill():
                 pass
             case Terminate():
@@ -190,31 +190,25 @@ class House(World):
             case _:
                 super()._carry_out(action)
 
-    def _arrive(self, what: object) -> None:
-        match what:
-            case ("deliver", Deliver() as action, set() as commands):
-                self.delivering -= commands
-                self.batches -= 1
-                self.tell(
-                    Delivered(
-                        action.batch,
-                        tuple(report for group in action.groups for report in self._deliver_group(group)),
-                    )
-                )
-            case ("reload", Reload() as action, dict() as seen):
-                self.reloading.discard(action.key)
-                if self._fails(0.3):
-                    self.tell(Reloaded(action.key, ReloadError("the reload exited with 1"), 0.1))
-                else:
-                    self.loaded.update({dest: content for dest, content in seen.items() if content is not None})
-                    self.tell(Reloaded(action.key, None, 0.1))
-            case ("inspect", Inspect() as action):
-                self.tell(self._inspect(action))
-            case _:
-                super()._arrive(what)
+    def _answer(self, seconds: float, message: Message) -> None:
+        self.timeline.later(seconds, lambda: self.tell(message))
+
+    def _deliver(self, action: Deliver, commands: set[str | None]) -> None:
+        self.delivering -= commands
+        self.batches -= 1
+        reports = (report for group in action.groups for report in self._deliver_group(group))
+        self.tell(Delivered(action.batch, tuple(reports)))
+
+    def _reload(self, action: Reload, seen: dict[str, bytes | None]) -> None:
+        self.reloading.discard(action.key)
+        if self.random.fails(0.3):
+            self.tell(Reloaded(action.key, ReloadError("the reload exited with 1"), 0.1))
+        else:
+            self.loaded.update({dest: content for dest, content in seen.items() if content is not None})
+            self.tell(Reloaded(action.key, None, 0.1))
 
     def _deliver_group(self, group: Group) -> list[Report]:
-        refused = {one.resource.name for one in group.candidates if self._fails(0.2)}
+        refused = {one.resource.name for one in group.candidates if self.random.fails(0.2)}
         changed = [one for one in group.candidates if self.targets.get(one.resource.dest) != one.content]
         if not changed:
             refused = set()

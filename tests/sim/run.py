@@ -19,8 +19,8 @@ import traceback
 from collections import Counter
 from collections.abc import Sequence
 
-from tests.sim.life import Wrong, live
 from tests.sim.mutants import MUTANTS
+from tests.sim.simulation import Wrong, live
 
 
 def show(seed: int) -> int:

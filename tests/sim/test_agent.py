@@ -52,7 +52,7 @@ def live(seed: int, **config: bool) -> House:
         if house.random.random() < 0.05:
             house.touch(house.random.choice(RESOURCES).dest, house.random.choice((None, b"by hand")))
         house.run(house.random.choice((0.0, 0.05, 0.5, 5.0)))
-    house.calm = True
+    house.random.calm = True
     show_dead_streams(house)
     # One backoff of a store, one of a resource, one of a reload (up to 300 s), and the resyncs between them.
     house.run(600)
@@ -84,7 +84,7 @@ def test_noop_writes_nothing_and_sync_only_reloads_nothing(manner):
 
 def test_nothing_is_delivered_or_reloaded_when_nothing_changes():
     house = House(7, RESOURCES)
-    house.calm = True
+    house.random.calm = True
     house.run(60)
     commits, reloads = house.commits, house.reloads
     assert (commits, reloads) == (7, 4), "one commit a resource, one reload a command"
@@ -98,16 +98,16 @@ def test_fifty_resources_with_one_reload_command_cause_one_reload():
         for number in range(50)
     )
     house = House(3, resources)
-    house.calm = True
+    house.random.calm = True
     house.run(20)
     assert (house.commits, house.reloads) == (50, 1)
 
 
 def test_a_burst_is_delivered_a_few_times_and_ends_in_the_final_state():
     house = House(5, RESOURCES)
-    house.calm = True
+    house.random.calm = True
     house.run(20)
-    house.slowest = 0.02
+    house.network.slowest = 0.02
     before = house.commits
     for _ in range(500):
         house.server.put("/app/x")
@@ -137,7 +137,7 @@ def test_many_commands_are_run_a_few_at_a_time():
         for number in range(100)
     )
     house = House(3, resources)
-    house.calm = True
+    house.random.calm = True
     house.run(20)
     assert (house.commits, house.reloads) == (100, 100)
 
@@ -145,7 +145,7 @@ def test_many_commands_are_run_a_few_at_a_time():
 @pytest.mark.parametrize("seed", range(100))
 def test_one_shot_ends_after_one_try_of_everything_with_the_code_of_what_failed(seed):
     house = House(seed, RESOURCES, onetime=True)
-    house.calm = seed % 2 == 0
+    house.random.calm = seed % 2 == 0
     house.run(120)
     assert house.ended is not None
     failed = [line for line in house.lines if line.event.endswith("failed")]
@@ -160,7 +160,7 @@ def test_a_resource_whose_key_is_missing_keeps_its_target_until_the_key_is_there
     empties = Resource("empties", "", "t.j2", "/out/empties", prefixes=("/app",), on_missing="empty")
     follows_store = Resource("store", "", "t.j2", "/out/store", prefixes=("/app",))
     house = House(3, (keeps, empties, follows_store), on_missing="error")
-    house.calm = True
+    house.random.calm = True
     house.server.put("/app/x")
     house.run(10)
     full = dict(house.targets)
@@ -180,7 +180,7 @@ def test_a_resource_whose_key_is_missing_keeps_its_target_until_the_key_is_there
 def test_one_shot_fails_for_a_missing_key_and_delivers_the_rest():
     lost = Resource("lost", "", "t.j2", "/out/lost", prefixes=("/none",), on_missing="error")
     once = House(3, (lost, RESOURCES[1]), onetime=True)
-    once.calm = True
+    once.random.calm = True
     once.server.put("/app/x")
     once.run(20)
     assert once.ended == 3

@@ -22,7 +22,7 @@ def events(house: House, *names: str) -> list[LogEvent]:
 
 def refused_at_start(*resources: Resource, **config: object) -> House:
     house = House(3, resources, **config)
-    house.calm = True
+    house.random.calm = True
     for key in KEYS:
         house.server.put(key)
     house.server.denied = {"/app"}
@@ -37,7 +37,7 @@ def test_targets_end_right_though_rights_come_and_go(part):
             disturb(house, restores=False)
             refuse(house)
             house.run(house.random.choice((0.0, 0.05, 0.5, 5.0)))
-        house.calm = True
+        house.random.calm = True
         house.server.denied.clear()
         show_dead_streams(house)
         house.run(600)
@@ -94,7 +94,7 @@ def test_one_shot_delivers_what_is_not_refused_and_exits_with_the_code_of_the_st
 
 def test_what_a_missing_tree_means_is_what_the_read_said_it_means():
     house = House(3, (OTHER,), on_missing="error")
-    house.calm = True
+    house.random.calm = True
     answer = house.server.snapshot
 
     def snapshot(action):
@@ -105,4 +105,4 @@ def test_what_a_missing_tree_means_is_what_the_read_said_it_means():
     house.server.snapshot = snapshot
     house.run(10)
     assert list(house.targets) == ["/out/other"]
-    assert [line.fields for line in events(house, "store.chosen")] == [{"store": "v3"}] * house.reads
+    assert [line.fields for line in events(house, "store.chosen")] == [{"store": "v3"}] * house.network.reads

@@ -72,8 +72,8 @@ def disturb(world: World, *, restores: bool) -> None:
         case 1 if restores:
             world.server.restore(random, other_identity=random.random() < 0.5)
         case 2:
-            if world.stalls:
-                world.streams.clear()  # gone without a word
+            if world.network.stalls:
+                world.network.streams.clear()  # gone without a word
         case 3:
             world.server.drop(random.choice(("/services", "/services/web", "/app", "/app/x", "/certs")))
         case number if number < 12:
@@ -106,7 +106,7 @@ def live(seed: int, *, restores: bool, follows: bool = True, refuses: bool = Fal
         world.run(world.random.choice((0.0, 0.05, 0.5, 5.0)))
         if world.random.random() < 0.03:
             want(world, world.random.randint(1, len(RESOURCES)))
-    world.calm = True
+    world.random.calm = True
     want(world, len(RESOURCES))
     # The faults are over. One backoff and two resyncs are enough for all but one: a store that came back from a backup
     # and has overtaken its old revision since cannot be told from itself, until the tenth resync reads in full.
@@ -132,7 +132,7 @@ def test_the_tree_ends_equal_to_a_store_that_came_back_from_an_older_backup(part
 def test_streams_that_break_and_are_resumed_bring_every_change_themselves():
     for seed in range(100):
         world = World(seed, period=60.0)
-        world.stalls = 0.0
+        world.network.stalls = 0.0
         world.take(world.mirror.want({"one": PREFIXES[:1], "two": PREFIXES[2:4]}))
         world.run(5)
         for step in range(100):
@@ -140,7 +140,7 @@ def test_streams_that_break_and_are_resumed_bring_every_change_themselves():
                 world.take(world.mirror.want({"one": PREFIXES[:2], "two": PREFIXES[2:]}))
             disturb(world, restores=False)
             world.run(world.random.choice((0.0, 0.05, 0.5)))
-        world.calm = True
+        world.random.calm = True
         world.run(10)
         assert equal(world, PREFIXES), f"seed {seed}: before any resync"
         assert "watch.missed" not in world.said, f"seed {seed}"
@@ -189,28 +189,28 @@ def test_what_is_allowed_again_is_read_within_a_minute(part, follows):
 
 def test_refused_prefixes_cost_the_others_nothing_and_a_few_reads_a_minute_themselves():
     world = World(1)
-    world.calm = True
+    world.random.calm = True
     world.server.denied = {"/certs/a", "/certs/b"}
     want(world, len(RESOURCES))
     world.run(3000)
     quiet = World(1)
-    quiet.calm = True
+    quiet.random.calm = True
     want(quiet, len(RESOURCES))
     quiet.run(3000)
-    assert world.opened == quiet.opened == 1
-    assert world.asks <= quiet.asks + 1
-    assert world.reads - quiet.reads < 3000 / LONGEST * 3, "full jitter: half of it on average"
+    assert world.network.opened == quiet.network.opened == 1
+    assert world.network.polls <= quiet.network.polls + 1
+    assert world.network.reads - quiet.network.reads < 3000 / LONGEST * 3, "full jitter: half of it on average"
     assert world.said.count("prefix.denied") < 8, "ever more rarely, one line for both"
 
 
 def test_a_quiet_store_costs_one_read_one_stream_and_one_ask_per_period():
     world = World(1)
-    world.calm = True
+    world.random.calm = True
     world.take(world.mirror.want({"app": ("/app",)}))
     world.run(300)
-    assert (world.reads, world.opened) == (1, 1)
+    assert (world.network.reads, world.network.opened) == (1, 1)
     world.run(600)
-    assert world.reads == 2, "every tenth resync reads in full"
+    assert world.network.reads == 2, "every tenth resync reads in full"
 
 
 def listed(mirror, listing, prefix="/web"):

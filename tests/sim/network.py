@@ -1,0 +1,203 @@
+"""What lies between confpy and the store: answers take time, reads fail, streams are late, stall, and break."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from confpy.errors import AccessDenied, StoreError
+from confpy.keys.snapshot import Changes, Listing, Snapshot
+from confpy.keys.tree import covers
+from confpy.messages import Action, Changed, Listed, Lost, Message, Opened, Poll, Polled, Read, Unwatch, Watch
+from tests.sim.plan import KEYS
+from tests.sim.store import Server, Stream
+from tests.sim.timeline import NEVER, Chance, Timeline
+
+if TYPE_CHECKING:
+    from tests.sim.simulation import Simulation
+
+
+class Network:
+    """Carries out what the mirror wants from its store."""
+
+    def __init__(self, timeline: Timeline, random: Chance, server: Server, tell: Callable[[Message], None]) -> None:
+        self.random = random
+        self.server = server
+        self.streams: dict[int, Stream] = {}
+        self.slowest = 0.3
+        """Seconds that a stream may take from one delivery to the next."""
+        self.stalls = 0.005
+        """The chance that a stream falls silent, without a word, at a delivery."""
+        self.reads = 0
+        self.polls = 0
+        self.opened = 0
+        self._timeline = timeline
+        self._tell = tell
+
+    def carry_out(self, action: Action) -> None:
+        """Begin what an action asks for."""
+        soon = self.random.uniform(0.001, 0.5)
+        match action:
+            case Read():
+                self.reads += 1
+                self._timeline.later(soon, lambda: self._read(action))
+            case Poll():
+                self.polls += 1
+                self._timeline.later(soon, lambda: self._poll(action))
+            case Watch():
+                self._timeline.later(soon, lambda: self._open(action))
+            case Unwatch():
+                self.streams.pop(action.stream, None)
+
+    def _answer(self, seconds: float, message: Message) -> None:
+        self._timeline.later(seconds, lambda: self._tell(message))
+
+    def _read(self, action: Read) -> None:
+        # The answer is as of now; it takes some time to arrive, and things go on meanwhile.
+        if self.random.fails(0.1):
+            self._answer(0.1, Listed(action.read, None, StoreError("the read failed")))
+        else:
+            self._answer(self.random.uniform(0, 0.5), Listed(action.read, self.server.snapshot(action)))
+
+    def _poll(self, action: Poll) -> None:
+        if self.random.fails(0.1):
+            self._answer(0.1, Polled(action.poll, None, StoreError("the ask failed")))
+            return
+        seconds = self.random.uniform(0, 0.2)
+        try:
+            self._answer(seconds, Polled(action.poll, self.server.status(action)))
+        except AccessDenied as denied:
+            self._answer(seconds, Polled(action.poll, None, denied))
+
+    # --- streams -----------------------------------------------------------------------------------------------------
+
+    def _open(self, action: Watch) -> None:
+        if self.stalls and self.random.fails(0.1):
+            self._tell(Lost(action.stream, StoreError("refused")))
+        elif (denied := self._denied(action.cursors)) is not None:
+            self._tell(Lost(action.stream, denied))
+        elif action.identity != self.server.identity or any(
+            not self.server.compacted - 1 <= cursor <= self.server.revision for cursor in action.cursors.values()
+        ):
+            self._tell(Lost(action.stream, StoreError("compacted, or ahead"), relist=True))
+        else:
+            self.opened += 1
+            self.streams[action.stream] = Stream(action.stream, action.cursors, self.server.life)
+            self._answer(0.0, Opened(action.stream))
+            self._timeline.later(0.01, lambda: self._advance(action.stream))
+
+    def _denied(self, prefixes: Iterable[str]) -> AccessDenied | None:
+        return next((found for prefix in prefixes if (found := self.server.refusal(prefix)) is not None), None)
+
+    def _advance(self, number: int) -> None:
+        """Deliver a part of what a stream has not delivered yet: any watch may be ahead of any other."""
+        stream = self.streams.get(number)
+        if stream is None:
+            return
+        if stream.life != self.server.life or self.random.fails(0.01):
+            del self.streams[number]
+            self._tell(Lost(number, StoreError("reset")))
+            return
+        # A right that was taken away ends a stream sooner or later; what was seen until then is true.
+        if (denied := self._denied(stream.places)) is not None and self.random.random() < 0.2:
+            del self.streams[number]
+            self._tell(Lost(number, denied))
+            return
+        if self.random.fails(self.stalls):
+            stream.stalled = True
+        if not stream.stalled:
+            for prefix, place in stream.places.items():
+                if self.random.random() < 0.5 or self.random.calm:
+                    self._deliver(stream, prefix, place)
+        if number in self.streams:
+            self._again(stream)
+
+    def _again(self, stream: Stream) -> None:
+        """Let a stream deliver again some time later."""
+        self._timeline.later(self.random.uniform(0.01, self.slowest), lambda: self._advance(stream.number))
+
+    def _deliver(self, stream: Stream, prefix: str, place: int) -> None:
+        drops = self.server.drops
+        events = [
+            one
+            for one in self.server.history
+            if one[0] > place and (covers(prefix, one[1]) or (one[0] in drops and covers(one[1], prefix)))
+        ]
+        if not events:
+            return
+        some = events if self.random.calm else events[: self.random.randint(1, len(events))]
+        stream.places[prefix] = some[-1][0]
+        keys: dict[str, tuple[int, str | None]] = {}
+        gone: dict[str, int] = {}
+        for revision, key, value in some:
+            if revision in drops:
+                keys = {one: change for one, change in keys.items() if not covers(key, one)}
+                gone[key if covers(prefix, key) else prefix] = revision
+            else:
+                keys[key] = (revision, value)
+        self._tell(Changed(stream.number, Changes(prefix, some[-1][0], keys, gone)))
+
+
+class FaultyNetwork(Network):
+    """A network whose store answers wrongly, too, and whose quiet streams cost nothing."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        super().__init__(simulation.machine.timeline, simulation.random, simulation.server, simulation.tell)
+        self.slowest = 0.1
+        self.stalls = simulation.plan.stalls
+        self._simulation = simulation
+        self._lied_at = -NEVER
+
+    def _read(self, action: Read) -> None:
+        if self.random.fails(0.1):
+            self._simulation.note("store fails a read")
+            self._answer(0.1, Listed(action.read, None, StoreError("the read failed")))
+            return
+        snapshot = self.server.snapshot(action)
+        if self._simulation.plan.lies and self.random.fails(0.15) and self._timeline.now > self._lied_at + 200:
+            self._lied_at = self._timeline.now
+            snapshot = self._lie(snapshot)
+        self._answer(self.random.random() * 0.5, Listed(action.read, snapshot))
+        if self.streams and self.random.fails(0.3):  # what the answer does not have yet overtakes it
+            self._simulation.note("put during a read")
+            self.server.put(self.random.choice(KEYS))
+            self.stir()
+
+    def _lie(self, snapshot: Snapshot) -> Snapshot:
+        """Answer without keys that are there."""
+        empty = self.random.random() < 0.6
+        self._simulation.note("store answers empty" if empty else "store answers in part")
+        listings = {}
+        for prefix, listing in snapshot.listings.items():
+            keys = {} if empty else {key: it for key, it in listing.keys.items() if self.random.random() < 0.5}
+            listings[prefix] = Listing(listing.revision, keys, listing.error)
+        return Snapshot(listings, snapshot.identity, snapshot.counts)
+
+    def _again(self, stream: Stream) -> None:
+        """A stream that has delivered all waits until there is more: most of a run is quiet."""
+        if stream.life != self.server.life or self._is_behind(stream):
+            super()._again(stream)
+        else:
+            stream.idle = True
+
+    def _is_behind(self, stream: Stream) -> bool:
+        if stream.stalled:
+            return False
+        least = min(stream.places.values(), default=0)
+        drops = self.server.drops
+        for revision, key, _ in reversed(self.server.history):
+            if revision <= least:
+                break
+            for prefix, place in stream.places.items():
+                if revision > place and (covers(prefix, key) or (revision in drops and covers(key, prefix))):
+                    return True
+        return any(self.server.refusal(prefix) for prefix in stream.places) if self.server.denied else False
+
+    def stir(self) -> None:
+        """Let streams go on: something changed in the store."""
+        for stream in self.streams.values():
+            if stream.idle:
+                stream.idle = False
+                self._timeline.later(self.random.random() * 0.05, partial(self._advance, stream.number))
+        self._simulation.invariants.look_for_empty()

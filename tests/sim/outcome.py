@@ -1,0 +1,102 @@
+"""What must hold once the faults are over."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from confpy.keys.tree import covers
+from confpy.system.filenames import staged_for
+from confpy.target.replace import OLD_MARK
+from tests.sim.invariants import has_backup
+from tests.sim.plan import ELSEWHERE, FOLDERS, STATE, text
+from tests.sim.timeline import Wrong
+
+if TYPE_CHECKING:
+    from tests.sim.simulation import Simulation
+
+LEDGER_END = 2048
+"""Bytes of a ledger in which nothing is open, of a process that had nothing to do."""
+
+
+class Outcome:
+    """Looks at what confpy has made of its store and its machine."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self._simulation = simulation
+        self._kernel = simulation.machine.kernel
+        self._invariants = simulation.invariants
+
+    def expected(self) -> dict[str, bytes]:
+        """Return what the targets should be: dest → content."""
+        keys = self._simulation.server.keys
+        return {
+            one.dest: text(
+                self._simulation.template(one.src),
+                {key: value for key, (_, value) in keys.items() if any(covers(prefix, key) for prefix in one.prefixes)},
+            )
+            for one in self._simulation.resources
+        }
+
+    def amiss(self) -> str:
+        """Say what is not as it should be by now, empty where all is."""
+        process = self._simulation.process
+        agent, ledger = process.agent, process.ledger
+        if not agent._loaded:
+            return "it has only begun"
+        for dest, content in self.expected().items():
+            if self._kernel.content(dest) != content:
+                return f"{dest} is {self._kernel.content(dest)!r} instead of {content!r}"
+        for one in self._simulation.resources:
+            if one.reload_cmd is None or one.dest in self._invariants.excused or self._invariants.torn:
+                continue
+            if self._invariants.loaded.get(one.dest) != self._kernel.content(one.dest):
+                return f"the program of {one.dest} has read {self._invariants.loaded.get(one.dest)!r} last"
+        if torn := [name for name, track in agent._tracks.items() if track.torn]:
+            return f"{torn} are still to be checked"
+        if agent._debts:
+            return f"reloads are owed: {agent._debts.owed()}"
+        # One that is torn for good stays open until its target is taken up again.
+        if open_ := [one for one in ledger._book.records.values() if one.done or not self._invariants.torn]:
+            return f"the ledger still holds {open_}"
+        return ""
+
+    def look_at_counts(self, starts: int, rollbacks: int) -> None:
+        """No reload ran more often than there was a reason."""
+        for key, count in self._invariants.successes.items():
+            if count > self._invariants.commits[key] + starts + rollbacks * 2:
+                raise Wrong(f"{key} ran {count} times for {self._invariants.commits[key]} commits and {starts} starts")
+
+    def look_at_what_is_left(self, *, unsure: bool) -> None:
+        """No candidate, no old file, and only one short ledger."""
+        seen = self._simulation.seen
+        names = {f"{folder}/{name}" for folder in FOLDERS for name in self._kernel.folders[folder].names}
+        # What was removed is swept no more; what is torn for good keeps the old files.
+        gone = {
+            one.name
+            for one in (*self._simulation.removed, *(self._simulation.resources if self._invariants.torn else ()))
+        }
+        for path in sorted(names):
+            folder, _, name = path.rpartition("/")
+            staged = staged_for(name.removesuffix(OLD_MARK))
+            old = name.endswith(OLD_MARK)
+            if folder == ELSEWHERE and (seen["target removed"] or seen["target linked"]):
+                continue  # no link leads there any more, or did not when it was swept
+            # A power cut may bring back what was removed from a folder that could not be synced.
+            stays = self._invariants.unrecorded or folder in self._invariants.were_read_only or seen["syncs fail"]
+            if staged is not None and staged not in gone and not (old and stays):
+                raise Wrong(f"{path} was left behind")
+        lost = [name for name in sorted(self._invariants.backed_up) if not has_backup(self._kernel, name)]
+        if lost and not self._invariants.unsynced:
+            raise Wrong(f"no older version of {lost} is left")
+        self._look_at_ledgers([path for path in names if path.startswith(f"{STATE}/ledger-")], unsure=unsure)
+        for one in self._invariants.resources:
+            inode = self._kernel.find(self._kernel.follow(one.dest))
+            if inode is not None and not stat.S_ISREG(inode.mode):
+                raise Wrong(f"{one.dest} is no file any more")
+
+    def _look_at_ledgers(self, ledgers: Iterable[str], *, unsure: bool) -> None:
+        sizes = [len(self._kernel.content(path) or b"") for path in ledgers]
+        if len(sizes) > 1 or (sum(sizes) > LEDGER_END and not unsure):
+            raise Wrong(f"{len(sizes)} ledgers of {sum(sizes)} bytes are left")

@@ -1,0 +1,198 @@
+"""What other programs and people do: they change keys, targets, templates and resources, and send signals."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+from confpy.config.resource import Resource
+from confpy.frozen import replace
+from confpy.ledger.cached_keys import HELD, accept
+from confpy.ledger.folder import StateFolder
+from confpy.messages import Edited
+from tests.sim.disk import SimDisk
+from tests.sim.plan import ALWAYS, ELSEWHERE, FOLDERS, KEYS, MOUNTED, OUT, READS, STATE
+
+if TYPE_CHECKING:
+    from tests.sim.simulation import Simulation
+
+
+class People:
+    """Does one thing after another to a run."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self._simulation = simulation
+        self._random = simulation.random
+        self._plan = simulation.plan
+        self._kernel = simulation.machine.kernel
+        self._network = simulation.network
+        self._invariants = simulation.invariants
+        self._note = simulation.note
+
+    def furnish(self, resource: Resource) -> None:
+        """Make what stands where a resource's target will be: a file, a link, a mount, or nothing."""
+        random, kernel, dest = self._random, self._kernel, resource.dest
+        if dest.startswith(MOUNTED):
+            kernel.write(dest, b"mounted\n")
+            kernel.mounts.add(dest)
+        elif random.random() < 0.15:
+            kernel.link(dest, f"{ELSEWHERE}/{resource.name}")
+            kernel.write(dest, b"linked\n")
+        elif random.random() < 0.5:
+            kernel.write(dest, b"old\n")
+        self._invariants.note_foreign(dest)
+        self._invariants.loaded[dest] = kernel.content(dest)
+
+    def disturb(self) -> None:
+        """Do one thing."""
+        dice = self._random.random() * 100
+        if dice < 50:
+            self._disturb_store(dice)
+        elif dice < 60:
+            self._edit_target()
+        elif dice < 66:
+            self._edit_configuration()
+        elif dice < 76:
+            if self._plan.disk_fails:
+                self._disturb_disk()
+        elif dice < 94:
+            if self._plan.dies:
+                self._kill(between_steps=dice >= 90)
+        elif dice < 96:
+            self._note("SIGTERM")
+            self._simulation.signal(signal.SIGTERM)
+        elif dice < 97:
+            self.hang_up("SIGHUP")
+
+    def _kill(self, *, between_steps: bool) -> None:
+        if between_steps:
+            self._simulation.process.disk.dead = True
+            self._simulation.die("between two steps")
+        else:
+            self._simulation.machine.light_fuse()
+
+    def hang_up(self, what: str) -> None:
+        """Say that what was rejected, or failed, may be tried again."""
+        self._note(what)
+        self._invariants.forget_tries()
+        self._simulation.signal(signal.SIGHUP)
+
+    def accept(self) -> None:
+        """Look at what is held back, and accept it."""
+        folder = StateFolder(STATE, self._simulation.say, SimDisk(self._kernel))
+        for one in folder.names(HELD):
+            record = folder.read(one)
+            if record is not None and not record["accepted"]:
+                self._note("a person accepts")
+                accept(folder, str(record["resource"]))
+
+    def _disturb_store(self, dice: float) -> None:
+        random, server, lies = self._random, self._simulation.server, self._plan.lies
+        key = random.choice(KEYS)
+        if dice < 34:
+            server.put(key)
+            self._note("put")
+        elif dice < 41:
+            if not (lies and key == ALWAYS):
+                server.delete(key)
+                self._note("delete")
+        elif dice < 43:
+            server.drop(random.choice(("/b", "/b/x", "/c") if lies else ("/a", "/b", "/b/x", "/c")))
+            self._note("drop")
+        elif dice < 44:
+            server.compacted = random.randint(server.compacted, server.revision)
+            self._note("compact")
+        elif dice < 45:
+            if self._network.stalls:
+                self._network.streams.clear()
+                self._note("streams vanish")
+        elif dice < 46.5:
+            self._break_streams()
+        elif dice < 48:
+            server.denied ^= {random.choice(("/a", "/b/x", "/c"))}
+            self._note("rights change")
+        elif self._plan.restores:
+            server.restore(random, other_identity=random.random() < 0.5)
+            self._invariants.newest.clear()
+            self._note("store comes back from a backup")
+        self._network.stir()
+
+    def _break_streams(self) -> None:
+        """End all streams, often with changes on them that have only come in part."""
+        random = self._random
+        if random.random() < 0.7:
+            for _ in range(4):
+                self._simulation.server.put(random.choice(KEYS))
+            self._network.stir()
+            self._simulation.run(random.choice((0.01, 0.03, 0.06)))
+        for stream in self._network.streams.values():
+            stream.life = -1
+        self._note("streams break")
+
+    def _edit_target(self) -> None:
+        """Write, remove or link a target."""
+        random, kernel = self._random, self._kernel
+        one = random.choice(self._invariants.resources)
+        mounted = one.dest in kernel.mounts
+        self._invariants.durable.pop(one.dest, None)
+        self._invariants.touched.add(one.dest)
+        match random.randint(0, 4):
+            case 0 if not mounted:
+                kernel.remove(one.dest)
+                self._note("target removed")
+            case 1 if not mounted:
+                kernel.remove(one.dest)
+                kernel.link(one.dest, f"{ELSEWHERE}/{one.name}")
+                self._invariants.excused.add(one.dest)  # it may lead to what confpy wants there: nothing changes then
+                self._note("target linked")
+            case _:
+                kernel.write(one.dest, b"by hand %d\n" % kernel.tick())
+                self._note("target written by hand")
+        self._invariants.note_foreign(one.dest)
+        self._invariants.note_group()
+
+    def _edit_configuration(self) -> None:
+        random, simulation = self._random, self._simulation
+        match random.randint(0, 3):
+            case 0:
+                simulation.template_version += 1
+                self._note("template edited")
+            case 1 if len(simulation.resources) > 1:
+                gone = random.choice(simulation.resources)
+                simulation.removed.append(gone)
+                simulation.resources = tuple(one for one in simulation.resources if one is not gone)
+                self._note("resource removed")
+            case 2 if simulation.removed:
+                simulation.resources += (simulation.removed.pop(),)
+                self._note("resource added")
+            case _:
+                was = random.choice(simulation.resources)
+                changed = replace(
+                    was,
+                    prefixes=random.choice(READS),
+                    settle=random.choice((0.0, 0.1, 1.0)),
+                    on_reload_failure=random.choice(("retry", "rollback", "keep")),
+                    backup=random.choice((0, 2)),
+                )
+                simulation.resources = tuple(changed if one is was else one for one in simulation.resources)
+                self._note("resource edited")
+        self._invariants.note_group()
+        if not simulation.process.disk.dead:
+            simulation.machine.timeline.later(0.01, lambda: simulation.tell(Edited()))
+
+    def _disturb_disk(self) -> None:
+        random, kernel = self._random, self._kernel
+        match random.randint(0, 3):
+            case 0:
+                kernel.full = not kernel.full
+                self._note("disk full" if kernel.full else "room again")
+                kernel.suspect |= set(FOLDERS)
+            case 1:
+                folder = random.choice((OUT, ELSEWHERE, MOUNTED, MOUNTED, STATE))
+                kernel.read_only ^= {folder}
+                self._invariants.were_read_only.add(folder)
+                kernel.suspect.add(folder)
+                self._note(f"{folder} {'read-only' if folder in kernel.read_only else 'writable again'}")
+            case _:
+                kernel.failing = random.choice((0.0, 0.05))
+                self._note("syncs fail" if kernel.failing else "syncs succeed")

@@ -1,0 +1,114 @@
+"""What the seed of a run decides before it begins: the resources, and which faults there will be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from random import Random
+
+from confpy.config.resource import Resource
+from confpy.frozen import replace
+from confpy.keys.tree import View
+from confpy.templates.lookup import Lookup
+from confpy.templates.results import Needs, Rendered
+from confpy.templates.results import World as Facts
+from tests.sim.timeline import Chance
+
+OUT, ELSEWHERE, MOUNTED, STATE = "/out", "/srv", "/mnt", "/state"
+FOLDERS = (OUT, ELSEWHERE, MOUNTED, STATE)
+KEYS = ("/a/1", "/a/2", "/a/3", "/b/x/1", "/b/x/2", "/b/y", "/c/1")
+BACKEND = "sim"
+ALWAYS = "/a/1"
+"""A key that is never deleted where the store gives wrong answers: what reads it is empty by a wrong answer alone."""
+READS = (("/a",), ("/b",), ("/b/x",), ("/b/x", "/b/y"), ("/c",), ("/a", "/c"))
+FIT = "check fit"
+"""Succeeds where the files in place of all resources that have it were made from one version of the templates."""
+
+
+class Plan:
+    """The resources of a run, and the chances of its faults."""
+
+    def __init__(self, seed: int, random: Chance) -> None:
+        self.seed = seed
+        self.later = Random(f"{seed} apart")
+        """Draws what was added to the simulator later: so that the seeds that once showed a bug still show it."""
+        self.period = random.choice((60.0, 60.0, 60.0, 60.0, 60.0, 3.0))
+        self.stalls = 0.01 if random.random() < 0.5 else 0.0
+        self.restores = random.random() < 0.15
+        """The store may come back from a backup."""
+        self.lies = not self.restores and random.random() < 0.4
+        """The store gives wrong answers."""
+        self.disk_fails = random.random() < 0.35
+        self.dies = random.random() < 0.8
+        self.sloppy_commands = random.choice((0.0, 0.1, 0.3))
+        """The chance that a command fails."""
+        self.deadly_reloads = 0.6 if self.dies and self.later.random() < 0.1 else 0.0
+        """The chance that a reload ends confpy."""
+        self.saves = random.random() < 0.3
+        self.names_deletions = random.random() < 0.8
+        self.resources = tuple(_resource(number, random) for number in range(random.randint(1, 4)))
+        if seed % 5 == 0 and seed >= 1000:  # the others stay the runs that they were
+            self.resources = _with_shared_trials(self.resources, seed)
+
+
+def _resource(number: int, random: Random) -> Resource:
+    name = f"r{number}"
+    command = random.choice((None, "reload one", "reload one", "reload two"))
+    group = random.choice(("", "", "g"))
+    how = random.choice(("", "", "each", "shared", "swap"))
+    mounted = random.random() < 0.15
+    return Resource(
+        name,
+        f"/conf.d/{name}.toml",
+        random.choice(("t1", "t2")),
+        f"{MOUNTED if mounted else OUT}/{name}",
+        prefixes=random.choice(READS),
+        group=group,
+        check_cmd={"": None, "each": "check {{src}}", "shared": "check all CONFPY_SRC_", "swap": "check all"}[how],
+        check_mode="swap" if how == "swap" else "staged",
+        check_cmd_timeout=10.0,
+        reload_cmd=command,
+        reload_cmd_timeout=20.0,
+        verify_cmd=f"verify {command}" if command and random.random() < 0.2 else None,
+        on_reload_failure=random.choice(("retry", "retry", "retry", "rollback", "rollback", "keep")),
+        settle=random.choice((0.1, 0.1, 0.0, 1.0)),
+        min_reload_interval=random.choice((0.0, 0.0, 5.0)),
+        max_shrink=random.choice((None, None, 0.5)),
+        write="auto" if mounted else random.choice(("auto", "auto", "auto", "rename", "inplace")),
+        backup=random.choice((0, 0, 0, 2)),
+    )
+
+
+def _with_shared_trials(resources: tuple[Resource, ...], seed: int) -> tuple[Resource, ...]:
+    """Let most resources share a check in place that none of them passes without the others."""
+    random = Random(f"{seed} shared")
+    return tuple(replace(one, check_cmd=FIT, check_mode="swap") if random.random() < 0.75 else one for one in resources)
+
+
+class Printer:
+    """Renders a resource as its template's version and its keys."""
+
+    def render(self, resource: Resource, view: View, world: Facts) -> Rendered:
+        asked = Lookup("template", resource.src)
+        if asked not in world.facts:
+            raise Needs(frozenset((asked,)))
+        keys = {raw: value for _, window in view._windows for raw, value in _items(window)}
+        return Rendered(text(str(world.facts[asked]), keys), frozenset((asked,)), False, ())
+
+
+def _items(window) -> Iterator[tuple[str, str]]:
+    for path in window.paths("/"):
+        yield path, window.get(path)
+
+
+def text(version: str, keys: Mapping[str, str]) -> bytes:
+    """Return the content of a target: a line for each key."""
+    lines = "".join(f"{key}={keys[key]}\n" for key in sorted(keys))
+    return f"{version}\n{lines}end of {len(keys)}\n".encode()
+
+
+def values(content: bytes) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Yield the keys in a content, each with its store's life and its revision."""
+    for line in content.decode().split("\n")[1:-2]:
+        key, _, value = line.partition("=")
+        life, _, revision = value.partition(":")
+        yield key, (int(life), int(revision))

@@ -1,0 +1,428 @@
+"""Whole runs of confpy: all of it real but clock, store, disk and shell, driven by one seed.
+
+Agent, mirror, deliveries, ledger, recovery, rollback and the state folder are those that people run. A run goes through
+faults of every kind, and through deaths at any call to the disk; then the faults are over, and everything has to be
+right. What must hold at every moment is looked at as it happens.
+
+Jobs run on one stack instead of on threads: where a command takes its time, and now and then between two calls to the
+disk, the others go on, on top of it. So batches, reloads, recovery and the owner do interleave, but the one that was
+interrupted last goes on first.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import zlib
+from collections import Counter
+from collections.abc import Callable, Mapping
+from random import Random
+from unittest import mock
+
+from confpy.config.resource import Loaded, Resource
+from confpy.delivery import batch as delivery
+from confpy.delivery import rollback
+from confpy.delivery.batch import Rules
+from confpy.events import LogEvent
+from confpy.messages import (
+    Accepted,
+    Action,
+    ClearPending,
+    Count,
+    Deliver,
+    Delivered,
+    Hold,
+    Inspect,
+    Kill,
+    Load,
+    Message,
+    Recall,
+    Recover,
+    Reject,
+    Release,
+    Reload,
+    Resolve,
+    Resolved,
+    Restore,
+    Save,
+    Signalled,
+    Stop,
+    Sweep,
+    Swept,
+    Terminate,
+    WakeAt,
+)
+from confpy.reload.run import reload
+from confpy.target import drift
+from confpy.target.sweep import sweep
+from tests.sim.disk import SimDisk
+from tests.sim.invariants import Invariants
+from tests.sim.kernel import Died
+from tests.sim.machine import Machine, Process
+from tests.sim.network import FaultyNetwork
+from tests.sim.outcome import Outcome
+from tests.sim.people import People
+from tests.sim.plan import ALWAYS, KEYS, STATE, Plan
+from tests.sim.programs import Programs, SimShell
+from tests.sim.store import Server
+from tests.sim.timeline import NEVER, Chance, Wrong
+
+LONG = 700.0
+"""Seconds in which all is right once the faults are over: a reload is tried again within 300, a resync reads in full
+within 660, and one whose store came back from a backup, and has overtaken itself, shows only then."""
+SHOWN = ("dest", "prefixes", "group", "check_cmd", "reload_cmd", "verify_cmd", "on_reload_failure", "write", "backup")
+"""What is shown of the resources."""
+
+
+class Simulation:
+    """One confpy after another on one machine."""
+
+    def __init__(self, seed: int, *, verbose: bool = False) -> None:
+        self.verbose = verbose
+        self.seen: Counter[str] = Counter()
+        """What happened, and how often."""
+        self.digest = 0
+        """Of all that happened, in its order: equal for two runs that were the same."""
+        self.random = Chance(seed)
+        self.server = Server()
+        self.machine = Machine(self.random, self.note)
+        if verbose:
+            self.machine.kernel.tell = self._show
+        self.plan = Plan(seed, self.random)
+        self.resources = self.plan.resources
+        self.removed: list[Resource] = []
+        self.template_version = 1
+        self.starts = 0
+        self.network = FaultyNetwork(self)
+        self.invariants = Invariants(self)
+        self.outcome = Outcome(self)
+        self.programs = Programs(self)
+        self.people = People(self)
+        for key in KEYS:
+            if key == ALWAYS or self.random.random() < 0.7:
+                self.server.put(key)
+        for one in self.resources:
+            self.people.furnish(one)
+        for one in self.resources:
+            self.note(one.name, {name: getattr(one, name) for name in SHOWN})
+        self.invariants.note_group()
+        self.invariants.look_for_empty()
+        self.start()
+
+    @property
+    def now(self) -> float:
+        return self.machine.timeline.now
+
+    def note(self, what: str, fields: Mapping[str, object] | None = None) -> None:
+        """Note what happened; the fields are only shown."""
+        self.seen[what] += 1
+        self.digest = zlib.crc32(f"{self.now:.6f} {what}".encode(), self.digest)
+        if self.verbose:
+            self._show(f"{what} {dict(fields) if fields else ''}")
+
+    def _show(self, line: str) -> None:
+        print(f"{self.now:10.3f} {line}")  # noqa: T201
+
+    def say(self, event: LogEvent) -> None:
+        """Take what is logged."""
+        self.note(f"says {event.event}", event.fields)
+        self.invariants.look_at_event(event)
+
+    def template(self, name: str) -> str:
+        """Return a template's text."""
+        return f"{name} v{self.template_version}"
+
+    # --- processes -------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start confpy on what is there; raises ``Died``."""
+        self.starts += 1
+        self.machine.timeline.clear()
+        self.network.streams.clear()
+        self.programs.forget()
+        self.invariants.forget_process()
+        process = self.process = Process(self.machine, self.plan, self.starts)
+        disk = SimDisk(self.machine.kernel, self._pause, self._wait)
+        process.open(disk, SimShell(self.programs), self.say)
+        self.note("start")
+        if process.ledger.warning is not None:
+            self.note("ledger cannot be kept")
+            self.invariants.unrecorded = True
+        self._take(process.agent.start)
+
+    def die(self, how: str) -> None:
+        """End the process, and perhaps the machine's power."""
+        kernel, process, invariants = self.machine.kernel, self.process, self.invariants
+        process.disk.dead = True
+        kernel.fuse = 0
+        self.note(f"died: {how}")
+        invariants.uncountable |= invariants.uncounted
+        kernel.end_process()
+        if STATE in kernel.suspect or (process.ledger is not None and not process.ledger.folder):
+            invariants.excuse_owed()
+        invariants.look_at_targets("after a death")
+        if how != "stopped" and self.random.random() < 0.45:
+            self._cut_power()
+        if self.machine.pass_downtime():
+            invariants.forget_tries()
+
+    def _cut_power(self) -> None:
+        self.note("power cut")
+        self.invariants.tries.clear()  # the note of a run is not synced
+        kernel = self.machine.kernel
+        before = {dest: kernel.content(dest) for dest in self.invariants.durable}
+        kernel.cut_power()
+        self.invariants.look_at_power_cut(before)
+        self.machine.has_booted = False
+        if self.random.random() < 0.5:
+            self._boot()
+
+    def _boot(self) -> None:
+        """Programs are started, before confpy or after it."""
+        self.machine.has_booted = True
+        self.invariants.boot()
+
+    # --- time ------------------------------------------------------------------------------------------------------
+
+    def run(self, seconds: float) -> None:
+        """Let time pass; a process that dies on the way is started again, sooner or later."""
+        end = self.now + seconds
+        while True:
+            try:
+                if self.process.disk.dead:
+                    self.start()
+                self.pass_until(lambda: end)
+            except Died:
+                disk = self.process.disk
+                self.die("stopped" if self.process.ended is not None else f"before {disk.last}")
+                if not self.random.calm and self.random.random() < 0.3:
+                    self.machine.light_fuse()  # the next start is cut off, too
+            else:
+                return
+
+    def pass_until(self, end: Callable[[], float]) -> None:
+        """Let time pass for the process that runs; raises ``Died``."""
+        self.machine.timeline.run(self, end)
+
+    def _wait(self, seconds: float) -> None:
+        """Let others go on in the middle of a job."""
+        if self.machine.timeline.stacked and not self.process.steps and not self.process.alone.held:
+            end = self.now + seconds
+            self.pass_until(lambda: end)
+
+    def _pause(self) -> None:
+        """Let others go on between two calls to the disk, now and then."""
+        if (
+            self.machine.timeline.stacked
+            and not self.process.steps
+            and not self.process.alone.held
+            and self.random.random() < 0.02
+        ):
+            self._wait(self.random.choice((0.0, 0.01, 0.3)))
+
+    def wakes_at(self) -> float:
+        return self.process.wakes
+
+    def tell(self, message: Message) -> None:
+        """Hand a message to the agent, and carry out what it wants; raises ``Died``."""
+        process = self.process
+        if process.ended is None:
+            process.wakes = NEVER
+            self._take(lambda: process.agent.step((message,), self.now, self.machine.time()))
+
+    def _take(self, step: Callable[[], list[Action]]) -> None:
+        process = self.process
+        steps, process.steps = process.steps, True
+        for action in step():
+            self._carry_out(action)
+        process.steps = steps
+
+    # --- what confpy wants done ------------------------------------------------------------------------------------
+
+    def _carry_out(self, action: Action) -> None:
+        soon = self.random.random() * 0.1 + 0.001
+        process = self.process
+        match action:
+            case WakeAt():
+                process.wakes = action.moment
+            case LogEvent():
+                self.say(action)
+            case Deliver():
+                self.invariants.look_at_candidates(action)
+                self._begin(soon, action)
+            case Reload():
+                process.ledger.runs(action.key, action.failures + 1, action.interval)
+                self._begin(soon, action)
+            case Inspect() | Recover() | Hold() | Recall() | Restore() | Sweep() | Load() | Resolve():
+                self._begin(soon, action)
+            case ClearPending():
+                process.ledger.paid(action.key, action.records)
+            case Reject():
+                process.ledger.rejected(action.rejections)
+            case Count():
+                process.ledger.counted(action.counts, action.identity, action.revision)
+                if not process.ledger._lacks:
+                    self.invariants.take_counted({name: counted.keys for name, counted in action.counts.items()})
+            case Release():
+                process.kept.release(action.resource)
+            case Save():
+                process.kept.save(action.keys, action.prefixes, action.carried)
+            case Terminate():
+                process.shell.terminate_all()
+            case Kill():
+                process.shell.kill_all()
+            case Stop():
+                process.ended = action.code
+                process.ledger.close()
+                process.disk.dead = True
+                raise Died("stop")
+            case _:
+                self.network.carry_out(action)
+
+    def _begin(self, soon: float, action: Action) -> None:
+        self.machine.timeline.later(soon, lambda: self.tell(self._job(action)))
+
+    def _job(self, action: Action) -> Message:
+        process = self.process
+        match action:
+            case Deliver():
+                return self._deliver(action)
+            case Reload():
+                return self._reload(action)
+            case Load():
+                return Loaded(self.resources)
+            case Resolve():
+                return Resolved(action.resolve, {one: self.template(one.name) for one in action.lookups})
+            case Inspect():
+                return drift.inspect(action.targets, process.disk)
+            case Recover():
+                return self._recover()
+            case Sweep():
+                return Swept(sweep(action.targets, process.disk))
+            case Hold():
+                return Accepted(action.resource, accepted=process.kept.hold(action.resource, action.reason))
+            case Recall():
+                return process.kept.recall()
+            case Restore():
+                return self._restore(action)
+        raise AssertionError(action)
+
+    def _recover(self) -> Message:
+        recovered = self.process.ledger.recover()
+        self.note("recovered", {"debts": len(recovered.debts)})
+        if any(note.event == "delivery.torn" for note in recovered.notes):
+            self.invariants.torn = True
+        if not self.machine.has_booted:
+            self._boot()
+        self.invariants.look_after_recovery()
+        return recovered
+
+    def _deliver(self, action: Deliver) -> Message:
+        process = self.process
+        self.invariants.begin_delivery(action)
+        rollbacks = self.seen["rolls back"]
+        delivered = Delivered(
+            action.batch, delivery.deliver(action.groups, Rules(), process.disk, process.shell, process.ledger)
+        )
+        self.invariants.end_delivery(action, delivered, alone=rollbacks == self.seen["rolls back"])
+        return delivered
+
+    def _restore(self, action: Restore) -> Message:
+        contents = self.invariants.begin_rollback()
+        self.note("rolls back")
+        restored = rollback.restore(action.key, self.process.ledger, self.process.disk)
+        self.invariants.end_rollback(restored, contents)
+        return restored
+
+    def _reload(self, action: Reload) -> Message:
+        self.invariants.begin_reload(action)
+        reloaded = reload(action, self.process.shell, lambda call, _: call())
+        self.invariants.end_reload(action, succeeded=reloaded.error is None)
+        return reloaded
+
+    # --- the end ---------------------------------------------------------------------------------------------------
+
+    def signal(self, number: int) -> None:
+        if not self.process.disk.dead:
+            try:
+                self.tell(Signalled(number))
+            except Died:
+                self.die("stopped")
+
+    def finish(self) -> None:
+        """Let the faults be over; raises ``Wrong`` where all is not right then, and stays so."""
+        self.random.calm = True
+        self.machine.mend()
+        self.server.denied.clear()
+        self.network.stir()
+        self.note("the faults are over")
+        self._settle()
+        invariants = self.invariants
+        done = invariants.successes.total(), invariants.commits.total()
+        self.run(self.plan.period * 1.2 + 5.0)
+        if wrong := self.outcome.amiss():
+            raise Wrong(f"later: {wrong}")
+        if done != (invariants.successes.total(), invariants.commits.total()):
+            raise Wrong("it delivers or reloads though nothing changes")
+        if not (self.network.stalls or self.plan.lies or self.plan.restores) and self.seen["says watch.missed"]:
+            raise Wrong("a stream lost changes")
+        self.outcome.look_at_counts(self.starts, self.seen["rolls back"])
+        # What was paid could not be noted: it is paid twice.
+        unsure = invariants.unrecorded or invariants.torn or STATE in self.machine.kernel.suspect
+        self._stop()
+        self._start_again(unsure=unsure)
+        self.outcome.look_at_what_is_left(unsure=unsure)
+
+    def _settle(self) -> None:
+        """Let time pass until all is right."""
+        began = self.now
+        end = self.now + LONG * (2 if self.plan.restores else 1)
+        while self.now < end:
+            self.run(5.0 if self.now < began + 60 else 60.0)
+            if self.process.agent._rejections:
+                self.people.hang_up("a person mends a program, and says so")
+            if self.now > began + 100:  # by now no lie is told, and none is believed
+                self.people.accept()
+            if not self.outcome.amiss() and (not self.plan.lies or self.now > began + 100):
+                break
+        if wrong := self.outcome.amiss():
+            raise Wrong(wrong)
+
+    def _stop(self) -> None:
+        """Stop as a service is stopped."""
+        end = self.now + 10
+        try:
+            self.tell(Signalled(signal.SIGTERM))
+            self.pass_until(lambda: end)
+        except Died:
+            pass
+        if self.process.ended not in {0, 128 + signal.SIGTERM}:
+            raise Wrong(f"it ended with {self.process.ended}")
+        self.die("stopped")
+
+    def _start_again(self, *, unsure: bool) -> None:
+        """Start where all is right: nothing is delivered, nothing is reloaded."""
+        invariants = self.invariants
+        before = invariants.successes.total(), invariants.commits.total()
+        self.run(10.0)
+        if unsure and self.outcome.amiss():  # a ledger that could not be read then is read now, and speaks of long ago
+            self.people.accept()
+            self.run(100.0)
+        if wrong := self.outcome.amiss():
+            raise Wrong(f"after another start: {wrong}")
+        if before != (invariants.successes.total(), invariants.commits.total()) and not unsure:
+            raise Wrong("a start delivers or reloads though nothing has changed")
+        self._stop()
+
+
+def live(seed: int, *, verbose: bool = False) -> Simulation:
+    """Simulate one run to its end; raises ``Wrong`` for a promise that was broken."""
+    tokens = Random(seed)
+    with mock.patch.object(os, "urandom", tokens.randbytes):
+        simulation = Simulation(seed, verbose=verbose)
+        for _ in range(simulation.random.randint(4, 16)):
+            simulation.people.disturb()
+            simulation.run(simulation.random.choice((0.0, 0.02, 0.2, 0.5, 2.0, 20.0)))
+        simulation.finish()
+        simulation.seen.update(simulation.machine.kernel.faults)
+    return simulation
