@@ -52,7 +52,7 @@ class Lookups:
         for lookup, answer in resolved.facts.items():
             before = self.facts.get(lookup)
             if isinstance(answer, Compiled) and answer != before:
-                said += _told_of(answer)
+                said += _describe(answer)
             if isinstance(answer, ConfpyError) and lookup.kind != "template":
                 kept = before is not None and not isinstance(before, ConfpyError)
                 if kept or not isinstance(before, ConfpyError) or before.message != answer.message:
@@ -67,11 +67,11 @@ class Lookups:
         return moved, said
 
 
-def _told_of(template: Compiled) -> list[LogEvent]:
+def _describe(template: Compiled) -> list[LogEvent]:
     return [
         LogEvent("debug", "template.read", {"template": template.name, "engine": template.engine}),
         *(
-            LogEvent("warning", "template.suspicious", {"template": template.name, "line": line, "doubt": doubt})
-            for line, doubt in template.doubts
+            LogEvent("warning", "template.suspicious", {"template": template.name, "line": line, "warning": warning})
+            for line, warning in template.warnings
         ),
     ]

@@ -154,7 +154,7 @@ def _turned(path: str, source: str, kind: Kind) -> tuple[str | None, list[Proble
             return None, []
         written = write(source, path, kind.delimiters)
         problems = [Problem(path, *doubt) for doubt in written.doubts]
-        problems += [Problem(path, line, message, _NO_VALUE) for line, message in made.doubts]
+        problems += [Problem(path, line, message, _NO_VALUE) for line, message in made.warnings]
         compiler.compile(written.text, Lookup("template", path, "jinja", kind.delimiters), path)
     except TemplateError as error:
         return None, [Problem(path, int(error.where.get("line", 0)), error.message, error.hint or _ELSE)]

@@ -49,16 +49,16 @@ class CodeCache:
         body = content[len(head) + _DIGEST :]
         if content[: len(head) + _DIGEST] != head + sha256(body).digest():
             return None
-        engine, code, needs, doubts = marshal.loads(body)  # noqa: S302 - trusted, and whole
+        engine, code, needs, warnings = marshal.loads(body)  # noqa: S302 - trusted, and whole
         if time.time() - found.st_mtime > USED_EVERY:
             with suppress(OSError):
                 os.utime(path)
-        return CompileResult(engine, code, frozenset(Lookup(*need) for need in needs), doubts)
+        return CompileResult(engine, code, frozenset(Lookup(*need) for need in needs), warnings)
 
     def save(self, lookup: Lookup, file: str, digest: str, made: CompileResult) -> None:
         """Put a template's code in its place, whole or not at all."""
         needs = sorted((need.kind, need.name, need.engine, need.delimiters) for need in made.needs)
-        body = marshal.dumps((made.engine, made.code, needs, made.doubts))
+        body = marshal.dumps((made.engine, made.code, needs, made.warnings))
         entry = _entry(lookup, file)
         try:
             os.makedirs(self._folder, 0o700, exist_ok=True)

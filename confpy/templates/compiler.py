@@ -49,7 +49,7 @@ class Compiler:
 
     def __init__(self, *, sandbox: bool) -> None:
         self._sandbox = sandbox
-        self._asking = RenderContext()
+        self._context = RenderContext()
         self._jinja: jinja2.Environment | None = None
         self._go: jinja2.Environment | None = None
 
@@ -97,7 +97,7 @@ class Compiler:
 
     def _compile_jinja(self, source: str, lookup: Lookup, file: str) -> CompileResult:
         if self._jinja is None:
-            self._jinja = engine.environment(self._asking, sandbox=self._sandbox)
+            self._jinja = engine.environment(self._context, sandbox=self._sandbox)
         made = self._jinja
         if lookup.delimiters:
             made = engine.with_delimiters(made, lookup.delimiters)
@@ -119,7 +119,7 @@ class Compiler:
         if self._go is None:
             from confpy.templates.golang.environment import environment
 
-            self._go = environment(self._asking, sandbox=self._sandbox)
+            self._go = environment(self._context, sandbox=self._sandbox)
         return self._go
 
 

@@ -124,7 +124,7 @@ class RenderContext:
     def key_of(self, value: object) -> str:
         """Return the key that a value was read from in this render, nothing where that is not known.
 
-        It is looked for only when there is an error to tell of, so that values can be plain texts.
+        It is looked for only when there is an error to report, so that values can be plain texts.
         """
         if isinstance(value, Pair):
             return value.key
@@ -137,7 +137,7 @@ class RenderContext:
         return next((pair.key for pair in pairs if pair.value == value), "")
 
     def select_valid(self, items: Iterable[Any], kind: str = "hostport", **fields: str) -> list[Any]:
-        """Return the pairs or texts that are valid; the others are left out, and told of with their keys.
+        """Return the pairs or texts that are valid; the others are left out, and logged with their keys.
 
         ``fields`` are for JSON objects: the field's name → its kind.
         """
@@ -159,7 +159,7 @@ class RenderContext:
 
     def datetime(self) -> datetime:
         """Return the time of this render, in the machine's time zone."""
-        from datetime import datetime  # few templates ask for the time
+        from datetime import datetime  # most templates do not ask for the time
 
         self.timely = True
         return datetime.fromtimestamp(self.world.now).astimezone()  # made aware at once

@@ -67,15 +67,15 @@ class FactLoader(jinja2.BaseLoader):
     A template lives for one render: Jinja keeps what an imported one computed, which the next render must not see.
     """
 
-    def __init__(self, asking: RenderContext) -> None:
-        self._asking = asking
+    def __init__(self, context: RenderContext) -> None:
+        self._context = context
         self._made: dict[str, jinja2.Template] = {}
 
     def load(self, environment: jinja2.Environment, name: str, globals: Any = None) -> jinja2.Template:  # noqa: A002, ARG002
         template = self._made.get(name)
         if template is None:
             try:
-                compiled = self._asking.template(name)
+                compiled = self._context.template(name)
             except TemplateMissing as missing:
                 raise _Absent(missing) from None
             template = self._made[name] = compiled.within(environment)
@@ -93,7 +93,7 @@ class _Absent(jinja2.TemplateNotFound):
         self.error = error
 
 
-def environment(asking: RenderContext, *, sandbox: bool) -> jinja2.Environment:
+def environment(context: RenderContext, *, sandbox: bool) -> jinja2.Environment:
     """Return the one environment of a ``Renderer``, or of a ``Resolver``, which only compiles in it."""
     kind: type[jinja2.Environment] = jinja2.Environment
     if sandbox:
@@ -101,7 +101,7 @@ def environment(asking: RenderContext, *, sandbox: bool) -> jinja2.Environment:
 
         kind = SandboxedEnvironment
     made = kind(
-        loader=FactLoader(asking),
+        loader=FactLoader(context),
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
         autoescape=False,
@@ -109,10 +109,10 @@ def environment(asking: RenderContext, *, sandbox: bool) -> jinja2.Environment:
         cache_size=0,
         extensions=[LineEnds, "jinja2.ext.do", "jinja2.ext.loopcontrols"],
     )
-    names = {name: row.call or getattr(asking, row.name) for row in FUNCTIONS for name in row.names}
+    names = {name: row.call or getattr(context, row.name) for row in FUNCTIONS for name in row.names}
     made.filters = {**names, **made.filters}
     made.tests |= {name: names[name] for row in FUNCTIONS if row.test for name in row.names}
-    made.globals |= {**names, "go": Go(asking)}
+    made.globals |= {**names, "go": Go(context)}
     for name, table in RANDOM.items():
         del getattr(made, table)[name]
     return made
@@ -122,36 +122,36 @@ class Engine:
     """Renders, in one environment, for one thread."""
 
     def __init__(self, *, sandbox: bool) -> None:
-        self._asking = RenderContext()
-        self._environment = environment(self._asking, sandbox=sandbox)
+        self._context = RenderContext()
+        self._environment = environment(self._context, sandbox=sandbox)
         self._sandbox = sandbox
         self._go: jinja2.Environment | None = None
 
     def render(self, resource: Resource, view: View, world: World) -> Rendered:
         """Render; raises ``Needs`` or ``TemplateError``."""
-        asking = self._asking
-        asking.begin(view, world, resource.delimiters, resource.watch_files)
+        context = self._context
+        context.begin(view, world, resource.delimiters, resource.watch_files)
         try:
-            compiled = asking.source(template_lookup(resource.src, resource.engine, resource.delimiters))
+            compiled = context.source(template_lookup(resource.src, resource.engine, resource.delimiters))
             template = compiled.within(self._go_environment() if compiled.engine == "go" else self._environment)
             # Not template.render(): it dresses up the traceback, which is read as it is below.
             text = "".join(template.root_render_func(template.new_context()))
             content = text.encode("utf-8", "surrogateescape")
             suspicions, outside = self._suspect()
-            return Rendered(content, frozenset(asking.asked), asking.timely, asking.left_out, suspicions, outside)
+            return Rendered(content, frozenset(context.asked), context.timely, context.left_out, suspicions, outside)
         except Needs as needs:
             failure: Exception = Needs(needs.lookups)
         except Exception as error:  # noqa: BLE001 - whatever a template does wrong is an error of the template
             failure = self._explain(error)
-            asked = frozenset(asking.asked)
+            asked = frozenset(context.asked)
             if "key" not in failure.where and not isinstance(error, RecursionError):
-                key = self._key_at_fault(resource, failure) or asking.key_of(getattr(error, "value", None))
+                key = self._key_at_fault(resource, failure) or context.key_of(getattr(error, "value", None))
                 failure.at(**({"key": key} if key else {}))
             failure.at(resource=resource.name, template=template_name(resource.src))
             if isinstance(failure, TemplateError):
                 failure.asked = asked
         finally:
-            asking.end()
+            context.end()
             loader = self._environment.loader
             assert isinstance(loader, FactLoader)
             loader.forget()
@@ -165,10 +165,10 @@ class Engine:
 
     def _suspect(self) -> tuple[tuple[Suspicion, ...], tuple[str, ...]]:
         """Return the questions that brought nothing by their form, and the lists where all lie outside of the keys."""
-        asking = self._asking
-        view = asking.view
-        questions = [*asking.unanswered]
-        for function, keys in asking.absent.items():
+        context = self._context
+        view = context.view
+        questions = [*context.unanswered]
+        for function, keys in context.absent.items():
             if keys:
                 judged = view.judged.get(function, ())
                 questions += [(function, key) for key in keys if key not in judged]
@@ -176,20 +176,20 @@ class Engine:
             return (), ()
         from confpy.templates.suspicions import all_outside, suspicions  # only where there are such questions
 
-        sources = [template.source for template in asking.templates.values()]
-        outside = () if asking.lists else all_outside(questions, view, sources)
+        sources = [template.source for template in context.templates.values()]
+        outside = () if context.lists else all_outside(questions, view, sources)
         return suspicions(questions, view, sources), outside
 
     def _key_at_fault(self, resource: Resource, failure: ConfpyError) -> str:
         """Render once more, with values that know their keys; returns those of the value that failed, else nothing."""
         from confpy.templates.trace import at_fault, tracing  # only for errors
 
-        asking = self._asking
-        asking.begin(asking.view, asking.world, asking.delimiters, asking.files)
+        context = self._context
+        context.begin(context.view, context.world, context.delimiters, context.files)
         try:
-            compiled = asking.source(template_lookup(resource.src, resource.engine, resource.delimiters))
+            compiled = context.source(template_lookup(resource.src, resource.engine, resource.delimiters))
             made = self._make_environment(compiled.engine)
-            tracing(made, asking)
+            tracing(made, context)
             template = compiled.within(made)
             for _ in template.root_render_func(template.new_context()):
                 pass
@@ -205,8 +205,8 @@ class Engine:
         if engine == "go":
             from confpy.templates.golang.environment import environment as go_environment  # where there is one
 
-            return go_environment(self._asking, sandbox=self._sandbox)
-        return environment(self._asking, sandbox=self._sandbox)
+            return go_environment(self._context, sandbox=self._sandbox)
+        return environment(self._context, sandbox=self._sandbox)
 
     def _explain(self, error: Exception) -> ConfpyError:
         where = _place(error.__traceback__)
@@ -217,10 +217,10 @@ class Engine:
         if isinstance(error, InvalidArgument):
             failure: ConfpyError = TemplateError(error.reason, hint=error.hint)
         elif isinstance(error, ConfpyError):
-            # A copy: a fact that holds an error is told of by each resource that meets it.
+            # A copy: each resource that meets a fact that is an error reports it with places of its own.
             failure = type(error)(error.message, hint=error.hint, **error.where)
         else:
-            sources = "\n".join(template.source for template in self._asking.templates.values())
+            sources = "\n".join(template.source for template in self._context.templates.values())
             message = _message(error, sources)
             failure = TemplateError(message, hint=suggest(message, self._environment) or _advise(message, sources))
         if where and "template" in failure.where:
@@ -274,7 +274,7 @@ _ATTRIBUTE = re.compile(r"'(?P<kind>\w+) object' has no attribute '(?P<name>\w+)
 
 
 def _advise(message: str, sources: str) -> str:
-    """Return a hint for an attribute that a value does not have, or for what may be no name of ours, else nothing."""
+    """Return a hint for an attribute that a value does not have, or for a name that may belong to another program; else nothing."""
     found = _ATTRIBUTE.match(message)
     if found is None:
         unknown = _UNKNOWN.match(message)

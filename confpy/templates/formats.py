@@ -30,7 +30,7 @@ def from_json(text: object) -> Any:
         raise InvalidArgument("this is not JSON: a number that is none, or is too long", text) from None
     except RecursionError:
         raise InvalidArgument("this JSON is nested too deeply", text) from None
-    # Half of a surrogate pair is no character; among ours it would stand for a byte.
+    # Half of a surrogate pair is no character; in confpy's texts it would stand for a byte.
     return _whole(value) if _SURROGATE_ESCAPE.search(source) else value
 
 
@@ -106,7 +106,7 @@ def _plain(value: object) -> Any:
 
 def from_yaml(text: object) -> Any:
     """Read YAML 1.1, safely: nothing in it makes Python objects."""
-    import yaml  # few templates want it
+    import yaml  # most templates need none
 
     try:
         return yaml.safe_load(as_text(text))

@@ -1,4 +1,4 @@
-"""confd's functions on text, numbers and lists, and a few that its users asked for. Pure.
+"""confd's functions on text, numbers and lists, and some that its users asked for. Pure.
 
 Results are those of Go (https://pkg.go.dev/strings, https://pkg.go.dev/path, https://pkg.go.dev/strconv) where it and
 Python differ; nothing is changed in place.

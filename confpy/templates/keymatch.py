@@ -65,7 +65,7 @@ def extension(resource: Resource, templates: str) -> str:
     """Return what its template asks for that goes on within the last segment of a key, else nothing."""
     if resource.engine == "jinja" or (resource.engine == "auto" and resource.src.endswith(JINJA_NAMES)):
         return ""
-    from confpy.templates.resolve import read_source  # few stores are read by text
+    from confpy.templates.resolve import read_source  # most stores are not read by text
 
     cut = "" if resource.strip == ROOT else resource.strip
     paths = [normalise(raw) for raw in resource.prefixes]
@@ -75,7 +75,7 @@ def extension(resource: Resource, templates: str) -> str:
     try:
         source = read_source(file)
     except TemplateError:
-        return ""  # told of where it is to be rendered
+        return ""  # reported when it is rendered
     return asked_beyond(keys, source, lookup, file)
 
 

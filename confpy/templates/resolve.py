@@ -121,7 +121,7 @@ class Resolver:
             made = self._compile(source, lookup, path)
             if cache:
                 cache.save(lookup, path, digest, made)
-        compiled = Compiled(name, path, digest, confined, source, made.code, made.needs, made.engine, made.doubts)
+        compiled = Compiled(name, path, digest, confined, source, made.code, made.needs, made.engine, made.warnings)
         self._known[lookup] = compiled
         return compiled
 
@@ -170,7 +170,7 @@ def _read(file: str, path: str) -> bytes:
 
 def addresses(name: str) -> tuple[str, ...]:
     """Return the addresses of a host name, sorted as text; a literal is its own. Raises ``TemplateError``."""
-    import socket  # few templates ask
+    import socket  # most templates need none
 
     from confpy.templates.validators import literal_address
 
@@ -184,7 +184,7 @@ def addresses(name: str) -> tuple[str, ...]:
 
 def services(name: str) -> tuple[Service, ...]:
     """Return the SRV records of a name, sorted as confd sorts them. Raises ``TemplateError``."""
-    import dns.exception  # few templates ask, and it is large
+    import dns.exception  # most templates need none, and it is large
     import dns.resolver
 
     try:
@@ -197,7 +197,7 @@ def services(name: str) -> tuple[Service, ...]:
 
 def interface(name: str) -> tuple[str, ...]:
     """Return the first IPv4 address and the IPv6 addresses of a network interface; none where there is no such."""
-    import fcntl  # few templates ask
+    import fcntl  # most templates need none
     import socket
     from ipaddress import IPv6Address
 
@@ -220,7 +220,7 @@ def interface(name: str) -> tuple[str, ...]:
 
 def read_file(path: str) -> bytes:
     """Return the content of a watched file, of regular ones alone. Raises ``OSError`` and ``TemplateError``."""
-    # Without O_NONBLOCK a FIFO would block; O_NOCTTY: a terminal must not become ours.
+    # Without O_NONBLOCK a FIFO would block; O_NOCTTY: a terminal must not become the controlling one.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)

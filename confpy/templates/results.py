@@ -94,7 +94,7 @@ class Compiled:
     needs: frozenset[Lookup] = field(compare=False, repr=False)
     """The lookups that stand in it word for word."""
     engine: Literal["go", "jinja"] = "jinja"
-    doubts: tuple[tuple[int, str], ...] = field(default=(), compare=False, repr=False)
+    warnings: tuple[tuple[int, str], ...] = field(default=(), compare=False, repr=False)
 
     def within(self, environment: jinja2.Environment) -> jinja2.Template:
         """Return the template with the functions of an environment."""
@@ -107,7 +107,7 @@ class CompileResult(NamedTuple):
     engine: Literal["go", "jinja"]
     code: CodeType
     needs: frozenset[Lookup]
-    doubts: tuple[tuple[int, str], ...] = ()
+    warnings: tuple[tuple[int, str], ...] = ()
     """What is right, but hardly meant: the line, and what to do."""
 
 

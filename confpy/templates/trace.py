@@ -292,10 +292,10 @@ _UNTOUCHED = frozenset({"_at", "_done", "_keep", "include", "namespace", "dict",
 """They hand traced values on as they are."""
 
 
-def tracing(environment: jinja2.Environment, asking: RenderContext) -> None:
+def tracing(environment: jinja2.Environment, context: RenderContext) -> None:
     """Turn an environment that was just made for the questions into one that traces."""
     trace = Trace()
-    reads = _reads(trace, asking)
+    reads = _reads(trace, context)
     environment.__class__ = type("Tracing", (_Environment, type(environment)), {})
     environment.trace = trace  # type: ignore[attr-defined]
     environment.reads = reads  # type: ignore[attr-defined]
@@ -333,14 +333,14 @@ def _mapped(trace: Trace, original: Callable[..., Any]) -> Callable[..., Any]:
     return wraps(original)(called)
 
 
-def _reads(trace: Trace, asking: RenderContext) -> dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]]:
+def _reads(trace: Trace, context: RenderContext) -> dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]]:
     """Return by name what a function becomes whose results have keys that its arguments do not tell."""
 
     def value(function: Callable[..., Any]) -> Callable[..., Any]:
         def called(*given: Any) -> Any:
             result = trace.apply(function, *given)
             key = str(given[0])
-            return Traced(trace.unwrap(result), (key,), trace) if asking.view.exists(key) else result
+            return Traced(trace.unwrap(result), (key,), trace) if context.view.exists(key) else result
 
         return called
 
@@ -358,7 +358,7 @@ def _reads(trace: Trace, asking: RenderContext) -> dict[str, Callable[[Callable[
         return made
 
     def of_pairs(pattern: str, _values: Sequence[Any]) -> Iterable[str]:
-        return [pair.key for pair in sorted(asking.view.gets(pattern), key=lambda pair: pair.value)]
+        return [pair.key for pair in sorted(context.view.gets(pattern), key=lambda pair: pair.value)]
 
     def of_names(path: str, names: Sequence[Any]) -> Iterable[str]:
         return [f"{path.rstrip('/')}/{name}" for name in names]

@@ -1,6 +1,6 @@
 """What keeps one bad registration from stopping all the others, and a value from becoming configuration. Pure.
 
-A *kind* says what is wrong with a value in a few words that never repeat it, or nothing where it is right.
+A *kind* describes briefly what is wrong with a value, never repeating it; empty if nothing is.
 """
 
 from __future__ import annotations
@@ -237,7 +237,7 @@ def apache_quote(value: object) -> str:
     text = one_line(value)
     for begin in ("${", "%{"):
         if begin in text:
-            raise InvalidArgument(f"Apache would expand the {begin}…}} in it, and cannot be told not to", value)
+            raise InvalidArgument(f"Apache would expand the {begin}…}} in it, and has no way to escape it", value)
     return '"' + text.replace("\\", r"\\").replace('"', r"\"") + '"'
 
 

@@ -76,9 +76,9 @@ def test_an_error_says_where_the_language_may_be_another(source, name, hint):
 )
 def test_what_was_written_for_a_confd_that_gave_data_is_doubted(source, lines):
     made = COMPILER.compile(source, Lookup("template", "a"), "/t/a")
-    assert [line for line, _ in made.doubts] == lines
-    assert not lines or 'getv "/services/web"' in made.doubts[0][1]
-    assert COMPILER.compile(source, Lookup("template", "a", "included"), "/t/a").doubts == ()
+    assert [line for line, _ in made.warnings] == lines
+    assert not lines or 'getv "/services/web"' in made.warnings[0][1]
+    assert COMPILER.compile(source, Lookup("template", "a", "included"), "/t/a").warnings == ()
 
 
 def test_a_template_from_the_cache_is_not_parsed_again(tmp_path, monkeypatch):
@@ -91,7 +91,7 @@ def test_a_template_from_the_cache_is_not_parsed_again(tmp_path, monkeypatch):
     again = Resolver(folder=str(tmp_path / "t"), cache_dir=str(tmp_path / "c")).resolve(lookup)
     assert isinstance(again, Compiled)
     assert (again, again.engine, again.needs) == (first, "go", first.needs)
-    assert again.doubts == first.doubts != ()
+    assert again.warnings == first.warnings != ()
 
 
 def test_what_one_file_is_as_go_and_as_jinja_is_kept_apart(tmp_path):

@@ -88,9 +88,9 @@ def dressed(value: Any) -> Any:
     return value if type(value) is str else Value(value)
 
 
-def functions(asking: RenderContext) -> dict[str, Callable[..., Any]]:
+def functions(context: RenderContext) -> dict[str, Callable[..., Any]]:
     """Return the functions by their names in Go, and what ``range`` does to an item (``items``, ``slots``)."""
-    table = environment(asking, sandbox=False).filters
+    table = environment(context, sandbox=False).filters
     names = FUNCTIONS.keys() & table.keys()
     made: dict[str, Callable[..., Any]] = {name: _typed(name, table[name]) for name in names}
     made["value"] = lambda value: dressed(bare(value))

@@ -21,8 +21,8 @@ def compile_tree(template: nodes.Template, lookup: Lookup, file: str, environmen
         tree = translate(template, ANY if lookup.engine == "included" else NOTHING)
         tree.set_environment(environment)
         code = environment.compile(tree, lookup.name, file)
-        doubts = () if lookup.engine == "included" else tuple(_doubts(template.main.body))
-        return CompileResult("go", code, frozenset(_needs(template, lookup.delimiters)), doubts)
+        warnings = () if lookup.engine == "included" else tuple(_warnings(template.main.body))
+        return CompileResult("go", code, frozenset(_needs(template, lookup.delimiters)), warnings)
     except (RecursionError, SyntaxError, MemoryError):
         failure = TemplateError("nested too deeply", template=lookup.name)
     raise failure
@@ -39,7 +39,7 @@ def _needs(template: nodes.Template, delimiters: tuple[str, ...] = ()) -> Iterat
             yield template_lookup(words[0], "included", delimiters)
 
 
-def _doubts(body: Iterable[nodes.Statement]) -> Iterator[tuple[int, str]]:
+def _warnings(body: Iterable[nodes.Statement]) -> Iterator[tuple[int, str]]:
     """Find what was written for a confd that gave templates data, which ended with 0.6: it prints ``<no value>``."""
     for statement in body:
         if not isinstance(statement, nodes.Action | nodes.Call | nodes.Branch):
@@ -55,5 +55,5 @@ def _doubts(body: Iterable[nodes.Statement]) -> Iterator[tuple[int, str]]:
                     )
         if isinstance(statement, nodes.Branch):
             # In the body of the others the dot is what they are about.
-            yield from _doubts(statement.body if statement.keyword == "if" else ())
-            yield from _doubts(statement.orelse or ())
+            yield from _warnings(statement.body if statement.keyword == "if" else ())
+            yield from _warnings(statement.orelse or ())

@@ -48,7 +48,7 @@ PURE: Mapping[str, Callable[..., Any]] = {
 }
 
 
-def environment(asking: RenderContext, *, sandbox: bool) -> jinja2.Environment:
+def environment(context: RenderContext, *, sandbox: bool) -> jinja2.Environment:
     """Return the environment of a ``Renderer`` for Go templates, or of a ``Compiler``, which renders nothing in it."""
     kind: type[jinja2.Environment] = jinja2.Environment
     if sandbox:
@@ -56,7 +56,7 @@ def environment(asking: RenderContext, *, sandbox: bool) -> jinja2.Environment:
 
         kind = SandboxedEnvironment
     made = kind(undefined=jinja2.StrictUndefined, autoescape=False, finalize=printf.printed, cache_size=0)
-    names: dict[str, Callable[..., Any]] = {**PURE, **_asking(asking, made)}
+    names: dict[str, Callable[..., Any]] = {**PURE, **_context(context, made)}
 
     def at(line: int, name: str, *arguments: Any) -> Any:
         """Call a function that stands on another line than the statement that it is part of."""
@@ -72,25 +72,25 @@ def environment(asking: RenderContext, *, sandbox: bool) -> jinja2.Environment:
     return made
 
 
-def _asking(asking: RenderContext, made: jinja2.Environment) -> dict[str, Callable[..., Any]]:
+def _context(context: RenderContext, made: jinja2.Environment) -> dict[str, Callable[..., Any]]:
     """Return the functions that ask the store or the world, with results of Go's types."""
 
     def include(name: str, *data: object) -> str:
-        with asking.entered(name):
-            template = asking.template(name, "included").within(made)
+        with context.entered(name):
+            template = context.template(name, "included").within(made)
             return "".join(template.root_render_func(template.new_context({"data": data[0] if data else MISSING})))
 
     own: dict[str, Callable[..., Any]] = {
-        "getenv": lambda name, *otherwise: asking.getenv(name, *otherwise[:1]),
+        "getenv": lambda name, *otherwise: context.getenv(name, *otherwise[:1]),
         "include": include,
-        "lookupIfaceIPV4": lambda name: asking.lookup_interface(name, "."),
-        "lookupIfaceIPV6": lambda name: asking.lookup_interface(name, ":"),
-        "ls": lambda path: Strings(asking.listed("ls", path, store.ls(asking.view, path))),
-        "lsdir": lambda path: Strings(asking.listed("lsdir", path, store.lsdir(asking.view, path))),
+        "lookupIfaceIPV4": lambda name: context.lookup_interface(name, "."),
+        "lookupIfaceIPV6": lambda name: context.lookup_interface(name, ":"),
+        "ls": lambda path: Strings(context.listed("ls", path, store.ls(context.view, path))),
+        "lsdir": lambda path: Strings(context.listed("lsdir", path, store.lsdir(context.view, path))),
     }
     for row in FUNCTIONS:
         if row.go and row.name and row.call is None and row.go_name not in own:
-            own[row.go_name] = _typed(getattr(asking, row.name), _TYPES.get(SIGNATURES[row.go_name].result))
+            own[row.go_name] = _typed(getattr(context, row.name), _TYPES.get(SIGNATURES[row.go_name].result))
     return own
 
 

@@ -1,6 +1,6 @@
 """Go's template text as tokens (https://pkg.go.dev/text/template, its lexer's rules to the letter). Pure.
 
-Columns count characters from 1. An error is a token: an earlier mistake, which only the parser sees, is told of first.
+Columns count characters from 1. An error is a token: an earlier mistake, which only the parser sees, is reported first.
 """
 
 from __future__ import annotations
@@ -146,9 +146,9 @@ class Lexer:
             inside = left + len(self._left)
             trims = _TRIMMING.match(source, inside) is not None
             text = source[position:left]
-            kept = len(text.rstrip(_SPACES)) if trims else len(text)
-            if kept:
-                yield self._token(Kind.TEXT, position, position + kept)
+            end = len(text.rstrip(_SPACES)) if trims else len(text)
+            if end:
+                yield self._token(Kind.TEXT, position, position + end)
             if source.startswith("/*", inside + 2 * trims):
                 token, right = self._comment(inside + 2 * trims, trims)
                 yield token

@@ -1,4 +1,4 @@
-"""What a translated Go template calls: Go's built-in functions, and confd's where they differ from ours. Pure.
+"""What a translated Go template calls: Go's built-in functions, and confd's where they differ from those of Jinja. Pure.
 
 Errors are worded as Go's, but for values, which may be secret. What takes and gives the same in Go and here is not
 repeated: ``engine`` takes it from ``templates.functions`` and ``templates.formats``.
@@ -432,7 +432,7 @@ def reverse(value: Any) -> Any:
 
 
 def sort_by_length(texts: Strings) -> Strings:
-    """Sort in place by the number of bytes; equal ones stay in order, in Go only where there are few."""
+    """Sort in place by the number of bytes; equal ones stay in order, which Go does for short lists only."""
     texts.sort(key=lambda text: len(encoded(text)))
     return texts
 

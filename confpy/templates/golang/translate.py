@@ -68,7 +68,7 @@ class Value(NamedTuple):
 
 @dataclass(slots=True)
 class Place:
-    """Where a variable, or the dot, is kept."""
+    """Where a variable, or the dot, is stored."""
 
     type: str
     name: str = ""
@@ -76,7 +76,7 @@ class Place:
     space: str = ""
     """The namespace that it lives in, because it is set in a loop and seen behind it."""
     slot: bool = False
-    """What is kept is a place in a list that changes under a loop."""
+    """It refers to a position in a list that changes under a loop."""
     declared: int = -1
     """The offset of its declaration; -1 for a dot."""
 
