@@ -274,7 +274,7 @@ _ATTRIBUTE = re.compile(r"'(?P<kind>\w+) object' has no attribute '(?P<name>\w+)
 
 
 def _advise(message: str, sources: str) -> str:
-    """Return a hint for an attribute that a value does not have, or for a name that may belong to another program; else nothing."""
+    """Return a hint for an attribute that a value does not have, or a name of another program; else nothing."""
     found = _ATTRIBUTE.match(message)
     if found is None:
         unknown = _UNKNOWN.match(message)

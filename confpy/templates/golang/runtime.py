@@ -1,4 +1,4 @@
-"""What a translated Go template calls: Go's built-in functions, and confd's where they differ from those of Jinja. Pure.
+"""What a translated Go template calls: Go's built-in functions, and confd's where they differ from Jinja's. Pure.
 
 Errors are worded as Go's, but for values, which may be secret. What takes and gives the same in Go and here is not
 repeated: ``engine`` takes it from ``templates.functions`` and ``templates.formats``.
