@@ -367,11 +367,11 @@ class Load:
 
 @frozen
 class Read:
-    """Read these prefixes at one revision, and count the keys below these covers; answered by ``Listed``."""
+    """Read these prefixes at one revision, and count the keys below the counted ones; answered by ``Listed``."""
 
     read: int
     prefixes: tuple[str, ...]
-    covers: tuple[str, ...] = ()
+    counted: tuple[str, ...] = ()
 
 
 @frozen

@@ -7,7 +7,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from confpy.config.resource import Resource
-from confpy.keys.tree import KeyTree, View
+from confpy.keys.tree import KeyTree
+from confpy.keys.view import View
 from confpy.templates.lookup import Lookup
 from confpy.templates.renderer import Renderer
 from confpy.templates.resolve import Resolver

@@ -40,7 +40,8 @@ from confpy.errors import (
 )
 from confpy.events import Level, LogEvent
 from confpy.frozen import frozen
-from confpy.keys.tree import PrefixIndex, View
+from confpy.keys.prefixes import PrefixIndex
+from confpy.keys.view import View
 from confpy.messages import (
     Accepted,
     Action,
@@ -183,7 +184,7 @@ class Agent:
         self._lines: Mapping[str, Mapping[str, int]] = {}
         """Resource → the lines of its file that say ``keys`` and ``prefix``."""
         self._recovered = False
-        self._before = Fallback(mirror.shows)
+        self._before = Fallback(mirror.lists)
         self._saving = Saving()
         self._edited_at = NEVER
         self._began: float | None = None
@@ -393,7 +394,7 @@ class Agent:
         track.dirty, track.trigger, track.retry_at = True, "edit", -NEVER
 
     def _view_of(self, resource: Resource) -> View:
-        return view_of(resource, self.mirror.tree, self.mirror.shows, self.mirror.spells)
+        return view_of(resource, self.mirror.tree, self.mirror.lists, self.mirror.spells)
 
     def _lack_resources(self, loaded: Loaded) -> None:
         where = self._config.confdir
@@ -431,7 +432,7 @@ class Agent:
                 if isinstance(before, StoreError):
                     track.retry_at = -NEVER
             elif self._config.onetime and (
-                track.tried or (error is self.mirror.lost and self._before.covers(_prefixes(self._groups[track.group])))
+                track.tried or (error is self.mirror.lost and self._before.holds(_prefixes(self._groups[track.group])))
             ):
                 continue
             elif before is None or before.message != error.message:
@@ -445,7 +446,7 @@ class Agent:
         for path in self._changed:
             for name in self._index.match(path):
                 track = self._tracks[name]
-                if track.resource.text_prefixes and not track.view.covers(path):
+                if track.resource.text_prefixes and not track.view.shows(path):
                     continue
                 concerned[name] = track
                 if path in self._inferred:
@@ -522,7 +523,7 @@ class Agent:
         if any(self._lookups.awaits(track.awaited) for track in tracks):
             return True
         is_read = all(self.mirror.ready(track.resource.prefixes) for track in tracks)
-        return not is_read and not self._before.covers(_prefixes(tracks))
+        return not is_read and not self._before.holds(_prefixes(tracks))
 
     def _with_all_that_share(
         self, ready: list[tuple[list[ResourceState], Group]], keys: Iterable[tuple[bool, str]]
@@ -900,7 +901,7 @@ class Agent:
     def _is_made_from_old(self, tracks: Sequence[ResourceState]) -> bool:
         """Say whether a group is to be made from the keys of before: nothing newer is known, and it was not yet."""
         return (
-            self._before.covers(_prefixes(tracks))
+            self._before.holds(_prefixes(tracks))
             and not any(track.recalled or track.known is not None or track.in_flight for track in tracks)
             and not self._waits_for_store()
             and not self.mirror.ready(_prefixes(tracks))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from confpy.agent.resources import paths, view_of
 from confpy.clock import NEVER
 from confpy.config.resource import Resource
 from confpy.events import LogEvent
-from confpy.keys.tree import ROOT, KeyTree, View, covers, minimal
+from confpy.keys.prefixes import ROOT, Lists, covers, minimal
+from confpy.keys.tree import KeyTree
+from confpy.keys.view import View
 from confpy.messages import Recalled, Save
 
 SAVE_EVERY = 10.0
@@ -21,10 +23,10 @@ SAVE_KEYS = 1000
 class Fallback:
     """The keys that an earlier confpy delivered, while the store cannot be read."""
 
-    def __init__(self, shows: Callable[[str, str], bool]) -> None:
-        """``shows``: as ``View`` takes it."""
+    def __init__(self, lists: Lists | None) -> None:
+        """``lists``: as ``View`` takes it."""
         self.state: Literal["unknown", "asked", "known"] = "unknown"
-        self._shows = shows
+        self._lists = lists
         self._tree: KeyTree | None = None
         self._prefixes: tuple[str, ...] = ()
 
@@ -40,7 +42,7 @@ class Fallback:
         fields = {"keys": len(recalled.keys), "age": round(recalled.age), "did": did}
         return [LogEvent("warning", "store.stale", fields)]
 
-    def covers(self, prefixes: Sequence[str]) -> bool:
+    def holds(self, prefixes: Sequence[str]) -> bool:
         """Say whether these are all kept."""
         return bool(prefixes) and all(any(covers(kept, prefix) for kept in self._prefixes) for prefix in prefixes)
 
@@ -48,7 +50,7 @@ class Fallback:
         """Return what a resource saw then, None where nothing is kept."""
         if self._tree is None:
             return None
-        return view_of(resource, self._tree, self._shows)
+        return view_of(resource, self._tree, self._lists)
 
 
 class Saving:

@@ -9,7 +9,9 @@ from confpy.agent.shrink import Guard
 from confpy.clock import NEVER, Backoff, Damping, Settle
 from confpy.config.resource import Resource, check_in_place, reload_of
 from confpy.errors import ConfpyError
-from confpy.keys.tree import KeyTree, View, normalise
+from confpy.keys.prefixes import Lists, normalise
+from confpy.keys.tree import KeyTree
+from confpy.keys.view import View
 from confpy.messages import DeliveredState, Outcome
 from confpy.reload.describe import show
 from confpy.templates.lookup import Lookup
@@ -104,11 +106,9 @@ def paths(resource: Resource) -> tuple[str, ...]:
     return tuple(dict.fromkeys(normalise(prefix) for prefix in resource.prefixes))
 
 
-def view_of(
-    resource: Resource, tree: KeyTree, shows: Callable[[str, str], bool], spells: Callable[[str], str] = str
-) -> View:
-    """Return what a resource sees of a tree; ``shows`` and ``spells`` as ``View`` takes them."""
-    return View(tree, paths(resource), resource.strip, shows, spells, texts=resource.text_prefixes)
+def view_of(resource: Resource, tree: KeyTree, lists: Lists | None, spells: Callable[[str], str] = str) -> View:
+    """Return what a resource sees of a tree; ``lists`` and ``spells`` as ``View`` takes them."""
+    return View(tree, paths(resource), resource.strip, lists, spells, texts=resource.text_prefixes)
 
 
 def outcome_of(name: str, target: str, outcome: str, error: ConfpyError | None) -> dict[str, object]:

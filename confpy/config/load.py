@@ -32,7 +32,7 @@ from confpy.config.settings import (
 from confpy.errors import ConfpyError, UsageError
 from confpy.events import LogEvent
 from confpy.frozen import replace
-from confpy.keys.tree import join, normalise
+from confpy.keys.prefixes import join, normalise
 from confpy.reload.actions import HttpReload, ReloadBy, SignalReload, SocketReload, Verify, VerifyProgram
 from confpy.reload.describe import show
 from confpy.system.filenames import is_left_out

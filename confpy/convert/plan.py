@@ -13,7 +13,7 @@ from confpy.config.load import KEYS, find_table
 from confpy.config.settings import FILES, parse_toml, plain
 from confpy.convert.writing import write
 from confpy.errors import ConfpyError, TemplateError, UsageError
-from confpy.keys.tree import normalise
+from confpy.keys.prefixes import normalise
 from confpy.templates.compiler import Compiler
 from confpy.templates.keymatch import asked_beyond
 from confpy.templates.lookup import Lookup

@@ -12,7 +12,9 @@ from confpy.config.settings import Settings
 from confpy.convert.main import Converted
 from confpy.errors import ConfpyError, TemplateError
 from confpy.frozen import replace
-from confpy.keys.tree import KeyTree, View, join, normalise
+from confpy.keys.prefixes import join, normalise
+from confpy.keys.tree import KeyTree
+from confpy.keys.view import View
 from confpy.stores import Store, open_store
 from confpy.templates.keymatch import match_keys
 from confpy.templates.renderer import Renderer
@@ -77,13 +79,13 @@ def _pairs(converted: Converted, settings: Settings, store: Store) -> Iterator[t
 
 def _view(store: Store, resource: Resource) -> View:
     tree = KeyTree()
-    covers = tuple(dict.fromkeys(map(normalise, resource.prefixes)))
+    prefixes = tuple(dict.fromkeys(map(normalise, resource.prefixes)))
     for listing in store.read(resource.prefixes).listings.values() if resource.prefixes else ():
         if listing.error is not None:
             raise listing.error
         for key, value in listing.keys.items():
             tree.set(key, value)
-    return View(tree, covers, resource.strip, texts=resource.text_prefixes)
+    return View(tree, prefixes, resource.strip, texts=resource.text_prefixes)
 
 
 def _rendered(resource: Resource, folder: str, view: View, world: World) -> bytes | ConfpyError:

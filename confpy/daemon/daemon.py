@@ -220,7 +220,7 @@ class Daemon:
                 once=settings.onetime and not settings.retry_for,
                 patience=EAGER if settings.onetime else LONGEST_WAIT,
                 binary=store.capabilities.binary_values,
-                shows=store.capabilities.shows,
+                lists=store.capabilities.lists,
                 spells=store.capabilities.spells,
             ),
             Renderer(sandbox=settings.sandbox),
@@ -474,7 +474,7 @@ class Daemon:
     def _read(self, action: Read) -> None:
         self._start(
             "read",
-            lambda: Listed(action.read, self._store.read(action.prefixes, action.covers)),
+            lambda: Listed(action.read, self._store.read(action.prefixes, action.counted)),
             lambda error: Listed(action.read, None, _store_error(error)),
         )
 

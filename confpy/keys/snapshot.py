@@ -65,10 +65,10 @@ class Changes:
     """The newest revision in it; the cursor of this watch afterwards."""
     keys: Mapping[str, tuple[int, str | None]]
     """Raw key → (its revision, its value or None where it was deleted), the last word on each key."""
-    gone: Mapping[str, int] = NOTHING
-    """Path → revision in which it went with all that was below it. ``keys`` and ``folders`` are from after that."""
+    deleted: Mapping[str, int] = NOTHING
+    """Path → revision in which it was deleted with all below it. ``keys`` and ``folders`` are from after that."""
     folders: Mapping[str, int] = NOTHING
-    """Path → revision as of which it is there, be it without a key."""
+    """Path → revision as of which it is there, even if it has no key."""
 
 
 @frozen

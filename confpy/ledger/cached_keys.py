@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 
 from confpy.clock import Clock
 from confpy.errors import UsageError
-from confpy.keys.tree import ancestors, covers, minimal
+from confpy.keys.prefixes import ancestors, covers, minimal
 from confpy.ledger.folder import StateFolder, folder_name
 from confpy.messages import Recalled
 

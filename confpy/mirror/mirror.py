@@ -29,8 +29,9 @@ from confpy.clock import NEVER, Backoff, Damping, jittered
 from confpy.errors import AccessDenied, StoreError
 from confpy.events import Level, LogEvent
 from confpy.frozen import frozen
+from confpy.keys.prefixes import ROOT, Lists, ancestors, begins, covers, minimal, normalise, text_parent
 from confpy.keys.snapshot import Changes, Invalidated, Listing, PrefixStatus, Snapshot
-from confpy.keys.tree import ROOT, KeyTree, ancestors, begins, covers, minimal, normalise, text_parent
+from confpy.keys.tree import KeyTree
 from confpy.messages import (
     Action,
     Changed,
@@ -90,9 +91,9 @@ class _Reading:
             changes = Changes(
                 changes.prefix,
                 changes.revision,
-                {**_without(before.keys, changes.gone), **changes.keys},
-                {**before.gone, **changes.gone},
-                {**_without(before.folders, changes.gone), **changes.folders},
+                {**_without(before.keys, changes.deleted), **changes.keys},
+                {**before.deleted, **changes.deleted},
+                {**_without(before.folders, changes.deleted), **changes.folders},
             )
         self.kept[changes.prefix] = changes
 
@@ -118,15 +119,15 @@ class Mirror:
         once: bool = False,
         patience: float = 60.0,
         binary: bool = True,
-        shows: Callable[[str, str], bool] = covers,
+        lists: Lists | None = None,
         spells: Callable[[str], str] = str,
     ) -> None:
         """``follows``: keep a stream open; ``period``: seconds from one resync (or poll) to the next.
 
         ``once``: one read is all that is wanted: what fails is not tried again. ``patience``: seconds from one try to
         read to the next, at most. ``binary``: the store keeps any bytes; one that does not has U+FFFD where they were
-        no UTF-8. ``shows`` says whether a read of a prefix brings a key that it covers; where it does not, the key's
-        own prefix is read and watched beside the other. ``spells`` returns the store's spelling of a path.
+        no UTF-8. ``lists`` says whether a read of a prefix brings a key that it covers (None: always); where it does
+        not, the key's own prefix is read and watched as well. ``spells`` returns the store's spelling of a path.
         """
         self.tree = KeyTree()
         self.lost: StoreError | None = None
@@ -145,7 +146,9 @@ class Mirror:
         self._period = period
         self._once = once
         self._binary = binary
-        self.shows = shows
+        self.lists = lists
+        """As ``View`` takes it."""
+        self._lists = lists or covers
         self.spells = spells
         self._damaged: set[str] = set()
         """Raw keys that lost bytes in the store, and were told of."""
@@ -197,7 +200,7 @@ class Mirror:
         self._choose()
         for prefix in held:
             # What lies below a prefix that is still to be read stays until that read replaces it.
-            if not any(one in self._readers and self.shows(one, prefix) for one in ancestors(prefix)):
+            if not any(one in self._readers and self._lists(one, prefix) for one in ancestors(prefix)):
                 kept = [one for one in self._readers if covers(prefix, one)]
                 self.tree.replace(prefix, {}, kept)
                 self._folders.replace(prefix, {}, kept)
@@ -288,11 +291,11 @@ class Mirror:
 
     def _choose(self) -> None:
         """Settle what is to be read and followed, and keep the positions that count for it."""
-        self._wanted = minimal((prefix for prefix in self._readers if prefix not in self._refused), self.shows)
+        self._wanted = minimal((prefix for prefix in self._readers if prefix not in self._refused), self._lists)
         known = {prefix: self._above(prefix) for prefix in self._wanted}
         self._applied |= {prefix: self._applied[above] for prefix, above in known.items() if above is not None}
         for prefix in list(self._applied):
-            if not any(one in known and self.shows(one, prefix) for one in ancestors(prefix)):
+            if not any(one in known and self._lists(one, prefix) for one in ancestors(prefix)):
                 del self._applied[prefix]
         self._reach.clear()
 
@@ -377,7 +380,7 @@ class Mirror:
             for above in ancestors(prefix):
                 if above == prefix or above not in listings:
                     continue
-                if position > listings[above].revision or not self.shows(above, prefix):
+                if position > listings[above].revision or not self._lists(above, prefix):
                     own.setdefault(above, []).append(prefix)
                 else:
                     # It stays a position of its own: a stream that is about to be replaced may still move it on.
@@ -424,7 +427,7 @@ class Mirror:
         found = [
             prefix
             for prefix in self._refused
-            if any(one in read and self.shows(one, prefix) for one in ancestors(prefix))
+            if any(one in read and self._lists(one, prefix) for one in ancestors(prefix))
         ]
         if found:
             since = self._refused.end(found)
@@ -465,7 +468,7 @@ class Mirror:
         for parent, below in self._below(parents).items():
             if self._counts[parent] <= 2 * sum(map(self.tree.raw_count, below)):
                 chosen.append(parent)
-        return minimal(chosen, self.shows)
+        return minimal(chosen, self._lists)
 
     def _follow(self, now: float) -> None:
         """See to it that a stream follows what was read, and no more."""
@@ -477,7 +480,7 @@ class Mirror:
         found: dict[str, list[str]] = {}
         for prefix in self._applied:
             for head in ancestors(prefix):
-                if head in heads and self.shows(head, prefix):
+                if head in heads and self._lists(head, prefix):
                     found.setdefault(head, []).append(prefix)
         return found
 
@@ -519,7 +522,7 @@ class Mirror:
         self._apply(result, message.changes)
 
     def _apply(self, result: MirrorResult, changes: Changes) -> None:
-        for path, revision in changes.gone.items():
+        for path, revision in changes.deleted.items():
             self._drop(result, path, revision)
         for raw, (revision, value) in changes.keys.items():
             prefix = self._above(raw)
@@ -537,7 +540,7 @@ class Mirror:
                 result.changed.add(path)
         reach = self._reach.get(changes.prefix)
         if reach is None:
-            reach = [prefix for prefix in self._applied if self.shows(changes.prefix, prefix)]
+            reach = [prefix for prefix in self._applied if self._lists(changes.prefix, prefix)]
             self._reach[changes.prefix] = reach
         for prefix in reach:
             self._applied[prefix] = max(self._applied[prefix], changes.revision)
@@ -703,15 +706,15 @@ class Mirror:
         """Return the nearest read prefix that shows a raw key or prefix: cut it segment by segment."""
         path = key
         while path:
-            if path in self._applied and self.shows(path, key):
+            if path in self._applied and self._lists(path, key):
                 return path
             path = path[: path.rfind("/")] if "/" in path else ""
-        return ROOT if ROOT in self._applied and self.shows(ROOT, key) else None
+        return ROOT if ROOT in self._applied and self._lists(ROOT, key) else None
 
 
-def _without(news: Mapping[str, News], gone: Iterable[str]) -> dict[str, News]:
-    """Return what is not at or below a path that went."""
-    return {key: one for key, one in news.items() if not any(covers(path, key) for path in gone)}
+def _without(news: Mapping[str, News], deleted: Iterable[str]) -> dict[str, News]:
+    """Return what is not at or below a deleted path."""
+    return {key: one for key, one in news.items() if not any(covers(path, key) for path in deleted)}
 
 
 def abbreviate(names: Sequence[str]) -> str:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from confpy.errors import UsageError
 from confpy.frozen import frozen
+from confpy.keys.prefixes import Lists
 from confpy.keys.snapshot import Changes, Invalidated, PrefixStatus, Snapshot
-from confpy.keys.tree import covers
 
 if TYPE_CHECKING:
     from confpy.config.settings import Settings
@@ -48,8 +48,8 @@ class Capabilities:
     """What a tree that is not there is to a resource that does not say (``on_missing``)."""
     text_prefixes: bool = False
     """confd reads keys of this store as beginnings of text (``keys_match``)."""
-    shows: Callable[[str, str], bool] = covers
-    """Whether a read of a prefix, and a watch of it, brings a key that the prefix covers."""
+    lists: Lists | None = None
+    """Whether a read of a prefix, and a watch of it, brings a key that the prefix covers; None: always."""
     spells: Callable[[str], str] = str
     """Returns its spelling of a path that people may write otherwise."""
 
@@ -68,7 +68,7 @@ class Store(Protocol):
     """Where keys live. Every call is bounded in time, and may come from any thread.
 
     Keys are raw here: as the store spells them, any bytes as ``surrogateescape`` text. A prefix stands for itself and
-    all below it by path segment (``confpy.keys.tree.covers``); "/" stands for every key.
+    all below it by path segment (``confpy.keys.prefixes.covers``); "/" stands for every key.
     """
 
     capabilities: Capabilities
@@ -84,10 +84,10 @@ class Store(Protocol):
         two prefixes, one that folds case with the folded one.
         """
 
-    def read(self, prefixes: Sequence[str], covers: Sequence[str] = ()) -> Snapshot:
+    def read(self, prefixes: Sequence[str], counted: Sequence[str] = ()) -> Snapshot:
         """Read all prefixes at one revision; raises ``StoreError`` where nothing could be read.
 
-        ``covers`` are prefixes to count only, as part of the same requests where the store can, else left out.
+        ``counted`` are prefixes to count only, as part of the same requests where the store can, else left out.
         """
 
     def poll(self, prefixes: Sequence[str]) -> PrefixStatus | None:

@@ -16,7 +16,7 @@ from decimal import Decimal
 from typing import Any, TypeAlias
 
 from confpy.errors import StoreError
-from confpy.keys.tree import ROOT, normalise
+from confpy.keys.prefixes import ROOT, normalise
 
 Node: TypeAlias = "str | list[Node] | dict[str, Node] | None"
 """A document with its scalars already printed; None has no key."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from confpy.config.settings import SECRET_VARIABLES
 from confpy.errors import StoreError
+from confpy.keys.prefixes import ROOT, select
 from confpy.keys.snapshot import Listing, Snapshot
-from confpy.keys.tree import ROOT, select
 from confpy.stores import Capabilities
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class EnvStore:
         """Fold a path as names are folded: ``/My_App`` is asked for, and stripped, as ``/my/app``."""
         return (_fold(path),)
 
-    def read(self, prefixes: Sequence[str], covers: Sequence[str] = ()) -> Snapshot:
+    def read(self, prefixes: Sequence[str], counted: Sequence[str] = ()) -> Snapshot:
         """Match names in upper case, as confd does: one with small letters where the prefix stands needs ``/``."""
         # Small letters sort after capitals: of FOO and foo, both /foo, FOO comes last here and wins.
         names = {
@@ -45,13 +45,13 @@ class EnvStore:
             for name, value in sorted(self._environment.items(), reverse=True)
             if name not in self._hidden
         }
-        chosen = select({prefix.upper() for prefix in (*prefixes, *covers)}, names)
+        chosen = select({prefix.upper() for prefix in (*prefixes, *counted)}, names)
         return Snapshot(
             listings={
                 prefix: Listing(0, {key.lower(): value for key, value in chosen[prefix.upper()].items()})
                 for prefix in prefixes
             },
-            counts={cover: len({key.lower() for key in chosen[cover.upper()]}) for cover in covers},
+            counts={prefix: len({key.lower() for key in chosen[prefix.upper()]}) for prefix in counted},
         )
 
     def poll(self, prefixes: Sequence[str]) -> None:  # noqa: ARG002

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from confpy.errors import StoreError, UsageError
 from confpy.events import LogEvent
 from confpy.keys.glob import compile_glob
+from confpy.keys.prefixes import ancestors, normalise, select
 from confpy.keys.snapshot import Invalidated, Listing, Snapshot
-from confpy.keys.tree import ancestors, normalise, select
 from confpy.stores import Capabilities
 from confpy.stores.document import leaves, leaves_of_mapping
 from confpy.system.filenames import is_left_out
@@ -73,7 +73,7 @@ class FileStore:
     def prefixes(self, path: str) -> tuple[str, ...]:
         return (path if path.startswith("/") else f"/{path}",)
 
-    def read(self, prefixes: Sequence[str], covers: Sequence[str] = ()) -> Snapshot:
+    def read(self, prefixes: Sequence[str], counted: Sequence[str] = ()) -> Snapshot:
         """Read all files.
 
         A document that is missing or malformed stops the read, as no key is known to be gone then. A plain value that
@@ -93,7 +93,7 @@ class FileStore:
         for root, files in groupby(contents, lambda entry: entry[0]):
             self._take(root, [(file, content) for _, file, content in files], keys, failed)
         notes, self._notes = tuple(self._notes), []
-        chosen = select({*prefixes, *covers}, keys)
+        chosen = select({*prefixes, *counted}, keys)
         wrong = _failures(prefixes, failed)
         return Snapshot(
             listings={
@@ -102,7 +102,7 @@ class FileStore:
                 else Listing(generation, chosen[prefix])
                 for prefix in prefixes
             },
-            counts={cover: len(chosen[cover]) for cover in covers},
+            counts={prefix: len(chosen[prefix]) for prefix in counted},
             notes=notes,
         )
 

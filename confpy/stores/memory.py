@@ -11,9 +11,8 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from confpy.errors import WatchLost
+from confpy.keys.prefixes import covers, select
 from confpy.keys.snapshot import Changes, Listing, PrefixStatus, Snapshot
-from confpy.keys.tree import covers as prefix_covers
-from confpy.keys.tree import select
 from confpy.stores import Capabilities
 
 if TYPE_CHECKING:
@@ -83,16 +82,16 @@ class MemoryStore:
     def prefixes(self, path: str) -> tuple[str, ...]:
         return (path,) if path.startswith("/") else (f"/{path}", path)
 
-    def read(self, prefixes: Sequence[str], covers: Sequence[str] = ()) -> Snapshot:
+    def read(self, prefixes: Sequence[str], counted: Sequence[str] = ()) -> Snapshot:
         with self._changed:
-            chosen = select({*prefixes, *covers}, self._keys)
+            chosen = select({*prefixes, *counted}, self._keys)
             return Snapshot(
                 listings={
                     prefix: Listing(self._revision, {key: value for key, (_, value) in chosen[prefix].items()})
                     for prefix in prefixes
                 },
                 identity=self.identity,
-                counts={cover: len(chosen[cover]) for cover in covers},
+                counts={prefix: len(chosen[prefix]) for prefix in counted},
             )
 
     def poll(self, prefixes: Sequence[str]) -> PrefixStatus:
@@ -148,7 +147,7 @@ class MemoryStore:
             unseen = islice(reversed(self._history), self._revision - cursor)
             keys: dict[str, tuple[int, str | None]] = {}
             for revision, done in reversed(list(unseen)):
-                keys.update((key, (revision, value)) for key, value in done.items() if prefix_covers(prefix, key))
+                keys.update((key, (revision, value)) for key, value in done.items() if covers(prefix, key))
             position.cursors[prefix] = self._revision
             if keys:
                 pending.append(Changes(prefix, max(revision for revision, _ in keys.values()), keys))

@@ -8,7 +8,7 @@ from posixpath import normpath
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from confpy.errors import ConfpyError
-from confpy.keys.tree import Pair, View
+from confpy.keys.view import Pair, View
 from confpy.templates.functions import InvalidArgument, as_text
 from confpy.templates.lookup import Lookup
 from confpy.templates.results import (

@@ -14,7 +14,7 @@ from jinja2.lexer import Token
 
 from confpy.config.resource import Resource
 from confpy.errors import ConfpyError, TemplateError
-from confpy.keys.tree import Pair
+from confpy.keys.view import Pair
 from confpy.templates import functions
 from confpy.templates.context import RenderContext
 from confpy.templates.functions import InvalidArgument
@@ -35,7 +35,7 @@ from confpy.templates.results import (
 )
 
 if TYPE_CHECKING:
-    from confpy.keys.tree import View
+    from confpy.keys.view import View
 
 # Random output would change the target, and reload its program, at every pass.
 RANDOM = {"random": "filters", "lipsum": "globals"}
@@ -170,8 +170,8 @@ class Engine:
         questions = [*context.unanswered]
         for function, keys in context.absent.items():
             if keys:
-                judged = view.judged.get(function, ())
-                questions += [(function, key) for key in keys if key not in judged]
+                checked = view.checked.get(function, ())
+                questions += [(function, key) for key in keys if key not in checked]
         if not questions:
             return (), ()
         from confpy.templates.suspicions import all_outside, suspicions  # only where there are such questions

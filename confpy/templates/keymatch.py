@@ -10,7 +10,7 @@ from confpy.config.resource import Loaded, Resource
 from confpy.errors import TemplateError
 from confpy.events import LogEvent
 from confpy.frozen import replace
-from confpy.keys.tree import ROOT, covers, normalise
+from confpy.keys.prefixes import ROOT, covers, normalise
 from confpy.templates.lookup import Lookup
 from confpy.templates.results import JINJA_NAMES, template_lookup
 

@@ -13,7 +13,7 @@ from confpy.config.resource import Resource
 from confpy.templates.results import LeftOut, Needs, Rendered, World, template_lookup
 
 if TYPE_CHECKING:
-    from confpy.keys.tree import View
+    from confpy.keys.view import View
     from confpy.templates.engine import Engine
 
 __all__ = ["LeftOut", "Needs", "Rendered", "Renderer", "World"]

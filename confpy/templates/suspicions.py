@@ -8,7 +8,8 @@ from itertools import islice
 from typing import TypeAlias
 
 from confpy.keys.glob import Glob, compile_glob
-from confpy.keys.tree import ROOT, View, normalise
+from confpy.keys.prefixes import ROOT, normalise
+from confpy.keys.view import View
 from confpy.templates.results import Suspicion
 
 Question: TypeAlias = tuple[str, str]
@@ -27,14 +28,14 @@ _WILD = frozenset("*?[")
 def suspicions(unanswered: Iterable[Question], view: View, sources: Iterable[str]) -> tuple[Suspicion, ...]:
     """Return what is to be said of questions that brought nothing; ``sources`` are the texts of the templates.
 
-    Questions about keys are noted in the view as judged: they need not be put again.
+    Questions about keys are noted in the view as checked: they need not be put again.
     """
     texts = ""
     found: dict[Suspicion, None] = {}
     for function, asked in islice(unanswered, MOST_QUESTIONS):
-        judged = view.judged.setdefault(function, set())
-        if function not in _LISTS and len(judged) < 10 * MOST_QUESTIONS:
-            judged.add(asked)
+        checked = view.checked.setdefault(function, set())
+        if function not in _LISTS and len(checked) < 10 * MOST_QUESTIONS:
+            checked.add(asked)
         hint = _advise(function, asked, view) or (OUTSIDE if _is_outside(function, asked, view) else "")
         if hint and len(found) < MOST:
             texts = texts or "\n".join(sources)

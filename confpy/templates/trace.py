@@ -19,7 +19,7 @@ import jinja2
 from jinja2.filters import FILTERS
 from jinja2.runtime import str_join
 
-from confpy.keys.tree import Pair
+from confpy.keys.view import Pair
 from confpy.templates.functions import InvalidArgument
 from confpy.templates.go import Go
 

@@ -11,7 +11,7 @@ from confpy.agent.reloads import RELOADS_AT_ONCE
 from confpy.config.resource import Loaded, Resource
 from confpy.errors import CheckError, ReloadError, TemplateError
 from confpy.events import LogEvent
-from confpy.keys.tree import View
+from confpy.keys.view import View
 from confpy.messages import (
     Accepted,
     Action,

@@ -11,7 +11,7 @@ from confpy.agent.reloads import LONGEST, RELOADS_AT_ONCE
 from confpy.config.resource import Resource
 from confpy.errors import TargetTorn
 from confpy.events import LogEvent
-from confpy.keys.tree import covers
+from confpy.keys.prefixes import covers
 from confpy.messages import Deliver, Delivered, Group, Reload, Restored
 from confpy.target.replace import BACKUP_MARK
 from tests.sim.kernel import Kernel

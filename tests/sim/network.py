@@ -7,8 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from confpy.errors import AccessDenied, StoreError
+from confpy.keys.prefixes import covers
 from confpy.keys.snapshot import Changes, Listing, Snapshot
-from confpy.keys.tree import covers
 from confpy.messages import Action, Changed, Listed, Lost, Message, Opened, Poll, Polled, Read, Unwatch, Watch
 from tests.sim.plan import KEYS
 from tests.sim.store import Server, Stream

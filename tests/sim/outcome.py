@@ -6,7 +6,7 @@ import stat
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from confpy.keys.tree import covers
+from confpy.keys.prefixes import covers
 from confpy.system.filenames import staged_for
 from confpy.target.replace import OLD_MARK
 from tests.sim.invariants import has_backup

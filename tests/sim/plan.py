@@ -7,7 +7,7 @@ from random import Random
 
 from confpy.config.resource import Resource
 from confpy.frozen import replace
-from confpy.keys.tree import View
+from confpy.keys.view import View
 from confpy.templates.lookup import Lookup
 from confpy.templates.results import Needs, Rendered
 from confpy.templates.results import World as Facts

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from random import Random
 
 from confpy.errors import AccessDenied
+from confpy.keys.prefixes import covers
 from confpy.keys.snapshot import Listing, PrefixStatus, Snapshot
-from confpy.keys.tree import covers
 from confpy.messages import Poll, Read
 
 
@@ -79,7 +79,7 @@ class Server:
             else Listing(0, error=self.refusal(prefix))
             for prefix in action.prefixes
         }
-        return Snapshot(listings, self.identity, {cover: len(list(self.below(cover))) for cover in action.covers})
+        return Snapshot(listings, self.identity, {prefix: len(list(self.below(prefix))) for prefix in action.counted})
 
     def status(self, action: Poll) -> PrefixStatus:
         """Answer; raises ``AccessDenied`` for all where one is denied, as etcd does."""

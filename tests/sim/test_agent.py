@@ -7,7 +7,8 @@ import signal
 import pytest
 
 from confpy.config.resource import Resource
-from confpy.keys.tree import KeyTree, View
+from confpy.keys.tree import KeyTree
+from confpy.keys.view import View
 from confpy.messages import Signalled
 from tests.sim.house import ADDRESS, House
 from tests.sim.test_mirror import KEYS, disturb, show_dead_streams

@@ -7,8 +7,8 @@ from random import Random
 import pytest
 
 from confpy.events import LogEvent
+from confpy.keys.prefixes import covers
 from confpy.keys.snapshot import Changes, Listing, Snapshot
-from confpy.keys.tree import covers
 from confpy.messages import Changed, Listed, Opened, Polled, Watch, Woken
 from confpy.mirror.denied import LONGEST
 from confpy.mirror.mirror import Mirror
@@ -242,13 +242,13 @@ def test_a_folder_that_went_is_missing_and_one_whose_last_key_went_is_empty():
         return mirror.step(Changed(stream, changes), 0.0).changed
 
     assert tell(6, {"/web/a": (6, None)}, folders={"/web": 6}) == {"/web/a", "/web"}
-    assert tell(7, gone={"/web/sub": 7}, folders={"/web": 7}) == {"/web/sub/b"}
+    assert tell(7, deleted={"/web/sub": 7}, folders={"/web": 7}) == {"/web/sub/b"}
     assert mirror.missing(("/web",)) is None
-    assert tell(8, gone={"/web": 8}) == set()
+    assert tell(8, deleted={"/web": 8}) == set()
     assert mirror.missing(("/web",)) == "/web"
     assert tell(9, folders={"/web": 9}) == {"/web"}
     assert mirror.missing(("/web",)) is None
-    assert tell(9, gone={"/web": 9}) == set(), "a repeat"
+    assert tell(9, deleted={"/web": 9}) == set(), "a repeat"
     assert mirror.missing(("/web",)) is None
 
 

@@ -14,8 +14,9 @@ import pytest
 
 from confpy.config.settings import Settings
 from confpy.errors import AccessDenied, StoreError
+from confpy.keys.prefixes import covers
 from confpy.keys.snapshot import Changes, Invalidated
-from confpy.keys.tree import KeyTree, covers
+from confpy.keys.tree import KeyTree
 from tests.calling import Call
 from tests.servers.consul import ConsulSaysNo
 from tests.servers.etcd import EtcdSaysNo
@@ -125,7 +126,7 @@ class ReadContract:
     def test_covers_are_counted_or_left_out(self):
         self.write({"/a/x": "1", "/a/y": "2", "/b/z": "3"})
         with closing(self.open()) as store:
-            snapshot = store.read(["/a/x"], covers=["/a", "/b", "/none"])
+            snapshot = store.read(["/a/x"], counted=["/a", "/b", "/none"])
         assert set(snapshot.listings) == {"/a/x"}
         assert snapshot.counts in ({}, {"/a": 2, "/b": 1, "/none": 0})
 
@@ -495,7 +496,7 @@ class Seen:
                     continue
                 self.changes.append(changes)
                 tree = self.trees[changes.prefix]
-                for path in changes.gone:
+                for path in changes.deleted:
                     tree.replace(path, {})
                 for key, (_, value) in changes.keys.items():
                     tree.delete(key) if value is None else tree.set(key, value)

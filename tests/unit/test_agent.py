@@ -15,8 +15,8 @@ from confpy.config.resource import Loaded, Resource
 from confpy.errors import CheckError, ReloadError, UsageError
 from confpy.events import LogEvent
 from confpy.frozen import replace
+from confpy.keys.prefixes import covers
 from confpy.keys.snapshot import Changes, Listing, Snapshot
-from confpy.keys.tree import covers
 from confpy.messages import (
     Accepted,
     Candidate,

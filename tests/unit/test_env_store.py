@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from confpy.keys.tree import KeyTree, View, join
+from confpy.keys.prefixes import join
+from confpy.keys.tree import KeyTree
+from confpy.keys.view import View
 from confpy.stores.env import EnvStore
 
 VECTORS = Path(__file__).parent.parent / "golden" / "vectors.jsonl"
@@ -89,7 +91,7 @@ def test_a_variable_that_python_sets_for_itself_is_no_key(given, keys):
 @pytest.mark.usefixtures("unmeasured")
 def test_the_store_loads_nothing_heavy():
     program = (
-        "import sys, confpy.stores.env, confpy.keys.tree\n"
+        "import sys, confpy.stores.env, confpy.keys.view\n"
         "heavy = {'asyncio', 'json', 'requests', 'socket', 'ssl', 'watchdog', 'yaml'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

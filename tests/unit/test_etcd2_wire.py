@@ -8,7 +8,7 @@ import pytest
 
 from confpy.errors import AccessDenied, NoApi, StoreError, WatchLost
 from confpy.keys.snapshot import Changes
-from confpy.stores.etcd.v2_wire import READ_HEADS, WATCH_HEADS, Reading, Waiting, heads, refusal, shows, url_path
+from confpy.stores.etcd.v2_wire import READ_HEADS, WATCH_HEADS, Reading, Waiting, heads, lists, refusal, url_path
 
 HEADERS = {"X-Etcd-Cluster-Id": "c1", "X-Etcd-Index": "9"}
 
@@ -54,9 +54,9 @@ def test_nothing_is_asked_for_from_above_a_hidden_name():
     assert heads(prefixes, 3) == ("/_top/x", "/a/_hidden", "/a/z")
     assert heads(prefixes, 1) == ("/_top/x", "/a/_hidden", "/a/z"), "above them it would not be fewer"
     assert heads(["/a", "/a/_hidden"], 16) == ("/a", "/a/_hidden")
-    assert shows("/a/_hidden", "/a/_hidden/x")
-    assert not shows("/a/_hidden", "/a/_hidden/x/_y")
-    assert not shows("/", "/_top")
+    assert lists("/a/_hidden", "/a/_hidden/x")
+    assert not lists("/a/_hidden", "/a/_hidden/x/_y")
+    assert not lists("/", "/_top")
 
 
 @pytest.mark.parametrize(
@@ -211,11 +211,11 @@ def test_a_key_that_went_leaves_its_folder(action):
 def test_a_folder_that_went_takes_all_below_it_also_from_above_the_prefix(action):
     waiting = Waiting("/a", {"/a/b": 5, "/a/bc": 5, "/a/c/d/e": 5})
     gone = event(action, "/a/b/x", 6, before=folder("/a/b/x"), is_folder=True)
-    assert told(waiting, gone) == [Changes("/a/b", 6, {}, gone={"/a/b/x": 6}, folders={"/a/b": 6})]
+    assert told(waiting, gone) == [Changes("/a/b", 6, {}, deleted={"/a/b/x": 6}, folders={"/a/b": 6})]
     gone = event(action, "/a/c", 7, before=folder("/a/c"), is_folder=True)
-    assert told(waiting, gone) == [Changes("/a/c/d/e", 7, {}, gone={"/a/c/d/e": 7})]
+    assert told(waiting, gone) == [Changes("/a/c/d/e", 7, {}, deleted={"/a/c/d/e": 7})]
     gone = event(action, "/a/b", 8, before=folder("/a/b"), is_folder=True)
-    assert told(waiting, gone) == [Changes("/a/b", 8, {}, gone={"/a/b": 8})]
+    assert told(waiting, gone) == [Changes("/a/b", 8, {}, deleted={"/a/b": 8})]
 
 
 def test_what_came_before_a_folder_went_is_forgotten_and_what_came_after_stays():
@@ -226,7 +226,7 @@ def test_what_came_before_a_folder_went_is_forgotten_and_what_came_after_stays()
         event("set", "/a/y", 7, value="stays"),
         event("delete", "/a/x", 8, before=folder("/a/x"), is_folder=True),
         event("set", "/a/x/2", 9, value="new"),
-    ) == [Changes("/a", 9, {"/a/y": (7, "stays"), "/a/x/2": (9, "new")}, gone={"/a/x": 8}, folders={"/a": 8})]
+    ) == [Changes("/a", 9, {"/a/y": (7, "stays"), "/a/x/2": (9, "new")}, deleted={"/a/x": 8}, folders={"/a": 8})]
 
 
 def test_a_leaf_that_becomes_a_folder_is_no_key_any_more():
@@ -242,7 +242,7 @@ def test_hidden_keys_are_not_told_but_to_who_asked_for_them():
     assert told(waiting, event("set", "/a/_h/x", 6, value="1"), event("set", "/a/_other", 7, value="1")) == [
         Changes("/a/_h", 6, {"/a/_h/x": (6, "1")})
     ]
-    assert told(waiting, event("delete", "/a/_x", 8, before=folder("/a/_x"), is_folder=True))[0].gone == {}
+    assert told(waiting, event("delete", "/a/_x", 8, before=folder("/a/_x"), is_folder=True))[0].deleted == {}
 
 
 def test_an_index_that_does_not_count_here_means_to_read_again():

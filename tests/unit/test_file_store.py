@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from confpy.errors import StoreError, UsageError
-from confpy.keys.tree import KeyTree, View
+from confpy.keys.tree import KeyTree
+from confpy.keys.view import View
 from confpy.stores.document import leaves
 from confpy.stores.file import FileStore
 

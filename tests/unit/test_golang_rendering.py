@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from confpy.errors import TemplateError
-from confpy.keys.tree import Pair
+from confpy.keys.view import Pair
 from confpy.templates.golang.environment import PURE
 from confpy.templates.golang.parser import parse
 from confpy.templates.golang.printf import sprintf

@@ -166,7 +166,7 @@ def loaded(arguments, **options):
 
 
 @pytest.mark.usefixtures("unmeasured")
-@pytest.mark.parametrize("module", ["errors", "clock", "messages", "frozen", "keys.tree"])
+@pytest.mark.parametrize("module", ["errors", "clock", "messages", "frozen", "keys.view"])
 def test_what_everybody_imports_is_cheap(module):
     modules = loaded(["-c", f"import confpy.{module}"])
     assert f"confpy.{module}" in modules

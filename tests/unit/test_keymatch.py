@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from confpy.config.load import load_resources
 from confpy.config.resource import Resource
 from confpy.config.settings import Settings
-from confpy.keys.tree import KeyTree, View, begins, text_parent
+from confpy.keys.prefixes import begins, text_parent
+from confpy.keys.tree import KeyTree
+from confpy.keys.view import View
 from confpy.stores.env import EnvStore
 from confpy.templates.keymatch import asked_beyond, by_text, match_keys
 from confpy.templates.lookup import Lookup
@@ -188,8 +190,8 @@ def test_a_view_shows_what_begins_with_a_text_and_nothing_beside_it():
     assert view.lsdir("/app") == ["awesome2"]
     assert view.ls("/app/awesome2") == ["x", "y"]
     assert (view.ls("/"), view.exists("/app/other"), view.exists("/app/awe")) == (["app"], False, False)
-    assert view.covers("/p/app/awesome9")
-    assert not view.covers("/p/app/other")
+    assert view.shows("/p/app/awesome9")
+    assert not view.shows("/p/app/other")
 
 
 SEGMENT = st.text("ab", min_size=1, max_size=2)

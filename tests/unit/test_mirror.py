@@ -98,7 +98,7 @@ def test_a_cover_over_two_prefixes_is_watched_from_the_older_of_their_positions(
     (read,) = mirror.want({"s": ("/s/a", "/s/b")}).actions
     mirror.step(Changed(watch.stream, changes("/s/a", 30, "new")), 1.0)
     assert isinstance(read, Read)
-    assert (read.prefixes, read.covers) == (("/s/b",), ("/s",))
+    assert (read.prefixes, read.counted) == (("/s/b",), ("/s",))
     answer = Snapshot({"/s/b": Listing(20, {"/s/b/k": "x"})}, "a", {"/s": 2})
     (second,) = mirror.step(Listed(read.read, answer), 2.0).actions
     assert isinstance(second, Watch)

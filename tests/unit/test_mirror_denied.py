@@ -144,7 +144,7 @@ def test_a_wide_prefix_that_is_given_again_does_not_roll_back_what_was_followed_
     assert dict(mirror.tree.items("/")) == {"/a/b/k": "20", "/a/c": "15"}
     assert second.cursors == {"/a": 15}
     mirror.step(Opened(second.stream), now)
-    between = Changes("/a", 18, {"/a/b/k": (18, "18"), "/a/c": (17, "17")}, gone={"/a/b": 16})
+    between = Changes("/a", 18, {"/a/b/k": (18, "18"), "/a/c": (17, "17")}, deleted={"/a/b": 16})
     assert mirror.step(Changed(second.stream, between), now).changed == {"/a/c"}
     assert dict(mirror.tree.items("/")) == {"/a/b/k": "20", "/a/c": "17"}
 

@@ -7,14 +7,14 @@ from random import Random
 from confpy.keys.snapshot import Changes, Listing, Snapshot
 from confpy.messages import Changed, Listed, Opened, Read, Watch
 from confpy.mirror.mirror import Mirror
-from confpy.stores.etcd.v2_wire import shows
+from confpy.stores.etcd.v2_wire import lists
 
 HIDDEN = "/a/_h"
 
 
 def following(*, later: bool = False) -> tuple[Mirror, Watch]:
     """Return a mirror of a prefix and of what is hidden below it, which stands at 10, and its stream."""
-    mirror = Mirror(Random(1), follows=True, period=60.0, shows=shows)
+    mirror = Mirror(Random(1), follows=True, period=60.0, lists=lists)
     wide = {"wide": ("/a",), "narrow": ("/a/b",)}
     (read,) = mirror.want(wide if later else {**wide, "hidden": (HIDDEN,)}).actions
     assert isinstance(read, Read)
@@ -67,7 +67,7 @@ def test_each_moves_on_by_its_own_watch():
 
 def test_a_folder_that_went_takes_what_is_hidden_in_it_but_not_what_came_after():
     mirror, watch = following()
-    gone = Changes("/a", 20, {}, gone={"/a": 20})
+    gone = Changes("/a", 20, {}, deleted={"/a": 20})
     assert mirror.step(Changed(watch.stream, gone), 0.0).changed == {"/a/_h/x", "/a/b/x"}
     mirror, watch = following()
     mirror.step(Changed(watch.stream, Changes(HIDDEN, 25, {"/a/_h/x": (25, "again")})), 0.0)

@@ -13,7 +13,8 @@ from confpy.agent.resources import ResourceState
 from confpy.clock import Backoff, Settle
 from confpy.config.resource import Resource
 from confpy.errors import ReloadError
-from confpy.keys.tree import KeyTree, View
+from confpy.keys.tree import KeyTree
+from confpy.keys.view import View
 from confpy.messages import ClearPending, LastRun, Owed, Reload, Reloaded, Report, Restore
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from confpy.config.resource import Resource
-from confpy.keys.tree import KeyTree, View
+from confpy.keys.tree import KeyTree
+from confpy.keys.view import View
 from confpy.stores.env import EnvStore
 from confpy.templates.renderer import Renderer
 from confpy.templates.resolve import Resolver

@@ -24,8 +24,8 @@ from confpy.errors import AccessDenied, ConfpyError, StoreError, UsageError, Wat
 from confpy.http.body import TooLarge, read_body
 from confpy.http.pool import Nodes, Wire, open_nodes
 from confpy.http.tls import basic_auth, secret
+from confpy.keys.prefixes import ROOT, ancestors, covers, select
 from confpy.keys.snapshot import Changes, Listing, PrefixStatus, Snapshot
-from confpy.keys.tree import ROOT, ancestors, covers, select
 from confpy.stores import SURPRISES, Capabilities
 from confpy.stores.consul.wire import (
     QUERIES,
@@ -116,8 +116,8 @@ class ConsulStore:
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
-    def read(self, prefixes: Sequence[str], covers: Sequence[str] = ()) -> Snapshot:  # noqa: ARG002
-        """Read all prefixes, each at the index of the query that brought it; ``covers`` are left out."""
+    def read(self, prefixes: Sequence[str], counted: Sequence[str] = ()) -> Snapshot:  # noqa: ARG002
+        """Read all prefixes, each at the index of the query that brought it; ``counted`` are left out."""
         return self._nodes.talk(lambda wire: self._read(self._agent(wire), prefixes))
 
     def _read(self, agent: _Agent, prefixes: Sequence[str]) -> Snapshot:

@@ -17,8 +17,8 @@ from itertools import groupby
 from typing import NamedTuple, TypeAlias
 
 from confpy.errors import AccessDenied, StoreError, WatchLost
+from confpy.keys.prefixes import ROOT, ancestors
 from confpy.keys.snapshot import Changes
-from confpy.keys.tree import ROOT, ancestors
 
 QUERIES = 16
 """The most queries that one confpy keeps open: Consul refuses a client that has many connections."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from confpy.errors import NoApi, StoreError
 from confpy.events import LogEvent
 from confpy.frozen import replace
+from confpy.keys.prefixes import covers
 from confpy.keys.snapshot import Changes, Invalidated, Listing, PrefixStatus, Snapshot
 from confpy.ledger.folder import StateFolder
 from confpy.stores import Store, WatchStream
@@ -53,7 +54,7 @@ class EtcdStore:
 
     def __init__(self, stores: Mapping[str, Store], settings: Settings) -> None:
         """``stores`` are those to choose from, under the names that force them; of several with keys, the first."""
-        self.capabilities = replace(self.capabilities, shows=self._shows)
+        self.capabilities = replace(self.capabilities, lists=self._lists)
         self.turned = threading.Condition()
         """Notified when there is a choice, and when the store is closed."""
         self.choice: Choice | None = None
@@ -83,15 +84,15 @@ class EtcdStore:
         """Return what any of the stores reads for the path; each is asked for its own."""
         return tuple(dict.fromkeys(prefix for store in self._stores.values() for prefix in store.prefixes(path)))
 
-    def read(self, prefixes: Sequence[str], covers: Sequence[str] = ()) -> Snapshot:
+    def read(self, prefixes: Sequence[str], counted: Sequence[str] = ()) -> Snapshot:
         """Read all prefixes from the chosen store; raises ``StoreError``, also where none can be chosen yet."""
         try:
             if self.choice is not None:
-                snapshot = _read(self.choice.store, prefixes, covers)
+                snapshot = _read(self.choice.store, prefixes, counted)
             elif self._kept is not None:
-                snapshot = self._stay_with(self._kept, prefixes, covers)
+                snapshot = self._stay_with(self._kept, prefixes, counted)
             else:
-                snapshot = self._find_out(prefixes, covers)
+                snapshot = self._find_out(prefixes, counted)
         except StoreError as error:
             error.hint = self.unnamed or error.hint
             raise
@@ -115,19 +116,19 @@ class EtcdStore:
         for store in self._stores.values():
             store.close()
 
-    def _shows(self, prefix: str, key: str) -> bool:
+    def _lists(self, prefix: str, key: str) -> bool:
         store = EtcdStore if self.choice is None else self.choice.store
-        return store.capabilities.shows(prefix, key)
+        return (store.capabilities.lists or covers)(prefix, key)
 
     # --- choosing ----------------------------------------------------------------------------------------------------
 
-    def _find_out(self, prefixes: Sequence[str], covers: Sequence[str]) -> Snapshot:
+    def _find_out(self, prefixes: Sequence[str], counted: Sequence[str]) -> Snapshot:
         """Choose the first store that holds keys. One that cannot tell may be that one: then nothing is decided."""
         known_to_be, self.undecided = self.undecided, False
         absent: list[NoApi] = []
         for name, store in self._stores.items():
             try:
-                snapshot = _read(store, prefixes, covers)
+                snapshot = _read(store, prefixes, counted)
             except NoApi as error:
                 absent.append(error)
                 continue
@@ -149,9 +150,9 @@ class EtcdStore:
         self.undecided = True
         return Snapshot({prefix: Listing(0) for prefix in prefixes})
 
-    def _stay_with(self, name: str, prefixes: Sequence[str], covers: Sequence[str]) -> Snapshot:
+    def _stay_with(self, name: str, prefixes: Sequence[str], counted: Sequence[str]) -> Snapshot:
         """Choose what an earlier start chose; warn where it would be another one today."""
-        snapshot = _read(self._stores[name], prefixes, covers)
+        snapshot = _read(self._stores[name], prefixes, counted)
         holding = (
             one for one in self._stores if (_holds(snapshot) if one == name else self._seems_to_hold(one, prefixes))
         )
@@ -244,9 +245,9 @@ class _Finding:
 # --- one of the stores -----------------------------------------------------------------------------------------------
 
 
-def _read(store: Store, prefixes: Sequence[str], covers: Sequence[str] = ()) -> Snapshot:
+def _read(store: Store, prefixes: Sequence[str], counted: Sequence[str] = ()) -> Snapshot:
     """Read from one of the stores; what it would not ask for itself it does not hold."""
-    snapshot = store.read(_own(store, prefixes), _own(store, covers))
+    snapshot = store.read(_own(store, prefixes), _own(store, counted))
     return replace(
         snapshot,
         listings={prefix: snapshot.listings.get(prefix, Listing(0)) for prefix in prefixes},

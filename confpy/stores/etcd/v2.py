@@ -19,10 +19,10 @@ from confpy.http.addresses import etcd_scheme
 from confpy.http.body import TooLarge, await_body, read_body
 from confpy.http.pool import Nodes, Wire, open_nodes
 from confpy.http.tls import basic_auth
+from confpy.keys.prefixes import normalise
 from confpy.keys.snapshot import Changes, Snapshot
-from confpy.keys.tree import normalise
 from confpy.stores import Capabilities
-from confpy.stores.etcd.v2_wire import WATCH_HEADS, Reading, Waiting, heads, refusal, shows, url_path
+from confpy.stores.etcd.v2_wire import WATCH_HEADS, Reading, Waiting, heads, lists, refusal, url_path
 
 if TYPE_CHECKING:
     import requests
@@ -47,7 +47,7 @@ class Etcd2Store:
     """The keys of an etcd v2 cluster, or of the v2 API of a later one, behind ``confpy.stores.Store``."""
 
     capabilities = Capabilities(
-        remote=True, value_bytes=10 << 20, binary_values=False, watches=True, missing="error", shows=shows
+        remote=True, value_bytes=10 << 20, binary_values=False, watches=True, missing="error", lists=lists
     )
 
     def __init__(self, nodes: Nodes, login: Login) -> None:
@@ -68,7 +68,7 @@ class Etcd2Store:
         """Return the path: every key of etcd v2 begins with a slash."""
         return (normalise(path),)
 
-    def read(self, prefixes: Sequence[str], covers: Sequence[str] = ()) -> Snapshot:  # noqa: ARG002 - v2 cannot count
+    def read(self, prefixes: Sequence[str], counted: Sequence[str] = ()) -> Snapshot:  # noqa: ARG002 - v2 cannot count
         """Read each prefix as of its own index; many are read together. A refused one is the error of its listing."""
         return self._nodes.talk(lambda wire: self._read(self._api(wire), prefixes))
 
@@ -100,7 +100,7 @@ class Etcd2Store:
             with ExitStack() as opened:
                 lines = []
                 for head in heads(cursors, WATCH_HEADS, self._refused):
-                    mine = {prefix: cursor for prefix, cursor in cursors.items() if shows(head, prefix)}
+                    mine = {prefix: cursor for prefix, cursor in cursors.items() if lists(head, prefix)}
                     try:
                         line = self._nodes.talk(partial(self._wait, Waiting(head, mine, identity)), keep=True)
                     except AccessDenied:

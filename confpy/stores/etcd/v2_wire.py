@@ -19,8 +19,8 @@ from urllib.parse import quote, urlencode
 
 from confpy.errors import AccessDenied, NoApi, StoreError, WatchLost
 from confpy.frozen import frozen
+from confpy.keys.prefixes import ROOT, ancestors, covers, minimal, normalise, select
 from confpy.keys.snapshot import Changes, Listing, Snapshot
-from confpy.keys.tree import ROOT, ancestors, covers, minimal, normalise, select
 from confpy.stores import SURPRISES
 
 Body: TypeAlias = dict[str, Any]
@@ -102,21 +102,21 @@ def heads(prefixes: Collection[str], most: int, refused: Collection[str] = ()) -
     A path that etcd refused is not among them unless it is a prefix, and none lies above a hidden name, below which
     it would show nothing.
     """
-    chosen = every = minimal(prefixes, shows)
+    chosen = every = minimal(prefixes, lists)
     depth = max((prefix.count(ROOT) for prefix in every), default=0)
     while len(chosen) > most and depth > 0:
         depth -= 1
-        fewer = minimal((_cut(prefix, depth, refused) for prefix in every), shows)
+        fewer = minimal((_cut(prefix, depth, refused) for prefix in every), lists)
         chosen = fewer if len(fewer) < len(chosen) else chosen
     return chosen
 
 
 def _cut(prefix: str, depth: int, refused: Collection[str]) -> str:
     above = islice(ancestors(prefix), depth, None)
-    return next((head for head in above if head not in refused and shows(head, prefix)), prefix)
+    return next((head for head in above if head not in refused and lists(head, prefix)), prefix)
 
 
-def shows(prefix: str, key: str) -> bool:
+def lists(prefix: str, key: str) -> bool:
     """Say whether a read of the prefix brings the key: it is the prefix or below it, and below no hidden name there."""
     return covers(prefix, key) and "/_" not in key[0 if prefix == ROOT else len(prefix) :]
 
@@ -169,14 +169,14 @@ class Reading:
             mine.remove(head)
         else:
             self._refused.add(head)
-        self._left.extendleft(reversed(minimal(mine, shows)))
+        self._left.extendleft(reversed(minimal(mine, lists)))
 
     def snapshot(self) -> Snapshot:
         """Return what was read."""
         return Snapshot({prefix: self._listings[prefix] for prefix in self._prefixes}, self._identity)
 
     def _below(self, head: str) -> list[str]:
-        return [prefix for prefix in self._prefixes if shows(head, prefix)]
+        return [prefix for prefix in self._prefixes if lists(head, prefix)]
 
     def _answer(self, status: int, text: bytes) -> Body:
         try:
@@ -214,14 +214,14 @@ class _News:
 
     revision: int = 0
     keys: dict[str, tuple[int, str | None]] = field(default_factory=dict)
-    gone: dict[str, int] = field(default_factory=dict)
+    deleted: dict[str, int] = field(default_factory=dict)
     folders: dict[str, int] = field(default_factory=dict)
 
     def drop(self, path: str, revision: int) -> None:
         """Note that a folder went, with all that it held."""
         self.keys = {key: value for key, value in self.keys.items() if not covers(path, key)}
         self.folders = {key: value for key, value in self.folders.items() if not covers(path, key)}
-        self.gone[path] = revision
+        self.deleted[path] = revision
 
 
 class Waiting:
@@ -271,7 +271,7 @@ class Waiting:
     def take(self) -> list[Changes]:
         """Return what happened since the last call: one value for each prefix that has news."""
         taken = [
-            Changes(prefix, news.revision, news.keys, gone=news.gone, folders=news.folders)
+            Changes(prefix, news.revision, news.keys, deleted=news.deleted, folders=news.folders)
             for prefix, news in self._news.items()
         ]
         self._news = {}
@@ -299,7 +299,7 @@ class Waiting:
                 self._of(prefix, revision).drop(path, revision)
 
     def _concerns(self, prefix: str, key: str, revision: int) -> bool:
-        return revision > self._cursors.get(prefix, revision) and shows(prefix, key)
+        return revision > self._cursors.get(prefix, revision) and lists(prefix, key)
 
     def _of(self, prefix: str, revision: int) -> _News:
         news = self._news.setdefault(prefix, _News())

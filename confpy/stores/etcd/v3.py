@@ -23,8 +23,8 @@ from confpy.http.addresses import Node, etcd_scheme
 from confpy.http.body import Lines, Stream, TooLarge, read_body
 from confpy.http.pool import Nodes, Wire, open_nodes
 from confpy.http.tls import secret
+from confpy.keys.prefixes import ROOT
 from confpy.keys.snapshot import Changes, Invalidated, PrefixStatus, Snapshot
-from confpy.keys.tree import ROOT
 from confpy.stores import Capabilities
 from confpy.stores.etcd.v3_permissions import Denied, Grants
 from confpy.stores.etcd.v3_wire import (
@@ -88,25 +88,25 @@ class Etcd3Store:
             return (ROOT,)
         return (path,) if path.startswith(ROOT) else (ROOT + path, path)
 
-    def read(self, prefixes: Sequence[str], covers: Sequence[str] = ()) -> Snapshot:
+    def read(self, prefixes: Sequence[str], counted: Sequence[str] = ()) -> Snapshot:
         """Read all prefixes at one revision, in ⌈prefixes/128⌉ requests where the pages suffice.
 
         What the user may not read is the error of its listing; the rest is read without it.
         """
-        return self._nodes.talk(lambda wire: self._read(self._gateway(wire), prefixes, covers))
+        return self._nodes.talk(lambda wire: self._read(self._gateway(wire), prefixes, counted))
 
     def _gateway(self, wire: Wire) -> _Gateway:
         return _Gateway(wire, self._paths, self._login)
 
-    def _read(self, gateway: _Gateway, prefixes: Sequence[str], covers: Sequence[str]) -> Snapshot:
+    def _read(self, gateway: _Gateway, prefixes: Sequence[str], counted: Sequence[str]) -> Snapshot:
         end = time.monotonic() + READ_TIMES * self._nodes.read_timeout
         for _ in range(_READ_ATTEMPTS - 1):
             with suppress(Compacted):
-                return self._read_once(gateway, prefixes, covers, end)
-        return self._read_once(gateway, prefixes, covers, end)
+                return self._read_once(gateway, prefixes, counted, end)
+        return self._read_once(gateway, prefixes, counted, end)
 
-    def _read_once(self, gateway: _Gateway, prefixes: Sequence[str], covers: Sequence[str], end: float) -> Snapshot:
-        reading = Reading(prefixes, covers, page_keys=self._page_keys)
+    def _read_once(self, gateway: _Gateway, prefixes: Sequence[str], counted: Sequence[str], end: float) -> Snapshot:
+        reading = Reading(prefixes, counted, page_keys=self._page_keys)
         if grants := self._login.lately(_REFUSED):
             reading.restrict(grants)
         hidden, learned = grants is not None, False

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 from confpy.errors import AccessDenied
-from confpy.keys.tree import ROOT
+from confpy.keys.prefixes import ROOT
 
 Range: TypeAlias = tuple[bytes, bytes]
 """First key and end, which is not in it: ``b""`` for the one key alone, ``b"\\0"`` for all that follow."""

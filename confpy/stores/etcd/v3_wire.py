@@ -15,8 +15,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 from confpy.errors import AccessDenied, NoApi, StoreError, WatchLost
 from confpy.http.body import TooLarge
+from confpy.keys.prefixes import ROOT, covers
 from confpy.keys.snapshot import Changes, Invalidated, Listing, PrefixStatus, Snapshot
-from confpy.keys.tree import ROOT, covers
 from confpy.stores import SURPRISES
 from confpy.stores.etcd.v3_permissions import Denied, Grants, Range, alone, below, whole
 
@@ -146,12 +146,12 @@ class Reading:
     Where etcd refuses what ``ask`` said, ``restrict`` it to what may be read, and ask again.
     """
 
-    def __init__(self, prefixes: Sequence[str], covers: Sequence[str] = (), *, page_keys: int = PAGE_KEYS) -> None:
+    def __init__(self, prefixes: Sequence[str], counted: Sequence[str] = (), *, page_keys: int = PAGE_KEYS) -> None:
         self.page_keys = page_keys
         """How many keys the next page may have: follows the sizes seen."""
         self._keys: dict[str, dict[str, str]] = {prefix: {} for prefix in prefixes}
         self._spans = deque(_Span(prefix, *whole(prefix)) for prefix in self._keys)
-        self._covers = deque(dict.fromkeys(covers))
+        self._to_count = deque(dict.fromkeys(counted))
         self._counts: dict[str, int] = {}
         self._asked: list[_Span] = []
         self._counted: list[str] = []
@@ -167,14 +167,14 @@ class Reading:
         """
         self._spans.extendleft(reversed(self._asked))  # of an answer that never came
         self._asked, self._counted = [], []
-        if not self._spans and (self._revision or not (self._covers or self._grants)):
+        if not self._spans and (self._revision or not (self._to_count or self._grants)):
             return None
         while self._spans and len(self._asked) < min(TXN_OPERATIONS, self.page_keys):
             self._asked.append(self._spans.popleft())
         limit = self.page_keys // max(1, len(self._asked))
         requests = [_request(span.start, span.end, self._revision, limit=str(limit)) for span in self._asked]
-        while self._covers and len(requests) < TXN_OPERATIONS:
-            cover = self._covers.popleft()
+        while self._to_count and len(requests) < TXN_OPERATIONS:
+            cover = self._to_count.popleft()
             self._counted.append(cover)
             requests.append(_request(*below(cover), self._revision, count_only=True))
         return {"success": requests}
@@ -216,7 +216,7 @@ class Reading:
                 self._spans.append(span)
             else:
                 self._spans.extend(_Span(span.prefix, *part) for part in grants.readable(span.prefix))
-        self._covers = deque(cover for cover in [*self._counted, *self._covers] if grants.allow(below(cover)))
+        self._to_count = deque(cover for cover in [*self._counted, *self._to_count] if grants.allow(below(cover)))
         self._asked, self._counted = [], []
 
     def shrink(self) -> bool:
@@ -224,7 +224,7 @@ class Reading:
         if self.page_keys == 1:
             return False
         self.page_keys = max(1, min(self.page_keys // 64, len(self._asked)))
-        self._covers.extendleft(reversed(self._counted))
+        self._to_count.extendleft(reversed(self._counted))
         return True
 
     def snapshot(self) -> Snapshot:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Undefined
 
-from confpy.keys.tree import Pair
+from confpy.keys.view import Pair
 from confpy.templates.functions import InvalidArgument
 from confpy.templates.golang import printf, runtime
 from confpy.templates.golang.environment import environment

@@ -7,7 +7,7 @@ import re
 import struct
 from collections.abc import Sequence
 
-from confpy.keys.tree import Pair
+from confpy.keys.view import Pair
 from confpy.templates.functions import InvalidArgument
 from confpy.templates.golang.values import FIELDS, MAP, MISSING, GoList, Uint8, Uint16, encoded, type_name
 from confpy.templates.results import Service

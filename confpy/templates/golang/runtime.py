@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn
 from urllib.parse import quote_plus
 
-from confpy.keys.tree import Pair
+from confpy.keys.view import Pair
 from confpy.templates import functions
 from confpy.templates.functions import InvalidArgument
 from confpy.templates.golang import printf

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from posixpath import dirname, normpath
 
-from confpy.keys.tree import View
+from confpy.keys.view import View
 
 
 def ls(view: View, path: str) -> list[str]:

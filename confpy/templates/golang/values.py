@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
-from confpy.keys.tree import Pair
+from confpy.keys.view import Pair
 from confpy.templates.results import Service
 
 STRING: Final = "string"
