@@ -641,7 +641,7 @@ class _Batch:
             try:
                 back_up(member.was, member.resource.backup, self._disk, self._ledger.folder)
             except OSError as error:
-                raise failure("the old version cannot be kept", member.resource, error) from error
+                raise failure("the old version cannot be saved", member.resource, error) from error
 
     def _put(self, job: _Job, member: _Member) -> None:
         """Put one candidate in its target's place."""

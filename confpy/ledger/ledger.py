@@ -123,7 +123,7 @@ class Ledger:
             except OSError as error:
                 ledger = cls(None, disk, guard=guard, wall=wall)
                 ledger.warning = ConfpyError(
-                    f"the ledger cannot be kept: {error.strerror}",
+                    f"the ledger cannot be used: {error.strerror}",
                     hint="name a folder that confpy may write to (state_dir); until then a reload that fails is "
                     "forgotten when confpy ends, and a delivery that is cut off is not mended",
                     folder=folder,

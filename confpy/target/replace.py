@@ -135,7 +135,7 @@ def preserve_old(staged: Staged, mark: str, disk: Disk, spare: str) -> str:
         path = paths[-1] if staged.in_place else paths[0]
         _copy(current, path, disk.create(path, os.O_RDONLY), disk)
     except OSError as error:
-        raise failure("the old file cannot be kept", staged.resource, error) from error
+        raise failure("the old file cannot be saved", staged.resource, error) from error
     return path
 
 

@@ -77,7 +77,7 @@ def stage(resource: Resource, current: Current, content: bytes, disk: Disk, spar
         staged.missing += give_owner(staged, descriptor, disk)
         if current.status is not None:
             missing = copy_attributes(current.path, path, descriptor, staged.mode, disk)
-            staged.missing += [f"attributes of the old file could not be kept: {', '.join(missing)}"] if missing else []
+            staged.missing += [f"attributes of the old file were lost: {', '.join(missing)}"] if missing else []
         disk.chmod(descriptor, staged.mode)
     except OSError as error:
         failed = failure("the candidate cannot be written beside the target", resource, error, folder=folder)

@@ -289,7 +289,7 @@ def test_a_label_that_we_may_not_give_is_one_warning_and_no_obstacle(place, moun
         assert (outcome, (place / "f").read_bytes()) == ("changed", b"new")
         # Where SELinux has no policy, it lets owners label their files as they like.
         kept = attribute == SELINUX and attribute in os.listxattr(place / "f")
-        told = f"attributes of the old file could not be kept: {attribute} (Operation not permitted)"
+        told = f"attributes of the old file were lost: {attribute} (Operation not permitted)"
         assert notes == (() if kept else (told,))
 
     with_mounts(story)

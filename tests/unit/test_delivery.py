@@ -898,7 +898,7 @@ def test_attributes_that_cannot_be_kept_are_one_note(old):
     (report,) = run((resource(old), b"new"), disk=Unable(give_attribute=refuse))
     assert report.outcome == "changed"
     (note,) = report.notes
-    assert note.startswith("attributes of the old file could not be kept: user.")
+    assert note.startswith("attributes of the old file were lost: user.")
 
 
 @pytest.mark.parametrize(

@@ -481,7 +481,7 @@ def test_a_folder_that_others_may_write_to_is_not_believed(state, out, mode):
     state.mkdir()
     state.chmod(mode)
     ledger, recovered = start(state)
-    assert ledger.warning.message.startswith("the ledger cannot be kept")
+    assert ledger.warning.message.startswith("the ledger cannot be used")
     assert recovered == Recovered()
     assert give(ledger, (resource(out / "f"), b"new"))[0].outcome == "changed"
     assert files(state) == []
