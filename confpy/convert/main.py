@@ -167,20 +167,9 @@ def _refuse_others(targets: Mapping[str, str], plan: Plan) -> None:
 
 def _write(target: str, content: bytes, mode: int) -> None:
     """Write a new file whole or not at all, with the permission bits of the one it is made of."""
-    disk = Disk()
-    stage = f"{target}.{os.getpid()}.new"
+    disk, path = Disk(), os.path.abspath(target)
     try:
-        disk.make_folders(os.path.abspath(os.path.dirname(target)), 0o755)
-        descriptor = disk.create(stage)
-        try:
-            disk.write(descriptor, content)
-            disk.chmod(descriptor, stat.S_IMODE(mode) & 0o777)
-            disk.sync(descriptor)
-            disk.rename(stage, target)
-        except OSError:
-            disk.remove(stage)
-            raise
-        finally:
-            disk.close(descriptor)
+        disk.make_folders(os.path.dirname(path), 0o755)
+        disk.write_file(path, content, mode=stat.S_IMODE(mode) & 0o777)
     except OSError as error:
         raise TargetError(f"the file cannot be written: {error.strerror}", file=target) from None

@@ -37,7 +37,7 @@ TRIES = 100
 """How often a folder that others remove at the same time is made again."""
 WAIT = 1.0
 """Seconds to wait for a process that is about to remove the folder."""
-COMPILED = r"[0-9a-f]{40}|\.[0-9a-f]{40}\.[0-9a-f]{8}"
+COMPILED = r"[0-9a-f]{40}|\.[0-9a-f]{40}\.(confpy-)?[0-9a-f]{8}"
 """Names in the folder of compiled templates, those that are being written included."""
 STATE = (
     rf"{re.escape(LOCKS)}|{CONFDIR}|(keys|etcd|files|held-.+)\.json(\.set-aside)?|\..+\.stage|\..+\.confpy-[0-9a-f]{{8}}(\.old)?"
@@ -93,7 +93,7 @@ def _enter(path: str, confdir: str, disk: Disk) -> int | None:
     try:
         if disk.lock(descriptor, (IN_USE,), WAIT, shared=True) and _is_at(lock_file, descriptor, disk):
             os.utime(descriptor)  # when the folder was used last
-            _note_confdir(path, folder_name(confdir), confdir)
+            _note_confdir(path, folder_name(confdir), confdir, disk)
             return descriptor
     except BaseException:
         disk.close(descriptor)
@@ -229,11 +229,9 @@ def _exists(path: str) -> bool:
     return True
 
 
-def _note_confdir(folder: str, name: str, confdir: str) -> None:
+def _note_confdir(folder: str, name: str, confdir: str, disk: Disk) -> None:
     if confdir_of(name) is None and not os.path.lexists(path := os.path.join(folder, CONFDIR)):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "wb") as file:
-            file.write(os.fsencode(confdir))
+        disk.write_file(path, os.fsencode(confdir), durable=False)
 
 
 def _noted_confdir(folder: str, name: str, disk: Disk) -> str:

@@ -11,7 +11,6 @@ import os
 import re
 import stat
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from hashlib import sha256
 from typing import Any, TypeAlias
 
@@ -78,7 +77,7 @@ class StateFolder:
         try:
             self._disk.make_folder(self.path)
             self._require_private()
-            self._replace(self._path(name), os.path.join(self.path, f".{name}.stage"), content)
+            self._disk.write_file(self._path(name), content, stage=os.path.join(self.path, f".{name}.stage"))
         except OSError as error:
             self._unusable(name, error)
             return False
@@ -99,21 +98,6 @@ class StateFolder:
         except OSError:
             return []
         return sorted(one.removesuffix(".json") for one in found if one.startswith(prefix) and one.endswith(".json"))
-
-    def _replace(self, path: str, stage: str, content: bytes) -> None:
-        self._disk.remove_if_abandoned(stage)
-        descriptor = self._disk.create(stage)
-        try:
-            self._disk.write(descriptor, content)
-            self._disk.sync(descriptor)
-            self._disk.rename(stage, path)
-        except OSError:
-            with suppress(OSError):
-                self._disk.remove(stage)
-            raise
-        finally:
-            self._disk.close(descriptor)
-        self._disk.sync_folder(self.path)
 
     def _content(self, path: str) -> bytes:
         found = self._disk.stat(path)

@@ -37,7 +37,7 @@ from confpy.ledger.records import (
 )
 from confpy.messages import Counted, LastRun, Recovered, Rejection
 from confpy.system.disk import Disk, token
-from confpy.system.filenames import STAGE_MARK, staged_for
+from confpy.system.filenames import staged_for
 from confpy.system.ownership import require_private
 from confpy.target.look import digest, digest_at
 from confpy.target.replace import old_paths, put_back, remove_old
@@ -505,22 +505,10 @@ class Ledger:
 
     def _create(self, entries: Iterable[Entry]) -> None:
         """Make a new file of these entries, durably, and all at once: a part of them would be believed."""
-        number = token()
-        path = os.path.join(self.folder, f"{NAME}{number}{ENDING}")
-        stage = os.path.join(self.folder, f".ledger{STAGE_MARK}{number}")
-        descriptor = self._disk.create(stage)
+        path = os.path.join(self.folder, f"{NAME}{token()}{ENDING}")
         content = b"".join(map(write_line, [HEAD, *entries]))
-        try:
-            self._disk.write(descriptor, content)
-            self._disk.sync(descriptor)
-            self._disk.rename(stage, path)
-            self._disk.sync_folder(self.folder)
-        except OSError:
-            self._disk.discard(stage)
-            self._disk.discard(path)
-            self._disk.close(descriptor)
-            raise
-        self._path, self._file, self._size = path, descriptor, len(content)
+        self._file = self._disk.write_new_file(path, content)
+        self._path, self._size = path, len(content)
         self._shortest = self._size
 
     def _add(self, entry: Entry, *, durable: bool) -> None:

@@ -288,6 +288,55 @@ class Disk:
     def remove(self, path: str) -> None:
         os.unlink(path)
 
+    def write_file(
+        self, path: str, content: bytes, *, mode: int | None = None, durable: bool = True, stage: str = ""
+    ) -> None:
+        """Make ``path`` a file with this content, all at once; raises ``OSError``.
+
+        Whatever happens meanwhile, a kill or a power cut included, whoever opens ``path`` finds the old file or the new
+        one, whole. ``durable``: the new one is on the disk when this returns, name and content; without it a power cut
+        may bring back the old one or leave an empty file. The file has its ``mode`` (0600 if None) whatever the umask,
+        from before it can be seen at ``path``.
+
+        A failure leaves the old file and nothing beside it; if only the folder cannot be synced, the new file is in
+        place. A kill may leave a stage file, which ``remove_if_abandoned`` removes. ``stage``: its path, if there is
+        one writer at a time; a stage file that was left there is removed first.
+
+        Not preserved are owner and attributes of the old file, nor a link at ``path``: it is replaced, not followed.
+        Of several writers at once the last one wins.
+        """
+        if stage:
+            self.remove_if_abandoned(stage)
+        self.close(self._write_whole(path, content, mode, stage, durable=durable, new=False))
+
+    def write_new_file(self, path: str, content: bytes) -> int:
+        """Create a file at ``path``, where there is none, as ``write_file`` does; returns its descriptor.
+
+        That is open for writing at the end, and locked. A failure leaves no file. Raises ``OSError``.
+        """
+        return self._write_whole(path, content, None, "", durable=True, new=True)
+
+    def _write_whole(self, path: str, content: bytes, mode: int | None, stage: str, *, durable: bool, new: bool) -> int:
+        stage, descriptor = (stage, self.create(stage)) if stage else self.create_beside(path)
+        leftovers = [stage, path] if new else [stage]
+        try:
+            self.write(descriptor, content)
+            if mode is not None:
+                self.chmod(descriptor, mode)
+            if durable:
+                self.sync(descriptor)
+            self.rename(stage, path)
+            if not new:
+                leftovers.clear()
+            if durable:
+                self.sync_folder(os.path.dirname(path))
+        except Exception:
+            for leftover in leftovers:
+                self.discard(leftover)
+            self.close(descriptor)
+            raise
+        return descriptor
+
     def discard(self, path: str) -> None:
         """Remove a file that is no longer needed; one that cannot be removed stays."""
         with suppress(OSError):

@@ -13,9 +13,8 @@ import time
 from contextlib import suppress
 from hashlib import sha256
 from importlib.util import MAGIC_NUMBER
-from secrets import token_hex
 
-from confpy.system.disk import CREATE, Disk
+from confpy.system.disk import Disk
 from confpy.system.ownership import is_ours, require_private
 from confpy.templates.lookup import Lookup
 from confpy.templates.results import CompileResult
@@ -65,14 +64,10 @@ class CodeCache:
             folder = require_private(self._folder, DISK)
         except OSError:
             return
-        stage = os.path.join(folder, f".{entry}.{token_hex(4)}")
-        try:
-            with open(os.open(stage, CREATE, 0o600), "wb") as opened:
-                opened.write(self._head(digest) + sha256(body).digest() + body)
-            os.rename(stage, os.path.join(folder, entry))
-        except OSError:
-            with suppress(OSError):
-                os.unlink(stage)
+        content = self._head(digest) + sha256(body).digest() + body
+        with suppress(OSError):
+            # What a power cut takes is compiled again.
+            DISK.write_file(os.path.join(folder, entry), content, durable=False)
 
     def _head(self, digest: str) -> bytes:
         return f"{self._made_with} {digest}\n".encode()

@@ -295,3 +295,17 @@ def test_a_kill_after_any_system_call_of_a_rollback_leaves_the_old_files_and_the
         if not killed:
             break
     tell(record_property, "a rollback", calls - 1)
+
+
+def test_a_file_that_is_written_at_once_is_whole_after_every_call(tmp_path):
+    path, disk = tmp_path / "f", Disk()
+    for calls in range(1, 100):
+        path.write_bytes(OLD)
+        killed = killed_after(calls, lambda: disk.write_file(str(path), NEW, mode=0o644))
+        assert path.read_bytes() in (OLD, NEW)
+        assert sweep((str(path),), disk) == () or path.read_bytes() == OLD
+        assert os.listdir(tmp_path) == ["f"]
+        if not killed:
+            break
+    assert path.read_bytes() == NEW
+    assert calls > 8
