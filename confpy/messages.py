@@ -13,7 +13,7 @@ from confpy.errors import ConfpyError, StoreError
 from confpy.events import LogEvent
 from confpy.frozen import NOTHING, frozen
 from confpy.keys.snapshot import Changes, Invalidated, PrefixStatus, Snapshot
-from confpy.reload.actions import ReloadBy, Verify
+from confpy.reload.actions import ReloadAction, Verifier
 from confpy.templates.lookup import Lookup
 
 # --- what a delivery takes and returns -------------------------------------------------------------------------------
@@ -204,9 +204,9 @@ class Owed:
     """A reload that is owed for the content that its targets have, whoever gave it to them."""
 
     key: str
-    command: ReloadBy
+    command: ReloadAction
     timeout: float
-    verify: Verify | None
+    verify: Verifier | None
     resources: tuple[str, ...]
     dests: tuple[str, ...]
     """Of each resource its target."""
@@ -421,10 +421,10 @@ class Reload:
 
     key: str
     """What it is paid by: one reload runs per key at a time."""
-    command: ReloadBy
+    command: ReloadAction
     timeout: float
     environment: Mapping[str, str]
-    verify: Verify | None = None
+    verify: Verifier | None = None
     failures: int = 0
     """How many runs of it in a row have failed."""
     interval: float = 0.0

@@ -18,8 +18,7 @@ from confpy.errors import ConfpyError, ReloadError
 from confpy.events import LogEvent
 from confpy.frozen import frozen
 from confpy.messages import Action, ClearPending, LastRun, Owed, Reload, Reloaded, Report, Restore
-from confpy.reload.actions import ReloadBy, Verify
-from confpy.reload.describe import show
+from confpy.reload.actions import ReloadAction, Verifier
 
 LONGEST = 300.0
 """Seconds between two tries of a reload that keeps failing, at most."""
@@ -103,11 +102,11 @@ _Owing: TypeAlias = Commit | Inherited | Returned
 
 @dataclass(slots=True)
 class _Debt:
-    command: ReloadBy
+    command: ReloadAction
     backoff: Backoff
     damping: Damping = field(default_factory=Damping)
     timeout: float = 0.0
-    verify: Verify | None = None
+    verify: Verifier | None = None
     interval: float = 0.0
     """Seconds from the start of one run to that of the next, at least."""
     splay: float = 0.0
@@ -148,9 +147,10 @@ class PendingReloads:
         resource = commit.resource
         command = reload_of(resource)
         assert command is not None
-        debt = self._debts.get(show(command))
+        key = command.describe()
+        debt = self._debts.get(key)
         if debt is None:
-            debt = self._debts[show(command)] = _Debt(command, self._backoff())
+            debt = self._debts[key] = _Debt(command, self._backoff())
         if not debt.owed:
             debt.since = now
             debt.splay = self._random.uniform(0.0, resource.splay)

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 
 from confpy.agent.shrink import Guard
 from confpy.clock import NEVER, Backoff, Damping, Settle
-from confpy.config.resource import Resource, check_in_place, reload_of
+from confpy.config.resource import Resource, commands_of
 from confpy.errors import ConfpyError
 from confpy.keys.prefixes import Lists, normalise
 from confpy.keys.tree import KeyTree
 from confpy.keys.view import View
 from confpy.messages import DeliveredState, Outcome
-from confpy.reload.describe import show
 from confpy.templates.lookup import Lookup
 
 NO_COMMANDS = ""
@@ -97,8 +96,7 @@ class ResourceState:
 
 
 def _ties(resource: Resource) -> tuple[str, ...]:
-    commands = (resource.check_cmd, resource.reload_cmd, reload_of(resource), check_in_place(resource) or None)
-    return tuple({show(command): None for command in commands if command is not None}) or (NO_COMMANDS,)
+    return commands_of(resource) or (NO_COMMANDS,)
 
 
 def paths(resource: Resource) -> tuple[str, ...]:

@@ -31,19 +31,12 @@ from confpy.config.settings import (
 )
 from confpy.errors import ConfpyError, UsageError
 from confpy.events import LogEvent
-from confpy.frozen import replace
 from confpy.keys.prefixes import join, normalise
-from confpy.reload.actions import HttpReload, ReloadBy, SignalReload, SocketReload, Verify, VerifyProgram
-from confpy.reload.describe import show
+from confpy.reload import actions
+from confpy.reload.kinds import Option
 from confpy.system.filenames import is_left_out
-from confpy.system.placeholders import Command, names_candidate
+from confpy.system.placeholders import Command, command_line, names_candidate
 
-WITHOUT_ANSWER = (
-    r"(sudo\s+)?(/(usr/)?(local/)?s?bin/)?("
-    r"(?P<nginx>nginx(\s+-[cpg]\s+\S+)*\s+-s\s+reload)|(?P<apache>(apachectl|apache2ctl|apache2|httpd)\s+(-k\s+)?graceful)"
-    r"|(systemctl\s+reload\s+|service\s+)((?P<n>nginx)|(?P<a>apache2|httpd)|(?P<h>haproxy))(\.service|\s+reload)?)\s*"
-)
-"""Reloads that end with 0 whether the program has taken its new configuration or not. Of this machine alone: no ssh."""
 IN_PLACE = {
     "did": "checks the new file in its place, and puts the old one back where it is refused",
     "hint": 'the check names no {{.src}}; write check_mode = "staged" if it reads CONFPY_SRC by itself',
@@ -57,8 +50,6 @@ NO_STATE = (
 NO_ID = -1
 """The user or group that chown leaves alone; confd's way to write "not given"."""
 LAST_ID = (1 << 32) - 2
-PROGRAMS = ("nginx", "apache", "haproxy")
-"""Those that confpy can see taking a new configuration."""
 
 
 # --- how values are written ------------------------------------------------------------------------------------------
@@ -91,16 +82,6 @@ def file_list(value: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(os.path.normpath(path) for path in paths))
 
 
-def command(value: object) -> Command | None:
-    """Return a command; an empty string is none, as confd has it, an empty list is a mistake."""
-    if isinstance(value, list):
-        value = strings(value)
-        if not value or not value[0]:
-            raise ValueError
-        return value
-    return text_of(value) if text_of(value).strip() else None
-
-
 def count(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 31:
         raise ValueError
@@ -123,62 +104,6 @@ def share(value: object) -> float:
     return float(value)
 
 
-def signal_name(value: object) -> str:
-    """Return the name of a signal without the SIG that it may begin with."""
-    from signal import Signals
-
-    name = text_of(value).upper().removeprefix("SIG")
-    if f"SIG{name}" not in Signals.__members__:
-        raise ValueError
-    return name
-
-
-def request(value: object) -> HttpReload:
-    """Return what "POST http://…" means; a login in it would be in every log."""
-    from urllib.parse import urlsplit
-
-    method, _, address = text_of(value).partition(" ")
-    url = urlsplit(address)
-    if not re.fullmatch("[A-Za-z]+", method) or not re.fullmatch("https?://[!-~]+", address) or "@" in url.netloc:
-        raise ValueError
-    if url.netloc == "unix:":
-        found = url.scheme == "http" and bool(re.fullmatch("/[^:]+:/.*", url.path))
-    else:
-        found = bool(url.hostname) and url.port != 0
-    if not found:
-        raise ValueError
-    return HttpReload(method.upper(), address)
-
-
-def lines_for_socket(value: object) -> SocketReload:
-    """Return what "unix:/run/a.sock reload" means, or a list of which the first names the socket."""
-    first, *more = strings(value) if isinstance(value, list) and value else (text_of(value),)
-    socket, _, line = first.partition(" ")
-    lines = [one.strip() for one in (line, *more)]
-    if more and not lines[0]:
-        lines.pop(0)
-    if not socket.startswith("unix:/") or not all(one and one.isprintable() for one in lines):
-        raise ValueError
-    return SocketReload(socket.removeprefix("unix:"), lines[0], tuple(lines[1:]))
-
-
-def regular_expression(value: object) -> str:
-    try:
-        re.compile(text_of(value))
-    except (re.error, RecursionError, OverflowError):
-        raise ValueError from None
-    return text_of(value)
-
-
-def program(value: object) -> VerifyProgram:
-    """Return what "nginx", "nginx /run/nginx.pid" or "haproxy unix:/run/haproxy-master.sock" means."""
-    name, _, place = text_of(value).partition(" ")
-    socket, place = ("", place.strip()) if "unix:" not in place else (place.strip().removeprefix("unix:"), "")
-    if name not in PROGRAMS or (socket and name != "haproxy") or not (socket or place or "/").startswith("/"):
-        raise ValueError
-    return VerifyProgram(name, socket, place)
-
-
 def text_of(value: object) -> str:
     return cast("str", TEXT.accept(value))
 
@@ -187,12 +112,21 @@ def kind(expects: str, accept: Callable[[object], object]) -> Kind:
     return Kind(expects, accept, accept)
 
 
-COMMAND = kind('a command, which is a string or a list such as ["nginx", "-t"]', command)
+def kind_of(option: Option) -> Kind:
+    """Return how an option of a reload action is written."""
+
+    def accept(value: object) -> object:
+        return option.accept(strings(value) if isinstance(value, list) else text_of(value))
+
+    return Kind(option.expects, accept, accept, secret=option.secret)
+
+
+RELOADS = {name: kind_of(option) for name, option in actions.OPTIONS.items()}
+"""Option → how it is written, of all reload actions and verifiers."""
+COMMAND = kind_of(actions.COMMAND)
 ID = kind("a number of a user or group", account_id)
 COUNT = kind("a number from 0 on", count)
 SHARE = kind("a share from 0 to 1, such as 0.5", share)
-REQUEST = Kind('a request without a login, such as "POST http://127.0.0.1:80/reload"', request, request, secret=True)
-"""Never shown: one that is refused may hold a login."""
 DRIFT = choice("restore", "warn")
 RELOAD_FAILURE = choice("retry", "rollback", "keep")
 SHRINK = choice("confirm", "keep", "render")
@@ -219,18 +153,7 @@ KEYS: Mapping[str, Kind] = {
     "watch_files": kind('a list of absolute paths, such as ["/etc/ssl/web.pem"]', file_list),
     "check_cmd": COMMAND,
     "check_mode": choice("staged", "swap"),
-    "reload_cmd": COMMAND,
-    "reload_signal": kind('the name of a signal, such as "HUP"', signal_name),
-    "reload_pidfile": TEXT,
-    "reload_process": TEXT,
-    "reload_http": REQUEST,
-    "reload_socket": kind(
-        'a socket and a line, such as "unix:/run/haproxy-master.sock reload", or a list of a socket and lines',
-        lines_for_socket,
-    ),
-    "reload_socket_expect": kind('a regular expression, such as "Success=1"', regular_expression),
-    "verify": kind('a program that confpy knows: "nginx", "apache" or "haproxy"', program),
-    "verify_cmd": COMMAND,
+    **RELOADS,
     "on_reload_failure": RELOAD_FAILURE,
     "reload_retry": choice("always", "never"),
     "retry_refused": PAUSE,
@@ -322,20 +245,17 @@ def load_resources(
 
 def unverified(resources: Iterable[Resource]) -> Iterator[LogEvent]:
     """Yield a line for each reload that says nothing of its outcome, of a program that could be looked at."""
-    silent: dict[str, list[str]] = {}
+    silent: dict[actions.CommandReload, list[str]] = {}
     for resource in resources:
-        if isinstance(resource.reload_cmd, str | tuple) and resource.verify_cmd is None:
-            silent.setdefault(show(resource.reload_cmd), []).append(resource.name)
-    for command, names in silent.items():
-        if (found := re.fullmatch(WITHOUT_ANSWER, command)) is not None:
-            name = next(name for name, text in found.groupdict().items() if text)
-            program = {"n": "nginx", "a": "apache", "h": "haproxy"}.get(name, name)
+        if isinstance(resource.reload_cmd, actions.CommandReload) and resource.verify_cmd is None:
+            silent.setdefault(resource.reload_cmd, []).append(resource.name)
+    for action, names in silent.items():
+        if program := action.silent_program():
             hint = (
                 f'it says only that the program was told; verify = "{program}" sees whether it has taken the new file'
             )
-            yield LogEvent(
-                "info", "reload.unverified", {"resource": ", ".join(names), "command": command, "hint": hint}
-            )
+            fields = {"resource": ", ".join(names), "command": action.describe(), "hint": hint}
+            yield LogEvent("info", "reload.unverified", fields)
 
 
 def find_files(
@@ -426,7 +346,7 @@ def read_resource(
         prefix = join(settings.prefix, given["prefix"])
     strict = own("strict_owner")
     group = delivered_with(given, strict)
-    tells = reload_by(given)
+    tells = actions.parse_action(given)
     paths = [join(prefix, key) for key in given.get("keys", ())]
     dest = below(settings.root, absolute(given["dest"]))
     if not os.path.isabs(given["dest"]):
@@ -449,7 +369,7 @@ def read_resource(
         check_cmd=given.get("check_cmd"),
         check_mode=given.get("check_mode") or mode_of_check(name, given.get("check_cmd"), tells, undoes, remarks),
         reload_cmd=tells,
-        verify_cmd=verify_by(given),
+        verify_cmd=actions.parse_verifier(given),
         on_reload_failure="keep" if given.get("reload_retry") == "never" else own("on_reload_failure"),
         check_cmd_timeout=own("check_cmd_timeout"),
         reload_cmd_timeout=own("reload_cmd_timeout"),
@@ -479,57 +399,19 @@ def read_resource(
 
 
 def mode_of_check(
-    name: str, check: Command | None, tells: ReloadBy | None, undoes: bool, remarks: Remarks
+    name: str, check: Command | None, tells: actions.ReloadAction | None, undoes: bool, remarks: Remarks
 ) -> Literal["staged", "swap"]:
     """Return how a resource is checked that does not say so: in its place where its check can mean nothing else."""
     if check is None or names_candidate(check):
         return "staged"
     if tells is not None and undoes:
-        remarks.in_place.setdefault(show(check), []).append(name)
+        remarks.in_place.setdefault(command_line(check), []).append(name)
         return "swap"
     hint = (
         f'write {{{{.src}}}} for the file to check, or check_mode = "swap"; {NO_RELOAD if tells is None else NO_STATE}'
     )
     remarks.warnings.append(UsageError("check_cmd does not look at the candidate", hint=hint, key="check_cmd"))
     return "staged"
-
-
-def reload_by(given: Mapping[str, Any]) -> ReloadBy | None:
-    """Return what tells the program of its new file; raises ``UsageError`` for two ways, or half a one."""
-    ways = [key for key in ("reload_cmd", "reload_signal", "reload_http", "reload_socket") if given.get(key)]
-    whom = {key: given[key] for key in ("reload_pidfile", "reload_process") if given.get(key)}
-    if len(ways) > 1:
-        raise UsageError(f"there are both {ways[0]} and {ways[1]}", hint="a reload is one of them", key=ways[1])
-    if whom and ways != ["reload_signal"]:
-        key = next(iter(whom))
-        raise UsageError(f"there is a {key} without reload_signal", hint='add reload_signal = "HUP"', key=key)
-    if ways == ["reload_signal"]:
-        if not whom:
-            hint = "add reload_pidfile or reload_process"
-            raise UsageError("reload_signal does not say who gets it", hint=hint, key="reload_signal")
-        return SignalReload(given["reload_signal"], whom.get("reload_pidfile", ""), whom.get("reload_process", ""))
-    if expect := given.get("reload_socket_expect"):
-        if ways != ["reload_socket"]:
-            hint = 'add reload_socket = "unix:/run/haproxy-master.sock reload"'
-            raise UsageError(
-                "there is a reload_socket_expect without reload_socket", hint=hint, key="reload_socket_expect"
-            )
-        return replace(cast("SocketReload", given["reload_socket"]), expect=expect)
-    return cast("ReloadBy", given[ways[0]]) if ways else None
-
-
-def verify_by(given: Mapping[str, Any]) -> Verify | None:
-    """Return what finds out whether a reload was taken; raises ``UsageError`` for two ways."""
-    known: VerifyProgram | None = given.get("verify")
-    if known is None:
-        return cast("Command | None", given.get("verify_cmd"))
-    if given.get("verify_cmd"):
-        raise UsageError("there are both verify and verify_cmd", hint="a reload is verified by one", key="verify_cmd")
-    if known.socket or known.pidfile:
-        return known
-    said_to: SocketReload | None = given.get("reload_socket")
-    socket = said_to.path if said_to and known.program == "haproxy" else ""
-    return VerifyProgram(known.program, socket, given.get("reload_pidfile", ""))
 
 
 def mode_hint(written: re.Match[str] | None) -> str:

@@ -8,8 +8,7 @@ from typing import Literal
 from confpy.errors import ConfpyError
 from confpy.events import LogEvent
 from confpy.frozen import NOTHING, frozen
-from confpy.reload.actions import ReloadBy, Verify
-from confpy.reload.describe import fill
+from confpy.reload.actions import ReloadAction, Verifier
 from confpy.system.placeholders import Command, command_line, fill_command, names_candidate
 
 
@@ -44,8 +43,8 @@ class Resource:
     check_cmd: Command | None = None
     check_mode: Literal["staged", "swap"] = "staged"
     """``swap``: the check runs with the whole group in place, which is put back where it fails."""
-    reload_cmd: ReloadBy | None = None
-    verify_cmd: Verify | None = None
+    reload_cmd: ReloadAction | None = None
+    verify_cmd: Verifier | None = None
     """Runs after the reload and counts as part of it."""
     on_reload_failure: Literal["retry", "rollback", "keep"] = "retry"
     check_cmd_timeout: float = 30.0
@@ -114,10 +113,10 @@ class Loaded:
     """Resource → the lines of its file that say ``keys`` and ``prefix``, where they do."""
 
 
-def reload_of(resource: Resource) -> ReloadBy | None:
-    """Return what a change of a resource runs: ``show`` of it is what its pending reload is keyed by."""
+def reload_of(resource: Resource) -> ReloadAction | None:
+    """Return what a change of a resource runs: its pending reload is keyed by what it ``describe``s."""
     # The candidate is the target by then: both names mean the same file.
-    return None if resource.reload_cmd is None else fill(resource.reload_cmd, resource.dest, resource.dest)
+    return None if resource.reload_cmd is None else resource.reload_cmd.fill(resource.dest, resource.dest)
 
 
 def check_in_place(resource: Resource) -> str:
@@ -127,3 +126,10 @@ def check_in_place(resource: Resource) -> str:
     # In its place the candidate is the target: a check that names it so is the same as one that names no candidate.
     command = fill_command(resource.check_cmd, resource.dest, resource.dest)
     return "" if names_candidate(command) else command_line(command)
+
+
+def commands_of(resource: Resource) -> tuple[str, ...]:
+    """Return its check and reload commands as lines for people, as written and as run."""
+    check = (command_line(resource.check_cmd),) if resource.check_cmd is not None else ()
+    reloads = (action.describe() for action in (resource.reload_cmd, reload_of(resource)) if action is not None)
+    return tuple(filter(None, dict.fromkeys((*check, *reloads, check_in_place(resource)))))

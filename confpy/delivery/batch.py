@@ -26,9 +26,8 @@ from confpy.frozen import frozen, replace
 from confpy.ledger.ledger import BUSY, PATIENCE, Ledger
 from confpy.ledger.records import Change, Debt, Deed
 from confpy.messages import Candidate, DeliveredState, Group, Outcome, Report
-from confpy.reload.describe import show
 from confpy.system.disk import Disk, token
-from confpy.system.placeholders import Command, fill_command, names_candidate
+from confpy.system.placeholders import Command, command_line, fill_command, names_candidate
 from confpy.system.subprocesses import Shell
 from confpy.target.failures import failure
 from confpy.target.look import Current, differences, digest, look, stamp
@@ -270,7 +269,7 @@ class _Batch:
                 "would change",
                 notes=tuple(member.notes),
                 differs=tuple(member.found),
-                unchecked=show(check) if check is not None else "",
+                unchecked=command_line(check) if check is not None else "",
             )
 
     def _try_together(self, jobs: list[_Job], all_jobs: list[_Job]) -> None:
@@ -826,7 +825,8 @@ def _debt(resource: Resource) -> Debt | None:
     """Return the reload that a change of a resource owes."""
     if (command := reload_of(resource)) is None:
         return None
-    return Debt(show(command), command, resource.reload_cmd_timeout, resource.verify_cmd, resource.on_reload_failure)
+    key, timeout = command.describe(), resource.reload_cmd_timeout
+    return Debt(key, command, timeout, resource.verify_cmd, resource.on_reload_failure)
 
 
 def _shared(command: Command, swap: bool) -> bool:
@@ -835,7 +835,7 @@ def _shared(command: Command, swap: bool) -> bool:
     On trial it looks at the targets. Staged, it does so only where it names the members that it wants to see: one that
     reads its variables inside, unseen by us, is another for each.
     """
-    text = show(command)
+    text = command_line(command)
     return not OF_ONE.search(text) and (swap or "CONFPY_SRC_" in text)
 
 

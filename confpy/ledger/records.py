@@ -18,8 +18,8 @@ from typing import Any, Literal, TypeAlias
 
 from confpy.frozen import fields, frozen, is_frozen, replace
 from confpy.messages import Counted, LastRun, Owed, Rejection
-from confpy.reload.actions import HttpReload, ReloadBy, SignalReload, SocketReload, Verify, VerifyProgram
-from confpy.system.placeholders import Command
+from confpy.reload.actions import ACTIONS, VERIFIERS, CommandReload, ReloadAction, Verifier, VerifyCommand
+from confpy.reload.kinds import from_json
 
 FORMAT = 1
 """Version of the entries: another one is not read."""
@@ -73,9 +73,9 @@ class Debt:
     """A reload that changes owe."""
 
     key: str
-    command: ReloadBy
+    command: ReloadAction
     timeout: float
-    verify: Verify | None = None
+    verify: Verifier | None = None
     on_failure: Literal["retry", "rollback", "keep"] = "retry"
 
 
@@ -563,6 +563,8 @@ def write_record(record: Record) -> Entry:
 
 def _lean(value: Any) -> Any:
     """Leave out what would be read the same without it: in a record of a thousand changes it is most."""
+    if isinstance(value, CommandReload | VerifyCommand):
+        return _lean(value.command)
     if is_frozen(value):
         return {name: _lean(it) for name, it in fields(value).items() if it or it is None}
     return [_lean(it) for it in value] if isinstance(value, list | tuple) else value
@@ -602,21 +604,17 @@ def read_record(entry: Entry) -> Record:
     )
 
 
-def _plain(written: Any) -> Command | None:
-    return tuple(written) if isinstance(written, list) else written
+def _verify(written: Any) -> Verifier | None:
+    return None if written is None else from_json(_with_kind(written), VERIFIERS)
 
 
-def _verify(written: Any) -> Verify | None:
-    return VerifyProgram(**written) if isinstance(written, dict) else _plain(written)
+def _command(written: Any) -> ReloadAction:
+    return from_json(_with_kind(written), ACTIONS)
 
 
-def _command(written: Any) -> ReloadBy:
-    """Return a reload as it was before it became JSON: what its fields are called says which it is."""
-    if isinstance(written, dict):
-        kind = SignalReload if "signal" in written else HttpReload if "url" in written else SocketReload
-        values: dict[str, Any] = {name: tuple(it) if isinstance(it, list) else it for name, it in written.items()}
-        return kind(**values)
-    command = _plain(written)
-    if command is None:
-        raise ValueError("no command")
-    return command
+def _with_kind(written: Any) -> dict[str, Any]:
+    """Return an action or a verifier with its kind, which its fields show."""
+    if not isinstance(written, dict):
+        return {"kind": "command", "command": written}
+    kinds = {"signal": "signal", "url": "http", "line": "socket", "program": "program"}
+    return {"kind": next((kind for name, kind in kinds.items() if name in written), ""), **written}

@@ -47,7 +47,7 @@ ADDRESSEE = re.compile(r"\s*(@\S+\s+)?(\S*)")
 """A command, before which the master may be told which process it is for."""
 
 
-def judge(line: str, answer: str) -> Literal["done", "refused", "unknown"]:
+def classify(line: str, answer: str) -> Literal["done", "refused", "unknown"]:
     """Say what an answer to a line tells. Pure."""
     words = {match[2] for command in re.split(r"(?<!\\);", line) if (match := ADDRESSEE.match(command))}
     said = [one.strip() for one in answer.splitlines() if one.strip()]
@@ -73,8 +73,8 @@ class Master:
     """Of the newest reload: those that finish what they serve are left out."""
 
 
-def say(path: str, line: str, timeout: float) -> str:
-    """Say a line to a Unix socket, and return the answer, read to its end; raises ``OSError``.
+def send(path: str, line: str, timeout: float) -> str:
+    """Send a line to a Unix socket, and return the answer, read to its end; raises ``OSError``.
 
     ``timeout`` bounds the exchange as a whole, in seconds.
     """
@@ -91,6 +91,14 @@ def say(path: str, line: str, timeout: float) -> str:
     return for_people(answer)
 
 
+def not_sent(error: OSError) -> ReloadError:
+    """Return the error of a reload that could not be sent, or was not answered in time."""
+    if isinstance(error, TimeoutError):
+        hint = "raise reload_cmd_timeout if it needs longer"
+        return ReloadError("the reload was not answered within its time", hint=hint)
+    return ReloadError(f"the reload could not be sent: {error.strerror or error}", hint="is the program running?")
+
+
 def connect(path: str, timeout: float) -> socket.socket:
     """Return a connection to a Unix socket; raises ``OSError``."""
     stream = socket.socket(socket.AF_UNIX)
@@ -105,7 +113,7 @@ def connect(path: str, timeout: float) -> socket.socket:
 
 def look(path: str, timeout: float) -> Master:
     """Ask the master who it is; raises ``OSError``, also where the answer is not that of a master."""
-    master = read_processes(say(path, "show proc", timeout))
+    master = read_processes(send(path, "show proc", timeout))
     if master is None:
         raise OSError("this is not the answer of a HAProxy master")
     return master
@@ -198,13 +206,13 @@ def _ask(path: str, before: Master | None, timeout: float) -> Literal["not begun
 
 def _answers(path: str, worker: int, timeout: float) -> bool:
     """Say whether a worker has started: from HAProxy 3.1 on it is listed before, and may still fail."""
-    return say(path, f"@!{worker} show info", timeout).startswith("Name:")
+    return send(path, f"@!{worker} show info", timeout).startswith("Name:")
 
 
 def _alerts(path: str) -> dict[str, str]:
     """Return why the last start failed, as far as the master says so: from 2.7 on."""
     with contextlib.suppress(OSError):
-        said = say(path, "show startup-logs", LONGEST_LOOK).splitlines()
+        said = send(path, "show startup-logs", LONGEST_LOOK).splitlines()
         if alerts := [line for line in said if line.startswith("[ALERT]")]:
             return {"output": "\n".join(alerts)[-TAIL:]}
     return {}

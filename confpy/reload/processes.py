@@ -1,4 +1,4 @@
-"""The processes that a reload's signal is for, found in /proc with all the care that a number asks for."""
+"""The processes that a reload signals, found in /proc: a process ID alone does not prove which program it is."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from collections.abc import Iterable
 
 from confpy.errors import ReloadError
 from confpy.frozen import frozen
-from confpy.reload.actions import SignalReload
 
 LONGEST_PIDFILE = 4096
 OF_OTHERS = "belongs to another group than may write to the file"
@@ -19,15 +18,15 @@ OF_OTHERS = "belongs to another group than may write to the file"
 
 @frozen
 class Process:
-    """One that lives in the PID namespace of /proc, or below it."""
+    """A live process in the PID namespace of /proc, or below it."""
 
     number: int
     parent: int
     user: int
     group: int
-    """The real ones: who started it."""
+    """Real IDs: who started it."""
     names: frozenset[str]
-    """The name that the kernel keeps (15 bytes of it), and that of the file that it was called by."""
+    """The name that the kernel has (15 bytes of it), and that of the file that was executed."""
     arguments: bytes
     nested: bool
     """It is in a namespace below: another container's."""
@@ -35,7 +34,7 @@ class Process:
 
 @frozen
 class Pidfile:
-    """The number of a process, and who can have written it."""
+    """A process ID, and who can have written it."""
 
     number: int
     owner: int
@@ -43,16 +42,19 @@ class Pidfile:
     """The group that may write to it as well; None: it may not."""
 
 
-def signal_processes(by: SignalReload) -> None:
-    """Send a signal to the process of a pidfile, or to all masters of a name; raises ``ReloadError``."""
-    ours = own()
-    chosen = [_of_pidfile(by, ours)] if by.pidfile else masters(living(), by.process, ours)
+def send_signal(name: str, pidfile: str, program: str) -> None:
+    """Send a signal (``HUP``) to the process of a pidfile, or without one to all masters of a program's name.
+
+    Raises ``ReloadError``.
+    """
+    confpy = own()
+    chosen = [_of_pidfile(pidfile, program, confpy)] if pidfile else masters(living(), program, confpy)
     if not chosen:
         hint = "is it running? confpy sees the processes of its own container"
-        raise ReloadError(f"no process is called {by.process}", hint=hint)
+        raise ReloadError(f"no process is called {program}", hint=hint)
     for process in chosen:
         try:
-            os.kill(process.number, signal.Signals[f"SIG{by.signal}"])
+            os.kill(process.number, signal.Signals[f"SIG{name}"])
         except ProcessLookupError:
             raise ReloadError(f"the process {process.number} has just ended") from None
         except PermissionError:
@@ -60,49 +62,54 @@ def signal_processes(by: SignalReload) -> None:
             raise ReloadError(f"the process {process.number} may not be signalled by us", hint=hint) from None
 
 
-def masters(living: Iterable[Process], name: str, ours: Process) -> list[Process]:
+def masters(living: Iterable[Process], name: str, confpy: Process) -> list[Process]:
     """Return the processes of a name that are not children of another such: not the workers of a master. Pure."""
-    named = {it.number: it for it in living if name in it.names and not it.nested and not is_ours(it, ours)}
+    named = {it.number: it for it in living if name in it.names and not it.nested and not is_confpy(it, confpy)}
     return [it for it in named.values() if it.parent not in named]
 
 
-def is_ours(process: Process, ours: Process) -> bool:
-    """Say whether a process is confpy itself, or the parent that confpy has as PID 1. Pure."""
-    return process.number == ours.number or (process.number == ours.parent and process.arguments == ours.arguments)
+def is_confpy(process: Process, confpy: Process) -> bool:
+    """Return whether a process is confpy itself, or the parent that confpy has as PID 1. Pure."""
+    return process.number == confpy.number or (
+        process.number == confpy.parent and process.arguments == confpy.arguments
+    )
 
 
-def objection(by: SignalReload, process: Process | None, file: Pidfile, ours: Process) -> str:
-    """Say why the process of a pidfile gets no signal; empty: it does. Pure."""
+def objection(program: str, process: Process | None, file: Pidfile, confpy: Process) -> str:
+    """Return why the process of a pidfile gets no signal; empty: it does. Pure.
+
+    ``program``: the name that it has to have, empty for any.
+    """
     if process is None or process.nested:
         return "is not there"
-    if is_ours(process, ours):
+    if is_confpy(process, confpy):
         return "is confpy itself"
-    if by.process and by.process not in process.names:
-        return f"is not called {by.process}"
-    # Else whoever may write to the file could have us signal any process.
-    if file.owner not in {0, ours.user, process.user}:
+    if program and program not in process.names:
+        return f"is not called {program}"
+    # Otherwise whoever may write to the file could make confpy signal any process.
+    if file.owner not in {0, confpy.user, process.user}:
         return "belongs to somebody else than the file"
-    if file.group not in {None, 0, ours.group, process.group}:
+    if file.group not in {None, 0, confpy.group, process.group}:
         return OF_OTHERS
     return ""
 
 
-def _of_pidfile(by: SignalReload, ours: Process) -> Process:
-    file = _read_pidfile(by.pidfile)
+def _of_pidfile(path: str, program: str, confpy: Process) -> Process:
+    file = _read_pidfile(path)
     process = look(file.number)
-    reason = objection(by, process, file, ours)
+    reason = objection(program, process, file, confpy)
     if process is None or reason:
         hint = "is the program running? the file may be of an earlier run"
         if reason == OF_OTHERS:
             hint = "let none but its owner write to the file (chmod g-w)"
-        raise ReloadError(f"the process {file.number} of the pidfile {reason}", hint=hint, file=by.pidfile)
+        raise ReloadError(f"the process {file.number} of the pidfile {reason}", hint=hint, file=path)
     return process
 
 
 def _read_pidfile(path: str) -> Pidfile:
-    """Return the number in the first line, and whose it is; raises ``ReloadError`` for what anybody can have put there.
+    """Return the process ID in the first line, and its owner; raises ``ReloadError`` for a file that anyone may write.
 
-    The users and groups of folders do not matter: what they put there is a file of their own.
+    The owner and group of its folder do not matter: a file that they place there is theirs.
     """
     # A link is not followed: whoever may place one would choose a file of root's, and with it the process.
     try:
@@ -123,17 +130,17 @@ def _read_pidfile(path: str) -> Pidfile:
         number = int(first)
     except ValueError:
         number = 0
-    if number <= 0:  # 0 and what is below stand for groups of processes
+    if number <= 0:  # 0 and negative numbers stand for process groups
         raise ReloadError("the pidfile holds no number of a process", file=path)
     return Pidfile(number, status.st_uid, status.st_gid if status.st_mode & stat.S_IWGRP else None)
 
 
 def own() -> Process:
-    """Return confpy itself; raises ``ReloadError`` where /proc is that of others."""
+    """Return confpy itself; raises ``ReloadError`` if /proc is that of another PID namespace."""
     with contextlib.suppress(OSError):
-        ours = look(os.getpid())
-        if ours is not None and os.readlink("/proc/self") == str(ours.number):
-            return ours
+        found = look(os.getpid())
+        if found is not None and os.readlink("/proc/self") == str(found.number):
+            return found
     hint = "mount the /proc of confpy's own container"
     raise ReloadError("/proc does not show the processes that confpy could signal", hint=hint)
 
@@ -145,23 +152,23 @@ def living() -> Iterable[Process]:
 
 
 def look(number: int) -> Process | None:
-    """Return a process that lives, None where there is none: a zombie does not, and a thread is none."""
+    """Return a live process; None if there is none: a zombie is not alive, and a thread is no process."""
     try:
         with open(f"/proc/{number}/status", errors="surrogateescape") as file:
-            told = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+            status = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
         with open(f"/proc/{number}/cmdline", "rb") as file:
             arguments = file.read()
     except OSError:
         return None
-    if told["State"][0] in "ZX" or int(told["Tgid"]) != number:
+    if status["State"][0] in "ZX" or int(status["Tgid"]) != number:
         return None
     called = os.path.basename(os.fsdecode(arguments.partition(b"\0")[0]))
     return Process(
         number,
-        parent=int(told["PPid"]),
-        user=int(told["Uid"].split()[0]),
-        group=int(told["Gid"].split()[0]),
-        names=frozenset({told["Name"], called}),
+        parent=int(status["PPid"]),
+        user=int(status["Uid"].split()[0]),
+        group=int(status["Gid"].split()[0]),
+        names=frozenset({status["Name"], called}),
         arguments=arguments,
-        nested=len(told.get("NSpid", "").split()) > 1,
+        nested=len(status.get("NSpid", "").split()) > 1,
     )

@@ -15,7 +15,6 @@ from typing import Literal
 from confpy.errors import ReloadError
 from confpy.frozen import frozen
 from confpy.reload import haproxy
-from confpy.reload.actions import VerifyProgram
 from confpy.reload.processes import Process, living, masters, own
 
 QUIET = 2.0
@@ -59,25 +58,25 @@ class Seen:
     """It waits for the signal that reloads it: it is not at a reload."""
 
 
-def begin(how: VerifyProgram, timeout: float) -> Callable[[float], None]:
-    """Look at a program before it is told to reload. Returns what waits, so many seconds, until it has done so.
+def begin(program: str, socket: str, pidfile: str, timeout: float) -> Callable[[float], None]:
+    """Look at a program before it is reloaded. Returns what waits, so many seconds, until it has reloaded.
 
-    That raises ``ReloadError`` where it has not. ``timeout``: seconds for this look.
+    That raises ``ReloadError`` if it has not. ``socket``, ``pidfile``: of its master, if known. ``timeout``: seconds
+    for this look.
     """
-    kind = KINDS[how.program]
-    if how.program == "haproxy" and (path := how.socket or _socket(how, kind)):
+    if program == "haproxy" and (path := socket or _socket(pidfile)):
         try:
             master = haproxy.look(path, min(timeout, haproxy.LONGEST_LOOK))
         except PermissionError:
-            # What was found is not what was asked for: the processes tell, too.
-            if how.socket:
+            # A socket that was only discovered is optional: the processes show the outcome, too.
+            if socket:
                 return lambda timeout: haproxy.await_reload(path, None, timeout)
         except OSError:
             return lambda timeout: haproxy.await_reload(path, None, timeout)
         else:
             return lambda timeout: haproxy.await_reload(path, master, timeout)
-    before = look(how, kind)
-    return lambda timeout: _await(how, kind, before, timeout)
+    before = look(program, pidfile)
+    return lambda timeout: _await(program, pidfile, before, timeout)
 
 
 def state(
@@ -101,12 +100,12 @@ def state(
     return "unchanged" if waits and kind.signal else "busy"
 
 
-def _await(how: VerifyProgram, kind: Kind, before: Mapping[int, Seen], timeout: float) -> None:
+def _await(program: str, pidfile: str, before: Mapping[int, Seen], timeout: float) -> None:
     began = since = time.monotonic()
     last = ""
     pause = haproxy.FIRST_PAUSE
     while True:
-        reached = state(before, look(how, kind), kind)
+        reached = state(before, look(program, pidfile), KINDS[program])
         now = time.monotonic()
         if reached != last:
             last, since = reached, now
@@ -115,22 +114,23 @@ def _await(how: VerifyProgram, kind: Kind, before: Mapping[int, Seen], timeout: 
         log = "its error log says why"
         if reached == "gone" and now - since >= QUIET:
             if before:
-                raise ReloadError(f"{how.program} has ended instead of taking its new configuration", hint=log)
+                raise ReloadError(f"{program} has ended instead of taking its new configuration", hint=log)
             hint = "is it running? confpy sees the processes of its own container"
-            raise ReloadError(f"no {how.program} is there that could have taken its new configuration", hint=hint)
+            raise ReloadError(f"no {program} is there that could have taken its new configuration", hint=hint)
         if reached == "unchanged" and now - since >= QUIET:
-            raise ReloadError(f"{how.program} {haproxy.GOES_ON}", hint=log)
+            raise ReloadError(f"{program} {haproxy.GOES_ON}", hint=log)
         if now - began >= timeout:
             hint = f"{log}; raise reload_cmd_timeout if it needs longer"
-            raise ReloadError(f"{how.program} has not taken its new configuration within {timeout:g} s", hint=hint)
+            raise ReloadError(f"{program} has not taken its new configuration within {timeout:g} s", hint=hint)
         time.sleep(min(pause, began + timeout - now))
         pause = min(pause * 1.5, haproxy.LONGEST_PAUSE)
 
 
-def look(how: VerifyProgram, kind: Kind) -> dict[int, Seen]:
-    """Return the masters of a program, by their numbers; raises ``ReloadError`` where /proc is not ours."""
+def look(program: str, pidfile: str = "") -> dict[int, Seen]:
+    """Return the masters of a program by process ID; raises ``ReloadError`` if /proc is not confpy's."""
+    kind = KINDS[program]
     found: dict[int, Seen] = {}
-    for master, children in _masters(how, kind):
+    for master, children in _masters(program, pidfile):
         workers = [it for it in children if kind.worker in it.arguments]
         checks = b"-c" in master.arguments.split(b"\0")[1:] and not workers
         if kind.master not in master.arguments or checks:
@@ -146,15 +146,15 @@ def look(how: VerifyProgram, kind: Kind) -> dict[int, Seen]:
     return found
 
 
-def _masters(how: VerifyProgram, kind: Kind) -> list[tuple[Process, list[Process]]]:
+def _masters(program: str, pidfile: str) -> list[tuple[Process, list[Process]]]:
     """Return the masters with their children of the same name: all of them, or that of the pidfile."""
     everybody = tuple(living())
-    ours = own()
-    only = _number(how.pidfile) if how.pidfile else None
+    confpy = own()
+    only = _number(pidfile) if pidfile else None
     return [
         (master, [it for it in everybody if it.parent == master.number and name in it.names])
-        for name in kind.names
-        for master in masters(everybody, name, ours)
+        for name in KINDS[program].names
+        for master in masters(everybody, name, confpy)
         if only is None or master.number == only
     ]
 
@@ -178,17 +178,17 @@ def _waits(process: int, signal: int) -> bool:
     """Say whether a process would take a signal at once, and has none waiting; false where the kernel does not tell."""
     try:
         with open(f"/proc/{process}/status", errors="surrogateescape") as file:
-            told = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
-        masks = [int(told[name], 16) for name in ("SigPnd", "ShdPnd", "SigBlk")]
+            status = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+        masks = [int(status[name], 16) for name in ("SigPnd", "ShdPnd", "SigBlk")]
     except (OSError, LookupError, ValueError):
         return False
     return not any(mask >> (signal - 1) & 1 for mask in masks)
 
 
-def _socket(how: VerifyProgram, kind: Kind) -> str:
+def _socket(pidfile: str) -> str:
     """Return the socket that the one HAProxy master here was started with; empty: none, or not known."""
     paths = set()
-    for master, _ in _masters(how, kind):
+    for master, _ in _masters("haproxy", pidfile):
         for option, value in itertools.pairwise(master.arguments.split(b"\0")):
             if option == b"-S":
                 paths.add(os.fsdecode(value.split(b",")[0].removeprefix(b"unix@")))

@@ -12,6 +12,15 @@ Command: TypeAlias = str | tuple[str, ...]
 PLACEHOLDER = re.compile(r"\{\{\s*\.?(src|dest)\s*\}\}")
 
 
+def read_command(written: Command) -> Command | None:
+    """Return a command of TOML: an empty string is none, as in confd; an empty list raises ``ValueError``."""
+    if isinstance(written, str):
+        return written if written.strip() else None
+    if not written or not written[0]:
+        raise ValueError
+    return written
+
+
 def fill_command(command: Command, src: str, dest: str) -> Command:
     """Put paths where a command says ``{{.src}}``, ``{{ src }}``, ``{{.dest}}`` or ``{{dest}}``; all else stays.
 

@@ -13,7 +13,7 @@ import pytest
 
 from confpy.messages import Reload, Reloaded
 from confpy.reload.actions import SocketReload
-from confpy.reload.haproxy import read_processes, say
+from confpy.reload.haproxy import read_processes, send
 from confpy.reload.run import reload
 from confpy.system.subprocesses import Shell
 from tests.e2e.house import pass_time
@@ -50,18 +50,18 @@ class Machine:
     def write(self, more: str = "") -> None:
         (self.folder / "haproxy.cfg").write_text(CONFIG.format(folder=self.folder, port=self.port) + more)
 
-    def say(self, *lines: str, to: str = "stats", expect: str = "") -> Reloaded:
+    def send(self, *lines: str, to: str = "stats", expect: str = "") -> Reloaded:
         lines = tuple(line.format(map=self.folder / "a.map") for line in lines)
         by = SocketReload(str(self.folder / to), lines[0], lines[1:], expect)
         return reload(Reload("key", by, 60.0, {}), Shell())
 
     def fails(self, *lines: str, to: str = "stats") -> tuple[str, object]:
-        error = self.say(*lines, to=to).error
+        error = self.send(*lines, to=to).error
         assert error is not None, "it should have failed"
         return error.message, error.where.get("output")
 
     def mapped(self) -> str:
-        return say(str(self.folder / "stats"), f"show map {self.folder}/a.map", 10.0)
+        return send(str(self.folder / "stats"), f"show map {self.folder}/a.map", 10.0)
 
 
 @pytest.fixture(params=sorted(haproxies()))
@@ -76,18 +76,18 @@ def machine(request, tmp_path) -> Iterator[Machine]:
 
 def answers(path: Path) -> bool:
     try:
-        return "master" in say(str(path), "show proc", 5.0)
+        return "master" in send(str(path), "show proc", 5.0)
     except OSError:
         return False
 
 
 def test_lines_that_say_nothing_where_they_succeed_leave_no_doubt(machine):
-    done = machine.say(
+    done = machine.send(
         "clear map {map}", "add map {map} key second", "set server app/one weight 10", "del map {map} key"
     )
     assert (done.error, done.unsure) == (None, False)
     assert "key" not in machine.mapped()
-    done = machine.say(
+    done = machine.send(
         "add map {map} key third", "disable server app/one", "enable server app/one", "clear counters all"
     )
     assert (done.error, done.unsure) == (None, False)
@@ -118,12 +118,12 @@ def test_a_command_that_is_not_known_or_not_allowed_fails(machine):
 
 
 def test_a_regular_expression_judges_in_place_of_what_is_known(machine):
-    assert machine.say("del map {map} none", expect="^$|not found").error is None
-    error = machine.say("clear map {map}", expect="done").error
+    assert machine.send("del map {map} none", expect="^$|not found").error is None
+    error = machine.send("clear map {map}", expect="done").error
     assert error is not None
     assert error.message == "the reload was not answered as expected"
-    assert machine.say("show info", expect="Name: HAProxy").error is None
-    assert machine.say("show info").unsure, "nobody knows what was wanted"
+    assert machine.send("show info", expect="Name: HAProxy").error is None
+    assert machine.send("show info").unsure, "nobody knows what was wanted"
 
 
 def test_the_master_s_reload_succeeds_only_where_it_has_a_new_worker(machine):
@@ -131,13 +131,13 @@ def test_the_master_s_reload_succeeds_only_where_it_has_a_new_worker(machine):
     assert workers == 1
     for _ in range(2):
         before = worker_numbers(machine)
-        done = machine.say("reload", to="master")
+        done = machine.send("reload", to="master")
         assert (done.error, done.unsure) == (None, False)
         assert not set(before) & set(worker_numbers(machine))
 
 
 def worker_numbers(machine: Machine) -> list[str]:
-    lines = say(str(machine.folder / "master"), "show proc", 10.0).split("# workers")[1].splitlines()[1:]
+    lines = send(str(machine.folder / "master"), "show proc", 10.0).split("# workers")[1].splitlines()[1:]
     return [line.split()[0] for line in lines[: next(n for n, line in enumerate([*lines, "#"]) if line[:1] == "#")]]
 
 
@@ -149,7 +149,7 @@ def test_the_master_s_reload_of_a_broken_configuration_fails_and_that_of_a_mende
         "haproxy has not taken its new configuration, and goes on with the old one",
     }
     machine.write()
-    done = machine.say("reload", to="master")
+    done = machine.send("reload", to="master")
     assert (done.error, done.unsure) == (None, False)
 
 
@@ -194,6 +194,6 @@ def test_a_confpy_that_haproxy_runs_and_starts_anew_at_each_reload_reloads_it_on
         (tmp_path / "keys.yaml").write_text("app: {a: '2'}")
         wait_until(lambda: done(2), seconds=60, what="the second reload is done, and confpy runs again")
         pass_time(3)
-        master = read_processes(say(str(tmp_path / "master"), "show proc", 10.0))
+        master = read_processes(send(str(tmp_path / "master"), "show proc", 10.0))
         assert master is not None
         assert (master.reloads, master.failed) == (2, 0), log.read_text(errors="replace")

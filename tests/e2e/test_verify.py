@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from confpy.reload.actions import VerifyProgram
-from confpy.reload.verify import KINDS, look
+from confpy.reload.verify import look
 from tests.e2e.house import House
 from tests.e2e.running import Ended
 from tests.run_as_user import as_nobody
@@ -233,10 +232,10 @@ def test_a_user_who_is_not_root_sees_what_tells(tmp_path):
     site.config.write_text(site.text("one"))
     with site.program() as program:
         number = program.process.pid
-        seen = look(VerifyProgram("nginx", pidfile=str(tmp_path / "pid")), KINDS["nginx"])
+        seen = look("nginx", str(tmp_path / "pid"))
         assert seen.keys() == {number}
         assert (len(seen[number].workers), seen[number].waits) == (2, True)
-        assert as_nobody(lambda: look(VerifyProgram("nginx"), KINDS["nginx"]))[number] == seen[number]
+        assert as_nobody(lambda: look("nginx"))[number] == seen[number]
 
 
 TOLD = {

@@ -16,6 +16,7 @@ from confpy.delivery.batch import Rules, deliver
 from confpy.delivery.rollback import restore
 from confpy.ledger.ledger import Ledger
 from confpy.messages import Candidate, Group, Report
+from confpy.reload.actions import CommandReload
 from confpy.system.disk import Disk
 from confpy.system.subprocesses import Shell
 from confpy.target.sweep import sweep
@@ -161,27 +162,34 @@ def one(name: str, **more) -> Resource:
 
 
 def three(**more) -> tuple[Resource, ...]:
-    return tuple(one(name, group="lb", reload_cmd=RELOAD, **more) for name in ("a", "missing", "c"))
+    return tuple(one(name, group="lb", reload_cmd=CommandReload(RELOAD), **more) for name in ("a", "missing", "c"))
 
 
 STORIES: dict[str, Callable[[Path], Place]] = {
     "alone": lambda folder: Place(folder, one("a")),
-    "alone, with a reload": lambda folder: Place(folder, one("a", reload_cmd=RELOAD), check="true {{src}}"),
-    "two that share a reload": lambda folder: Place(folder, one("a", reload_cmd=RELOAD), one("b", reload_cmd=RELOAD)),
+    "alone, with a reload": lambda folder: Place(
+        folder, one("a", reload_cmd=CommandReload(RELOAD)), check="true {{src}}"
+    ),
+    "two that share a reload": lambda folder: Place(
+        folder, one("a", reload_cmd=CommandReload(RELOAD)), one("b", reload_cmd=CommandReload(RELOAD))
+    ),
     "a group of three": lambda folder: Place(folder, *three()),
     "a group on trial": lambda folder: Place(folder, *three(check_mode="swap"), check="true"),
     "two on trial together": lambda folder: Place(
-        folder, *(one(name, reload_cmd=RELOAD, check_mode="swap") for name in "ab"), check="true", together=True
+        folder,
+        *(one(name, reload_cmd=CommandReload(RELOAD), check_mode="swap") for name in "ab"),
+        check="true",
+        together=True,
     ),
     "two on trial, each alone in the end": lambda folder: Place(
         folder,
-        *(one(name, reload_cmd=RELOAD, check_mode="swap") for name in "ab"),
+        *(one(name, reload_cmd=CommandReload(RELOAD), check_mode="swap") for name in "ab"),
         check=f"test -e {folder}/tried || {{ touch {folder}/tried; false; }}",
     ),
-    "in place": lambda folder: Place(folder, one("a", reload_cmd=RELOAD, write="inplace")),
+    "in place": lambda folder: Place(folder, one("a", reload_cmd=CommandReload(RELOAD), write="inplace")),
     "in place, without a reload": lambda folder: Place(folder, one("a", write="inplace")),
     "a group with one in place": lambda folder: Place(
-        folder, *three(), one("d", group="lb", reload_cmd=RELOAD, write="inplace")
+        folder, *three(), one("d", group="lb", reload_cmd=CommandReload(RELOAD), write="inplace")
     ),
     "with a way back": lambda folder: Place(folder, *three(on_reload_failure="rollback")),
 }

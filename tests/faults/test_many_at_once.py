@@ -13,6 +13,7 @@ from confpy.config.resource import Resource
 from confpy.delivery.batch import Rules, deliver
 from confpy.ledger.ledger import Ledger
 from confpy.messages import Candidate, Group, Recovered
+from confpy.reload.actions import CommandReload
 from confpy.system.disk import Disk
 from confpy.system.subprocesses import Shell
 from confpy.target.sweep import sweep
@@ -39,7 +40,7 @@ class Confdir:
                 group="lb",
                 check_cmd=check,
                 check_mode="swap",
-                reload_cmd=f"echo $$ >> {folder}/reloads",
+                reload_cmd=CommandReload(f"echo $$ >> {folder}/reloads"),
             )
             for name in NAMES
         ]
@@ -51,7 +52,7 @@ class Confdir:
         sweep(tuple(one.dest for one in self.resources), Disk())
         group = Group("lb", tuple(Candidate(one, content) for one in self.resources))
         reports = deliver((group,), Rules(), Disk(), Shell(), ledger)
-        ledger.paid(str(self.resources[0].reload_cmd), {report.record for report in reports})
+        ledger.paid(self.resources[0].reload_cmd.describe(), {report.record for report in reports})
         ledger.close()
         return [report.outcome for report in reports]
 

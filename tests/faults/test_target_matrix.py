@@ -15,6 +15,7 @@ from confpy.config.resource import Resource
 from confpy.delivery.batch import Rules, deliver
 from confpy.ledger.ledger import Ledger
 from confpy.messages import Candidate, Group
+from confpy.reload.actions import CommandReload
 from confpy.system.disk import Disk
 from confpy.system.subprocesses import Shell
 from tests.faults.disks import ROOT, fill, mount
@@ -138,7 +139,7 @@ def test_what_becomes_of_a_target(open_folder, kind, role):
         made.mkdir()
         os.chown(made, uid, uid)
     state.chmod(0o700)
-    wanted = Resource(name="web", file="", src="", dest=str(place.dest), mode=MODE, reload_cmd="true")
+    wanted = Resource(name="web", file="", src="", dest=str(place.dest), mode=MODE, reload_cmd=CommandReload("true"))
 
     def twice() -> list[str]:
         told = []

@@ -15,7 +15,7 @@ from confpy.keys.prefixes import covers
 from confpy.messages import Deliver, Delivered, Group, Reload, Restored
 from confpy.target.replace import BACKUP_MARK
 from tests.sim.kernel import Kernel
-from tests.sim.plan import READS, STATE, values
+from tests.sim.plan import READS, STATE, reload_line, values
 from tests.sim.timeline import NEVER, Wrong
 
 if TYPE_CHECKING:
@@ -236,8 +236,8 @@ class Invariants:
         if has_backup(self._kernel, resource.name):
             self.backed_up.add(resource.name)
         if resource.reload_cmd is not None:
-            self.commits[str(resource.reload_cmd)] += 1
-            self.tries.pop(str(resource.reload_cmd), None)
+            self.commits[reload_line(resource)] += 1
+            self.tries.pop(reload_line(resource), None)
         for note in notes:
             self._simulation.note(f"notes {note.split(':')[0].split('(')[0]}")
             self.unsynced = self.unsynced or "could not be synced" in note
@@ -284,7 +284,7 @@ class Invariants:
 
     def begin_reload(self, action: Reload) -> None:
         """A reload that failed, or took confpy down with it, is tried ever more rarely, also by the next start."""
-        key, now = str(action.command), self._simulation.now
+        key, now = action.command.describe(), self._simulation.now
         if key in self.reloading:
             raise Wrong(f"{key} runs twice at once")
         if len(self.reloading) >= RELOADS_AT_ONCE:
@@ -297,7 +297,7 @@ class Invariants:
         self.reloading.append(key)
 
     def end_reload(self, action: Reload, *, succeeded: bool) -> None:
-        key = str(action.command)
+        key = action.command.describe()
         self.reloading.remove(key)
         self.successes[key] += succeeded
         if succeeded:
@@ -350,4 +350,4 @@ def has_backup(kernel: Kernel, name: str) -> bool:
 def _commands(action: Deliver) -> list[str]:
     """Return the commands that no other delivery may run meanwhile."""
     found = (one.resource for group in action.groups for one in group.candidates)
-    return sorted({str(command) for one in found for command in (one.check_cmd, one.reload_cmd) if command})
+    return sorted({line for one in found for line in (one.check_cmd, reload_line(one)) if line})

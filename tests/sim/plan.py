@@ -8,6 +8,7 @@ from random import Random
 from confpy.config.resource import Resource
 from confpy.frozen import replace
 from confpy.keys.view import View
+from confpy.reload.actions import CommandReload, VerifyCommand
 from confpy.templates.lookup import Lookup
 from confpy.templates.results import Needs, Rendered
 from confpy.templates.results import World as Facts
@@ -50,6 +51,11 @@ class Plan:
             self.resources = _with_shared_trials(self.resources, seed)
 
 
+def reload_line(resource: Resource) -> str:
+    """Return the reload command of a resource; empty: it has none."""
+    return resource.reload_cmd.describe() if resource.reload_cmd is not None else ""
+
+
 def _resource(number: int, random: Random) -> Resource:
     name = f"r{number}"
     command = random.choice((None, "reload one", "reload one", "reload two"))
@@ -66,9 +72,9 @@ def _resource(number: int, random: Random) -> Resource:
         check_cmd={"": None, "each": "check {{src}}", "shared": "check all CONFPY_SRC_", "swap": "check all"}[how],
         check_mode="swap" if how == "swap" else "staged",
         check_cmd_timeout=10.0,
-        reload_cmd=command,
+        reload_cmd=CommandReload(command) if command else None,
         reload_cmd_timeout=20.0,
-        verify_cmd=f"verify {command}" if command and random.random() < 0.2 else None,
+        verify_cmd=VerifyCommand(f"verify {command}") if command and random.random() < 0.2 else None,
         on_reload_failure=random.choice(("retry", "retry", "retry", "rollback", "rollback", "keep")),
         settle=random.choice((0.1, 0.1, 0.0, 1.0)),
         min_reload_interval=random.choice((0.0, 0.0, 5.0)),

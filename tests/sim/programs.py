@@ -11,7 +11,7 @@ from confpy.frozen import replace
 from confpy.system.placeholders import Command
 from confpy.system.subprocesses import Ran, Shell
 from tests.sim.kernel import Died
-from tests.sim.plan import FIT
+from tests.sim.plan import FIT, reload_line
 
 if TYPE_CHECKING:
     from tests.sim.simulation import Simulation
@@ -131,7 +131,7 @@ class Programs:
         if word == "check":
             return {environment["CONFPY_RESOURCE"]: self._kernel.content(command.split()[1].strip("'"))}
         if word == "reload":
-            readers = [one for one in resources if one.reload_cmd == command]
+            readers = [one for one in resources if reload_line(one) == command]
             seen = {one.name: self._kernel.content(one.dest) for one in readers}
             for one in readers:
                 self._simulation.invariants.look_at_what_is_read(one, seen[one.name])

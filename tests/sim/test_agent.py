@@ -10,17 +10,34 @@ from confpy.config.resource import Resource
 from confpy.keys.tree import KeyTree
 from confpy.keys.view import View
 from confpy.messages import Signalled
+from confpy.reload.actions import CommandReload
 from tests.sim.house import ADDRESS, House
 from tests.sim.test_mirror import KEYS, disturb, show_dead_streams
 
 RESOURCES = (
-    Resource("web", "", "web.j2", "/out/web", prefixes=("/services/web", "/services/maxconn"), reload_cmd="lb"),
-    Resource("app", "", "app.j2", "/out/app", prefixes=("/app",), check_cmd="check app", reload_cmd="lb"),
-    Resource("certs", "", "certs.j2", "/out/certs", prefixes=("/certs/a", "/certs/b"), reload_cmd="certs"),
+    Resource(
+        "web", "", "web.j2", "/out/web", prefixes=("/services/web", "/services/maxconn"), reload_cmd=CommandReload("lb")
+    ),
+    Resource(
+        "app", "", "app.j2", "/out/app", prefixes=("/app",), check_cmd="check app", reload_cmd=CommandReload("lb")
+    ),
+    Resource(
+        "certs", "", "certs.j2", "/out/certs", prefixes=("/certs/a", "/certs/b"), reload_cmd=CommandReload("certs")
+    ),
     Resource("plain", "", "plain.j2", "/out/plain", prefixes=("/app/x",)),
-    Resource("keyless", "", "keyless.j2", "/out/keyless", reload_cmd="other"),
-    Resource("named", "", ADDRESS, "/out/named", prefixes=("/app/y",), check_cmd="check app", reload_cmd="named"),
-    Resource("warned", "", "warned.j2", "/out/warned", prefixes=("/app/z",), on_drift="warn", reload_cmd="lb"),
+    Resource("keyless", "", "keyless.j2", "/out/keyless", reload_cmd=CommandReload("other")),
+    Resource(
+        "named",
+        "",
+        ADDRESS,
+        "/out/named",
+        prefixes=("/app/y",),
+        check_cmd="check app",
+        reload_cmd=CommandReload("named"),
+    ),
+    Resource(
+        "warned", "", "warned.j2", "/out/warned", prefixes=("/app/z",), on_drift="warn", reload_cmd=CommandReload("lb")
+    ),
 )
 SEEDS = 150
 
@@ -95,7 +112,9 @@ def test_nothing_is_delivered_or_reloaded_when_nothing_changes():
 
 def test_fifty_resources_with_one_reload_command_cause_one_reload():
     resources = tuple(
-        Resource(f"r{number}", "", "t.j2", f"/out/{number}", prefixes=(f"/app/{number}",), reload_cmd="lb")
+        Resource(
+            f"r{number}", "", "t.j2", f"/out/{number}", prefixes=(f"/app/{number}",), reload_cmd=CommandReload("lb")
+        )
         for number in range(50)
     )
     house = House(3, resources)
@@ -134,7 +153,9 @@ def test_a_signal_at_any_time_ends_it_within_the_stop_timeout_with_0_unless_some
 
 def test_many_commands_are_run_a_few_at_a_time():
     resources = tuple(
-        Resource(f"r{number}", "", "t.j2", f"/out/{number}", prefixes=("/app",), reload_cmd=f"reload {number}")
+        Resource(
+            f"r{number}", "", "t.j2", f"/out/{number}", prefixes=("/app",), reload_cmd=CommandReload(f"reload {number}")
+        )
         for number in range(100)
     )
     house = House(3, resources)

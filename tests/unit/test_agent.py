@@ -60,6 +60,7 @@ from confpy.messages import (
     Woken,
 )
 from confpy.mirror.mirror import Mirror
+from confpy.reload.actions import CommandReload
 from confpy.templates.lookup import Lookup
 from confpy.templates.results import Needs, Rendered, Suspicion
 
@@ -267,7 +268,7 @@ class Slow(Room):
         return [tuple(one.fields[name] for name in ("trigger", "revision", "keys")) for one in said]
 
 
-@pytest.mark.parametrize("more", [{}, {"reload_cmd": "lb"}])
+@pytest.mark.parametrize("more", [{}, {"reload_cmd": CommandReload("lb")}])
 def test_a_line_names_the_revision_and_the_keys_of_its_content_not_of_what_came_meanwhile(more):
     room = Slow(resource("a", **more))
     room.until(1)
@@ -296,7 +297,7 @@ def test_keys_whose_delivery_failed_are_counted_by_the_one_that_succeeds():
 
 
 def test_a_line_of_a_resource_that_is_gone_meanwhile_names_the_revision_of_its_content():
-    room = Slow(resource("a", reload_cmd="lb"), resource("b"))
+    room = Slow(resource("a", reload_cmd=CommandReload("lb")), resource("b"))
     room.until(1)
     room.deliver()
     room.put(a="2")
@@ -330,7 +331,7 @@ def test_checks_that_noop_cannot_run_are_one_line():
 
 def hanging(**config) -> Room:
     """Return a daemon whose reload hangs, at the tenth second."""
-    room = Room(resource("a", reload_cmd="lb"), **config)
+    room = Room(resource("a", reload_cmd=CommandReload("lb")), **config)
     room.hangs = {"lb"}
     room.until(10)
     assert room.runs
@@ -339,7 +340,7 @@ def hanging(**config) -> Room:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGQUIT, signal.SIGWINCH])
 def test_a_daemon_that_has_nothing_in_hand_stops_with_0_also_with_reloads_owed(number):
-    room = Room(resource("a", reload_cmd="lb"))
+    room = Room(resource("a", reload_cmd=CommandReload("lb")))
     room.refuses = {"lb"}
     room.until(1)
     room.signal(number)
@@ -363,7 +364,7 @@ def test_commands_are_asked_to_end_before_the_stop_timeout_is_over_and_killed_th
 
 
 def test_a_stop_at_the_very_start_waits_for_the_repairs_and_begins_nothing():
-    room = Room(resource("a", reload_cmd="lb"))
+    room = Room(resource("a", reload_cmd=CommandReload("lb")))
     room.recovered = Recovered((Owed("lb", "lb", 1.0, None, ("a",), ("/out/a",), (1,)),))
     room._take(room.agent.start())
     room._inbox.appendleft(Signalled(signal.SIGTERM))
@@ -408,7 +409,7 @@ def test_a_reload_that_ends_in_time_after_a_signal_makes_the_end_a_good_one():
 
 @pytest.mark.parametrize("policy", ["retry", "rollback", "keep"])
 def test_a_reload_that_was_cut_short_is_owed_and_nothing_is_put_back(policy):
-    room = Room(resource("a", reload_cmd="lb", on_reload_failure=policy))
+    room = Room(resource("a", reload_cmd=CommandReload("lb"), on_reload_failure=policy))
     room.hangs = {"lb"}
     room.until(10)
     room.signal(signal.SIGTERM, signal.SIGTERM)
@@ -459,7 +460,7 @@ def test_a_daemon_without_resources_says_each_minute_what_it_waits_for():
 
 
 def test_the_first_render_waits_for_nothing():
-    room = Room(resource("a", settle=5.0, splay=60.0, min_reload_interval=60.0, reload_cmd="r"))
+    room = Room(resource("a", settle=5.0, splay=60.0, min_reload_interval=60.0, reload_cmd=CommandReload("r")))
     room.until(0.0)
     assert room.times("a") == [0.0]
 
@@ -493,8 +494,12 @@ def test_a_burst_without_end_is_delivered_every_max_wait():
 
 
 def test_reloads_keep_their_interval_are_deferred_and_never_dropped_and_share_it_by_command():
-    both = {"reload_cmd": "r", "settle": 0.0}
-    room = Room(resource("a", min_reload_interval=10.0, **both), resource("b", **both), resource("c", reload_cmd="s"))
+    both = {"reload_cmd": CommandReload("r"), "settle": 0.0}
+    room = Room(
+        resource("a", min_reload_interval=10.0, **both),
+        resource("b", **both),
+        resource("c", reload_cmd=CommandReload("s")),
+    )
     room.until(1.0)
     storm(room, 24.0, every=0.5)
     room.until(60.0)
@@ -508,7 +513,7 @@ def test_reloads_keep_their_interval_are_deferred_and_never_dropped_and_share_it
 
 
 def test_an_interval_holds_for_a_command_that_fails_too():
-    room = Room(resource("a", reload_cmd="r", min_reload_interval=10.0))
+    room = Room(resource("a", reload_cmd=CommandReload("r"), min_reload_interval=10.0))
     room.refuses.add("r")
     room.until(35.0)
     gaps = [later - earlier for (earlier, _), (later, _) in zip(room.runs, room.runs[1:], strict=False)]
@@ -519,7 +524,7 @@ def test_an_interval_holds_for_a_command_that_fails_too():
 def test_a_splay_delays_the_reload_not_the_file_and_differs_from_host_to_host():
     moments = set()
     for seed in range(20):
-        room = Room(resource("a", reload_cmd="r", splay=30.0), seed=seed)
+        room = Room(resource("a", reload_cmd=CommandReload("r"), splay=30.0), seed=seed)
         room.until(31.0)
         assert room.times("a") == [0.0]
         ((moment, _),) = room.runs
@@ -530,7 +535,7 @@ def test_a_splay_delays_the_reload_not_the_file_and_differs_from_host_to_host():
 
 
 def test_a_reload_that_fails_twice_is_run_three_times_and_then_no_more():
-    room = Room(resource("a", reload_cmd="r"))
+    room = Room(resource("a", reload_cmd=CommandReload("r")))
     room.refuses.add("r")
     while len(room.runs) < 2:
         room.until(room.now + 0.1)
@@ -540,7 +545,7 @@ def test_a_reload_that_fails_twice_is_run_three_times_and_then_no_more():
 
 
 def test_sighup_runs_a_failed_reload_at_once():
-    room = Room(resource("a", reload_cmd="r"))
+    room = Room(resource("a", reload_cmd=CommandReload("r")))
     room.refuses = {"r"}
     room.until(3000.0)
     room.refuses.clear()
@@ -562,7 +567,7 @@ def test_an_earlier_confpy_s_failures_put_off_the_reload_of_the_next():
 
 
 def test_what_a_reload_refuses_before_the_resources_are_loaded_is_not_delivered_again():
-    room = Room(resource("a", reload_cmd="r", on_reload_failure="rollback"))
+    room = Room(resource("a", reload_cmd=CommandReload("r"), on_reload_failure="rollback"))
     room.recovered = Recovered((Owed("r", "r", 60.0, None, ("a",), ("/out/a",), (1,), "rollback"),))
     room.refuses = {"r"}
     before = Room(resource("a"))
@@ -579,7 +584,7 @@ def test_what_a_reload_refuses_before_the_resources_are_loaded_is_not_delivered_
 
 
 def test_a_file_that_is_in_place_is_logged_though_its_reload_fails():
-    room = Room(resource("a", reload_cmd="r"), resource("b"))
+    room = Room(resource("a", reload_cmd=CommandReload("r")), resource("b"))
     room.refuses = {"r"}
     room.until(1.0)
     (committed,) = room.told("target.committed")

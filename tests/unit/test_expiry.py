@@ -14,6 +14,7 @@ from confpy.ledger.folder import StateFolder, confdir_of, folder_name
 from confpy.ledger.ledger import LOCKS, Ledger
 from confpy.ledger.records import Change, Debt, Deed
 from confpy.messages import Counted
+from confpy.reload.actions import CommandReload
 from confpy.system.disk import Disk
 
 DAY = 86400.0
@@ -166,7 +167,7 @@ def owing(path):
     """Leave a ledger that owes a reload."""
     ledger = Ledger.open(path, Disk())
     change = Change("web", "/web", "/web", None, "00", 1, "", "true")
-    record = ledger.begin([Deed("web", (change,))], [Debt("true", "true", 1.0)])
+    record = ledger.begin([Deed("web", (change,))], [Debt("true", CommandReload("true"), 1.0)])
     ledger.done(record)
     ledger.close()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from confpy.reload.haproxy import judge
+from confpy.reload.haproxy import classify
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ from confpy.reload.haproxy import judge
     ],
 )
 def test_an_answer_tells_of_success(line, answer):
-    assert judge(line, answer) == "done"
+    assert classify(line, answer) == "done"
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_an_answer_tells_of_success(line, answer):
     ],
 )
 def test_an_answer_tells_of_a_failure(line, answer):
-    assert judge(line, answer) == "refused"
+    assert classify(line, answer) == "refused"
 
 
 @pytest.mark.parametrize(
@@ -86,4 +86,4 @@ def test_an_answer_tells_of_a_failure(line, answer):
     ],
 )
 def test_other_words_tell_nothing(line, answer):
-    assert judge(line, answer) == "unknown"
+    assert classify(line, answer) == "unknown"

@@ -20,7 +20,16 @@ from confpy.ledger import records as repair
 from confpy.ledger.ledger import LARGE, Ledger
 from confpy.ledger.records import Book, Change, Debt, Deed, Record
 from confpy.messages import Candidate, Counted, Group, LastRun, Owed, Recovered, Rejection, Report
-from confpy.reload.actions import HttpReload, ReloadBy, SignalReload, SocketReload, Verify, VerifyProgram
+from confpy.reload.actions import (
+    CommandReload,
+    HttpReload,
+    ReloadAction,
+    SignalReload,
+    SocketReload,
+    Verifier,
+    VerifyCommand,
+    VerifyProgram,
+)
 from confpy.system.disk import Disk
 from confpy.system.subprocesses import Shell
 from tests.run_as_user import Child, as_nobody
@@ -84,7 +93,7 @@ def die(ledger: Ledger) -> None:
 
 
 def resource(dest: Path, **more) -> Resource:
-    return Resource(name=dest.name, file="", src="", dest=str(dest), **{"reload_cmd": RELOAD, **more})
+    return Resource(name=dest.name, file="", src="", dest=str(dest), **{"reload_cmd": CommandReload(RELOAD), **more})
 
 
 def give(ledger: Ledger, *wanted: tuple[Resource, bytes], disk: Disk | None = None, **rules) -> list[Report]:
@@ -104,13 +113,14 @@ def files(state: Path) -> list[str]:
 
 def test_a_reload_that_was_not_run_is_owed_by_the_next_start_and_the_one_after(state, out):
     ledger, _ = start(state)
-    (report,) = give(ledger, (resource(out / "f", verify_cmd=("true",), reload_cmd_timeout=7.0), b"new"))
+    (report,) = give(ledger, (resource(out / "f", verify_cmd=VerifyCommand(("true",)), reload_cmd_timeout=7.0), b"new"))
     assert report.record
     die(ledger)
     for _ in range(2):
         ledger, recovered = start(state)
         (owed,) = recovered.debts
-        assert owed == Owed(RELOAD, RELOAD, 7.0, ("true",), ("f",), (str(out / "f"),), owed.records)
+        verify = VerifyCommand(("true",))
+        assert owed == Owed(RELOAD, CommandReload(RELOAD), 7.0, verify, ("f",), (str(out / "f"),), owed.records)
         die(ledger)
     ledger, recovered = start(state)
     ledger.paid(RELOAD, recovered.debts[0].records)
@@ -290,23 +300,32 @@ def test_a_check_that_said_no_owes_nothing(state, out):
 @pytest.mark.parametrize(
     "command",
     [
-        "kill -HUP $(cat /run/it.pid)",
-        ("kill", "-HUP", ""),
+        CommandReload("kill -HUP $(cat /run/it.pid)"),
+        CommandReload(("kill", "-HUP", "")),
         SignalReload("HUP", pidfile="/run/it.pid"),
         HttpReload("POST", "http://localhost/reload"),
         SocketReload("/run/it.sock", "reload"),
         SocketReload("/run/it.sock", "clear map /m", ("add map /m a b", "show map"), "^$"),
     ],
 )
-def test_every_kind_of_reload_survives(state, out, command: ReloadBy):
+def test_every_kind_of_reload_survives(state, out, command: ReloadAction):
     ledger, _ = start(state)
     give(ledger, (resource(out / "f", reload_cmd=command), b"new"))
     die(ledger)
     assert start(state)[1].debts[0].command == command
 
 
-@pytest.mark.parametrize("verify", [None, "true", ("test", ""), VerifyProgram("nginx"), VerifyProgram("haproxy", "/s")])
-def test_every_kind_of_verify_survives(state, out, verify: Verify | None):
+@pytest.mark.parametrize(
+    "verify",
+    [
+        None,
+        VerifyCommand("true"),
+        VerifyCommand(("test", "")),
+        VerifyProgram("nginx"),
+        VerifyProgram("haproxy", "/s"),
+    ],
+)
+def test_every_kind_of_verify_survives(state, out, verify: Verifier | None):
     ledger, _ = start(state)
     give(ledger, (resource(out / "f", verify_cmd=verify), b"new"))
     die(ledger)
@@ -384,7 +403,7 @@ def torn(state: Path, at: int) -> None:
 def test_a_ledger_cut_anywhere_loses_only_what_was_not_written(state, out):
     ledger, _ = start(state)
     give(ledger, (resource(out / "f"), b"new"))
-    give(ledger, (resource(out / "g", reload_cmd="other"), b"new"))
+    give(ledger, (resource(out / "g", reload_cmd=CommandReload("other")), b"new"))
     die(ledger)
     (path,) = state.glob("ledger-*")
     whole = path.read_bytes()
@@ -534,7 +553,7 @@ def test_what_a_full_disk_kept_out_of_the_ledger_is_written_with_the_next_line(s
     ledger.counted({"f": Counted(3)}, "cluster", 7)
     ledger.paid(RELOAD, [report.record])
     disk.full = False
-    give(ledger, (resource(out / "g", reload_cmd="another"), b"new"), disk=disk)
+    give(ledger, (resource(out / "g", reload_cmd=CommandReload("another")), b"new"), disk=disk)
     die(ledger)
     _, recovered = start(state)
     assert [owed.key for owed in recovered.debts] == ["another"]
@@ -613,7 +632,9 @@ def test_each_kind_of_store_and_each_tree_has_counts_and_a_store_of_its_own(stat
 def test_a_record_of_a_delivery_says_what_was_read_from_which_store(state, out):
     ledger = Ledger.open(str(state), Disk(), backend="etcdv3", root="/img")
     ledger.recover()
-    resource = Resource("f", "f.toml", "t", str(out / "f"), "/app", ("/app/a", "/app/b"), reload_cmd="true")
+    resource = Resource(
+        "f", "f.toml", "t", str(out / "f"), "/app", ("/app/a", "/app/b"), reload_cmd=CommandReload("true")
+    )
     deliver((Group("f", (Candidate(resource, b"new", 3),)),), Rules(), Disk(), Shell(), ledger)
     ledger.close()
     again = Ledger.open(str(state), Disk(), backend="etcdv3", root="/img")
@@ -794,7 +815,7 @@ def test_a_rollback_goes_back_to_what_the_reload_last_took(state, out, write, re
 
 def test_a_rollback_takes_back_whole_groups_and_what_did_not_exist(state, out):
     (out / "a").write_bytes(b"old")
-    wanted = [rolling(out / "a", group="g"), resource(out / "b", group="g", reload_cmd="another")]
+    wanted = [rolling(out / "a", group="g"), resource(out / "b", group="g", reload_cmd=CommandReload("another"))]
     ledger, _ = start(state)
     give(ledger, *((one, b"new") for one in wanted), (resource(out / "c"), b"new"))
     reports = restore(RELOAD, ledger, Disk()).reports
@@ -836,7 +857,7 @@ def test_what_came_to_a_group_after_its_reload_had_succeeded_keeps_no_old_file(s
 def test_a_rollback_owes_the_reloads_of_the_other_members_for_what_is_back(state, out):
     (out / "a").write_bytes(b"old")
     ledger, _ = start(state)
-    other = resource(out / "b", group="g", reload_cmd="another")
+    other = resource(out / "b", group="g", reload_cmd=CommandReload("another"))
     give(ledger, (rolling(out / "a", group="g"), b"new"), (other, b"new"))
     (owed,) = restore(RELOAD, ledger, Disk()).owed
     assert (owed.key, owed.resources, owed.dests) == ("another", ("b",), (str(out / "b"),))
@@ -895,7 +916,8 @@ def record(number: int = 1, *, swap: bool = False, in_place: bool = False, **mor
         Change(name, f"/{name}", f"/{name}", "old", "new", mark=f"{name}{number}", key="k", in_place=in_place)
         for name in ("a", "b")
     )
-    return Record(number, float(number), (Deed("g", changes, swap=swap),), (Debt("k", "k", 1.0),), **more)
+    debt = Debt("k", CommandReload("k"), 1.0)
+    return Record(number, float(number), (Deed("g", changes, swap=swap),), (debt,), **more)
 
 
 def steps(found: dict[str, str | None], *records: Record) -> list[str]:

@@ -16,12 +16,13 @@ from confpy.errors import ReloadError
 from confpy.keys.tree import KeyTree
 from confpy.keys.view import View
 from confpy.messages import ClearPending, LastRun, Owed, Reload, Reloaded, Report, Restore
+from confpy.reload.actions import CommandReload
 
 
 def owing(*names: str) -> PendingReloads:
     debts = PendingReloads(Random(1), longest_wait=2.0)
     for name in names:
-        resource = Resource(name, "", "t.j2", f"/out/{name}", reload_cmd="reload")
+        resource = Resource(name, "", "t.j2", f"/out/{name}", reload_cmd=CommandReload("reload"))
         debts.owe(Commit(resource, "change", 1, 5, 0.1), now=0.0)
     return debts
 
@@ -52,7 +53,10 @@ def test_a_reload_that_nobody_knows_the_end_of_is_paid_and_told_of():
 def test_a_commit_during_a_reload_is_paid_by_the_next_one():
     debts = owing("web")
     (run,) = debts.pay(0.0, ())
-    debts.owe(Commit(Resource("web", "", "t.j2", "/out/web", reload_cmd="reload"), "change", 1, 6, 0.1), now=0.5)
+    debts.owe(
+        Commit(Resource("web", "", "t.j2", "/out/web", reload_cmd=CommandReload("reload")), "change", 1, 6, 0.1),
+        now=0.5,
+    )
     assert list(debts.pay(0.5, ())) == [], "one command is not run twice at once"
     list(debts.take(Reloaded(run.key, None, 1.0), 1.0))
     assert [type(action) for action in debts.pay(1.0, ())] == [Reload]
@@ -101,13 +105,18 @@ def test_the_time_and_the_process_in_the_output_of_a_command_are_no_other_reason
 def test_another_content_that_a_reload_refuses_for_the_same_reason_is_logged():
     debts = owing("web")
     assert len(failing(debts, 1.0, exits(1), exits(1))) == 1
-    debts.owe(Commit(Resource("web", "", "t.j2", "/out/web", reload_cmd="reload"), "change", 1, 6, 0.1), now=60.0)
+    debts.owe(
+        Commit(Resource("web", "", "t.j2", "/out/web", reload_cmd=CommandReload("reload")), "change", 1, 6, 0.1),
+        now=60.0,
+    )
     ((_, event, fields),) = failing(debts, 60.0, exits(1))
     assert (event, fields["attempt"]) == ("reload.failed", 3)
 
 
 def test_a_thousand_reload_commands_do_not_run_all_at_once():
-    debts = owing_each(Resource(f"r{n}", "", "t", f"/out/{n}", reload_cmd=f"reload {n}") for n in range(1000))
+    debts = owing_each(
+        Resource(f"r{n}", "", "t", f"/out/{n}", reload_cmd=CommandReload(f"reload {n}")) for n in range(1000)
+    )
     running = [action.key for action in debts.pay(1.0, ())]
     begun = set(running)
     assert len(running) == RELOADS_AT_ONCE
@@ -123,7 +132,7 @@ def test_a_thousand_reload_commands_do_not_run_all_at_once():
 
 def test_a_reload_of_thousands_of_resources_can_be_started():
     names = [f"{n:04}-" + "ä" * 60 for n in range(3000)]
-    debts = owing_each(Resource(name, "", "t", f"/out/{name}", reload_cmd="true") for name in names)
+    debts = owing_each(Resource(name, "", "t", f"/out/{name}", reload_cmd=CommandReload("true")) for name in names)
     (reload,) = debts.pay(1.0, ())
     assert isinstance(reload, Reload)
     assert subprocess.run(["true"], env={**os.environ, **reload.environment}, check=True).returncode == 0
@@ -145,7 +154,7 @@ def test_what_an_earlier_confpy_owed_is_taken_back_where_its_resources_say_so():
 
 def test_a_reload_of_the_old_files_that_fails_stays_owed_and_puts_nothing_back_again():
     refused = ReloadError("the reload exited with 1")
-    web = Resource("web", "", "t.j2", "/out/web", reload_cmd="reload", on_reload_failure="rollback")
+    web = Resource("web", "", "t.j2", "/out/web", reload_cmd=CommandReload("reload"), on_reload_failure="rollback")
     debts = PendingReloads(Random(1), longest_wait=2.0)
     debts.owe(Commit(web, "change", 1, 5, 0.1, record=3), now=0.0)
     (run,) = debts.pay(0.0, ())
@@ -169,7 +178,7 @@ def test_a_reload_of_the_old_files_that_fails_stays_owed_and_puts_nothing_back_a
 
 
 def test_what_an_earlier_confpy_owed_waits_for_a_trial_of_its_target_too():
-    web = Resource("web", "", "t.j2", "/out/web", check_cmd="check", reload_cmd="reload {{dest}}")
+    web = Resource("web", "", "t.j2", "/out/web", check_cmd="check", reload_cmd=CommandReload("reload {{dest}}"))
     track = ResourceState(0, web, Settle(0.0, 0.0), Backoff(Random(1)), View(KeyTree(), ()))
     debts = PendingReloads(Random(1), longest_wait=2.0)
     debts.inherit(Owed("reload /out/web", "reload /out/web", 5.0, None, ("web",), ("/out/web",)), 0.0)
@@ -222,14 +231,17 @@ def test_the_interval_between_reloads_holds_across_a_start():
     assert said.fields["retry_in"] == 50.0
     debts = PendingReloads(Random(1), longest_wait=2.0)
     assert [*debts.take_over({"reload": LastRun(990.0, interval=60.0)}, 0.0, 1000.0)] == [], "nothing is owed yet"
-    web = Resource("web", "", "t.j2", "/out/web", reload_cmd="reload", min_reload_interval=60.0)
+    web = Resource("web", "", "t.j2", "/out/web", reload_cmd=CommandReload("reload"), min_reload_interval=60.0)
     debts.owe(Commit(web, "change", 1, 5, 0.1), now=1.0)
     assert debts.wake_at(1.0) == 50.0
 
 
 def test_a_new_content_is_reloaded_at_once_though_an_earlier_one_had_failed_before_the_start():
     debts, _ = inherited(LastRun(1000.0, failures=20))
-    debts.owe(Commit(Resource("web", "", "t.j2", "/out/web", reload_cmd="reload"), "change", 1, 5, 0.1), now=1.0)
+    debts.owe(
+        Commit(Resource("web", "", "t.j2", "/out/web", reload_cmd=CommandReload("reload")), "change", 1, 5, 0.1),
+        now=1.0,
+    )
     assert [type(action) for action in debts.pay(1.0, ())] == [Reload]
 
 

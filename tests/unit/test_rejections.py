@@ -11,8 +11,9 @@ from confpy.agent.rejections import LONGEST, SOON, Rejections
 from confpy.config.resource import Resource
 from confpy.frozen import replace
 from confpy.messages import Candidate, Rejection
+from confpy.reload.actions import CommandReload
 
-WEB = Resource("web", "", "t", "/out/web", reload_cmd="reload", on_reload_failure="rollback")
+WEB = Resource("web", "", "t", "/out/web", reload_cmd=CommandReload("reload"), on_reload_failure="rollback")
 DAY = 86400.0
 
 
@@ -113,7 +114,7 @@ def test_another_content_in_its_place_ends_it():
 
 
 def test_a_group_waits_as_a_whole_until_one_of_its_members_is_another():
-    app = Resource("app", "", "t", "/out/app", reload_cmd="reload")
+    app = Resource("app", "", "t", "/out/app", reload_cmd=CommandReload("reload"))
     both = (candidate(), candidate(b"app", app))
     assert wait(refused(), *both) == pytest.approx(600.0, rel=0.1), "nothing is known of the other"
     assert wait(refused(), *both, app=digest(b"app")) == pytest.approx(600.0, rel=0.1)

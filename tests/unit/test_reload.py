@@ -18,7 +18,7 @@ import pytest
 from confpy.clock import LONGEST
 from confpy.daemon.daemon import _bounded
 from confpy.messages import Reload, Reloaded
-from confpy.reload.actions import HttpReload, SignalReload, SocketReload
+from confpy.reload.actions import CommandReload, HttpReload, SignalReload, SocketReload, VerifyCommand
 from confpy.reload.processes import Pidfile, Process, look, masters, objection
 from confpy.reload.run import reload
 from confpy.system.subprocesses import Shell
@@ -32,7 +32,9 @@ from tests.waiting import wait_until
 
 
 def run(by, timeout: float = 10.0, verify: str | None = None) -> Reloaded:
-    return reload(Reload("key", by, timeout, {"CONFPY_DEST": "/out"}, verify), Shell(), _bounded)
+    action = CommandReload(by) if isinstance(by, str) else by
+    verifier = VerifyCommand(verify) if verify else None
+    return reload(Reload("key", action, timeout, {"CONFPY_DEST": "/out"}, verifier), Shell(), _bounded)
 
 
 def failure(by, timeout: float = 10.0, verify: str | None = None) -> str:
@@ -105,8 +107,8 @@ def test_masters_get_a_signal_but_no_workers_no_other_container_and_not_we(livin
 @pytest.mark.parametrize("group", [None, 0, 44, 2000])
 def test_the_process_of_a_pidfile_may_be_root_s_ours_or_of_those_who_may_write_to_it(owner, group):
     ours = process(50, user=1000, group=2000)
-    assert objection(SignalReload("HUP", "/run/pid"), process(7), pidfile(owner, group), ours) == ""
-    assert objection(SignalReload("HUP", "/run/pid", "web"), process(7), pidfile(owner, group), ours) == ""
+    assert objection("", process(7), pidfile(owner, group), ours) == ""
+    assert objection("web", process(7), pidfile(owner, group), ours) == ""
 
 
 @pytest.mark.parametrize(
@@ -123,7 +125,7 @@ def test_the_process_of_a_pidfile_may_be_root_s_ours_or_of_those_who_may_write_t
     ],
 )
 def test_a_pidfile_is_not_believed_blindly(found, file, reason):
-    assert objection(SignalReload("HUP", "/run/pid", "web"), found, file, OURS) == reason
+    assert objection("web", found, file, OURS) == reason
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from hypothesis import given, strategies
 from confpy.clock import LONGEST
 from confpy.config.load import KEYS, NO_RELOAD, load_resources
 from confpy.config.settings import Settings
-from confpy.reload.actions import HttpReload, SignalReload, SocketReload, VerifyProgram
+from confpy.reload.actions import CommandReload, HttpReload, SignalReload, SocketReload, VerifyCommand, VerifyProgram
 from confpy.stores.env import EnvStore
 
 MINIMAL = 'src = "a.tmpl"\ndest = "/srv/a"\n'
@@ -211,7 +211,7 @@ def test_every_key_is_read_in_any_case(confd):
     assert (resource.src, resource.dest, resource.strip) == ("sub/a.tmpl", "/srv/a", "/app")
     assert resource.prefixes == ("/app/x", "/app/y")
     assert (resource.mode, resource.uid, resource.gid) == (0o640, 12, 34)
-    assert (resource.check_cmd, resource.reload_cmd) == ("check {{.src}}", ("reload", "{{dest}}"))
+    assert (resource.check_cmd, resource.reload_cmd) == ("check {{.src}}", CommandReload(("reload", "{{dest}}")))
     assert (resource.check_cmd_timeout, resource.reload_cmd_timeout) == (0.5, 90)
     assert (resource.output_format, resource.on_drift, resource.strict_owner) == ("json", "warn", True)
     assert resource.write_once
@@ -336,7 +336,7 @@ def test_a_group_that_is_none_of_the_machines_is_one_of_resources(confd):
     [
         ("", None),
         ('reload_cmd = ""', None),
-        ('reload_cmd = ["nginx", "-s", "reload"]', ("nginx", "-s", "reload")),
+        ('reload_cmd = ["nginx", "-s", "reload"]', CommandReload(("nginx", "-s", "reload"))),
         ('reload_signal = "HUP"\nreload_process = "nginx"', SignalReload("HUP", process="nginx")),
         ('Reload-Signal = "sigusr2"\nreload_pidfile = "/run/p"', SignalReload("USR2", "/run/p")),
         (
@@ -405,7 +405,7 @@ def test_a_reload_that_is_none_is_an_error_that_shows_no_login(confd, lines, mes
     ("lines", "expected"),
     [
         ("", None),
-        ('verify_cmd = "true"', "true"),
+        ('verify_cmd = "true"', VerifyCommand("true")),
         ('verify = "nginx"', VerifyProgram("nginx")),
         ('verify = "nginx /run/nginx.pid"', VerifyProgram("nginx", pidfile="/run/nginx.pid")),
         ('verify = "haproxy unix:/run/m.sock"', VerifyProgram("haproxy", "/run/m.sock")),
@@ -690,7 +690,7 @@ def test_every_reload_of_the_manual_is_one(confd):
     for example in examples:
         resource, warnings = load_one(confd, example)
         assert resource.reload_cmd is not None
-        assert isinstance(resource.reload_cmd, str) == ("reload_cmd" in example)
+        assert isinstance(resource.reload_cmd, CommandReload) == ("reload_cmd" in example)
         assert warnings == ()
 
 

@@ -10,6 +10,7 @@ import pytest
 from confpy.agent.watched_files import WatchedFiles, lookups
 from confpy.config.resource import Resource
 from confpy.errors import TemplateError
+from confpy.reload.actions import CommandReload
 from confpy.templates.lookup import Lookup
 from confpy.templates.resolve import Resolver
 from tests.rendering import rendered, text
@@ -78,7 +79,12 @@ def test_the_content_of_a_watched_file_is_in_no_error(tmp_path):
 # --- when its program is told ----------------------------------------------------------------------------------------
 
 WEB = Resource(
-    name="web", file="web.toml", src="web", dest="/run/web", reload_cmd="true", watch_files=("/a.pem", "/b.pem")
+    name="web",
+    file="web.toml",
+    src="web",
+    dest="/run/web",
+    reload_cmd=CommandReload("true"),
+    watch_files=("/a.pem", "/b.pem"),
 )
 
 
@@ -122,7 +128,7 @@ def test_a_resource_without_files_or_without_a_reload_is_never_renewed():
     files.note(WEB, "old")
     silent = Resource(name="web", file="web.toml", src="web", dest="/run/web", watch_files=("/a.pem",))
     assert not files.are_renewed(silent, "new")
-    plain = Resource(name="web", file="web.toml", src="web", dest="/run/other", reload_cmd="true")
+    plain = Resource(name="web", file="web.toml", src="web", dest="/run/other", reload_cmd=CommandReload("true"))
     assert files.digest(plain, {}) == ""
     assert lookups(plain) == frozenset()
     files.note(plain, "")
