@@ -97,12 +97,12 @@ class Printer:
         asked = Lookup("template", resource.src)
         if asked not in world.facts:
             raise Needs(frozenset((asked,)))
-        keys = {raw: value for _, window in view._windows for raw, value in _items(window)}
+        keys = {raw: value for window in view._windows for raw, value in _items(window)}
         return Rendered(text(str(world.facts[asked]), keys), frozenset((asked,)), False, ())
 
 
 def _items(window) -> Iterator[tuple[str, str]]:
-    for path in window.paths("/"):
+    for path in window._paths("/"):
         yield path, window.get(path)
 
 
