@@ -1,37 +1,44 @@
-"""The errors of confpy. Each knows where it happened and how the program ends.
+"""The errors of confpy. Each says where it happened, at which stage, and how the program ends.
 
-    ConfpyError                1   a bug of ours, or nothing more precise
-    ├── UsageError             2   a flag, a setting, a resource file
-    ├── StoreError             3   a store could not be read or followed
-    │   ├── AccessDenied       3   the store answered, and said no to one prefix
-    │   ├── WatchLost          3   a stream ended and cannot be resumed: read again
-    │   └── NoApi              3   a node answers, but does not have the API that the store speaks
-    ├── TemplateError          4   a template could not be read, compiled or rendered
-    │   └── KeyMissing         4   it asked for a key that is not there
-    ├── CheckError             5   the check said no: the candidate was dropped
-    ├── TargetError            6   the target could not be read or written
-    │   └── TargetTorn         6   and what is there now is neither the old nor the new
-    └── ReloadError            7   the target is new, its program was not told
+    class                     code  stage
 
-``docs/exit-codes.md`` is the contract that these numbers belong to.
+    ConfpyError                1    internal   a bug in confpy, or nothing more precise
+    ├── UsageError             2    resource   a flag, a setting, a resource file
+    ├── StoreError             3    store      a store could not be read or followed
+    │   ├── AccessDenied       3    store      the store answered, and denied one prefix
+    │   ├── WatchLost          3    store      a stream ended and cannot be resumed: read again
+    │   └── NoApi              3    store      a node answers, but lacks the API that the store speaks
+    ├── TemplateError          4    template   a template could not be read, compiled or rendered
+    │   └── KeyMissing         4    template   it asked for a key that is not there
+    ├── CheckError             5    check      the check failed: the candidate was discarded
+    ├── TargetError            6    target     the target could not be read or written
+    │   └── TargetTorn         6    target     and what is there now is neither the old nor the new
+    └── ReloadError            7    reload     the target is new, its program was not reloaded
+
+``docs/exit-codes.md`` documents the codes, ``docs/nothing-is-lost.md`` the stages, which ``-report`` shows.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
+
+E = TypeVar("E", bound="ConfpyError")
 
 
 class ConfpyError(Exception):
-    """Something failed, said for a person.
+    """Something failed, described for people.
 
     ``message`` is one line: what failed and why. ``hint`` is one line: what to do. ``where`` holds the places by
     their log names: ``resource``, ``file``, ``line``, ``template``, ``key``, ``node``, ``command``, ``target``.
-    No value of a key and no secret may stand in any of them.
+    None of them may contain the value of a key or a secret.
     """
 
     exit_code: ClassVar[int] = 1
+    """What the program exits with if nothing with a smaller code failed."""
+    stage: ClassVar[str] = "internal"
+    """Where on the way from its file to a reload a resource failed."""
 
     def __init__(self, message: str, *, hint: str = "", **where: str | int) -> None:
         super().__init__(message)
@@ -44,13 +51,20 @@ class ConfpyError(Exception):
         self.where = {**where, **self.where}
         return self
 
+    def copy(self, cls: type[E], /, **where: str | int) -> E:
+        """Return an error of another class, or of the same, with this one's message, hint and places.
+
+        Places of the copy do not show in the original; those in ``where`` replace the original's.
+        """
+        return cls(self.message, hint=self.hint, **{**self.where, **where})
+
     def fields(self) -> dict[str, str | int]:
-        """Return the keys of the log line that tells of this error."""
+        """Return the fields of the log line for this error."""
         return {"error": self.message, **self.where, **({"hint": self.hint} if self.hint else {})}
 
     @property
     def reason(self) -> tuple[object, ...]:
-        """What tells this failure from another of the same thing: all that the log line shows but the hint.
+        """What distinguishes this failure from another of the same thing: all that the log line shows but the hint.
 
         Times and process ids in the output of a command differ from run to run: its digits do not count.
         """
@@ -66,12 +80,14 @@ class UsageError(ConfpyError):
     """A flag, a variable, a settings file or a resource file is wrong."""
 
     exit_code = 2
+    stage = "resource"
 
 
 class StoreError(ConfpyError):
     """A store could not be read or followed; it is tried again."""
 
     exit_code = 3
+    stage = "store"
 
 
 class AccessDenied(StoreError):
@@ -83,13 +99,14 @@ class WatchLost(StoreError):
 
 
 class NoApi(StoreError):
-    """A node answers, and does not have what this store speaks: it holds no key for it."""
+    """A node answers, but lacks the API that this store speaks: it holds no key for it."""
 
 
 class TemplateError(ConfpyError):
     """A template could not be read, compiled or rendered; the old file stays."""
 
     exit_code = 4
+    stage = "template"
     asked: frozenset[Any] = frozenset()
     """The lookups that the render rested on: with another answer to one of them it may succeed."""
 
@@ -99,15 +116,17 @@ class KeyMissing(TemplateError):
 
 
 class CheckError(ConfpyError):
-    """The check command, or the check of the output's format, refused the candidate; the old file stays."""
+    """The check command, or the check of the output's format, rejected the candidate; the old file stays."""
 
     exit_code = 5
+    stage = "check"
 
 
 class TargetError(ConfpyError):
     """The target could not be read or written; the old file stays."""
 
     exit_code = 6
+    stage = "target"
 
 
 class TargetTorn(TargetError):
@@ -118,6 +137,7 @@ class ReloadError(ConfpyError):
     """The reload command failed: the target is new, the reload is owed and tried again."""
 
     exit_code = 7
+    stage = "reload"
 
 
 def exit_code(errors: Iterable[ConfpyError]) -> int:
@@ -126,7 +146,7 @@ def exit_code(errors: Iterable[ConfpyError]) -> int:
 
 
 def bug(error: Exception) -> ConfpyError:
-    """Make the error of a bug of ours: where it was, never what it held."""
+    """Return the error for an unexpected exception: where it was raised, never its message, which may hold a value."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

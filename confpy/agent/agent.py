@@ -192,6 +192,8 @@ class Agent:
         """When the store answered for the first time."""
         self._errors: list[ConfpyError] = []
         """What one-shot ends with."""
+        self._invalid: Mapping[str, ConfpyError] = {}
+        """Resource → why its file cannot be used; one-shot only."""
         self._loaded = False
         self._notes: Mapping[object, LogEvent] = {}
         """Of the last reading of ``conf.d``."""
@@ -305,16 +307,16 @@ class Agent:
     def _take_resources(self, loaded: Loaded) -> None:
         self._loading = False
         waits = not loaded.resources and not self._config.onetime and not self._loaded
-        reasons = tuple(error.reason for error in (*loaded.errors, *loaded.warnings))
+        reasons = tuple(error.reason for error in (*loaded.all_errors, *loaded.warnings))
         if not waits or self._load_damping.admits(reasons, self._load_backoff.attempts + 1, self._now):
             notes: dict[object, LogEvent] = {(note.event, *note.fields.items()): note for note in loaded.notes}
             self._actions += [note for key, note in notes.items() if key not in self._notes]
             self._notes = notes
             for warning in loaded.warnings:
                 self._log("warning", "resource.warning", **warning.fields())
-            for error in loaded.errors:
+            for error in loaded.all_errors:
                 self._log("error", "resource.invalid", **error.fields())
-        lacking = not loaded.resources and not loaded.errors
+        lacking = not loaded.resources and not loaded.all_errors
         if lacking:
             self._lack_resources(loaded)
         if waits:
@@ -324,7 +326,8 @@ class Agent:
         if self._loaded and not loaded.found:
             return
         if self._config.onetime:
-            self._errors += loaded.errors
+            self._errors += loaded.all_errors
+            self._invalid = loaded.errors
         if not self._config.noop:
             known = {track.resource.dest for track in self._tracks.values()}
             self._do(Sweep(tuple(one.dest for one in loaded.resources if one.dest not in known)))
@@ -341,9 +344,9 @@ class Agent:
         before, self._tracks = self._tracks, {}
         self._lines = {**self._lines, **loaded.lines}
         self._dirty, self._groups, self._index = {}, {}, PrefixIndex()
-        broken = {str(error.where.get("resource")) for error in loaded.errors}
         wanted = {resource.name: resource for resource in loaded.resources}
-        wanted |= {name: track.resource for name, track in before.items() if name in broken and name not in wanted}
+        broken = loaded.errors.keys() - wanted.keys()
+        wanted |= {name: track.resource for name, track in before.items() if name in broken}
         for order, (name, resource) in enumerate(wanted.items()):
             track = before.pop(name, None)
             if track is None:
@@ -437,7 +440,7 @@ class Agent:
                 continue
             elif before is None or before.message != error.message:
                 # Each has an error of its own: what one adds to it must not show in another's.
-                own = StoreError(error.message, hint=error.hint, **error.where).at(resource=track.resource.name)
+                own = error.copy(StoreError).at(resource=track.resource.name)
                 self._fail(track, own, quiet=True)  # the mirror tells of it, once for all
 
     def _mark_changed(self) -> None:
@@ -1150,9 +1153,7 @@ class Agent:
         for track in self._tracks.values():
             if not track.tried and not track.in_flight:
                 error = self.mirror.error(track.resource.prefixes) or StoreError("no outcome in time (timeout)")
-                self._fail(
-                    track, StoreError(error.message, hint=error.hint, **error.where).at(resource=track.resource.name)
-                )
+                self._fail(track, error.copy(StoreError).at(resource=track.resource.name))
 
     def _wake_at(self) -> float:
         moments = [self.mirror.wake_at(), self._debts.wake_at(self._now), self._terminate_at, self._stop_at]
@@ -1268,8 +1269,7 @@ class Agent:
             outcome_of(name, track.resource.dest, track.outcome or "not tried", track.error or track.unread)
             for name, track in self._tracks.items()
         ]
-        names = {error.where.get("resource"): error for error in self._errors if isinstance(error, UsageError)}
-        return found + [outcome_of(str(name), "", "failed", error) for name, error in names.items() if name]
+        return found + [outcome_of(name, "", "failed", error) for name, error in self._invalid.items()]
 
     def _stop(self, code: int) -> None:
         self._ended = True

@@ -17,17 +17,6 @@ from confpy.templates.lookup import Lookup
 
 NO_COMMANDS = ""
 """What resources with neither check nor reload share instead of a command."""
-STAGES = {
-    "StoreError": "store",
-    "StoreRefused": "store",
-    "TemplateError": "template",
-    "KeyMissing": "template",
-    "CheckError": "check",
-    "TargetError": "target",
-    "ReloadError": "reload",
-    "UsageError": "resource",
-}
-"""The class of an error → where on its way a resource stands."""
 
 
 @dataclass(slots=True)
@@ -115,6 +104,6 @@ def outcome_of(name: str, target: str, outcome: str, error: ConfpyError | None) 
         "target": target,
         "outcome": outcome,
         "changed": outcome == "changed",
-        "stage": STAGES.get(type(error).__name__, "") if error else "",
+        "stage": error.stage if error else "",
         "error": error.message if error else "",
     }

@@ -202,26 +202,27 @@ def load_resources(
     warnings, and notes of lower levels.
     """
     root = os.path.join(confdir, "conf.d")
-    errors: list[ConfpyError] = []
+    errors: dict[str, ConfpyError] = {}
+    other_errors: list[ConfpyError] = []
     warnings: list[ConfpyError] = []
     try:
         os.lstat(root)
     except (FileNotFoundError, NotADirectoryError):
         return Loaded((), found=False)
     except OSError as error:
-        return Loaded((), (UsageError(f"the path cannot be read: {error.strerror}", file=root),))
+        return Loaded((), other_errors=(UsageError(f"the path cannot be read: {error.strerror}", file=root),))
     by_dest: dict[str, Resource] = {}
     lines: dict[str, Mapping[str, int]] = {}
     notes: list[LogEvent] = []
     in_place: dict[str, list[str]] = {}
-    for path in find_files(root, errors, warnings, notes):
+    for path in find_files(root, other_errors, warnings, notes):
         name = path[len(confdir) :].lstrip("/").removeprefix("conf.d/").removesuffix(".toml")
         noted = Remarks([], notes, in_place, {})
         try:
             resource = read_resource(path, name, settings, prefixes_of, noted, undoes=undoes)
             lines[name] = noted.lines
         except UsageError as error:
-            errors.append(error.at(resource=name, file=path))
+            errors[name] = error.at(resource=name, file=path)
         else:
             folder, base = os.path.split(resource.dest)
             dest = os.path.join(os.path.realpath(folder), base)
@@ -240,7 +241,8 @@ def load_resources(
                 LogEvent("info", "check.in_place", {"resource": ", ".join(names), "command": check, **IN_PLACE})
             )
     notes += unverified(by_dest.values()) if not settings.no_reload else ()
-    return Loaded(tuple(by_dest.values()), tuple(errors), tuple(warnings), notes=tuple(notes), lines=lines)
+    resources = tuple(by_dest.values())
+    return Loaded(resources, errors, tuple(other_errors), tuple(warnings), notes=tuple(notes), lines=lines)
 
 
 def unverified(resources: Iterable[Resource]) -> Iterator[LogEvent]:

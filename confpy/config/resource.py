@@ -103,7 +103,10 @@ class Loaded:
     """``conf.d`` was read."""
 
     resources: tuple[Resource, ...]
-    errors: tuple[ConfpyError, ...] = ()
+    errors: Mapping[str, ConfpyError] = NOTHING
+    """Resource → why its file cannot be used."""
+    other_errors: tuple[ConfpyError, ...] = ()
+    """Those that belong to no resource, such as a folder that cannot be read."""
     warnings: tuple[ConfpyError, ...] = ()
     found: bool = True
     """False where there is no ``conf.d`` to read."""
@@ -111,6 +114,10 @@ class Loaded:
     """What to say below the level of a warning; what the last reading said already is not said again."""
     lines: Mapping[str, Mapping[str, int]] = NOTHING
     """Resource → the lines of its file that say ``keys`` and ``prefix``, where they do."""
+
+    @property
+    def all_errors(self) -> tuple[ConfpyError, ...]:
+        return (*self.other_errors, *self.errors.values())
 
 
 def reload_of(resource: Resource) -> ReloadAction | None:

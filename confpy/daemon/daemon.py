@@ -335,7 +335,7 @@ class Daemon:
                 case Stop():
                     pass
                 case Load():
-                    self._start("load", self._load, lambda error: Loaded((), (error,)))
+                    self._start("load", self._load, lambda error: Loaded((), other_errors=(error,)))
                 case Read():
                     self._read(action)
                 case Poll():
@@ -532,9 +532,7 @@ class Daemon:
                 self._inbox.put(Resolved(action.resolve, {lookup: self._resolver.resolve(lookup)}))
 
         def failed(error: ConfpyError) -> Message:
-            return Resolved(
-                action.resolve, {lookup: TemplateError(error.message, hint=error.hint) for lookup in left()}
-            )
+            return Resolved(action.resolve, {lookup: error.copy(TemplateError) for lookup in left()})
 
         for number in range(min(RESOLVERS, len(action.lookups))):
             self._start(f"resolve-{number}", work, failed)
@@ -545,7 +543,7 @@ class Daemon:
             return Delivered(action.batch, tuple(Report(one.resource.name, "failed", own(error)) for one in candidates))
 
         def own(error: ConfpyError) -> ConfpyError:
-            return ConfpyError(error.message, hint=error.hint, **error.where)
+            return error.copy(ConfpyError)
 
         def deliver() -> Message:
             reports = delivery.deliver(action.groups, self._rules, self._disk, self._shell, self._ledger)
@@ -605,4 +603,4 @@ def _unusable(error: ConfpyError) -> LogEvent:
 
 
 def _store_error(error: ConfpyError) -> StoreError:
-    return error if isinstance(error, StoreError) else StoreError(error.message, hint=error.hint, **error.where)
+    return error if isinstance(error, StoreError) else error.copy(StoreError)

@@ -323,7 +323,7 @@ class _Batch:
         """Put back a group that was refused, to try it again. False where that failed, and is reported."""
         if self._put_back(job):
             _, error = refusal
-            own = CheckError(error.message, hint=error.hint, **error.where)
+            own = error.copy(CheckError)
             self._undo(job, next(member for member in job.files if member.status is not None), own)
             return False
         self._discard(job.streams)

@@ -218,7 +218,7 @@ class Engine:
             failure: ConfpyError = TemplateError(error.reason, hint=error.hint)
         elif isinstance(error, ConfpyError):
             # A copy: each resource that meets a fact that is an error reports it with places of its own.
-            failure = type(error)(error.message, hint=error.hint, **error.where)
+            failure = error.copy(type(error))
         else:
             sources = "\n".join(template.source for template in self._context.templates.values())
             message = _message(error, sources)

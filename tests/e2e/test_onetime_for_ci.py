@@ -61,14 +61,15 @@ def test_all_failures_are_listed_at_the_end_and_the_smallest_code_counts(tmp_pat
     house.add("reloaded", reload_cmd=program.closed())
     house.add("placed", dest=f"'{tmp_path}/nowhere/placed'")
     house.add("fine")
+    house.add("pathless", src="'nowhere.j2'")
     (house.confdir / "conf.d" / "broken.toml").write_text("[template]\n")
     report = tmp_path / "report.json"
     ended = house.once("-report", str(report))
     assert ended.code == 2
     last = ended.find("onetime.failed")
     assert ended.events[-1]["event"] in {"onetime.failed", "reload.owed"}
-    assert last["failures"] == 5
-    assert all(name in last["each"] for name in ("broken", "checked", "rendered", "reloaded", "placed"))
+    assert last["failures"] == 6
+    assert all(name in last["each"] for name in ("broken", "checked", "rendered", "pathless", "reloaded", "placed"))
     (house.confdir / "conf.d" / "broken.toml").unlink()
     assert house.once().code == 4
     found = {one["resource"]: one for one in json.loads(report.read_text())}
@@ -76,6 +77,7 @@ def test_all_failures_are_listed_at_the_end_and_the_smallest_code_counts(tmp_pat
         "broken": ("failed", "resource", False),
         "checked": ("failed", "check", False),
         "rendered": ("failed", "template", False),
+        "pathless": ("failed", "template", False),
         "reloaded": ("changed", "reload", True),
         "placed": ("failed", "target", False),
         "fine": ("changed", "", True),

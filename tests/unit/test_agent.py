@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections import deque
+from collections.abc import Mapping
 from hashlib import sha256
 from random import Random
 
@@ -14,7 +15,7 @@ from confpy.agent.batches import Batch
 from confpy.config.resource import Loaded, Resource
 from confpy.errors import CheckError, ReloadError, UsageError
 from confpy.events import LogEvent
-from confpy.frozen import replace
+from confpy.frozen import NOTHING, replace
 from confpy.keys.prefixes import covers
 from confpy.keys.snapshot import Changes, Listing, Snapshot
 from confpy.messages import (
@@ -72,7 +73,7 @@ class Room:
         self.now = 0.0
         self.keys = {"/app/a": "1"} if keys is None else keys
         self.revision, self.identity = 1, "s"
-        self.resources, self.errors = resources, ()
+        self.resources, self.errors = resources, {}
         self.notes: tuple[LogEvent, ...] = ()
         self.lines: dict[str, dict[str, int]] = {}
         self.recovered = Recovered()
@@ -140,7 +141,7 @@ class Room:
         self._inbox.append(Changed(self._stream, Changes("/app", self.revision, changed)))
         self.until(self.now)
 
-    def edit(self, *resources: Resource, errors: tuple[UsageError, ...] = ()) -> None:
+    def edit(self, *resources: Resource, errors: Mapping[str, UsageError] = NOTHING) -> None:
         self.resources, self.errors = resources, errors
         self._inbox.append(Edited())
         self.until(self.now + 1)
@@ -438,7 +439,7 @@ def test_a_one_shot_that_had_nothing_to_do_says_so_in_its_one_line():
 def test_a_one_shot_in_which_something_failed_does_not_say_that_all_is_done(wrong):
     room = Room(resource("a"), onetime=True)
     room.checks = wrong != "checks"
-    room.errors = (UsageError("bad", resource="b"),) if wrong == "errors" else ()
+    room.errors = {"b": UsageError("bad")} if wrong == "errors" else {}
     if wrong == "keys":
         room.resources = (resource("a", on_missing="error"),)
         room.keys = {}
@@ -740,7 +741,7 @@ def test_an_edit_touches_only_what_it_changes():
 def test_a_broken_edit_runs_on_as_it_was_and_is_told():
     room = Room(resource("a"))
     room.until(1.0)
-    room.edit(errors=(UsageError("it is broken", resource="a"),))
+    room.edit(errors={"a": UsageError("it is broken")})
     assert room.told("resource.invalid")
     assert not room.told("resource.removed")
     room.put(a="2")

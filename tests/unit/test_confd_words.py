@@ -307,7 +307,7 @@ def test_prefixes_are_confds_or_the_forks(load, flags, lines, strip):
 def test_a_resource_may_name_the_store_that_confpy_runs_with(load, flags, lines):
     loaded = load(f"[backend]\n{lines}\n", flags)
     assert [resource.name for resource in loaded.resources] == ["a"]
-    assert (loaded.errors, loaded.warnings) == ((), ())
+    assert (loaded.all_errors, loaded.warnings) == ((), ())
 
 
 @pytest.mark.parametrize(
@@ -329,14 +329,14 @@ def test_a_resource_with_a_store_of_its_own_is_refused_since_another_ones_keys_w
 ):
     loaded = load(f"[backend]\n{lines}\n", flags)
     assert loaded.resources == ()
-    assert loaded.errors[0].message == f"the resource names {message}"
-    assert "one store a process" in loaded.errors[0].hint
+    assert loaded.all_errors[0].message == f"the resource names {message}"
+    assert "one store a process" in loaded.all_errors[0].hint
 
 
 def test_nodes_that_are_no_addresses_are_refused_without_what_may_be_a_password(load):
     loaded = load('[backend]\nbackend = "etcd"\nnodes = ["http://me:secret@a"]\n', "-backend etcdv3 -node a")
     assert loaded.resources == ()
-    assert "secret" not in str(loaded.errors[0])
+    assert "secret" not in str(loaded.all_errors[0])
 
 
 def test_the_forks_keys_of_a_resource_mean_what_they_meant(load):

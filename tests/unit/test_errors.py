@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
+
 import pytest
 
+import confpy
 from confpy import errors
 from confpy.errors import (
     AccessDenied,
@@ -17,28 +21,46 @@ from confpy.errors import (
     UsageError,
     exit_code,
 )
+from confpy.templates.results import TemplateMissing
 
-CODES = {
-    ConfpyError: 1,
-    UsageError: 2,
-    StoreError: 3,
-    AccessDenied: 3,
-    errors.WatchLost: 3,
-    errors.NoApi: 3,
-    TemplateError: 4,
-    KeyMissing: 4,
-    CheckError: 5,
-    TargetError: 6,
-    errors.TargetTorn: 6,
-    ReloadError: 7,
+OUTCOMES = {
+    ConfpyError: (1, "internal"),
+    UsageError: (2, "resource"),
+    StoreError: (3, "store"),
+    AccessDenied: (3, "store"),
+    errors.WatchLost: (3, "store"),
+    errors.NoApi: (3, "store"),
+    TemplateError: (4, "template"),
+    KeyMissing: (4, "template"),
+    CheckError: (5, "check"),
+    TargetError: (6, "target"),
+    errors.TargetTorn: (6, "target"),
+    ReloadError: (7, "reload"),
 }
+CODES = {one: code for one, (code, _) in OUTCOMES.items()}
 
 
-def test_every_class_has_its_code_and_the_tree_in_the_docstring_is_the_tree():
+def test_every_class_has_its_code_and_its_stage_and_the_tree_in_the_docstring_is_the_tree():
     classes = {one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, ConfpyError)}
-    assert {one: one.exit_code for one in classes} == CODES
-    drawn = [line.strip(" │├└─").split()[:2] for line in errors.__doc__.splitlines() if "  " in line.strip()]
-    assert [(one.__name__, str(code)) for one, code in CODES.items()] == [tuple(words) for words in drawn]
+    assert {one: (one.exit_code, one.stage) for one in classes} == OUTCOMES
+    lines = errors.__doc__.partition("stage\n")[2].splitlines()
+    drawn = [line.strip(" │├└─").split()[:3] for line in lines if "  " in line.strip()]
+    assert [(one.__name__, str(code), stage) for one, (code, stage) in OUTCOMES.items()] == [*map(tuple, drawn)]
+
+
+def subclasses(one):
+    return {one}.union(*map(subclasses, one.__subclasses__()))
+
+
+def test_an_error_that_a_module_adds_fails_at_the_stage_of_its_base():
+    for found in pkgutil.walk_packages(confpy.__path__, "confpy."):
+        if not found.name.endswith("__main__"):
+            importlib.import_module(found.name)
+    more = subclasses(ConfpyError) - OUTCOMES.keys()
+    assert TemplateMissing in more
+    for one in more:
+        base = next(base for base in one.__mro__ if base in OUTCOMES)
+        assert OUTCOMES[base] == (one.exit_code, one.stage)
 
 
 def test_only_a_kind_of_its_own_shares_the_code_of_another():
@@ -79,3 +101,11 @@ def test_places_are_added_and_those_that_are_known_stay():
     assert error.at(resource="web", target="/g") is error
     assert error.fields() == {"error": "no", "resource": "web", "target": "/f"}
     assert error.at(resource="other").fields()["resource"] == "web"
+
+
+def test_a_copy_has_another_class_and_places_of_its_own():
+    error = UsageError("no", hint="try", file="/f", key="a")
+    copy = error.copy(StoreError, key="b")
+    copy.at(resource="web")
+    assert (type(copy), str(copy)) == (StoreError, "no (resource=web file=/f key=b); try")
+    assert error.where == {"file": "/f", "key": "a"}

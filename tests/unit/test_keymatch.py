@@ -111,7 +111,7 @@ def load(tmp_path):
             (tmp_path / name).write_text(text)
         found = load_resources(str(tmp_path), Settings(**settings), prefixes_of)
         found = match_keys(found, f"{tmp_path}/templates", in_text_store=by_text)
-        assert [str(error) for error in found.errors] == []
+        assert [str(error) for error in found.all_errors] == []
         return found
 
     return loaded
@@ -161,7 +161,7 @@ def test_a_template_that_cannot_be_read_is_told_of_by_whoever_renders_it(load, t
     (tmp_path / "templates" / "a.tmpl").unlink()
     loaded = load_resources(str(tmp_path), Settings(), lambda path: (path,))
     loaded = match_keys(loaded, f"{tmp_path}/templates", in_text_store=True)
-    assert (len(loaded.resources), loaded.errors) == (1, ())
+    assert (len(loaded.resources), loaded.all_errors) == (1, ())
 
 
 # --- what is seen ----------------------------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ def load_one(confd, lines, settings=None):
     """Load one resource of ``MINIMAL`` and these lines; it must load."""
     write(confd, "a.toml", f"[template]\n{MINIMAL}{lines}")
     loaded = load(confd, settings)
-    assert [str(error) for error in loaded.errors] == []
+    assert [str(error) for error in loaded.all_errors] == []
     (resource,) = loaded.resources
     return resource, loaded.warnings
 
@@ -58,7 +58,7 @@ def names(loaded):
 def test_a_confdir_without_conf_d_is_told_apart_from_an_empty_conf_d(tmp_path, confd):
     assert load_resources(str(tmp_path / "gone"), Settings(), lambda key: (key,)).found is False
     loaded = load(confd)
-    assert (loaded.found, loaded.resources, loaded.errors) == (True, (), ())
+    assert (loaded.found, loaded.resources, loaded.all_errors) == (True, (), ())
 
 
 def test_files_come_in_the_order_of_their_names_folders_in_place_and_hidden_ones_too(confd):
@@ -79,7 +79,7 @@ def test_files_come_in_the_order_of_their_names_folders_in_place_and_hidden_ones
         write(confd, name, f'[template]\nsrc = "s"\ndest = "/srv/{number}"\n')
     loaded = load(confd)
     assert names(loaded) == [".env", ".sites/.x", "Z", "a/b/c", "a/z", "a-b", "a", "b", "xtoml", "é"]
-    assert (loaded.errors, loaded.warnings, loaded.notes) == ((), (), ())
+    assert (loaded.all_errors, loaded.warnings, loaded.notes) == ((), (), ())
 
 
 def test_what_is_left_out_for_its_name_is_said_at_debug(confd):
@@ -96,7 +96,7 @@ def test_what_is_left_out_for_its_name_is_said_at_debug(confd):
         write(confd, name, "broken")
     os.symlink("user@host.12", confd / ".#c.toml")
     loaded = load(confd)
-    assert (names(loaded), loaded.errors, loaded.warnings) == ([], (), ())
+    assert (names(loaded), loaded.all_errors, loaded.warnings) == ([], (), ())
     assert {(note.level, note.event, note.fields["file"]) for note in loaded.notes} == {
         ("debug", "file.skipped", str(confd / name.partition("/")[0])) for name in [*left_out, ".#c.toml"]
     }
@@ -107,7 +107,7 @@ def test_the_files_of_a_config_map_are_read_through_their_links_once(confd):
     os.symlink("..2026", confd / "..data")
     os.symlink("..data/a.toml", confd / "a.toml")
     loaded = load(confd)
-    assert (names(loaded), loaded.warnings, loaded.errors) == (["a"], (), ())
+    assert (names(loaded), loaded.warnings, loaded.all_errors) == (["a"], (), ())
 
 
 def test_linked_files_and_folders_are_followed_and_loops_end(confd, tmp_path):
@@ -116,7 +116,7 @@ def test_linked_files_and_folders_are_followed_and_loops_end(confd, tmp_path):
     os.symlink(confd, tmp_path / "elsewhere" / "sub" / "loop")
     os.symlink("linked/sub/b.toml", confd / "z.toml")
     loaded = load(confd)
-    assert (names(loaded), loaded.warnings, loaded.errors) == (["linked/sub/b"], (), ())
+    assert (names(loaded), loaded.warnings, loaded.all_errors) == (["linked/sub/b"], (), ())
     os.symlink("self", confd / "self")
     assert [warning.message for warning in load(confd).warnings] == ["the link leads nowhere, left out"]
 
@@ -132,7 +132,7 @@ def test_a_dangling_link_is_an_error_where_it_should_be_a_resource_else_a_warnin
     os.symlink("nowhere", confd / "other")
     loaded = load(confd)
     assert names(loaded) == ["good"]
-    assert [(error.message, error.where) for error in loaded.errors] == [
+    assert [(error.message, error.where) for error in loaded.all_errors] == [
         ("the link leads nowhere", {"file": str(confd / "bad.toml")})
     ]
     assert [(warning.message, warning.where) for warning in loaded.warnings] == [
@@ -145,7 +145,7 @@ def test_a_fifo_stops_only_itself(confd):
     os.mkfifo(confd / "bad.toml")
     loaded = load(confd)
     assert names(loaded) == ["good"]
-    assert [error.message for error in loaded.errors] == ["the file is not a regular one"]
+    assert [error.message for error in loaded.all_errors] == ["the file is not a regular one"]
 
 
 def test_an_unreadable_folder_stops_only_itself(confd, monkeypatch):
@@ -161,7 +161,7 @@ def test_an_unreadable_folder_stops_only_itself(confd, monkeypatch):
     monkeypatch.setattr(os, "listdir", listdir)
     loaded = load(confd)
     assert names(loaded) == ["good"]
-    assert [error.message for error in loaded.errors] == ["the path cannot be read: Permission denied"]
+    assert [error.message for error in loaded.all_errors] == ["the path cannot be read: Permission denied"]
 
 
 # --- what is in them -------------------------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ def test_every_key_is_read_in_any_case(confd):
         """,
     )
     loaded = load(confd)
-    assert (loaded.errors, loaded.warnings) == ((), ())
+    assert (loaded.all_errors, loaded.warnings) == ((), ())
     (resource,) = loaded.resources
     assert (resource.src, resource.dest, resource.strip) == ("sub/a.tmpl", "/srv/a", "/app")
     assert resource.prefixes == ("/app/x", "/app/y")
@@ -284,7 +284,7 @@ def test_a_mode_is_octal_digits_in_a_string(confd, written, mode):
 )
 def test_a_mode_written_otherwise_is_an_error_that_shows_the_right_spelling(confd, written, right):
     write(confd, "a.toml", f"[template]\n{MINIMAL}mode = {written}\n")
-    (error,) = load(confd).errors
+    (error,) = load(confd).all_errors
     assert error.hint == f'write mode = "{right}"'
     assert error.where["resource"] == "a"
 
@@ -315,10 +315,10 @@ def test_an_unknown_owner_is_a_warning_and_an_error_where_owners_are_strict(conf
     assert (resource.uid, resource.gid) == (12 if uid else None, None)
     assert warning.message == f"{key} is not known on this machine: 'nobody-here'"
     assert warning.where == {"resource": "a", "file": str(confd / "a.toml"), "key": key}
-    (error,) = load(confd, Settings(strict_owner=True)).errors
+    (error,) = load(confd, Settings(strict_owner=True)).all_errors
     assert error.message == warning.message
     write(confd, "a.toml", f'[template]\n{MINIMAL}{key} = "nobody-here"\nstrict_owner = true\n')
-    (error,) = load(confd).errors
+    (error,) = load(confd).all_errors
     assert error.message == warning.message
 
 
@@ -328,7 +328,7 @@ def test_a_group_that_is_none_of_the_machines_is_one_of_resources(confd):
     for beside in ('owner = "root"', "strict_owner = true"):
         write(confd, "a.toml", f'[template]\n{MINIMAL}group = "no-such-group"\n{beside}\n')
         loaded = load(confd)
-        assert "group is not known" in str([*loaded.errors, *loaded.warnings][0])
+        assert "group is not known" in str([*loaded.all_errors, *loaded.warnings][0])
 
 
 @pytest.mark.parametrize(
@@ -396,7 +396,7 @@ def test_a_reload_is_one_of_four(confd, lines, expected):
 )
 def test_a_reload_that_is_none_is_an_error_that_shows_no_login(confd, lines, message):
     write(confd, "a.toml", f"[template]\n{MINIMAL}{lines}\n")
-    (error,) = load(confd).errors
+    (error,) = load(confd).all_errors
     assert error.message == message or (message is None and " is not a " in error.message)
     assert "canary" not in str(error)
 
@@ -446,7 +446,7 @@ def test_a_reload_is_verified_by_a_command_or_by_what_confpy_knows_of_a_program(
 )
 def test_a_verify_that_is_none_is_an_error(confd, lines, message):
     write(confd, "a.toml", f"[template]\n{MINIMAL}{lines}\n")
-    (error,) = load(confd).errors
+    (error,) = load(confd).all_errors
     assert error.message == message
 
 
@@ -622,7 +622,7 @@ def test_a_bad_file_stops_only_itself_and_says_where(confd, text, message, where
     write(confd, "good.toml", f"[template]\n{MINIMAL}")
     loaded = load(confd)
     assert names(loaded) == ["good"]
-    (error,) = loaded.errors
+    (error,) = loaded.all_errors
     assert error.message.startswith(message)
     assert error.where == {"resource": "bad", "file": str(confd / "bad.toml"), **where}
     assert error.exit_code == 2
@@ -631,7 +631,7 @@ def test_a_bad_file_stops_only_itself_and_says_where(confd, text, message, where
 
 def test_the_words_of_a_command_are_not_shown_since_a_password_may_be_among_them(confd):
     write(confd, "a.toml", f"[template]\n{MINIMAL}reload_cmd = ['curl', '-u', 'me:canary', 1]\n")
-    (error,) = load(confd).errors
+    (error,) = load(confd).all_errors
     assert "canary" not in str(error)
 
 
@@ -660,7 +660,7 @@ def test_no_file_whatever_its_bytes_makes_loading_fail(tmp_path_factory, content
     confd.mkdir(parents=True, exist_ok=True)
     (confd / "a.toml").write_bytes(f"[template]\n{MINIMAL}{key} = ".encode() + content)
     loaded = load(confd)
-    assert len(loaded.resources) + len(loaded.errors) == 1
+    assert len(loaded.resources) + len(loaded.all_errors) == 1
 
 
 # --- the manual ------------------------------------------------------------------------------------------------------
@@ -676,7 +676,7 @@ def test_every_example_of_the_manual_loads_without_an_error(confd):
     for number, example in enumerate(examples):
         write(confd, f"{number}.toml", example)
     loaded = load(confd)
-    assert loaded.errors == ()
+    assert loaded.all_errors == ()
     assert len(loaded.resources) == len(examples)
     assert {warning.message.split(":")[0] for warning in loaded.warnings} <= {
         "owner is not known on this machine",
@@ -729,5 +729,5 @@ def test_delimiters_are_two_texts_and_those_of_every_template_are_as_good_as_non
 )
 def test_delimiters_that_could_not_be_told_from_what_stands_beside_them_are_refused(confd, written):
     write(confd, "a.toml", f"[template]\n{MINIMAL}delimiters = {written}\n")
-    (error,) = load(confd).errors
+    (error,) = load(confd).all_errors
     assert error.message.startswith('delimiters is not a left and a right delimiter, such as ["[[", "]]"]')

@@ -382,7 +382,7 @@ class ConsulStream:
                     self._ask(agent, following, WAIT if len(turns) == 1 else TURN)
         except Exception as error:  # noqa: BLE001 - whatever it is, the stream does not stand still unseen
             told = error if isinstance(error, ConfpyError) else bug(error)
-            self.fail(told if isinstance(told, StoreError) else StoreError(told.message, hint=told.hint))
+            self.fail(told if isinstance(told, StoreError) else told.copy(StoreError))
         finally:
             if agent is not None:
                 agent.close()
@@ -396,7 +396,7 @@ class ConsulStream:
             answer = agent.ask(following.query, since, wait)
         except (AccessDenied, TooLarge) as error:
             self._deny(following.query, following.prefixes, error)
-            raise WatchLost(error.message, hint=error.hint, **error.where) from error
+            raise error.copy(WatchLost) from error
         news = following.take(answer, early=since > 0 and time.monotonic() - began < wait / 2)
         self._note(following.query, answer.at, news)
         with self._news:
@@ -439,7 +439,7 @@ class Login:
         try:
             return self.read()
         except UsageError as error:
-            raise StoreError(error.message, hint=error.hint, **error.where) from error
+            raise error.copy(StoreError) from error
 
 
 class _Agent(consul.Consul):  # type: ignore[misc]

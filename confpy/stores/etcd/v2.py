@@ -121,7 +121,7 @@ class Etcd2Store:
         try:
             wire.session.auth = self._login()  # type: ignore[assignment]
         except UsageError as error:
-            raise StoreError(error.message, hint=error.hint, **error.where) from error
+            raise error.copy(StoreError) from error
         return _Api(wire, {node.url for node in self._nodes})
 
     def close(self) -> None:

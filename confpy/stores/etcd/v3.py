@@ -306,7 +306,7 @@ class _Gateway:
             try:
                 answer, _ = self._post("auth/authenticate", {"name": user, "password": self._login.password()})
             except UsageError as error:
-                raise StoreError(error.message, hint=error.hint, **error.where) from error
+                raise error.copy(StoreError) from error
             except AccessDenied as error:
                 error.at(user=user)
                 raise
