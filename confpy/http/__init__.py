@@ -1,1 +1,1 @@
-"""HTTP whose every wait has a deadline, and whose connections can be cut from any thread."""
+"""An HTTP client whose every wait has a deadline, and whose connections can be closed from any thread."""

@@ -1,24 +1,21 @@
-"""Where a store's servers are: how their addresses are written, and by which proxy they are reached."""
+"""Addresses of servers: how they are written, and the proxies by which they are reached."""
 
 from __future__ import annotations
 
 import ipaddress
+import os
+from base64 import b64encode
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
-from urllib.request import getproxies_environment, proxy_bypass
+from urllib.parse import unquote, urlsplit
 
-from confpy.errors import UsageError
+from confpy.errors import StoreError, UsageError
 from confpy.frozen import frozen
-
-if TYPE_CHECKING:
-    from confpy.config.settings import Settings
 
 
 @frozen
 class Node:
-    """Where one server of the store listens."""
+    """The address of one server."""
 
     scheme: str
     host: str
@@ -26,8 +23,17 @@ class Node:
 
     @property
     def url(self) -> str:
-        """Its address as people write it."""
+        """The address as people write it."""
         return f"{self.scheme}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+
+@frozen
+class Proxy:
+    """The address of an HTTP proxy."""
+
+    node: Node
+    authorization: str
+    """The value of ``Proxy-Authorization``, empty where the address has no user."""
 
 
 def parse_nodes(texts: Sequence[str], *, scheme: str, port: int) -> tuple[Node, ...]:
@@ -52,16 +58,32 @@ def _parse_node(text: str, scheme: str, port: int) -> Node:
     raise UsageError(f"{text!r} is not the address of a node", hint="write host:port or http://host:port")
 
 
-def etcd_scheme(settings: Settings) -> str:
-    """Return the scheme of etcd's nodes: as with confd, a CA or a certificate means TLS."""
-    return "https" if settings.client_ca_keys or settings.client_cert else settings.scheme
+def proxy_of(node: Node) -> Proxy | None:
+    """Return the proxy that the environment names for a server; none for the machine itself, as in Go.
 
-
-def proxies(node: Node) -> dict[str, str]:
-    """Return the proxies that the environment names for this node; none for the machine itself, as in Go."""
+    Raises ``StoreError`` for the address of a proxy that cannot be used.
+    """
     if node.host == "localhost" or node.host.startswith("127.") or node.host == "::1":
-        return {}
-    if proxy_bypass(f"{node.host}:{node.port}"):
-        return {}
-    named = getproxies_environment()
-    return {scheme: named[scheme] for scheme in ("http", "https") if scheme in named}
+        return None
+    if not any(name.lower().endswith("_proxy") for name in os.environ):
+        return None
+    from urllib.request import getproxies_environment, proxy_bypass
+
+    named = "" if proxy_bypass(f"{node.host}:{node.port}") else getproxies_environment().get(node.scheme, "")
+    return _parse_proxy(named, node.scheme) if named else None
+
+
+def _parse_proxy(text: str, scheme: str) -> Proxy:
+    with suppress(ValueError):
+        parts = urlsplit(text if "://" in text else f"http://{text}")
+        if parts.scheme == "http" and parts.hostname:
+            login = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}".encode()
+            authorization = basic_authorization(login) if parts.username else ""
+            return Proxy(Node("http", parts.hostname, parts.port or 80), authorization)
+    # Not shown: it may hold a password.
+    raise StoreError(f"the variable {scheme}_proxy does not name a proxy", hint="write http://host:port")
+
+
+def basic_authorization(login: bytes) -> str:
+    """Return the value of ``Authorization`` for ``user:password``."""
+    return f"Basic {b64encode(login).decode()}"

@@ -1,18 +1,16 @@
-"""What comes back from a server: whole answers, and bodies that do not end."""
+"""Bodies of answers: whole ones, and those that do not end."""
 
 from __future__ import annotations
 
 import re
 from contextlib import suppress
-from io import BufferedReader
-from typing import TYPE_CHECKING, Any
-
-import requests
+from http.client import HTTPResponse, IncompleteRead
+from typing import TYPE_CHECKING, Protocol
 
 from confpy.errors import StoreError, WatchLost
 
 if TYPE_CHECKING:
-    from confpy.http.pool import Wire
+    from confpy.http.connection import Connection
 
 _PIECE = 65536
 _HEAD_BYTES = 1024
@@ -20,48 +18,52 @@ _SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;|\Z)")
 """The size of a chunk; extensions may follow. Neither a sign nor what else ``int`` takes."""
 
 
+class Headers(Protocol):
+    """The headers of an answer, by their names in any case."""
+
+    def get(self, name: str, /) -> str | None: ...
+
+
 class TooLarge(StoreError):
     """An answer is larger than the caller wants to hold."""
 
 
-def read_body(response: requests.Response, limit: int) -> bytes:
-    """Read an answer as a whole; raises ``TooLarge`` above ``limit`` bytes."""
+def read_body(response: HTTPResponse, limit: int) -> bytes:
+    """Return the body of an answer; raises ``TooLarge`` above ``limit`` bytes."""
     body = bytearray()
-    for piece in response.iter_content(_PIECE):
+    while piece := response.read(_PIECE):
         body += piece
         if len(body) > limit:
             response.close()
             raise TooLarge(f"an answer is larger than {limit >> 20} MB")
+    if response.length:  # http.client raises it only for chunked bodies
+        raise IncompleteRead(b"", response.length)
     return bytes(body)
 
 
-def await_body(response: requests.Response) -> None:
-    """Wait, without bound, until the body of an answer begins to come, or its end does."""
-    raw: Any = response.raw
-    source: BufferedReader | None = raw._fp.fp  # noqa: SLF001 - urllib3 cannot wait without reading
-    if source is not None:
+def await_body(response: HTTPResponse) -> None:
+    """Wait, without a limit, until the body of an answer begins to arrive, or ends."""
+    if response.fp is not None:
         with suppress(ValueError):  # closed by another thread a moment ago
-            source.peek(1)
+            response.fp.peek(1)
 
 
 class Stream:
-    """The body of an answer that does not end, as it comes: never waits for more than there is."""
+    """The body of an answer that does not end, as it arrives: never waits for more than there is."""
 
-    def __init__(self, wire: Wire, response: requests.Response) -> None:
-        self.node = wire.node
-        self._wire = wire
-        # Below urllib3, whose readers wait for a whole chunk or buffer bytes where `arrived` does not see them.
-        raw: Any = response.raw
-        self._source: BufferedReader | None = raw._fp.fp  # noqa: SLF001
-        chunked = response.headers.get("Transfer-Encoding", "").lower() == "chunked"
-        self._chunks = Chunks() if chunked else None
+    def __init__(self, connection: Connection, response: HTTPResponse) -> None:
+        self.node = connection.node
+        self._connection = connection
+        # Not by the response itself, which waits for a whole chunk where only a part of it, or its end, has arrived.
+        self._source = response.fp
+        self._chunks = Chunks() if response.chunked else None
 
     def read(self) -> bytes | None:
-        """Return what has come, waiting where nothing has; None where the body ended. Raises ``StoreError``.
+        """Return what has arrived, waiting if nothing has; None at the end of the body. Raises ``StoreError``.
 
-        It may be empty: what came was the coding around the body, and to wait for more would hold up what came before.
+        It may be empty if only the coding around the body has arrived: waiting for more would delay what came before.
         """
-        with self._wire.translated():
+        with self._connection.described():
             raw = self._received()
             if self._chunks is None or not raw:
                 return raw or None
@@ -76,22 +78,22 @@ class Stream:
 
     def arrived(self) -> bool:
         """Whether ``read`` would return at once."""
-        return self._wire.arrived()
+        return self._connection.arrived()
 
     def close(self) -> None:
         """End it. Any thread, any number of times."""
-        self._wire.close()
+        self._connection.close()
 
 
 class Chunks:
-    """Takes chunked transfer coding apart, however its bytes are cut (RFC 9112, 7.1). Raises ``StoreError``."""
+    """A parser of the chunked transfer coding, however its bytes are split (RFC 9112, 7.1). Raises ``StoreError``."""
 
     def __init__(self) -> None:
         self.ended = False
         self._head = b""
-        """The beginning of a chunk's first line, while its end has not come."""
+        """The beginning of a chunk's first line whose end has not arrived."""
         self._rest = 0
-        """Bytes of the chunk still to come, with the two of its line end."""
+        """Bytes of the chunk still to arrive, with the two of its line end."""
 
     def feed(self, raw: bytes) -> bytes:
         """Return the body's bytes among ``raw``."""
@@ -118,7 +120,7 @@ class Chunks:
 
 
 class Lines:
-    """Cuts bytes into lines, however they come. Raises ``WatchLost`` for a line longer than ``limit`` bytes."""
+    """Splits bytes into lines, however they arrive. Raises ``WatchLost`` for a line longer than ``limit`` bytes."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit

@@ -1,4 +1,4 @@
-"""Deadlines: one thread for all of a store's requests, and none while nothing is asked."""
+"""Deadlines: one thread for all requests of a store, and none while there is no request."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from contextlib import contextmanager
 
 
 class Deadlines:
-    """Calls whoever waits too long. Any thread may set a deadline, any number of them at once.
+    """Calls a function when a block takes too long. Any thread may set a deadline, any number of them at once.
 
-    The thread sleeps until the earliest deadline that it knew of, though it may be met long before: so the requests of
-    a quick server start and wake nobody. It ends when it wakes up to none, or by ``close``.
+    The thread sleeps until the earliest deadline that it knew of, even if that block has ended long before: so
+    the requests to a quick server do not wake it. It ends when it wakes up to no deadline, or by ``close``.
     """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._late: dict[object, tuple[float, Callable[[], None]]] = {}
         self._wakes: float | None = None
-        """When the thread looks next; None while there is none."""
+        """When the thread wakes up next; None while there is no thread."""
         self._closed = False
 
     @contextmanager
     def within(self, seconds: float, late: Callable[[], None]) -> Iterator[None]:
-        """Call ``late`` if the block takes longer, and never after the block. It must not wait for anything."""
+        """Call ``late``, which must not block, if the block takes longer; never after the block."""
         mark = object()
         at = time.monotonic() + seconds
         with self._changed:
@@ -41,7 +41,7 @@ class Deadlines:
                 self._late.pop(mark, None)
 
     def close(self) -> None:
-        """End the thread; from now on nobody is called. Any thread, any number of times."""
+        """End the thread; nothing is called any more. Any thread, any number of times."""
         with self._changed:
             self._closed = True
             self._changed.notify()

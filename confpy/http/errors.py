@@ -1,40 +1,74 @@
-"""What went wrong between a store and its server, said for people."""
+"""What can go wrong between a client and its server, described for people."""
 
 from __future__ import annotations
 
+import socket
 import ssl
-from collections.abc import Iterator
 from http.client import HTTPException
 
 from confpy.errors import StoreError
 from confpy.http.addresses import Node
 
+FOREIGN = (OSError, HTTPException)
+"""What the system, the resolver, ``ssl`` and ``http.client`` raise while a request is under way."""
 
-def said(error: BaseException, node: Node) -> StoreError:
-    """Say for people what went wrong on the way to an answer and on the way back."""
-    causes = list(_causes(error))
-    for cause in causes:
-        if isinstance(cause, ssl.SSLError):
-            return _said_of_tls(cause)
-    for cause in causes:
-        if isinstance(cause, ConnectionRefusedError):
+
+class NoAnswer(TimeoutError):
+    """A request took longer than its deadline."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"no answer within {seconds:g} s")
+
+
+class NoConnection(TimeoutError):
+    """No address of a server answered."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"no connection within {seconds:g} s")
+
+
+class NoAddress(TimeoutError):
+    """A name was not resolved in time."""
+
+
+class TunnelRefused(OSError):
+    """A proxy answered, and does not connect to the server."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"it does not connect to the node (HTTP {status})")
+
+
+def describe_error(error: BaseException, node: Node) -> StoreError:
+    """Return the error for people for one of ``FOREIGN``, met on the way to ``node`` or back."""
+    match error:
+        case ssl.SSLError():
+            return _describe_tls(error)
+        case ConnectionRefusedError():
             return StoreError("connection refused", hint="does the server run, are host and port right?")
-        if isinstance(cause, TimeoutError):
+        case NoConnection():
+            return StoreError(str(error), hint="is the address right, does a firewall block it?")
+        case NoAddress():
+            return StoreError(f"the name {node.host} could not be looked up in time", hint="does DNS work?")
+        case NoAnswer() | TunnelRefused():
+            return StoreError(str(error))
+        case socket.gaierror():
+            hint = "is it spelled right, does DNS work?"
+            return StoreError(f"the name {node.host} is not known ({error.strerror})", hint=hint)
+        case TimeoutError():
             return StoreError("no answer in time", hint="is the address right, is the server alive?")
-        if isinstance(cause, ConnectionError):  # also http.client's RemoteDisconnected
+        case ConnectionError():  # also http.client's RemoteDisconnected
             wanted = "https://" if node.scheme == "http" else "http://, or a client certificate that it trusts"
             hint = f"if it stays so: does the server want {wanted}?"
             return StoreError("the connection was broken before the answer came", hint=hint)
-        if isinstance(cause, HTTPException):
+        case HTTPException():
             return StoreError("its answer is not HTTP, or was broken off", hint="is it the right port?")
-    for cause in causes:
-        if isinstance(cause, OSError) and cause.strerror:
-            return StoreError(cause.strerror[0].lower() + cause.strerror[1:])
+        case OSError() if error.strerror:
+            return StoreError(error.strerror[0].lower() + error.strerror[1:])
     return StoreError(f"the request failed ({type(error).__name__})")
 
 
-def _said_of_tls(error: ssl.SSLError) -> StoreError:
-    reason = error.reason or ""
+def _describe_tls(error: ssl.SSLError) -> StoreError:
+    reason = getattr(error, "reason", None) or type(error).__name__  # only OpenSSL's own errors have one
     if isinstance(error, ssl.SSLCertVerificationError):
         return StoreError(
             f"its certificate is not trusted: {error.verify_message}",
@@ -45,22 +79,9 @@ def _said_of_tls(error: ssl.SSLError) -> StoreError:
         return StoreError("the TLS connection was broken off", hint=hint)
     if reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE"):
         return StoreError("it does not speak TLS", hint="write http:// instead of https://, or mend the port")
-    said = reason.lower().replace("_", " ")
+    words = reason.lower().replace("_", " ")
     if any(one in reason for one in ("CERTIFICATE", "HANDSHAKE_FAILURE", "ALERT_UNKNOWN_CA")):
         return StoreError(
-            f"it refused our certificate ({said})", hint="give one that it trusts (client_cert, client_key)"
+            f"it refused our certificate ({words})", hint="give one that it trusts (client_cert, client_key)"
         )
-    return StoreError(f"TLS failed ({said})")
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield the error and all that it wraps, in the many ways of requests and urllib3."""
-    seen: set[int] = set()
-    open_ = [error]
-    while open_:
-        cause = open_.pop(0)
-        if id(cause) not in seen:
-            seen.add(id(cause))
-            yield cause
-            inner = (cause.__cause__, cause.__context__, getattr(cause, "reason", None), *cause.args)
-            open_.extend(one for one in inner if isinstance(one, BaseException))
+    return StoreError(f"TLS failed ({words})")

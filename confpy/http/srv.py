@@ -1,4 +1,4 @@
-"""Nodes out of DNS: the SRV records that name them, and the order in which they are to be tried (RFC 2782)."""
+"""Nodes from DNS: the SRV records that name them, and the order in which to try them (RFC 2782)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import dns.exception
 import dns.name
 import dns.resolver
 
-from confpy.config.settings import Settings
 from confpy.errors import StoreError, UsageError
 from confpy.frozen import frozen
 from confpy.http.addresses import Node, parse_nodes
@@ -19,33 +18,22 @@ _HINT = "is the name spelled right, does DNS work?"
 
 @frozen
 class Record:
-    """One SRV record, and how to speak to the nodes that it names."""
+    """An SRV record, and the scheme of the nodes that it names."""
 
     name: str
     scheme: str
 
 
-def records(settings: Settings, scheme: str) -> tuple[Record, ...]:
-    """Return the records that may name the nodes, the first that exists counts; raises ``UsageError``.
+def record(name: str, scheme: str) -> Record:
+    """Return the record of that name; raises ``UsageError`` for a name that DNS cannot hold.
 
-    A domain stands for confd's record, ``_<backend>._tcp.<domain>``, and then for those that etcd's own tools ask for.
-    ``scheme`` is for services whose names do not end in ``-ssl``.
+    ``scheme`` is for services whose name does not end in ``-ssl``.
     """
-    if settings.srv_record:
-        names = [settings.srv_record]
-    else:
-        services = [settings.backend]
-        if settings.backend.startswith("etcd"):
-            services += ["etcd-client-ssl", "etcd-client"]
-        names = [f"_{service}._tcp.{settings.srv_domain}" for service in services]
-    for name in names:
-        try:
-            dns.name.from_text(name)
-        except (dns.exception.DNSException, UnicodeError) as error:
-            raise UsageError(
-                f"{name!r} is not the name of an SRV record", hint="as in _etcd._tcp.example.com"
-            ) from error
-    return tuple(Record(name, "https" if name.partition(".")[0].lower().endswith("-ssl") else scheme) for name in names)
+    try:
+        dns.name.from_text(name)
+    except (dns.exception.DNSException, UnicodeError) as error:
+        raise UsageError(f"{name!r} is not the name of an SRV record", hint="as in _etcd._tcp.example.com") from error
+    return Record(name, "https" if name.partition(".")[0].lower().endswith("-ssl") else scheme)
 
 
 def find(wanted: Sequence[Record], seconds: float) -> tuple[Node, ...]:

@@ -1,25 +1,19 @@
-"""Whom a store trusts and what it shows: certificates, passwords and tokens."""
+"""TLS: the certificate authorities that are trusted, and the certificate that is shown."""
 
 from __future__ import annotations
 
 import os
 import ssl
 import stat
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
-import urllib3
-
-from confpy.config.settings import read_text
 from confpy.errors import UsageError
-
-if TYPE_CHECKING:
-    from confpy.config.settings import Settings
 
 _Stamp: TypeAlias = tuple[int, int, int] | None
 
 
 class Trust:
-    """What TLS trusts and shows: read at once, and again for a new connection when one of its files changed."""
+    """What TLS trusts and shows: read at once, and again for a new connection if one of its files has changed."""
 
     def __init__(
         self,
@@ -30,24 +24,22 @@ class Trust:
         server_name: str | None = None,
         insecure: bool = False,
     ) -> None:
-        """Without ``ca`` the machine's CAs are trusted, without ``server_name`` the node's own; raises ``UsageError``.
+        """Without ``ca`` the system's CAs are trusted, without ``server_name`` the name of the node is expected.
 
-        Nothing is read yet where no file is given.
+        Raises ``UsageError``. Without files, nothing is read yet.
         """
         if key and not cert:
             raise UsageError("a client key is given without its certificate", hint="give the certificate, too")
         self.server_name = _host_name(server_name) if server_name else None
         self.insecure = insecure
         self.stale: UsageError | None = None
-        """Why the files as they are now cannot be used; what they held before still is."""
+        """Why the current files cannot be used; their previous content is used meanwhile."""
         self._ca, self._cert, self._key = ca, cert, key
         self._seen = self._stamps()
         self._context = self._read() if self._seen else None
-        if insecure:
-            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # the user asked for it by name
 
     def context(self) -> ssl.SSLContext:
-        """Return what a new connection needs. A file that went away, or is half written, changes nothing."""
+        """Return the context of a new connection. A file that is missing or half written changes nothing."""
         seen = self._stamps()
         if self._context is None or seen != self._seen:
             try:
@@ -60,7 +52,7 @@ class Trust:
         return self._context
 
     def _stamps(self) -> tuple[_Stamp, ...]:
-        """Return what tells that a file is another one than before, or was written to."""
+        """Return what changes if a file is replaced or written to."""
         return tuple(_stamp(file) for file in (self._ca, self._cert, self._key) if file)
 
     def _read(self) -> ssl.SSLContext:
@@ -70,6 +62,7 @@ class Trust:
         if self.insecure:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
+        context.set_alpn_protocols(["http/1.1"])
         return context
 
 
@@ -87,9 +80,9 @@ def _trusting(ca: str) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=ca)
         if context.cert_store_stats()["x509"]:
             return context
-        reason = _instead_of_a_certificate(ca)
+        reason = _what_it_holds(ca)
     except ssl.SSLError:
-        reason = _instead_of_a_certificate(ca)
+        reason = _what_it_holds(ca)
     except OSError as error:
         reason = error.strerror or type(error).__name__
     raise UsageError(
@@ -97,8 +90,8 @@ def _trusting(ca: str) -> ssl.SSLContext:
     )
 
 
-def _instead_of_a_certificate(file: str) -> str:
-    """Say what a file holds in which OpenSSL found no certificate."""
+def _what_it_holds(file: str) -> str:
+    """Describe the content of a file in which OpenSSL found no certificate."""
     with open(file, "rb") as opened:
         held = opened.read(1 << 20)
     if not held.strip():
@@ -125,7 +118,7 @@ def _show(context: ssl.SSLContext, cert: str, key: str | None) -> None:
 
 
 def _regular(file: str) -> None:
-    """Raise ``OSError`` for what is no file: to open a FIFO waits for ever."""
+    """Raise ``OSError`` for anything but a regular file: opening a FIFO would block."""
     if not stat.S_ISREG(os.stat(file).st_mode):
         raise OSError(0, "it is not a regular file")
 
@@ -137,19 +130,3 @@ def _host_name(name: str) -> str:
     except UnicodeError:
         pass
     raise UsageError(f"server_name {name!r} is not the name of a host", hint="write it as the certificate does")
-
-
-def secret(text: str | None, file: str | None) -> str | None:
-    """Return what stands in the file where one is given, else ``text``; raises ``UsageError``."""
-    found = read_text(file).strip() if file else text
-    if found and not found.isprintable():
-        raise UsageError("a password or a token is not printable text", **({"file": file} if file else {}))
-    return found
-
-
-def basic_auth(settings: Settings) -> tuple[bytes, bytes] | None:
-    """Return user and password, where logging in by them is wanted; raises ``UsageError``."""
-    if not settings.basic_auth:
-        return None
-    password = secret(settings.password, settings.password_file)
-    return (settings.username or "").encode(), (password or "").encode()

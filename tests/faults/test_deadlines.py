@@ -17,7 +17,7 @@ from confpy.config.settings import Settings
 from confpy.errors import StoreError
 from confpy.keys.snapshot import Snapshot
 from confpy.stores import open_store
-from confpy.stores.consul import store as consul
+from confpy.stores.consul import stream
 from tests.servers.consul import Consul
 from tests.servers.dns import Dns
 from tests.servers.etcd import Etcd, Etcd2
@@ -163,7 +163,7 @@ CALLS = [
 
 @pytest.mark.parametrize("call", CALLS, ids=[f"{call.store} {call.what}" for call in CALLS])
 def test_a_request_ends_in_time_where_a_byte_a_second_comes(call, monkeypatch):
-    monkeypatch.setattr(consul, "WAIT", ANSWER)  # else a blocking query may take five minutes
+    monkeypatch.setattr(stream, "WAIT", ANSWER)  # else a blocking query may take five minutes
     with staged(call.store) as scene, opened(scene, call.store) as store:
         began = 0.0
         earlier = 0

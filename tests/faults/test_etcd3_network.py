@@ -281,7 +281,7 @@ def test_a_quiet_stream_costs_no_time(etcd, etcd_store):
 def test_a_dead_peer_shows_by_keepalive(etcd, etcd_store):
     store = etcd_store(etcd.endpoint)
     stream = store.watch({"/a": etcd.revision()})
-    end = stream._stream._wire._end
+    end = stream._stream._connection._socket
     assert end.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
     assert end.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
     assert end.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 60_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,8 +13,12 @@ from typing import Self
 class Backend:
     """An HTTP server on a free port of the loopback, that answers every GET with its name; with ``tls`` by HTTPS."""
 
-    def __init__(self, name: str, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, name: str, tls: ssl.SSLContext | None = None, *, host: str = "127.0.0.1", keep_alive: bool = False
+    ) -> None:
         class Answer(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1" if keep_alive else "HTTP/1.0"
+
             def do_GET(self) -> None:
                 body = name.encode()
                 self.send_response(200)
@@ -25,7 +30,7 @@ class Backend:
                 """Say nothing: the traffic of a test is thousands of lines."""
 
         self.name = name
-        self._server = _Server(("127.0.0.1", 0), Answer)
+        self._server = _Server((host, 0), Answer)
         if tls is not None:
             self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name=f"backend {name}")
@@ -55,6 +60,11 @@ class Backend:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        super().__init__(address, handler)
+
     request_queue_size = 128
 
     def handle_error(self, request: object, client_address: object) -> None:

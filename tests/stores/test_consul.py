@@ -117,7 +117,7 @@ def test_a_node_that_is_down_is_passed_over(consul, consul_store):
 
 
 def test_an_answer_that_is_too_large_is_asked_for_in_parts(consul, consul_proxy, consul_store, monkeypatch):
-    monkeypatch.setattr("confpy.stores.consul.store.ANSWER_BYTES", 100_000)
+    monkeypatch.setattr("confpy.stores.consul.api.ANSWER_BYTES", 100_000)
     names = [f"svc/{number:02}" for number in range(40)]
     consul.transact({f"{name}/x": "x" * 10_000 for name in names})
     store = consul_store(consul_proxy.endpoint)
@@ -133,7 +133,7 @@ def test_an_answer_that_is_too_large_is_asked_for_in_parts(consul, consul_proxy,
 
 
 def test_a_prefix_that_is_too_large_fails_alone(consul, consul_store, monkeypatch):
-    monkeypatch.setattr("confpy.stores.consul.store.ANSWER_BYTES", 100_000)
+    monkeypatch.setattr("confpy.stores.consul.api.ANSWER_BYTES", 100_000)
     consul.transact({f"large/{number}": "x" * 10_000 for number in range(20)} | {"small/x": "1"})
     store = consul_store(consul.endpoint)
     listings = store.read(["/large", "/small"]).listings
@@ -144,7 +144,7 @@ def test_a_prefix_that_is_too_large_fails_alone(consul, consul_store, monkeypatc
 
 
 def test_a_prefix_that_grows_too_large_while_it_is_followed_means_to_read_again(consul, consul_store, monkeypatch):
-    monkeypatch.setattr("confpy.stores.consul.store.ANSWER_BYTES", 100_000)
+    monkeypatch.setattr("confpy.stores.consul.api.ANSWER_BYTES", 100_000)
     consul.put("a/x", "1")
     store = consul_store(consul.endpoint)
     with following(store, store.read(["/a"])) as seen:
@@ -473,7 +473,7 @@ def test_a_server_that_does_not_answer_is_given_up_in_time(consul, consul_proxy,
 
 
 def test_a_blocking_query_that_drips_ends_with_its_deadline(consul, consul_proxy, consul_store, monkeypatch):
-    monkeypatch.setattr("confpy.stores.consul.store.WAIT", 1.0)
+    monkeypatch.setattr("confpy.stores.consul.stream.WAIT", 1.0)
     consul.put("a/x", "x" * 1000)
     store = consul_store(consul_proxy.endpoint, read_timeout=1.0)
     with following(store, store.read(["/a"])) as seen:

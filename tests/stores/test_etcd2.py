@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gc
 import os
+import ssl
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.request import Request, urlopen
 
 import pytest
-import requests
 
 from confpy.errors import StoreError, WatchLost
 from confpy.keys.tree import KeyTree
@@ -271,7 +272,7 @@ def test_a_node_needs_no_scheme_and_one_that_is_down_is_passed_over(etcd2, etcd2
 
 def test_without_nodes_todays_port_of_etcd_is_tried_and_then_that_of_its_first_years(etcd2_store):
     for _ in range(10):
-        assert [node.url for node in etcd2_store()._nodes] == ["http://127.0.0.1:2379", "http://127.0.0.1:4001"]
+        assert [node.url for node in etcd2_store()._endpoints] == ["http://127.0.0.1:2379", "http://127.0.0.1:4001"]
 
 
 def test_an_etcd_without_the_api_is_told_so(etcd, etcd2_store):
@@ -345,9 +346,10 @@ def shown(authority):
 
 def test_certificates_let_in_who_has_the_right_ones(guarded, shown, etcd2_store):
     def put(value):
-        cert = (shown["client_cert"], shown["client_key"])
-        url = f"{guarded.endpoint}/v2/keys/a/x"
-        requests.put(url, {"value": value}, verify=shown["client_ca_keys"], cert=cert, timeout=10).raise_for_status()
+        context = ssl.create_default_context(cafile=shown["client_ca_keys"])
+        context.load_cert_chain(shown["client_cert"], shown["client_key"])
+        url = f"{guarded.endpoint}/v2/keys/a/x?value={value}"
+        urlopen(Request(url, method="PUT"), context=context, timeout=10).close()
 
     put("1")
     store = etcd2_store(f"127.0.0.1:{guarded.port}", **shown)

@@ -12,6 +12,7 @@ import pytest
 
 from confpy.errors import StoreError, UsageError, WatchLost
 from confpy.stores.etcd import v3 as etcd3_module
+from confpy.stores.etcd import v3_gateway
 from confpy.stores.etcd import v3_wire as etcd3_wire
 from tests.servers.authority import Authority
 from tests.servers.etcd import Etcd
@@ -133,7 +134,7 @@ def test_pages_hold_one_revision_while_others_write(etcd, etcd_store, monkeypatc
     try:
         wait_until(lambda: etcd.revision() > before, what="the writer writes")
         with monkeypatch.context() as patch:
-            patch.setattr(etcd3_module, "ANSWER_BYTES", 100_000)
+            patch.setattr(v3_gateway, "ANSWER_BYTES", 100_000)
             listing = store.read(["/p"]).listings["/p"]
     finally:
         done.set()
@@ -165,7 +166,7 @@ def test_large_values_are_read_in_pages_that_stay_small(etcd, proxy, etcd_store)
 def test_a_read_whose_history_is_compacted_under_it_begins_again(etcd, etcd_store, monkeypatch):
     etcd.put_all({f"/p/{number}": "v" for number in range(300)})
     store = etcd_store(etcd.endpoint)
-    post, compacted = etcd3_module._Gateway.post, []
+    post, compacted = v3_gateway.Gateway.post, []
 
     def post_and_compact_once(gateway, path, body):
         result = post(gateway, path, body)
@@ -174,7 +175,7 @@ def test_a_read_whose_history_is_compacted_under_it_begins_again(etcd, etcd_stor
             compacted.append(etcd.compact())
         return result
 
-    monkeypatch.setattr(etcd3_module._Gateway, "post", post_and_compact_once)
+    monkeypatch.setattr(v3_gateway.Gateway, "post", post_and_compact_once)
     snapshot = store.read([f"/p/{number}" for number in range(300)])
     assert compacted
     assert snapshot.listings["/p/0"].keys == {"/p/0": "new"}
@@ -515,10 +516,15 @@ def test_nothing_of_a_store_stays_behind(etcd, etcd_store):
     store = etcd_store(etcd.endpoint)
     store.read(["/a"])
     gc.collect()  # of what other tests left
-    threads, sockets = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    threads, sockets = lasting_threads(), len(os.listdir("/proc/self/fd"))
     for _ in range(200):
         revision = store.read(["/a"]).listings["/a"].revision
         store.poll(["/a"])
         store.watch({"/a": revision}).close()
-    assert threading.active_count() == threads
+    assert lasting_threads() == threads
     assert len(os.listdir("/proc/self/fd")) == sockets
+
+
+def lasting_threads():
+    """All but the thread of the deadlines, which ends by itself once there are none."""
+    return {thread.name for thread in threading.enumerate()} - {"confpy-deadlines"}

@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+import http.client
 import socket
+import socketserver
+import ssl
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
+from functools import partial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from confpy.errors import StoreError, UsageError, WatchLost
-from confpy.http.addresses import Node, parse_nodes
+from confpy.http.addresses import Node, parse_nodes, proxy_of
 from confpy.http.body import Chunks, Lines, read_body
-from confpy.http.pool import KEEPALIVE, ROTATION_INTERVAL, Nodes, Wire
+from confpy.http.connection import KEEPALIVE, Connection
+from confpy.http.deadlines import Deadlines
+from confpy.http.endpoints import ROTATION_INTERVAL, Endpoints
+from confpy.http.errors import FOREIGN, describe_error
+from confpy.http.tls import Trust
+from tests.servers.authority import Authority
 from tests.servers.ports import free_port
+from tests.servers.proxy import FaultProxy
 from tests.servers.web import Backend
 from tests.waiting import wait_until
 
 
-def nodes(*texts, **options):
+def endpoints(*texts, **options):
     options = {"trust": None, "connect_timeout": 1.0, "read_timeout": 2.0, **options}
-    return Nodes("test", parse_nodes(texts, scheme="http", port=2379), **options)
+    return Endpoints("test", parse_nodes(texts, scheme="http", port=2379), **options)
 
 
 @pytest.mark.parametrize(
@@ -125,41 +135,50 @@ def test_a_line_above_the_limit_means_to_read_again():
 
 def test_proxies_of_the_environment_are_used_but_not_for_the_machine_itself(monkeypatch):
     monkeypatch.setenv("http_proxy", "http://proxy:3128")
+    monkeypatch.setenv("https_proxy", "user:p%40ss@secure-proxy")
     monkeypatch.setenv("no_proxy", "inside.example")
-    known = {}
-    for text in ("db", "db.inside.example", "127.0.0.1", "localhost", "[::1]"):
+    found = {}
+    for text in ("db", "https://db", "db.inside.example", "127.0.0.1", "localhost", "[::1]"):
         (node,) = parse_nodes([text], scheme="http", port=2379)
-        wire = Wire(nodes(text), node)
-        known[text] = wire.session.proxies
-        wire.close()
-    assert known.pop("db") == {"http": "http://proxy:3128"}
-    assert set(map(str, known.values())) == {"{}"}
+        found[text] = proxy_of(node)
+    plain, secure = found.pop("db"), found.pop("https://db")
+    assert (plain.node, plain.authorization) == (Node("http", "proxy", 3128), "")
+    assert (secure.node, secure.authorization) == (Node("http", "secure-proxy", 80), "Basic dXNlcjpwQHNz")
+    assert set(found.values()) == {None}
+
+
+@pytest.mark.parametrize("address", ["socks5://user:s3cret@proxy:1080", "https://user:s3cret@proxy", "http://:s3cret@"])
+def test_a_proxy_that_cannot_be_used_is_named_by_its_variable_alone(monkeypatch, address):
+    monkeypatch.setenv("http_proxy", address)
+    with pytest.raises(StoreError, match=r"^the variable http_proxy does not name a proxy") as caught:
+        proxy_of(Node("http", "db", 2379))
+    assert "s3cret" not in str(caught.value)
 
 
 def test_every_node_is_tried_once_and_the_one_that_works_is_the_first_next_time():
     tried = []
 
-    def turn(wire):
-        tried.append(wire.node.host)
-        if wire.node.host != "b":
+    def call(connection):
+        tried.append(connection.node.host)
+        if connection.node.host != "b":
             raise StoreError("down")
         return "answer"
 
-    store = nodes("a", "b", "c")
-    assert store.talk(turn) == "answer"
+    store = endpoints("a", "b", "c")
+    assert store.with_failover(call) == "answer"
     assert len(tried) == len(set(tried))
     assert tried[-1] == "b"
     tried.clear()
-    assert store.talk(turn) == "answer"
+    assert store.with_failover(call) == "answer"
     assert tried == ["b"]
 
 
 def test_the_error_of_many_nodes_names_each_and_its_reason():
-    def turn(wire):
-        raise StoreError(f"reason {wire.node.host}", hint="mend it")
+    def call(connection):
+        raise StoreError(f"reason {connection.node.host}", hint="mend it")
 
     with pytest.raises(StoreError) as caught:
-        nodes("a", "b").talk(turn)
+        endpoints("a", "b").with_failover(call)
     assert "http://a:2379: reason a" in str(caught.value)
     assert "http://b:2379: reason b" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -169,103 +188,251 @@ def test_the_error_of_many_nodes_names_each_and_its_reason():
 def test_an_answer_that_every_node_would_give_is_not_asked_of_the_next_one():
     tried = []
 
-    def turn(wire):
-        tried.append(wire.node)
+    def call(connection):
+        tried.append(connection.node)
         raise WatchLost("compacted")
 
     with pytest.raises(WatchLost):
-        nodes("a", "b").talk(turn)
+        endpoints("a", "b").with_failover(call)
     assert len(tried) == 1
 
 
-def test_a_name_lookup_that_hangs_is_left_behind(monkeypatch):
+def ask(connection):
+    with connection.bounded():
+        return read_body(connection.get("/"), 100)
+
+
+def test_a_name_lookup_that_hangs_is_abandoned(monkeypatch):
     hanging = threading.Event()
 
     def getaddrinfo(*_, flags=0, **__):
         if flags:
-            raise __import__("socket").gaierror(-2, "not a number")
+            raise socket.gaierror(-2, "not a number")
         hanging.wait(10)
         return []
 
-    monkeypatch.setattr("confpy.http.pool.socket.getaddrinfo", getaddrinfo)
-    store = nodes("slow.example", connect_timeout=0.2)
+    monkeypatch.setattr("confpy.http.connection.socket.getaddrinfo", getaddrinfo)
+    store = endpoints("slow.example", connect_timeout=0.2)
     began = time.monotonic()
     with pytest.raises(StoreError, match=r"slow\.example could not be looked up"):
-        store.talk(lambda wire: wire.dial("slow.example", 1))
+        store.with_failover(ask)
     assert time.monotonic() - began < 1
-    store = nodes("slow.example", connect_timeout=9)
+    store.close()
+    store = endpoints("slow.example", connect_timeout=9, read_timeout=9)
     timer = threading.Timer(0.1, store.close)
     timer.start()
     with pytest.raises(StoreError, match="closed"):
-        store.talk(lambda wire: wire.dial("slow.example", 1))
+        store.with_failover(ask)
     assert time.monotonic() - began < 2
     hanging.set()
 
 
 def test_nothing_begins_on_a_closed_store():
-    store = nodes("a")
+    store = endpoints("a")
     store.close()
     store.close()
     with pytest.raises(StoreError, match="closed"):
-        store.talk(lambda wire: wire)
-
-
-def test_a_proxy_that_does_not_answer_is_named(monkeypatch):
-    port = free_port()
-    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
-    store = nodes("db.example")
-
-    def turn(wire):
-        with wire.bounded():
-            return wire.post("http://db.example:2379/", b"")
-
-    with closing(store), pytest.raises(StoreError, match=rf"the proxy 127\.0\.0\.1:{port}: connection refused"):
-        store.talk(turn)
+        store.with_failover(lambda connection: connection)
 
 
 # --- connections -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("proxied", [False, True])
-def test_every_connection_is_kept_alive_also_by_a_proxy(proxied, monkeypatch):
-    def turn(wire):
-        with wire.bounded():
-            response = wire.get(f"{wire.node.url}/", {})
-            end = response.raw._fp.fp.raw._sock
-            options = [end.getsockopt(level, getattr(socket, name)) for name, level, _ in KEEPALIVE]
-            return read_body(response, 100), options
+def test_every_connection_has_keepalive_also_by_a_proxy(proxied, monkeypatch):
+    def call(connection):
+        body = ask(connection)
+        end = connection._socket
+        return body, [end.getsockopt(level, getattr(socket, name)) for name, level, _ in KEEPALIVE]
 
     with Backend("here") as server:
         if proxied:
             monkeypatch.setenv("http_proxy", f"http://{server.address}")
-        with closing(nodes("db.example" if proxied else server.address)) as store:
-            body, options = store.talk(turn)
+        with closing(endpoints("db.example" if proxied else server.address)) as store:
+            body, options = store.with_failover(call)
     assert body == b"here"
     assert options == [value for *_, value in KEEPALIVE]
 
 
 def test_a_node_is_reached_by_ipv6():
-    with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener:
-        port = listener.getsockname()[1]
-        with closing(nodes(f"[::1]:{port}")) as store:
-            store.talk(lambda wire: wire.dial(wire.node.host, wire.node.port).close())
-            accepted, peer = listener.accept()
-            accepted.close()
-    assert peer[0] == "::1"
+    with Backend("here", host="::1") as server, closing(endpoints(f"[::1]:{server.port}")) as store:
+        assert store.with_failover(ask) == b"here"
+
+
+def test_requests_in_a_row_share_a_connection_until_the_server_ends_it():
+    def call(connection):
+        for _ in range(3):
+            assert ask(connection) == b"here"
+        assert proxy.connections == 1
+        proxy.reset()
+        wait_until(connection.arrived, what="the end of the connection")
+        assert ask(connection) == b"here"
+        connection.get("/")  # whose body nobody reads
+        assert ask(connection) == b"here"
+        return proxy.connections
+
+    with (
+        Backend("here", keep_alive=True) as server,
+        FaultProxy(server.port) as proxy,
+        closing(endpoints(proxy.endpoint)) as store,
+    ):
+        assert store.with_failover(call) == 3
+
+
+@pytest.mark.parametrize("ending", ["abort", "close"])
+def test_a_connection_is_ended_by_any_thread_and_raises_why(ending):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        deadlines = Deadlines()
+        at = Node("http", "127.0.0.1", silent.getsockname()[1])
+        connection = Connection(at, deadlines=deadlines, connect_timeout=5.0, answer_timeout=60.0)
+        end = partial(connection.abort, StoreError("enough")) if ending == "abort" else connection.close
+        threading.Timer(0.1, end).start()
+        began = time.monotonic()
+        with pytest.raises(StoreError, match="enough" if ending == "abort" else "closed"):
+            ask(connection)
+        assert time.monotonic() - began < 2
+        connection.close()
+        connection.close()
+        with pytest.raises(StoreError):
+            ask(connection)
+        deadlines.close()
+
+
+# --- proxies ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_proxy_that_does_not_answer_is_named(monkeypatch):
+    port = free_port()
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
+    with (
+        closing(endpoints("db.example")) as store,
+        pytest.raises(StoreError, match=rf"the proxy 127\.0\.0\.1:{port}: connection refused"),
+    ):
+        store.with_failover(ask)
+
+
+@contextmanager
+def tunnelling(status, asked, to=None):
+    """Serve one CONNECT, with that status, and pass on what follows it."""
+
+    class Tunnel(socketserver.StreamRequestHandler):
+        def handle(self):
+            while (line := self.rfile.readline().strip()) != b"":
+                asked.append(line.decode())
+            self.wfile.write(b"HTTP/1.1 %d Whatever\r\n\r\n" % status)
+            if to is not None:
+                with socket.create_connection(("127.0.0.1", to)) as target:
+                    back = threading.Thread(target=pump, args=(target, self.connection))
+                    back.start()
+                    pump(self.connection, target)
+                    back.join()
+
+    def pump(source, sink):
+        with suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+        with suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Tunnel) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
+def test_tls_goes_through_a_proxy_in_a_tunnel_with_the_login_for_it(monkeypatch, tmp_path):
+    authority, asked = Authority(tmp_path), []
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*authority.issue("db", "DNS:db.example"))
+    with Backend("here", context) as server, tunnelling(200, asked, server.port) as port:
+        monkeypatch.setenv("https_proxy", f"http://me:secret@127.0.0.1:{port}")
+        trust = Trust(ca=str(authority.ca))
+        with closing(endpoints("https://db.example:2379", trust=trust)) as store:
+            assert store.with_failover(ask) == b"here"
+    assert asked == [
+        "CONNECT db.example:2379 HTTP/1.1",
+        "Host: db.example:2379",
+        "Proxy-Authorization: Basic bWU6c2VjcmV0",
+    ]
+
+
+def test_a_proxy_that_opens_no_tunnel_is_named_with_its_answer(monkeypatch):
+    with tunnelling(407, []) as port:
+        monkeypatch.setenv("https_proxy", f"127.0.0.1:{port}")
+        with (
+            closing(endpoints("https://db.example", trust=Trust())) as store,
+            pytest.raises(StoreError, match=rf"the proxy 127\.0\.0\.1:{port}: it does not connect.*HTTP 407"),
+        ):
+            store.with_failover(ask)
+
+
+# --- errors ----------------------------------------------------------------------------------------------------------
+
+
+def every(kind):
+    """The class and all that are derived from it."""
+    yield kind
+    for below in kind.__subclasses__():
+        yield from every(below)
+
+
+FOREIGN_CLASSES = sorted(
+    {
+        kind
+        for root in FOREIGN
+        for kind in every(root)
+        if kind.__module__ in ("builtins", "socket", "ssl", "http.client", "confpy.http.errors")
+    },
+    key=lambda kind: kind.__name__,
+)
+
+
+@pytest.mark.parametrize("kind", FOREIGN_CLASSES)
+def test_every_error_of_the_system_of_tls_and_of_http_is_described_for_people(kind):
+    arguments = {
+        "IncompleteRead": (b"s3cret", 1),
+        "BadStatusLine": ("s3cret",),
+        "RemoteDisconnected": ("s3cret",),
+        "LineTooLong": ("header line",),
+        "TunnelRefused": (403,),
+        "NoAddress": (),
+        "UnknownProtocol": ("HTTP/9",),
+    }
+    made = kind(*arguments.get(kind.__name__, (2.0,) if kind.__module__ == "confpy.http.errors" else (5, "Reason")))
+    if isinstance(made, ssl.SSLCertVerificationError):
+        made.verify_message = "self-signed certificate"
+    described = describe_error(made, Node("http", "db", 2379))
+    assert type(described) is StoreError
+    assert "the request failed" not in described.message
+    assert "s3cret" not in str(described)
+    assert "\n" not in str(described)
+
+
+def test_the_map_of_errors_covers_the_modules_that_a_connection_is_built_on():
+    names = {kind.__name__ for kind in FOREIGN_CLASSES}
+    assert {kind.__name__ for kind in vars(http.client).values() if is_error(kind)} <= names
+    assert {kind.__name__ for kind in vars(ssl).values() if is_error(kind)} <= names
+    assert {"gaierror", "herror", "ConnectionResetError", "BrokenPipeError", "TimeoutError"} <= names
+
+
+def is_error(what):
+    return isinstance(what, type) and issubclass(what, (OSError, http.client.HTTPException))
 
 
 # --- deadlines -------------------------------------------------------------------------------------------------------
 
 
 def test_many_requests_at_once_share_one_thread_that_a_closed_store_ends():
-    def turn(wire):
-        with wire.bounded(600):
+    def call(connection):
+        with connection.bounded(600):
             under_way.wait()
             return [thread.name for thread in threading.enumerate()].count("confpy-deadlines")
 
     under_way = threading.Barrier(16)
-    with closing(nodes("a")) as store, ThreadPoolExecutor(16) as pool:
-        counts = [asked.result(10) for asked in [pool.submit(store.talk, turn) for _ in range(16)]]
+    with closing(endpoints("a")) as store, ThreadPoolExecutor(16) as pool:
+        counts = [asked.result(10) for asked in [pool.submit(store.with_failover, call) for _ in range(16)]]
     assert counts == [1] * 16
     wait_until(lambda: "confpy-deadlines" not in [thread.name for thread in threading.enumerate()])
 
@@ -275,28 +442,28 @@ def test_many_requests_at_once_share_one_thread_that_a_closed_store_ends():
 
 def test_a_node_that_was_the_first_choice_for_long_gives_way_to_the_next():
     now = 0.0
-    store = nodes("a", "b", "c", clock=lambda: now)
+    store = endpoints("a", "b", "c", clock=lambda: now)
     used = []
     for _ in range(8):
-        used.append(store.talk(lambda wire: wire.node.host))
+        used.append(store.with_failover(lambda connection: connection.node.host))
         now += ROTATION_INTERVAL / 2 + 1
     assert used == ["a", "a", "b", "b", "c", "c", "a", "a"]
 
 
 def test_who_took_over_from_a_node_that_failed_has_its_own_time():
     now = 0.0
-    store = nodes("a", "b", clock=lambda: now)
+    store = endpoints("a", "b", clock=lambda: now)
     down = {"a"}
 
-    def turn(wire):
-        if wire.node.host in down:
+    def call(connection):
+        if connection.node.host in down:
             raise StoreError("down")
-        return wire.node.host
+        return connection.node.host
 
     now += ROTATION_INTERVAL - 1
-    assert store.talk(turn) == "b"
+    assert store.with_failover(call) == "b"
     down.clear()
     now += ROTATION_INTERVAL - 1
-    assert store.talk(turn) == "b"
+    assert store.with_failover(call) == "b"
     now += 2
-    assert store.talk(turn) == "a"
+    assert store.with_failover(call) == "a"

@@ -6,6 +6,7 @@ import ast
 import os
 import subprocess
 import sys
+from functools import partial
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -38,7 +39,7 @@ LAYERS = {
     "templates": {"config", "keys", "system"},
     "config": {"http", "keys", "reload", "system"},
     "reload": {"messages", "system"},
-    "http": {"config"},
+    "http": {"system"},
     "system": set(),
     "keys": set(),
     "log": set(),
@@ -50,8 +51,16 @@ LAYERS = {
 """Folder or root module, from the top down → those below it that it may import, beside itself and the common ones."""
 
 ALLOWED = {
-    "threading": {"daemon/daemon", "daemon/signals", "system/forking", "system/watching", "stores", "http"},
-    "queue": {"daemon/daemon", "daemon/signals", "system/watching", "stores", "http"},
+    "threading": {
+        "daemon/daemon",
+        "daemon/signals",
+        "system/abandonable",
+        "system/forking",
+        "system/watching",
+        "stores",
+        "http",
+    },
+    "queue": {"daemon/daemon", "daemon/signals", "system/abandonable", "system/watching", "stores"},
     "signal": {"daemon", "system/watching", "stores"},
     "subprocess": set(),
     "watchdog": {"system/watching"},
@@ -60,7 +69,9 @@ ALLOWED = {
 }
 """Library → the folders or modules that may import it."""
 
-HEAVY = {"requests", "urllib3", "etcd3gw", "consul", "dns", "watchdog", "structlog", "ssl", "asyncio", "yaml"}
+CLIENTS = {"requests", "urllib3", "etcd3gw", "consul"}
+"""What brings HTTP clients of its own: for writing to stores, not for following them."""
+HEAVY = CLIENTS | {"dns", "watchdog", "structlog", "ssl", "asyncio", "yaml"}
 
 
 def layer(path):
@@ -96,7 +107,7 @@ def test_a_file_imports_only_what_its_layer_may(path):
 def test_every_import_points_down_the_list_of_layers():
     order = [*LAYERS]
     upward = [(one, other) for one in order for other in LAYERS[one] if order.index(other) < order.index(one)]
-    assert upward == [("reload", "messages"), ("http", "config")]
+    assert upward == [("reload", "messages")]
 
 
 def test_the_list_of_layers_is_complete():
@@ -188,3 +199,54 @@ def test_a_run_that_has_nothing_to_do_loads_neither_clients_nor_loggers(tmp_path
     assert {"confpy.daemon.daemon", "jinja2"} <= modules
     assert modules & HEAVY == set()
     assert (tmp_path / "target").read_text() == "hello\n"
+
+
+FOLLOWING = """
+import sys
+from confpy.config.settings import Settings
+from confpy.stores import open_store
+store = open_store(sys.argv[1], Settings(backend=sys.argv[1], nodes=(sys.argv[2],)))
+snapshot = store.read(["/a"])
+assert snapshot.listings["/a"].keys == {"/a/x": "1"}
+store.poll(["/a"])
+stream = store.watch({"/a": snapshot.listings["/a"].revision}, snapshot.identity)
+print("ready", flush=True)
+for changes in stream:
+    assert [*changes.keys] == ["/a/x"]
+    stream.close()
+store.close()
+"""
+
+
+@pytest.mark.parametrize("name", ["etcdv3", "consul"])
+def test_a_store_that_is_followed_loads_one_http_client_which_is_confpys_own(name, request):
+    server = request.getfixturevalue("consul" if name == "consul" else "etcd")
+    put = partial(server.put, "a/x" if name == "consul" else "/a/x")
+    put("1")
+    command = [sys.executable, "-X", "importtime", "-c", FOLLOWING, name, server.endpoint]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT.parent) as run:
+        assert run.stdout.readline() == "ready\n"
+        put("2")
+        _, errors = run.communicate(timeout=30)
+    modules = {line.rpartition("|")[2].strip() for line in errors.splitlines() if line.startswith("import time:")}
+    assert run.returncode == 0, errors
+    assert "http.client" in modules
+    assert modules & (HEAVY - {"ssl"}) == set()
+
+
+def test_a_one_shot_run_over_etcd_loads_no_other_client_and_no_logger(etcd, tmp_path):
+    etcd.put("/greeting", "hello")
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "conf.d" / "a.toml").write_text(
+        f'[template]\nsrc = "a.j2"\ndest = "{tmp_path}/target"\nkeys = ["/greeting"]\nmode = "0644"\n'
+    )
+    (tmp_path / "templates" / "a.j2").write_text('{{ getv("/greeting") }}\n')
+    (tmp_path / "target").write_text("hello\n")
+    (tmp_path / "target").chmod(0o644)
+    environment = {"PATH": os.environ["PATH"], "CONFPY_CACHE_DIR": str(tmp_path / "cache")}
+    environment["CONFPY_STATE_DIR"] = str(tmp_path / "state")
+    arguments = ["-m", "confpy", "-onetime", "-backend", "etcdv3", "-node", etcd.endpoint, "-confdir", str(tmp_path)]
+    modules = loaded(arguments, env=environment)
+    assert "confpy.http.connection" in modules
+    assert modules & (HEAVY - {"ssl"}) == set()

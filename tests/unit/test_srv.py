@@ -11,8 +11,9 @@ import pytest
 
 from confpy.config.settings import Settings
 from confpy.errors import StoreError, UsageError
-from confpy.http.pool import ROTATION_INTERVAL, Nodes, open_nodes
-from confpy.http.srv import Record, find, records
+from confpy.http.endpoints import ROTATION_INTERVAL, Endpoints
+from confpy.http.srv import Record, find
+from confpy.stores.network import open_endpoints, srv_records
 from tests.servers.dns import Dns
 from tests.waiting import wait_until
 
@@ -35,12 +36,12 @@ def urls(found):
 
 def test_a_domain_stands_for_the_record_of_the_store():
     settings = Settings(backend="consul", srv_domain="example.com")
-    assert records(settings, "http") == (Record("_consul._tcp.example.com", "http"),)
+    assert srv_records(settings, "http") == (Record("_consul._tcp.example.com", "http"),)
 
 
 @pytest.mark.parametrize("backend", ["etcd", "etcdv2", "etcdv3"])
 def test_a_domain_stands_for_the_records_of_etcds_own_tools_too(backend):
-    assert records(Settings(backend=backend, srv_domain="example.com"), "http") == (
+    assert srv_records(Settings(backend=backend, srv_domain="example.com"), "http") == (
         Record(f"_{backend}._tcp.example.com", "http"),
         Record("_etcd-client-ssl._tcp.example.com", "https"),
         Record("_etcd-client._tcp.example.com", "http"),
@@ -49,14 +50,14 @@ def test_a_domain_stands_for_the_records_of_etcds_own_tools_too(backend):
 
 def test_a_named_record_is_the_only_one():
     settings = Settings(srv_domain="example.com", srv_record="_db._tcp.example.org.")
-    assert records(settings, "https") == (Record("_db._tcp.example.org.", "https"),)
-    assert records(Settings(srv_record="_etcd-client-ssl._tcp.x"), "http")[0].scheme == "https"
+    assert srv_records(settings, "https") == (Record("_db._tcp.example.org.", "https"),)
+    assert srv_records(Settings(srv_record="_etcd-client-ssl._tcp.x"), "http")[0].scheme == "https"
 
 
 @pytest.mark.parametrize("name", ["_etcd..example.com", "a" * 64 + ".example.com", ".example.com"])
 def test_a_name_that_dns_cannot_hold_is_refused_at_once(name):
     with pytest.raises(UsageError, match="not the name of an SRV record"):
-        open_nodes("etcd", Settings(srv_record=name), default=(), port=1)
+        open_endpoints("etcd", Settings(srv_record=name), default=(), port=1)
 
 
 # --- what DNS says ---------------------------------------------------------------------------------------------------
@@ -76,7 +77,7 @@ def test_within_a_priority_the_weights_decide_how_often_a_node_is_first(dns):
 def test_the_first_record_that_exists_counts(dns):
     dns.records["_etcd-client-ssl._tcp.example.com."] = ["0 0 2379 a.example."]
     dns.records["_etcd-client._tcp.example.com."] = ["0 0 2379 b.example."]
-    found = find(records(Settings(srv_domain="example.com"), "http"), 5)
+    found = find(srv_records(Settings(srv_domain="example.com"), "http"), 5)
     assert urls(found) == ["https://a.example:2379"]
 
 
@@ -93,7 +94,7 @@ def test_a_record_without_nodes_is_one_clear_error(dns, entries, reason):
 
 def test_all_the_records_that_were_looked_for_are_named(dns):
     with pytest.raises(StoreError) as caught:
-        find(records(Settings(backend="etcdv3", srv_domain="example.com"), "http"), 5)
+        find(srv_records(Settings(backend="etcdv3", srv_domain="example.com"), "http"), 5)
     assert str(caught.value).startswith(
         "none of the SRV records _etcdv3._tcp.example.com, _etcd-client-ssl._tcp.example.com, "
         "_etcd-client._tcp.example.com exists; "
@@ -133,55 +134,57 @@ def store(dns):
     """Nodes whose record is served, and a clock of theirs."""
     dns.records["_etcd._tcp.example.com."] = ["1 0 1 a.", "2 0 1 b."]
     clock = Clock()
-    made = Nodes("test", (), trust=None, connect_timeout=9.0, read_timeout=1.0, find=lambda: find(DB, 1.5), clock=clock)
+    made = Endpoints(
+        "test", (), trust=None, connect_timeout=9.0, read_timeout=1.0, find=lambda: find(DB, 1.5), clock=clock
+    )
     with closing(made):
         made.clock = clock
         yield made
 
 
 def answering(*hosts):
-    def turn(wire):
-        if wire.node.host not in hosts:
+    def call(connection):
+        if connection.node.host not in hosts:
             raise StoreError("down")
-        return wire.node.host
+        return connection.node.host
 
-    return turn
+    return call
 
 
 def test_dns_is_asked_at_first_use_and_not_again_while_a_node_works(dns, store):
     assert dns.asked == []
-    assert store.talk(answering("a")) == "a"
-    assert store.talk(answering("b")) == "b"
-    assert store.talk(answering("a", "b")) == "b"
+    assert store.with_failover(answering("a")) == "a"
+    assert store.with_failover(answering("b")) == "b"
+    assert store.with_failover(answering("a", "b")) == "b"
     assert len(dns.asked) == 1
 
 
 def test_dns_is_asked_again_when_no_node_works(dns, store):
-    store.talk(answering("a"))
+    store.with_failover(answering("a"))
     dns.records["_etcd._tcp.example.com."] = ["1 0 1 c."]
     with pytest.raises(StoreError, match="none of 2 nodes"):
-        store.talk(answering("c"))
-    assert store.talk(answering("c")) == "c"
+        store.with_failover(answering("c"))
+    assert store.with_failover(answering("c")) == "c"
     assert len(dns.asked) == 2
 
 
 def test_the_nodes_stay_where_dns_does_not_answer_and_the_error_says_so(dns, store):
-    store.talk(answering("a"))
+    store.with_failover(answering("a"))
     dns.failing = True
     with pytest.raises(StoreError, match="none of 2 nodes"):
-        store.talk(answering())
+        store.with_failover(answering())
     with pytest.raises(StoreError, match=r"may be the wrong ones: the SRV record _etcd\._tcp\.example\.com is one"):
-        store.talk(answering())
-    assert store.talk(answering("b")) == "b"
+        store.with_failover(answering())
+    assert store.with_failover(answering("b")) == "b"
     asked = len(dns.asked)
-    assert store.talk(answering("b")) == "b"
+    assert store.with_failover(answering("b")) == "b"
     assert len(dns.asked) == asked
 
 
 def test_dns_is_asked_again_after_long_use(dns, store):
-    assert store.talk(answering("b")) == "b"
+    assert store.with_failover(answering("b")) == "b"
     store.clock.now += ROTATION_INTERVAL + 1
-    assert store.talk(answering("a", "b")) == "a"
+    assert store.with_failover(answering("a", "b")) == "a"
     assert len(dns.asked) == 2
 
 
@@ -189,9 +192,9 @@ def test_without_an_answer_there_are_no_nodes_and_each_use_asks(dns, store):
     dns.failing = True
     for _ in range(2):
         with pytest.raises(StoreError, match=r"^test: the SRV record _etcd\._tcp\.example\.com"):
-            store.talk(answering("a"))
+            store.with_failover(answering("a"))
     dns.failing = False
-    assert store.talk(answering("a")) == "a"
+    assert store.with_failover(answering("a")) == "a"
 
 
 def test_closing_wakes_who_waits_for_dns(dns, store):
@@ -200,7 +203,7 @@ def test_closing_wakes_who_waits_for_dns(dns, store):
 
     def use():
         try:
-            store.talk(answering("a"))
+            store.with_failover(answering("a"))
         except StoreError as error:
             failures.append(error)
 
@@ -213,13 +216,13 @@ def test_closing_wakes_who_waits_for_dns(dns, store):
     assert time.monotonic() - began < 1
     assert "closed" in str(failures)
     with pytest.raises(StoreError, match="closed"):
-        store.talk(answering("a"))
+        store.with_failover(answering("a"))
 
 
 def test_the_settings_name_nodes_by_dns_in_place_of_addresses(dns):
     dns.records["_etcd-client-ssl._tcp.example.com."] = ["0 0 2379 a.example."]
     settings = Settings(srv_domain="example.com", nodes=("ignored:1",), server_name="db.example")
-    with closing(open_nodes("etcd", settings, default=("127.0.0.1",), port=1)) as store:
+    with closing(open_endpoints("etcd", settings, default=("127.0.0.1",), port=1)) as store:
         assert dns.asked == []
-        assert store.talk(lambda wire: wire.node.url) == "https://a.example:2379"
+        assert store.with_failover(lambda connection: connection.node.url) == "https://a.example:2379"
         assert store.trust.server_name == "db.example"

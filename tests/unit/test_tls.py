@@ -13,7 +13,7 @@ import pytest
 from confpy.errors import StoreError, UsageError
 from confpy.http.addresses import Node
 from confpy.http.body import read_body
-from confpy.http.pool import Nodes
+from confpy.http.endpoints import Endpoints
 from confpy.http.tls import Trust
 from tests.servers.authority import Authority
 from tests.servers.web import Backend
@@ -40,12 +40,13 @@ def conversation(server, **options):
     options = {key: str(value) if isinstance(value, os.PathLike) else value for key, value in options.items()}
     node = Node("https", "127.0.0.1", server.port)
 
-    def turn(wire):
-        with wire.bounded():
-            return read_body(wire.get(node.url, {}), 1000).decode()
+    def call(connection):
+        with connection.bounded():
+            return read_body(connection.get("/"), 1000).decode()
 
-    with closing(Nodes("test", [node], trust=Trust(**options), connect_timeout=5.0, read_timeout=5.0)) as nodes:
-        yield lambda: nodes.talk(turn)
+    trust = Trust(**options)
+    with closing(Endpoints("test", [node], trust=trust, connect_timeout=5.0, read_timeout=5.0)) as endpoints:
+        yield lambda: endpoints.with_failover(call)
 
 
 def replace(path, by):

@@ -1,7 +1,6 @@
-"""Consul's KV: recursive reads, and blocking queries on a few string prefixes that cover what is wanted.
+"""Consul's KV: recursive reads, and blocking queries on a small number of string prefixes that cover what is wanted.
 
-py-consul knows the API. Its connections are ours, so that they end in time and can be cut; its environment variables
-are read by our settings, since in it they weigh more than what is said in its arguments.
+``wire`` chooses the queries and compares their answers, ``api`` sends them, ``stream`` follows them.
 """
 
 from __future__ import annotations
@@ -10,56 +9,26 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import quote, urlencode
-
-import consul
-import requests
-from consul.base import Response
-from consul.exceptions import ConsulException
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from confpy.clock import jittered
-from confpy.errors import AccessDenied, ConfpyError, StoreError, UsageError, WatchLost, bug
-from confpy.http.body import TooLarge, read_body
-from confpy.http.pool import Nodes, Wire, open_nodes
-from confpy.http.tls import basic_auth, secret
+from confpy.errors import AccessDenied, StoreError, WatchLost
+from confpy.http.body import TooLarge
+from confpy.http.connection import Connection
+from confpy.http.endpoints import Endpoints
 from confpy.keys.prefixes import ROOT, ancestors, covers, select
 from confpy.keys.snapshot import Changes, Listing, PrefixStatus, Snapshot
-from confpy.stores import SURPRISES, Capabilities
-from confpy.stores.consul.wire import (
-    QUERIES,
-    Answer,
-    Cover,
-    Following,
-    Told,
-    cover,
-    differing,
-    is_fresh,
-    last_resort,
-    not_consul,
-    refusal,
-    takes_back,
-    to_text,
-)
+from confpy.stores import Capabilities
+from confpy.stores.consul.api import LEADER, STALE, SURE, Api, Credentials, Login
+from confpy.stores.consul.stream import ConsulStream
+from confpy.stores.consul.wire import Answer, Cover, Following, Told, cover, last_resort, takes_back, to_text
+from confpy.stores.network import open_endpoints
 
 if TYPE_CHECKING:
     from confpy.config.settings import Settings
 
 PORT = 8500
-ANSWER_BYTES = 64 << 20
-"""The largest answer that is held in memory: Consul has no pages."""
-KEPT_BYTES = 1 << 20
-"""The largest answer that is kept to compare the next one with."""
-LEADER, STALE, SURE = "default", "stale", "consistent"
-"""Who answers: the leader; any server, from its own copy; the leader, having asked whether it still is the leader."""
-WAIT = 60.0
-"""Seconds that a query waits for a change. Consul counts the connection of one that was given up until they are over,
-and cuts off an address that has 200 (``http_max_conns_per_client``)."""
-TURN = 2.0
-"""The same where several queries have to take turns."""
-PACE = 1.1
-"""Seconds from one query to the next, give or take a tenth, where the one brought nothing new."""
 DENIED = 60.0
 """Seconds until a string prefix that the token may not list is tried again where narrower ones do as well."""
 DOUBTED = 60.0
@@ -83,9 +52,9 @@ class ConsulStore:
         text_prefixes=True,
     )
 
-    def __init__(self, nodes: Nodes, login: Login, datacenter: str | None, *, polls: bool = False) -> None:
-        """``polls``: nothing is watched, and any server may answer the same questions again."""
-        self._nodes = nodes
+    def __init__(self, endpoints: Endpoints, login: Login, datacenter: str | None, *, polls: bool = False) -> None:
+        """``polls``: nothing is watched, and any server may answer the same queries again."""
+        self._endpoints = endpoints
         self._login = login
         self._datacenter = datacenter
         self._polls = polls
@@ -105,10 +74,10 @@ class ConsulStore:
     @classmethod
     def open(cls, settings: Settings) -> ConsulStore:
         """Make the store that the settings describe. No traffic yet; raises ``UsageError``."""
-        nodes = open_nodes("consul", settings, default=("127.0.0.1",), port=PORT)
+        endpoints = open_endpoints("consul", settings, default=("127.0.0.1",), port=PORT)
         login = Login(settings)
         login.read()
-        return cls(nodes, login, settings.datacenter, polls=not (settings.watch or settings.onetime))
+        return cls(endpoints, login, settings.datacenter, polls=not (settings.watch or settings.onetime))
 
     def prefixes(self, path: str) -> tuple[str, ...]:
         """Return the path with a leading slash: no key of Consul's needs one, and every raw key here has one."""
@@ -118,9 +87,9 @@ class ConsulStore:
 
     def read(self, prefixes: Sequence[str], counted: Sequence[str] = ()) -> Snapshot:  # noqa: ARG002
         """Read all prefixes, each at the index of the query that brought it; ``counted`` are left out."""
-        return self._nodes.talk(lambda wire: self._read(self._agent(wire), prefixes))
+        return self._endpoints.with_failover(lambda connection: self._read(self._api(connection), prefixes))
 
-    def _read(self, agent: _Agent, prefixes: Sequence[str]) -> Snapshot:
+    def _read(self, api: Api, prefixes: Sequence[str]) -> Snapshot:
         with self._lock:
             before = {prefix: told.revision for prefix, told in self._told.items()}
         indexes: dict[str, int] = {}
@@ -134,7 +103,7 @@ class ConsulStore:
             waiting = []
             for query, below in chosen.queries.items():
                 try:
-                    answer = self._answer(agent, query, below)
+                    answer = self._answer(api, query, below)
                 except (AccessDenied, TooLarge) as error:
                     denied[query] = error
                     self._deny(query, below, error)
@@ -143,7 +112,7 @@ class ConsulStore:
                 indexes[query] = answer.at
                 found |= {prefix: (answer.at, keys) for prefix, keys in select(below, answer.keys).items()}
         with self._lock:
-            outdated = list(self._streams) if self._new_login(agent.login) else []
+            outdated = list(self._streams) if self._new_login(api.login) else []
             now = time.monotonic()
             for prefix in [one for one, (_, keys) in found.items() if not keys and self._doubted.get(one, now) > now]:
                 del found[prefix]
@@ -164,7 +133,7 @@ class ConsulStore:
             stream.fail(StoreError("the token changed", hint="confpy follows with the new one"))
         return Snapshot(listings)
 
-    def _answer(self, agent: _Agent, query: str, below: Sequence[str]) -> Answer:
+    def _answer(self, api: Api, query: str, below: Sequence[str]) -> Answer:
         """Return what a query brings, where confpy polls from whichever server is near.
 
         That one may lag behind. What takes back something that was told has to come from the leader.
@@ -172,10 +141,10 @@ class ConsulStore:
         with self._lock:
             told = [self._told[prefix] for prefix in below if prefix in self._told]
         if self._polls and len(told) == len(below):
-            answer = agent.ask(query, consistency=STALE)
+            answer = api.ask(query, consistency=STALE)
             if not takes_back(answer, told):
                 return answer
-        return agent.ask(query, consistency=SURE if self._polls else LEADER)
+        return api.ask(query, consistency=SURE if self._polls else LEADER)
 
     def _new_login(self, login: Credentials) -> bool:
         """Note who read, with the lock held; say whether it was somebody else before.
@@ -201,7 +170,7 @@ class ConsulStore:
         """Compare the indexes with those of what was told last; None where one is another, and only a read can tell."""
         if self._read_as not in (None, self._login.now()):
             return None
-        status, refused = self._nodes.talk(lambda wire: self._stand(self._agent(wire), prefixes))
+        status, refused = self._endpoints.with_failover(lambda one: self._stand(self._api(one), prefixes))
         with self._lock:
             if refused or any(self._indexes.get(query) != index for query, (index, _) in status.items()):
                 return None
@@ -218,7 +187,7 @@ class ConsulStore:
             )
 
     def _stand(
-        self, agent: _Agent, prefixes: Iterable[str]
+        self, api: Api, prefixes: Iterable[str]
     ) -> tuple[dict[str, tuple[int, tuple[str, ...]]], list[AccessDenied]]:
         """Return queries that the token may make, with index and prefixes; and why there is none for the others."""
         prefixes = tuple(prefixes)
@@ -232,17 +201,17 @@ class ConsulStore:
                 return status, [_refused(prefix, denied) for prefix in chosen.refused]
             for query, below in new.items():
                 try:
-                    indexes[query] = self._index(agent, query)
+                    indexes[query] = self._index(api, query)
                 except (AccessDenied, TooLarge) as error:
                     denied[query] = error
                     self._deny(query, below, error)
 
-    def _index(self, agent: _Agent, query: str) -> int:
+    def _index(self, api: Api, query: str) -> int:
         """Ask for the index alone, where confpy polls as ``_answer`` does."""
         if not self._polls:
-            return agent.ask_index(query)
-        index = agent.ask_index(query, consistency=STALE)
-        return index if index >= self._indexes.get(query, 0) else agent.ask_index(query, consistency=SURE)
+            return api.ask_index(query)
+        index = api.ask_index(query, consistency=STALE)
+        return index if index >= self._indexes.get(query, 0) else api.ask_index(query, consistency=SURE)
 
     # --- following ---------------------------------------------------------------------------------------------------
 
@@ -250,7 +219,7 @@ class ConsulStore:
         """Follow every prefix by at most 16 blocking queries; returns when Consul has answered for each of them."""
         if self._read_as not in (None, self._login.now()):
             raise WatchLost("the token changed")
-        status, refused = self._nodes.talk(lambda wire: self._stand(self._agent(wire), cursors))
+        status, refused = self._endpoints.with_failover(lambda one: self._stand(self._api(one), cursors))
         if refused:
             raise refused[0]
         with self._lock:
@@ -302,12 +271,12 @@ class ConsulStore:
             with self._lock:
                 self._denied[query] = time.monotonic() + pause, error
 
-    def _connect(self) -> _Agent:
-        """Return an agent whose connection stays, and is the caller's to close."""
-        return self._nodes.talk(self._agent, keep=True)
+    def _connect(self) -> Api:
+        """Return the API on a connection that stays open, and is the caller's to close."""
+        return self._endpoints.with_failover(self._api, stays_open=True)
 
-    def _agent(self, wire: Wire) -> _Agent:
-        return _Agent(wire, self._login, self._datacenter)
+    def _api(self, connection: Connection) -> Api:
+        return Api(connection, self._login.now(), self._datacenter)
 
     def close(self) -> None:
         """Cut every connection; what waits raises ``StoreError``, what iterates ends."""
@@ -315,237 +284,7 @@ class ConsulStore:
             streams = list(self._streams)
         for stream in streams:
             stream.close()
-        self._nodes.close()
-
-
-class ConsulStream:
-    """Changes as the queries bring them: each on a thread of its own, put together while nobody takes them."""
-
-    def __init__(
-        self,
-        followings: Sequence[Following],
-        connect: Callable[[], _Agent],
-        note: Callable[[str, int, Sequence[Changes]], None],
-        deny: Callable[[str, Iterable[str], StoreError], None],
-        ended: Callable[[ConsulStream], None],
-    ) -> None:
-        self._turns = [followings[number::QUERIES] for number in range(min(QUERIES, len(followings)))]
-        self._connect = connect
-        self._note = note
-        self._deny = deny
-        self._ended = ended
-        self._random = random.Random()
-        self._news = threading.Condition()
-        self._pending: dict[str, Changes] = {}
-        self._agents: set[_Agent] = set()
-        self._failure: StoreError | None = None
-        self._closed = threading.Event()
-
-    def start(self) -> None:
-        """Begin to ask."""
-        for number, turns in enumerate(self._turns):
-            threading.Thread(target=self._follow, args=[turns], name=f"confpy-consul-{number}", daemon=True).start()
-
-    def __iter__(self) -> Iterator[Changes]:
-        """Yield until ``close``; raises ``WatchLost`` or ``StoreError`` after what came before it."""
-        while True:
-            with self._news:
-                while not (self._pending or self._failure or self._closed.is_set()):
-                    self._news.wait()
-                if self._closed.is_set():
-                    return
-                pending, self._pending = self._pending, {}
-                failure = self._failure
-            yield from pending.values()
-            if failure is not None and not pending:
-                self.close()
-                raise failure
-
-    def close(self) -> None:
-        """End it. Any thread, any number of times."""
-        with self._news:
-            self._closed.set()
-            self._news.notify_all()
-            agents = list(self._agents)
-        for agent in agents:
-            agent.close()
-        self._ended(self)
-
-    def _follow(self, turns: Sequence[Following]) -> None:
-        agent = None
-        try:
-            agent = self._connect()
-            with self._news:
-                self._agents.add(agent)
-            while not self._closed.is_set():
-                for following in turns:
-                    self._ask(agent, following, WAIT if len(turns) == 1 else TURN)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the stream does not stand still unseen
-            told = error if isinstance(error, ConfpyError) else bug(error)
-            self.fail(told if isinstance(told, StoreError) else told.copy(StoreError))
-        finally:
-            if agent is not None:
-                agent.close()
-                with self._news:
-                    self._agents.discard(agent)
-
-    def _ask(self, agent: _Agent, following: Following, wait: float) -> None:
-        began = time.monotonic()
-        since, wait = following.since, jittered(wait, self._random)
-        try:
-            answer = agent.ask(following.query, since, wait)
-        except (AccessDenied, TooLarge) as error:
-            self._deny(following.query, following.prefixes, error)
-            raise error.copy(WatchLost) from error
-        news = following.take(answer, early=since > 0 and time.monotonic() - began < wait / 2)
-        self._note(following.query, answer.at, news)
-        with self._news:
-            for changes in news:
-                before = self._pending.get(changes.prefix)
-                keys = {**before.keys, **changes.keys} if before else changes.keys
-                self._pending[changes.prefix] = Changes(changes.prefix, changes.revision, keys)
-            self._news.notify_all()
-        if not news:
-            # The index moves for keys of others, too. It must not make us ask without end.
-            self._closed.wait(max(0.0, began + jittered(PACE, self._random) - time.monotonic()))
-
-    def fail(self, error: StoreError) -> None:
-        """Let the iteration raise ``error`` after what came before it."""
-        with self._news:
-            self._failure = self._failure or error
-            self._news.notify_all()
-
-
-class Credentials(NamedTuple):
-    """What Consul, or a proxy before it, knows us by."""
-
-    basic_auth: tuple[bytes, bytes] | None
-    token: str | None
-
-
-class Login:
-    """Who we are to Consul; what stands in files is read anew for each connection."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-
-    def read(self) -> Credentials:
-        """Return them as they are now; raises ``UsageError``."""
-        token = secret(self._settings.auth_token, self._settings.auth_token_file)
-        return Credentials(basic_auth(self._settings), token)
-
-    def now(self) -> Credentials:
-        """Return the same; raises ``StoreError``, since a file that went away may come back."""
-        try:
-            return self.read()
-        except UsageError as error:
-            raise error.copy(StoreError) from error
-
-
-class _Agent(consul.Consul):  # type: ignore[misc]
-    """One wire to a Consul, as py-consul speaks on it."""
-
-    def __init__(self, wire: Wire, login: Login, datacenter: str | None) -> None:
-        self._wire = wire
-        self.login = login.now()
-        wire.session.auth = self.login.basic_auth  # type: ignore[assignment]
-        super().__init__(wire.node.host, wire.node.port, scheme=wire.node.scheme, dc=datacenter, verify=True)
-        self.token = self.login.token  # py-consul prefers the variable to its argument
-        self._last = NOTHING
-
-    def http_connect(self, *_: object, **__: object) -> _Requests:
-        return _Requests(self._wire)
-
-    def ask(self, query: str, index: int = 0, wait: float = 0.0, consistency: str = LEADER) -> Answer:
-        """Return what lies below a string prefix: at once, or after up to ``wait`` seconds while it is at ``index``."""
-        reply = self._get(query, consistency, recurse=True, index=index or None, wait=f"{max(1, round(wait))}s")
-        keys: dict[str, tuple[int, bytes | None]] = {}
-        new = reply.body
-        if query == self._last.query and reply.status == requests.codes.ok:
-            gone, new = differing(self._last.body, reply.body)
-            keys |= self._last.keys
-            for name in self._items(reply, gone)[1]:
-                keys.pop(name, None)
-        at, items = self._items(reply, new)
-        keys |= items
-        self._last = _Last(query, reply.body, keys) if items and len(reply.body) <= KEPT_BYTES else NOTHING
-        return Answer(at, keys)
-
-    def ask_index(self, query: str, consistency: str = LEADER) -> int:
-        """Return the index of a query alone: the names come cut at the next slash, the values not at all."""
-        return self._understood(self._get(query, consistency, keys=True, separator="/"))[0]
-
-    def _get(self, query: str, consistency: str, **options: Any) -> _Reply:
-        try:
-            reply: _Reply = self.kv.get(query, consistency=consistency, **options)
-            if consistency == STALE and not is_fresh(reply.headers):
-                reply = self.kv.get(query, consistency=SURE, **options)
-        except StoreError as error:
-            error.at(node=self._wire.node.url)
-            raise
-        return reply
-
-    def _items(self, reply: _Reply, part: bytes) -> tuple[int, dict[str, tuple[int, bytes | None]]]:
-        at, found = self._understood(reply._replace(body=part))
-        try:
-            return at, {f"/{item['Key']}": (int(item["ModifyIndex"]), item["Value"]) for item in found or ()}
-        except SURPRISES as error:
-            raise not_consul().at(node=self._wire.node.url) from error
-
-    def _understood(self, reply: _Reply) -> tuple[int, Any]:
-        """Return the index of a reply, and what py-consul makes of its body."""
-        response = Response(reply.status, reply.headers, reply.body.decode("utf-8", "replace"))
-        try:
-            index, found = reply.understand(response)
-            return max(1, int(index)), found  # 0 would be answered at once, without end
-        except (ConsulException, *SURPRISES):
-            # Not its cause: py-consul puts the whole answer into its errors.
-            raise not_consul().at(node=self._wire.node.url) from None
-
-    def close(self) -> None:
-        """End the connection. Any thread, any number of times."""
-        self._wire.close()
-
-
-class _Reply(NamedTuple):
-    """What came back, and how py-consul would take it apart."""
-
-    understand: Callable[[Response], Any]
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-
-class _Last(NamedTuple):
-    """What a query brought, until the next one."""
-
-    query: str | None
-    body: bytes
-    keys: dict[str, tuple[int, bytes | None]]
-
-
-NOTHING = _Last(None, b"", {})
-
-
-class _Requests:
-    """What py-consul asks by: a wire, and a deadline for each request."""
-
-    def __init__(self, wire: Wire) -> None:
-        self._wire = wire
-
-    def get(
-        self, understand: Callable[[Response], Any], path: str, params: Sequence[tuple[str, Any]], headers: Any
-    ) -> _Reply:
-        """Return the answer, for ``understand`` to take apart; raises ``StoreError``."""
-        # Bytes that are not UTF-8 stand in a prefix as surrogates. Consul can hold no such key, and says so.
-        url = self._wire.node.url + quote(path.encode("utf-8", "surrogateescape")) + "?" + urlencode(params)
-        wait = next((float(value[:-1]) for name, value in params if name == "wait"), 0.0)
-        with self._wire.bounded(wait * 17 / 16):  # Consul adds up to a sixteenth
-            answer = self._wire.get(url, headers)
-            body = read_body(answer, ANSWER_BYTES)
-        if answer.status_code not in (requests.codes.ok, requests.codes.not_found):
-            raise refusal(answer.status_code, body)
-        return _Reply(understand, answer.status_code, answer.headers, body)
+        self._endpoints.close()
 
 
 def _refused(prefix: str, denied: Mapping[str, StoreError]) -> AccessDenied:

@@ -17,6 +17,7 @@ from itertools import groupby
 from typing import NamedTuple, TypeAlias
 
 from confpy.errors import AccessDenied, StoreError, WatchLost
+from confpy.http.body import Headers
 from confpy.keys.prefixes import ROOT, ancestors
 from confpy.keys.snapshot import Changes
 
@@ -39,12 +40,12 @@ class Answer(NamedTuple):
     keys: Keys
 
 
-def is_fresh(headers: Mapping[str, str]) -> bool:
+def is_fresh(headers: Headers) -> bool:
     """Say whether a server that answered from its own copy follows a leader, and heard from it a moment ago.
 
     Without a leader, servers have answered with nothing at all (https://github.com/hashicorp/consul-template/issues/1131).
     """
-    silence = headers.get("X-Consul-LastContact", "")
+    silence = headers.get("X-Consul-LastContact") or ""
     return headers.get("X-Consul-KnownLeader") == "true" and silence.isdecimal() and int(silence) <= FRESH_MS
 
 

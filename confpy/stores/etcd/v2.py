@@ -12,20 +12,21 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 from confpy.errors import AccessDenied, StoreError, UsageError, bug
-from confpy.http.addresses import etcd_scheme
+from confpy.http.addresses import Node, parse_nodes
 from confpy.http.body import TooLarge, await_body, read_body
-from confpy.http.pool import Nodes, Wire, open_nodes
-from confpy.http.tls import basic_auth
+from confpy.http.connection import Connection
+from confpy.http.endpoints import Endpoints
 from confpy.keys.prefixes import normalise
 from confpy.keys.snapshot import Changes, Snapshot
 from confpy.stores import Capabilities
 from confpy.stores.etcd.v2_wire import WATCH_HEADS, Reading, Waiting, heads, lists, refusal, url_path
+from confpy.stores.network import basic_auth, etcd_scheme, open_endpoints
 
 if TYPE_CHECKING:
-    import requests
+    from http.client import HTTPResponse
 
     from confpy.config.settings import Settings
 
@@ -50,8 +51,8 @@ class Etcd2Store:
         remote=True, value_bytes=10 << 20, binary_values=False, watches=True, missing="error", lists=lists
     )
 
-    def __init__(self, nodes: Nodes, login: Login) -> None:
-        self._nodes = nodes
+    def __init__(self, endpoints: Endpoints, login: Login) -> None:
+        self._endpoints = endpoints
         self._login = login
         self._refused: set[str] = set()
         """Paths above prefixes that etcd does not let us read: not to be asked again."""
@@ -59,10 +60,10 @@ class Etcd2Store:
     @classmethod
     def open(cls, settings: Settings) -> Etcd2Store:
         """Make the store that the settings describe. No traffic yet; raises ``UsageError``."""
-        nodes = open_nodes("etcd v2", settings, default=DEFAULT_NODES, port=PORT, scheme=etcd_scheme(settings))
+        endpoints = open_endpoints("etcd v2", settings, default=DEFAULT_NODES, port=PORT, scheme=etcd_scheme(settings))
         login = partial(basic_auth, settings)
         login()
-        return cls(nodes, login)
+        return cls(endpoints, login)
 
     def prefixes(self, path: str) -> tuple[str, ...]:
         """Return the path: every key of etcd v2 begins with a slash."""
@@ -70,24 +71,24 @@ class Etcd2Store:
 
     def read(self, prefixes: Sequence[str], counted: Sequence[str] = ()) -> Snapshot:  # noqa: ARG002 - v2 cannot count
         """Read each prefix as of its own index; many are read together. A refused one is the error of its listing."""
-        return self._nodes.talk(lambda wire: self._read(self._api(wire), prefixes))
+        return self._endpoints.with_failover(lambda connection: self._read(self._api(connection), prefixes))
 
     def _read(self, api: _Api, prefixes: Sequence[str]) -> Snapshot:
         reading = Reading(prefixes, self._refused)
-        with api.wire.bounded((_ANSWERS - 1) * self._nodes.read_timeout):
+        with api.connection.bounded((_ANSWERS - 1) * self._endpoints.read_timeout):
             while (head := reading.ask()) is not None:
                 try:
-                    with api.wire.bounded():
+                    with api.connection.bounded():
                         response = api.get(url_path(head, recursive="true", quorum="true"))
                         text = read_body(response, ANSWER_BYTES)
                 except TooLarge as error:
                     reading.refuse(error)
                 else:
-                    reading.take(response.status_code, response.headers, text)
+                    reading.take(response.status, response.headers, text)
         snapshot = reading.snapshot()
         for listing in snapshot.listings.values():
             if listing.error is not None:
-                listing.error.at(node=api.wire.node.url)
+                listing.error.at(node=api.connection.node.url)
         return snapshot
 
     def poll(self, prefixes: Sequence[str]) -> None:  # noqa: ARG002 - only a read can tell
@@ -102,7 +103,8 @@ class Etcd2Store:
                 for head in heads(cursors, WATCH_HEADS, self._refused):
                     mine = {prefix: cursor for prefix, cursor in cursors.items() if lists(head, prefix)}
                     try:
-                        line = self._nodes.talk(partial(self._wait, Waiting(head, mine, identity)), keep=True)
+                        waiting = Waiting(head, mine, identity)
+                        line = self._endpoints.with_failover(partial(self._wait, waiting), stays_open=True)
                     except AccessDenied:
                         if head in cursors:
                             raise
@@ -114,19 +116,19 @@ class Etcd2Store:
                     opened.pop_all()
                     return Etcd2Stream(lines)
 
-    def _wait(self, waiting: Waiting, wire: Wire) -> _Line:
-        return _Line(waiting, self._api(wire))
+    def _wait(self, waiting: Waiting, connection: Connection) -> _Line:
+        return _Line(waiting, self._api(connection))
 
-    def _api(self, wire: Wire) -> _Api:
+    def _api(self, connection: Connection) -> _Api:
         try:
-            wire.session.auth = self._login()  # type: ignore[assignment]
+            connection.login = self._login()
         except UsageError as error:
             raise error.copy(StoreError) from error
-        return _Api(wire, {node.url for node in self._nodes})
+        return _Api(connection, set(self._endpoints))
 
     def close(self) -> None:
         """Cut every connection; what waits raises ``StoreError``, what iterates ends."""
-        self._nodes.close()
+        self._endpoints.close()
 
 
 class Etcd2Stream:
@@ -186,24 +188,24 @@ class _Line:
 
     def __init__(self, waiting: Waiting, api: _Api) -> None:
         self.waiting = waiting
-        self.node = api.wire.node.url
+        self.node = api.connection.node.url
         self._api = api
         self.ask()
 
     def ask(self) -> None:
         """Wait for the next event; etcd sends the head of its answer at once. Raises ``StoreError``."""
-        with self._api.wire.bounded():
+        with self._api.connection.bounded():
             self._response = self._api.get(self.waiting.ask())
-            if self._response.status_code != 200:
-                raise refusal(self._response.status_code, read_body(self._response, ANSWER_BYTES))
+            if self._response.status != 200:
+                raise refusal(self._response.status, read_body(self._response, ANSWER_BYTES))
             self.waiting.begin(self._response.headers)
         self._since = time.monotonic()
 
     def receive(self) -> bytes:
         """Return the event when it comes, or nothing where the wait ended without one. Raises ``StoreError``."""
-        with self._api.wire.translated():
+        with self._api.connection.described():
             await_body(self._response)
-        with self._api.wire.bounded():
+        with self._api.connection.bounded():
             text = read_body(self._response, ANSWER_BYTES).strip()
         if not text and time.monotonic() - self._since < _SHORTEST_WAIT:
             raise StoreError("etcd ended the wait at once")
@@ -211,34 +213,37 @@ class _Line:
 
     def close(self) -> None:
         """End it. Any thread, any number of times."""
-        self._api.wire.close()
+        self._api.connection.close()
 
 
 class _Api:
-    """One wire to an etcd, or to where it redirects."""
+    """The API of one etcd, or of the one that it redirects to."""
 
-    def __init__(self, wire: Wire, own: Collection[str]) -> None:
-        """``own`` are the URLs of the nodes: no other is shown the login."""
-        self.wire = wire
-        self._url = wire.node.url
-        self._own = own
+    def __init__(self, connection: Connection, nodes: Collection[Node]) -> None:
+        """``nodes`` are those of the settings: no other is shown the login."""
+        self.connection = connection
+        self._at = connection.node
+        self._nodes = nodes
 
-    def get(self, path: str) -> requests.Response:
-        """Return the answer whose body is still to be read; follows redirects. Raises ``StoreError`` and more."""
+    def get(self, path: str) -> HTTPResponse:
+        """Return the answer, whose body is still to be read; follows redirects. To be called within ``bounded``."""
         for _ in range(_REDIRECTS + 1):
-            response = self.wire.get(self._url + path, {})
-            if response.status_code not in _REDIRECTED:
+            response = self.connection.get(path)
+            if response.status not in _REDIRECTED:
                 return response
-            response.close()
-            to = urlsplit(urljoin(self._url, response.headers.get("Location", "")))
-            if to.scheme != self.wire.node.scheme or not to.netloc:
-                raise StoreError(
-                    f"it redirects to {to.scheme}://, not {self.wire.node.scheme}://", hint="name that node itself"
-                )
-            path = to._replace(scheme="", netloc="").geturl()
-            # All that follows goes there, too; a wire holds one connection at a time.
-            self._url = f"{to.scheme}://{to.netloc}"
-            self.wire.session.close()
-            if self._url not in self._own:
-                self.wire.session.auth = None
+            path = self._follow(response.headers.get("Location", ""))
         raise StoreError(f"it redirects more than {_REDIRECTS} times", hint="do its nodes agree on their leader?")
+
+    def _follow(self, location: str) -> str:
+        """Send this request and all that come after it to where a redirect points; returns the path there."""
+        to = urlsplit(urljoin(self._at.url, location))
+        if to.scheme != self._at.scheme or not to.netloc:
+            raise StoreError(f"it redirects to {to.scheme}://, not {self._at.scheme}://", hint="name that node itself")
+        try:
+            (self._at,) = parse_nodes([to.netloc], scheme=to.scheme, port=443 if to.scheme == "https" else 80)
+        except UsageError:
+            raise StoreError("it redirects to what is no address", hint="name its other nodes themselves") from None
+        self.connection.move(self._at)
+        if self._at not in self._nodes:
+            self.connection.login = None
+        return quote(to._replace(scheme="", netloc="").geturl(), safe="%/?&=+:;,@!$'()*~")

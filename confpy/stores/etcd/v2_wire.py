@@ -19,6 +19,7 @@ from urllib.parse import quote, urlencode
 
 from confpy.errors import AccessDenied, NoApi, StoreError, WatchLost
 from confpy.frozen import frozen
+from confpy.http.body import Headers
 from confpy.keys.prefixes import ROOT, ancestors, covers, minimal, normalise, select
 from confpy.keys.snapshot import Changes, Listing, Snapshot
 from confpy.stores import SURPRISES
@@ -63,10 +64,13 @@ class Place:
     index: int
 
     @classmethod
-    def of(cls, headers: Mapping[str, str]) -> Place:
+    def of(cls, headers: Headers) -> Place:
         """Read the headers; raises ``StoreError``."""
         with understood():
-            return cls(headers["X-Etcd-Cluster-Id"], int(headers["X-Etcd-Index"]))
+            place = cls(headers.get("X-Etcd-Cluster-Id") or "", int(headers.get("X-Etcd-Index") or ""))
+        if not place.cluster:
+            raise not_etcd()
+        return place
 
 
 def refusal(status: int, text: bytes) -> StoreError:
@@ -139,7 +143,7 @@ class Reading:
         """Return the path to read next, or None where all is known."""
         return self._left[0] if self._left else None
 
-    def take(self, status: int, headers: Mapping[str, str], text: bytes) -> None:
+    def take(self, status: int, headers: Headers, text: bytes) -> None:
         """Take the answer to what was asked last; raises ``StoreError``, and ``AccessDenied`` never."""
         head = self._left[0]
         if status not in (200, 404):
@@ -239,7 +243,7 @@ class Waiting:
         """Return what to GET next: etcd answers with the first event since, or when there is one."""
         return url_path(self.head, wait="true", recursive="true", waitIndex=str(self._last + 1))
 
-    def begin(self, headers: Mapping[str, str]) -> None:
+    def begin(self, headers: Headers) -> None:
         """Take the headers, which come at once; raises ``WatchLost`` where the index does not count here."""
         place = Place.of(headers)
         if self._identity not in ("", place.cluster):

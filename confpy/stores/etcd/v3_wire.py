@@ -120,6 +120,20 @@ def _failure(said: str, code: object = None) -> StoreError:
     return StoreError(f"etcd says: {reason}")
 
 
+def gateway_path(status: int, text: bytes) -> str:
+    """Return where the gateway is, by the answer to ``/version``; raises ``StoreError``.
+
+    See "etcd version and its API path" in https://etcd.io/docs/v3.5/dev-guide/api_grpc_gateway/.
+    """
+    if status != 200:
+        raise refusal(400, text)
+    with understood():
+        version = tuple(int(part) for part in json.loads(text)["etcdserver"].split(".", 2)[:2])
+        if version >= (3, 4):
+            return "/v3/"
+        return "/v3beta/" if version == (3, 3) else "/v3alpha/"
+
+
 # --- ranges ----------------------------------------------------------------------------------------------------------
 
 

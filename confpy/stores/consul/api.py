@@ -1,0 +1,156 @@
+"""Consul's HTTP API for KV, on one connection."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import quote, urlencode
+
+from confpy.errors import StoreError, UsageError
+from confpy.http.body import read_body
+from confpy.http.connection import Connection
+from confpy.stores import SURPRISES
+from confpy.stores.consul.wire import Answer, differing, is_fresh, not_consul, refusal
+from confpy.stores.network import basic_auth, secret
+
+if TYPE_CHECKING:
+    from confpy.config.settings import Settings
+
+ANSWER_BYTES = 64 << 20
+"""The largest answer that is held in memory: Consul has no pages."""
+COMPARED_BYTES = 1 << 20
+"""The largest answer that is stored to compare the next one with."""
+LEADER, STALE, SURE = "default", "stale", "consistent"
+"""Who answers: the leader; any server, from its own copy; the leader, having asked whether it still is the leader."""
+
+
+class Credentials(NamedTuple):
+    """What Consul, or a proxy before it, knows us by."""
+
+    basic_auth: tuple[bytes, bytes] | None
+    token: str | None
+
+
+class Login:
+    """Who we are to Consul; what stands in files is read anew for each connection."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def read(self) -> Credentials:
+        """Return them as they are now; raises ``UsageError``."""
+        token = secret(self._settings.auth_token, self._settings.auth_token_file)
+        return Credentials(basic_auth(self._settings), token)
+
+    def now(self) -> Credentials:
+        """Return the same; raises ``StoreError``, since a file that went away may come back."""
+        try:
+            return self.read()
+        except UsageError as error:
+            raise error.copy(StoreError) from error
+
+
+class Api:
+    """Queries of KV on one connection."""
+
+    def __init__(self, connection: Connection, login: Credentials, datacenter: str | None) -> None:
+        self.login = login
+        connection.login = login.basic_auth
+        self._connection = connection
+        self._datacenter = datacenter
+        self._last = _NOTHING
+
+    def ask(self, query: str, index: int = 0, wait: float = 0.0, consistency: str = LEADER) -> Answer:
+        """Return what lies below a string prefix: at once, or after up to ``wait`` seconds while it is at ``index``."""
+        blocking = {"index": index, "wait": f"{max(1, round(wait))}s"} if index else {}
+        reply = self._get(query, consistency, {**blocking, "recurse": 1})
+        keys: dict[str, tuple[int, bytes | None]] = {}
+        with self._understood():
+            new = reply.body
+            if query == self._last.query and reply.found:
+                gone, new = differing(self._last.body, reply.body)
+                keys |= self._last.keys
+                for name in _items(gone):
+                    keys.pop(name, None)
+            items = _items(new) if reply.found else {}
+        keys |= items
+        self._last = _Last(query, reply.body, keys) if items and len(reply.body) <= COMPARED_BYTES else _NOTHING
+        return Answer(reply.at, keys)
+
+    def ask_index(self, query: str, consistency: str = LEADER) -> int:
+        """Return the index of a query alone: the names come cut at the next slash, the values not at all."""
+        reply = self._get(query, consistency, {"keys": True, "separator": "/"})
+        with self._understood():
+            json.loads(reply.body if reply.found else b"[]")
+        return reply.at
+
+    def _get(self, query: str, consistency: str, options: Mapping[str, object]) -> _Reply:
+        try:
+            reply, fresh = self._request(query, consistency, options)
+            if consistency == STALE and not fresh:
+                reply, _ = self._request(query, SURE, options)
+        except StoreError as error:
+            error.at(node=self._connection.node.url)
+            raise
+        return reply
+
+    def _request(self, query: str, consistency: str, options: Mapping[str, object]) -> tuple[_Reply, bool]:
+        """Return a reply, and whether one from a server's own copy is fresh; raises ``StoreError``."""
+        # Bytes that are not UTF-8 stand in a prefix as surrogates. Consul can hold no such key, and says so.
+        path = "/v1/kv/" + quote(query.encode("utf-8", "surrogateescape"))
+        datacenter = {"dc": self._datacenter} if self._datacenter else {}
+        mode = {} if consistency == LEADER else {consistency: 1}
+        parameters = {**options, **datacenter, **mode}
+        headers = {"X-Consul-Token": self.login.token} if self.login.token else {}
+        wait = float(str(options.get("wait", "0s"))[:-1])
+        with self._connection.bounded(wait * 17 / 16):  # Consul adds up to a sixteenth
+            answer = self._connection.get(f"{path}?{urlencode(parameters)}", headers)
+            body = read_body(answer, ANSWER_BYTES)
+        if answer.status not in (200, 404):
+            raise refusal(answer.status, body)
+        with self._understood():
+            index = max(1, int(answer.headers["X-Consul-Index"]))  # 0 would be answered at once, without end
+        return _Reply(answer.status == 200, index, body), is_fresh(answer.headers)
+
+    @contextmanager
+    def _understood(self) -> Iterator[None]:
+        """Turn the surprise at an answer that Consul would not give into a ``StoreError``."""
+        try:
+            yield
+        except SURPRISES:
+            raise not_consul().at(node=self._connection.node.url) from None
+
+    def close(self) -> None:
+        """End the connection. Any thread, any number of times."""
+        self._connection.close()
+
+
+class _Reply(NamedTuple):
+    """An answer of Consul's."""
+
+    found: bool
+    at: int
+    """Its index."""
+    body: bytes
+
+
+class _Last(NamedTuple):
+    """The previous answer, and the query that it was to."""
+
+    query: str | None
+    body: bytes
+    keys: dict[str, tuple[int, bytes | None]]
+
+
+_NOTHING = _Last(None, b"", {})
+
+
+def _items(body: bytes) -> dict[str, tuple[int, bytes | None]]:
+    """Return the keys of an answer; raises one of ``SURPRISES``."""
+    return {
+        f"/{item['Key']}": (int(item["ModifyIndex"]), None if item["Value"] is None else b64decode(item["Value"]))
+        for item in json.loads(body.decode("utf-8", "replace"))
+    }

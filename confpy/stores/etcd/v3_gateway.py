@@ -1,0 +1,156 @@
+"""The login to etcd v3, and its requests over the JSON gateway."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+from confpy.errors import AccessDenied, StoreError, UsageError
+from confpy.http.addresses import Node
+from confpy.http.body import Stream, read_body
+from confpy.http.connection import Connection
+from confpy.stores.etcd.v3_permissions import Denied, Grants
+from confpy.stores.etcd.v3_wire import Body, LoggedOut, gateway_path, refusal, understood
+from confpy.stores.network import secret
+
+if TYPE_CHECKING:
+    from http.client import HTTPResponse
+
+    from confpy.config.settings import Settings
+
+Result = TypeVar("Result")
+Paths: TypeAlias = dict[Node, str]
+"""Where the gateway of each node is (``/v3/``, ``/v3beta/``), once that is known."""
+
+ANSWER_BYTES = 16 << 20
+"""The largest answer, and the longest line of a stream, that is held in memory."""
+_VERSION_BYTES = 1 << 20
+
+
+class Login:
+    """Who logs in, and what etcd gave for it: one token for all nodes, since they tell each other.
+
+    etcd is only shown the password when it asks who we are; without users it does not.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.user = settings.username
+        self.lock = threading.Lock()
+        """Held by whoever logs in: others wait for the token."""
+        self.token = ""
+        self.grants: Grants | None = None
+        """What the user may read, once something was refused."""
+        self._settings = settings
+        self._learned_at = 0.0
+
+    def password(self) -> str:
+        """Return the password as it is now; raises ``UsageError``."""
+        if self._settings.basic_auth and not self.user:
+            raise UsageError("basic_auth is on without a user", hint="give username")
+        return secret(self._settings.password, self._settings.password_file) or ""
+
+    def renew(self, token: str) -> None:
+        """Take a new token, and forget what was known with the old one."""
+        self.token, self.grants = token, None
+
+    def learn(self, grants: Grants) -> Grants:
+        """Take what etcd says that the user may read."""
+        self.grants, self._learned_at = grants, time.monotonic()
+        return grants
+
+    def lately(self, seconds: float) -> Grants | None:
+        """Return what the user may read, where that was learned less than this many seconds ago."""
+        return self.grants if time.monotonic() - self._learned_at < seconds else None
+
+
+class Gateway:
+    """The JSON gateway of one etcd."""
+
+    def __init__(self, connection: Connection, paths: Paths, login: Login) -> None:
+        self.connection = connection
+        self._paths = paths
+        self._login = login
+
+    def post(self, path: str, body: Body) -> tuple[Body, int]:
+        """Return the answer and its size in bytes; raises ``StoreError``, ``TooLarge`` above ``ANSWER_BYTES``."""
+        return self.logged_in(lambda: self._post(path, body))
+
+    def logged_in(self, ask: Callable[[], Result]) -> Result:
+        """Ask, and where etcd wants a login for it, or another one, log in and ask once more."""
+        token = self._login.token
+        try:
+            return ask()
+        except LoggedOut as error:
+            self._log_in(token, error)
+            return ask()
+
+    def learn(self) -> Grants:
+        """Ask what the user may read. To be called where etcd has refused something; raises that where nobody is."""
+        user = self._login.user
+        if not user:
+            raise Denied("etcd refuses: permission denied", hint="give username and password_file")
+        answer, _ = self.post("auth/user/get", {"name": user})
+        with understood():
+            roles = tuple(map(str, answer.get("roles", ())))
+        answers = [self.post("auth/role/get", {"role": role})[0] for role in roles]
+        with understood():
+            grants = Grants.of(user, roles, [one for answer in answers for one in answer.get("perm", ())])
+        return self._login.learn(grants)
+
+    def _log_in(self, stale: str, wanted: LoggedOut) -> None:
+        """Get another token than the stale one, unless somebody else just did; raises ``StoreError``."""
+        user = self._login.user
+        if not user:
+            wanted.hint = "give username and password_file; for etcd's gateway, a client certificate is no login"
+            raise wanted
+        with self._login.lock:
+            if self._login.token != stale:
+                return
+            self._login.token = ""  # etcd refuses even the login that comes with a stale one
+            try:
+                answer, _ = self._post("auth/authenticate", {"name": user, "password": self._login.password()})
+            except UsageError as error:
+                raise error.copy(StoreError) from error
+            except AccessDenied as error:
+                error.at(user=user)
+                raise
+            with understood():
+                self._login.renew(str(answer["token"]))
+
+    def _post(self, path: str, body: Body) -> tuple[Body, int]:
+        with self.connection.bounded():
+            text = read_body(self._open(path, json.dumps(body).encode()), ANSWER_BYTES)
+        with understood():
+            answer: Body = json.loads(text)
+        return answer, len(text)
+
+    def stream(self, path: str, body: bytes) -> Stream:
+        """Return the answer as a stream. To be called within ``bounded``; raises ``StoreError``."""
+        # Without "close", Go discards what it has not read of a request when it begins to answer (server.go,
+        # writeHeader): the later ones of many watches would never be created.
+        # "hasleader": a member that is cut off from its cluster ends the stream, instead of being silent on it.
+        headers = {"Connection": "close", "Grpc-Metadata-hasleader": "true"}
+        return Stream(self.connection, self._open(path, body, **headers))
+
+    def _open(self, path: str, body: bytes, **headers: str) -> HTTPResponse:
+        # Without "Accept", etcd takes the request for one of the user whom the gateway's own certificate names.
+        headers["Accept"] = "application/json"
+        if token := self._login.token:
+            headers["Authorization"] = token
+        response = self.connection.post(self._path() + path, body, headers)
+        if response.status == 200:
+            return response
+        if response.status == 404:
+            self._paths.pop(self.connection.node, None)  # another version of etcd than it was?
+        raise refusal(response.status, read_body(response, ANSWER_BYTES))
+
+    def _path(self) -> str:
+        """Return where the gateway is; the node is asked for its version first if that is not known yet."""
+        node = self.connection.node
+        if node not in self._paths:
+            response = self.connection.get("/version")
+            self._paths[node] = gateway_path(response.status, read_body(response, _VERSION_BYTES))
+        return self._paths[node]
