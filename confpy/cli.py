@@ -12,7 +12,10 @@ import click
 
 from confpy import __version__
 from confpy.config import confd as dialect
-from confpy.config.settings import BOOLEAN, CONFDIRS, OPTIONS, Option, Settings, load_settings, mend
+from confpy.config.kinds import BOOLEAN
+from confpy.config.settings import CONFDIRS, OPTIONS, Option, Settings
+from confpy.config.sources import load_settings
+from confpy.config.toml import mend
 from confpy.daemon.startup import release_signals
 from confpy.errors import ConfpyError, TemplateError, UsageError
 from confpy.log import Log

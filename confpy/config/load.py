@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import re
@@ -11,29 +10,37 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple, cast
 
 from confpy.config import confd as dialect
-from confpy.config.resource import Loaded, Resource
-from confpy.config.settings import (
+from confpy.config.accounts import WRITTEN_MODE, account, delivered_with, mode_hint
+from confpy.config.kinds import (
     BOOLEAN,
-    EMPTY,
+    COMMAND,
+    COUNT,
+    DRIFT,
+    ID,
     LIST,
     PAUSE,
+    RELOAD_FAILURE,
+    SHARE,
+    SHRINK,
     TEXT,
     TIMEOUT,
     Kind,
-    Settings,
     choice,
-    parse_toml,
-    plain,
-    read_text,
+    delimiters,
+    file_list,
+    key_list,
+    kind,
+    kind_of,
+    permission_bits,
     shown,
-    strings,
-    suggest,
 )
+from confpy.config.resource import Loaded, Resource
+from confpy.config.settings import Settings
+from confpy.config.toml import EMPTY, parse_toml, plain, read_text, suggest
 from confpy.errors import ConfpyError, UsageError
 from confpy.events import LogEvent
 from confpy.keys.prefixes import join, normalise
 from confpy.reload import actions
-from confpy.reload.kinds import Option
 from confpy.system.filenames import is_left_out
 from confpy.system.placeholders import Command, command_line, names_candidate
 
@@ -47,89 +54,8 @@ NO_STATE = (
     "that is not the default without a state folder (state_dir): a confpy that is killed would leave the file there"
 )
 """Why such a check is not made in place."""
-NO_ID = -1
-"""The user or group that chown leaves alone; confd's way to write "not given"."""
-LAST_ID = (1 << 32) - 2
-
-
-# --- how values are written ------------------------------------------------------------------------------------------
-
-
-def permission_bits(value: object) -> int | None:
-    """Return the mode of octal digits in a string, set-id and sticky bits included; an empty one says nothing."""
-    if not isinstance(value, str) or not re.fullmatch(r"(0o?)?[0-7]{0,4}", value):
-        raise ValueError
-    return int(value, 8) if value else None
-
-
-def account_id(value: object) -> int | None:
-    if not isinstance(value, int) or isinstance(value, bool) or not NO_ID <= value <= LAST_ID:
-        raise ValueError
-    return None if value == NO_ID else value
-
-
-def key_list(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise ValueError
-    return strings(value)
-
-
-def file_list(value: object) -> tuple[str, ...]:
-    """Return absolute paths, each once and in its simplest form."""
-    paths = key_list(value)
-    if not all(path.startswith("/") for path in paths):
-        raise ValueError
-    return tuple(dict.fromkeys(os.path.normpath(path) for path in paths))
-
-
-def count(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 31:
-        raise ValueError
-    return value
-
-
-def delimiters(value: object) -> tuple[str, ...]:
-    """Return what stands around expressions; what means something within or beside them cannot be used."""
-    found = key_list(value)
-    if len(found) != 2 or not all(re.fullmatch(r"""[^\w\s"'`]+""", one) for one in found):
-        raise ValueError
-    if {"{%", "{#", "%}", "#}"}.intersection(found):
-        raise ValueError
-    return () if found == ("{{", "}}") else found
-
-
-def share(value: object) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
-        raise ValueError
-    return float(value)
-
-
-def text_of(value: object) -> str:
-    return cast("str", TEXT.accept(value))
-
-
-def kind(expects: str, accept: Callable[[object], object]) -> Kind:
-    return Kind(expects, accept, accept)
-
-
-def kind_of(option: Option) -> Kind:
-    """Return how an option of a reload action is written."""
-
-    def accept(value: object) -> object:
-        return option.accept(strings(value) if isinstance(value, list) else text_of(value))
-
-    return Kind(option.expects, accept, accept, secret=option.secret)
-
-
 RELOADS = {name: kind_of(option) for name, option in actions.OPTIONS.items()}
 """Option → how it is written, of all reload actions and verifiers."""
-COMMAND = kind_of(actions.COMMAND)
-ID = kind("a number of a user or group", account_id)
-COUNT = kind("a number from 0 on", count)
-SHARE = kind("a share from 0 to 1, such as 0.5", share)
-DRIFT = choice("restore", "warn")
-RELOAD_FAILURE = choice("retry", "rollback", "keep")
-SHRINK = choice("confirm", "keep", "render")
 KEYS: Mapping[str, Kind] = {
     "src": TEXT,
     "engine": choice("auto", "go", "jinja"),
@@ -178,8 +104,6 @@ SPELLED = {plain(key): (key,) for key in KEYS} | {
 }
 """Each way to write a key → the keys that it means: of a word of confd's dialect maybe several, or none."""
 
-WRITTEN_MODE = re.compile(r"^[ \t]*[\"']?mode[\"']?[ \t]*=[ \t]*(0o?)?(\d{1,4})\b", re.MULTILINE | re.IGNORECASE)
-"""A mode that was written as a number: the file's own text tells 0644, 0o644 and 644, the parsed integer does not."""
 WRITTEN_KEYS = re.compile(r"^[ \t]*[\"']?(keys|prefix)[\"']?[ \t]*=", re.MULTILINE | re.IGNORECASE)
 """The lines that say what to read, for messages about an edit of them."""
 
@@ -416,20 +340,6 @@ def mode_of_check(
     return "staged"
 
 
-def mode_hint(written: re.Match[str] | None) -> str:
-    """Return the mode as it should have been written, for one that was written as a number."""
-    octal, digits = written.groups() if written else ("0", "644")
-    if not octal and not (re.fullmatch("[0-7]+", digits) and is_sensible(int(digits, 8))):
-        digits = f"{int(digits):o}"
-    return f'write mode = "{digits:0>4}"'
-
-
-def is_sensible(mode: int) -> bool:
-    """Say whether others may do no more than the group, and it no more than the owner: 420 is more likely 0644."""
-    owner, group, others = mode >> 6 & 7, mode >> 3 & 7, mode & 7
-    return group | owner == owner and others | group == group
-
-
 def find_table(tables: Mapping[str, object], warnings: list[ConfpyError]) -> Mapping[str, object]:
     """Return ``[template]``, in any case, and warn of what stands beside it but seems to belong into it."""
     name = next((name for name in tables if plain(name) == "template"), None)
@@ -531,46 +441,3 @@ def absolute(dest: str) -> str:
 def below(root: str | None, dest: str) -> str:
     """Return the target's path in the tree that is built below ``root``, out of which no ``..`` leads."""
     return os.path.join(os.path.abspath(root), os.path.normpath(dest).lstrip("/")) if root else dest
-
-
-def delivered_with(given: dict[str, Any], strict: bool) -> str:
-    """Take the name of the resources' group that this one is delivered with, if ``group`` means that.
-
-    Where there is an ``owner``, or the machine has a group of users of that name, it means that one: as in many of
-    confd's files (``docs/decisions/0005-group-has-two-meanings.md``).
-    """
-    import grp
-
-    name: str = given.get("group", "")
-    if not name or name.isdecimal() or strict or given.get("owner") or given.get("uid") is not None:
-        return ""
-    with contextlib.suppress(KeyError, ValueError, OSError):
-        grp.getgrnam(name)
-        return ""
-    return str(given.pop("group"))
-
-
-def account(given: Mapping[str, Any], number: str, name: str, strict: bool, warnings: list[ConfpyError]) -> int | None:
-    """Return the user or group to give the target to: the number, or else what the machine calls so.
-
-    One that the machine does not have is a warning, since files are often written for another image; ``strict``
-    makes it a ``UsageError``.
-    """
-    import grp
-    import pwd
-
-    wanted: str = given.get(name, "")
-    if given.get(number) is not None or not wanted:
-        return cast("int | None", given.get(number))
-    try:
-        return pwd.getpwnam(wanted).pw_uid if name == "owner" else grp.getgrnam(wanted).gr_gid
-    except (KeyError, ValueError, OSError):
-        if wanted.isascii() and wanted.isdecimal() and int(wanted) <= LAST_ID:
-            return int(wanted)
-        unknown = UsageError(f"{name} is not known on this machine: {wanted!r}", key=name)
-        if strict:
-            unknown.hint = "create it, or take strict_owner away"
-            raise unknown from None
-        unknown.hint = f"going on without; create it, or take {name} away"
-        warnings.append(unknown)
-        return None

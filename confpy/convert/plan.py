@@ -10,7 +10,8 @@ from posixpath import normpath
 from typing import Literal, NamedTuple, cast
 
 from confpy.config.load import KEYS, find_table
-from confpy.config.settings import FILES, parse_toml, plain
+from confpy.config.settings import FILES
+from confpy.config.toml import parse_toml, plain
 from confpy.convert.writing import write
 from confpy.errors import ConfpyError, TemplateError, UsageError
 from confpy.keys.prefixes import normalise

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from confpy.config.settings import read_text
+from confpy.config.toml import read_text
 from confpy.errors import UsageError
 from confpy.http.addresses import Node, parse_nodes
 from confpy.http.endpoints import Endpoints, Find

@@ -12,7 +12,7 @@ import signal
 import sys
 
 from confpy.cli import parse, spell
-from confpy.config.settings import load_settings
+from confpy.config.sources import load_settings
 from confpy.daemon.daemon import Daemon
 from confpy.log import Log
 from confpy.stores import open_store

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, strategies
 
 from confpy import __version__, cli
-from confpy.config.settings import OPTIONS, load_settings
+from confpy.config.settings import OPTIONS
+from confpy.config.sources import load_settings
 from confpy.errors import StoreError, UsageError
 
 
@@ -262,7 +263,7 @@ def test_a_command_that_is_written_otherwise_says_how_it_is_written(capfd, line,
 
 
 def test_a_daemon_without_any_confdir_says_what_to_type(daemon, capfd, monkeypatch, tmp_path):
-    monkeypatch.setattr("confpy.config.settings.CONFDIRS", (f"{tmp_path}/confpy", f"{tmp_path}/confd"))
+    monkeypatch.setattr("confpy.config.sources.CONFDIRS", (f"{tmp_path}/confpy", f"{tmp_path}/confd"))
     for arguments in ([], ["-watch", "-backend", "env"]):
         assert cli.main([*arguments, "-log-format=json"]) == 2
         told = json.loads(capfd.readouterr().err)

@@ -13,10 +13,11 @@ from hypothesis import HealthCheck, given, settings, strategies
 
 from confpy import cli
 from confpy.config import confd as dialect
-from confpy.config import settings as settings_module
+from confpy.config import sources
 from confpy.config.confd import VARIABLES, WORDS
 from confpy.config.load import load_resources
-from confpy.config.settings import OPTIONS, load_settings
+from confpy.config.settings import OPTIONS
+from confpy.config.sources import load_settings
 from confpy.errors import UsageError
 from confpy.stores import REGISTRY, open_store
 
@@ -248,7 +249,7 @@ def test_a_settings_file_that_is_a_resource_is_no_error(tmp_path):
 
 def test_confds_one_settings_file_is_read_where_the_confdir_has_none(tmp_path, monkeypatch):
     old, own = tmp_path / "confd", tmp_path / "own"
-    monkeypatch.setattr(settings_module, "CONFDIRS", ("/nowhere", str(old)))
+    monkeypatch.setattr(sources, "CONFDIRS", ("/nowhere", str(old)))
     old.mkdir()
     own.mkdir()
     (old / "confd.toml").write_text("interval = 9\n")

@@ -5,8 +5,11 @@ import os
 import pytest
 from hypothesis import given, strategies
 
-from confpy.config import settings as module
-from confpy.config.settings import OPTIONS, Settings, load_settings, seconds
+from confpy.clock import LONGEST
+from confpy.config import sources
+from confpy.config.kinds import seconds
+from confpy.config.settings import OPTIONS, Settings
+from confpy.config.sources import load_settings
 from confpy.errors import UsageError
 
 
@@ -45,7 +48,7 @@ def test_flags_weigh_more_than_variables_more_than_the_file_more_than_defaults(c
 
 
 def test_without_anything_said_the_defaults_are_those_of_the_table(monkeypatch, tmp_path):
-    monkeypatch.setattr(module, "CONFDIRS", (str(tmp_path / "confpy"), str(tmp_path / "confd")))
+    monkeypatch.setattr(sources, "CONFDIRS", (str(tmp_path / "confpy"), str(tmp_path / "confd")))
     settings, warnings = load_settings({}, {})
     assert settings == Settings(
         confdir=str(tmp_path / "confd"), cache_dir="/var/cache/confpy", state_dir="/var/lib/confpy"
@@ -61,7 +64,7 @@ def test_a_store_whose_certificates_are_not_checked_is_warned_of(tmp_path):
 
 def test_the_confdir_is_confpys_if_it_exists_else_confds(monkeypatch, tmp_path):
     own, old = tmp_path / "confpy", tmp_path / "confd"
-    monkeypatch.setattr(module, "CONFDIRS", (str(own), str(old)))
+    monkeypatch.setattr(sources, "CONFDIRS", (str(own), str(old)))
     assert load_settings({}, {})[0].confdir == str(old)
     own.mkdir()
     settings, _ = load_settings({}, {})
@@ -140,7 +143,7 @@ def test_no_time_for_a_command_means_no_limit_by_flag_variable_and_file(confdir,
     write(confdir, f'{name} = "{text}"\n')
     by_file, _ = load(confdir)
     found = {getattr(settings, name) for settings in (by_flag, by_variable, by_variable_of_the_fork, by_file)}
-    assert found == {module.LONGEST}
+    assert found == {LONGEST}
 
 
 def test_an_unknown_key_is_a_warning_with_a_suggestion(confdir):
@@ -310,8 +313,8 @@ def test_the_first_cache_directory_of_systemd_is_used_where_none_is_given(confdi
 def test_who_may_not_write_to_the_systems_folders_has_state_and_cache_in_his_own(
     confdir, tmp_path, monkeypatch, environ, folders
 ):
-    monkeypatch.setattr("confpy.config.settings.STATE_DIR", str(tmp_path / "lib"))
-    monkeypatch.setattr("confpy.config.settings.CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr("confpy.config.sources.STATE_DIR", str(tmp_path / "lib"))
+    monkeypatch.setattr("confpy.config.sources.CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     found, _ = load(confdir, {}, environ)
     assert (found.state_dir, found.cache_dir) == tuple(str(tmp_path / folder) for folder in folders)

@@ -10,7 +10,8 @@ import tomllib
 from itertools import groupby
 from pathlib import Path
 
-from confpy.config.settings import OPTIONS, load_settings
+from confpy.config.settings import OPTIONS
+from confpy.config.sources import load_settings
 
 MANUAL = Path(__file__).parents[2] / "docs" / "settings.md"
 BEGIN, END = "<!-- tables: begin -->\n", "<!-- tables: end -->\n"

@@ -1,0 +1,71 @@
+"""Owner, group and mode of a target, as a resource says them."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Mapping
+from typing import Any, cast
+
+from confpy.config.kinds import LAST_ID
+from confpy.errors import ConfpyError, UsageError
+
+WRITTEN_MODE = re.compile(r"^[ \t]*[\"']?mode[\"']?[ \t]*=[ \t]*(0o?)?(\d{1,4})\b", re.MULTILINE | re.IGNORECASE)
+"""A mode that was written as a number: the file's own text tells 0644, 0o644 and 644, the parsed integer does not."""
+
+
+def delivered_with(given: dict[str, Any], strict: bool) -> str:
+    """Take the name of the resources' group that this one is delivered with, if ``group`` means that.
+
+    Where there is an ``owner``, or the machine has a group of users of that name, it means that one: as in many of
+    confd's files (``docs/decisions/0005-group-has-two-meanings.md``).
+    """
+    import grp
+
+    name: str = given.get("group", "")
+    if not name or name.isdecimal() or strict or given.get("owner") or given.get("uid") is not None:
+        return ""
+    with contextlib.suppress(KeyError, ValueError, OSError):
+        grp.getgrnam(name)
+        return ""
+    return str(given.pop("group"))
+
+
+def account(given: Mapping[str, Any], number: str, name: str, strict: bool, warnings: list[ConfpyError]) -> int | None:
+    """Return the user or group to give the target to: the number, or else what the machine calls so.
+
+    One that the machine does not have is a warning, since files are often written for another image; ``strict``
+    makes it a ``UsageError``.
+    """
+    import grp
+    import pwd
+
+    wanted: str = given.get(name, "")
+    if given.get(number) is not None or not wanted:
+        return cast("int | None", given.get(number))
+    try:
+        return pwd.getpwnam(wanted).pw_uid if name == "owner" else grp.getgrnam(wanted).gr_gid
+    except (KeyError, ValueError, OSError):
+        if wanted.isascii() and wanted.isdecimal() and int(wanted) <= LAST_ID:
+            return int(wanted)
+        unknown = UsageError(f"{name} is not known on this machine: {wanted!r}", key=name)
+        if strict:
+            unknown.hint = "create it, or take strict_owner away"
+            raise unknown from None
+        unknown.hint = f"going on without; create it, or take {name} away"
+        warnings.append(unknown)
+        return None
+
+
+def mode_hint(written: re.Match[str] | None) -> str:
+    """Return the mode as it should have been written, for one that was written as a number."""
+    octal, digits = written.groups() if written else ("0", "644")
+    if not octal and not (re.fullmatch("[0-7]+", digits) and is_sensible(int(digits, 8))):
+        digits = f"{int(digits):o}"
+    return f'write mode = "{digits:0>4}"'
+
+
+def is_sensible(mode: int) -> bool:
+    """Say whether others may do no more than the group, and it no more than the owner: 420 is more likely 0644."""
+    owner, group, others = mode >> 6 & 7, mode >> 3 & 7, mode & 7
+    return group | owner == owner and others | group == group

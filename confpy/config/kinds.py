@@ -1,0 +1,243 @@
+"""How the values of settings and of resources' options are written: one ``Kind`` each. Pure."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from math import isfinite
+from typing import NamedTuple, cast
+
+from confpy.clock import LONGEST
+from confpy.errors import UsageError
+from confpy.reload import actions
+from confpy.reload.kinds import Option
+
+
+class Kind(NamedTuple):
+    """How the values of a setting or of a resource's key are written."""
+
+    expects: str
+    """What an error says was expected."""
+    accept: Callable[[object], object]
+    """Read a TOML value; raises ``ValueError``."""
+    parse: Callable[[str], object]
+    """Read the text of a flag or a variable; raises ``ValueError``."""
+    metavar: str = "TEXT"
+    secret: bool = False
+    """No value is ever shown."""
+    names: bool = False
+    """What is expected is one of some names."""
+
+    def read(self, value: object, name: str, *, as_text: bool = False, **where: str) -> object:
+        """Return what ``value`` means; raises ``UsageError`` that speaks of ``name``.
+
+        ``as_text``: a string is the text of a flag or a variable, not a TOML string.
+        """
+        try:
+            return self.parse(value) if as_text and isinstance(value, str) else self.accept(value)
+        except ValueError:
+            found = "" if self.secret else shown(value)
+            if self.names:
+                raise UsageError(f"{name}: {found} is not {self.expects}", **where) from None
+            raise UsageError(f"{name} is not {self.expects}" + (f": {found}" if found else ""), **where) from None
+
+
+def shown(value: object) -> str:
+    """Return a value as an error shows it: on one line, short, and nothing of a list (it may be a command's)."""
+    if isinstance(value, list | dict):
+        return "a list" if isinstance(value, list) else "a table"
+    if isinstance(value, int) and value.bit_length() > 128:
+        return "a huge number"  # Python refuses to write one of 4,300 digits
+    written = repr(value)
+    return written if len(written) <= 60 else written[:57] + "..."
+
+
+def text(value: object) -> str:
+    # NUL is fine TOML, but no system call takes it.
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError
+    return value
+
+
+def strings(value: object) -> tuple[str, ...]:
+    return tuple(text(item) for item in (value if isinstance(value, list | tuple) else [value]))
+
+
+def boolean(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
+
+
+TRUTHS = dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True) | dict.fromkeys(
+    ("0", "f", "F", "FALSE", "false", "False"), False
+)
+"""The spellings of Go's strconv.ParseBool, which confd's flags take."""
+
+
+def truth(value: str) -> bool:
+    try:
+        return TRUTHS[value]
+    except KeyError:
+        raise ValueError from None
+
+
+UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+SPAN = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)", re.ASCII)
+
+
+def seconds(value: object) -> float:
+    """Return the seconds of a number, "600", "500ms" or "1m30s" (Go's time.ParseDuration, but for the sign)."""
+    if isinstance(value, str):
+        value = value.strip()
+        if not value or SPAN.sub("", value):
+            if not re.fullmatch(r"\d+(\.\d+)?", value, re.ASCII):
+                raise ValueError
+            amount = float(value)
+        else:
+            amount = sum(float(count) * UNITS[unit] for count, unit in SPAN.findall(value))
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        # Compared before it is converted: an integer of TOML may be too large for a float.
+        amount = float(value) if value <= LONGEST else LONGEST + 1
+    else:
+        raise ValueError
+    if not isfinite(amount) or not 0 <= amount <= LONGEST:
+        raise ValueError
+    return amount
+
+
+def above_zero(value: object) -> float:
+    amount = seconds(value)
+    if not amount:
+        raise ValueError
+    return amount
+
+
+def limit(value: object) -> float:
+    """Return the seconds of a duration; 0 means no limit, which ``LONGEST`` stands for."""
+    return seconds(value) or LONGEST
+
+
+def choice(*names: str, **aliases: str) -> Kind:
+    """Return the kind whose values are ``names``, in any case; an alias stands for another spelling."""
+    meanings = {name: name for name in names} | aliases
+
+    def accept(value: object) -> str:
+        try:
+            return meanings[text(value).lower()]
+        except KeyError:
+            raise ValueError from None
+
+    return Kind(f"one of {', '.join(names)}", accept, accept, "|".join(names), names=True)
+
+
+TEXT = Kind("a string", text, text)
+SECRET = Kind("a string", text, text, "SECRET", secret=True)
+PATH = Kind("a path", text, text, "PATH")
+BOOLEAN = Kind("true or false", boolean, truth, "")
+DURATION = Kind('a duration above zero, such as 30, "500ms" or "1m30s"', above_zero, above_zero, "DURATION")
+TIMEOUT = Kind('a duration, such as 30, "500ms" or "1m30s" (0: no limit)', limit, limit, "DURATION")
+PAUSE = Kind('a duration, such as 0, 30, "500ms" or "1m30s"', seconds, seconds, "DURATION")
+LIST = Kind(
+    "a string or a list of strings",
+    strings,
+    lambda value: tuple(part for item in value.split(",") if (part := item.strip())),
+)
+STOPPING = ("INT", "PWR", "QUIT", "TERM", "USR1", "USR2", "WINCH")
+"""Signals that nobody sends for anything that confpy would have to go on for."""
+
+
+def stopping(names: object) -> tuple[str, ...]:
+    found = tuple(name.upper().removeprefix("SIG") for name in strings(names))
+    if not set(STOPPING).issuperset(found):
+        raise ValueError
+    return found
+
+
+SIGNALS = Kind(
+    f"a list of signals out of {', '.join(STOPPING)}",
+    stopping,
+    lambda value: stopping(LIST.parse(value)),
+    "NAME",
+)
+
+
+NO_ID = -1
+"""The user or group that chown leaves alone; confd's way to write "not given"."""
+LAST_ID = (1 << 32) - 2
+
+
+def permission_bits(value: object) -> int | None:
+    """Return the mode of octal digits in a string, set-id and sticky bits included; an empty one says nothing."""
+    if not isinstance(value, str) or not re.fullmatch(r"(0o?)?[0-7]{0,4}", value):
+        raise ValueError
+    return int(value, 8) if value else None
+
+
+def account_id(value: object) -> int | None:
+    if not isinstance(value, int) or isinstance(value, bool) or not NO_ID <= value <= LAST_ID:
+        raise ValueError
+    return None if value == NO_ID else value
+
+
+def key_list(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ValueError
+    return strings(value)
+
+
+def file_list(value: object) -> tuple[str, ...]:
+    """Return absolute paths, each once and in its simplest form."""
+    paths = key_list(value)
+    if not all(path.startswith("/") for path in paths):
+        raise ValueError
+    return tuple(dict.fromkeys(os.path.normpath(path) for path in paths))
+
+
+def count(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 31:
+        raise ValueError
+    return value
+
+
+def delimiters(value: object) -> tuple[str, ...]:
+    """Return what stands around expressions; what means something within or beside them cannot be used."""
+    found = key_list(value)
+    if len(found) != 2 or not all(re.fullmatch(r"""[^\w\s"'`]+""", one) for one in found):
+        raise ValueError
+    if {"{%", "{#", "%}", "#}"}.intersection(found):
+        raise ValueError
+    return () if found == ("{{", "}}") else found
+
+
+def share(value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
+        raise ValueError
+    return float(value)
+
+
+def text_of(value: object) -> str:
+    return cast("str", TEXT.accept(value))
+
+
+def kind(expects: str, accept: Callable[[object], object]) -> Kind:
+    return Kind(expects, accept, accept)
+
+
+def kind_of(option: Option) -> Kind:
+    """Return how an option of a reload action is written."""
+
+    def accept(value: object) -> object:
+        return option.accept(strings(value) if isinstance(value, list) else text_of(value))
+
+    return Kind(option.expects, accept, accept, secret=option.secret)
+
+
+COMMAND = kind_of(actions.COMMAND)
+ID = kind("a number of a user or group", account_id)
+COUNT = kind("a number from 0 on", count)
+SHARE = kind("a share from 0 to 1, such as 0.5", share)
+DRIFT = choice("restore", "warn")
+RELOAD_FAILURE = choice("retry", "rollback", "keep")
+SHRINK = choice("confirm", "keep", "render")

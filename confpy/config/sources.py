@@ -1,0 +1,232 @@
+"""Where settings come from: flags, ``CONFPY_*`` and other variables, a TOML file.
+
+Flags weigh more than variables, variables more than the file, the file more than the default.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import cast
+
+from confpy.config import confd as dialect
+from confpy.config.kinds import BOOLEAN, LIST
+from confpy.config.settings import CACHE_DIR, CONFDIRS, FILES, OPTIONS, STATE_DIR, Option, Settings
+from confpy.config.toml import EMPTY, mend, parse_toml, plain, read_text, suggest
+from confpy.errors import ConfpyError, UsageError
+
+Warnings = list[ConfpyError]
+CHILD_VARIABLES = frozenset({"CONFPY_SRC", "CONFPY_DEST", "CONFPY_RESOURCE"})
+"""What commands find in their environment: no settings, though they may start a confpy."""
+ETCDS_VARIABLES = ("ETCDCTL_PEERS", "ETCDCTL_ENDPOINTS")
+"""What etcdctl reads for the nodes, by API v2 and v3; the first that is set counts."""
+CONSUL_VARIABLES: tuple[Mapping[str, str], ...] = (
+    {"nodes": "CONSUL_HTTP_ADDR"},
+    {"auth_token_file": "CONSUL_HTTP_TOKEN_FILE", "auth_token": "CONSUL_HTTP_TOKEN"},
+    {"scheme": "CONSUL_HTTP_SSL"},
+    {"client_ca_keys": "CONSUL_CACERT"},
+    {"client_cert": "CONSUL_CLIENT_CERT", "client_key": "CONSUL_CLIENT_KEY"},
+)
+"""What Consul's own tools read, by the setting that it stands for. Settings of a group are taken together or not."""
+
+
+def load_settings(flags: Mapping[str, object], environ: Mapping[str, str]) -> tuple[Settings, Warnings]:
+    """Return the settings, and what to warn of.
+
+    ``flags`` has values by the name of a setting or of a word of the dialect, as text, or as the type that the file
+    would give; ``store`` is what was named without a flag, as in confd's fork. An empty value counts as not given, but
+    for ``prefix``. Raises ``UsageError`` where a value is wrong or a file cannot be read.
+    """
+    values: dict[str, object] = {}
+    origins: dict[str, str] = {}
+    warnings: Warnings = []
+    called = cast("str", flags.get("store", ""))
+    left_alone = () if called else tuple(_variables_of_the_fork(environ))
+    environ = {name: value for name, value in environ.items() if name not in left_alone}
+    for option in OPTIONS:
+        for value, origin in _given(option, flags, environ, warnings):
+            values[option.name] = value
+            origins[option.name] = origin
+            break
+    if called and not flags.get("backend"):
+        values["backend"], origins["backend"] = dialect.STORES[called], f"argument {called}"
+    path = _settings_file(cast("str | None", values.get("config_file")), cast("str | None", values.get("confdir")))
+    if path is not None and "config_file" in values and not os.path.exists(path):
+        warnings.append(UsageError("the settings file does not exist: going on without it", file=path))
+        path = None
+    if path is not None:
+        for name, value in _read_file(path, warnings).items():
+            if name not in values:
+                values[name] = value
+                origins[name] = f"file {path}"
+    warnings.extend(_idle_words(flags, environ))
+    warnings.extend(_stray_variables(environ))
+    warnings.extend(_shown_secrets(origins))
+
+    named = "confdir" in values
+    values.setdefault("confdir", _confdir())
+    values["config_file"] = path
+    if "nodes" not in values and str(values.get("backend", "etcd")).startswith("etcd"):
+        for variable in ETCDS_VARIABLES:
+            if peers := LIST.parse(environ.get(variable, "")):
+                values["nodes"], origins["nodes"] = peers, f"variable {variable}"
+                break
+    if values.get("backend") == "consul":
+        _take_consuls(environ, values, origins)
+    for name, variable, default, home, below in (
+        ("cache_dir", "CACHE_DIRECTORY", CACHE_DIR, "XDG_CACHE_HOME", ".cache"),
+        ("state_dir", "STATE_DIRECTORY", STATE_DIR, "XDG_STATE_HOME", ".local/state"),
+    ):
+        if name not in values:
+            # systemd names several folders with colons between them.
+            folder = environ.get(variable, "").partition(":")[0]
+            values[name] = folder or _usable(default, environ, home, below)
+            if folder:
+                origins[name] = f"variable {variable}"
+    if called:
+        values = {**dialect.IN_THE_FORK, **values}
+    if values.get("client_insecure"):
+        hint = "whoever is on the way to the store can change its answers: name its CA (client_ca_keys)"
+        warnings.append(UsageError(f"{origins['client_insecure']}: any certificate is trusted", hint=hint))
+    # Every value went through the kind of its field.
+    settings = Settings(confdir_named=named, origins=origins, left_alone=left_alone, **values)  # type: ignore[arg-type]
+    return settings, warnings
+
+
+def _given(
+    option: Option, flags: Mapping[str, object], environ: Mapping[str, str], warnings: Warnings
+) -> Iterator[tuple[object, str]]:
+    """Yield the values that flags and variables give to a setting, the weightiest first."""
+    for name, flag in ((option.name, option.flag), *((word.name, word.flag) for word in option.words)):
+        value = flags.get(name)
+        if value is not None and (value not in EMPTY or name == "prefix"):
+            origin = f"flag -{flag}"
+            yield option.kind.read(value, origin, as_text=True), origin
+    for variable in option.variables:
+        if environ.get(variable):
+            origin = f"variable {variable}"
+            try:
+                yield option.kind.read(environ[variable], origin, as_text=True), origin
+            except UsageError as error:
+                if variable.startswith("CONFPY_"):
+                    raise
+                # A script that was written for confd itself, which does not read it, may mean anything by it.
+                error.hint = "going on without it"
+                warnings.append(error)
+
+
+def _variables_of_the_fork(environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield the variables that are set and that confd's fork reads as settings, confd itself not."""
+    for name in sorted(dialect.VARIABLES):
+        variable = f"CONFD_{name.upper()}"
+        if environ.get(variable) and variable not in dialect.ALWAYS:
+            yield variable
+
+
+def _idle_words(flags: Mapping[str, object], environ: Mapping[str, str]) -> Iterator[ConfpyError]:
+    """Warn of flags and variables of confd's dialect that have no meaning here, or not quite their own."""
+    for word in dialect.WORDS:
+        if word.hint and flags.get(word.name) is not None:
+            yield _idle(f"flag -{word.flag}", word)
+        if word.hint and environ.get(variable := dialect.variable(word.name)):
+            yield _idle(f"variable {variable}", word)
+
+
+def _idle(origin: str, word: dialect.Word, **where: str) -> UsageError:
+    meaning = f"means {' and '.join(word.means)} here" if word.means else "has no meaning here, ignored"
+    return UsageError(f"{origin} {meaning}", hint=word.hint, **where)
+
+
+def _take_consuls(environ: Mapping[str, str], values: dict[str, object], origins: dict[str, str]) -> None:
+    """Fill in what Consul's own variables say, where nobody said otherwise."""
+    kinds = {option.name: option.kind for option in OPTIONS}
+    for group in CONSUL_VARIABLES:
+        if group.keys() & values.keys():
+            continue
+        for name, variable in group.items():
+            if given := environ.get(variable):
+                origin = f"variable {variable}"
+                if name == "scheme":
+                    values[name] = "https" if BOOLEAN.read(given, origin, as_text=True) else "http"
+                else:
+                    values[name] = kinds[name].read(given, origin, as_text=True)
+                origins[name] = origin
+
+
+def _shown_secrets(origins: Mapping[str, str]) -> Iterator[ConfpyError]:
+    """Warn of secrets that stand where every user of the machine can read them."""
+    for option in OPTIONS:
+        if option.kind.secret and origins.get(option.name, "").startswith("flag "):
+            hint = f"give -{option.flag}-file or {option.variables[0]} instead"
+            yield UsageError(
+                f"flag -{option.flag}: everybody on this machine can see it in the list of processes", hint=hint
+            )
+
+
+def _usable(folder: str, environ: Mapping[str, str], home: str, below: str) -> str:
+    """Return the system's folder, or the user's own where this is not root and may not write to the system's.
+
+    ``home`` is the variable of the XDG base directory specification that names the user's, ``below`` its default in the
+    home directory. A user without a home directory keeps the system's folder, which is then warned of.
+    """
+    if os.geteuid() == 0 or os.access(folder, os.W_OK | os.X_OK):
+        return folder
+    for base in (environ.get(home, ""), os.path.join(environ.get("HOME", ""), below)):
+        if os.path.isabs(base) and base != f"/{below}":
+            return os.path.join(base, "confpy")
+    return folder
+
+
+def _confdir() -> str:
+    return next((folder for folder in CONFDIRS if os.path.isdir(folder)), CONFDIRS[-1])
+
+
+def _settings_file(named: str | None, confdir: str | None) -> str | None:
+    """Return the file that was named, else the confdir's own, else that of confd, which had it in one place only."""
+    if named:
+        return named
+    paths = [os.path.join(confdir or _confdir(), name) for name in FILES]
+    return next((path for path in (*paths, os.path.join(CONFDIRS[-1], FILES[-1])) if os.path.lexists(path)), None)
+
+
+def _read_file(path: str, warnings: Warnings) -> dict[str, object]:
+    known = {plain(key): option for option in OPTIONS for key in option.keys}
+    words = {plain(word.name): word for word in dialect.WORDS}
+    values: dict[str, object] = {}
+    implied: dict[str, object] = {}
+    for key, value in parse_toml(read_text(path), path).items():
+        option, word = known.get(plain(key)), words.get(plain(key))
+        if isinstance(value, dict):
+            warnings.append(_idle_table(key, path))
+        elif option is not None:
+            if value not in EMPTY or option.name == "prefix":
+                values[option.name] = option.kind.read(value, key, file=path, key=key)
+        elif word is not None:
+            if word.hint:
+                warnings.append(_idle(key, word, file=path, key=key))
+            for option in OPTIONS:
+                if word in option.words and value not in EMPTY:
+                    implied[option.name] = option.kind.read(value, key, file=path, key=key)
+        else:
+            hint = mend(key, (option.keys[0] for option in known.values()))
+            warnings.append(UsageError(f"unknown setting {key}, ignored", hint=hint, file=path, key=key))
+    return implied | values
+
+
+def _idle_table(key: str, path: str) -> UsageError:
+    """Say why a table of the settings file is ignored; confd's old tutorials name a resource as that file."""
+    if plain(key) == "template":
+        hint = "it is a resource: conf.d is read without -config-file, and all of it is delivered"
+        return UsageError("the settings file holds no settings but a [template]", hint=hint, file=path, key=key)
+    hint = "settings stand above all tables"
+    return UsageError(f"the table [{key}] holds no settings, ignored", hint=hint, file=path, key=key)
+
+
+def _stray_variables(environ: Mapping[str, str]) -> Iterator[ConfpyError]:
+    """Warn of variables that look like a mistyped setting; others (Kubernetes makes CONFPY_PORT …) may be anybody's."""
+    known = {variable for option in OPTIONS for variable in option.variables}
+    stray = sorted(name for name in environ if name.startswith("CONFPY_") and name not in known | CHILD_VARIABLES)
+    for name in stray:
+        meant = suggest(name.removeprefix("CONFPY_"), (variable.removeprefix("CONFPY_") for variable in known))
+        if meant:
+            yield UsageError(f"unknown variable {name}, ignored", hint=f"did you mean CONFPY_{meant}?")
