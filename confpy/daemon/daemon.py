@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from confpy.agent.agent import Agent, AgentConfig
 from confpy.clock import NEVER, Clock, SystemClock
@@ -93,7 +93,6 @@ from confpy.templates.resolve import Resolver
 if TYPE_CHECKING:
     from confpy.system.watching import Folder
 
-Answer = TypeVar("Answer")
 
 UNREAD = 256
 """Deliveries of streams that may wait in the inbox; then the streams wait, and the server with them."""
@@ -186,9 +185,7 @@ class Daemon:
             settings.noop, settings.sync_only, settings.keep_stage_file, settings.no_reload, settings.root or ""
         )
         self._templates = os.path.join(settings.confdir, "templates")
-        self._resolver = Resolver(
-            folder=self._templates, cache_dir=settings.cache_dir, sandbox=settings.sandbox, bounded=_bounded
-        )
+        self._resolver = Resolver(folder=self._templates, cache_dir=settings.cache_dir, sandbox=settings.sandbox)
         random = random or Random()
         follows = settings.watch and not settings.onetime and store.capabilities.watches
         period = settings.resync if settings.watch else settings.interval
@@ -558,7 +555,7 @@ class Daemon:
         def run() -> Message:
             from confpy.reload.run import reload  # brings socket, which a run that reloads nothing can do without
 
-            return reload(action, self._shell, _bounded)
+            return reload(action, self._shell)
 
         self._start("reload", run, lambda error: Reloaded(action.key, error, time.monotonic() - began))
 
@@ -576,26 +573,6 @@ class Daemon:
             lambda: Swept(sweep(action.targets, self._disk, self._rules.root)),
             lambda _: Swept(()),
         )
-
-
-def _bounded(call: Callable[[], Answer], seconds: float) -> Answer:
-    """Return what ``call`` does, or raise ``TimeoutError`` and abandon it: a resolver of the C library has no limit."""
-    answers: queue.SimpleQueue[tuple[Answer | None, Exception | None]] = queue.SimpleQueue()
-
-    def work() -> None:
-        try:
-            answers.put((call(), None))
-        except Exception as error:  # noqa: BLE001 - raised again where it is waited for
-            answers.put((None, error))
-
-    threading.Thread(target=work, name="confpy-bounded", daemon=True).start()
-    try:
-        answer, error = answers.get(timeout=seconds)
-    except queue.Empty:
-        raise TimeoutError from None
-    if error is not None:
-        raise error
-    return answer  # type: ignore[return-value]
 
 
 def _unusable(error: ConfpyError) -> LogEvent:

@@ -167,7 +167,7 @@ class HttpReload:
     def run(self, context: Context) -> str | None:
         from confpy.reload.http_request import send_request
 
-        send_request(self.method, self.url, context.timeout, context.bounded)
+        send_request(self.method, self.url, context.timeout)
         return None
 
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Mapping
 
 from confpy.errors import ReloadError
 from confpy.frozen import frozen
 from confpy.system.placeholders import Command
 from confpy.system.subprocesses import Shell
-
-Bounded: TypeAlias = Callable[[Callable[[], Any], float], Any]
-"""Calls a function for so many seconds at most; raises ``TimeoutError`` if it takes longer."""
 
 
 @frozen
@@ -23,7 +19,6 @@ class Context:
     timeout: float
     """Seconds, for each step."""
     shell: Shell
-    bounded: Bounded
     is_watched: bool = False
     """The verifier watches the program itself: the action need not find out how the reload ended."""
 

@@ -6,21 +6,21 @@ import time
 
 from confpy.errors import ConfpyError, ReloadError
 from confpy.messages import Reload, Reloaded
-from confpy.reload.context import Bounded, Context
+from confpy.reload.context import Context
 from confpy.system.subprocesses import Shell
 
 SHOWN = 200
 """Characters that are logged of an answer of unknown meaning."""
 
 
-def reload(action: Reload, shell: Shell, bounded: Bounded = lambda call, _seconds: call()) -> Reloaded:
+def reload(action: Reload, shell: Shell) -> Reloaded:
     """Run the action, then verify it; returns how it ended, and raises nothing for what fails."""
     began = time.monotonic()
     unsure: str | None = None
     error: ConfpyError | None = None
     verifier = action.verify
     watched = verifier is not None and verifier.watches
-    context = Context(action.environment, action.timeout, shell, bounded, is_watched=watched)
+    context = Context(action.environment, action.timeout, shell, is_watched=watched)
     try:
         verify = verifier.begin(context) if verifier is not None else None
         unsure = action.command.run(context)

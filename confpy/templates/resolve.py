@@ -6,9 +6,10 @@ import os
 import stat
 from collections.abc import Callable
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from confpy.errors import ConfpyError, TemplateError
+from confpy.system.abandonable import call_within
 from confpy.templates.cache import CodeCache
 from confpy.templates.lookup import Lookup
 from confpy.templates.results import Compiled, CompileResult, Service, TemplateMissing
@@ -24,11 +25,6 @@ LARGEST_FILE = 1024 * 1024
 """Bytes that a watched file may have."""
 
 
-def directly(call: Callable[[], Any], seconds: float) -> Any:  # noqa: ARG001 - the shape of ``bounded``
-    """Call without a bound: for tests, and where nothing can hang."""
-    return call()
-
-
 class Resolver:
     """The I/O side of rendering. Called from several threads at once."""
 
@@ -38,13 +34,11 @@ class Resolver:
         folder: str,
         cache_dir: str | None,
         sandbox: bool = False,
-        bounded: Callable[[Callable[[], Any], float], Any] = directly,
     ) -> None:
-        """``folder`` is ``templates/``; ``bounded(call, seconds)`` returns what the call does, or raises in time."""
+        """``folder`` is ``templates/``."""
         self._folder = folder
         self._cache_dir = cache_dir
         self._sandbox = sandbox
-        self._bounded = bounded
         # Filled by whichever thread comes first: a second one would put the same there.
         self._compiler: Compiler | None = None
         self._cache: CodeCache | None = None
@@ -81,7 +75,7 @@ class Resolver:
         if lookup in self._abandoned:
             return TemplateError(f"{what}: still no answer")
         try:
-            return self._bounded(answer, PATIENCE)
+            return call_within(PATIENCE, answer)
         except ConfpyError as error:
             return error if lookup.kind == "template" else type(error)(f"{what}: {error.message}", hint=error.hint)
         except TimeoutError:

@@ -38,7 +38,7 @@ LAYERS = {
     "messages": {"config", "keys", "reload", "templates"},
     "templates": {"config", "keys", "system"},
     "config": {"http", "keys", "reload", "system"},
-    "reload": {"messages", "system"},
+    "reload": {"http", "messages", "system"},
     "http": {"system"},
     "system": set(),
     "keys": set(),

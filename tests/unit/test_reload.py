@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 
 from confpy.clock import LONGEST
-from confpy.daemon.daemon import _bounded
 from confpy.messages import Reload, Reloaded
 from confpy.reload.actions import CommandReload, HttpReload, SignalReload, SocketReload, VerifyCommand
 from confpy.reload.processes import Pidfile, Process, look, masters, objection
@@ -34,7 +33,7 @@ from tests.waiting import wait_until
 def run(by, timeout: float = 10.0, verify: str | None = None) -> Reloaded:
     action = CommandReload(by) if isinstance(by, str) else by
     verifier = VerifyCommand(verify) if verify else None
-    return reload(Reload("key", action, timeout, {"CONFPY_DEST": "/out"}, verifier), Shell(), _bounded)
+    return reload(Reload("key", action, timeout, {"CONFPY_DEST": "/out"}, verifier), Shell())
 
 
 def failure(by, timeout: float = 10.0, verify: str | None = None) -> str:
