@@ -1,7 +1,8 @@
 """``@frozen``: what ``dataclass(frozen=True, slots=True)`` is, for a sixth of what that costs a start.
 
 ``dataclasses`` compiles six methods for each such class, most of them for nothing: of a hundred classes a one-shot uses
-some thirty. Here a method is compiled when it is first called; ``docs/decisions/0008-frozen-classes.md`` has the figures.
+some thirty. Here a method is compiled when it is first called; ``docs/decisions/0008-frozen-classes.md`` has the
+figures.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def pytest_configure() -> None:
         about_settings = name.startswith(SETTINGS) and not name.startswith("CONFPY_TEST_")
         if about_settings or name in OTHERS or name.lower().endswith("_proxy"):
             del os.environ[name]
-    # What is not told otherwise keeps its state where no other confpy does.
+    # Unless a test says otherwise, state is stored where no other confpy has it.
     os.environ["CONFPY_STATE_DIR"] = STATE.name
     # Servers live in sbin, which the PATH of a user who is not root may lack.
     os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
@@ -49,15 +49,15 @@ def pytest_unconfigure() -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what tests have measured and counted: how long confpy took to recover, and how often it was killed."""
-    told: dict[str, list[tuple[Any, ...]]] = {}
+    written: dict[str, list[tuple[Any, ...]]] = {}
     for report in terminalreporter.getreports("passed"):
         for name, value in report.user_properties if report.when == "call" else ():
-            told.setdefault(name, []).append(tuple(value))
-    if rows := told.get("recovered"):
+            written.setdefault(name, []).append(tuple(value))
+    if rows := written.get("recovered"):
         terminalreporter.section("time to recovery")
         for fault, store, seconds in sorted(rows):
             terminalreporter.line(f"{fault:<28}{store:<10}{seconds:>6.2f} s")
-    if rows := told.get("crash points"):
+    if rows := written.get("crash points"):
         terminalreporter.section("crash points: system calls after which confpy was killed, and started again")
         for story, points in sorted(rows):
             terminalreporter.line(f"{story:<48}{points:>6}")

@@ -51,10 +51,10 @@ class Child(Generic[Result]):
     def result(self) -> Result:
         """Return what the function returned; fail where it failed, skip the test where it cannot be done here."""
         with os.fdopen(self._reader, "rb") as file:
-            told = file.read()
+            written = file.read()
         _, status = os.waitpid(self._process, 0)
-        assert told, f"the child ended with {status}"
-        failed, refusal, result = pickle.loads(told)
+        assert written, f"the child ended with {status}"
+        failed, refusal, result = pickle.loads(written)
         assert failed is None, failed
         needs(refusal)
         return result

@@ -98,18 +98,18 @@ def memory(pid: int) -> float:
 
 def measure_start(folder: Path, peer: str | None) -> None:
     place = Place(folder / "start", 1, template='{{ getv("/svc/0000", "x") }}\n', name="t.j2")
-    ours = [sys.executable, "-m", "confpy", "-onetime", "-backend", "env", "-confdir", str(place.folder)]
+    command = [sys.executable, "-m", "confpy", "-onetime", "-backend", "env", "-confdir", str(place.folder)]
 
     def run(command: Sequence[str]) -> None:
         subprocess.run(command, env=environment(folder), check=True, stderr=subprocess.DEVNULL)
 
     python = timed(lambda: run([sys.executable, "-c", "pass"]))
-    confpy = timed(lambda: run(ours))
+    confpy = timed(lambda: run(command))
     row("one-shot, env, one resource in sync", f"{confpy * 1000:.0f} ms, of which Python itself {python * 1000:.0f}")
-    row("  processor time", f"{timed(lambda: run(ours), 31, children) * 1000:.0f} ms")
+    row("  processor time", f"{timed(lambda: run(command), 31, children) * 1000:.0f} ms")
     if peer:
         (place.folder / "templates" / "t.j2").write_text('{{getv "/svc/0000" "x"}}\n')
-        confd = timed(lambda: run([peer, *ours[3:], "-log-level", "error"]))
+        confd = timed(lambda: run([peer, *command[3:], "-log-level", "error"]))
         row("  the peer", f"{confd * 1000:.0f} ms")
 
 
@@ -218,7 +218,7 @@ frontend web
 
 
 def measure_storm(folder: Path, *, puts: int = 10_000, seconds: float = 10.0, interval: int = 2) -> None:
-    """Measure a storm of puts to 50 resources of one HAProxy: all of them are new in the end, few reloads are made."""
+    """Measure a storm of puts to 50 resources of one HAProxy: all are new in the end, with some reloads."""
     folder /= "storm"
     for part in ("conf.d", "templates", "haproxy"):
         (folder / part).mkdir(parents=True)
@@ -399,10 +399,10 @@ def measure_templates(folder: Path, *, turns: int = 400, templates: int = 1000) 
                 began = time.perf_counter()
                 run()
                 times.append(time.perf_counter() - began)
-        ours, beside = map(statistics.median, found)
+        command, beside = map(statistics.median, found)
         row(
             f"{made}: Go template against Jinja's",
-            f"{ours / beside:.2f} x ({ours * 1e6:.0f} and {beside * 1e6:.0f} µs, medians of {turns})",
+            f"{command / beside:.2f} x ({command * 1e6:.0f} and {beside * 1e6:.0f} µs, medians of {turns})",
         )
 
     lookups = [Lookup("template", f"{number:04}.tmpl", "go") for number in range(templates)]
@@ -430,12 +430,12 @@ def main() -> None:
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="confpy-bench-"))
     try:
-        place = Place(folder / "ours", options.resources, template=JINJA, name="t.j2")
+        place = Place(folder / "confpy", options.resources, template=JINJA, name="t.j2")
         flags = ["-watch", "-backend", "etcdv3", "-confdir", str(place.folder)]
-        ours = [sys.executable, "-m", "confpy", *flags]
+        command = [sys.executable, "-m", "confpy", *flags]
         measures = {
             "start": lambda: measure_start(folder, options.peer),
-            "etcd": lambda: measure_following(folder, "confpy", ours, place, options.resources),
+            "etcd": lambda: measure_following(folder, "confpy", command, place, options.resources),
             "consul": lambda: measure_consul(folder, options.resources),
             "storm": lambda: measure_storm(folder),
             "hanging": lambda: measure_hanging(folder),

@@ -25,7 +25,7 @@ def command(*flags: str) -> list[str]:
 
 
 def environment(folder: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return what confpy gets: ours, its cache and its state in the test's folder, and ``more``."""
+    """Return confpy's environment: that of the tests, its cache and its state in the test's folder, and ``more``."""
     own = {"CONFPY_CACHE_DIR": str(folder / "cache"), "CONFPY_STATE_DIR": str(folder / "state")}
     return {**os.environ, "PYTHONPATH": str(ROOT), **own, **(more or {})}
 

@@ -36,8 +36,8 @@ class Town:
         return self.stack.enter_context(server)
 
     @cached_property
-    def ours(self) -> Authority:
-        return Authority(self.folder / "ours")
+    def own(self) -> Authority:
+        return Authority(self.folder / "own")
 
     @cached_property
     def theirs(self) -> Authority:
@@ -45,12 +45,12 @@ class Town:
 
     @cached_property
     def server_pair(self) -> tuple[Path, Path]:
-        return self.ours.issue("server", "IP:127.0.0.1")
+        return self.own.issue("server", "IP:127.0.0.1")
 
     def shows(self, signer: Authority) -> tuple[str, ...]:
         """Trust our authority, and show a certificate of this one."""
         certificate, key = signer.issue("client", field="O")
-        return "-client-ca-keys", str(self.ours.ca), "-client-cert", str(certificate), "-client-key", str(key)
+        return "-client-ca-keys", str(self.own.ca), "-client-cert", str(certificate), "-client-key", str(key)
 
     @cached_property
     def secret(self) -> str:
@@ -65,7 +65,7 @@ class Town:
     def tls_etcd(self) -> Etcd2:
         certificate, key = self.server_pair
         shown = ("--cert-file", str(certificate), "--key-file", str(key))
-        wanted = ("--client-cert-auth", "--trusted-ca-file", str(self.ours.ca))
+        wanted = ("--client-cert-auth", "--trusted-ca-file", str(self.own.ca))
         return self._enter(Etcd2(*shown, *wanted, scheme="https"))
 
     @cached_property
@@ -84,7 +84,7 @@ class Town:
     def tls_consul(self) -> str:
         port = free_port()
         certificate, key = self.server_pair
-        files = {"cert_file": str(certificate), "key_file": str(key), "ca_file": str(self.ours.ca)}
+        files = {"cert_file": str(certificate), "key_file": str(key), "ca_file": str(self.own.ca)}
         self._enter(Consul(https=port, verify_incoming_https=True, **files))
         return f"127.0.0.1:{port}"
 
@@ -104,7 +104,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
         yield town
 
 
-class House:
+class Installation:
     """A confdir with one resource over ``/a``."""
 
     def __init__(self, folder: Path) -> None:
@@ -131,8 +131,8 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> House:
-    return House(tmp_path)
+def installation(tmp_path: Path) -> Installation:
+    return Installation(tmp_path)
 
 
 ETCD = ("etcdv2", "etcdv3", "etcd")
@@ -179,19 +179,19 @@ CASES = [
     Case(
         "another name in the certificate",
         ETCD,
-        lambda town: ("-node", town.tls_etcd.endpoint, *town.shows(town.ours), "-server-name", "other.example"),
+        lambda town: ("-node", town.tls_etcd.endpoint, *town.shows(town.own), "-server-name", "other.example"),
         "other.example",
     ),
     Case(
         "no client certificate",
         ETCD,
-        lambda town: ("-node", town.tls_etcd.endpoint, "-client-ca-keys", str(town.ours.ca)),
+        lambda town: ("-node", town.tls_etcd.endpoint, "-client-ca-keys", str(town.own.ca)),
         "certificate",
     ),
     Case(
         "no client certificate",
         ("consul",),
-        lambda town: ("-node", f"https://{town.tls_consul}", "-client-ca-keys", str(town.ours.ca)),
+        lambda town: ("-node", f"https://{town.tls_consul}", "-client-ca-keys", str(town.own.ca)),
         "certificate",
     ),
     Case(
@@ -254,15 +254,17 @@ CASES = [
     ("backend", "case"),
     [pytest.param(backend, case, id=f"{backend}: {case.what}") for case in CASES for backend in case.backends],
 )
-def test_what_is_wrong_is_one_line_with_node_reason_and_hint_and_one_shot_ends_with_3(backend, case, town, house):
-    ended = house.once("-backend", backend, *case.flags(town))
+def test_what_is_wrong_is_one_line_with_node_reason_and_hint_and_one_shot_ends_with_3(
+    backend, case, town, installation
+):
+    ended = installation.once("-backend", backend, *case.flags(town))
     assert ended.code == 3, ended.events
     (line,) = ended.events
     assert line["event"] in ("store.lost", "prefix.denied")
     assert case.says in f"{line['error']}; {line['hint']}"
     assert case.names in f"{line.get('node')} {line['error']}"
     assert CANARY not in ended.log
-    assert not house.target.exists()
+    assert not installation.target.exists()
 
 
 @pytest.mark.parametrize(
@@ -277,20 +279,20 @@ def test_what_is_wrong_is_one_line_with_node_reason_and_hint_and_one_shot_ends_w
     ],
 )
 @pytest.mark.parametrize("backend", [*ETCD, "consul"])
-def test_what_is_wrong_before_any_request_ends_with_2(backend, flags, says, house):
-    (house.folder / "secret").write_text(CANARY)
-    ended = house.once("-backend", backend, *flags)
+def test_what_is_wrong_before_any_request_ends_with_2(backend, flags, says, installation):
+    (installation.folder / "secret").write_text(CANARY)
+    ended = installation.once("-backend", backend, *flags)
     assert ended.code == 2, ended.log
     (line,) = ended.events
     assert says in str(line)
     assert CANARY not in ended.log
 
 
-def test_a_thousand_resources_of_a_store_that_is_away_are_two_lines_and_all_stand_in_the_report(house):
+def test_a_thousand_resources_of_a_store_that_is_away_are_two_lines_and_all_stand_in_the_report(installation):
     for number in range(999):
-        house.add(f"r{number}")
-    report = house.folder / "report.json"
-    ended = house.once("-backend", "etcdv3", "-node", f"127.0.0.1:{free_port()}", "-report", str(report))
+        installation.add(f"r{number}")
+    report = installation.folder / "report.json"
+    ended = installation.once("-backend", "etcdv3", "-node", f"127.0.0.1:{free_port()}", "-report", str(report))
     assert ended.code == 3
     lost, failed = ended.events
     assert (lost["event"], failed["event"], failed["failures"]) == ("store.lost", "onetime.failed", 1000)
@@ -301,33 +303,33 @@ def test_a_thousand_resources_of_a_store_that_is_away_are_two_lines_and_all_stan
 # --- the daemon ------------------------------------------------------------------------------------------------------
 
 
-def goes_on(house: House, mend: Callable[[], object], *flags: str) -> None:
+def goes_on(installation: Installation, mend: Callable[[], object], *flags: str) -> None:
     """Fail, name the next try, and deliver once it is mended."""
-    with house.watch(*flags) as confpy:
+    with installation.watch(*flags) as confpy:
         lost = confpy.says("store.lost")
         assert 0 <= lost["retry_in"] <= 1
         assert lost["node"]
         mend()
         confpy.says("store.recovered", seconds=60)
         confpy.says("resource.changed", resource="a")
-        assert house.text() == "1"
+        assert installation.text() == "1"
         assert not any("canary" in str(event) for event in confpy.events)
         assert confpy.stop() == 0
 
 
 @pytest.mark.parametrize("kind", [Etcd2, Consul])
-def test_the_daemon_waits_for_a_server_that_is_not_there_yet(kind, house):
+def test_the_daemon_waits_for_a_server_that_is_not_there_yet(kind, installation):
     with kind(started=False) as server:
 
         def mend():
             server.start()
             server.put("a/x" if kind is Consul else "/a/x", "1")
 
-        goes_on(house, mend, "-backend", "consul" if kind is Consul else "etcdv3", "-node", server.endpoint)
+        goes_on(installation, mend, "-backend", "consul" if kind is Consul else "etcdv3", "-node", server.endpoint)
 
 
-def test_the_daemon_takes_a_password_that_is_mended_in_its_file(town, house):
-    secret = house.folder / "secret"
+def test_the_daemon_takes_a_password_that_is_mended_in_its_file(town, installation):
+    secret = installation.folder / "secret"
     secret.write_text(CANARY)
     town.guarded_etcd.put("/a/x", "1")
     flags = (
@@ -340,39 +342,39 @@ def test_the_daemon_takes_a_password_that_is_mended_in_its_file(town, house):
         "-password-file",
         str(secret),
     )
-    goes_on(house, lambda: secret.write_text(PASSWORD), *flags)
+    goes_on(installation, lambda: secret.write_text(PASSWORD), *flags)
 
 
-def test_the_daemon_takes_a_token_that_is_mended_in_its_file(town, house):
-    secret = house.folder / "secret"
+def test_the_daemon_takes_a_token_that_is_mended_in_its_file(town, installation):
+    secret = installation.folder / "secret"
     secret.write_text(CANARY)
     town.guarded_consul.put("a/x", "1")
     token = town.guarded_consul.grant('key_prefix "a/" { policy = "read" }')
-    with house.watch(
+    with installation.watch(
         "-backend", "consul", "-node", town.guarded_consul.endpoint, "-auth-token-file", str(secret)
     ) as confpy:
         confpy.says("store.lost")
         secret.write_text(token)
         confpy.says("resource.changed", seconds=60, resource="a")
-        assert house.text() == "1"
+        assert installation.text() == "1"
         assert not any(one in str(event) for event in confpy.events for one in (CANARY, token, MASTER))
 
 
-def test_the_daemon_takes_a_ca_that_is_mended_in_its_file(town, house):
-    trusted = house.folder / "ca.pem"
+def test_the_daemon_takes_a_ca_that_is_mended_in_its_file(town, installation):
+    trusted = installation.folder / "ca.pem"
     trusted.write_bytes(town.theirs.ca.read_bytes())
-    flags = dict(zip(*[iter(town.shows(town.ours))] * 2, strict=True)) | {"-client-ca-keys": str(trusted)}
-    with house.watch("-backend", "etcdv3", "-node", town.tls_etcd.endpoint, *sum(flags.items(), ())) as confpy:
+    flags = dict(zip(*[iter(town.shows(town.own))] * 2, strict=True)) | {"-client-ca-keys": str(trusted)}
+    with installation.watch("-backend", "etcdv3", "-node", town.tls_etcd.endpoint, *sum(flags.items(), ())) as confpy:
         assert "not trusted" in confpy.says("store.lost")["error"]
-        trusted.write_bytes(town.ours.ca.read_bytes())
+        trusted.write_bytes(town.own.ca.read_bytes())
         confpy.says("store.recovered", seconds=60)
 
 
 @pytest.mark.parametrize("backend", ["etcdv2", "etcdv3", "etcd", "consul"])
-def test_a_secret_on_the_command_line_warns_and_stands_in_no_line(backend, town, house):
+def test_a_secret_on_the_command_line_warns_and_stands_in_no_line(backend, town, installation):
     node = town.guarded_consul.endpoint if backend == "consul" else town.guarded_etcd.endpoint
     flags = ("-auth-token", CANARY) if backend == "consul" else ("-basic-auth", "-username", "web", "-password", CANARY)
-    ended = house.once("-backend", backend, "-node", node, *flags)
+    ended = installation.once("-backend", backend, "-node", node, *flags)
     assert ended.code == 3
     assert "list of processes" in ended.find("settings.warning")["error"]
     assert CANARY not in ended.log + ended.output

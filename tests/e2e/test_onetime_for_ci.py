@@ -1,4 +1,4 @@
-"""One-shot in builds and init containers: it waits as long as it is told, lists what failed, and leaves a report."""
+"""One-shot in builds and init containers: it waits as long as it may, lists what failed, and leaves a report."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.house import House, Program
+from tests.e2e.installation import Installation, Program
 from tests.e2e.running import command, environment, read_events
 from tests.servers.etcd import Etcd
 from tests.waiting import wait_until
@@ -23,9 +23,9 @@ def program(tmp_path: Path) -> Program:
 
 def test_a_store_that_comes_up_late_is_waited_for(tmp_path):
     with Etcd(started=False) as etcd:
-        house = House(tmp_path, "-backend", "etcdv3", "-node", etcd.endpoint)
-        dest = house.add("web")
-        flags = [*house.where, "-onetime", "-retry-for", "2m"]
+        installation = Installation(tmp_path, "-backend", "etcdv3", "-node", etcd.endpoint)
+        dest = installation.add("web")
+        flags = [*installation.where, "-onetime", "-retry-for", "2m"]
         began = time.monotonic()
         running = subprocess.Popen(
             command(*flags), env=environment(tmp_path), stderr=subprocess.PIPE, text=True, cwd=tmp_path
@@ -42,36 +42,36 @@ def test_a_store_that_comes_up_late_is_waited_for(tmp_path):
 
 def test_a_store_that_stays_away_ends_it_with_3_when_the_time_is_over(tmp_path):
     with Etcd(started=False) as etcd:
-        house = House(tmp_path, "-backend", "etcdv3", "-node", etcd.endpoint)
-        house.add("web")
+        installation = Installation(tmp_path, "-backend", "etcdv3", "-node", etcd.endpoint)
+        installation.add("web")
         began = time.monotonic()
-        ended = house.once("-retry-for", "3s")
+        ended = installation.once("-retry-for", "3s")
         assert ended.code == 3
         assert 3 <= time.monotonic() - began < 10
         began = time.monotonic()
-        assert house.once().code == 3
+        assert installation.once().code == 3
         assert time.monotonic() - began < 3, "without -retry-for it does not wait"
 
 
 def test_all_failures_are_listed_at_the_end_and_the_smallest_code_counts(tmp_path, program):
-    house = House(tmp_path)
-    house.write("app: {fine: x}")
-    house.add("checked", check_cmd="'false {{.src}}'")
-    house.add("rendered", '{{ getv("/app/missing") }}')
-    house.add("reloaded", reload_cmd=program.closed())
-    house.add("placed", dest=f"'{tmp_path}/nowhere/placed'")
-    house.add("fine")
-    house.add("pathless", src="'nowhere.j2'")
-    (house.confdir / "conf.d" / "broken.toml").write_text("[template]\n")
+    installation = Installation(tmp_path)
+    installation.write("app: {fine: x}")
+    installation.add("checked", check_cmd="'false {{.src}}'")
+    installation.add("rendered", '{{ getv("/app/missing") }}')
+    installation.add("reloaded", reload_cmd=program.closed())
+    installation.add("placed", dest=f"'{tmp_path}/nowhere/placed'")
+    installation.add("fine")
+    installation.add("pathless", src="'nowhere.j2'")
+    (installation.confdir / "conf.d" / "broken.toml").write_text("[template]\n")
     report = tmp_path / "report.json"
-    ended = house.once("-report", str(report))
+    ended = installation.once("-report", str(report))
     assert ended.code == 2
     last = ended.find("onetime.failed")
     assert ended.events[-1]["event"] in {"onetime.failed", "reload.owed"}
     assert last["failures"] == 6
     assert all(name in last["each"] for name in ("broken", "checked", "rendered", "pathless", "reloaded", "placed"))
-    (house.confdir / "conf.d" / "broken.toml").unlink()
-    assert house.once().code == 4
+    (installation.confdir / "conf.d" / "broken.toml").unlink()
+    assert installation.once().code == 4
     found = {one["resource"]: one for one in json.loads(report.read_text())}
     assert {name: (one["outcome"], one["stage"], one["changed"]) for name, one in found.items()} == {
         "broken": ("failed", "resource", False),
@@ -85,34 +85,34 @@ def test_all_failures_are_listed_at_the_end_and_the_smallest_code_counts(tmp_pat
     assert all(bool(one["error"]) == bool(one["stage"]) for one in found.values())
     lines = report.read_text().splitlines()
     assert len(lines) == len(found) + 2, "a line for each, between the brackets"
-    house.once("-report", str(report))
+    installation.once("-report", str(report))
     again = {one["resource"]: one["outcome"] for one in json.loads(report.read_text())}
     assert again["fine"] == "unchanged"
 
 
 def test_a_report_that_cannot_be_written_is_said_and_is_an_error(tmp_path):
-    house = House(tmp_path)
-    house.add("web")
-    ended = house.once("-report", str(tmp_path / "nowhere" / "report"))
+    installation = Installation(tmp_path)
+    installation.add("web")
+    ended = installation.once("-report", str(tmp_path / "nowhere" / "report"))
     assert ended.code == 6
     assert ended.find("confpy.failed")["file"] == str(tmp_path / "nowhere" / "report")
     assert (tmp_path / "web").exists()
 
 
 def test_no_reload_checks_and_does_not_reload(tmp_path, program):
-    house = House(tmp_path)
-    dest = house.add("web", reload_cmd=program.failing(0))
-    refused = house.add("refused", check_cmd="'false {{.src}}'", reload_cmd=program.failing(0))
-    assert house.once("-no-reload").code == 5
+    installation = Installation(tmp_path)
+    dest = installation.add("web", reload_cmd=program.failing(0))
+    refused = installation.add("refused", check_cmd="'false {{.src}}'", reload_cmd=program.failing(0))
+    assert installation.once("-no-reload").code == 5
     assert (dest.exists(), refused.exists(), program.count) == (True, False, 0)
 
 
 def test_root_puts_every_target_below_it_and_leaves_owners_alone(tmp_path):
-    house = House(tmp_path)
+    installation = Installation(tmp_path)
     image = tmp_path / "image"
     (image / "etc").mkdir(parents=True)
-    house.add("web", dest="'/etc/web.conf'", owner="'nobody'", check_cmd="'grep -q none {{.src}}'")
-    ended = house.once("-root", str(image), "-no-reload")
+    installation.add("web", dest="'/etc/web.conf'", owner="'nobody'", check_cmd="'grep -q none {{.src}}'")
+    ended = installation.once("-root", str(image), "-no-reload")
     assert ended.code == 0, ended.events
     built = image / "etc" / "web.conf"
     assert built.read_text() == "none\n"
@@ -121,12 +121,12 @@ def test_root_puts_every_target_below_it_and_leaves_owners_alone(tmp_path):
 
 
 def test_below_the_root_missing_folders_are_made_unless_a_resource_says_no(tmp_path):
-    house = House(tmp_path)
+    installation = Installation(tmp_path)
     image = tmp_path / "image"
     image.mkdir()
-    house.add("web", dest="'/etc/haproxy/web.conf'")
-    house.add("no", dest="'/etc/none/no.conf'", mkdir="false")
-    ended = house.once("-root", str(image), "-no-reload")
+    installation.add("web", dest="'/etc/haproxy/web.conf'")
+    installation.add("no", dest="'/etc/none/no.conf'", mkdir="false")
+    ended = installation.once("-root", str(image), "-no-reload")
     assert ended.code == 6
     assert (image / "etc" / "haproxy" / "web.conf").read_text() == "none\n"
     assert ended.find("resource.failed")["hint"] == "make the folder, or write mkdir = true"
@@ -134,24 +134,24 @@ def test_below_the_root_missing_folders_are_made_unless_a_resource_says_no(tmp_p
 
 
 def test_a_missing_folder_without_a_root_is_not_made_and_the_hint_says_how(tmp_path):
-    house = House(tmp_path)
-    house.add("web", dest=f"'{tmp_path}/none/web.conf'")
-    ended = house.once()
+    installation = Installation(tmp_path)
+    installation.add("web", dest=f"'{tmp_path}/none/web.conf'")
+    ended = installation.once()
     assert ended.code == 6
     assert ended.find("resource.failed")["hint"] == "make the folder, or write mkdir = true"
 
 
 def test_nothing_leads_out_of_the_root(tmp_path):
-    house = House(tmp_path)
+    installation = Installation(tmp_path)
     image, host = tmp_path / "image", tmp_path / "host"
     for folder in (image, host):
         folder.mkdir()
     (image / "etc").symlink_to(host)
     (image / "opt").symlink_to(host / "missing")
-    house.add("dangling", dest="'/opt/new/f.conf'")
-    house.add("linked", dest="'/etc/linked.conf'")
-    house.add("dots", dest="'/../host/dots.conf'", mkdir="true")
-    ended = house.once("-root", str(image), "-no-reload")
+    installation.add("dangling", dest="'/opt/new/f.conf'")
+    installation.add("linked", dest="'/etc/linked.conf'")
+    installation.add("dots", dest="'/../host/dots.conf'", mkdir="true")
+    ended = installation.once("-root", str(image), "-no-reload")
     assert ended.code == 6
     for name in ("linked", "dangling"):
         assert ended.find("resource.failed", resource=name)["error"] == "the target lies outside of the root"
@@ -160,7 +160,7 @@ def test_nothing_leads_out_of_the_root(tmp_path):
 
 
 def test_what_the_dead_left_is_swept_below_the_root_and_not_outside(tmp_path):
-    house = House(tmp_path)
+    installation = Installation(tmp_path)
     image, host = tmp_path / "image", tmp_path / "host"
     below = image / host.relative_to("/")
     left = [folder / ".web.conf.confpy-0123abcd" for folder in (host, below)]
@@ -168,15 +168,15 @@ def test_what_the_dead_left_is_swept_below_the_root_and_not_outside(tmp_path):
         stage.parent.mkdir(parents=True)
         stage.touch()
     (image / "web.conf").symlink_to(host / "web.conf")
-    house.add("web", dest="'/web.conf'")
-    with house.start("-watch", "-root", str(image)):
+    installation.add("web", dest="'/web.conf'")
+    with installation.start("-watch", "-root", str(image)):
         wait_until(lambda: not left[1].exists(), what="what lay below the root is swept")
     assert left[0].exists()
 
 
 def test_a_check_that_hangs_ends_with_its_own_time_not_with_that_of_the_run(tmp_path):
-    house = House(tmp_path)
-    house.add("web", check_cmd="'sleep 60 # {{.src}}'", check_cmd_timeout="'1s'")
+    installation = Installation(tmp_path)
+    installation.add("web", check_cmd="'sleep 60 # {{.src}}'", check_cmd_timeout="'1s'")
     began = time.monotonic()
-    assert house.once("-timeout", "2s").code == 5
+    assert installation.once("-timeout", "2s").code == 5
     assert time.monotonic() - began < 15

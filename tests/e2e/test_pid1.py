@@ -138,7 +138,7 @@ def test_a_reload_that_hangs_and_will_not_end_does_not_hold_up_the_end(tmp_path)
 def test_the_exit_code_of_a_reload_that_leaves_orphans_is_its_own(tmp_path):
     orphans = "for i in 1 2 3 4 5; do (sleep 0.0$i &); done; exit 7"
     with Container(tmp_path, "a", f'reload_cmd = "{orphans}"') as confpy:
-        for _ in range(2):  # told of at the first try and at the fourth
+        for _ in range(2):  # logged at the first try and at the fourth
             assert "exited with 7" in confpy.says("reload.failed")["error"]
         wait_until(lambda: not confpy.zombies(), what="no zombies")
 

@@ -16,7 +16,7 @@ from confpy.reload.actions import SocketReload
 from confpy.reload.haproxy import read_processes, send
 from confpy.reload.run import reload
 from confpy.system.subprocesses import Shell
-from tests.e2e.house import pass_time
+from tests.e2e.installation import pass_time
 from tests.e2e.running import command, environment
 from tests.servers.haproxy import HAProxy, haproxies
 from tests.servers.ports import free_port

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from tests.e2e.running import Confpy, Ended, run_once
-from tests.servers.hearing import Hearing
+from tests.servers.signal_recorder import SignalRecorder
 from tests.waiting import wait_until
 
 
@@ -34,7 +34,7 @@ def test_a_signal_that_found_nobody_is_owed_and_sent_when_the_program_is_there(t
     failed = first.find("reload.failed", resource="web", command=f"signal HUP to {name}")
     assert failed["error"] == f"no process is called {name}"
 
-    with Hearing(tmp_path, name) as program:
+    with SignalRecorder(tmp_path, name) as program:
         assert deliver(tmp_path).find("reload.recovered")["reloaded"] is True
         wait_until(lambda: program.signal_handlers() == [f"{program.number} SIGHUP"], what="the program has heard")
         assert deliver(tmp_path).code == 0

@@ -1,4 +1,4 @@
-"""One example, every store: the same ``examples/haproxy``, told by flags alone where the keys live."""
+"""One example, every store: the same ``examples/haproxy``; only flags say where the keys are."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.waiting import wait_until
 
 @dataclass(frozen=True)
 class Place:
-    """Where keys live: how confpy is told of it, and how one puts a key there."""
+    """Where keys live: the flags that say so, and how one puts a key there."""
 
     flags: tuple[str, ...]
     put: Callable[[str, str], object]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from confpy.reload.verify import look
-from tests.e2e.house import House
+from tests.e2e.installation import Installation
 from tests.e2e.running import Ended
 from tests.run_as_user import as_nobody
 from tests.servers.apache import Apache
@@ -79,14 +79,14 @@ frontend a
 class Site:
     """A program that serves what its configuration, the target of a resource, says; it is reloaded without a check."""
 
-    house: House
+    installation: Installation
     kind: str
     way: str
     port: int = field(default_factory=free_port)
 
     @property
     def folder(self) -> Path:
-        return self.house.folder
+        return self.installation.folder
 
     def text(self, text: str, *, port: int = 0, module: str = "", certificate: str = "", other: str = "") -> str:
         form = {"nginx": NGINX, "apache": APACHE, "haproxy": HAPROXY}[self.kind]
@@ -111,8 +111,8 @@ class Site:
                 "reload_cmd": f"""'kill -USR2 "$(cat {pid})"'""", "verify": f"'haproxy {pid}'"
             },
         }  # fmt: skip
-        self.house.add("program.conf", f"{{% raw %}}{text}{{% endraw %}}", **{**ways[self.way], **more})
-        return self.house.once()
+        self.installation.add("program.conf", f"{{% raw %}}{text}{{% endraw %}}", **{**ways[self.way], **more})
+        return self.installation.once()
 
     @property
     def config(self) -> Path:
@@ -162,7 +162,7 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Site:
     way: str = request.param
     (tmp_path / "run").mkdir()
     tmp_path.chmod(0o755)
-    return Site(House(tmp_path), way.partition(" ")[0], way)
+    return Site(Installation(tmp_path), way.partition(" ")[0], way)
 
 
 def serves(site: Site, text: str) -> bool:
@@ -189,7 +189,7 @@ def test_a_reload_that_is_not_taken_has_failed_and_is_made_up_for(site, fault):
         failed = ended.find("reload.failed")
         assert failed["did"] == "the reload stays owed, for the next start"
         # What the program's own command, or HAProxy's master, has said is as good.
-        assert failed["error"] == TOLD[site.kind] or failed["error"].startswith("the reload "), failed
+        assert failed["error"] == FAILURES[site.kind] or failed["error"].startswith("the reload "), failed
         if site.kind != "apache":
             assert ask(site.port) == (200, "one")
             mended = site.deliver(site.text("three"))
@@ -214,11 +214,11 @@ def test_a_program_that_was_not_told_has_taken_nothing(site):
     with site.program():
         ended = site.deliver(site.text("two"), reload_cmd="'true'")
         assert ended.code == 7, ended.events
-        assert ended.find("reload.failed")["error"] == TOLD[site.kind]
+        assert ended.find("reload.failed")["error"] == FAILURES[site.kind]
 
 
 def test_a_haproxy_master_that_was_not_told_has_taken_nothing(tmp_path):
-    site = Site(House(tmp_path), "haproxy", "haproxy by socket")
+    site = Site(Installation(tmp_path), "haproxy", "haproxy by socket")
     site.config.write_text(site.text("one"))
     with site.program():
         site.way = "haproxy without a socket"
@@ -228,7 +228,7 @@ def test_a_haproxy_master_that_was_not_told_has_taken_nothing(tmp_path):
 
 
 def test_a_user_who_is_not_root_sees_what_tells(tmp_path):
-    site = Site(House(tmp_path), "nginx", "nginx by command")
+    site = Site(Installation(tmp_path), "nginx", "nginx by command")
     site.config.write_text(site.text("one"))
     with site.program() as program:
         number = program.process.pid
@@ -238,7 +238,7 @@ def test_a_user_who_is_not_root_sees_what_tells(tmp_path):
         assert as_nobody(lambda: look("nginx"))[number] == seen[number]
 
 
-TOLD = {
+FAILURES = {
     "nginx": "nginx has not taken its new configuration, and goes on with the old one",
     "apache": "apache has ended instead of taking its new configuration",
     "haproxy": "haproxy has not taken its new configuration, and goes on with the old one",

@@ -17,7 +17,7 @@ from confpy.delivery.batch import Rules, deliver
 from confpy.messages import Candidate, Group, Report
 from confpy.system.disk import Disk
 from confpy.system.subprocesses import Shell
-from tests.e2e.house import House
+from tests.e2e.installation import Installation
 from tests.faults.disks import FILE_SYSTEMS, ROOT
 from tests.faults.test_mounts import run
 from tests.run_as_user import NOBODY, as_nobody, with_mounts
@@ -52,8 +52,8 @@ def grant(path: Path, entries: str) -> None:
 def access(path: Path) -> tuple[int, int, int, str]:
     """Return all that says who may do what to a file."""
     status = path.stat()
-    told = subprocess.run([find("getfacl"), "-cpEn", path], check=True, capture_output=True, text=True).stdout
-    return stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, told
+    written = subprocess.run([find("getfacl"), "-cpEn", path], check=True, capture_output=True, text=True).stdout
+    return stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, written
 
 
 def make(path: Path, entries: str = "", mode: int = 0o640) -> tuple[int, int, int, str]:
@@ -193,19 +193,19 @@ def test_a_rollback_brings_the_access_list_back(place, mounted, write):
     def story() -> None:
         mounted(place)
         place.chmod(0o755)
-        house = House(place)
-        house.write("app: {a: good}")
+        installation = Installation(place)
+        installation.write("app: {a: good}")
         command = f"'! grep -q bad {place}/a'"
-        a = house.add("a", reload_cmd=command, on_reload_failure="'rollback'", write=f"'{write}'")
-        assert house.once().code == 0
+        a = installation.add("a", reload_cmd=command, on_reload_failure="'rollback'", write=f"'{write}'")
+        assert installation.once().code == 0
         before = make(a, LIST)
         a.write_text("good\n")
-        house.write("app: {a: bad}")
-        ended = house.once()
+        installation.write("app: {a: bad}")
+        ended = installation.once()
         assert ended.find("reload.rolled_back", resource="a")
         assert (a.read_text(), access(a)) == ("good\n", before)
-        house.write("app: {a: better}")
-        assert house.once().code == 0
+        installation.write("app: {a: better}")
+        assert installation.once().code == 0
         assert (a.read_text(), access(a)) == ("better\n", before)
 
     with_mounts(story)
@@ -288,9 +288,9 @@ def test_a_label_that_we_may_not_give_is_one_warning_and_no_obstacle(place, moun
         outcome, notes = as_nobody(step) if ROOT else step()
         assert (outcome, (place / "f").read_bytes()) == ("changed", b"new")
         # Where SELinux has no policy, it lets owners label their files as they like.
-        kept = attribute == SELINUX and attribute in os.listxattr(place / "f")
-        told = f"attributes of the old file were lost: {attribute} (Operation not permitted)"
-        assert notes == (() if kept else (told,))
+        preserved = attribute == SELINUX and attribute in os.listxattr(place / "f")
+        written = f"attributes of the old file were lost: {attribute} (Operation not permitted)"
+        assert notes == (() if preserved else (written,))
 
     with_mounts(story)
 

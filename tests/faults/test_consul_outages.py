@@ -254,16 +254,16 @@ def test_consuls_own_variables_lead_to_the_server_and_what_is_said_wins(once: On
 
 def test_consuls_own_variables_lead_over_tls(once: Once, tmp_path: Path) -> None:
     port = free_port()
-    ours, other = Authority(tmp_path / "ours"), Authority(tmp_path / "other")
-    server, client = ours.issue("consul", "IP:127.0.0.1"), ours.issue("confpy")
-    tls = {"ca_file": str(ours.ca), "cert_file": str(server[0]), "key_file": str(server[1])}
+    own, other = Authority(tmp_path / "own"), Authority(tmp_path / "other")
+    server, client = own.issue("consul", "IP:127.0.0.1"), own.issue("confpy")
+    tls = {"ca_file": str(own.ca), "cert_file": str(server[0]), "key_file": str(server[1])}
     with Consul(https=port, verify_incoming_https=True, **tls) as consul:
         consul.put("app/a", "found")
         node, at = f"https://127.0.0.1:{port}", {"HTTP_ADDR": f"127.0.0.1:{port}", "HTTP_SSL": "true"}
         shown = {"CLIENT_CERT": str(client[0]), "CLIENT_KEY": str(client[1])}
-        right, wrong = {"CACERT": str(ours.ca)}, {"CACERT": str(other.ca)}
+        right, wrong = {"CACERT": str(own.ca)}, {"CACERT": str(other.ca)}
         once.brings("found", **at, **right, **shown)
-        once.brings("found", "-client-ca-keys", str(ours.ca), **at, **wrong, **shown)
+        once.brings("found", "-client-ca-keys", str(own.ca), **at, **wrong, **shown)
         once.target.unlink()
         once.fails(node, "not trusted", "client_ca_keys", **at, **wrong, **shown)
         once.fails(node, "certificate", "client_cert", **at, **right)

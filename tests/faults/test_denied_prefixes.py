@@ -9,7 +9,7 @@ from tests.servers.consul import Consul
 from tests.waiting import wait_until
 
 
-class House:
+class Installation:
     """A confpy with one resource for each list of keys, which prints what it sees to ``<name>.out``."""
 
     def __init__(self, folder, endpoint, *flags, backend="etcdv2", **keys):
@@ -44,65 +44,67 @@ def test_hidden_keys_that_are_asked_for_are_followed_beside_what_lies_above_them
     etcd2.set("/a/x", "1")
     etcd2.set("/a/_h/y", "2")
     etcd2.set("/a/_other/z", "3")
-    house = House(tmp_path, etcd2.endpoint, both=["/a", "/a/_h"], hidden=["/a/_h"], above=["/a"])
-    with house.watching():
-        house.shows("above", "/a/x=1")
-        house.shows("hidden", "/a/_h/y=2")
-        house.shows("both", "/a/x=1", "/a/_h/y=2")
+    installation = Installation(tmp_path, etcd2.endpoint, both=["/a", "/a/_h"], hidden=["/a/_h"], above=["/a"])
+    with installation.watching():
+        installation.shows("above", "/a/x=1")
+        installation.shows("hidden", "/a/_h/y=2")
+        installation.shows("both", "/a/x=1", "/a/_h/y=2")
         etcd2.set("/a/_h/y", "4")
-        house.shows("hidden", "/a/_h/y=4")
-        house.shows("both", "/a/x=1", "/a/_h/y=4")
+        installation.shows("hidden", "/a/_h/y=4")
+        installation.shows("both", "/a/x=1", "/a/_h/y=4")
         etcd2.set("/a/x", "5")
-        house.shows("both", "/a/x=5", "/a/_h/y=4")
-        house.shows("above", "/a/x=5")
+        installation.shows("both", "/a/x=5", "/a/_h/y=4")
+        installation.shows("above", "/a/x=5")
         etcd2.remove("/a/_h", recursive=True)
         etcd2.set("/a/_h/n", "6")
-        house.shows("both", "/a/x=5", "/a/_h/n=6")
-        house.shows("hidden", "/a/_h/n=6")
+        installation.shows("both", "/a/x=5", "/a/_h/n=6")
+        installation.shows("hidden", "/a/_h/n=6")
 
 
 def test_a_refused_prefix_stops_who_reads_it_and_is_followed_when_it_is_given(tmp_path, etcd2):
     etcd2.set("/open/x", "1")
     etcd2.set("/shut/y", "2")
     etcd2.guard("/open")
-    house = House(tmp_path, etcd2.endpoint, open=["/open"], one=["/shut"], two=["/shut", "/open"])
-    ended = run_once(*house.flags, folder=tmp_path)
+    installation = Installation(tmp_path, etcd2.endpoint, open=["/open"], one=["/shut"], two=["/shut", "/open"])
+    ended = run_once(*installation.flags, folder=tmp_path)
     assert ended.code == 3
     errors = [event["event"] for event in ended.events if event["level"] == "error"]
     assert errors == ["prefix.denied", "onetime.failed"]
-    house.shows("open", "/open/x=1")
-    assert (house.text("one"), house.text("two")) == (None, None)
-    with house.watching() as confpy:
+    installation.shows("open", "/open/x=1")
+    assert (installation.text("one"), installation.text("two")) == (None, None)
+    with installation.watching() as confpy:
         refused = confpy.says("prefix.denied")
         assert (refused["prefix"], refused["resource"]) == ("/shut", "one, two")
         etcd2.set("/open/x", "3")
-        house.shows("open", "/open/x=3")
+        installation.shows("open", "/open/x=3")
         grant = {"role": "guest", "grant": {"kv": {"read": ["/shut", "/shut/*"]}}}
         etcd2._send("PUT", "/auth/roles/guest", json.dumps(grant), "application/json")
-        house.shows("one", "/shut/y=2")
-        house.shows("two", "/open/x=3", "/shut/y=2")
+        installation.shows("one", "/shut/y=2")
+        installation.shows("two", "/open/x=3", "/shut/y=2")
         confpy.says("prefix.recovered", prefix="/shut")
         etcd2.set("/shut/y", "4")
-        house.shows("one", "/shut/y=4")
+        installation.shows("one", "/shut/y=4")
 
 
 def test_a_prefix_that_etcd_v3_takes_from_a_role_is_known_at_the_next_resync(tmp_path, etcd):
-    etcd.put_all({"/kept/x": "1", "/taken/y": "2"})
-    etcd.add_user("web", "secret", ("/kept", "/kept0"), ("/taken", "/taken0"))
+    etcd.put_all({"/allowed/x": "1", "/taken/y": "2"})
+    etcd.add_user("web", "secret", ("/allowed", "/allowed0"), ("/taken", "/taken0"))
     etcd.enable_auth()
     (tmp_path / "password").write_text("secret")
     login = ("-username", "web", "-password-file", str(tmp_path / "password"))
-    house = House(tmp_path, etcd.endpoint, *login, backend="etcdv3", kept=["/kept"], taken=["/taken"])
-    with house.watching(resync="4s") as confpy:
-        house.shows("kept", "/kept/x=1")
-        house.shows("taken", "/taken/y=2")
+    installation = Installation(
+        tmp_path, etcd.endpoint, *login, backend="etcdv3", allowed=["/allowed"], taken=["/taken"]
+    )
+    with installation.watching(resync="4s") as confpy:
+        installation.shows("allowed", "/allowed/x=1")
+        installation.shows("taken", "/taken/y=2")
         etcd.revoke("web", "/taken", "/taken0")
         refused = confpy.says("prefix.denied", seconds=16)  # not the full read: that is 40 seconds away
         assert (refused["prefix"], refused["resource"]) == ("/taken", "taken")
         assert "the user web" in refused["error"]
-        etcd.put("/kept/x", "3")
-        house.shows("kept", "/kept/x=3")
-        house.shows("taken", "/taken/y=2")
+        etcd.put("/allowed/x", "3")
+        installation.shows("allowed", "/allowed/x=3")
+        installation.shows("taken", "/taken/y=2")
 
 
 def test_a_prefix_that_an_etcd_v3_role_is_granted_is_back_within_30_seconds(tmp_path, etcd):
@@ -111,11 +113,11 @@ def test_a_prefix_that_an_etcd_v3_role_is_granted_is_back_within_30_seconds(tmp_
     etcd.enable_auth()
     (tmp_path / "password").write_text("secret")
     login = ("-username", "web", "-password-file", str(tmp_path / "password"))
-    house = House(tmp_path, etcd.endpoint, *login, backend="etcdv3", open=["/open"], shut=["/shut"])
-    with house.watching() as confpy:
+    installation = Installation(tmp_path, etcd.endpoint, *login, backend="etcdv3", open=["/open"], shut=["/shut"])
+    with installation.watching() as confpy:
         confpy.says("prefix.denied", prefix="/shut")
         etcd.grant("web", "/shut", "/shut0")
-        house.shows("shut", "/shut/y=2")
+        installation.shows("shut", "/shut/y=2")
 
 
 def test_a_prefix_that_a_consul_token_may_list_again_is_back_within_30_seconds(tmp_path):
@@ -125,8 +127,8 @@ def test_a_prefix_that_a_consul_token_may_list_again_is_back_within_30_seconds(t
         token = consul.grant(rules)
         (tmp_path / "token").write_text(token)
         login = ("-auth-token-file", str(tmp_path / "token"))
-        house = House(tmp_path, consul.endpoint, *login, backend="consul", open=["/open"], shut=["/shut"])
-        with house.watching() as confpy:
+        installation = Installation(tmp_path, consul.endpoint, *login, backend="consul", open=["/open"], shut=["/shut"])
+        with installation.watching() as confpy:
             confpy.says("prefix.denied", prefix="/shut")
             consul.allow(token, rules + 'key_prefix "shut" { policy = "list" }')
-            house.shows("shut", "/shut/y=2", seconds=60)  # Consul itself may take a while
+            installation.shows("shut", "/shut/y=2", seconds=60)  # Consul itself may take a while

@@ -15,7 +15,7 @@ from tests.servers.proxy import FaultProxy
 from tests.waiting import wait_until
 
 
-class House:
+class Installation:
     """A confpy over ``/app``, which prints its keys; its reload command leaves a line in ``reloads``."""
 
     def __init__(self, folder, *nodes, resync="300s", extra=""):
@@ -58,99 +58,102 @@ class House:
 
 def test_a_backend_with_a_ttl_is_there_until_it_expires(tmp_path, etcd2):
     etcd2.set("/app/web/a", "10.0.0.1:80")
-    with House(tmp_path, etcd2.endpoint) as house:
-        house.shows("/app/web/a=10.0.0.1:80")
+    with Installation(tmp_path, etcd2.endpoint) as installation:
+        installation.shows("/app/web/a=10.0.0.1:80")
         etcd2.set("/app/web/a", "10.0.0.1:80", ttl=3)  # not before confpy runs, which may take longer than that
-        house.shows()  # the folder is there, and empty
+        installation.shows()  # the folder is there, and empty
 
 
 def test_a_heartbeat_reloads_nothing(tmp_path, etcd2):
     etcd2.set("/app/a", "1", ttl=60)
-    with House(tmp_path, etcd2.endpoint) as house:
-        house.shows("/app/a=1")
-        wait_until(lambda: house.reloads() == 1, what="the first reload")
+    with Installation(tmp_path, etcd2.endpoint) as installation:
+        installation.shows("/app/a=1")
+        wait_until(lambda: installation.reloads() == 1, what="the first reload")
         for _ in range(50):
             etcd2.set("/app/a", "1", ttl=60)
         etcd2.set("/app/b", "2")
-        house.shows("/app/a=1", "/app/b=2")
-        wait_until(lambda: house.reloads() == 2, what="the second reload")
+        installation.shows("/app/a=1", "/app/b=2")
+        wait_until(lambda: installation.reloads() == 2, what="the second reload")
         for _ in range(2):
-            house.confpy.says("resource.changed")
-        assert len([event for event in house.confpy.events if event["event"] == "resource.changed"]) == 2
+            installation.confpy.says("resource.changed")
+        assert len([event for event in installation.confpy.events if event["event"] == "resource.changed"]) == 2
 
 
 def test_a_tree_that_is_removed_leaves_the_target_until_it_is_there_again(tmp_path, etcd2):
     etcd2.set("/app/sub/a", "1")
-    with House(tmp_path, etcd2.endpoint) as house:
-        house.shows("/app/sub/a=1")
+    with Installation(tmp_path, etcd2.endpoint) as installation:
+        installation.shows("/app/sub/a=1")
         etcd2.remove("/app", recursive=True)
-        house.confpy.says("resource.failed", key="/app")
-        house.shows("/app/sub/a=1")
+        installation.confpy.says("resource.failed", key="/app")
+        installation.shows("/app/sub/a=1")
         etcd2.make("/app")
-        house.shows()
+        installation.shows()
         etcd2.set("/app/b", "2")
-        house.shows("/app/b=2")
+        installation.shows("/app/b=2")
 
 
 def test_a_tree_that_is_removed_empties_the_target_where_that_is_wanted(tmp_path, etcd2):
     etcd2.set("/app/a", "1")
-    with House(tmp_path, etcd2.endpoint, extra='on_missing = "empty"\nshrink_grace = "1s"\n') as house:
-        house.shows("/app/a=1")
+    with Installation(tmp_path, etcd2.endpoint, extra='on_missing = "empty"\nshrink_grace = "1s"\n') as installation:
+        installation.shows("/app/a=1")
         etcd2.remove("/app", recursive=True)
-        house.shows()  # at once, or after the grace: who wrote the file may not have reported it yet
+        installation.shows()  # at once, or after the grace: who wrote the file may not have reported it yet
 
 
 def test_one_shot_fails_where_the_tree_is_missing_and_keeps_the_target(tmp_path, etcd2):
-    house = House(tmp_path, etcd2.endpoint)
-    house.target.write_text("old\n")
-    ended = run_once(*house.flags, folder=tmp_path)
+    installation = Installation(tmp_path, etcd2.endpoint)
+    installation.target.write_text("old\n")
+    ended = run_once(*installation.flags, folder=tmp_path)
     assert ended.code == 3
     assert ended.find("resource.failed")["key"] == "/app"
-    house.shows("old")
+    installation.shows("old")
 
 
 def test_a_value_that_was_not_utf8_is_told_of_without_it(tmp_path, etcd2):
     etcd2.set("/app/a", "\udcff")
-    house = House(tmp_path, etcd2.endpoint)
-    ended = run_once(*house.flags, folder=tmp_path)
+    installation = Installation(tmp_path, etcd2.endpoint)
+    ended = run_once(*installation.flags, folder=tmp_path)
     assert ended.code == 0
     assert ended.find("value.damaged")["key"] == "/app/a"
 
 
 def test_a_change_after_a_kill_and_a_restart_arrives(tmp_path, etcd2):
     etcd2.set("/app/a", "1")
-    with House(tmp_path, etcd2.endpoint) as house:
-        house.shows("/app/a=1")
+    with Installation(tmp_path, etcd2.endpoint) as installation:
+        installation.shows("/app/a=1")
         etcd2.kill()
-        house.confpy.says("watch.lost")
+        installation.confpy.says("watch.lost")
         etcd2.start()
         etcd2.set("/app/b", "2")
-        house.shows("/app/a=1", "/app/b=2")
+        installation.shows("/app/a=1", "/app/b=2")
 
 
 def test_more_changes_than_etcd_remembers_while_nobody_waits_lose_nothing(tmp_path, etcd2):
     etcd2.set("/app/a", "1")
-    with FaultProxy(etcd2.port) as proxy, House(tmp_path, proxy.endpoint) as house:
-        house.shows("/app/a=1")
+    with FaultProxy(etcd2.port) as proxy, Installation(tmp_path, proxy.endpoint) as installation:
+        installation.shows("/app/a=1")
         proxy.refuse()
         proxy.reset()
-        house.confpy.says("watch.lost")
+        installation.confpy.says("watch.lost")
         etcd2.set("/app/b", "2")
         for number in range(1_100):
             etcd2.set("/other", str(number))
         proxy.heal()
-        house.shows("/app/a=1", "/app/b=2")
+        installation.shows("/app/a=1", "/app/b=2")
         etcd2.remove("/app/a")
-        house.shows("/app/b=2")
+        installation.shows("/app/b=2")
 
 
 def test_a_wait_that_falls_silent_is_late_by_no_more_than_a_resync(tmp_path, etcd2):
     etcd2.set("/app/a", "1")
-    with FaultProxy(etcd2.port) as proxy, House(tmp_path, proxy.endpoint, etcd2.endpoint, resync="2s") as house:
-        house.shows("/app/a=1")
+    with (
+        FaultProxy(etcd2.port) as proxy,
+        Installation(tmp_path, proxy.endpoint, etcd2.endpoint, resync="2s") as installation,
+    ):
+        installation.shows("/app/a=1")
         proxy.black_hole()
         etcd2.set("/app/b", "2")
-        house.shows("/app/a=1", "/app/b=2", seconds=60)
+        installation.shows("/app/a=1", "/app/b=2", seconds=60)
 
 
 @pytest.fixture
@@ -169,29 +172,29 @@ def written(member, key, value):
 
 def test_every_change_arrives_while_members_of_a_cluster_come_and_go(tmp_path, members):
     members[0].set("/app/n", "start")
-    with House(tmp_path, *(member.endpoint for member in members), resync="5s") as house:
-        house.shows("/app/n=start")
+    with Installation(tmp_path, *(member.endpoint for member in members), resync="5s") as installation:
+        installation.shows("/app/n=start")
         for number, member in enumerate(members):
             member.kill()
             write = partial(written, members[number - 1], "/app/n", str(number))
             wait_until(write, seconds=30, what="the two that live have a leader")
-            house.shows(f"/app/n={number}")
+            installation.shows(f"/app/n={number}")
             member.start()
         for member in members[1:]:
             member.kill()
-        house.shows("/app/n=2")
+        installation.shows("/app/n=2")
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(Etcd2.start, members[1:]))
         wait_until(lambda: written(members[0], "/app/n", "end"), seconds=30, what="the cluster is back")
-        house.shows("/app/n=end")
+        installation.shows("/app/n=end")
 
 
 def test_a_member_that_is_stopped_under_a_wait_makes_changes_late_by_no_more_than_a_resync(tmp_path, members):
     with ExitStack() as stack:
         proxies = [stack.enter_context(FaultProxy(member.port)) for member in members]
         members[0].set("/app/n", "1")
-        with House(tmp_path, *(proxy.endpoint for proxy in proxies), resync="2s") as house:
-            house.shows("/app/n=1")
+        with Installation(tmp_path, *(proxy.endpoint for proxy in proxies), resync="2s") as installation:
+            installation.shows("/app/n=1")
 
             def waited_on():
                 return next((at for at, one in enumerate(proxies) if "wait=true" in "".join(one.requests)), None)
@@ -202,13 +205,13 @@ def test_a_member_that_is_stopped_under_a_wait_makes_changes_late_by_no_more_tha
             try:
                 write = partial(written, members[silent - 1], "/app/n", "2")
                 wait_until(write, seconds=30, what="the two that live have a leader")
-                house.shows("/app/n=2", seconds=60)
+                installation.shows("/app/n=2", seconds=60)
             finally:
                 members[silent].thaw()
             # Another key: a write of the first that a leader held while it was frozen is made when it goes on.
             write = partial(written, members[silent - 1], "/app/o", "3")
             wait_until(write, seconds=30, what="the cluster takes a write")
-            house.shows("/app/n=2", "/app/o=3", seconds=60)
+            installation.shows("/app/n=2", "/app/o=3", seconds=60)
 
 
 def test_a_member_without_its_cluster_does_not_answer_from_the_past(members, etcd2_store):

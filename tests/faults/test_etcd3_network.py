@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 import pytest
 
 from confpy.errors import StoreError, WatchLost
-from tests.calling import Call
+from tests.background import Call
 from tests.servers.etcd import Etcd
 from tests.servers.ports import free_port
 from tests.servers.proxy import FaultProxy

@@ -107,14 +107,14 @@ def test_no_program_is_busy_while_eight_workers_write_programs_and_execute_them(
 
 def test_no_program_that_was_put_back_is_busy_while_eight_workers_execute_theirs(tmp_path):
     def work(number: int) -> list[str]:
-        path, kept = tmp_path / f"f{number}", tmp_path / f"kept{number}"
+        path, preserved = tmp_path / f"f{number}", tmp_path / f"old{number}"
         path.write_bytes(script())
         wrong = []
         for turn in range(ROUNDS):
             with forking.writing():
-                kept.write_bytes(script(turn))
-                kept.chmod(0o755)
-            put_back(str(path), str(kept), Disk(), in_place=True)
+                preserved.write_bytes(script(turn))
+                preserved.chmod(0o755)
+            put_back(str(path), str(preserved), Disk(), in_place=True)
             ran = Shell().run((str(path),), {}, 10.0)
             wrong += [ran.tail] if ran.failure else []
         return wrong

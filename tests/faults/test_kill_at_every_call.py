@@ -114,8 +114,8 @@ class Place:
 
     def strays(self) -> list[str]:
         """What lies beside the targets and in the state folder that should not."""
-        kept = {one.name for one in self.resources}
-        return [name for name in os.listdir(self.out) if name not in kept] + [
+        expected = {one.name for one in self.resources}
+        return [name for name in os.listdir(self.out) if name not in expected] + [
             name for name in os.listdir(self.folder / "state") if name.startswith(".")
         ]
 

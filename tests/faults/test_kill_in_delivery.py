@@ -48,7 +48,7 @@ def test_a_kill_before_any_step_leaves_whole_files_and_the_next_start_leaves_no_
         folder = tmp_path / str(step)
         folder.mkdir()
         place = Place(folder, resources)
-        code = place.run("tests.faults.mortal", str(step))
+        code = place.run("tests.faults.killed_run", str(step))
         whole = [target.read_bytes() for target in place.targets]
         assert all(content in (OLD, NEW) for content in whole), f"step {step}: a target is torn"
         if code == 0:

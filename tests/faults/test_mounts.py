@@ -263,8 +263,8 @@ def test_a_check_runs_and_tells_its_output_also_where_every_disk_is_full(tmp_pat
     def story() -> None:
         place = in_memory(tmp_path / "small", 64)
         fill(place)
-        ran = Shell().run("echo told; exit 3", {"TMPDIR": str(place)}, 10)
-        assert (ran.code, ran.tail) == (3, "told")
+        ran = Shell().run("echo shown; exit 3", {"TMPDIR": str(place)}, 10)
+        assert (ran.code, ran.tail) == (3, "shown")
 
     with_mounts(story)
 

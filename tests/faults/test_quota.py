@@ -11,7 +11,7 @@ from resource import RLIM_INFINITY, RLIMIT_FSIZE, prlimit
 
 import pytest
 
-from tests.e2e.house import House, Program, pass_time, shows
+from tests.e2e.installation import Installation, Program, pass_time, shows
 from tests.e2e.running import Confpy
 from tests.faults.disks import ROOT, fill, in_memory, make_room, mount, supported, with_quota
 from tests.faults.test_mounts import run
@@ -106,18 +106,18 @@ def names(place: Path) -> list[str]:
 def test_the_old_file_stays_whole_and_the_new_one_comes_when_the_obstacle_has_gone(tmp_path, kind, state, write):
     def story() -> None:
         obstacle = kind(tmp_path / "place")
-        house, program = House(tmp_path), Program(tmp_path)
+        installation, program = Installation(tmp_path), Program(tmp_path)
         f = obstacle.place / "f"
-        house.add("f", dest=f"'{f}'", write=f"'{write}'", reload_cmd=program.failing(0))
-        other = house.add("other")
-        house.write(f"app: {{f: {OLD}, other: one}}")
-        with house.start(more={"CONFPY_STATE_DIR": str(tmp_path / state)}) as confpy:
+        installation.add("f", dest=f"'{f}'", write=f"'{write}'", reload_cmd=program.failing(0))
+        other = installation.add("other")
+        installation.write(f"app: {{f: {OLD}, other: one}}")
+        with installation.start(more={"CONFPY_STATE_DIR": str(tmp_path / state)}) as confpy:
             shows(f, f"{OLD}\n")
             wait_until(lambda: program.count == 1, what="the first reload")
             before = f.stat().st_ino
             assert names(f.parent) == ["f"]
             obstacle.rise(confpy)
-            house.write(f"app: {{f: {NEW}, other: two}}")
+            installation.write(f"app: {{f: {NEW}, other: two}}")
             failed = confpy.says("resource.failed", resource="f")
             assert obstacle.reason in failed["error"]
             shows(other, "two\n")
@@ -132,7 +132,7 @@ def test_the_old_file_stays_whole_and_the_new_one_comes_when_the_obstacle_has_go
             assert confpy.process.poll() is None
         assert program.count == 2
         assert names(f.parent) == ["f"]
-        assert house.once().names == ["onetime.done"]
+        assert installation.once().names == ["onetime.done"]
 
     with_mounts(story)
 
@@ -141,23 +141,23 @@ def test_the_old_file_stays_whole_and_the_new_one_comes_when_the_obstacle_has_go
 def test_a_state_folder_without_room_is_told_and_nothing_waits_for_it(tmp_path, kind):
     def story() -> None:
         obstacle = kind(tmp_path / "place")
-        house, program = House(tmp_path), Program(tmp_path)
-        f = house.add("f", reload_cmd=program.failing(0))
-        house.write("app: {f: one}")
+        installation, program = Installation(tmp_path), Program(tmp_path)
+        f = installation.add("f", reload_cmd=program.failing(0))
+        installation.write("app: {f: one}")
         state = {"CONFPY_STATE_DIR": str(tmp_path / "place/state")}
-        with house.start(more=state) as confpy:
+        with installation.start(more=state) as confpy:
             wait_until(lambda: program.count == 1, what="the first reload")
             obstacle.rise(confpy)
-            house.write("app: {f: two}")
+            installation.write("app: {f: two}")
             shows(f, "two\n")
             wait_until(lambda: program.count == 2, what="the second reload")
-        with house.start(more=state) as confpy:
-            house.write("app: {f: three}")
+        with installation.start(more=state) as confpy:
+            installation.write("app: {f: three}")
             shows(f, "three\n")
             wait_until(lambda: program.count == 3, what="the reload after a start")
             assert any(one["level"] == "warning" and obstacle.reason in str(one) for one in confpy.events)
             obstacle.fall(confpy)
-            house.write("app: {f: four}")
+            installation.write("app: {f: four}")
             shows(f, "four\n")
             wait_until(lambda: program.count == 4, what="the last reload")
             assert confpy.process.poll() is None

@@ -1,4 +1,4 @@
-"""A storm of changes: the files are right in the end, the program is told seldom, and nothing piles up."""
+"""A storm of changes: the files are right in the end, the program is reloaded seldom, and nothing piles up."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.bench.measure import memory
-from tests.e2e.house import House, Program
+from tests.e2e.installation import Installation, Program
 from tests.servers.consul import Consul
 from tests.servers.etcd import Etcd
 from tests.waiting import wait_until
@@ -19,12 +19,12 @@ RESOURCES, PUTS, INTERVAL = 20, 2000, 1.0
 def test_after_a_storm_files_equal_keys_and_reloads_were_few(tmp_path, backend):
     program = Program(tmp_path)
     with Etcd() if backend == "etcdv3" else Consul() as server:
-        house = House(tmp_path, "-backend", backend, "-node", server.endpoint)
+        installation = Installation(tmp_path, "-backend", backend, "-node", server.endpoint)
         slash = "/" if backend == "etcdv3" else ""
         server.transact({f"{slash}app/r{number}": "0" for number in range(RESOURCES)})
         more = {"reload_cmd": program.failing(0), "min_reload_interval": f"'{INTERVAL}s'"}
-        dests = [house.add(f"r{number}", **more) for number in range(RESOURCES)]
-        with house.start() as confpy:
+        dests = [installation.add(f"r{number}", **more) for number in range(RESOURCES)]
+        with installation.start() as confpy:
             wait_until(lambda: all(dest.exists() for dest in dests), what="the first files")
             wait_until(lambda: program.count, what="the first reload")
             before, began = memory(confpy.process.pid), time.monotonic()

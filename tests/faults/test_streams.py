@@ -204,10 +204,10 @@ def test_stdout_may_be_a_pipe_or_a_socket_and_stderr_a_target(confdir):
     assert subprocess.run(argv, stdout=subprocess.PIPE, check=True, env=env).stdout == b"value\n"
     import socket
 
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
+    own, theirs = socket.socketpair()
+    with own, theirs:
         subprocess.run(argv, stdout=theirs, check=True, env=env)
-        assert ours.recv(100) == b"value\n"
+        assert own.recv(100) == b"value\n"
     argv = one_shot(confdir, "/dev/stderr", "-log-level", "error")
     assert subprocess.run(argv, stderr=subprocess.PIPE, check=True, env=env).stderr == b"value\n"
 

@@ -33,7 +33,7 @@ class Place:
 
     folder: Path
     uid: int
-    """-1: ours, whatever its number is in there."""
+    """-1: the test's own user, whatever its number is in there."""
 
     @property
     def dest(self) -> Path:
@@ -142,7 +142,7 @@ def test_what_becomes_of_a_target(open_folder, kind, role):
     wanted = Resource(name="web", file="", src="", dest=str(place.dest), mode=MODE, reload_cmd=CommandReload("true"))
 
     def twice() -> list[str]:
-        told = []
+        written = []
         for _ in range(2):
             ledger = Ledger.open(str(state), Disk())
             assert ledger.warning is None
@@ -152,17 +152,17 @@ def test_what_becomes_of_a_target(open_folder, kind, role):
             ledger.paid("true", (report.record,))
             ledger.close()
             words = [report.outcome, *report.notes, *([report.error.message] if report.error else [])]
-            told.append(": ".join(words))
-        return told
+            written.append(": ".join(words))
+        return written
 
     def story() -> tuple[list[str], bytes | None, int, list[str]]:
         kind(place)
         beside = {*os.listdir(place.folder), "f"}
-        told = as_nobody(twice) if role == "nobody" else twice()
+        written = as_nobody(twice) if role == "nobody" else twice()
         content = place.dest.read_bytes() if place.dest.is_file() else None
         mode = stat.S_IMODE(place.dest.stat().st_mode) if content else 0
         strays = sorted({*os.listdir(place.folder)} - beside) + [name for name in os.listdir(state) if name[0] == "."]
-        return told, content, mode, strays
+        return written, content, mode, strays
 
     expected = MATRIX[kind][role == "nobody"]
     (first, second), content, mode, strays = with_mounts(story)

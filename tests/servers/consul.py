@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from tests.servers.life import Living
+from tests.servers.persistent import PersistentServer
 from tests.servers.ports import free_port
 from tests.waiting import wait_until
 
@@ -36,7 +36,7 @@ class ConsulSaysNo(Exception):
     """An answer other than 200."""
 
 
-class Consul(Living):
+class Consul(PersistentServer):
     """One server, one datacenter. ``endpoint`` stays the same through restarts."""
 
     name = "consul"

@@ -1,4 +1,4 @@
-"""A real name server on the loopback that answers as it is told: SRV records, an error, or not at all."""
+"""A real name server on the loopback that answers as set up: SRV records, an error, or not at all."""
 
 from __future__ import annotations
 

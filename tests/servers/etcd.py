@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
-from tests.servers.life import Living
+from tests.servers.persistent import PersistentServer
 from tests.servers.ports import free_port
 from tests.waiting import wait_until
 
@@ -53,7 +53,7 @@ def _base64(text: str | bytes) -> str:
     return base64.b64encode(_bytes(text)).decode()
 
 
-class Etcd(Living):
+class Etcd(PersistentServer):
     """One member, one cluster. ``endpoint`` stays the same through restarts."""
 
     name = "etcd"

@@ -51,7 +51,7 @@ def etcd2() -> Iterator[Etcd2]:
 
 @pytest.fixture
 def proxy(etcd: Etcd) -> Iterator[FaultProxy]:
-    """A proxy before the test's etcd that counts, and fails when told to."""
+    """A proxy before the test's etcd that counts, and fails on request."""
     with FaultProxy(etcd.port) as server:
         yield server
 
@@ -95,7 +95,7 @@ def consul() -> Iterator[Consul]:
 
 @pytest.fixture
 def consul_proxy(consul: Consul) -> Iterator[FaultProxy]:
-    """A proxy before the test's Consul that counts, and fails when told to."""
+    """A proxy before the test's Consul that counts, and fails on request."""
     with FaultProxy(consul.port) as server:
         yield server
 

@@ -17,7 +17,7 @@ from confpy.errors import AccessDenied, StoreError
 from confpy.keys.prefixes import covers
 from confpy.keys.snapshot import Changes, Invalidated
 from confpy.keys.tree import KeyTree
-from tests.calling import Call
+from tests.background import Call
 from tests.servers.consul import ConsulSaysNo
 from tests.servers.etcd import EtcdSaysNo
 from tests.servers.proxy import FaultProxy

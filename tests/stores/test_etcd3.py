@@ -16,7 +16,7 @@ from confpy.stores.etcd import v3_gateway
 from confpy.stores.etcd import v3_wire as etcd3_wire
 from tests.servers.authority import Authority
 from tests.servers.etcd import Etcd
-from tests.servers.liar import Endless
+from tests.servers.faulty import Endless
 from tests.servers.ports import free_port
 from tests.servers.web import Backend
 from tests.waiting import wait_until

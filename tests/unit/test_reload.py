@@ -24,9 +24,9 @@ from confpy.system.subprocesses import Shell
 from tests.run_as_user import EXTRA_GROUP, as_nobody
 from tests.servers.authority import Authority
 from tests.servers.haproxy import HAProxy
-from tests.servers.hearing import Hearing
 from tests.servers.ports import free_port
 from tests.servers.proxy import FaultProxy
+from tests.servers.signal_recorder import SignalRecorder
 from tests.waiting import wait_until
 
 
@@ -128,13 +128,13 @@ def test_a_pidfile_is_not_believed_blindly(found, file, reason):
 
 
 @pytest.fixture
-def program(tmp_path) -> Iterator[Hearing]:
-    with Hearing(tmp_path, f"web{os.getpid()}") as program:
+def program(tmp_path) -> Iterator[SignalRecorder]:
+    with SignalRecorder(tmp_path, f"web{os.getpid()}") as program:
         yield program
 
 
 def test_the_master_of_a_name_is_signalled(program):
-    assert run(SignalReload("HUP", process=program.told.name)).error is None
+    assert run(SignalReload("HUP", process=program.record.name)).error is None
     wait_until(
         lambda: program.signal_handlers() == [f"{program.number} SIGHUP"], what="the master has heard, and only it"
     )
@@ -142,10 +142,10 @@ def test_the_master_of_a_name_is_signalled(program):
 
 def test_the_process_of_a_pidfile_is_signalled(program, tmp_path):
     (tmp_path / "pid").write_text(f"{program.number}\nmore\n")
-    for name in ("", program.told.name):
+    for name in ("", program.record.name):
         assert run(SignalReload("USR2", pidfile=str(tmp_path / "pid"), process=name)).error is None
         wait_until(lambda: program.signal_handlers() == [f"{program.number} SIGUSR2"], what="the master has heard")
-        program.told.write_text("")
+        program.record.write_text("")
 
 
 def test_a_name_that_nobody_has_is_a_failure():
@@ -248,7 +248,7 @@ def test_a_thread_is_no_process(tmp_path):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs a process of another user")
 def test_a_process_that_we_may_not_signal_is_a_failure(program):
-    told = as_nobody(lambda: failure(SignalReload("HUP", process=program.told.name)))
+    told = as_nobody(lambda: failure(SignalReload("HUP", process=program.record.name)))
     assert told == f"the process {program.number} may not be signalled by us"
 
 

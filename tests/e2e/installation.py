@@ -1,4 +1,4 @@
-"""A confdir that tests furnish: resources, their templates and commands, and where their keys come from."""
+"""A confdir that tests fill: resources, their templates and commands, and where their keys come from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.e2e.running import Confpy, Ended, run_once
 from tests.waiting import wait_until
 
 
-class House:
+class Installation:
     """A confdir over a file of keys, or over the store that ``where`` names; resources print ``/app/<name>``."""
 
     def __init__(self, folder: Path, *where: str) -> None:
@@ -51,7 +51,7 @@ class House:
 
 
 class Program:
-    """A command that notes each run, fails as often as it is told, and can be watched."""
+    """A command that records each run, fails as often as it should, and can be watched."""
 
     def __init__(self, folder: Path, name: str = "runs") -> None:
         self.runs = folder / name

@@ -20,7 +20,9 @@ class _Server:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
         self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, name="liar", kwargs={"poll_interval": 0.05})
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, name="faulty-server", kwargs={"poll_interval": 0.05}
+        )
         self._thread.start()
 
     def close(self) -> None:
@@ -35,21 +37,21 @@ class _Server:
         self.close()
 
 
-class Liar(_Server):
+class HidingProxy(_Server):
     """Passes requests on to 127.0.0.1:``target``; while ``hides``, all that it is asked for is not there."""
 
     def __init__(self, target: int) -> None:
         self.hides = False
-        liar = self
+        proxy = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                liar._pass(self, target)
+                proxy._pass(self, target)
 
             def do_POST(self) -> None:
-                liar._pass(self, target)
+                proxy._pass(self, target)
 
             def log_message(self, *_: object) -> None:
                 pass

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Self
 
 
-class Living(ABC):
+class PersistentServer(ABC):
     """A server process and its temporary folder: started, wounded, brought back, and gone without a trace."""
 
     name = "server"

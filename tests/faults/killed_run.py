@@ -1,6 +1,6 @@
 """Run one confpy that is killed (SIGKILL, by itself) before its N-th step on the disk.
 
-    python -m tests.faults.mortal N FLAG ...
+    python -m tests.faults.killed_run N FLAG ...
 
 Ends as confpy does where it takes fewer than N steps.
 """
@@ -19,7 +19,7 @@ from confpy.stores import open_store
 from confpy.system.disk import Disk
 
 
-class MortalDisk(Disk):
+class KillingDisk(Disk):
     """A disk with which the process dies at a given step."""
 
     def __init__(self, steps: int) -> None:
@@ -38,7 +38,7 @@ def main() -> int:
     settings, _ = load_settings(parse(spell(sys.argv[2:])), os.environ)
     store = open_store(settings.backend, settings)
     log = Log(settings.log_level, settings.log_format)
-    return Daemon(settings, store, log, disk=MortalDisk(int(sys.argv[1]))).run()
+    return Daemon(settings, store, log, disk=KillingDisk(int(sys.argv[1]))).run()
 
 
 if __name__ == "__main__":

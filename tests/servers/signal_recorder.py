@@ -12,40 +12,40 @@ from typing import Self
 
 from tests.waiting import wait_until
 
-HEARING = """\
+PROGRAM = """\
 import os, signal, sys
-told = sys.argv[1]
+record = sys.argv[1]
 def hear(number, _):
-    with open(told, "a") as file:
+    with open(record, "a") as file:
         file.write(f"{os.getpid()} {signal.Signals(number).name}\\n")
 signal.signal(signal.SIGHUP, hear)
 signal.signal(signal.SIGUSR2, hear)
 if os.fork() == 0:
-    open(told + ".worker", "w").close()
+    open(record + ".worker", "w").close()
 else:
-    open(told + ".ready", "w").close()
+    open(record + ".ready", "w").close()
 while True:
     signal.pause()
 """
 
 
-class Hearing:
+class SignalRecorder:
     """A program with a worker, both called ``name``, that notes the signals that they get."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.folder = folder
-        self.told = folder / name
-        self.told.touch()
+        self.record = folder / name
+        self.record.touch()
         program = folder / f"{name}.bin"
         program.mkdir()
         (program / name).symlink_to(sys.executable)
-        self._process = subprocess.Popen([program / name, "-c", HEARING, self.told], start_new_session=True)
+        self._process = subprocess.Popen([program / name, "-c", PROGRAM, self.record], start_new_session=True)
         self.number = self._process.pid
         for ready in (f"{name}.worker", f"{name}.ready"):
             wait_until((folder / ready).exists, what=f"{ready} is there")
 
     def signal_handlers(self) -> list[str]:
-        return self.told.read_text().splitlines()
+        return self.record.read_text().splitlines()
 
     def __enter__(self) -> Self:
         return self
