@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from confpy.config.resource import Loaded, Resource
 from confpy.errors import ConfpyError, StoreError
@@ -48,6 +48,14 @@ class Candidate:
     def again(self) -> str:
         """Why it is delivered even where the target is as it should be; empty: it is not."""
         return "torn" if self.torn else "watch_files" if self.renewed else ""
+
+
+class GroupId(NamedTuple):
+    """What is delivered together or not at all: the resources of a group, or one resource that is in none."""
+
+    name: str
+    """The group's, or the resource's."""
+    is_lone: bool = False
 
 
 @frozen

@@ -1,4 +1,4 @@
-"""Which deliveries go together, those that share a command, and which of them are under way. Pure."""
+"""Which deliveries form a batch, since they share a command, and which batches are under way. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Batch:
 
     groups: tuple[Group, ...]
     commands: frozenset[str]
-    """What ties them together: nobody else uses these meanwhile."""
+    """What ties them together: nothing else uses these meanwhile."""
     swaps: bool
     """Some of its files are in place before they are checked."""
 
@@ -39,7 +39,7 @@ class Batches:
         self._number = 0
 
     def __bool__(self) -> bool:
-        """Say whether one is under way."""
+        """Say whether a delivery is under way."""
         return bool(self._in_flight)
 
     def add(self, batch: Batch) -> None:
@@ -94,14 +94,14 @@ def batches(items: Sequence[tuple[Item, Sequence[str]]]) -> list[list[Item]]:
 def checks_in_place(resources: Iterable[Resource]) -> tuple[str, ...]:
     """Return the checks that the resources of a group run over files in their places.
 
-    Groups that share one go on trial together (``batches`` of these): each may need the new files of the others, so
-    that none of them would pass alone.
+    Groups that share one are swapped in together (``batches`` of these): each may need the new files of the others,
+    so that none of them would pass alone.
     """
     return tuple({check: None for resource in resources if (check := check_in_place(resource))})
 
 
 def checks_shared(groups: Mapping[Key, Iterable[Resource]]) -> dict[Key, frozenset[str]]:
-    """Return the checks over files in their places that a group shares with another; without those that share none."""
+    """Return the checks over files in their places that a group shares with another, for those that share one."""
     found = {key: checks_in_place(resources) for key, resources in groups.items()}
     count = Counter(check for checks in found.values() for check in checks)
     shared = {key: frozenset(check for check in checks if count[check] > 1) for key, checks in found.items() if checks}

@@ -1,75 +1,138 @@
-"""The keys of before: which are kept, and what a start without the store makes of them. Pure."""
+"""Cached keys, the last known good ones: when they are saved, and what is made of them without the store. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from collections.abc import Iterable, Sequence
 
-from confpy.agent.resources import paths, view_of
+from confpy.agent.core import Core
+from confpy.agent.resources import ResourceState, paths
+from confpy.agent.shrink import Guard, KeyCounts
 from confpy.clock import NEVER
 from confpy.config.resource import Resource
 from confpy.events import LogEvent
-from confpy.keys.prefixes import ROOT, Lists, covers, minimal
+from confpy.keys.prefixes import ROOT, covers, minimal
 from confpy.keys.tree import KeyTree
 from confpy.keys.view import View
-from confpy.messages import Recalled, Save
+from confpy.messages import Candidate, Recall, Recalled, Report, Save
 
-SAVE_EVERY = 10.0
+SAVE_INTERVAL = 10.0
 """Seconds from one saving of the delivered keys to the next, at least."""
 SAVE_KEYS = 1000
-"""Keys up to which that is often enough: ten thousand are not written as often as ten."""
-
-
-class Fallback:
-    """The keys that an earlier confpy delivered, while the store cannot be read."""
-
-    def __init__(self, lists: Lists | None) -> None:
-        """``lists``: as ``View`` takes it."""
-        self.state: Literal["unknown", "asked", "known"] = "unknown"
-        self._lists = lists
-        self._tree: KeyTree | None = None
-        self._prefixes: tuple[str, ...] = ()
-
-    def take(self, recalled: Recalled) -> list[LogEvent]:
-        """Take what was kept; returns what to say of it."""
-        self.state = "known"
-        if not recalled.keys:
-            return []
-        self._tree = KeyTree()
-        self._tree.replace(ROOT, recalled.keys)
-        self._prefixes = recalled.prefixes
-        did = "makes targets that are missing from the keys of before"
-        fields = {"keys": len(recalled.keys), "age": round(recalled.age), "did": did}
-        return [LogEvent("warning", "store.stale", fields)]
-
-    def holds(self, prefixes: Sequence[str]) -> bool:
-        """Say whether these are all kept."""
-        return bool(prefixes) and all(any(covers(kept, prefix) for kept in self._prefixes) for prefix in prefixes)
-
-    def view(self, resource: Resource) -> View | None:
-        """Return what a resource saw then, None where nothing is kept."""
-        if self._tree is None:
-            return None
-        return view_of(resource, self._tree, self._lists)
+"""Keys up to which that interval holds: with ten times as many it is ten times as long."""
 
 
 class Saving:
-    """When the delivered keys are to be kept again."""
+    """When the delivered keys are saved next."""
 
     def __init__(self) -> None:
-        self.wanted = False
-        """Some were delivered since."""
+        self.is_wanted = False
+        """Keys were delivered since."""
         self.at = NEVER
         self._last = -NEVER
 
     def want(self, now: float, keys: int) -> None:
         """Note a delivery, of a tree with so many keys."""
-        self.wanted = True
-        self.at = min(self.at, max(now, self._last + SAVE_EVERY * max(1.0, keys / SAVE_KEYS)))
+        self.is_wanted = True
+        self.at = min(self.at, max(now, self._last + SAVE_INTERVAL * max(1.0, keys / SAVE_KEYS)))
 
     def save(self, tree: KeyTree, delivered: Iterable[Resource], others: Iterable[Resource], now: float) -> Save:
-        """Return what keeps the keys of what was delivered as it is now, and leaves what is kept of the others."""
-        self.wanted, self._last = False, now
+        """Return what saves the keys of what was delivered, and leaves unchanged what is saved of the others."""
+        self.is_wanted, self._last = False, now
         prefixes = minimal(path for resource in delivered for path in paths(resource))
-        keys: Mapping[str, str] = {raw: value for path in prefixes for raw, value in tree.items(path)}
+        keys = {raw: value for path in prefixes for raw, value in tree.items(path)}
         return Save(keys, prefixes, minimal(path for resource in others for path in paths(resource)))
+
+
+class Fallback:
+    """The cached keys, while the store cannot be read."""
+
+    def __init__(self, core: Core, counts: KeyCounts) -> None:
+        self._step = core.step
+        self._mirror = core.mirror
+        self._resources = core.resources
+        self._end = core.end
+        self._counts = counts
+        self._is_requested = False
+        self._tree: KeyTree | None = None
+        """None where none are known."""
+        self._prefixes: tuple[str, ...] = ()
+        self._saving = Saving()
+        self.is_awaited = False
+        """They were asked for and are not here yet."""
+
+    # --- reading them ------------------------------------------------------------------------------------------------
+
+    def request(self) -> None:
+        """Ask for the cached keys, once."""
+        if self._end.uses_cached_keys and not self._is_requested:
+            self._is_requested = self.is_awaited = True
+            self._step.do(Recall())
+
+    def take(self, recalled: Recalled) -> None:
+        self.is_awaited = False
+        if not recalled.keys:
+            return
+        self._tree = KeyTree()
+        self._tree.replace(ROOT, recalled.keys)
+        self._prefixes = recalled.prefixes
+        did = "makes missing targets from the cached keys"
+        fields = {"keys": len(recalled.keys), "age": round(recalled.age), "did": did}
+        self._step.do(LogEvent("warning", "store.stale", fields))
+
+    def holds(self, prefixes: Sequence[str]) -> bool:
+        """Say whether all keys of these prefixes are cached."""
+        return bool(prefixes) and all(any(covers(one, prefix) for one in self._prefixes) for prefix in prefixes)
+
+    def view(self, resource: Resource) -> View | None:
+        """Return what a resource sees of the cached keys, None where there are none."""
+        if self._tree is None:
+            return None
+        texts = resource.text_prefixes
+        return View(self._tree, paths(resource), resource.strip, self._mirror.lists, texts=texts)
+
+    def take_delivery(self, state: ResourceState, candidate: Candidate, report: Report) -> None:
+        """Take that a target was made from cached keys: it still wants those of the store."""
+        if self._end.is_final:
+            state.tried = True
+            state.error = None
+        self._resources.mark(state)
+        if report.outcome == "changed":
+            # An empty answer would take these keys from it as well.
+            state.guard = Guard(candidate.keys, self._mirror.store, named=False)
+            self._counts.note(candidate, recorded=bool(report.record))
+            self._step.log("warning", "resource.stale", resource=state.name, target=state.resource.dest)
+
+    # --- saving them -------------------------------------------------------------------------------------------------
+
+    @property
+    def saves_at(self) -> float:
+        """The monotonic time of the next saving."""
+        return self._saving.at
+
+    def note_delivery(self) -> None:
+        """Keys of the store were delivered."""
+        if self._end.saves_keys:
+            self._saving.want(self._step.now, len(self._mirror.tree))
+
+    def save_if_due(self) -> None:
+        if self._step.now >= self._saving.at:
+            self._save()
+
+    def save_at_end(self) -> None:
+        if self._saving.is_wanted:
+            self._save()
+
+    def _save(self) -> None:
+        self._saving.at = NEVER
+        delivered: list[Resource] = []
+        others: list[Resource] = []
+        for state in self._resources:
+            (delivered if _is_delivered(state) else others).append(state.resource)
+        if delivered:
+            self._step.do(self._saving.save(self._mirror.tree, delivered, others, self._step.now))
+
+
+def _is_delivered(state: ResourceState) -> bool:
+    """Say whether the keys that a resource has now are those that it was delivered with."""
+    waits = state.dirty or state.in_flight or state.guard.suspicion is not None
+    return state.tried and state.error is None and not waits

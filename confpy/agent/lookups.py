@@ -1,4 +1,4 @@
-"""What templates asked of the world, and what is known of it by now. Pure."""
+"""What templates asked of the world, and the answers so far. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from confpy.templates.results import Compiled
 
 
 class Lookups:
-    """Questions that are being answered, and answers."""
+    """Look-ups under way, and their answers."""
 
     def __init__(self) -> None:
         self.facts: dict[Lookup, object] = {}
@@ -22,7 +22,7 @@ class Lookups:
         self._number = 0
 
     def ask(self, lookups: AbstractSet[Lookup]) -> list[Resolve]:
-        """Return what asks for those that are not being answered already."""
+        """Return what asks for those that are not under way already."""
         new = tuple(sorted(lookups - self._asked, key=lambda lookup: (lookup.kind, lookup.name)))
         if not new:
             return []
@@ -31,40 +31,40 @@ class Lookups:
         return [Resolve(self._number, new)]
 
     def awaits(self, lookups: AbstractSet[Lookup]) -> bool:
-        """Say whether one of them is being answered."""
+        """Say whether one of them is under way."""
         return not self._asked.isdisjoint(lookups)
 
     def keep(self, used: AbstractSet[Lookup]) -> None:
-        """Forget what nobody uses."""
+        """Forget the answers that are not in use."""
         self.facts = {lookup: answer for lookup, answer in self.facts.items() if lookup in used}
 
     def take(
         self, resolved: Resolved, readers: Callable[[Lookup], Iterable[str]]
     ) -> tuple[set[Lookup], list[LogEvent]]:
-        """Take answers; returns those that are other than before, and what to say of the rest.
+        """Take answers; returns those that differ from the previous ones, and log events.
 
-        An error takes the place of nothing but an error, or of a template: an address of before is worth more than
-        none. ``readers`` names the resources that asked.
+        An error replaces only an error, or a template: a previous address is worth more than none. ``readers`` names
+        the resources that asked.
         """
         self._asked.difference_update(resolved.facts)
         moved: set[Lookup] = set()
-        said: list[LogEvent] = []
+        events: list[LogEvent] = []
         for lookup, answer in resolved.facts.items():
             before = self.facts.get(lookup)
             if isinstance(answer, Compiled) and answer != before:
-                said += _describe(answer)
+                events += _describe(answer)
             if isinstance(answer, ConfpyError) and lookup.kind != "template":
-                kept = before is not None and not isinstance(before, ConfpyError)
-                if kept or not isinstance(before, ConfpyError) or before.message != answer.message:
-                    did = "kept the answer from before" if kept else "the template sees no answer"
+                stays = before is not None and not isinstance(before, ConfpyError)
+                if stays or not isinstance(before, ConfpyError) or before.message != answer.message:
+                    did = "keeps the previous answer" if stays else "the template sees no answer"
                     fields = answer.at(resource=", ".join(sorted(readers(lookup)))).fields()
-                    said.append(LogEvent("warning", "lookup.failed", {**fields, "did": did}))
-                if kept:
+                    events.append(LogEvent("warning", "lookup.failed", {**fields, "did": did}))
+                if stays:
                     continue
             if lookup in self.facts and before != answer:
                 moved.add(lookup)
             self.facts[lookup] = answer
-        return moved, said
+        return moved, events
 
 
 def _describe(template: Compiled) -> list[LogEvent]:

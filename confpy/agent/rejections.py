@@ -1,7 +1,7 @@
-"""Contents that a reload refused and that were rolled back: which they are, and until when none is tried again. Pure.
+"""Contents that a reload rejected and that were rolled back: which they are, and until when none is tried again. Pure.
 
 To try one costs the program an outage, so it is tried again when the keys, the template or a command have changed, when
-a person asks for it, or when its wait is over. The wait doubles each time that the same content is refused.
+a person asks for it, or when its wait is over. The wait doubles each time that the same content is rejected.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from confpy.messages import Candidate, Rejection
 LONGEST = 86400.0
 """Seconds to which the wait doubles; one that was set longer stays as it is."""
 SOON = 1.0
-"""Seconds after which a person's wish is granted: what was edited along with it is read by then."""
+"""Seconds from a person's request to the next try: what was edited along with it is read by then."""
 
 
 class _Held:
@@ -27,17 +27,17 @@ class _Held:
     def __init__(self, rejection: Rejection, since: float, share: float, swapped_unchecked: bool = False) -> None:
         self.rejection = rejection
         self.since = since
-        """Monotonic time of the refusal."""
+        """Monotonic time of the rejection."""
         self.share = share
-        """Of the wait: contents that were refused together are tried apart, so that the one at fault shows."""
+        """Of the wait: contents that were rejected together are tried apart, so that the one at fault shows."""
         self.swapped_unchecked = swapped_unchecked
-        """It is in its place again, and its reload is still to come."""
+        """It is in place again, and its reload is still to come."""
         self.until = NEVER
-        """When a person's wish is granted."""
+        """Monotonic time of the next try that a person asked for."""
 
 
 class Rejections:
-    """Those that hold now, by resource."""
+    """The rejections in force, by resource."""
 
     def __init__(self, random: Random) -> None:
         self._random = random
@@ -53,23 +53,23 @@ class Rejections:
         return self._all[name].rejection
 
     def take_over(self, found: Mapping[str, Rejection], in_place: Iterable[str], now: float, wall: float) -> None:
-        """Take what an earlier confpy noted. ``in_place``: what of it is on trial again, its reload being owed.
+        """Take what an earlier run has noted. ``in_place``: what of it is swapped in again, and still owes its reload.
 
         ``now``: monotonic seconds; ``wall``: seconds since 1970. After a step back of that clock the wait begins anew.
         """
-        trials = set(in_place)
+        swapped = set(in_place)
         for name, rejection in found.items():
             since = now - max(0.0, wall - rejection.at)
-            self._all[name] = _Held(rejection, since, jittered(1.0, self._random), name in trials)
+            self._all[name] = _Held(rejection, since, jittered(1.0, self._random), name in swapped)
 
     def add(
-        self, name: str, resource: Resource | None, refused: tuple[str, str, str | None], now: float, wall: float
+        self, name: str, resource: Resource | None, rejected: tuple[str, str, str | None], now: float, wall: float
     ) -> Rejection:
-        """Note that a content was refused, and that the one from before is back (``Restored.refused``).
+        """Note that a content was rejected, and that the previous one is back (``Restored.refused``).
 
         ``resource``: None where it is not loaded yet.
         """
-        digest, path, back = refused
+        digest, path, back = rejected
         before = self._all.get(name)
         times = before.rejection.times + 1 if before is not None and before.rejection.digest == digest else 1
         by = "" if resource is None else _commands(resource)
@@ -78,7 +78,7 @@ class Rejections:
         return rejection
 
     def commit(self, name: str, digest: str, *, owes: bool) -> bool:
-        """Take what is in a target's place now, and whether its reload is to come; returns whether the note is over."""
+        """Take what is in place now, and whether its reload is to come; returns whether the rejection is over."""
         held = self._all.get(name)
         if held is None:
             return False
@@ -92,7 +92,7 @@ class Rejections:
                 del self._all[name]
 
     def lift(self, now: float) -> Iterator[tuple[str, float]]:
-        """Grant that all are tried again; yields which, and from when on."""
+        """Let all be tried again soon; yields which, and from when on."""
         for name, held in self._all.items():
             held.until = now + SOON
             yield name, held.until
@@ -100,8 +100,8 @@ class Rejections:
     def until(self, candidates: Iterable[Candidate], others: Mapping[str, str], now: float) -> float | None:
         """Return the monotonic time before which a group is not to be delivered, None where it may be now.
 
-        ``others``: of those whose contents were not refused, the digest of what is in their places, where it is known.
-        They make another group of it where they have changed.
+        ``others``: of those whose contents were not rejected, the digest of what is in place, where it is known. Where
+        one of these has changed, the group is another one.
         """
         until = -NEVER
         for one in candidates:

@@ -1,8 +1,9 @@
-"""The reloads that commits owe: one job by command, never twice at once, tried until it succeeds. Pure.
+"""The reloads that commits owe: one job per command, never twice at once, tried until it succeeds. Pure.
 
-A debt is paid only by a run that began after its commit. A run that fails pays nothing, and is tried again when its
-backoff is over, or at once when there is something new to reload. What an earlier confpy left unpaid is owed, too, with
-the failures that it has counted: a reload that takes confpy down with it would else repeat at every start.
+A pending reload is cleared only by a run that began after its commit. A run that fails clears nothing, and is tried
+again when its backoff is over, or at once when there is something new to reload. What an earlier run of confpy still
+owed is pending as well, with the failures that it counted: otherwise a reload that takes confpy down with it would
+repeat at every start.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Commit:
     took: float
     """Seconds."""
     record: int = 0
-    """Where it stands in the ledger; 0: nowhere."""
+    """Its record in the ledger; 0: none."""
 
     @property
     def name(self) -> str:
@@ -55,12 +56,12 @@ class Commit:
     def on_failure(self) -> Literal["retry", "rollback", "keep"]:
         return self.resource.on_reload_failure
 
-    def tell(self, *, reloaded: bool, reload_took: float = 0.0) -> LogEvent:
-        """Return the one line that tells of it."""
+    def event(self, *, reloaded: bool, reload_took: float = 0.0) -> LogEvent:
+        """Return the line for a change whose reload has succeeded, or that needs none."""
         ended = {"took": round(self.took + reload_took, 3), "reloaded": reloaded}
         return LogEvent("info", "resource.changed", {**self._fields(), **ended})
 
-    def committed(self) -> LogEvent:
+    def committed_event(self) -> LogEvent:
         """Return the line for a file that is in place, and whose reload is still to come."""
         return LogEvent("info", "target.committed", self._fields())
 
@@ -75,8 +76,8 @@ class Commit:
 
 
 @frozen
-class Returned:
-    """A file from before that is back, whose reload has failed once and is still owed."""
+class RolledBack:
+    """A previous file that is back in place, and whose reload has failed once and is still owed."""
 
     name: str
     dest: str
@@ -85,23 +86,23 @@ class Returned:
 
 @frozen
 class Inherited:
-    """A commit of an earlier confpy, whose reload is still owed."""
+    """A commit of an earlier run, whose reload is still owed."""
 
     name: str
     dest: str
     on_failure: Literal["retry", "rollback", "keep"] = "retry"
 
-    def tell(self, *, reloaded: bool, reload_took: float = 0.0) -> LogEvent:
-        """Return the one line that tells of its reload."""
+    def event(self, *, reloaded: bool, reload_took: float = 0.0) -> LogEvent:
+        """Return the line for its reload."""
         fields = {"resource": self.name, "target": self.dest, "took": round(reload_took, 3), "reloaded": reloaded}
         return LogEvent("info", "reload.recovered", fields)
 
 
-_Owing: TypeAlias = Commit | Inherited | Returned
+_Owing: TypeAlias = Commit | Inherited | RolledBack
 
 
 @dataclass(slots=True)
-class _Debt:
+class _Pending:
     command: ReloadAction
     backoff: Backoff
     damping: Damping = field(default_factory=Damping)
@@ -110,35 +111,35 @@ class _Debt:
     interval: float = 0.0
     """Seconds from the start of one run to that of the next, at least."""
     splay: float = 0.0
-    """Seconds that this debt waits of its own accord."""
+    """Seconds that it waits of its own accord."""
     owed: dict[str, _Owing] = field(default_factory=dict)
     """Resource → its newest commit since the last run began."""
-    paying: dict[str, _Owing] = field(default_factory=dict)
-    """What the run in flight will have paid."""
+    in_flight: dict[str, _Owing] = field(default_factory=dict)
+    """What the run in flight clears if it succeeds."""
     records: set[int] = field(default_factory=set)
-    """Where in the ledger what is owed stands: also commits that a newer one of their resource took the place of."""
-    paying_records: set[int] = field(default_factory=set)
-    back: Literal["no", "wanted", "on its way", "done"] = "no"
-    """How far the old files are put back while this is being paid."""
+    """The ledger's records of what is owed, including commits that a newer one of their resource has replaced."""
+    records_in_flight: set[int] = field(default_factory=set)
+    back: Literal["no", "wanted", "in flight", "done"] = "no"
+    """How far the rollback of what a failed run had to reload is."""
     stuck: frozenset[str] = frozenset()
-    """Resources whose old files could not be put back."""
+    """Resources whose previous files could not be put back."""
     since: float = 0.0
     retry_at: float = -NEVER
 
 
 class PendingReloads:
-    """All that is owed."""
+    """All reloads that are owed, by command."""
 
-    def __init__(self, random: Random, *, longest_wait: float, once: bool = False) -> None:
+    def __init__(self, random: Random, *, longest_wait: float, is_final: bool = False) -> None:
         """``longest_wait``: seconds for which deliveries of the same command may hold up its reload.
 
-        ``once``: a failure is final for this run of confpy; what is owed stays in the ledger.
+        ``is_final``: a failed reload is not tried again by this run of confpy; what is owed stays in the ledger.
         """
         self._random = random
         self._longest_wait = longest_wait
-        self._once = once
+        self._is_final = is_final
         self._stopped = False
-        self._debts: dict[str, _Debt] = {}
+        self._pending: dict[str, _Pending] = {}
         self._began: dict[str, float] = {}
         """Command → when its last run began."""
 
@@ -148,233 +149,245 @@ class PendingReloads:
         command = reload_of(resource)
         assert command is not None
         key = command.describe()
-        debt = self._debts.get(key)
-        if debt is None:
-            debt = self._debts[key] = _Debt(command, self._backoff())
-        if not debt.owed:
-            debt.since = now
-            debt.splay = self._random.uniform(0.0, resource.splay)
-        debt.command = command
-        debt.timeout = max(debt.timeout, resource.reload_cmd_timeout)
-        debt.verify = resource.verify_cmd or debt.verify
-        debt.interval = max(debt.interval, resource.min_reload_interval)
-        debt.owed[resource.name] = commit
-        debt.records.add(commit.record)
-        debt.retry_at = -NEVER
+        pending = self._pending.get(key)
+        if pending is None:
+            pending = self._pending[key] = _Pending(command, self._backoff())
+        if not pending.owed:
+            pending.since = now
+            pending.splay = self._random.uniform(0.0, resource.splay)
+        pending.command = command
+        pending.timeout = max(pending.timeout, resource.reload_cmd_timeout)
+        pending.verify = resource.verify_cmd or pending.verify
+        pending.interval = max(pending.interval, resource.min_reload_interval)
+        pending.owed[resource.name] = commit
+        pending.records.add(commit.record)
+        pending.retry_at = -NEVER
 
     def inherit(self, owed: Owed, now: float) -> None:
-        """Take over what an earlier confpy left unpaid, or what a rollback of another reload has put back."""
-        debt = self._debts.setdefault(owed.key, _Debt(owed.command, self._backoff()))
-        if not debt.owed:
-            debt.since = now
-        debt.timeout = max(debt.timeout, owed.timeout)
-        debt.verify = owed.verify or debt.verify
+        """Take what an earlier run still owed, or what a rollback of another reload has put back."""
+        pending = self._pending.setdefault(owed.key, _Pending(owed.command, self._backoff()))
+        if not pending.owed:
+            pending.since = now
+        pending.timeout = max(pending.timeout, owed.timeout)
+        pending.verify = owed.verify or pending.verify
         pairs = zip(owed.resources, owed.dests, strict=True)
-        debt.owed = {**{name: Inherited(name, dest, owed.on_failure) for name, dest in pairs}, **debt.owed}
-        debt.records.update(owed.records)
-        debt.retry_at = -NEVER
+        pending.owed = {**{name: Inherited(name, dest, owed.on_failure) for name, dest in pairs}, **pending.owed}
+        pending.records.update(owed.records)
+        pending.retry_at = -NEVER
 
     def stop(self) -> None:
         """Start no more reloads: what is owed stays so, for the next start."""
         self._stopped = True
 
     def take_over(self, runs: Mapping[str, LastRun], now: float, wall: float) -> Iterator[Action]:
-        """Go on with the waits of an earlier confpy, after all that it owed is inherited; yield a line for each.
+        """Go on with the waits of an earlier run, after all that it owed is inherited; yield a line for each.
 
         ``now``: monotonic seconds; ``wall``: seconds since 1970. After a step back of the wall clock the wait begins
-        anew, after a step forward it is over; the count of failures is right in both cases. A one-shot run waits for
-        nothing: whoever starts it wants the reload now.
+        anew, after a step forward it is over; the count of failures is right in both cases. A one-shot run does not
+        wait: whoever starts it wants the reload now.
         """
         for key, run in runs.items():
             began = now - max(0.0, wall - run.at)
-            debt = self._debts.get(key)
-            if not self._once:
+            pending = self._pending.get(key)
+            if not self._is_final:
                 self._began[key] = began
-            if debt is None:
+            if pending is None:
                 continue
-            debt.interval = max(debt.interval, run.interval)
-            debt.backoff.attempts = max(0, run.failures - 1)
-            wait = debt.backoff.wait() if run.failures else 0.0
-            if self._once:
+            pending.interval = max(pending.interval, run.interval)
+            pending.backoff.attempts = max(0, run.failures - 1)
+            wait = pending.backoff.wait() if run.failures else 0.0
+            if self._is_final:
                 continue
-            debt.retry_at = began + wait
-            if (due := self._due(key, debt)) > now:
-                fields = {"command": key, "resource": ", ".join(debt.owed), "attempt": run.failures}
+            pending.retry_at = began + wait
+            if (due := self._due(key, pending)) > now:
+                fields = {"command": key, "resource": ", ".join(pending.owed), "attempt": run.failures}
                 yield LogEvent("info", "reload.waiting", {**fields, "retry_in": round(due - now, 1)})
 
     def hurry(self) -> None:
-        """Try what has failed at once: somebody may have mended the reason. Intervals between reloads hold."""
-        for debt in self._debts.values():
-            debt.retry_at = -NEVER
+        """Try at once what has failed: somebody may have repaired the cause. Intervals between reloads still hold."""
+        for pending in self._pending.values():
+            pending.retry_at = -NEVER
 
     def _backoff(self) -> Backoff:
         return Backoff(self._random, cap=LONGEST)
 
-    def pay(self, now: float, delivering: Collection[str], trying: Collection[str] = ()) -> Iterator[Action]:
+    def start(self, now: float, delivering: Collection[str], swapped: Collection[str] = ()) -> Iterator[Action]:
         """Yield the reloads to start; ``delivering`` are the commands of the deliveries in flight.
 
-        ``trying``: of those, the ones whose targets may be there on trial: no program shall read them.
+        ``swapped``: of those, the ones whose targets may be swapped in unchecked: no program may read them.
         """
-        room = self._room()
-        for key, debt in self._debts.items():
-            if debt.back == "wanted" and key not in delivering:
-                # A delivery that is under way may have found as it wants what is about to be put back.
-                debt.back = "on its way"
+        free = self._free()
+        for key, pending in self._pending.items():
+            if pending.back == "wanted" and key not in delivering:
+                # A delivery under way may have found unchanged what is about to be put back.
+                pending.back = "in flight"
                 yield Restore(key)
-            if self._stopped or not debt.owed or debt.paying or now < self._due(key, debt) or not room:
+            if self._stopped or not pending.owed or pending.in_flight or now < self._due(key, pending) or not free:
                 continue
-            if key in trying or (key in delivering and now < debt.since + self._longest_wait):
+            if key in swapped or (key in delivering and now < pending.since + self._longest_wait):
                 continue
-            debt.paying, debt.owed = debt.owed, {}
-            debt.paying_records, debt.records = debt.records, set()
-            room -= 1
-            yield self._run(key, debt, now)
+            pending.in_flight, pending.owed = pending.owed, {}
+            pending.records_in_flight, pending.records = pending.records, set()
+            free -= 1
+            yield self._run(key, pending, now)
 
-    def _run(self, key: str, debt: _Debt, now: float) -> Reload:
+    def _run(self, key: str, pending: _Pending, now: float) -> Reload:
         self._began[key] = now
-        dests = _lines(commit.dest for commit in debt.paying.values())
-        environment = {"CONFPY_RESOURCE": _lines(debt.paying), "CONFPY_DEST": dests, "CONFPY_SRC": dests}
-        return Reload(key, debt.command, debt.timeout, environment, debt.verify, debt.backoff.attempts, debt.interval)
+        dests = _lines(commit.dest for commit in pending.in_flight.values())
+        environment = {"CONFPY_RESOURCE": _lines(pending.in_flight), "CONFPY_DEST": dests, "CONFPY_SRC": dests}
+        return Reload(
+            key,
+            pending.command,
+            pending.timeout,
+            environment,
+            pending.verify,
+            pending.backoff.attempts,
+            pending.interval,
+        )
 
-    def _due(self, key: str, debt: _Debt) -> float:
+    def _due(self, key: str, pending: _Pending) -> float:
         """Return the monotonic time before which it does not run."""
-        return max(debt.retry_at, debt.since + debt.splay, self._began.get(key, -NEVER) + debt.interval)
+        return max(pending.retry_at, pending.since + pending.splay, self._began.get(key, -NEVER) + pending.interval)
 
     def take(self, reloaded: Reloaded, now: float) -> Iterator[Action]:
         """Take how a reload ended, and yield what follows from it."""
-        debt = self._debts[reloaded.key]
-        if debt.back == "done":
-            yield from self._take_return(reloaded, debt, now)
+        pending = self._pending[reloaded.key]
+        if pending.back == "done":
+            yield from self._take_rollback(reloaded, pending, now)
             return
         if self._stopped and reloaded.error is not None:
-            # It was cut short, which says nothing of the files.
-            debt.owed, debt.paying = {**debt.paying, **debt.owed}, {}
+            # It was cut short, which says nothing about the files.
+            pending.owed, pending.in_flight = {**pending.in_flight, **pending.owed}, {}
             return
-        error = reloaded.error and reloaded.error.at(resource=", ".join(debt.paying))
+        error = reloaded.error and reloaded.error.at(resource=", ".join(pending.in_flight))
         if error is None:
-            debt.backoff.reset()
-            debt.damping.reset()
-            paid, debt.paying = debt.paying, {}
-            yield _acquit(reloaded.key, debt)
-            back = [name for name, one in paid.items() if isinstance(one, Returned)]
+            pending.backoff.reset()
+            pending.damping.reset()
+            cleared, pending.in_flight = pending.in_flight, {}
+            yield _clear(reloaded.key, pending)
+            back = [name for name, one in cleared.items() if isinstance(one, RolledBack)]
             if back:
                 yield _rolled_back(back, reloaded.key)
-            told = (one for one in paid.values() if not isinstance(one, Returned))
-            yield from (one.tell(reloaded=True, reload_took=reloaded.took) for one in told)
+            changed = (one for one in cleared.values() if not isinstance(one, RolledBack))
+            yield from (one.event(reloaded=True, reload_took=reloaded.took) for one in changed)
             if reloaded.unsure:
-                unsure = {"resource": ", ".join(paid), "command": reloaded.key, "answer": reloaded.answer}
+                unsure = {"resource": ", ".join(cleared), "command": reloaded.key, "answer": reloaded.answer}
                 hint = "let reload_socket_expect judge the answer, or add verify or a verify_cmd"
                 yield LogEvent("warning", "reload.unsure", {**unsure, "hint": hint})
-            self._forget_if_paid(reloaded.key)
+            self._forget_if_cleared(reloaded.key)
             return
-        policies = {commit.on_failure for commit in debt.paying.values()}
-        if policies == {"rollback"} and not debt.owed:
-            debt.back = "wanted"
-            yield LogEvent("error", "reload.failed", {**error.fields(), "did": "puts the old files back (rollback)"})
+        policies = {commit.on_failure for commit in pending.in_flight.values()}
+        if policies == {"rollback"} and not pending.owed:
+            pending.back = "wanted"
+            yield LogEvent(
+                "error", "reload.failed", {**error.fields(), "did": "puts the previous files back (rollback)"}
+            )
         elif policies == {"keep"}:
-            debt.paying = {}
-            yield LogEvent("error", "reload.failed", {**error.fields(), "did": "left it so (on_reload_failure)"})
-            yield _acquit(reloaded.key, debt)
-            self._forget_if_paid(reloaded.key)
+            pending.in_flight = {}
+            yield LogEvent("error", "reload.failed", {**error.fields(), "did": "leaves it so (on_reload_failure)"})
+            yield _clear(reloaded.key, pending)
+            self._forget_if_cleared(reloaded.key)
         else:
-            yield from self._retry(reloaded.key, debt, error, now)
+            yield from self._retry(reloaded.key, pending, error, now)
 
     def _retry(
-        self, key: str, debt: _Debt, error: ConfpyError, now: float, *, is_back: bool = False
+        self, key: str, pending: _Pending, error: ConfpyError, now: float, *, is_back: bool = False
     ) -> Iterator[Action]:
-        """Owe a reload that failed, of the new files or, ``is_back``, of the old ones: these are not put back again."""
-        tried, debt.paying = debt.paying, {}
-        if self._once:
+        """Owe again a reload that failed, of the new files or, ``is_back``, of the previous ones, which stay."""
+        tried, pending.in_flight = pending.in_flight, {}
+        if self._is_final:
             fields: dict[str, object] = {**error.fields(), "did": "the reload stays owed, for the next start"}
             if _all_inherited(tried.values()):
                 yield LogEvent("warning", "reload.failed", fields)
             else:
                 yield LogEvent("error", "reload.failed", fields)
-            self._forget_if_paid(key)
+            self._forget_if_cleared(key)
             return
-        back = {name: Returned(name, one.dest) for name, one in tried.items() if is_back and name not in debt.stuck}
-        debt.owed = {**tried, **back, **debt.owed}
-        debt.records |= debt.paying_records
-        wait = debt.backoff.wait()
-        debt.retry_at = now + wait
-        if debt.damping.admits(error.reason, debt.backoff.attempts, now, content=(is_back, *tried.values())):
-            did = "the old files are back; their reload stays owed" if is_back else "the reload stays owed"
-            fields = {**error.fields(), "did": did, "attempt": debt.backoff.attempts, "retry_in": round(wait, 1)}
+        back = {
+            name: RolledBack(name, one.dest) for name, one in tried.items() if is_back and name not in pending.stuck
+        }
+        pending.owed = {**tried, **back, **pending.owed}
+        pending.records |= pending.records_in_flight
+        wait = pending.backoff.wait()
+        pending.retry_at = now + wait
+        if pending.damping.admits(error.reason, pending.backoff.attempts, now, content=(is_back, *tried.values())):
+            did = "the previous files are back; their reload stays owed" if is_back else "the reload stays owed"
+            fields = {**error.fields(), "did": did, "attempt": pending.backoff.attempts, "retry_in": round(wait, 1)}
             yield LogEvent("error", "reload.failed", fields)
 
     def restored(self, reports: Collection[Report], key: str, now: float) -> Iterator[Action]:
-        """The files from before are back, as far as the reports say: tell their program. Else the new stay owed."""
-        debt = self._debts[key]
+        """Take which previous files are back, and reload these. Where none is, the reload of the new stays owed."""
+        pending = self._pending[key]
         back = [report for report in reports if report.error is None]
-        debt.paying_records.update(report.record for report in back)
-        debt.stuck = frozenset(report.resource for report in reports if report.error is not None)
-        debt.back = "done" if back else "no"
+        pending.records_in_flight.update(report.record for report in back)
+        pending.stuck = frozenset(report.resource for report in reports if report.error is not None)
+        pending.back = "done" if back else "no"
         if not back:
-            error = ReloadError("no old files are kept that could be put back", command=key)
-            yield from self._retry(key, debt, error.at(resource=", ".join(debt.paying)), now)
+            error = ReloadError("there are no previous files to put back", command=key)
+            yield from self._retry(key, pending, error.at(resource=", ".join(pending.in_flight)), now)
             return
-        yield self._run(key, self._debts[key], now)
+        yield self._run(key, self._pending[key], now)
 
-    def _take_return(self, reloaded: Reloaded, debt: _Debt, now: float) -> Iterator[Action]:
-        """Take how the reload of the old files ended: their program may have read the new ones."""
-        debt.back = "no"
-        names = ", ".join(debt.paying)
+    def _take_rollback(self, reloaded: Reloaded, pending: _Pending, now: float) -> Iterator[Action]:
+        """Take how the reload of the previous files ended: their program may have read the new ones."""
+        pending.back = "no"
+        names = ", ".join(pending.in_flight)
         if reloaded.error is not None:
-            yield from self._retry(reloaded.key, debt, reloaded.error.at(resource=names), now, is_back=True)
+            yield from self._retry(reloaded.key, pending, reloaded.error.at(resource=names), now, is_back=True)
             return
-        debt.paying = {}
+        pending.in_flight = {}
         yield _rolled_back([names], reloaded.key)
-        yield _acquit(reloaded.key, debt)
-        self._forget_if_paid(reloaded.key)
+        yield _clear(reloaded.key, pending)
+        self._forget_if_cleared(reloaded.key)
 
-    def _forget_if_paid(self, key: str) -> None:
-        debt = self._debts[key]
-        if not debt.owed:
-            if not debt.interval:
+    def _forget_if_cleared(self, key: str) -> None:
+        pending = self._pending[key]
+        if not pending.owed:
+            if not pending.interval:
                 self._began.pop(key, None)
-            del self._debts[key]
+            del self._pending[key]
 
-    def paying(self, key: str) -> frozenset[str]:
-        """Return the resources that the run in flight pays for."""
-        return frozenset(self._debts[key].paying)
+    def in_flight(self, key: str) -> frozenset[str]:
+        """Return the resources that the run in flight reloads."""
+        return frozenset(self._pending[key].in_flight)
 
     def is_inherited(self, key: str) -> bool:
-        """Say whether all that a run pays was committed by an earlier confpy."""
-        return _all_inherited(self._debts[key].paying.values())
+        """Say whether all that a run reloads was committed by an earlier run of confpy."""
+        return _all_inherited(self._pending[key].in_flight.values())
 
     def reloading(self) -> set[str]:
         """Return the commands of the reloads in flight."""
-        return {key for key, debt in self._debts.items() if debt.paying}
+        return {key for key, pending in self._pending.items() if pending.in_flight}
 
     def restoring(self) -> set[str]:
-        """Return the commands of what is put back now, or as soon as nobody delivers it."""
-        return {key for key, debt in self._debts.items() if debt.back in ("wanted", "on its way")}
+        """Return the commands of what is put back now, or as soon as no delivery of it is under way."""
+        return {key for key, pending in self._pending.items() if pending.back in ("wanted", "in flight")}
 
     def running(self) -> bool:
-        return self._room() < RELOADS_AT_ONCE
+        return self._free() < RELOADS_AT_ONCE
 
-    def _room(self) -> int:
+    def _free(self) -> int:
         """Return how many more reloads may run now."""
-        return RELOADS_AT_ONCE - sum(bool(debt.paying) for debt in self._debts.values())
+        return RELOADS_AT_ONCE - sum(bool(pending.in_flight) for pending in self._pending.values())
 
     def owed(self) -> dict[str, str]:
-        """Return what is owed, also where a run is at it, which may not come to its end: command → its resources."""
-        return {key: ", ".join({**debt.paying, **debt.owed}) for key, debt in self._debts.items()}
+        """Return what is owed, including what is being reloaded: command → its resources."""
+        return {key: ", ".join({**pending.in_flight, **pending.owed}) for key, pending in self._pending.items()}
 
     def owes(self, resource: str) -> bool:
-        """Say whether a reload is owed for a resource, or is on its way."""
-        return any(resource in debt.owed or resource in debt.paying for debt in self._debts.values())
+        """Say whether a reload of a resource is owed, or in flight."""
+        return any(resource in pending.owed or resource in pending.in_flight for pending in self._pending.values())
 
     def __bool__(self) -> bool:
-        return bool(self._debts)
+        return bool(self._pending)
 
     def wake_at(self, now: float) -> float:
         """Return the monotonic time at which a reload that waits may start."""
-        waiting = [(key, debt) for key, debt in self._debts.items() if debt.owed and not debt.paying]
-        if self._stopped or not waiting or not self._room():
+        waiting = [(key, pending) for key, pending in self._pending.items() if pending.owed and not pending.in_flight]
+        if self._stopped or not waiting or not self._free():
             return NEVER
-        dues = ((self._due(key, debt), debt.since + self._longest_wait) for key, debt in waiting)
-        # One that is due and does not run is held up by a delivery: its end comes as a message.
+        dues = ((self._due(key, pending), pending.since + self._longest_wait) for key, pending in waiting)
+        # One that is due and does not run is held up by a delivery, whose end comes as a message.
         return min(due if due > now else longest if longest > now else NEVER for due, longest in dues)
 
 
@@ -386,13 +399,13 @@ def _all_inherited(commits: Iterable[_Owing]) -> bool:
     return all(isinstance(commit, Inherited) for commit in commits)
 
 
-def _acquit(key: str, debt: _Debt) -> ClearPending:
-    paid, debt.paying_records = debt.paying_records, set()
-    return ClearPending(key, tuple(sorted(paid - {0})))
+def _clear(key: str, pending: _Pending) -> ClearPending:
+    cleared, pending.records_in_flight = pending.records_in_flight, set()
+    return ClearPending(key, tuple(sorted(cleared - {0})))
 
 
 def _lines(names: Iterable[str]) -> str:
-    """List names, one a line: the first of them where they are too many for a variable."""
+    """List names, one per line: the first of them where they are too many for a variable."""
     lines = "\n".join(names)
     if len(lines.encode("utf-8", "surrogateescape")) <= LIST_BYTES:
         return lines

@@ -1,18 +1,18 @@
-"""What the mind knows of one resource."""
+"""The resources: what the agent holds of each, their groups, which are dirty, which a path concerns. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from confpy.agent.batches import checks_shared
 from confpy.agent.shrink import Guard
 from confpy.clock import NEVER, Backoff, Damping, Settle
 from confpy.config.resource import Resource, commands_of
 from confpy.errors import ConfpyError
-from confpy.keys.prefixes import Lists, normalise
-from confpy.keys.tree import KeyTree
+from confpy.keys.prefixes import PrefixIndex, normalise
 from confpy.keys.view import View
-from confpy.messages import DeliveredState, Outcome
+from confpy.messages import DeliveredState, GroupId, Outcome
 from confpy.templates.lookup import Lookup
 
 NO_COMMANDS = ""
@@ -21,7 +21,11 @@ NO_COMMANDS = ""
 
 @dataclass(slots=True)
 class ResourceState:
-    """What the mind knows of one resource."""
+    """What the agent holds of one resource.
+
+    It is *dirty* from the first sign that its target might be wrong until a delivery of it begins; a failure makes it
+    dirty again, and due at ``retry_at``.
+    """
 
     order: int
     """Its place among the resources: passes keep it."""
@@ -31,9 +35,10 @@ class ResourceState:
     view: View
     dirty: bool = True
     trigger: str = "start"
-    keys: set[str] = field(default_factory=set)
-    """Paths that changed since its content was last made for a delivery."""
-    delivering: set[str] = field(default_factory=set)
+    """What made it dirty."""
+    changes: set[str] = field(default_factory=set)
+    """Paths that changed since its content was last rendered for a delivery."""
+    changes_in_flight: set[str] = field(default_factory=set)
     """Paths whose changes are in the delivery under way."""
     retry_at: float = -NEVER
     in_flight: bool = False
@@ -41,69 +46,141 @@ class ResourceState:
     """It had an outcome: what one-shot waits for."""
     error: ConfpyError | None = None
     damping: Damping = field(default_factory=Damping)
-    told: bool = False
-    """A line has told of a failure since it was right last."""
+    logged: bool = False
+    """A failure was logged since it was right last."""
     known: DeliveredState | None = None
     asked: frozenset[Lookup] = frozenset()
     timely: bool = False
     """It printed the time: every look renders it anew."""
     awaited: frozenset[Lookup] = frozenset()
     """Look-ups without which it cannot be rendered: all that this render has met so far."""
-    doubted: frozenset[Lookup] = frozenset()
+    stale: frozenset[Lookup] = frozenset()
     """What a failed render rested on: asked again before the next."""
-    left_out: frozenset[object] = frozenset()
-    """What the last render left out: said once."""
+    skipped: frozenset[object] = frozenset()
+    """The values that the last render skipped: each is logged once."""
     suspicions: frozenset[object] = frozenset()
-    """What was said of its template's questions to the store: each once."""
+    """Those of its template that were logged: each is logged once."""
     drift: str = ""
-    """The drift that was last told of."""
+    """The drift that was logged last."""
     guard: Guard = field(default_factory=Guard)
     torn: bool = False
     """Its group was left half new: it is checked and reloaded even where nothing is to be written any more."""
     accepted: bool = False
-    """A person said that its keys may be gone."""
+    """A person accepted that its keys are gone."""
     outcome: Outcome | None = None
     """Of its last delivery."""
-    recalled: bool = False
-    """It was made from the keys of before, or could not be."""
+    cached: bool = False
+    """It was made from cached keys, or could not be."""
     unread: ConfpyError | None = None
     """Why its program has not read it."""
     ties: tuple[Resource, tuple[str, ...]] | None = None
     """Its ``commands``, and the resource that they are of: asked for in each pass."""
 
     @property
-    def group(self) -> tuple[bool, str]:
+    def name(self) -> str:
+        return self.resource.name
+
+    @property
+    def group(self) -> GroupId:
         """What it is delivered with: a group, or itself alone."""
-        return (True, self.resource.group) if self.resource.group else (False, self.resource.name)
+        return GroupId(self.resource.group) if self.resource.group else GroupId(self.resource.name, is_lone=True)
 
     @property
     def commands(self) -> tuple[str, ...]:
         """Return what ties it to others in a batch: its check and reload commands, as written and as run."""
         if self.ties is None or self.ties[0] is not self.resource:
-            self.ties = self.resource, _ties(self.resource)
+            self.ties = self.resource, commands_of(self.resource) or (NO_COMMANDS,)
         return self.ties[1]
 
+    @property
+    def lookups(self) -> Iterator[Lookup]:
+        """Yield all look-ups that it uses."""
+        yield from self.asked
+        yield from self.awaited
+        yield from self.stale
 
-def _ties(resource: Resource) -> tuple[str, ...]:
-    return commands_of(resource) or (NO_COMMANDS,)
+
+class Resources:
+    """The resources that are run now."""
+
+    def __init__(self) -> None:
+        self.states: dict[str, ResourceState] = {}
+        self.groups: dict[GroupId, list[ResourceState]] = {}
+        self._shared: dict[GroupId, frozenset[str]] = {}
+        """Of groups that are swapped in together: the checks that they share."""
+        self._dirty: dict[int, ResourceState] = {}
+        """By order, those that are dirty: a change costs what it touches, not what exists."""
+        self._index = PrefixIndex()
+
+    def __iter__(self) -> Iterator[ResourceState]:
+        return iter(self.states.values())
+
+    def adopt(self, states: Sequence[ResourceState]) -> None:
+        """Run these from now on, in this order."""
+        self.states = {state.name: state for state in states}
+        self.groups, self._dirty, self._index = {}, {}, PrefixIndex()
+        for order, state in enumerate(states):
+            state.order = order
+            self.groups.setdefault(state.group, []).append(state)
+            if state.dirty:
+                self.mark(state)
+            for path in paths(state.resource):
+                self._index.add(path, state.name)
+        self._shared = checks_shared({key: [one.resource for one in group] for key, group in self.groups.items()})
+
+    def mark(self, state: ResourceState, trigger: str = "") -> None:
+        """Make it dirty. A new trigger replaces the old one, and the wait that an older failure asked for."""
+        state.dirty = True
+        self._dirty[state.order] = state
+        if trigger:
+            state.trigger, state.retry_at = trigger, -NEVER
+
+    def send(self, state: ResourceState) -> None:
+        """Take it that a delivery of what it wants now begins: it is no more dirty."""
+        state.in_flight, state.dirty, state.drift = True, False, ""
+        state.guard.named_in_flight = True
+        state.changes_in_flight, state.changes = state.changes, set()
+        state.settle.done()
+        self._dirty.pop(state.order, None)
+
+    def dirty(self) -> Iterable[ResourceState]:
+        """Return those that are dirty, in no order."""
+        return self._dirty.values()
+
+    def dirty_groups(self) -> list[GroupId]:
+        """Return the groups with a dirty resource, in order."""
+        return list(dict.fromkeys(state.group for _, state in sorted(self._dirty.items())))
+
+    def concerned(self, path: str) -> Iterator[ResourceState]:
+        """Yield those that a change of a path concerns."""
+        for name in self._index.match(path):
+            state = self.states[name]
+            if not state.resource.text_prefixes or state.view.shows(path):
+                yield state
+
+    def shared_checks(self, group: GroupId) -> frozenset[str]:
+        """Return the checks over swapped in files that a group shares with another."""
+        return self._shared.get(group, frozenset())
+
+    def prefixes(self) -> Mapping[str, Sequence[str]]:
+        """Return what each resource reads."""
+        return {name: state.resource.prefixes for name, state in self.states.items()}
+
+
+def prefixes_of(states: Iterable[ResourceState]) -> list[str]:
+    return [prefix for state in states for prefix in state.resource.prefixes]
+
+
+def all_commands(states: Iterable[ResourceState]) -> list[str]:
+    """Return what ties a group to others in a batch."""
+    return [command for state in states for command in state.commands]
+
+
+def swaps(states: Iterable[ResourceState]) -> bool:
+    """Say whether a group is put in place before it is checked."""
+    return any(state.resource.check_mode == "swap" and state.resource.check_cmd is not None for state in states)
 
 
 def paths(resource: Resource) -> tuple[str, ...]:
     """Return the paths that a resource covers."""
     return tuple(dict.fromkeys(normalise(prefix) for prefix in resource.prefixes))
-
-
-def view_of(resource: Resource, tree: KeyTree, lists: Lists | None, spells: Callable[[str], str] = str) -> View:
-    """Return what a resource sees of a tree; ``lists`` and ``spells`` as ``View`` takes them."""
-    return View(tree, paths(resource), resource.strip, lists, spells, texts=resource.text_prefixes)
-
-
-def outcome_of(name: str, target: str, outcome: str, error: ConfpyError | None) -> dict[str, object]:
-    return {
-        "resource": name,
-        "target": target,
-        "outcome": outcome,
-        "changed": outcome == "changed",
-        "stage": error.stage if error else "",
-        "error": error.message if error else "",
-    }

@@ -1,81 +1,83 @@
-"""Whether keys that seem to have vanished are believed. Pure.
+"""Whether keys that seem to have vanished are suspect, by how many there were at the last delivery. Pure.
 
 An empty answer is what a store gives that lost its data, elects a leader, or was set up anew: it must not empty a good
-file. A deletion that a stream names is another matter, and the last of a service's containers may go that way at once.
+file. A deletion that a stream names is different: the last of a service's containers may be deregistered at any time.
 
 Counts compare only for the same prefixes in the same kind of store. Whoever edits ``keys`` or ``prefix``, or runs
-confpy on another kind of store, may get fewer keys; but no key at all is more likely a mistake in what was edited.
+confpy on another kind of store, may get fewer keys; but no key at all is more likely a mistake in the edit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from confpy.clock import NEVER
 from confpy.config.resource import Resource
-from confpy.messages import Counted
+from confpy.messages import Candidate, Count, Counted, Recovered
 
 NAMED = 3
 """Prefixes that a reason names; it counts the others."""
 
 
 class ShrinkSuspicion(NamedTuple):
-    """Why a resource's keys are not believed."""
+    """Why a resource's keys are suspect."""
 
     reason: str
     confirm_at: float
-    """Monotonic time of the read that will be believed; infinite where only a person may say so."""
+    """Monotonic time: a read that begins later confirms them; infinite where only a person can."""
     since: float
     keys: int
     """How many keys were left."""
     edited: Literal["", "keys", "prefix", "backend"] = ""
-    """What a person changed since the target was made, where that is why."""
+    """What was edited since the target was made, where that is why."""
 
 
 @dataclass(slots=True)
 class Guard:
-    """What one resource's keys were when it was last delivered, and what is doubted since."""
+    """How many keys one resource had when it was last delivered, and whether those of now are suspect."""
 
     keys: int | None = None
-    """How many they were; None: nobody knows, for these prefixes in this store."""
+    """How many it had; None: not known for these prefixes in this store."""
     store: int = 0
     """Which store they came from: the mirror counts how often it was replaced."""
     named: bool = True
-    """All that went since then was named by a stream, not missing from an answer."""
+    """All deletions since then were named by a stream, not inferred from an answer."""
     named_in_flight: bool = True
-    """The same of what went since the candidate was rendered that is being delivered."""
-    doubt: ShrinkSuspicion | None = None
+    """The same of the deletions since the candidate was rendered that is being delivered."""
+    suspicion: ShrinkSuspicion | None = None
     made_from: Counted | None = None
     """What the target was made from: other prefixes, or another kind of store, which ``backend`` names."""
 
-    def judge(
-        self, rules: Resource, keys: int, store: int, now: float, read_at: float, *, others: bool = True
-    ) -> Literal["yes", "hold"]:
-        """Say whether ``keys`` keys are believed; ``read_at``: when the newest full read was begun.
+    def admits(
+        self, resource: Resource, keys: int, store: int, now: float, read_at: float, *, others: bool = True
+    ) -> bool:
+        """Say whether so many keys may be rendered; ``read_at``: when the newest full read began.
 
         ``others``: the store has a key for some resource.
         """
-        edited = self._edited(rules, keys, others=others)
-        reason = self._edit(rules, edited) if edited else self._reason(rules, keys)
+        edited = self._what_was_edited(resource, keys, others=others)
+        reason = self._edit_reason(resource, edited) if edited else self._shrink_reason(resource, keys)
         # A store that was set up anew is as empty tomorrow: another read would say nothing.
         replaced = bool(self.keys and not keys and store != self.store and not edited)
         if replaced and reason:
             reason += ", and the store is another one"
-        if not reason or rules.on_shrink == "render":
-            self.doubt = None
-            return "yes"
-        if self.doubt is None or self.doubt.reason != reason:
-            # A tree that goes on shrinking is not doubted for longer; that it is empty by now is another matter.
-            since = self.doubt.since if self.doubt and (keys or not self.doubt.keys) else now
-            waits = replaced or edited or rules.on_shrink == "keep"
-            self.doubt = ShrinkSuspicion(reason, NEVER if waits else since + rules.shrink_grace, since, keys, edited)
-        return "yes" if read_at >= self.doubt.confirm_at else "hold"
+        if not reason or resource.on_shrink == "render":
+            self.suspicion = None
+            return True
+        if self.suspicion is None or self.suspicion.reason != reason:
+            # A tree that goes on shrinking is not suspect for longer, but one that is empty by now is.
+            since = self.suspicion.since if self.suspicion and (keys or not self.suspicion.keys) else now
+            waits = replaced or edited or resource.on_shrink == "keep"
+            self.suspicion = ShrinkSuspicion(
+                reason, NEVER if waits else since + resource.shrink_grace, since, keys, edited
+            )
+        return read_at >= self.suspicion.confirm_at
 
-    def believe(self, keys: int, store: int, *, named: bool) -> None:
-        """Take what was delivered as what is known."""
-        self.keys, self.store, self.named, self.doubt, self.made_from = keys, store, named, None, None
+    def trust(self, keys: int, store: int, *, named: bool) -> None:
+        """Measure the next keys by these, which were delivered or confirmed."""
+        self.keys, self.store, self.named, self.suspicion, self.made_from = keys, store, named, None, None
 
     def after_edit(self, old: Resource, new: Resource) -> Guard:
         """Return the guard of a resource whose prefixes were edited."""
@@ -84,33 +86,103 @@ class Guard:
             return Guard(made_from.keys, self.store, named=False)
         return Guard(None, self.store, named=False, made_from=made_from)
 
-    def _edited(self, rules: Resource, keys: int, *, others: bool) -> Literal["", "keys", "prefix", "backend"]:
-        """Say what was edited, where no key at all may come of that."""
+    def _what_was_edited(
+        self, resource: Resource, keys: int, *, others: bool
+    ) -> Literal["", "keys", "prefix", "backend"]:
+        """Return what was edited, where there is no key at all and that may be why."""
         made_from = self.made_from
         if keys or made_from is None or not made_from.keys:
             return ""
         if made_from.backend:
             return "" if others else "backend"
-        return "keys" if made_from.strip == rules.strip else "prefix"
+        return "keys" if made_from.strip == resource.strip else "prefix"
 
-    def _edit(self, rules: Resource, edited: str) -> str:
+    def _edit_reason(self, resource: Resource, edited: str) -> str:
         assert self.made_from is not None
         count = "1 key" if self.made_from.keys == 1 else f"{self.made_from.keys} keys"
         if edited == "backend":
             former = self.made_from.backend
             return f"this store has no key for any resource, and the target was made from {count} of {former}"
-        now = f"there is no key at or below {_names(rules.reads)}" if rules.reads else "keys names nothing to read"
+        now = (
+            f"there is no key at or below {_names(resource.reads)}" if resource.reads else "keys names nothing to read"
+        )
         return f"{now}, and the target was made from {count} at or below {_names(self.made_from.prefixes or ())}"
 
-    def _reason(self, rules: Resource, keys: int) -> str:
+    def _shrink_reason(self, resource: Resource, keys: int) -> str:
         before = self.keys or 0
         if before and not keys and not (self.named and before == 1):
             return f"all of its {before} keys are gone" if before > 1 else "its only key is gone"
-        if keys < rules.min_keys:
-            return f"it has {keys} keys, fewer than min_keys ({rules.min_keys})"
-        if rules.max_shrink is not None and before - keys > before * rules.max_shrink:
-            return f"{before - keys} of its {before} keys are gone, more than max_shrink ({rules.max_shrink:g})"
+        if keys < resource.min_keys:
+            return f"it has {keys} keys, fewer than min_keys ({resource.min_keys})"
+        if resource.max_shrink is not None and before - keys > before * resource.max_shrink:
+            return f"{before - keys} of its {before} keys are gone, more than max_shrink ({resource.max_shrink:g})"
         return ""
+
+
+class KeyCounts:
+    """How many keys resources had when they were last delivered, and which of that the ledger does not have yet."""
+
+    def __init__(self, backend: str = "", *, may_lose_keys: bool = True) -> None:
+        """``backend``: the store's kind. ``may_lose_keys``: it may answer with less than there is."""
+        self._backend = backend
+        self._may_lose_keys = may_lose_keys
+        self._known: dict[str, dict[str, Counted]] = {}
+        """Resource → backend → its count, the last delivery's last."""
+        self._in_ledger: set[str] = set()
+        """Resources of which the ledger has counts."""
+        self._unsaved: dict[str, Counted] = {}
+        """Counts that are in no record of a delivery."""
+        self._identity = ""
+        """The store that they came from, as the ledger has it."""
+        self._revision = 0
+        """And its newest revision then."""
+
+    def take_over(self, recovered: Recovered) -> None:
+        """Take what an earlier run has left in the ledger."""
+        for name, counts in recovered.counts.items():
+            # A count that an earlier version noted without its store is taken for one of this store.
+            self._known[name] = {counted.backend or self._backend: counted for counted in counts}
+        self._in_ledger = set(self._known)
+        self._identity, self._revision = recovered.identity, recovered.revision
+
+    def guard(self, resource: Resource, store: int) -> Guard:
+        """Return the guard of a resource that this process has not delivered. ``store``: as in ``Guard``."""
+        known = self._known.get(resource.name, {})
+        counted = known.get(self._backend)
+        last = next(reversed(known.values()), None)
+        same = counted is not None and reads_the_same(counted, resource)
+        keys = counted.keys if counted is not None and same and self._may_lose_keys else None
+        if last is counted:
+            # Of the same kind of store: the guard has to name what was edited.
+            last = None if counted is None or same else Counted(counted.keys, "", counted.prefixes, counted.strip)
+        # No stream named what was deleted while confpy did not run.
+        return Guard(keys, store, named=False, made_from=last)
+
+    def note(self, candidate: Candidate, *, recorded: bool) -> None:
+        """Note a delivery; ``recorded``: the count is in its record in the ledger."""
+        resource = candidate.resource
+        known = self._known.setdefault(resource.name, {})
+        counted = Counted(candidate.keys, self._backend, resource.reads, resource.strip)
+        if next(reversed(known.values()), None) == counted:
+            return
+        known.pop(self._backend, None)
+        known[self._backend] = counted
+        # What is never compared is saved only to outdate what another store left.
+        if not recorded and (self._may_lose_keys or resource.name in self._in_ledger):
+            self._unsaved[resource.name] = counted
+
+    def unsaved(self, identity: str, revision: Callable[[], int], *, at_end: bool = False) -> Iterator[Count]:
+        """Yield what the ledger does not have yet, and the store's identity; ``at_end``: also its newest revision.
+
+        ``revision`` is called only where it is needed: it costs a look at all resources.
+        """
+        if not (self._may_lose_keys or self._unsaved):
+            return
+        if self._unsaved or identity != self._identity or at_end or not self._revision:
+            newest = revision()
+            if self._unsaved or identity != self._identity or newest > (self._revision if at_end else 0):
+                yield Count(self._unsaved, identity, newest)
+                self._unsaved, self._identity, self._revision = {}, identity, newest
 
 
 def reads_the_same(counted: Counted, resource: Resource) -> bool:

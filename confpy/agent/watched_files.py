@@ -1,7 +1,7 @@
 """Files beside the store that programs read as well (``watch_files``), such as certificates. Pure.
 
-A resource whose watched files hold something else than when it was last delivered is delivered again, so that it is
-checked and its program reloaded, also where its target stays the same.
+A resource whose watched files have other content than when it was last delivered is delivered again, so that it is
+checked and its program reloaded, even where its target stays the same.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ def lookups(resource: Resource) -> frozenset[Lookup]:
 
 
 class WatchedFiles:
-    """What they held, by target, when it was last delivered."""
+    """Their digests, by target, when it was last delivered."""
 
     def __init__(self) -> None:
         self._known: dict[str, str] = {}
         self._unsaved = False
 
     def take_over(self, known: Mapping[str, str]) -> None:
-        """Take what an earlier confpy noted."""
+        """Take what an earlier run has saved."""
         self._known = dict(known)
 
     def digest(self, resource: Resource, facts: Mapping[Lookup, object]) -> str:
-        """Return what tells the contents of a resource's files from others; empty where it watches none.
+        """Return a digest of the contents of a resource's files; empty where it watches none.
 
         A file that cannot be read has an error for an answer: it is as if it were empty.
         """
@@ -41,18 +41,18 @@ class WatchedFiles:
         return sha256("\n".join(one if isinstance(one, str) else "-" for one in answers).encode()).hexdigest()
 
     def are_renewed(self, resource: Resource, digest: str) -> bool:
-        """Say whether its program has to be told: the files are other ones than it was delivered with last."""
+        """Say whether its program has to be reloaded: the files are not those that it was delivered with last."""
         known = self._known.get(resource.dest, digest)
         return resource.reload_cmd is not None and known != digest
 
     def note(self, resource: Resource, digest: str) -> None:
-        """Take it that a resource was delivered with these files."""
+        """Note that a resource was delivered with these files."""
         if digest and self._known.get(resource.dest) != digest:
             self._known[resource.dest] = digest
             self._unsaved = True
 
     def save(self) -> list[Remember]:
-        """Return what keeps the notes for a later start, where there are new ones."""
+        """Return what saves the digests for a later start, where there are new ones."""
         if not self._unsaved:
             return []
         self._unsaved = False

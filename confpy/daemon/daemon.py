@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
 
-from confpy.agent.agent import Agent, AgentConfig
+from confpy.agent.agent import Agent
+from confpy.agent.config import AgentConfig
 from confpy.clock import NEVER, Clock, SystemClock
 from confpy.config.load import load_resources
 from confpy.config.resource import Loaded
@@ -202,10 +203,10 @@ class Daemon:
                 on_missing=store.capabilities.missing,
                 confdir=settings.confdir,
                 names_deletions=store.capabilities.names_deletions,
-                doubts=self._compares,
+                may_lose_keys=self._compares,
                 backend=settings.backend,
                 prefix=settings.prefix or "",
-                saves=store.capabilities.remote and not settings.noop,
+                saves_keys=store.capabilities.remote and not settings.noop,
                 allow_stale=settings.allow_stale,
                 retry_for=settings.retry_for,
                 timeout=settings.timeout,

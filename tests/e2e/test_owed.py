@@ -179,7 +179,7 @@ def test_without_a_reload_nothing_is_kept(installation):
 def test_confds_way_is_one_try(installation, program):
     installation.add("a", reload_cmd=program.closed(), reload_retry="'never'")
     with installation.start("-watch", "-resync", "1s") as confpy:
-        confpy.says("reload.failed", resource="a", did="left it so (on_reload_failure)")
+        confpy.says("reload.failed", resource="a", did="leaves it so (on_reload_failure)")
         pass_time(3)
     assert installation.once().code == 0
     assert program.count == 1

@@ -32,7 +32,7 @@ def test_a_rollback_brings_the_old_file_back_and_reloads_it(installation):
     with installation.start() as confpy:
         confpy.says("resource.changed", resource="a")
         installation.write("app: {a: bad}")
-        confpy.says("reload.failed", did="puts the old files back (rollback)")
+        confpy.says("reload.failed", did="puts the previous files back (rollback)")
         confpy.says("reload.rolled_back", resource="a")
         assert a.read_text() == "good\n"
         assert read(installation)[:3] == ["good", "bad", "good"]
@@ -76,7 +76,7 @@ def test_keep_leaves_the_new_file_and_says_so_once(installation):
     with installation.start("-watch", "-resync", "1s") as confpy:
         confpy.says("resource.changed", resource="a")
         installation.write("app: {a: bad}")
-        confpy.says("reload.failed", did="left it so (on_reload_failure)")
+        confpy.says("reload.failed", did="leaves it so (on_reload_failure)")
         pass_time(3)
         assert a.read_text() == "bad\n"
         assert read(installation) == ["good", "bad"]
@@ -124,7 +124,7 @@ def test_what_the_next_start_finds_refused_is_taken_back_too(installation):
     assert a.read_text() == "bad\n"
     hang.unlink()
     with installation.start() as confpy:
-        confpy.says("reload.failed", did="puts the old files back (rollback)")
+        confpy.says("reload.failed", did="puts the previous files back (rollback)")
         confpy.says("reload.rolled_back", resource="a")
 
 
@@ -149,7 +149,7 @@ def test_what_was_refused_is_not_tried_again_by_time_nor_by_another_start(instal
         confpy.process.kill()
     with installation.start("-watch", "-resync", "1s") as confpy:
         failed = confpy.says("resource.failed", resource="a")
-        assert "refused this content" in failed["error"]
+        assert "rejected this content" in failed["error"]
         pass_time(2)
     ended = installation.once()
     assert ended.code == 7
@@ -211,7 +211,7 @@ def test_a_rollback_whose_reload_succeeds_at_its_second_try_is_told_of_as_a_roll
     with installation.start() as confpy:
         confpy.says("resource.changed", resource="a")
         installation.write("app: {a: bad}")
-        failed = confpy.says("reload.failed", did="the old files are back; their reload stays owed")
+        failed = confpy.says("reload.failed", did="the previous files are back; their reload stays owed")
         assert failed["resource"] == "a"
         confpy.says("reload.rolled_back", resource="a")
         assert a.read_text() == "good\n"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from random import Random
 
-from confpy.agent.agent import Agent, AgentConfig
+from confpy.agent.agent import Agent
 from confpy.agent.batches import AT_ONCE
+from confpy.agent.config import AgentConfig
 from confpy.agent.reloads import RELOADS_AT_ONCE
 from confpy.config.resource import Loaded, Resource
 from confpy.errors import CheckError, ReloadError, TemplateError

@@ -146,7 +146,7 @@ class Invariants:
                 raise Wrong(f"{event.fields['resource']} cannot be mended: its old file is gone")
         if event.event == "state.not_saved" and event.fields["record"] == "ledger":
             self.excuse_owed()
-        if event.fields.get("did") == "left it so (on_reload_failure)":
+        if event.fields.get("did") == "leaves it so (on_reload_failure)":
             names = str(event.fields["resource"]).split(", ")
             self.excused.update(one.dest for one in self.resources if one.name in names)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
-from confpy.agent.agent import Agent, AgentConfig
+from confpy.agent.agent import Agent
+from confpy.agent.config import AgentConfig
 from confpy.events import LogEvent
 from confpy.ledger.cached_keys import Kept
 from confpy.ledger.folder import StateFolder
@@ -73,7 +74,7 @@ class Process:
         random = Random(plan.seed * 1000 + number)
         self.mirror = Mirror(random, follows=True, period=plan.period)
         config = AgentConfig(
-            period=plan.period, saves=plan.saves, names_deletions=plan.names_deletions, backend=BACKEND
+            period=plan.period, saves_keys=plan.saves, names_deletions=plan.names_deletions, backend=BACKEND
         )
         self.agent = Agent(config, self.mirror, Printer(), random, {})
         self.ledger: Ledger | None = None

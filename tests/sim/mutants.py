@@ -10,6 +10,7 @@ from unittest import mock
 
 from confpy.agent.agent import Agent
 from confpy.agent.batches import Batches
+from confpy.agent.deliveries import Deliveries
 from confpy.agent.rejections import Rejections
 from confpy.agent.reloads import PendingReloads
 from confpy.delivery import batch as delivery
@@ -79,14 +80,14 @@ def an_older_read_rolls_the_tree_back():
 
 @plant
 def what_changes_during_a_delivery_is_not_dirty():
-    succeed = Agent._succeed
+    succeed = Deliveries._succeed
 
-    def forgetful(self, track, report, candidate):
-        succeed(self, track, report, candidate)
-        track.dirty = False
-        self._dirty.pop(track.order, None)
+    def forgetful(self, state, report, candidate):
+        succeed(self, state, report, candidate)
+        state.dirty = False
+        self._resources._dirty.pop(state.order, None)
 
-    with instead(Agent, "_succeed", forgetful):
+    with instead(Deliveries, "_succeed", forgetful):
         yield
 
 
@@ -147,11 +148,11 @@ def a_reload_pays_for_what_came_after_it_began():
 
     def too_late(self, commit, now):
         owe(self, commit, now)
-        for debt in self._debts.values():
-            if debt.paying:
-                debt.paying |= debt.owed
-                debt.paying_records |= debt.records
-                debt.owed, debt.records = {}, set()
+        for pending in self._pending.values():
+            if pending.in_flight:
+                pending.in_flight |= pending.owed
+                pending.records_in_flight |= pending.records
+                pending.owed, pending.records = {}, set()
 
     with instead(PendingReloads, "owe", too_late):
         yield
@@ -226,7 +227,7 @@ def those_that_share_a_check_are_tried_one_by_one():
 
 @plant
 def those_that_were_refused_apart_are_tried_again_apart():
-    with instead(Agent, "_try_again_together", lambda self, failed: None):
+    with instead(Deliveries, "_try_again_together", lambda self, failed: None):
         yield
 
 

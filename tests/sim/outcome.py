@@ -43,7 +43,7 @@ class Outcome:
         """Say what is not as it should be by now, empty where all is."""
         process = self._simulation.process
         agent, ledger = process.agent, process.ledger
-        if not agent._loaded:
+        if not agent.loading.is_done:
             return "it has only begun"
         for dest, content in self.expected().items():
             if self._kernel.content(dest) != content:
@@ -53,10 +53,10 @@ class Outcome:
                 continue
             if self._invariants.loaded.get(one.dest) != self._kernel.content(one.dest):
                 return f"the program of {one.dest} has read {self._invariants.loaded.get(one.dest)!r} last"
-        if torn := [name for name, track in agent._tracks.items() if track.torn]:
+        if torn := [name for name, state in agent.resources.states.items() if state.torn]:
             return f"{torn} are still to be checked"
-        if agent._debts:
-            return f"reloads are owed: {agent._debts.owed()}"
+        if agent.reloads:
+            return f"reloads are owed: {agent.reloads.owed()}"
         # One that is torn for good stays open until its target is taken up again.
         if open_ := [one for one in ledger._book.records.values() if one.done or not self._invariants.torn]:
             return f"the ledger still holds {open_}"

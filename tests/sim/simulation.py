@@ -379,7 +379,7 @@ class Simulation:
         end = self.now + LONG * (2 if self.plan.restores else 1)
         while self.now < end:
             self.run(5.0 if self.now < began + 60 else 60.0)
-            if self.process.agent._rejections:
+            if self.process.agent.rejections:
                 self.people.hang_up("a person mends a program, and says so")
             if self.now > began + 100:  # by now no lie is told, and none is believed
                 self.people.accept()

@@ -74,13 +74,13 @@ def test_a_target_whose_prefix_is_refused_after_it_was_delivered_stays_and_follo
     house.run(20)
     assert house.targets["/out/0"] == delivered["/out/0"]
     assert house.targets["/out/other"] != delivered["/out/other"], "the others go on"
-    assert all(isinstance(house.agent._tracks[name].error, StoreError) for name in ("r0", "r1"))
-    assert house.agent._tracks["other"].error is None
+    assert all(isinstance(house.agent.resources.states[name].error, StoreError) for name in ("r0", "r1"))
+    assert house.agent.resources.states["other"].error is None
     assert len(events(house, "prefix.denied")) in (1, 2)
     house.server.denied.clear()
     house.run(62)
     assert house.targets == expected(house)
-    assert all(track.error is None for track in house.agent._tracks.values())
+    assert all(state.error is None for state in house.agent.resources)
 
 
 def test_one_shot_delivers_what_is_not_refused_and_exits_with_the_code_of_the_store():

@@ -10,8 +10,11 @@ from random import Random
 
 import pytest
 
-from confpy.agent.agent import FIRST_TRIES, MOST_SUSPICIONS, Agent, AgentConfig
+from confpy.agent.agent import Agent
 from confpy.agent.batches import Batch
+from confpy.agent.config import AgentConfig
+from confpy.agent.passes import FIRST_TRIES
+from confpy.agent.rendering import MOST_SUSPICIONS
 from confpy.config.resource import Loaded, Resource
 from confpy.errors import CheckError, ReloadError, UsageError
 from confpy.events import LogEvent
@@ -491,7 +494,7 @@ def test_a_burst_without_end_is_delivered_every_max_wait():
     room.until(30.0)
     gaps = [later - earlier for earlier, later in zip(room.times("a")[1:], room.times("a")[2:], strict=False)]
     assert all(1.9 <= gap <= 2.2 for gap in gaps[1:-1])
-    assert room.targets["a"] == str(sorted(room.agent._tracks["a"].view.gets("/*/*"))).encode()
+    assert room.targets["a"] == str(sorted(room.agent.resources.states["a"].view.gets("/*/*"))).encode()
 
 
 def test_reloads_keep_their_interval_are_deferred_and_never_dropped_and_share_it_by_command():
@@ -581,7 +584,7 @@ def test_what_a_reload_refuses_before_the_resources_are_loaded_is_not_delivered_
     room._inbox.append(Loaded(room.resources))
     room.until(100.0)
     assert room.targets == {}
-    assert "refused this content" in str(room.told("resource.failed")[0].fields["error"])
+    assert "rejected this content" in str(room.told("resource.failed")[0].fields["error"])
 
 
 def test_a_file_that_is_in_place_is_logged_though_its_reload_fails():
@@ -685,7 +688,7 @@ def test_keys_that_come_back_in_the_second_read_change_nothing():
 
 
 def test_kept_keys_are_not_overwritten_by_doubted_ones():
-    room = Room(resource("a", on_shrink="keep"), keys=dict(THREE), saves=True)
+    room = Room(resource("a", on_shrink="keep"), keys=dict(THREE), saves_keys=True)
     room.until(20.0)
     gone(room)
     room.until(60.0)
@@ -1036,7 +1039,7 @@ def saves(room: Room) -> list[Save]:
 
 
 def test_keys_that_vanish_right_after_their_delivery_do_not_take_its_place_in_what_is_kept():
-    room = Room(resource("a", on_shrink="keep"), keys=dict(THREE), saves=True)
+    room = Room(resource("a", on_shrink="keep"), keys=dict(THREE), saves_keys=True)
     room.until(0.0)
     room.put(a="2")
     gone(room)  # the next keeping is ten seconds after the first
@@ -1049,14 +1052,14 @@ def test_keys_that_vanish_right_after_their_delivery_do_not_take_its_place_in_wh
 
 
 def test_a_delivery_and_a_change_that_arrive_together_keep_what_was_delivered():
-    room = Room(resource("a", on_shrink="keep"), keys=dict(THREE), saves=True)
+    room = Room(resource("a", on_shrink="keep"), keys=dict(THREE), saves_keys=True)
 
     room.until(0.0)
     (save,) = saves(room)
     assert save.keys == THREE
     room.until(20.0)
     deletions = Changes("/app", 9, dict.fromkeys(THREE, (9, None)))
-    room.agent._tracks["a"].in_flight = True
+    room.agent.resources.states["a"].in_flight = True
     candidate = Candidate(resource("a", on_shrink="keep"), b"", 3)
     room.agent._batches.add(Batch((Group("/out/a", (candidate,)),), frozenset(), swaps=False))
     (sent,) = room.agent._batches.send()
@@ -1069,9 +1072,11 @@ def test_a_delivery_and_a_change_that_arrive_together_keep_what_was_delivered():
 
 
 def test_what_is_kept_of_a_resource_that_fails_stays():
-    room = Room(resource("a"), Resource("b", "", "t", "/out/b", prefixes=("/app/b",)), keys=dict(THREE), saves=True)
+    room = Room(
+        resource("a"), Resource("b", "", "t", "/out/b", prefixes=("/app/b",)), keys=dict(THREE), saves_keys=True
+    )
     room.until(20.0)
-    room.agent._tracks["b"].error = UsageError("it fails")
+    room.agent.resources.states["b"].error = UsageError("it fails")
     room.put(a="2")
     room.until(40.0)
     assert saves(room)[-1].carried == ("/app/b",)

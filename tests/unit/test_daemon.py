@@ -150,15 +150,15 @@ def test_a_render_that_failed_on_an_answer_is_made_again_with_a_new_one(tmp_path
     }
     resources = {name: resource(tmp_path, name, name) for name in templates}
     with Running(tmp_path, MemoryStore({"/a": "0"}), resources, templates) as daemon:
-        wait_until(lambda: sum(bool(t.error) for t in daemon._agent._tracks.values()) == 2, what="both fail")
+        wait_until(lambda: sum(bool(t.error) for t in daemon._agent.resources) == 2, what="both fail")
         answers[0] = ("10.0.0.1",)
         (tmp_path / "there").touch()
         wait_until(lambda: (read(tmp_path, "name"), read(tmp_path, "path")) == ("10.0.0.1", "there"), what="both")
 
 
 def test_a_template_that_asks_for_ever_new_things_fails_instead_of_spinning(tmp_path, monkeypatch):
-    monkeypatch.setattr("confpy.agent.agent.MOST_LOOKUPS", 50)
+    monkeypatch.setattr("confpy.agent.rendering.MOST_LOOKUPS", 50)
     templates = {"t": '{{ file_exists("/" ~ datetime().timestamp()) }}'}
     with Running(tmp_path, MemoryStore({"/a": "0"}), {"r": resource(tmp_path, "r", "t")}, templates) as daemon:
-        error = wait_until(lambda: next((t.error for t in daemon._agent._tracks.values()), None), what="its error")
+        error = wait_until(lambda: next((t.error for t in daemon._agent.resources), None), what="its error")
         assert "more than" in error.message

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from confpy.agent.key_counts import Counts
+from confpy.agent.shrink import KeyCounts
 from confpy.config.resource import Resource
 from confpy.messages import Candidate, Counted, Recovered
 
@@ -17,14 +17,14 @@ def candidate(keys: int, *prefixes: str) -> Candidate:
     return Candidate(resource(*prefixes), b"", keys)
 
 
-def counts(*known: Counted, backend: str = "etcdv3", compares: bool = True) -> Counts:
-    found = Counts(backend, compares=compares)
+def counts(*known: Counted, backend: str = "etcdv3", may_lose_keys: bool = True) -> KeyCounts:
+    found = KeyCounts(backend, may_lose_keys=may_lose_keys)
     found.take_over(Recovered(counts={"web": known} if known else {}, identity="c", revision=7))
     return found
 
 
-def told(one: Counts) -> list[dict[str, Counted]]:
-    return [dict(count.counts) for count in one.tell("c", lambda: 7)]
+def told(one: KeyCounts) -> list[dict[str, Counted]]:
+    return [dict(count.counts) for count in one.unsaved("c", lambda: 7)]
 
 
 ETCD = Counted(3, "etcd", ("/app",), "/")
@@ -75,8 +75,8 @@ def test_the_ledger_is_told_of_another_count_other_prefixes_and_another_last_sto
 
 @pytest.mark.parametrize(("known", "expected"), [((), []), ((ETCD,), [{"web": Counted(1, "env", ("/app",), "/")}])])
 def test_a_store_that_is_never_compared_is_noted_only_to_outdate_another(known, expected):
-    one = counts(*known, backend="env", compares=False)
+    one = counts(*known, backend="env", may_lose_keys=False)
     one.note(candidate(1), recorded=False)
     assert told(one) == expected
-    guard = counts(Counted(5, "env", ("/app",), "/"), backend="env", compares=False).guard(resource(), 0)
+    guard = counts(Counted(5, "env", ("/app",), "/"), backend="env", may_lose_keys=False).guard(resource(), 0)
     assert guard.keys is None, "the environment is believed"

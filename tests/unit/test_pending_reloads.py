@@ -20,70 +20,70 @@ from confpy.reload.actions import CommandReload
 
 
 def owing(*names: str) -> PendingReloads:
-    debts = PendingReloads(Random(1), longest_wait=2.0)
+    reloads = PendingReloads(Random(1), longest_wait=2.0)
     for name in names:
         resource = Resource(name, "", "t.j2", f"/out/{name}", reload_cmd=CommandReload("reload"))
-        debts.owe(Commit(resource, "change", 1, 5, 0.1), now=0.0)
-    return debts
+        reloads.owe(Commit(resource, "change", 1, 5, 0.1), now=0.0)
+    return reloads
 
 
 def test_a_reload_that_is_cut_off_by_the_end_is_told_of_as_owed():
-    debts = owing("web", "app")
-    assert [type(action) for action in debts.pay(0.0, ())] == [Reload]
-    assert debts.owed() == {"reload": "web, app"}
+    reloads = owing("web", "app")
+    assert [type(action) for action in reloads.start(0.0, ())] == [Reload]
+    assert reloads.owed() == {"reload": "web, app"}
 
 
 def test_nothing_is_owed_after_a_reload_that_succeeded():
-    debts = owing("web")
-    (run,) = debts.pay(0.0, ())
-    acquit, say = debts.take(Reloaded(run.key, None, 0.1), 1.0)
+    reloads = owing("web")
+    (run,) = reloads.start(0.0, ())
+    acquit, say = reloads.take(Reloaded(run.key, None, 0.1), 1.0)
     assert (acquit, say.event) == (ClearPending("reload", ()), "resource.changed")
-    assert debts.owed() == {}
-    assert not debts
+    assert reloads.owed() == {}
+    assert not reloads
 
 
 def test_a_reload_that_nobody_knows_the_end_of_is_paid_and_told_of():
-    debts = owing("web")
-    (run,) = debts.pay(0.0, ())
-    *_, say = debts.take(Reloaded(run.key, None, 0.1, unsure=True), 1.0)
+    reloads = owing("web")
+    (run,) = reloads.start(0.0, ())
+    *_, say = reloads.take(Reloaded(run.key, None, 0.1, unsure=True), 1.0)
     assert (say.level, say.event, say.fields["resource"]) == ("warning", "reload.unsure", "web")
-    assert not debts
+    assert not reloads
 
 
 def test_a_commit_during_a_reload_is_paid_by_the_next_one():
-    debts = owing("web")
-    (run,) = debts.pay(0.0, ())
-    debts.owe(
+    reloads = owing("web")
+    (run,) = reloads.start(0.0, ())
+    reloads.owe(
         Commit(Resource("web", "", "t.j2", "/out/web", reload_cmd=CommandReload("reload")), "change", 1, 6, 0.1),
         now=0.5,
     )
-    assert list(debts.pay(0.5, ())) == [], "one command is not run twice at once"
-    list(debts.take(Reloaded(run.key, None, 1.0), 1.0))
-    assert [type(action) for action in debts.pay(1.0, ())] == [Reload]
+    assert list(reloads.start(0.5, ())) == [], "one command is not run twice at once"
+    list(reloads.take(Reloaded(run.key, None, 1.0), 1.0))
+    assert [type(action) for action in reloads.start(1.0, ())] == [Reload]
 
 
 def test_a_reload_that_failed_stays_owed():
-    debts = owing("web")
-    (run,) = debts.pay(0.0, ())
-    list(debts.take(Reloaded(run.key, ReloadError("the reload exited with 1"), 0.1), 1.0))
-    assert debts.owed() == {"reload": "web"}
-    assert 1.0 < debts.wake_at(1.0) <= 2.0
+    reloads = owing("web")
+    (run,) = reloads.start(0.0, ())
+    list(reloads.take(Reloaded(run.key, ReloadError("the reload exited with 1"), 0.1), 1.0))
+    assert reloads.owed() == {"reload": "web"}
+    assert 1.0 < reloads.wake_at(1.0) <= 2.0
 
 
 def owing_each(resources):
-    debts = PendingReloads(Random(1), longest_wait=2.0)
+    reloads = PendingReloads(Random(1), longest_wait=2.0)
     for resource in resources:
-        debts.owe(Commit(resource, "change", 1, 1, 0.0), 0.0)
-    return debts
+        reloads.owe(Commit(resource, "change", 1, 1, 0.0), 0.0)
+    return reloads
 
 
-def failing(debts: PendingReloads, now: float, *errors: ReloadError):
+def failing(reloads: PendingReloads, now: float, *errors: ReloadError):
     """Let the reload fail once for each of the errors, as soon as it is due; returns the lines."""
     said = []
     for error in errors:
-        now = max(now, debts.wake_at(now))
-        (run,) = debts.pay(now, ())
-        said += [(say.level, say.event, say.fields) for say in debts.take(Reloaded(run.key, error, 0.1), now)]
+        now = max(now, reloads.wake_at(now))
+        (run,) = reloads.start(now, ())
+        said += [(say.level, say.event, say.fields) for say in reloads.take(Reloaded(run.key, error, 0.1), now)]
     return said
 
 
@@ -103,37 +103,37 @@ def test_the_time_and_the_process_in_the_output_of_a_command_are_no_other_reason
 
 
 def test_another_content_that_a_reload_refuses_for_the_same_reason_is_logged():
-    debts = owing("web")
-    assert len(failing(debts, 1.0, exits(1), exits(1))) == 1
-    debts.owe(
+    reloads = owing("web")
+    assert len(failing(reloads, 1.0, exits(1), exits(1))) == 1
+    reloads.owe(
         Commit(Resource("web", "", "t.j2", "/out/web", reload_cmd=CommandReload("reload")), "change", 1, 6, 0.1),
         now=60.0,
     )
-    ((_, event, fields),) = failing(debts, 60.0, exits(1))
+    ((_, event, fields),) = failing(reloads, 60.0, exits(1))
     assert (event, fields["attempt"]) == ("reload.failed", 3)
 
 
 def test_a_thousand_reload_commands_do_not_run_all_at_once():
-    debts = owing_each(
+    reloads = owing_each(
         Resource(f"r{n}", "", "t", f"/out/{n}", reload_cmd=CommandReload(f"reload {n}")) for n in range(1000)
     )
-    running = [action.key for action in debts.pay(1.0, ())]
+    running = [action.key for action in reloads.start(1.0, ())]
     begun = set(running)
     assert len(running) == RELOADS_AT_ONCE
-    assert not list(debts.pay(1.0, ()))
-    assert debts.wake_at(1.0) == float("inf"), "nothing to wake for until one of them has ended"
+    assert not list(reloads.start(1.0, ()))
+    assert reloads.wake_at(1.0) == float("inf"), "nothing to wake for until one of them has ended"
     while running:
-        list(debts.take(Reloaded(running.pop(0), None, 0.1), 1.0))
-        running += [action.key for action in debts.pay(1.0, ())]
+        list(reloads.take(Reloaded(running.pop(0), None, 0.1), 1.0))
+        running += [action.key for action in reloads.start(1.0, ())]
         begun |= set(running)
     assert len(begun) == 1000
-    assert not debts
+    assert not reloads
 
 
 def test_a_reload_of_thousands_of_resources_can_be_started():
     names = [f"{n:04}-" + "ä" * 60 for n in range(3000)]
-    debts = owing_each(Resource(name, "", "t", f"/out/{name}", reload_cmd=CommandReload("true")) for name in names)
-    (reload,) = debts.pay(1.0, ())
+    reloads = owing_each(Resource(name, "", "t", f"/out/{name}", reload_cmd=CommandReload("true")) for name in names)
+    (reload,) = reloads.start(1.0, ())
     assert isinstance(reload, Reload)
     assert subprocess.run(["true"], env={**os.environ, **reload.environment}, check=True).returncode == 0
     listed = reload.environment["CONFPY_RESOURCE"].split("\n")
@@ -142,116 +142,116 @@ def test_a_reload_of_thousands_of_resources_can_be_started():
 
 
 def test_what_an_earlier_confpy_owed_is_taken_back_where_its_resources_say_so():
-    debts = PendingReloads(Random(1), longest_wait=2.0)
-    debts.inherit(Owed("reload", "reload", 5.0, None, ("web",), ("/out/web",), (3,), "rollback"), 0.0)
-    (run,) = debts.pay(0.0, ())
-    (_,) = debts.take(Reloaded(run.key, ReloadError("the reload exited with 1"), 0.1), 1.0)
-    assert [*debts.pay(1.0, {"reload"})] == [], "not while one of its targets is being delivered"
-    assert debts.restoring() == {"reload"}
-    assert [*debts.pay(1.0, ())] == [Restore("reload")]
-    assert [*debts.pay(1.0, ())] == [], "once"
+    reloads = PendingReloads(Random(1), longest_wait=2.0)
+    reloads.inherit(Owed("reload", "reload", 5.0, None, ("web",), ("/out/web",), (3,), "rollback"), 0.0)
+    (run,) = reloads.start(0.0, ())
+    (_,) = reloads.take(Reloaded(run.key, ReloadError("the reload exited with 1"), 0.1), 1.0)
+    assert [*reloads.start(1.0, {"reload"})] == [], "not while one of its targets is being delivered"
+    assert reloads.restoring() == {"reload"}
+    assert [*reloads.start(1.0, ())] == [Restore("reload")]
+    assert [*reloads.start(1.0, ())] == [], "once"
 
 
 def test_a_reload_of_the_old_files_that_fails_stays_owed_and_puts_nothing_back_again():
     refused = ReloadError("the reload exited with 1")
     web = Resource("web", "", "t.j2", "/out/web", reload_cmd=CommandReload("reload"), on_reload_failure="rollback")
-    debts = PendingReloads(Random(1), longest_wait=2.0)
-    debts.owe(Commit(web, "change", 1, 5, 0.1, record=3), now=0.0)
-    (run,) = debts.pay(0.0, ())
-    list(debts.take(Reloaded(run.key, refused, 0.1), 1.0))
-    (_,) = debts.pay(1.0, ())
-    (again,) = debts.restored([Report("web", "changed", record=4)], "reload", 1.1)
+    reloads = PendingReloads(Random(1), longest_wait=2.0)
+    reloads.owe(Commit(web, "change", 1, 5, 0.1, record=3), now=0.0)
+    (run,) = reloads.start(0.0, ())
+    list(reloads.take(Reloaded(run.key, refused, 0.1), 1.0))
+    (_,) = reloads.start(1.0, ())
+    (again,) = reloads.restored([Report("web", "changed", record=4)], "reload", 1.1)
     assert isinstance(again, Reload)
-    (said,) = debts.take(Reloaded(run.key, refused, 0.1), 2.0)
-    assert said.fields["did"] == "the old files are back; their reload stays owed"
-    (third,) = debts.pay(400.0, ())
+    (said,) = reloads.take(Reloaded(run.key, refused, 0.1), 2.0)
+    assert said.fields["did"] == "the previous files are back; their reload stays owed"
+    (third,) = reloads.start(400.0, ())
     assert isinstance(third, Reload)
-    list(debts.take(Reloaded(run.key, refused, 0.1), 401.0))
-    assert debts.restoring() == set()
-    (_,) = debts.pay(900.0, ())
+    list(reloads.take(Reloaded(run.key, refused, 0.1), 401.0))
+    assert reloads.restoring() == set()
+    (_,) = reloads.start(900.0, ())
     back, acquit = sorted(
-        debts.take(Reloaded(run.key, None, 0.1), 901.0), key=lambda one: isinstance(one, ClearPending)
+        reloads.take(Reloaded(run.key, None, 0.1), 901.0), key=lambda one: isinstance(one, ClearPending)
     )
     assert acquit == ClearPending("reload", (3, 4))
     assert (back.event, back.fields) == ("reload.rolled_back", {"resource": "web", "command": "reload"})
-    assert not debts
+    assert not reloads
 
 
 def test_what_an_earlier_confpy_owed_waits_for_a_trial_of_its_target_too():
     web = Resource("web", "", "t.j2", "/out/web", check_cmd="check", reload_cmd=CommandReload("reload {{dest}}"))
-    track = ResourceState(0, web, Settle(0.0, 0.0), Backoff(Random(1)), View(KeyTree(), ()))
-    debts = PendingReloads(Random(1), longest_wait=2.0)
-    debts.inherit(Owed("reload /out/web", "reload /out/web", 5.0, None, ("web",), ("/out/web",)), 0.0)
-    assert [*debts.pay(9.0, track.commands, track.commands)] == []
-    assert [type(action) for action in debts.pay(9.0, ())] == [Reload]
+    state = ResourceState(0, web, Settle(0.0, 0.0), Backoff(Random(1)), View(KeyTree(), ()))
+    reloads = PendingReloads(Random(1), longest_wait=2.0)
+    reloads.inherit(Owed("reload /out/web", "reload /out/web", 5.0, None, ("web",), ("/out/web",)), 0.0)
+    assert [*reloads.start(9.0, state.commands, state.commands)] == []
+    assert [type(action) for action in reloads.start(9.0, ())] == [Reload]
 
 
 # --- what an earlier confpy tried ------------------------------------------------------------------------------------
 
 
-def inherited(run: LastRun, *, now: float = 0.0, wall: float = 1000.0, once: bool = False):
-    """Return the debts after a start at ``now`` that found this last run, and the lines."""
-    debts = PendingReloads(Random(1), longest_wait=2.0, once=once)
-    debts.inherit(Owed("reload", "reload", 5.0, None, ("web",), ("/out/web",), (3,)), now)
-    return debts, [*debts.take_over({"reload": run}, now, wall)]
+def inherited(run: LastRun, *, now: float = 0.0, wall: float = 1000.0, is_final: bool = False):
+    """Return the reloads after a start at ``now`` that found this last run, and the lines."""
+    reloads = PendingReloads(Random(1), longest_wait=2.0, is_final=is_final)
+    reloads.inherit(Owed("reload", "reload", 5.0, None, ("web",), ("/out/web",), (3,)), now)
+    return reloads, [*reloads.take_over({"reload": run}, now, wall)]
 
 
 def test_a_reload_that_failed_before_the_start_waits_as_if_there_had_been_none():
-    debts, (said,) = inherited(LastRun(999.0, failures=10))
-    assert [*debts.pay(0.0, ())] == []
-    assert 28.0 < debts.wake_at(0.0) <= 299.0
+    reloads, (said,) = inherited(LastRun(999.0, failures=10))
+    assert [*reloads.start(0.0, ())] == []
+    assert 28.0 < reloads.wake_at(0.0) <= 299.0
     assert (said.level, said.event) == ("info", "reload.waiting")
     assert said.fields == {
         "command": "reload",
         "resource": "web",
         "attempt": 10,
-        "retry_in": round(debts.wake_at(0.0), 1),
+        "retry_in": round(reloads.wake_at(0.0), 1),
     }
-    (run,) = debts.pay(debts.wake_at(0.0), ())
+    (run,) = reloads.start(reloads.wake_at(0.0), ())
     assert run.failures == 10
-    (failed,) = debts.take(Reloaded("reload", exits(1), 0.1), 300.0)
+    (failed,) = reloads.take(Reloaded("reload", exits(1), 0.1), 300.0)
     assert failed.fields["attempt"] == 11
 
 
 def test_a_reload_whose_wait_is_over_at_the_start_runs_at_once():
-    debts, said = inherited(LastRun(500.0, failures=10))
-    assert [type(action) for action in debts.pay(0.0, ())] == [Reload]
+    reloads, said = inherited(LastRun(500.0, failures=10))
+    assert [type(action) for action in reloads.start(0.0, ())] == [Reload]
     assert said == []
 
 
 @pytest.mark.parametrize("wall", [-1e8, 0.0, 999.9])
 def test_a_clock_that_was_set_back_makes_no_reload_wait_longer_than_its_backoff(wall):
-    debts, _ = inherited(LastRun(1000.0, failures=20), wall=wall)
-    assert 0.0 < debts.wake_at(0.0) <= LONGEST
+    reloads, _ = inherited(LastRun(1000.0, failures=20), wall=wall)
+    assert 0.0 < reloads.wake_at(0.0) <= LONGEST
 
 
 def test_the_interval_between_reloads_holds_across_a_start():
-    debts, (said,) = inherited(LastRun(990.0, failures=0, interval=60.0))
-    assert debts.wake_at(0.0) == 50.0
+    reloads, (said,) = inherited(LastRun(990.0, failures=0, interval=60.0))
+    assert reloads.wake_at(0.0) == 50.0
     assert said.fields["retry_in"] == 50.0
-    debts = PendingReloads(Random(1), longest_wait=2.0)
-    assert [*debts.take_over({"reload": LastRun(990.0, interval=60.0)}, 0.0, 1000.0)] == [], "nothing is owed yet"
+    reloads = PendingReloads(Random(1), longest_wait=2.0)
+    assert [*reloads.take_over({"reload": LastRun(990.0, interval=60.0)}, 0.0, 1000.0)] == [], "nothing is owed yet"
     web = Resource("web", "", "t.j2", "/out/web", reload_cmd=CommandReload("reload"), min_reload_interval=60.0)
-    debts.owe(Commit(web, "change", 1, 5, 0.1), now=1.0)
-    assert debts.wake_at(1.0) == 50.0
+    reloads.owe(Commit(web, "change", 1, 5, 0.1), now=1.0)
+    assert reloads.wake_at(1.0) == 50.0
 
 
 def test_a_new_content_is_reloaded_at_once_though_an_earlier_one_had_failed_before_the_start():
-    debts, _ = inherited(LastRun(1000.0, failures=20))
-    debts.owe(
+    reloads, _ = inherited(LastRun(1000.0, failures=20))
+    reloads.owe(
         Commit(Resource("web", "", "t.j2", "/out/web", reload_cmd=CommandReload("reload")), "change", 1, 5, 0.1),
         now=1.0,
     )
-    assert [type(action) for action in debts.pay(1.0, ())] == [Reload]
+    assert [type(action) for action in reloads.start(1.0, ())] == [Reload]
 
 
 def test_a_one_shot_run_waits_for_no_earlier_failure_and_for_no_interval_and_counts_its_own():
-    debts, said = inherited(LastRun(1000.0, failures=20, interval=60.0), once=True)
-    (run,) = debts.pay(0.0, ())
+    reloads, said = inherited(LastRun(1000.0, failures=20, interval=60.0), is_final=True)
+    (run,) = reloads.start(0.0, ())
     assert (run.failures, run.interval, said) == (20, 60.0, [])
 
 
 def test_what_has_failed_is_tried_at_once_when_somebody_asks_for_it():
-    debts, _ = inherited(LastRun(1000.0, failures=20))
-    debts.hurry()
-    assert [type(action) for action in debts.pay(0.0, ())] == [Reload]
+    reloads, _ = inherited(LastRun(1000.0, failures=20))
+    reloads.hurry()
+    assert [type(action) for action in reloads.start(0.0, ())] == [Reload]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from confpy.agent.restores import Restores
+from confpy.agent.drift import Restores
 
 
 def restored(restores: Restores, until: float, every: float = 60.0, drift: str = "content", since: float = 0.0):

@@ -1,0 +1,27 @@
+"""What all parts of the agent share. Pure."""
+
+from __future__ import annotations
+
+from random import Random
+
+from confpy.agent.config import AgentConfig
+from confpy.agent.failures import Failures
+from confpy.agent.onetime import end_policy
+from confpy.agent.resources import Resources
+from confpy.agent.step import Step
+from confpy.mirror.mirror import Mirror
+
+
+class Core:
+    """The configuration, the store's mirror, the resources and the step under way; the parts keep what they need."""
+
+    __slots__ = ("config", "end", "failures", "mirror", "random", "resources", "step")
+
+    def __init__(self, config: AgentConfig, mirror: Mirror, random: Random) -> None:
+        self.config = config
+        self.mirror = mirror
+        self.random = random
+        self.step = Step()
+        self.resources = Resources()
+        self.end = end_policy(config)
+        self.failures = Failures(self.step, self.resources, self.end)

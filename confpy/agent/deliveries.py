@@ -1,0 +1,222 @@
+"""What follows from the reports of a delivery, of a reload and of a rollback. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from confpy.agent.batches import Batches
+from confpy.agent.core import Core
+from confpy.agent.fallback import Fallback
+from confpy.agent.rejections import Rejections
+from confpy.agent.reloads import Commit, PendingReloads
+from confpy.agent.resources import ResourceState, prefixes_of
+from confpy.agent.shrink import KeyCounts
+from confpy.agent.watched_files import WatchedFiles
+from confpy.clock import NEVER
+from confpy.config.resource import Resource
+from confpy.errors import CheckError, ReloadError
+from confpy.messages import Candidate, Delivered, GroupId, Reject, Rejection, Reloaded, Report, Restored
+from confpy.mirror.mirror import abbreviate
+
+
+class Deliveries:
+    """Takes the reports of what was delivered, reloaded and put back."""
+
+    def __init__(
+        self,
+        core: Core,
+        *,
+        fallback: Fallback,
+        batches: Batches,
+        reloads: PendingReloads,
+        rejections: Rejections,
+        counts: KeyCounts,
+        watched: WatchedFiles,
+    ) -> None:
+        self._config = core.config
+        self._step = core.step
+        self._mirror = core.mirror
+        self._resources = core.resources
+        self._failures = core.failures
+        self._end = core.end
+        self._batches = batches
+        self._reloads = reloads
+        self._rejections = rejections
+        self._counts = counts
+        self._watched = watched
+        self._fallback = fallback
+
+    # --- deliveries --------------------------------------------------------------------------------------------------
+
+    def take(self, delivered: Delivered, *, saves: bool) -> None:
+        """Take the reports of a batch. ``saves``: the keys of now are those that were delivered."""
+        batch = self._batches.end(delivered.batch)
+        sent = {one.resource.name: one for group in batch.groups for one in group.candidates}
+        failed: dict[GroupId, ResourceState] = {}
+        held: list[ResourceState] = []
+        for report in delivered.reports:
+            state = self._resources.states.get(report.resource)
+            if state is None:  # its file was removed meanwhile: its program is notified of the change all the same
+                self._take_of_removed(sent[report.resource], report)
+            elif self._take_report(state, sent[report.resource], report) == "held":
+                held.append(state)
+            elif report.error is not None:
+                failed[state.group] = state
+        for state in held:
+            self._hold(state, failed.get(state.group, state))
+        self._log_unchecked(delivered.reports)
+        self._try_again_together(failed.values())
+        self.count()
+        self._step.actions += self._watched.save()
+        if saves:
+            self._fallback.save_if_due()
+        self._step.actions += self._batches.send()
+
+    def _take_report(self, state: ResourceState, candidate: Candidate, report: Report) -> str:
+        """Take the report of one resource; returns its outcome."""
+        state.in_flight = False
+        if report.error is not None or candidate.only_missing:
+            state.changes |= state.changes_in_flight  # not delivered yet
+        state.changes_in_flight = set()
+        state.outcome = report.outcome
+        state.torn = report.torn or (state.torn and report.error is not None)
+        for note in report.notes:
+            self._step.log("warning", "target.warning", resource=report.resource, warning=note)
+        if report.outcome != "held" and report.error is not None:
+            is_newer = state.dirty
+            self._failures.fail(state, report.error, content=candidate.content)
+            if is_newer:  # it changed meanwhile: what failed is not what it wants now
+                state.retry_at = -NEVER
+        elif report.outcome != "held":
+            self._succeed(state, report, candidate)
+        return report.outcome
+
+    def _hold(self, state: ResourceState, culprit: ResourceState) -> None:
+        """Keep dirty what was not delivered since another one of its group failed."""
+        is_newer = state.dirty
+        self._resources.mark(state)
+        self._failures.hold_back(state, culprit)
+        if is_newer:
+            state.retry_at = -NEVER
+
+    def _log_unchecked(self, reports: Iterable[Report]) -> None:
+        unchecked: dict[str, list[str]] = {}
+        for report in reports:
+            if report.unchecked and report.resource in self._resources.states:
+                unchecked.setdefault(report.unchecked, []).append(report.resource)
+        for command, names in unchecked.items():
+            reason = "not checked: it needs the file in its place"
+            self._step.log("warning", "check.skipped", command=command, resource=abbreviate(names), reason=reason)
+
+    def _try_again_together(self, failed: Iterable[ResourceState]) -> None:
+        """Let groups that failed a check that they share be due at one time: together they may pass."""
+        refused = [state for state in failed if isinstance(state.error, CheckError)]
+        checks = {check for state in refused for check in self._resources.shared_checks(state.group)}
+        if not checks:
+            return
+        alike = {
+            state.group: state.retry_at
+            for state in self._resources.dirty()
+            if isinstance(state.error, CheckError) and not checks.isdisjoint(self._resources.shared_checks(state.group))
+        }
+        moment = min(alike.values(), default=NEVER)
+        for state in (state for group in alike for state in self._resources.groups[group]):
+            state.retry_at = min(state.retry_at, moment)
+
+    def _take_of_removed(self, candidate: Candidate, report: Report) -> None:
+        resource = candidate.resource
+        if report.outcome == "changed":
+            self._counts.note(candidate, recorded=bool(report.record))
+            if resource.reload_cmd is not None and self._config.reloads:
+                self._owe(Commit(resource, "removed", 0, candidate.revision, report.took, report.record))
+
+    def _succeed(self, state: ResourceState, report: Report, candidate: Candidate) -> None:
+        resource = candidate.resource
+        if candidate.only_missing:
+            self._fallback.take_delivery(state, candidate, report)
+        else:
+            self._take_success(state, report, candidate)
+        cause = (candidate.trigger, candidate.changes, candidate.revision)
+        commit = Commit(resource, *cause, report.took, report.record)
+        if report.outcome == "would change":
+            where = {"resource": resource.name, "target": resource.dest, "differs": ", ".join(report.differs)}
+            self._step.log("warning", "resource.would_change", **where)
+        elif report.outcome != "changed":
+            self._step.log("debug", "resource.unchanged", resource=resource.name)
+        elif resource.reload_cmd is None or not self._config.reloads:
+            self._step.do(commit.event(reloaded=False))
+        else:
+            self._owe(commit)
+
+    def _take_success(self, state: ResourceState, report: Report, candidate: Candidate) -> None:
+        """Take it that a target is as the store wants it."""
+        resource = candidate.resource
+        if state.logged and report.outcome == "unchanged":
+            self._step.log("info", "resource.recovered", resource=report.resource)
+        state.tried, state.logged = True, False
+        state.damping.reset()
+        state.error = None
+        state.known = report.known if state.resource.dest == resource.dest else None
+        # What came meanwhile has been noted, and may still be suspect.
+        state.guard.trust(candidate.keys, self._mirror.store, named=state.guard.named_in_flight)
+        self._counts.note(candidate, recorded=bool(report.record))
+        if self._config.reloads and not self._config.noop:
+            self._watched.note(resource, candidate.files)
+        self._fallback.note_delivery()
+        self._end_rejection(resource, report)
+        if resource.name not in self._rejections:
+            state.backoff.reset()
+
+    def _owe(self, commit: Commit) -> None:
+        """Take a commit whose reload is still to come."""
+        self._step.do(commit.committed_event())
+        self._reloads.owe(commit, self._step.now)
+
+    def count(self, *, at_end: bool = False) -> None:
+        """Have the ledger note the counts of keys that no record of a delivery has, and which store they are from."""
+        if not self._config.noop:
+            self._step.actions += self._counts.unsaved(self._mirror.identity, self._revision, at_end=at_end)
+
+    def _revision(self) -> int:
+        return self._mirror.revision(prefixes_of(self._resources))
+
+    # --- reloads and rollbacks ---------------------------------------------------------------------------------------
+
+    def take_reload(self, reloaded: Reloaded) -> None:
+        names = self._reloads.in_flight(reloaded.key)
+        if not self._reloads.is_inherited(reloaded.key):
+            if reloaded.error is not None:
+                self._end.add(reloaded.error)
+            for name in names & self._resources.states.keys():
+                self._resources.states[name].unread = reloaded.error
+        if reloaded.error is None and self._rejections:
+            self._rejections.accept(names)
+        self._step.actions += self._reloads.take(reloaded, self._step.now)
+
+    def take_rollback(self, restored: Restored) -> None:
+        """Take it that the previous files are back: what the store wants is tried again later, as after a failure."""
+        rejections: dict[str, Rejection | None] = {}
+        for report in restored.reports:
+            name = report.resource
+            state = self._resources.states.get(name)
+            if rejected := restored.refused.get(name):
+                resource = None if state is None else state.resource
+                rejections[name] = self._rejections.add(name, resource, rejected, self._step.now, self._step.wall)
+            if state is None:
+                continue
+            if report.error is None:
+                state.known = report.known
+            error = ReloadError("the reload rejected it: the previous file is back", resource=report.resource)
+            self._failures.fail(state, report.error or error, quiet=report.error is None)
+        if rejections:
+            self._step.do(Reject(rejections))
+        for owed in restored.owed:
+            self._reloads.inherit(owed, self._step.now)
+        self._step.actions += self._reloads.restored(restored.reports, restored.key, self._step.now)
+
+    def _end_rejection(self, resource: Resource, report: Report) -> None:
+        """Take what is in place now: other content than what was rejected, or that one swapped in again."""
+        if resource.name in self._rejections and report.known is not None:
+            owes = report.outcome == "changed" or self._reloads.owes(resource.name)
+            if self._rejections.commit(resource.name, report.known.digest.hex(), owes=owes):
+                self._step.do(Reject({resource.name: None}))

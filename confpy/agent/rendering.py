@@ -1,0 +1,234 @@
+"""From keys to candidates: a group is rendered as soon as what its templates ask of the world is known. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from confpy.agent.core import Core
+from confpy.agent.fallback import Fallback
+from confpy.agent.lookups import Lookups
+from confpy.agent.resources import ResourceState
+from confpy.agent.suspect_keys import SuspectKeys
+from confpy.agent.watched_files import WatchedFiles
+from confpy.agent.watched_files import lookups as watched_lookups
+from confpy.config.resource import Resource
+from confpy.errors import ConfpyError, StoreError, TemplateError, bug
+from confpy.keys.view import View
+from confpy.messages import Candidate, Resolved
+from confpy.mirror.mirror import abbreviate
+from confpy.templates.lookup import Lookup
+from confpy.templates.results import Needs, Rendered, World
+
+MOST_LOOKUPS = 5000
+"""Look-ups that one render may need: one that asks for something else each time would never end."""
+MOST_SUSPICIONS = 20
+"""Warnings that are logged of one resource about questions that can bring nothing."""
+FILES = {"file", "hash"}
+"""The kinds of look-ups that are about watched files."""
+
+
+class Renders(Protocol):
+    """What the agent needs of ``confpy.templates.renderer.Renderer``."""
+
+    def render(self, resource: Resource, view: View, world: World) -> Rendered: ...
+
+
+class Rendering:
+    """Renders groups of resources, without I/O: what they ask of the world is looked up between two tries."""
+
+    def __init__(
+        self,
+        core: Core,
+        renderer: Renders,
+        environ: Mapping[str, str],
+        *,
+        suspect_keys: SuspectKeys,
+        fallback: Fallback,
+        watched: WatchedFiles,
+    ) -> None:
+        self._config = core.config
+        self._step = core.step
+        self._mirror = core.mirror
+        self._resources = core.resources
+        self._failures = core.failures
+        self._renderer = renderer
+        self._environ = environ
+        self._suspect_keys = suspect_keys
+        self._fallback = fallback
+        self._watched = watched
+        self._lookups = Lookups()
+
+    # --- what templates ask of the world -----------------------------------------------------------------------------
+
+    def world(self) -> World:
+        """Return what is known of the world now."""
+        return World(self._step.wall, self._environ, self._lookups.facts)
+
+    def awaits(self, states: Sequence[ResourceState]) -> bool:
+        """Say whether one of a group waits for a look-up."""
+        return any(self._lookups.awaits(state.awaited) for state in states)
+
+    def ask(self, lookups: set[Lookup]) -> None:
+        self._step.actions += self._lookups.ask(lookups)
+
+    def ask_again(self) -> None:
+        """Ask the world again, for those who asked it; what nobody uses is forgotten."""
+        self._lookups.keep(self._used())
+        self.ask({lookup for state in self._resources for lookup in state.asked if lookup.kind != "template"})
+
+    def ask_templates(self) -> None:
+        """Ask for all templates that are used; what nobody uses may be another by the time that somebody does."""
+        used = self._used()
+        self._lookups.keep(used)
+        self.ask({lookup for lookup in used if lookup.kind == "template"})
+
+    def ask_files(self) -> None:
+        """Ask again for the files of resources that watch some."""
+        states = (state for state in self._resources if state.resource.watch_files)
+        self.ask({one for state in states for one in (*state.asked, *state.stale) if one.kind in FILES})
+
+    def _used(self) -> set[Lookup]:
+        return {lookup for state in self._resources for lookup in state.lookups}
+
+    def take(self, resolved: Resolved) -> None:
+        """Take answers: whoever asked is dirty where one is another than before."""
+
+        def readers(lookup: Lookup) -> list[str]:
+            return [state.name for state in self._resources if lookup in state.asked or lookup in state.awaited]
+
+        moved, events = self._lookups.take(resolved, readers)
+        self._step.actions += events
+        for state in self._resources if moved else ():
+            if touched := moved & state.asked:
+                kinds = {lookup.kind for lookup in touched}
+                why = "template" if "template" in kinds else "file" if kinds & FILES else "world"
+                self._resources.mark(state, state.trigger if state.dirty else why)
+
+    # --- rendering ---------------------------------------------------------------------------------------------------
+
+    def render(
+        self, states: Sequence[ResourceState], world: World, needed: set[Lookup], *, cached: bool
+    ) -> list[Candidate] | None:
+        """Return the candidates of a group, or None where one of them cannot be made now.
+
+        ``cached``: from cached keys. Look-ups that are needed for it are added to ``needed``.
+        """
+        if not cached and not self._admits_keys(states):
+            return None
+        for state in states:
+            state.cached = cached
+        candidates = []
+        for state in states:
+            try:
+                content = self._render_one(state, world, cached=cached)
+            except Needs as needs:
+                self._await(states, state, needs, needed)
+                return None
+            except ConfpyError as error:
+                self._failures.fail_group(states, state, error)
+                return None
+            except Exception as error:  # noqa: BLE001 - a bug in confpy stops this group and no other
+                self._failures.fail_group(states, state, bug(error))
+                return None
+            candidates.append(self._candidate(state, content, world, cached=cached))
+        return candidates
+
+    def _await(self, states: Sequence[ResourceState], state: ResourceState, needs: Needs, needed: set[Lookup]) -> None:
+        """Let a group wait for what the render of one of it needs."""
+        state.awaited |= needs.lookups
+        needed |= needs.lookups
+        for one in states:
+            one.cached = False
+        if len(state.awaited) > MOST_LOOKUPS:
+            state.awaited = frozenset()
+            error = TemplateError(f"the template asks for more than {MOST_LOOKUPS} names, paths or templates")
+            self._failures.fail_group(states, state, error)
+
+    def _candidate(self, state: ResourceState, content: bytes, world: World, *, cached: bool) -> Candidate:
+        resource = state.resource
+        files = self._watched.digest(resource, world.facts)
+        renewed = self._config.reloads and not cached and self._watched.are_renewed(resource, files)
+        return Candidate(
+            resource,
+            content,
+            keys=len(self._view(state, cached=cached)),
+            only_missing=cached,
+            torn=state.torn,
+            delivered=state.known.digest if state.known is not None else b"",
+            files=files,
+            renewed=renewed,
+            # Taken now: what comes while the delivery is under way is not in its content.
+            revision=0 if cached else self._mirror.revision(resource.prefixes),
+            trigger=state.trigger,
+            changes=len(state.changes),
+        )
+
+    def _render_one(self, state: ResourceState, world: World, *, cached: bool) -> bytes:
+        """Return a resource's content; raises ``Needs`` and ``ConfpyError``."""
+        resource = state.resource
+        if not cached and (missing := self._missing_key(resource)) is not None:
+            raise missing
+        if state.stale:
+            state.awaited, state.stale = state.stale, frozenset()
+            raise Needs(state.awaited)
+        try:
+            rendered = self._renderer.render(resource, self._view(state, cached=cached), world)
+        except TemplateError as error:
+            state.awaited, state.stale = frozenset(), error.asked
+            raise
+        watched = watched_lookups(resource)
+        if unknown := watched - world.facts.keys():
+            raise Needs(unknown)
+        state.awaited = frozenset()
+        state.asked, state.timely = rendered.asked | watched, rendered.timely
+        self._log_skipped(state, rendered)
+        if rendered.outside and resource.prefixes:
+            raise _outside(rendered.outside)
+        self._log_suspicions(state, rendered)
+        return rendered.content
+
+    def _view(self, state: ResourceState, *, cached: bool) -> View:
+        """Return the keys of a resource: those of the store, or cached ones."""
+        return (self._fallback.view(state.resource) if cached else None) or state.view
+
+    def _admits_keys(self, states: Sequence[ResourceState]) -> bool:
+        """Say whether a group may be rendered with the keys that it has; where not, it waits as a whole."""
+        suspect = [
+            state
+            for state in states
+            if self._missing_key(state.resource) is None and not self._suspect_keys.admits(state)
+        ]
+        for state in states if suspect else ():
+            if state.dirty:
+                state.retry_at = min(one.retry_at for one in suspect)
+        return not suspect
+
+    def _missing_key(self, resource: Resource) -> StoreError | None:
+        """Return why the resource fails where a key that it asks for is not in the store, else None."""
+        on_missing = resource.on_missing or self._mirror.on_missing or self._config.on_missing
+        path = self._mirror.missing(resource.prefixes, resource.text_prefixes) if on_missing == "error" else None
+        if path is None:
+            return None
+        hint = 'put it there, or write on_missing = "empty"'
+        return StoreError("the key is not in the store", hint=hint, key=path, resource=resource.name)
+
+    def _log_skipped(self, state: ResourceState, rendered: Rendered) -> None:
+        for one in rendered.left_out:
+            if one not in state.skipped:
+                self._step.log("warning", "value.skipped", resource=state.name, key=one.key, reason=one.reason)
+        state.skipped = frozenset(rendered.left_out)
+
+    def _log_suspicions(self, state: ResourceState, rendered: Rendered) -> None:
+        """Log once what the template asks for in vain, up to a bound: what it computes may differ each time."""
+        for one in rendered.suspicions:
+            if one not in state.suspicions and len(state.suspicions) < MOST_SUSPICIONS:
+                state.suspicions |= {one}
+                where = {"resource": state.name, "template": state.resource.src}
+                self._step.log("warning", "template.suspicious", **where, asked=one.asked, hint=one.hint)
+
+
+def _outside(lists: Sequence[str]) -> TemplateError:
+    """Return the error of a template that lists only what its resource does not ask for: its file would be empty."""
+    hint = "that is not below any of the resource's keys: see keys and prefix in its file"
+    return TemplateError(f"what the template lists can only be empty: {abbreviate(lists)}", hint=hint)
