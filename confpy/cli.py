@@ -13,7 +13,8 @@ import click
 from confpy import __version__
 from confpy.config import confd as dialect
 from confpy.config.kinds import BOOLEAN
-from confpy.config.settings import CONFDIRS, OPTIONS, Option, Settings
+from confpy.config.options import Option
+from confpy.config.settings import CONFDIRS, OPTIONS, Settings
 from confpy.config.sources import load_settings
 from confpy.config.toml import mend
 from confpy.daemon.startup import release_signals

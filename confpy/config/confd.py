@@ -8,26 +8,8 @@ abtreece/confd 0.41. Only data; ``settings`` and ``cli`` look things up in it.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-
-class Word(NamedTuple):
-    """A flag, which is as well a key of the settings file and may be a variable of the fork's."""
-
-    name: str
-    """As it stands in a file."""
-    means: tuple[str, ...] = ()
-    """The settings that get its value; none where it has no meaning here."""
-    hint: str = ""
-    """Why it has none, or what it was taken for, and what to do; there is no warning without one."""
-    truth: bool = False
-    """It is true or false, and as a flag takes a value only behind ``=``."""
-
-    @property
-    def flag(self) -> str:
-        """Its name as a flag, without dashes."""
-        return self.name.replace("_", "-")
-
+from confpy.config.options import Word
+from confpy.config.stores import STORES as OUR_STORES
 
 _VAULT = "for Vault, which confpy does not support"
 _DYNAMODB = "for DynamoDB, which confpy does not support"
@@ -106,15 +88,8 @@ OTHERWISE = {"client_ca_keys": "client_cakeys"}
 SHORT = {"n": "node"}
 """Flags of one letter."""
 
-STORES = {
-    "etcd": "etcdv3",
-    "etcdv2": "etcdv2",
-    "etcdv3": "etcdv3",
-    "consul": "consul",
-    "env": "env",
-    "file": "file",
-    "memory": "memory",
-    **{name: name for name in ("acm", "dynamodb", "imds", "redis", "secretsmanager", "ssm", "vault", "zookeeper")},
+STORES = {name: store.name for store in OUR_STORES.values() for name in store.in_fork} | {
+    name: name for name in ("acm", "dynamodb", "imds", "redis", "secretsmanager", "ssm", "vault", "zookeeper")
 }
 """What may stand where the fork has its backend, as in ``confpy etcd -watch`` → the store that it means.
 

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal
 
 from confpy.config import confd as dialect
-from confpy.config.kinds import BOOLEAN, DURATION, LIST, PATH, PAUSE, SECRET, SIGNALS, TEXT, TIMEOUT, Kind, choice
+from confpy.config.kinds import BOOLEAN, DURATION, PATH, PAUSE, SIGNALS, TEXT, TIMEOUT, choice
+from confpy.config.options import Option, setting
+from confpy.config.stores import tools_variables
+from confpy.config.stores.consul import ConsulSettings
+from confpy.config.stores.file import FileSettings
+from confpy.config.stores.network import NetworkSettings
 from confpy.events import Level
-
-T = TypeVar("T")
 
 CONFDIRS = ("/etc/confpy", "/etc/confd")
 FILES = ("confpy.toml", "confd.toml")
@@ -23,53 +26,8 @@ CACHE_DIR = "/var/cache/confpy"
 STATE_DIR = "/var/lib/confpy"
 
 
-# --- the table -------------------------------------------------------------------------------------------------------
-
-
-class Option(NamedTuple):
-    """A row: one setting, with all its names."""
-
-    name: str
-    kind: Kind
-    default: object
-    group: str
-    help: str
-    unset: str
-    """What the default means where it is no plain value."""
-    flag: str
-    """Without dashes."""
-    keys: tuple[str, ...]
-    """In the file, the documented one first; none where a file cannot set it."""
-    variables: tuple[str, ...]
-    words: tuple[dialect.Word, ...]
-    """What else confd's dialect calls it."""
-
-    @property
-    def shown_default(self) -> str:
-        """The default as ``--help`` and the manual show it; empty where there is nothing to show."""
-        if self.unset:
-            return self.unset
-        if isinstance(self.default, float):
-            return f"{self.default:g}s"
-        return "" if isinstance(self.default, bool) else str(self.default or "")
-
-
-def setting(
-    default: T,
-    kind: Kind,
-    help: str,  # noqa: A002  # what it is
-    *,
-    unset: str = "",
-    flag: str = "",
-    keys: tuple[str, ...] | None = None,
-) -> T:
-    """Make a row of the table; names are derived from the field's where none are given."""
-    row = {"kind": kind, "help": help, "unset": unset, "flag": flag, "keys": keys}
-    return field(default=default, metadata=row, repr=not kind.secret)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(NetworkSettings, FileSettings, ConsulSettings):
     """What confpy was told. Durations are seconds."""
 
     onetime: bool = setting(False, BOOLEAN, "Deliver everything once and exit.")
@@ -128,60 +86,8 @@ class Settings:
     )
 
     backend: str = setting("etcd", TEXT, "The store to read keys from: etcd, consul, file, env …")
-    nodes: tuple[str, ...] = setting(
-        (),
-        LIST._replace(metavar="ADDRESS"),
-        "An address of the store. May be repeated, or comma-separated.",
-        unset="$ETCDCTL_PEERS, else $ETCDCTL_ENDPOINTS, for etcd, $CONSUL_HTTP_ADDR for consul, else the store's own",
-        flag="node",
-        keys=("nodes", "node"),
-    )
-    srv_domain: str | None = setting(
-        None, TEXT._replace(metavar="NAME"), "The domain whose SRV records name the nodes, instead of -node."
-    )
-    srv_record: str | None = setting(
-        None,
-        TEXT._replace(metavar="NAME"),
-        "The SRV record that names the nodes, instead of -node.",
-        unset="from the store and srv_domain, such as _etcd._tcp.example.com",
-    )
-    scheme: str = setting("http", choice("http", "https"), "The scheme of nodes whose address has none.")
     prefix: str = setting("", TEXT, "Prefix for the keys of every resource, overriding the resource's own prefix.")
     join_prefixes: bool = setting(False, BOOLEAN, "Prepend -prefix to the resource's own prefix instead.")
-    files: tuple[str, ...] = setting(
-        (),
-        LIST._replace(metavar="PATH"),
-        "Store file: a file or folder to read. May be repeated, or comma-separated.",
-        flag="file",
-        keys=("file", "files"),
-    )
-    filter: str = setting("*", TEXT._replace(metavar="GLOB"), "Store file: which files in a folder to read.")
-    file_format: Literal["auto", "document", "plain"] = setting(
-        "auto",
-        choice("auto", "document", "plain"),
-        "Store file: whether files are documents or have one plain value each; auto: by their names and contents.",
-    )
-    client_cert: str | None = setting(None, PATH, "TLS client certificate.")
-    client_key: str | None = setting(None, PATH, "TLS key of the client certificate.")
-    client_ca_keys: str | None = setting(None, PATH, "TLS authorities to trust.", unset="the system's")
-    server_name: str | None = setting(
-        None,
-        TEXT._replace(metavar="NAME"),
-        "The name that the nodes' TLS certificates must have.",
-        unset="the name in the node's address",
-    )
-    client_insecure: bool = setting(False, BOOLEAN, "Trust any certificate: for tests only.")
-    basic_auth: bool = setting(False, BOOLEAN, "Log in with username and password.")
-    username: str | None = setting(None, TEXT._replace(metavar="NAME"), "The user to log in as.")
-    password: str | None = setting(None, SECRET, "The password; prefer a file.")
-    password_file: str | None = setting(None, PATH, "A file with the password.")
-    auth_token: str | None = setting(None, SECRET, "Consul: the ACL token; prefer a file.")
-    auth_token_file: str | None = setting(None, PATH, "Consul: a file with the ACL token.")
-    datacenter: str | None = setting(
-        None, TEXT._replace(metavar="NAME"), "Consul: the datacenter to read.", unset="the agent's own"
-    )
-    connect_timeout: float = setting(3.0, DURATION, "How long a node may take to accept a connection.")
-    read_timeout: float = setting(10.0, DURATION, "How long a node may take to answer.")
 
     check_cmd_timeout: float = setting(30.0, TIMEOUT, "How long a check_cmd may take; 0: no limit.")
     reload_cmd_timeout: float = setting(60.0, TIMEOUT, "How long a reload_cmd may take; 0: no limit.")
@@ -234,6 +140,9 @@ GROUPS = {
     "log_level": "Logs",
 }
 """The heading that begins at a setting."""
+OF_STORES = (NetworkSettings, FileSettings, ConsulSettings)
+HEADINGS = [*GROUPS.values()]
+HEADINGS[3:3] = [base.heading for base in OF_STORES]
 
 
 def _options() -> Iterator[Option]:
@@ -244,12 +153,15 @@ def _options() -> Iterator[Option]:
             given = dict(row.metadata)
             given["flag"] = given["flag"] or row.name.replace("_", "-")
             given["keys"] = (row.name,) if given["keys"] is None else given["keys"]
+            if given["unset"] and (tools := tools_variables(row.name)):
+                given["unset"] = f"{tools}, else {given['unset']}"
             words = tuple(word for word in dialect.WORDS if row.name in word.means)
             confds = (dialect.variable(name) for name in (row.name, *(word.name for word in words)))
             given["variables"] = (f"CONFPY_{row.name.upper()}", *filter(None, confds))
-            yield Option(name=row.name, default=row.default, group=group, words=words, **given)
+            store = next((base.heading for base in OF_STORES if row.name in base.__annotations__), None)
+            yield Option(name=row.name, default=row.default, group=store or group, words=words, **given)
 
 
-OPTIONS = tuple(_options())
+OPTIONS = tuple(sorted(_options(), key=lambda option: HEADINGS.index(option.group)))
 SECRET_VARIABLES = frozenset(variable for option in OPTIONS if option.kind.secret for variable in option.variables)
 """Variables of ours that nobody else needs to see."""

@@ -10,24 +10,15 @@ from collections.abc import Iterator, Mapping
 from typing import cast
 
 from confpy.config import confd as dialect
-from confpy.config.kinds import BOOLEAN, LIST
-from confpy.config.settings import CACHE_DIR, CONFDIRS, FILES, OPTIONS, STATE_DIR, Option, Settings
+from confpy.config.options import Option, Word
+from confpy.config.settings import CACHE_DIR, CONFDIRS, FILES, OPTIONS, STATE_DIR, Settings
+from confpy.config.stores import STORES
 from confpy.config.toml import EMPTY, mend, parse_toml, plain, read_text, suggest
 from confpy.errors import ConfpyError, UsageError
 
 Warnings = list[ConfpyError]
 CHILD_VARIABLES = frozenset({"CONFPY_SRC", "CONFPY_DEST", "CONFPY_RESOURCE"})
 """What commands find in their environment: no settings, though they may start a confpy."""
-ETCDS_VARIABLES = ("ETCDCTL_PEERS", "ETCDCTL_ENDPOINTS")
-"""What etcdctl reads for the nodes, by API v2 and v3; the first that is set counts."""
-CONSUL_VARIABLES: tuple[Mapping[str, str], ...] = (
-    {"nodes": "CONSUL_HTTP_ADDR"},
-    {"auth_token_file": "CONSUL_HTTP_TOKEN_FILE", "auth_token": "CONSUL_HTTP_TOKEN"},
-    {"scheme": "CONSUL_HTTP_SSL"},
-    {"client_ca_keys": "CONSUL_CACERT"},
-    {"client_cert": "CONSUL_CLIENT_CERT", "client_key": "CONSUL_CLIENT_KEY"},
-)
-"""What Consul's own tools read, by the setting that it stands for. Settings of a group are taken together or not."""
 
 
 def load_settings(flags: Mapping[str, object], environ: Mapping[str, str]) -> tuple[Settings, Warnings]:
@@ -66,13 +57,7 @@ def load_settings(flags: Mapping[str, object], environ: Mapping[str, str]) -> tu
     named = "confdir" in values
     values.setdefault("confdir", _confdir())
     values["config_file"] = path
-    if "nodes" not in values and str(values.get("backend", "etcd")).startswith("etcd"):
-        for variable in ETCDS_VARIABLES:
-            if peers := LIST.parse(environ.get(variable, "")):
-                values["nodes"], origins["nodes"] = peers, f"variable {variable}"
-                break
-    if values.get("backend") == "consul":
-        _take_consuls(environ, values, origins)
+    _take_tools_variables(str(values.get("backend", "etcd")), environ, values, origins)
     for name, variable, default, home, below in (
         ("cache_dir", "CACHE_DIRECTORY", CACHE_DIR, "XDG_CACHE_HOME", ".cache"),
         ("state_dir", "STATE_DIRECTORY", STATE_DIR, "XDG_STATE_HOME", ".local/state"),
@@ -132,25 +117,26 @@ def _idle_words(flags: Mapping[str, object], environ: Mapping[str, str]) -> Iter
             yield _idle(f"variable {variable}", word)
 
 
-def _idle(origin: str, word: dialect.Word, **where: str) -> UsageError:
+def _idle(origin: str, word: Word, **where: str) -> UsageError:
     meaning = f"means {' and '.join(word.means)} here" if word.means else "has no meaning here, ignored"
     return UsageError(f"{origin} {meaning}", hint=word.hint, **where)
 
 
-def _take_consuls(environ: Mapping[str, str], values: dict[str, object], origins: dict[str, str]) -> None:
-    """Fill in what Consul's own variables say, where nobody said otherwise."""
+def _take_tools_variables(
+    store: str, environ: Mapping[str, str], values: dict[str, object], origins: dict[str, str]
+) -> None:
+    """Fill in what the variables of the store's own tools say, where nobody said otherwise."""
     kinds = {option.name: option.kind for option in OPTIONS}
-    for group in CONSUL_VARIABLES:
-        if group.keys() & values.keys():
+    for group in STORES[store].variables if store in STORES else ():
+        if any(variable.setting in values for variable in group):
             continue
-        for name, variable in group.items():
-            if given := environ.get(variable):
-                origin = f"variable {variable}"
-                if name == "scheme":
-                    values[name] = "https" if BOOLEAN.read(given, origin, as_text=True) else "http"
-                else:
-                    values[name] = kinds[name].read(given, origin, as_text=True)
-                origins[name] = origin
+        for variable in group:
+            if environ.get(variable.name) and variable.setting not in values:
+                origin = f"variable {variable.name}"
+                kind = variable.kind or kinds[variable.setting]
+                value = kind.read(environ[variable.name], origin, as_text=True)
+                if value not in EMPTY:
+                    values[variable.setting], origins[variable.setting] = value, origin
 
 
 def _shown_secrets(origins: Mapping[str, str]) -> Iterator[ConfpyError]:

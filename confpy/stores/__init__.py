@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from confpy.config.stores import STORES
 from confpy.errors import UsageError
 from confpy.frozen import frozen
 from confpy.keys.prefixes import Lists
@@ -14,16 +15,6 @@ from confpy.keys.snapshot import Changes, Invalidated, PrefixStatus, Snapshot
 if TYPE_CHECKING:
     from confpy.config.settings import Settings
 
-REGISTRY: dict[str, str] = {
-    "env": "confpy.stores.env:EnvStore",
-    "file": "confpy.stores.file:FileStore",
-    "memory": "confpy.stores.memory:MemoryStore",
-    "etcdv2": "confpy.stores.etcd.v2:Etcd2Store",
-    "consul": "confpy.stores.consul.store:ConsulStore",
-    "etcdv3": "confpy.stores.etcd.v3:Etcd3Store",
-    "etcd": "confpy.stores.etcd.auto:EtcdStore",
-}
-"""Name → ``module:class``."""
 SURPRISES = (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 """What to take an answer apart may raise where it is not one of the store's: numbers without end, lists in lists."""
 
@@ -102,10 +93,9 @@ class Store(Protocol):
 
 def open_store(name: str, settings: Settings) -> Store:
     """Open the store that is called ``name``; raises ``UsageError`` for an unknown or uninstalled one."""
-    try:
-        module, _, attribute = REGISTRY[name].partition(":")
-    except KeyError:
-        raise UsageError(f"unknown store {name!r}", hint="choose one of " + ", ".join(sorted(REGISTRY))) from None
+    if name not in STORES:
+        raise UsageError(f"unknown store {name!r}", hint="choose one of " + ", ".join(sorted(STORES)))
+    module, _, attribute = STORES[name].code.partition(":")
     try:
         store: type[Store] = getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:

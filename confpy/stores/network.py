@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,14 +13,15 @@ from confpy.http.endpoints import Endpoints, Find
 from confpy.http.tls import Trust
 
 if TYPE_CHECKING:
+    from confpy.config.options import StoreOptions
     from confpy.config.settings import Settings
     from confpy.http.srv import Record
 
 
-def open_endpoints(store: str, settings: Settings, *, default: Sequence[str], port: int, scheme: str = "") -> Endpoints:
-    """Return the nodes that the settings name, in random order, else the ``default`` ones; raises ``UsageError``.
+def open_endpoints(title: str, store: StoreOptions, settings: Settings, *, scheme: str = "") -> Endpoints:
+    """Return the nodes that the settings name, in random order, else the store's own; raises ``UsageError``.
 
-    ``scheme`` is for those whose address has none; empty: that of the settings.
+    ``title`` is what errors call the store. ``scheme`` is for addresses that have none; empty: that of the settings.
     """
     scheme = scheme or settings.scheme
     find: Find | None = None
@@ -31,7 +31,7 @@ def open_endpoints(store: str, settings: Settings, *, default: Sequence[str], po
 
         find = partial(srv.find, srv_records(settings, scheme), settings.connect_timeout)
     else:
-        nodes = parse_nodes(settings.nodes or default, scheme=scheme, port=port)
+        nodes = parse_nodes(settings.nodes or store.nodes, scheme=scheme, port=store.port)
         if settings.nodes:  # the default ones are in the order in which they are likely
             nodes = tuple(random.sample(nodes, len(nodes)))
     trust = None
@@ -45,7 +45,7 @@ def open_endpoints(store: str, settings: Settings, *, default: Sequence[str], po
             insecure=settings.client_insecure,
         )
     return Endpoints(
-        store,
+        title,
         nodes,
         trust=trust,
         find=find,

@@ -9,6 +9,7 @@ from contextlib import ExitStack, closing, contextmanager
 import pytest
 
 from confpy.config.settings import Settings
+from confpy.config.stores.etcd import ETCD
 from confpy.errors import StoreError
 from confpy.keys.snapshot import Invalidated
 from confpy.stores import open_store
@@ -286,7 +287,7 @@ class TestEtcdStore(WatchContract):
 
 
 def test_a_default_store_that_is_away_names_no_api_but_the_flags(tmp_path, monkeypatch):
-    monkeypatch.setattr(etcd_module, "DEFAULT_NODE", f"127.0.0.1:{free_port()}")
+    monkeypatch.setattr(etcd_module, "ETCD", ETCD._replace(nodes=(f"127.0.0.1:{free_port()}",)))
     for origins, flags in ({"backend": "default"}, "neither -backend nor -node"), ({"backend": "flag"}, "no -node"):
         settings = Settings(state_dir=str(tmp_path), connect_timeout=2.0, origins=origins)
         with closing(open_store("etcd", settings)) as store, pytest.raises(StoreError) as caught:

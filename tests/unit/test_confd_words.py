@@ -18,8 +18,9 @@ from confpy.config.confd import VARIABLES, WORDS
 from confpy.config.load import load_resources
 from confpy.config.settings import OPTIONS
 from confpy.config.sources import load_settings
+from confpy.config.stores import STORES
 from confpy.errors import UsageError
-from confpy.stores import REGISTRY, open_store
+from confpy.stores import open_store
 
 CONFD = """
     backend= confdir= config-file= node= interval= watch onetime noop sync-only keep-stage-file prefix= log-level=
@@ -110,7 +111,7 @@ def test_a_variable_without_a_meaning_is_warned_of_by_name_if_the_fork_reads_it(
     ]
 
 
-@pytest.mark.parametrize("name", sorted(set(dialect.STORES.values()) - REGISTRY.keys()))
+@pytest.mark.parametrize("name", sorted(set(dialect.STORES.values()) - STORES.keys()))
 def test_a_store_that_is_not_there_is_refused_with_those_that_are(name):
     for line in (f"-backend {name}", name):
         with pytest.raises(UsageError, match=f"unknown store '{name}'.*etcdv3") as caught:
@@ -119,7 +120,7 @@ def test_a_store_that_is_not_there_is_refused_with_those_that_are(name):
 
 
 def test_every_store_that_is_there_may_be_named_without_a_flag():
-    assert dialect.STORES.keys() >= REGISTRY.keys()
+    assert dialect.STORES.keys() >= STORES.keys()
 
 
 # --- what means something else ---------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from contextlib import closing
 import pytest
 
 from confpy.config.settings import Settings
+from confpy.config.stores.etcd import ETCD
 from confpy.errors import StoreError, UsageError
 from confpy.http.endpoints import ROTATION_INTERVAL, Endpoints
 from confpy.http.srv import Record, find
@@ -57,7 +58,7 @@ def test_a_named_record_is_the_only_one():
 @pytest.mark.parametrize("name", ["_etcd..example.com", "a" * 64 + ".example.com", ".example.com"])
 def test_a_name_that_dns_cannot_hold_is_refused_at_once(name):
     with pytest.raises(UsageError, match="not the name of an SRV record"):
-        open_endpoints("etcd", Settings(srv_record=name), default=(), port=1)
+        open_endpoints("etcd", ETCD, Settings(srv_record=name))
 
 
 # --- what DNS says ---------------------------------------------------------------------------------------------------
@@ -222,7 +223,7 @@ def test_closing_wakes_who_waits_for_dns(dns, store):
 def test_the_settings_name_nodes_by_dns_in_place_of_addresses(dns):
     dns.records["_etcd-client-ssl._tcp.example.com."] = ["0 0 2379 a.example."]
     settings = Settings(srv_domain="example.com", nodes=("ignored:1",), server_name="db.example")
-    with closing(open_endpoints("etcd", settings, default=("127.0.0.1",), port=1)) as store:
+    with closing(open_endpoints("etcd", ETCD, settings)) as store:
         assert dns.asked == []
         assert store.with_failover(lambda connection: connection.node.url) == "https://a.example:2379"
         assert store.trust.server_name == "db.example"

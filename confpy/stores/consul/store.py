@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from confpy.clock import jittered
+from confpy.config.stores.consul import CONSUL
 from confpy.errors import AccessDenied, StoreError, WatchLost
 from confpy.http.body import TooLarge
 from confpy.http.connection import Connection
@@ -28,7 +29,6 @@ from confpy.stores.network import open_endpoints
 if TYPE_CHECKING:
     from confpy.config.settings import Settings
 
-PORT = 8500
 DENIED = 60.0
 """Seconds until a string prefix that the token may not list is tried again where narrower ones do as well."""
 DOUBTED = 60.0
@@ -74,7 +74,7 @@ class ConsulStore:
     @classmethod
     def open(cls, settings: Settings) -> ConsulStore:
         """Make the store that the settings describe. No traffic yet; raises ``UsageError``."""
-        endpoints = open_endpoints("consul", settings, default=("127.0.0.1",), port=PORT)
+        endpoints = open_endpoints("consul", CONSUL, settings)
         login = Login(settings)
         login.read()
         return cls(endpoints, login, settings.datacenter, polls=not (settings.watch or settings.onetime))

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from confpy.config.stores.etcd import ETCD
 from confpy.errors import NoApi, StoreError
 from confpy.events import LogEvent
 from confpy.frozen import replace
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from confpy.config.settings import Settings
 
 _API = re.compile(r"^etcd v[23]:")
-DEFAULT_NODE = "127.0.0.1:2379"
 _UNNAMED = (
     "no -node is given: name etcd's address by it",
     "neither -backend nor -node is given: name the store by the one, its address by the other",
@@ -75,7 +75,7 @@ class EtcdStore:
         """Make the store that the settings describe. No traffic yet; raises ``UsageError``."""
         named = settings.nodes or settings.srv_domain or settings.srv_record
         # Both APIs are asked for at the same place: the port that etcd v2 alone knows has been closed for years.
-        settings = settings if named else dataclasses.replace(settings, nodes=(DEFAULT_NODE,))
+        settings = settings if named else dataclasses.replace(settings, nodes=ETCD.nodes)
         store = cls({"etcdv2": Etcd2Store.open(settings), "etcdv3": Etcd3Store.open(settings)}, settings)
         store.unnamed = "" if named else _UNNAMED[settings.origin("backend") == "default"]
         return store

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import quote, urljoin, urlsplit
 
+from confpy.config.stores.etcd import ETCDV2
 from confpy.errors import AccessDenied, StoreError, UsageError, bug
 from confpy.http.addresses import Node, parse_nodes
 from confpy.http.body import TooLarge, await_body, read_body
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 
 Login: TypeAlias = "Callable[[], tuple[bytes, bytes] | None]"
 
-PORT = 2379
-DEFAULT_NODES = ("127.0.0.1:2379", "127.0.0.1:4001")
 ANSWER_BYTES = 64 << 20
 """The largest answer that is held in memory: etcd v2 cannot give a folder in pages."""
 _ANSWERS = 6
@@ -60,7 +59,7 @@ class Etcd2Store:
     @classmethod
     def open(cls, settings: Settings) -> Etcd2Store:
         """Make the store that the settings describe. No traffic yet; raises ``UsageError``."""
-        endpoints = open_endpoints("etcd v2", settings, default=DEFAULT_NODES, port=PORT, scheme=etcd_scheme(settings))
+        endpoints = open_endpoints("etcd v2", ETCDV2, settings, scheme=etcd_scheme(settings))
         login = partial(basic_auth, settings)
         login()
         return cls(endpoints, login)

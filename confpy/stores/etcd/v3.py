@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
+from confpy.config.stores.etcd import ETCDV3
 from confpy.errors import StoreError
 from confpy.http.body import Lines, Stream, TooLarge
 from confpy.http.connection import Connection
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-PORT = 2379
 READ_TIMES = READ_BYTES // PAGE_BYTES
 """How many times the time for one answer a read may take, all its pages together: enough for the largest."""
 _BATCH_BYTES = 8 << 20
@@ -55,7 +55,7 @@ class Etcd3Store:
     @classmethod
     def open(cls, settings: Settings) -> Etcd3Store:
         """Make the store that the settings describe. No traffic yet; raises ``UsageError``."""
-        endpoints = open_endpoints("etcd", settings, default=("127.0.0.1",), port=PORT, scheme=etcd_scheme(settings))
+        endpoints = open_endpoints("etcd", ETCDV3, settings, scheme=etcd_scheme(settings))
         login = Login(settings)
         login.password()
         return cls(endpoints, login)

@@ -1,0 +1,34 @@
+"""The table of stores: one row each."""
+
+from __future__ import annotations
+
+from confpy.config.options import StoreOptions
+from confpy.config.stores.consul import CONSUL
+from confpy.config.stores.etcd import ETCD, ETCDV2, ETCDV3
+from confpy.config.stores.file import FILE
+
+STORES = {
+    store.name: store
+    for store in (
+        StoreOptions("env", "confpy.stores.env:EnvStore", in_fork=("env",)),
+        FILE,
+        StoreOptions("memory", "confpy.stores.memory:MemoryStore", in_fork=("memory",)),
+        ETCDV2,
+        CONSUL,
+        ETCDV3,
+        ETCD,
+    )
+}
+
+
+def tools_variables(setting: str) -> str:
+    """Return what the stores' own tools read for a setting, for the manual; empty if nothing."""
+    stores: dict[tuple[str, ...], list[str]] = {}
+    for store in STORES.values():
+        names = tuple(f"${one.name}" for group in store.variables for one in group if one.setting == setting)
+        if names:
+            stores.setdefault(names, []).append(store.name)
+    return ", ".join(
+        f"{', else '.join(names)}{',' if len(names) > 1 else ''} for {min(among, key=len)}"
+        for names, among in stores.items()
+    )
