@@ -27,6 +27,7 @@ from confpy.config.settings import SECRET_VARIABLES, Settings
 from confpy.daemon.report import write_report
 from confpy.daemon.signals import signal_handlers
 from confpy.delivery import batch as delivery
+from confpy.delivery.context import Rules
 from confpy.errors import ConfpyError, StoreError, TemplateError, WatchLost, bug
 from confpy.events import LogEvent
 from confpy.frozen import replace
@@ -117,7 +118,7 @@ def run(settings: Settings, warnings: Sequence[ConfpyError] = ()) -> int:
     daemon = Daemon(settings, open_store(settings.backend, settings), log)
     if not settings.onetime:
         # Loaded later, they could be of another version: the package may be upgraded while a daemon runs.
-        from confpy.delivery import rollback  # noqa: F401
+        from confpy.delivery import check, rollback  # noqa: F401
         from confpy.reload import run as reload  # noqa: F401
         from confpy.target import drift  # noqa: F401
 
@@ -182,7 +183,7 @@ class Daemon:
         self._saved.set()
         # What cannot change while confpy runs says the same when it is read again.
         self._compares = store.capabilities.remote or store.capabilities.watches
-        self._rules = delivery.Rules(
+        self._rules = Rules(
             settings.noop, settings.sync_only, settings.keep_stage_file, settings.no_reload, settings.root or ""
         )
         self._templates = os.path.join(settings.confdir, "templates")

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from confpy.config.resource import Resource
-from confpy.delivery.batch import Rules, deliver
+from confpy.delivery.batch import deliver
+from confpy.delivery.context import Rules
 from confpy.delivery.rollback import restore
 from confpy.ledger.ledger import Ledger
 from confpy.messages import Candidate, Group, Report

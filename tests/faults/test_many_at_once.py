@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from confpy.config.resource import Resource
-from confpy.delivery.batch import Rules, deliver
+from confpy.delivery.batch import deliver
+from confpy.delivery.context import Rules
 from confpy.ledger.ledger import Ledger
 from confpy.messages import Candidate, Group, Recovered
 from confpy.reload.actions import CommandReload

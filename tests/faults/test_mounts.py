@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from confpy.config.resource import Resource
-from confpy.delivery.batch import Rules, deliver
+from confpy.delivery.batch import deliver
+from confpy.delivery.context import Rules
 from confpy.messages import Candidate, Group, Report
 from confpy.system.disk import Disk
 from confpy.system.subprocesses import Shell

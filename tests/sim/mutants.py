@@ -13,8 +13,10 @@ from confpy.agent.batches import Batches
 from confpy.agent.deliveries import Deliveries
 from confpy.agent.rejections import Rejections
 from confpy.agent.reloads import PendingReloads
-from confpy.delivery import batch as delivery
-from confpy.delivery.batch import _Batch
+from confpy.delivery import group as groups
+from confpy.delivery.batch import Batch
+from confpy.delivery.context import Context
+from confpy.delivery.group import GroupDelivery
 from confpy.frozen import replace
 from confpy.ledger.ledger import Ledger
 from confpy.ledger.records import Book
@@ -38,17 +40,18 @@ def instead(owner: type | object, name: str, other: object) -> object:
 
 @plant
 def the_debt_is_written_after_the_rename():
-    record, put = _Batch._record, _Batch._put
+    record, put = Batch._record, GroupDelivery._put
+    late = []
 
-    def later(self, ready, all_jobs):
-        self.late = (ready, all_jobs)
+    def later(self, ready, all_groups):
+        late[:] = [(self, ready, all_groups)]
 
-    def put_first(self, job, member):
-        put(self, job, member)
-        if late := self.__dict__.pop("late", None):
-            record(self, *late)
+    def put_first(self, member):
+        put(self, member)
+        if late:
+            record(*late.pop())
 
-    with instead(_Batch, "_record", later), instead(_Batch, "_put", put_first):
+    with instead(Batch, "_record", later), instead(GroupDelivery, "_put", put_first):
         yield
 
 
@@ -68,7 +71,7 @@ def a_watch_is_resumed_from_the_newest_revision_of_another():
 
 @plant
 def no_folder_is_synced():
-    with instead(_Batch, "_sync_folders", lambda self, folders: {}):
+    with instead(Context, "sync_folders", lambda self, folders: {}):
         yield
 
 
@@ -100,20 +103,20 @@ def a_sweep_removes_backups():
 
 @plant
 def the_old_file_goes_before_its_group_is_whole():
-    put = _Batch._put
+    put = GroupDelivery._put
 
-    def hasty(self, job, member):
-        put(self, job, member)
-        if member.kept:
-            self._disk.discard(member.kept)
+    def hasty(self, member):
+        put(self, member)
+        if member.old:
+            self._context.disk.discard(member.old)
 
-    with instead(_Batch, "_put", hasty):
+    with instead(GroupDelivery, "_put", hasty):
         yield
 
 
 @plant
 def a_candidate_takes_its_place_before_it_is_synced():
-    with instead(_Batch, "_sync", lambda self, jobs: jobs):
+    with instead(Batch, "_sync", lambda self, groups: groups):
         yield
 
 
@@ -126,19 +129,17 @@ def the_guard_forgets_across_a_restart():
 
 @plant
 def only_the_first_of_a_group_is_checked():
-    check = _Batch._check
+    check = GroupDelivery.check
 
-    def first(self, jobs):
-        whole = [job.members for job in jobs]
-        for job in jobs:
-            job.members = job.members[:1]
+    def first(self, ran):
+        whole = self.members
+        self.members = whole[:1]
         try:
-            return check(self, jobs)
+            return check(self, ran)
         finally:
-            for job, members in zip(jobs, whole, strict=True):
-                job.members = members
+            self.members = whole
 
-    with instead(_Batch, "_check", first):
+    with instead(GroupDelivery, "check", first):
         yield
 
 
@@ -184,7 +185,7 @@ def what_a_reload_refused_is_tried_again_at_once():
 
 @plant
 def a_file_is_overwritten_without_a_copy():
-    with instead(_Batch, "_tell_in_place", lambda self, job, member: None):
+    with instead(GroupDelivery, "_record_in_place", lambda self, member: None):
         yield
 
 
@@ -214,14 +215,14 @@ def a_trial_that_was_cut_off_stays():
 
 @plant
 def a_failed_rename_leaves_its_group_as_it_is():
-    # Not in ``_undo`` alone: what that leaves, the end of its slice puts back.
-    with instead(_Batch, "_put_back", lambda self, job: ""):
+    # Not in ``undo`` alone: what that leaves, the end of its slice puts back.
+    with instead(GroupDelivery, "put_back", lambda self: ""):
         yield
 
 
 @plant
 def those_that_share_a_check_are_tried_one_by_one():
-    with instead(delivery, "checks_in_place", lambda resources: ()):
+    with instead(groups, "checks_in_place", lambda resources: ()):
         yield
 
 
@@ -233,12 +234,12 @@ def those_that_were_refused_apart_are_tried_again_apart():
 
 @plant
 def one_that_was_refused_together_with_others_stays_in_place():
-    take_back = _Batch._take_back
+    take_back = Batch._take_back
 
-    def forgetful(self, job, refusal):
-        for member in job.members:
+    def forgetful(self, group, failure):
+        for member in group.members:
             member.status = None
-        return take_back(self, job, refusal)
+        return take_back(self, group, failure)
 
-    with instead(_Batch, "_take_back", forgetful):
+    with instead(Batch, "_take_back", forgetful):
         yield

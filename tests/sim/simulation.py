@@ -22,7 +22,7 @@ from unittest import mock
 from confpy.config.resource import Loaded, Resource
 from confpy.delivery import batch as delivery
 from confpy.delivery import rollback
-from confpy.delivery.batch import Rules
+from confpy.delivery.context import Rules
 from confpy.events import LogEvent
 from confpy.messages import (
     Accepted,

@@ -13,7 +13,8 @@ import pytest
 
 from confpy.agent.batches import batches, checks_in_place
 from confpy.config.resource import Resource
-from confpy.delivery.batch import SLICE, Rules, deliver
+from confpy.delivery.batch import SLICE, deliver
+from confpy.delivery.context import Rules
 from confpy.errors import CheckError, TargetError
 from confpy.frozen import replace
 from confpy.ledger.ledger import Ledger
@@ -449,7 +450,7 @@ def test_a_bug_in_a_check_leaves_no_candidate_and_no_descriptor(tmp_path, monkey
     def broken(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("confpy.delivery.batch.check", broken)
+    monkeypatch.setattr("confpy.delivery.check.run_check", broken)
     resource = Resource("a", "", "a.j2", str(tmp_path / "a"), check_cmd="true {{.src}}")
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(MemoryError):
@@ -462,7 +463,7 @@ def test_a_bug_in_a_check_leaves_nothing_on_trial(old, monkeypatch):
     def broken(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("confpy.delivery.batch.check", broken)
+    monkeypatch.setattr("confpy.delivery.check.run_check", broken)
     with pytest.raises(MemoryError):
         run((resource(old, check_cmd="true", check_mode="swap"), b"new"))
     assert old.read_bytes() == b"old"

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from confpy.config.resource import Resource
-from confpy.delivery.batch import check
-from confpy.delivery.fragments import hint_of
+from confpy.delivery.check import hint_of, run_check
 from confpy.errors import CheckError
 from confpy.system.subprocesses import Shell
 from tests.servers.program import find
@@ -17,7 +16,7 @@ from tests.servers.program import find
 def refused(path: Path, command: str) -> CheckError:
     wanted = Resource("part", "", "", str(path), check_cmd=command)
     with pytest.raises(CheckError) as caught:
-        check(wanted, str(path), Shell(), {})
+        run_check(wanted, str(path), Shell(), {})
     return caught.value
 
 

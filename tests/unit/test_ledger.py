@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from confpy.config.resource import Resource
-from confpy.delivery.batch import Rules, deliver
+from confpy.delivery.batch import deliver
+from confpy.delivery.context import Rules
 from confpy.delivery.rollback import restore
 from confpy.frozen import replace
 from confpy.ledger import records as repair

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from confpy.delivery.output_format import FORMATS, parse
+from confpy.delivery.check import FORMATS, parse
 from confpy.errors import CheckError
 
 

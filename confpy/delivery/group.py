@@ -1,0 +1,401 @@
+"""One group's transaction: look, stage, check, put in place, then commit or undo.
+
+A group goes as a whole: if one of its members fails, none of them is new.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+
+from confpy.agent.batches import checks_in_place
+from confpy.clock import LONGEST
+from confpy.config.resource import Resource, reload_of
+from confpy.delivery.context import Context
+from confpy.delivery.member import Member
+from confpy.errors import CheckError, ConfpyError, TargetError, TargetTorn
+from confpy.frozen import replace
+from confpy.ledger.ledger import BUSY
+from confpy.ledger.records import Change, Debt, Deed
+from confpy.messages import Group
+from confpy.system.placeholders import Command
+from confpy.target.look import digest
+from confpy.target.replace import replace_target, write_in_place
+from confpy.target.stage import discard
+
+
+class GroupDelivery:
+    """The delivery of one group. A method that returns False has made the reports of its members."""
+
+    def __init__(self, group: Group, context: Context) -> None:
+        self.name = group.name
+        self.members = [Member(one, context) for one in group.candidates]
+        self._context = context
+        resources = [member.resource for member in self.members]
+        swap = any(one.check_mode == "swap" and one.check_cmd for one in resources)
+        self.swap = swap and not context.rules.sync_only
+        """It is in place before it is checked."""
+        rollback = any(one.reload_cmd and one.on_reload_failure == "rollback" for one in resources)
+        self.rollback = rollback and context.reloads
+        """Its old files may have to be put back when its reload fails."""
+        self.records: list[int] = []
+        """The ledger's records that it is in, the last one the one that counts."""
+        self.deed: Deed | None = None
+        """What the ledger holds of it."""
+        self.committed = False
+        self.torn = False
+        """It could be neither committed nor put back."""
+
+    @property
+    def record(self) -> int:
+        return self.records[-1] if self.records else 0
+
+    @property
+    def changed(self) -> list[Member]:
+        return [member for member in self.members if member.staged is not None]
+
+    @property
+    def differing(self) -> list[Member]:
+        return [member for member in self.members if member.differs]
+
+    @property
+    def files(self) -> list[Member]:
+        """What changes and takes the place of a file."""
+        return [member for member in self.changed if not member.before.stream]
+
+    @property
+    def streams(self) -> list[Member]:
+        """What changes and is written to a stream: the last step, since nothing takes it back."""
+        return [member for member in self.changed if member.before.stream]
+
+    @property
+    def recorded(self) -> list[Member]:
+        """What the ledger records: what was written to a stream can be neither seen nor put back."""
+        return [member for member in self.differing if not member.before.stream]
+
+    @property
+    def preserves(self) -> bool:
+        """Whether its old files may have to be put back."""
+        return self.swap or self.rollback or len(self.differing) > 1
+
+    @property
+    def shared_checks(self) -> tuple[str, ...]:
+        """The checks over files in place that it may share with other groups."""
+        return checks_in_place(member.resource for member in self.members) if self.swap else ()
+
+    @property
+    def check_time(self) -> float:
+        """Seconds that its checks may take; those without a limit do not count: nobody waits for ever."""
+        limits = (member.resource.check_cmd_timeout for member in self.members if member.resource.check_cmd)
+        return sum(limit for limit in limits if limit < LONGEST)
+
+    @property
+    def runs_checks(self) -> bool:
+        return not self._context.rules.sync_only and any(it.resource.check_cmd is not None for it in self.members)
+
+    @property
+    def reported(self) -> bool:
+        return self.members[0].report is not None
+
+    # --- before anything is in place -------------------------------------------------------------------------------
+
+    def look(self) -> bool:
+        """Compare its targets with its candidates. False if there is nothing to do."""
+        for member in self.members:
+            try:
+                member.look()
+            except TargetError as error:
+                self.fail(member, error)
+                return False
+        if self.differing:
+            return True
+        for member in self.members:
+            member.report_unchanged()
+        return False
+
+    def look_again(self, free: frozenset[str]) -> bool:
+        """Return whether its targets are locked by this process (``free``) and still differ."""
+        # What was seen before they were locked may have been corrected by another confpy since.
+        if self._context.ledger.folder and not self.look():
+            return False
+        for member in self.differing:
+            if member.path not in free:
+                self.fail(member, TargetError(BUSY, hint="it is tried again", target=member.resource.dest))
+                return False
+        return True
+
+    def stage(self) -> bool:
+        """Stage what differs."""
+        inspected = self.runs_checks or self._context.rules.keep_stage_file
+        for member in self.differing:
+            try:
+                member.stage(inspected=inspected)
+            except TargetError as error:
+                self.fail(member, error)
+                return False
+        if not self.changed:
+            for member in self.members:
+                member.report_unchanged()
+        return bool(self.changed)
+
+    def stage_to_check(self) -> bool:
+        """Stage what differs so that only checks see it (noop)."""
+        for member in self.differing:
+            try:
+                member.stage_to_check()
+            except TargetError as error:
+                self.fail(member, error)
+                return False
+        return True
+
+    def sync(self) -> bool:
+        """Flush its candidates to disk."""
+        for member in self.files:
+            try:
+                member.sync()
+            except TargetError as error:
+                self.fail(member, error)
+                return False
+        return True
+
+    def check_format(self) -> bool:
+        """Parse the candidates whose resources name a format."""
+        for member in self.differing:
+            if member.resource.output_format is not None:
+                from confpy.delivery.check import parse  # needed only by resources that are checked
+
+                try:
+                    parse(member.candidate.content, member.resource.output_format)
+                except CheckError as error:
+                    self.reject(member, error)
+                    return False
+        return True
+
+    def check(self, ran: set[Command]) -> tuple[Member, CheckError] | None:
+        """Run its checks over what is staged, or over the targets if they are in place; returns the one that failed.
+
+        ``ran``: commands that need not run again, those of this group are added.
+        """
+        if not self.runs_checks:
+            return None
+        from confpy.delivery import check  # needed only by resources that are checked
+
+        sources = {f"CONFPY_SRC_{check.variable(it.resource.name)}": it.source for it in self.members}
+        for member in self.members:
+            if member.resource.check_cmd is None:
+                continue
+            command = check.command_of(member.resource, member.source)
+            if command in ran and check.is_shared(command, swap=self.swap):
+                continue
+            ran.add(command)
+            try:
+                check.run_check(member.resource, member.source, self._context.shell, sources)
+            except CheckError as error:
+                return member, error
+        return None
+
+    # --- what the ledger records -----------------------------------------------------------------------------------
+
+    @property
+    def needs_record(self) -> bool:
+        owes = self._context.reloads and any(it.resource.reload_cmd is not None for it in self.recorded)
+        return owes or (self.preserves and bool(self.recorded)) or any(it.in_place for it in self.members)
+
+    @property
+    def planned(self) -> Deed:
+        """What is about to be done, for the ledger."""
+        return Deed(self.name, tuple(map(self._change, self.recorded)), self.swap, self.rollback)
+
+    def _change(self, member: Member) -> Change:
+        debt = debt_of(member.resource) if self._context.reloads else None
+        return Change(
+            member.resource.name,
+            member.resource.dest,
+            member.path,
+            member.before.digest,
+            digest(member.candidate.content).hex(),
+            member.candidate.keys,
+            member.mark if self.preserves or member.in_place else "",
+            debt.key if debt else "",
+            member.in_place,
+        )
+
+    def note_unrecorded(self, error: OSError) -> None:
+        for member in self.changed:
+            assert member.staged is not None
+            member.staged.note(f"the ledger cannot be written ({error.strerror}): a kill now may lose the reload")
+
+    def _record_in_place(self, member: Member) -> None:
+        try:
+            if not self.record:
+                begin_record([self], self._context)
+            elif self.deed is not None and not any(it.in_place and it.path == member.path for it in self.deed.changes):
+                self._context.ledger.in_place(self.record, member.path, member.mark)
+        except OSError as error:
+            self.note_unrecorded(error)
+
+    # --- in place --------------------------------------------------------------------------------------------------
+
+    def preserve(self) -> bool:
+        """Preserve the old files, if they may have to be put back."""
+        for member in self.files if self.preserves else ():
+            try:
+                member.preserve()
+            except TargetError as error:
+                self.undo(member, error)
+                return False
+        return True
+
+    def put(self) -> bool:
+        """Put its candidates in their targets' places, all or none of them."""
+        for member in self.files:
+            try:
+                member.back_up()
+                self._put(member)
+            except TargetError as error:
+                self.undo(member, error)
+                return False
+        return True
+
+    def _put(self, member: Member) -> None:
+        """Put one candidate in its target's place."""
+        context, staged = self._context, member.staged
+        assert staged is not None
+        status = replace_target(staged, context.disk)
+        if status is None:
+            if context.ledger.folder:
+                # Recorded first: a copy that no record names would stay for good.
+                self._record_in_place(member)
+                if not member.old or os.path.dirname(member.old) != context.ledger.folder:
+                    context.disk.discard(member.old)
+                    member.preserve()
+                    context.sync_folders({os.path.dirname(member.old)})
+            status = write_in_place(staged, context.disk)
+            discard(staged, context.disk)
+        member.status = status
+
+    def write_streams(self) -> bool:
+        """Write what cannot be taken back; if that fails, the files are put back."""
+        for member in self.streams:
+            try:
+                member.write_stream()
+            except TargetError as error:
+                self.undo(member, error)
+                return False
+        return True
+
+    def commit(self) -> None:
+        """Report a group that is in place and passed its checks."""
+        self.committed = True
+        for member in self.members:
+            member.report_delivered(self.record)
+
+    # --- undone ----------------------------------------------------------------------------------------------------
+
+    def undo(self, culprit: Member, error: ConfpyError) -> None:
+        """Put back what is in place of a group that failed, and report it."""
+        self.torn = isinstance(error, TargetTorn)
+        put = [member.resource.dest for member in self.files if member.status is not None]
+        if reason := self.put_back():
+            self.torn = True
+            error = _torn(error, reason)
+        elif put:
+            error.at(did=f"put back {', '.join(put)}")
+        self.fail(culprit, error)
+
+    def put_back(self) -> str:
+        """Put the old files back, in reverse; returns why that failed, empty if it did not."""
+        failed = ""
+        for member in reversed(self.files):
+            if member.status is not None:
+                try:
+                    member.put_back()
+                except OSError as error:
+                    failed = f"{member.resource.dest}: {error.strerror}; its old file is {member.old}"
+        return failed
+
+    def reject(self, member: Member, error: CheckError) -> None:
+        """Drop a group whose check failed."""
+        rules = self._context.rules
+        if not rules.noop:
+            error.at(did="kept the old file" if len(self.members) == 1 else "kept the old files")
+        if rules.keep_stage_file and (path := member.leave_staged()):
+            error.at(candidate=path)
+        self.undo(member, error)
+
+    def fail(self, culprit: Member, error: ConfpyError) -> None:
+        """Report a group that stays as it is: one member is at fault, the others are held."""
+        self.discard(self.changed)
+        name = culprit.resource.name
+        kind = TargetError if isinstance(error, TargetError) else type(error)
+        for member in self.members:
+            if member is culprit:
+                member.report_failed(error, torn=self.torn)
+            else:
+                message = f"held back: {name}, of its group {self.name}, failed"
+                held = kind(message, resource=member.resource.name, target=member.resource.dest)
+                member.report_held(held, torn=self.torn)
+
+    def discard(self, members: Iterable[Member]) -> None:
+        """Remove the candidates that did not become targets, and close the others."""
+        for member in members:
+            member.discard()
+
+    def reset(self) -> None:
+        """Forget a try that left nothing behind."""
+        for member in self.members:
+            member.reset()
+
+    # --- the end ---------------------------------------------------------------------------------------------------
+
+    def remove_old(self) -> None:
+        """Remove the preserved old files, if nothing can need them any more."""
+        if self.torn or self._may_roll_back:
+            return
+        for member in self.members:
+            if member.old:
+                self._context.disk.discard(member.old)
+
+    @property
+    def _may_roll_back(self) -> bool:
+        """Whether its old files stay: until its reloads, or older ones of its group, have succeeded."""
+        if not (self.committed and self.rollback and self.record and self.deed is not None):
+            return False
+        return any(change.key for change in self.deed.changes) or self._context.ledger.is_unpaid(self.name)
+
+
+def begin_record(groups: Sequence[GroupDelivery], context: Context) -> None:
+    """Record what groups are about to do, with the reloads that they will owe. A failure is noted in their reports."""
+    debts: dict[str, Debt] = {}
+    for group in groups:
+        group.deed = group.planned
+        for member in group.recorded if context.reloads else ():
+            if (debt := debt_of(member.resource)) is not None:
+                known = debts.get(debt.key, debt)
+                debts[debt.key] = replace(debt, timeout=max(debt.timeout, known.timeout))
+    try:
+        wanted = [member.resource for group in groups for member in group.differing]
+        reads = [(one.name, one.strip, one.reads) for one in wanted]
+        record = context.ledger.begin([group.deed for group in groups if group.deed], debts.values(), reads=reads)
+    except OSError as error:
+        for group in groups:
+            group.note_unrecorded(error)
+        return
+    for group in groups:
+        group.records.append(record)
+
+
+def debt_of(resource: Resource) -> Debt | None:
+    """Return the reload that a change of a resource owes."""
+    if (command := reload_of(resource)) is None:
+        return None
+    key, timeout = command.describe(), resource.reload_cmd_timeout
+    return Debt(key, command, timeout, resource.verify_cmd, resource.on_reload_failure)
+
+
+def _torn(error: ConfpyError, reason: str) -> ConfpyError:
+    """Return the error of a group that failed and could not be put back; of another step it keeps class and code."""
+    kind = TargetTorn if isinstance(error, TargetError) else type(error)
+    where = {name: value for name, value in error.where.items() if name != "did"}
+    message = f"the target is torn: {error.message}, and what is new already cannot be put back"
+    return kind(message, hint=reason, **where)

@@ -1,0 +1,245 @@
+"""One candidate on its way to its target, and the report of it."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+
+from confpy.config.resource import Resource
+from confpy.delivery.context import Context
+from confpy.errors import ConfpyError, TargetError
+from confpy.frozen import replace
+from confpy.messages import Candidate, DeliveredState, Outcome, Report
+from confpy.system.disk import token
+from confpy.system.placeholders import command_line
+from confpy.target.failures import failure
+from confpy.target.look import Current, differences, digest, look, stamp
+from confpy.target.replace import back_up, preserve_old, put_back, write_stream
+from confpy.target.stage import NOT_BESIDE, Staged, changes, close, discard, stage, stage_apart
+
+
+@dataclass(slots=True)
+class Member:
+    """A candidate of a group. Its methods raise ``TargetError``; what follows for the group is decided there."""
+
+    candidate: Candidate
+    context: Context
+    current: Current | None = None
+    differs: list[str] = field(default_factory=list)
+    """What differs from what it should be."""
+    staged: Staged | None = None
+    old: str = ""
+    """Where the old file is preserved."""
+    mark: str = field(default_factory=token)
+    """Part of that name. It stays the same in a second try: the ledger holds it."""
+    status: os.stat_result | None = None
+    """What was put in place."""
+    notes: list[str] = field(default_factory=list)
+    """What to report of it if it is only checked (noop)."""
+    report: Report | None = None
+
+    @property
+    def resource(self) -> Resource:
+        return self.candidate.resource
+
+    @property
+    def before(self) -> Current:
+        """What the target was, once it has been looked at."""
+        assert self.current is not None
+        return self.current
+
+    @property
+    def path(self) -> str:
+        return self.before.path
+
+    @property
+    def folder(self) -> str:
+        return os.path.dirname(self.path)
+
+    @property
+    def source(self) -> str:
+        """Where a check finds what is to be checked."""
+        return self.staged.path if self.staged is not None and self.status is None else self.resource.dest
+
+    @property
+    def in_place(self) -> bool:
+        """Whether its target is written in place."""
+        return self.staged is not None and self.staged.in_place
+
+    # --- before it is in place -------------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Compare the target with the candidate."""
+        current = self.current = look(self.resource, self.context.disk, self.context.root)
+        there = current.status is not None and not current.stream
+        stays = self.candidate.only_missing and there
+        stays = stays or (self.resource.write_once and (there or current.linked))
+        wanted = self.candidate.content
+        written = current.stream and self.candidate.delivered == digest(wanted)
+        self.differs = [] if stays or written else differences(self.resource, current, wanted)
+        if self.candidate.again and not stays:
+            self.differs = self.differs or [self.candidate.again]
+
+    def stage(self, *, inspected: bool) -> None:
+        """Write the candidate beside its target, unless it would change nothing.
+
+        ``inspected``: a stream has no file beside it, but checks or people are to read the candidate.
+        """
+        disk, content = self.context.disk, self.candidate.content
+        if self.before.stream:
+            bare = Staged(self.resource, self.before, content, "", -1)
+            self.staged = self._stage_apart() if inspected else bare
+            return
+        staged = stage(self.resource, self.before, content, disk, self.context.ledger.folder)
+        try:
+            status = disk.fstat(staged.descriptor)
+        except OSError as error:
+            discard(staged, disk)
+            raise failure("the candidate cannot be looked at", self.resource, error) from error
+        if self.candidate.again or changes(staged, status):
+            self.staged = staged
+        else:
+            discard(staged, disk)
+            self.differs = []
+
+    def stage_to_check(self) -> None:
+        """Stage a candidate that is only checked (noop): beside its target, else in a temporary folder."""
+        if self.before.stream or self.context.disk.stat(self.folder) is None:
+            self.staged = self._stage_apart()
+            return
+        try:
+            self.staged = stage(self.resource, self.before, self.candidate.content, self.context.disk)
+        except TargetError as error:
+            reason = error.__cause__
+            if not isinstance(reason, OSError) or reason.errno not in NOT_BESIDE:
+                raise
+            self.notes.append(
+                f"checked in a temporary folder: nothing can be put into {self.folder} ({reason.strerror})"
+            )
+            self.staged = self._stage_apart()
+
+    def _stage_apart(self) -> Staged:
+        """Stage a candidate that is only checked in a folder of confpy's."""
+        folder = self.context.ledger.folder
+        try:
+            folder = folder or self.context.private.path
+        except OSError as error:
+            raise failure("no temporary folder can be made", self.resource, error) from error
+        return stage_apart(self.resource, self.before, self.candidate.content, self.context.disk, folder)
+
+    def sync(self) -> None:
+        """Flush the candidate to disk."""
+        if self.staged is not None:
+            try:
+                self.context.disk.sync(self.staged.descriptor)
+            except OSError as error:
+                raise failure("the candidate cannot be synced", self.resource, error) from error
+
+    def discard(self) -> None:
+        """Remove a candidate that did not become its target, and close one that did."""
+        if self.staged is None or self.staged.descriptor < 0:
+            return
+        if self.status is None:
+            discard(self.staged, self.context.disk)
+        else:
+            close(self.staged, self.context.disk)
+
+    def leave_staged(self) -> str:
+        """Close the candidate and leave its file for inspection; returns its path, empty if it is not staged."""
+        if self.staged is None or self.status is not None:
+            return ""
+        close(self.staged, self.context.disk)
+        return self.staged.path
+
+    # --- in place --------------------------------------------------------------------------------------------------
+
+    def preserve(self) -> None:
+        """Preserve the old file."""
+        assert self.staged is not None
+        self.old = preserve_old(self.staged, self.mark, self.context.disk, self.context.ledger.folder)
+
+    def back_up(self) -> None:
+        """Copy the old file to the newest backup, if the resource asks for it."""
+        if self.resource.backup:
+            try:
+                back_up(self.before, self.resource.backup, self.context.disk, self.context.ledger.folder)
+            except OSError as error:
+                raise failure("the old version cannot be kept", self.resource, error) from error
+
+    def write_stream(self) -> None:
+        write_stream(self.resource, self.before, self.candidate.content, self.context.disk)
+        self.discard()
+        self.status = self.before.status
+
+    def put_back(self) -> None:
+        """Put the old file back; raises ``OSError``."""
+        put_back(self.path, self.old, self.context.disk, in_place=self.in_place)
+        self.status, self.old = None, ""
+
+    def reset(self) -> None:
+        """Forget a try that left nothing behind."""
+        self.staged, self.status, self.old = None, None, ""
+
+    # --- its report ------------------------------------------------------------------------------------------------
+
+    def report_unchanged(self) -> None:
+        current = self.before
+        if current.stream:
+            known = DeliveredState(self.candidate.delivered, None)
+        else:
+            identity = stamp(current.status) if current.status else None
+            known = DeliveredState(digest(current.content or b""), identity)
+        self._report("unchanged", known=known)
+
+    def report_delivered(self, record: int) -> None:
+        """Report a candidate that is in place, one that changed nothing included."""
+        if self.staged is None or self.status is None:
+            self.report_unchanged()
+            return
+        identity = None if self.before.stream else stamp(self.status)
+        known = DeliveredState(digest(self.candidate.content), identity)
+        if self.candidate.again or changes(self.staged, self.status):
+            self._report("changed", known=known, notes=tuple(self.staged.notes), record=record)
+        else:
+            self._report("unchanged", known=known)
+
+    def report_would_change(self, *, swap: bool) -> None:
+        """Report what a delivery would do (noop). ``swap``: its check needs it in its place, and was not run."""
+        if not (self.resource.mkdir or self.before.stream or self.context.disk.stat(self.folder)):
+            self.notes.append(f"a delivery would fail: there is no {self.folder} (mkdir = true makes it)")
+        check = self.resource.check_cmd if swap else None
+        self._report(
+            "would change",
+            notes=tuple(self.notes),
+            differs=tuple(self.differs),
+            unchecked=command_line(check) if check is not None else "",
+        )
+
+    def report_failed(self, error: ConfpyError, *, torn: bool) -> None:
+        self._report("failed", error=error.at(resource=self.resource.name), torn=torn)
+
+    def report_held(self, error: ConfpyError, *, torn: bool) -> None:
+        """Report a member that is not at fault, but stays as it is."""
+        self._report("held", error=error, torn=torn)
+
+    def add_note(self, note: str) -> None:
+        """Add a note to the report that has been made."""
+        assert self.report is not None
+        self.report = replace(self.report, notes=(*self.report.notes, note))
+
+    def _report(
+        self,
+        outcome: Outcome,
+        *,
+        error: ConfpyError | None = None,
+        known: DeliveredState | None = None,
+        notes: tuple[str, ...] = (),
+        record: int = 0,
+        torn: bool = False,
+        differs: tuple[str, ...] = (),
+        unchecked: str = "",
+    ) -> None:
+        took = time.monotonic() - self.context.began
+        name = self.resource.name
+        self.report = Report(name, outcome, error, known, notes, record, torn, differs, unchecked, took)
