@@ -75,5 +75,6 @@ def test_a_life_is_the_same_each_time():
 
 
 def test_every_call_to_the_disk_goes_to_the_simulated_one():
-    calls = [name for name in vars(Disk) if not name.startswith("_")]
-    assert [name for name in calls if name not in vars(SimDisk)] == []
+    composed = {"create_beside", "discard", "write_file", "write_new_file"}  # of the other calls
+    calls = {name for name in vars(Disk) if not name.startswith("_")}
+    assert calls - set(vars(SimDisk)) == composed
