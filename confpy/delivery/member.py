@@ -165,7 +165,7 @@ class Member:
             try:
                 back_up(self.before, self.resource.backup, self.context.disk, self.context.ledger.folder)
             except OSError as error:
-                raise failure("the old version cannot be kept", self.resource, error) from error
+                raise failure("the old version cannot be saved", self.resource, error) from error
 
     def write_stream(self) -> None:
         write_stream(self.resource, self.before, self.candidate.content, self.context.disk)
