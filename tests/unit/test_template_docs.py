@@ -1,4 +1,7 @@
-"""Every example of the manuals is true, and every function has one."""
+"""Every example of the manuals is true, every function has one, and the table of all functions is the registry's.
+
+``python -m tests.unit.test_template_docs`` writes the table anew.
+"""
 
 from __future__ import annotations
 
@@ -41,6 +44,25 @@ class Manual:
         return text(template, keys, environ=environ, delimiters=tuple(delimiters.split()), **more)
 
 
+BEGIN, END = "<!-- table: begin -->\n", "<!-- table: end -->\n"
+ORIGINS = {"confd": "confd", "fork": "confd's fork", "go": "Go", "confpy": "confpy"}
+
+
+def table():
+    lines = ["| In Jinja | Other names | In Go templates | First in |", "|---|---|---|---|"]
+    for row in sorted(FUNCTIONS, key=lambda row: (row.name or row.go_name).lower()):
+        aliases = ", ".join(f"`{name}`" for name in row.aliases)
+        cells = (f"`{row.name}`" if row.name else "–", aliases or "–", f"`{row.go}`" if row.go else "–")
+        lines.append(f"| {' | '.join(cells)} | {ORIGINS[row.origin]} |")
+    return "\n".join(lines)
+
+
+def regenerated(text):
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{table()}\n\n{END}{after}"
+
+
 JINJA, GO = Manual("template-functions.md", "jinja"), Manual("go-templates.md", "go")
 
 
@@ -76,3 +98,12 @@ def test_every_function_is_in_the_manual_with_an_example(names):
 )
 def test_every_function_that_is_added_to_those_of_go_has_an_example(name):
     assert any(re.search(rf"\b{name}\b", template) for template, *_ in GO.lines) or name == "lookupIfaceIPV6"
+
+
+def test_the_manual_has_the_table_of_all_functions():
+    assert JINJA.text == regenerated(JINJA.text), "run: python -m tests.unit.test_template_docs"
+
+
+if __name__ == "__main__":
+    PAGE = Path(__file__).parents[2] / "docs" / "template-functions.md"
+    PAGE.write_text(regenerated(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
