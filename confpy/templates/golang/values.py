@@ -36,6 +36,10 @@ VALUE: Final = "reflect.Value"
 NOTHING: Final = ""
 """The type of ``MISSING``."""
 
+LISTS: Final = frozenset({STRINGS, INTS, ANYS, PAIRS, PAIR_LIST, SERVICES})
+NILABLE: Final = LISTS | {MAP}
+"""Types that Go's ``nil`` is a value of."""
+
 
 class Missing:
     """No value: false, and ``<no value>`` where it is printed."""
