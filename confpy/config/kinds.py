@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import isfinite
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple
 
 from confpy.clock import LONGEST
 from confpy.errors import UsageError
-from confpy.reload import actions
-from confpy.reload.kinds import Option
 
 
 class Kind(NamedTuple):
@@ -28,6 +26,10 @@ class Kind(NamedTuple):
     """No value is ever shown."""
     names: bool = False
     """What is expected is one of some names."""
+    type: str = "string"
+    """What the manual calls the type of a TOML value."""
+    schema: Mapping[str, Any] = {"type": "string"}
+    """What JSON Schema says of a TOML value, as far as it can."""
 
     def read(self, value: object, name: str, *, as_text: bool = False, **where: str) -> object:
         """Return what ``value`` means; raises ``UsageError`` that speaks of ``name``.
@@ -85,6 +87,7 @@ def truth(value: str) -> bool:
 
 UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 SPAN = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)", re.ASCII)
+AMOUNT = r"([0-9]+(\.[0-9]+)?|([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)"
 
 
 def seconds(value: object) -> float:
@@ -129,16 +132,25 @@ def choice(*names: str, **aliases: str) -> Kind:
         except KeyError:
             raise ValueError from None
 
-    return Kind(f"one of {', '.join(names)}", accept, accept, "|".join(names), names=True)
+    return Kind(f"one of {', '.join(names)}", accept, accept, "|".join(names), names=True, schema={"enum": [*meanings]})
 
 
 TEXT = Kind("a string", text, text)
 SECRET = Kind("a string", text, text, "SECRET", secret=True)
 PATH = Kind("a path", text, text, "PATH")
-BOOLEAN = Kind("true or false", boolean, truth, "")
-DURATION = Kind('a duration above zero, such as 30, "500ms" or "1m30s"', above_zero, above_zero, "DURATION")
-TIMEOUT = Kind('a duration, such as 30, "500ms" or "1m30s" (0: no limit)', limit, limit, "DURATION")
-PAUSE = Kind('a duration, such as 0, 30, "500ms" or "1m30s"', seconds, seconds, "DURATION")
+BOOLEAN = Kind("true or false", boolean, truth, "", type="boolean", schema={"type": "boolean"})
+DURATION = Kind(
+    'a duration above zero, such as 30, "500ms" or "1m30s"',
+    above_zero,
+    above_zero,
+    "DURATION",
+    type="duration",
+    schema={"type": ["number", "string"], "minimum": 0, "maximum": LONGEST, "pattern": f"^\\s*{AMOUNT}\\s*$"},
+)
+TIMEOUT = DURATION._replace(
+    expects='a duration, such as 30, "500ms" or "1m30s" (0: no limit)', accept=limit, parse=limit
+)
+PAUSE = DURATION._replace(expects='a duration, such as 0, 30, "500ms" or "1m30s"', accept=seconds, parse=seconds)
 LIST = Kind(
     "a string or a list of strings",
     strings,
@@ -166,11 +178,16 @@ SIGNALS = Kind(
 NO_ID = -1
 """The user or group that chown leaves alone; confd's way to write "not given"."""
 LAST_ID = (1 << 32) - 2
+LARGEST_COUNT = (1 << 31) - 1
+MODE = "^(0o?)?[0-7]{0,4}$"
+DELIMITER = r"""[^\w\s"'`]+"""
+BLOCKS = ("{%", "{#", "%}", "#}")
+"""What means something within or beside delimiters, and cannot be one."""
 
 
 def permission_bits(value: object) -> int | None:
     """Return the mode of octal digits in a string, set-id and sticky bits included; an empty one says nothing."""
-    if not isinstance(value, str) or not re.fullmatch(r"(0o?)?[0-7]{0,4}", value):
+    if not isinstance(value, str) or not re.fullmatch(MODE, value):
         raise ValueError
     return int(value, 8) if value else None
 
@@ -196,7 +213,7 @@ def file_list(value: object) -> tuple[str, ...]:
 
 
 def count(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 31:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LARGEST_COUNT:
         raise ValueError
     return value
 
@@ -204,9 +221,9 @@ def count(value: object) -> int:
 def delimiters(value: object) -> tuple[str, ...]:
     """Return what stands around expressions; what means something within or beside them cannot be used."""
     found = key_list(value)
-    if len(found) != 2 or not all(re.fullmatch(r"""[^\w\s"'`]+""", one) for one in found):
+    if len(found) != 2 or not all(re.fullmatch(DELIMITER, one) for one in found):
         raise ValueError
-    if {"{%", "{#", "%}", "#}"}.intersection(found):
+    if set(BLOCKS).intersection(found):
         raise ValueError
     return () if found == ("{{", "}}") else found
 
@@ -217,27 +234,37 @@ def share(value: object) -> float:
     return float(value)
 
 
-def text_of(value: object) -> str:
-    return cast("str", TEXT.accept(value))
+def kind(expects: str, accept: Callable[[object], object], type_: str, schema: Mapping[str, Any]) -> Kind:
+    """Return the kind of a value that only a resource has: it stands in TOML alone."""
+    return Kind(expects, accept, accept, type=type_, schema=schema)
 
 
-def kind(expects: str, accept: Callable[[object], object]) -> Kind:
-    return Kind(expects, accept, accept)
-
-
-def kind_of(option: Option) -> Kind:
-    """Return how an option of a reload action is written."""
-
-    def accept(value: object) -> object:
-        return option.accept(strings(value) if isinstance(value, list) else text_of(value))
-
-    return Kind(option.expects, accept, accept, secret=option.secret)
-
-
-COMMAND = kind_of(actions.COMMAND)
-ID = kind("a number of a user or group", account_id)
-COUNT = kind("a number from 0 on", count)
-SHARE = kind("a share from 0 to 1, such as 0.5", share)
-DRIFT = choice("restore", "warn")
-RELOAD_FAILURE = choice("retry", "rollback", "keep")
-SHRINK = choice("confirm", "keep", "render")
+DIGITS = kind("a string of octal digits", permission_bits, "string", {"type": "string", "pattern": MODE})
+ID = kind(
+    "a number of a user or group", account_id, "integer", {"type": "integer", "minimum": NO_ID, "maximum": LAST_ID}
+)
+COUNT = kind("a number from 0 on", count, "integer", {"type": "integer", "minimum": 0, "maximum": LARGEST_COUNT})
+SHARE = kind("a share from 0 to 1, such as 0.5", share, "number", {"type": "number", "minimum": 0, "maximum": 1})
+KEYS = kind(
+    'a list of strings, such as ["/services"]',
+    key_list,
+    "list of strings",
+    {"type": "array", "items": {"type": "string"}},
+)
+FILES = kind(
+    'a list of absolute paths, such as ["/etc/ssl/web.pem"]',
+    file_list,
+    "list of strings",
+    {"type": "array", "items": {"type": "string", "pattern": "^/"}},
+)
+DELIMITERS = kind(
+    'a left and a right delimiter, such as ["[[", "]]"]',
+    delimiters,
+    "list of two strings",
+    {
+        "type": "array",
+        "items": {"type": "string", "pattern": f"^{DELIMITER}$", "not": {"enum": [*BLOCKS]}},
+        "minItems": 2,
+        "maxItems": 2,
+    },
+)

@@ -11,31 +11,10 @@ from typing import Any, Literal, NamedTuple, cast
 
 from confpy.config import confd as dialect
 from confpy.config.accounts import WRITTEN_MODE, account, delivered_with, mode_hint
-from confpy.config.kinds import (
-    BOOLEAN,
-    COMMAND,
-    COUNT,
-    DRIFT,
-    ID,
-    LIST,
-    PAUSE,
-    RELOAD_FAILURE,
-    SHARE,
-    SHRINK,
-    TEXT,
-    TIMEOUT,
-    Kind,
-    choice,
-    delimiters,
-    file_list,
-    key_list,
-    kind,
-    kind_of,
-    permission_bits,
-    shown,
-)
-from confpy.config.resource import Loaded, Resource
+from confpy.config.kinds import LIST, shown
+from confpy.config.resource import OPTIONS, Loaded, Resource
 from confpy.config.settings import Settings
+from confpy.config.stores import STORES
 from confpy.config.toml import EMPTY, parse_toml, plain, read_text, suggest
 from confpy.errors import ConfpyError, UsageError
 from confpy.events import LogEvent
@@ -54,53 +33,12 @@ NO_STATE = (
     "that is not the default without a state folder (state_dir): a confpy that is killed would leave the file there"
 )
 """Why such a check is not made in place."""
-RELOADS = {name: kind_of(option) for name, option in actions.OPTIONS.items()}
-"""Option → how it is written, of all reload actions and verifiers."""
-KEYS: Mapping[str, Kind] = {
-    "src": TEXT,
-    "engine": choice("auto", "go", "jinja"),
-    "delimiters": kind('a left and a right delimiter, such as ["[[", "]]"]', delimiters),
-    "dest": TEXT,
-    "keys": kind('a list of strings, such as ["/services"]', key_list),
-    "keys_match": choice("auto", "segment", "text"),
-    "prefix": TEXT,
-    "join_prefixes": BOOLEAN,
-    "mode": kind("a string of octal digits", permission_bits),
-    "uid": ID,
-    "gid": ID,
-    "owner": TEXT,
-    "group": TEXT,
-    "strict_owner": BOOLEAN,
-    "mkdir": BOOLEAN,
-    "dir_mode": kind("a string of octal digits", permission_bits),
-    "write": choice("auto", "rename", "inplace"),
-    "symlink": choice("follow", "replace", "refuse"),
-    "backup": COUNT,
-    "watch_files": kind('a list of absolute paths, such as ["/etc/ssl/web.pem"]', file_list),
-    "check_cmd": COMMAND,
-    "check_mode": choice("staged", "swap"),
-    **RELOADS,
-    "on_reload_failure": RELOAD_FAILURE,
-    "reload_retry": choice("always", "never"),
-    "retry_refused": PAUSE,
-    "min_reload_interval": PAUSE,
-    "splay": PAUSE,
-    "settle": PAUSE,
-    "max_wait": PAUSE,
-    "check_cmd_timeout": TIMEOUT,
-    "reload_cmd_timeout": TIMEOUT,
-    "output_format": choice("json", "yaml", "toml", "xml", yml="yaml"),
-    "on_drift": DRIFT,
-    "write_once": BOOLEAN,
-    "on_missing": choice("error", "empty"),
-    "min_keys": COUNT,
-    "max_shrink": SHARE,
-    "on_shrink": SHRINK,
-    "shrink_grace": PAUSE,
-}
-"""What may stand in ``[template]``."""
-SPELLED = {plain(key): (key,) for key in KEYS} | {
-    plain(word.name): tuple(name for name in word.means if name in KEYS) for word in dialect.WORDS
+FIELDS = OPTIONS.keys() & Resource.__annotations__
+"""Options that a resource has as they were read, or that ``read_resource`` changes."""
+FALLBACKS = tuple(name for name, option in OPTIONS.items() if option.setting)
+"""Options that have the setting of their name where a resource does not set them."""
+SPELLED = {plain(key): (key,) for key in OPTIONS} | {
+    plain(word.name): tuple(name for name in word.means if name in OPTIONS) for word in dialect.WORDS
 }
 """Each way to write a key → the keys that it means: of a word of confd's dialect maybe several, or none."""
 
@@ -263,65 +201,38 @@ def read_resource(
         if not given.get(key):
             raise UsageError(f"{key} is missing", hint=f'write {key} = "…" below [template]', key=key)
 
-    def own(key: str) -> Any:
-        """What the resource says, else the setting of that name."""
-        return given.get(key, getattr(settings, key))
-
+    given = {**{name: getattr(settings, name) for name in FALLBACKS}, **given}
     prefix = settings.prefix or given.get("prefix", "")
-    if own("join_prefixes") and settings.prefix and given.get("prefix"):
+    if given["join_prefixes"] and settings.prefix and given.get("prefix"):
         prefix = join(settings.prefix, given["prefix"])
-    strict = own("strict_owner")
+    strict = given["strict_owner"]
     group = delivered_with(given, strict)
-    tells = actions.parse_action(given)
+    action = actions.parse_action(given)
     paths = [join(prefix, key) for key in given.get("keys", ())]
     dest = below(settings.root, absolute(given["dest"]))
     if not os.path.isabs(given["dest"]):
         hint = "dest is relative to the working directory, as in confd: write an absolute path"
         remarks.notes.append(LogEvent("info", "dest.relative", {"resource": name, "target": dest, "hint": hint}))
-    return Resource(
-        name=name,
-        file=path,
+    if given.get("reload_retry") == "never":
+        given["on_reload_failure"] = "keep"
+    made = {
+        "name": name,
+        "file": path,
         # Below templates/ with or without a leading slash, as in confd.
-        src=given["src"].lstrip("/"),
-        dest=dest,
+        "src": given["src"].lstrip("/"),
+        "dest": dest,
         # As the store spells it: the environment is case-blind, and so is what is cut from its keys.
-        strip=normalise(prefixes_of(join(prefix, "/"))[0]),
-        prefixes=tuple(dict.fromkeys(raw for key in paths for raw in prefixes_of(key))),
-        keys_match=given.get("keys_match", "auto"),
-        mode=given.get("mode"),
-        uid=None if settings.root else account(given, "uid", "owner", strict, remarks.warnings),
-        gid=None if settings.root else account(given, "gid", "group", strict, remarks.warnings),
-        strict_owner=strict,
-        check_cmd=given.get("check_cmd"),
-        check_mode=given.get("check_mode") or mode_of_check(name, given.get("check_cmd"), tells, undoes, remarks),
-        reload_cmd=tells,
-        verify_cmd=actions.parse_verifier(given),
-        on_reload_failure="keep" if given.get("reload_retry") == "never" else own("on_reload_failure"),
-        check_cmd_timeout=own("check_cmd_timeout"),
-        reload_cmd_timeout=own("reload_cmd_timeout"),
-        engine=given.get("engine", "auto"),
-        delimiters=given.get("delimiters", ()),
-        output_format=given.get("output_format"),
-        on_drift=own("on_drift"),
-        write_once=given.get("write_once", False),
-        on_missing=given.get("on_missing"),
-        group=group,
-        settle=own("settle"),
-        max_wait=own("max_wait"),
-        retry_refused=own("retry_refused"),
-        min_reload_interval=own("min_reload_interval"),
-        splay=own("splay"),
-        min_keys=given.get("min_keys", 0),
-        max_shrink=given.get("max_shrink"),
-        shrink_grace=own("shrink_grace"),
-        on_shrink=own("on_shrink"),
-        write=given.get("write", "auto"),
-        symlink=given.get("symlink", "follow"),
-        mkdir=given.get("mkdir", bool(settings.root)),
-        dir_mode=given.get("dir_mode"),
-        backup=given.get("backup", 0),
-        watch_files=given.get("watch_files", ()),
-    )
+        "strip": normalise(prefixes_of(join(prefix, "/"))[0]),
+        "prefixes": tuple(dict.fromkeys(raw for key in paths for raw in prefixes_of(key))),
+        "uid": None if settings.root else account(given, "uid", "owner", strict, remarks.warnings),
+        "gid": None if settings.root else account(given, "gid", "group", strict, remarks.warnings),
+        "check_mode": given.get("check_mode") or mode_of_check(name, given.get("check_cmd"), action, undoes, remarks),
+        "reload_cmd": action,
+        "verify_cmd": actions.parse_verifier(given),
+        "group": group,
+        "mkdir": given.get("mkdir", bool(settings.root)),
+    }
+    return Resource(**{**{name: value for name, value in given.items() if name in FIELDS}, **made})
 
 
 def mode_of_check(
@@ -352,7 +263,7 @@ def find_table(tables: Mapping[str, object], warnings: list[ConfpyError]) -> Map
             "the file holds no [template], but another kind of it", hint="write [template], once", key=name
         )
     for other, content in tables.items():
-        if other != name and suggest(other, ["template", *KEYS]):
+        if other != name and suggest(other, ["template", *OPTIONS]):
             hint = "did you mean [template]?" if isinstance(content, dict) else "move it below [template]"
             warnings.append(UsageError(f"{other} stands outside [template], ignored", hint=hint, key=other))
     return table
@@ -375,7 +286,7 @@ def insist_on_one_store(tables: Mapping[str, object], settings: Settings) -> Non
         files = cast("tuple[str, ...]", LIST.read(wanted, key, key=key))
         if not backend:
             continue
-        if settings.backend not in {backend, dialect.STORES.get(str(backend))}:
+        if settings.backend not in (backend, dialect.STORES.get(str(backend))):
             other = f"another store: {shown(backend)}"
         elif nodes and not shares_a_node(nodes, settings):
             other = "other nodes of it"
@@ -391,7 +302,7 @@ def shares_a_node(nodes: tuple[str, ...], settings: Settings) -> bool:
     """Say whether one of these addresses is a node of the store; raises ``UsageError`` for one that is no address."""
     from confpy.http.addresses import parse_nodes  # few resources name a store
 
-    port = DEFAULT_PORTS.get(settings.backend, 0)
+    port = STORES[settings.backend].port if settings.backend in STORES else 0
     ours = settings.nodes or ("127.0.0.1",) * (not (settings.srv_domain or settings.srv_record))
 
     def addresses(texts: tuple[str, ...]) -> set[tuple[str, int]]:
@@ -399,10 +310,6 @@ def shares_a_node(nodes: tuple[str, ...], settings: Settings) -> bool:
         return {("127.0.0.1" if node.host == "localhost" else node.host, node.port) for node in found}
 
     return not addresses(nodes).isdisjoint(addresses(ours))
-
-
-DEFAULT_PORTS = {"consul": 8500, "etcd": 2379, "etcdv2": 2379, "etcdv3": 2379}
-"""Where a store listens whose address names no port."""
 
 
 def read_table(table: Mapping[str, object], if_mode: str, warnings: list[ConfpyError]) -> dict[str, Any]:
@@ -415,13 +322,13 @@ def read_table(table: Mapping[str, object], if_mode: str, warnings: list[ConfpyE
     for written, value in table.items():
         keys = SPELLED.get(plain(written), ())
         if not keys:
-            meant = suggest(written, KEYS)
+            meant = suggest(written, OPTIONS)
             hint = f"did you mean {meant}?" if meant else ""
             warnings.append(UsageError(f"unknown key {written}, ignored", hint=hint, key=written))
         for key in keys:
             own = plain(key) == plain(written)
             try:
-                (values if own else implied)[key] = KEYS[key].read(value, key if own else written, key=written)
+                (values if own else implied)[key] = OPTIONS[key].kind.read(value, key if own else written, key=written)
             except UsageError as error:
                 error.hint = if_mode if key == "mode" else ""
                 raise

@@ -9,7 +9,8 @@ from difflib import unified_diff
 from posixpath import normpath
 from typing import Literal, NamedTuple, cast
 
-from confpy.config.load import KEYS, find_table
+from confpy.config.load import find_table
+from confpy.config.resource import OPTIONS
 from confpy.config.settings import FILES
 from confpy.config.toml import parse_toml, plain
 from confpy.convert.writing import write
@@ -128,8 +129,10 @@ def kinds_of(files: Mapping[str, bytes]) -> dict[str, Kind]:
         table = _table(files[path], path)
         if table is not None and isinstance(table.get("src"), str):
             try:
-                engine = cast("Literal['auto', 'go', 'jinja']", KEYS["engine"].accept(table.get("engine", "auto")))
-                pair = cast("tuple[str, ...]", KEYS["delimiters"].accept(table.get("delimiters", ["{{", "}}"])))
+                engine = cast(
+                    "Literal['auto', 'go', 'jinja']", OPTIONS["engine"].kind.accept(table.get("engine", "auto"))
+                )
+                pair = cast("tuple[str, ...]", OPTIONS["delimiters"].kind.accept(table.get("delimiters", ["{{", "}}"])))
             except ValueError:
                 continue  # such a resource is refused where it is to run
             kinds[template_name(str(table["src"]))] = Kind(engine, pair)

@@ -20,7 +20,13 @@ from confpy.system.placeholders import Command, command_line, fill_command, read
 if TYPE_CHECKING:
     from confpy.reload.context import Context
 
-COMMAND = Option('a command, which is a string or a list such as ["nginx", "-t"]', read_command)
+COMMAND = Option(
+    'a command, which is a string or a list such as ["nginx", "-t"]',
+    read_command,
+    "A command.",
+    {"type": ["string", "array"], "items": {"type": "string"}, "minItems": 1, "examples": [["nginx", "-t"]]},
+    "command",
+)
 WITHOUT_ANSWER = (
     r"(sudo\s+)?(/(usr/)?(local/)?s?bin/)?("
     r"(?P<nginx>nginx(\s+-[cpg]\s+\S+)*\s+-s\s+reload)|(?P<apache>(apachectl|apache2ctl|apache2|httpd)\s+(-k\s+)?graceful)"
@@ -37,7 +43,7 @@ class CommandReload:
     """Run a command; exit code 0 is success."""
 
     kind: ClassVar[str] = "command"
-    options: ClassVar[Mapping[str, Option]] = {"reload_cmd": COMMAND}
+    options: ClassVar[Mapping[str, Option]] = {"reload_cmd": replace(COMMAND, help="runs when the target has changed")}
     """By name; the first says that a resource is reloaded by this action."""
 
     command: Command
@@ -84,9 +90,26 @@ class SignalReload:
 
     kind: ClassVar[str] = "signal"
     options: ClassVar[Mapping[str, Option]] = {
-        "reload_signal": Option('the name of a signal, such as "HUP"', _signal_name),
-        "reload_pidfile": Option("a string", single),
-        "reload_process": Option("a string", single),
+        "reload_signal": Option(
+            'the name of a signal, such as "HUP"',
+            _signal_name,
+            "instead of `reload_cmd`: the name of a signal to send, such as `HUP`"
+            " ([more](commands.md#without-a-command))",
+            {"pattern": "^[A-Za-z0-9]+$", "examples": ["HUP", "USR2"]},
+        ),
+        "reload_pidfile": Option(
+            "a string",
+            single,
+            "the file with the ID of the process to signal; rejected if others may write to it"
+            " ([more](commands.md#a-signal))",
+            {"examples": ["/run/haproxy.pid"]},
+        ),
+        "reload_process": Option(
+            "a string",
+            single,
+            "the name of the processes to signal; with `reload_pidfile`, the name that its process must have",
+            {"examples": ["haproxy"]},
+        ),
     }
 
     signal: str
@@ -144,7 +167,11 @@ class HttpReload:
     kind: ClassVar[str] = "http"
     options: ClassVar[Mapping[str, Option]] = {
         "reload_http": Option(
-            'a request without a login, such as "POST http://127.0.0.1:80/reload"', _request, secret=True
+            'a request without a login, such as "POST http://127.0.0.1:80/reload"',
+            _request,
+            "instead of `reload_cmd`: a request to make, such as `POST http://127.0.0.1:8080/reload`; success is a 2xx",
+            {"pattern": "^[A-Za-z]+ https?://[!-~]+$", "examples": ["POST http://127.0.0.1:8080/reload"]},
+            secret=True,
         ),
     }
 
@@ -200,8 +227,23 @@ class SocketReload:
         "reload_socket": Option(
             'a socket and a line, such as "unix:/run/haproxy-master.sock reload", or a list of a socket and lines',
             _lines_for_socket,
+            "instead of `reload_cmd`: a Unix socket and a line to send, such as `unix:/run/haproxy-master.sock reload`,"
+            " or a list of a socket and lines ([more](commands.md#lines-for-a-socket))",
+            {
+                "type": ["string", "array"],
+                "pattern": "^unix:/[^ ]* .*[^ ]",
+                "items": {"type": "string"},
+                "minItems": 1,
+                "examples": ["unix:/run/haproxy-master.sock reload"],
+            },
+            "string or list",
         ),
-        "reload_socket_expect": Option('a regular expression, such as "Success=1"', _regular_expression),
+        "reload_socket_expect": Option(
+            'a regular expression, such as "Success=1"',
+            _regular_expression,
+            "a regular expression that each answer must match, instead of what is known of HAProxy's answers",
+            {"format": "regex", "examples": ["Success=1"]},
+        ),
     }
 
     path: str
@@ -262,7 +304,11 @@ class VerifyCommand:
     """Run a command after the reload; exit code 0 means that it was taken."""
 
     kind: ClassVar[str] = "command"
-    options: ClassVar[Mapping[str, Option]] = {"verify_cmd": COMMAND}
+    options: ClassVar[Mapping[str, Option]] = {
+        "verify_cmd": replace(
+            COMMAND, help="instead of `verify`: runs after the reload, which has failed if this command fails"
+        )
+    }
     watches: ClassVar[bool] = False
     """It watches the program itself, from before the reload on."""
 
@@ -297,7 +343,16 @@ class VerifyProgram:
 
     kind: ClassVar[str] = "program"
     options: ClassVar[Mapping[str, Option]] = {
-        "verify": Option('a program that confpy knows: "nginx", "apache" or "haproxy"', _program),
+        "verify": Option(
+            'a program that confpy knows: "nginx", "apache" or "haproxy"',
+            _program,
+            "`nginx`, `apache` or `haproxy`: the reload has failed if the program did not apply its new configuration"
+            " ([more](commands.md#verifying-a-reload))",
+            {
+                "pattern": "^(nginx|apache|haproxy)( .*)?$",
+                "examples": ["nginx", "apache", "haproxy"],
+            },
+        ),
     }
     watches: ClassVar[bool] = True
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, TypeVar
 
-from confpy.frozen import fields, frozen
+from confpy.frozen import NOTHING, fields, frozen
 
 T = TypeVar("T")
 Written: TypeAlias = str | tuple[str, ...]
@@ -20,6 +20,12 @@ class Option:
     """What an error says was expected."""
     accept: Callable[[Written], object]
     """Read the value; raises ``ValueError``."""
+    help: str
+    """What it is for, in the manual's Markdown."""
+    schema: Mapping[str, Any] = NOTHING
+    """What JSON Schema says of its values, besides that they are strings."""
+    type: str = "string"
+    """What the manual calls its type."""
     secret: bool = False
     """No value is ever shown: it may hold a login."""
 

@@ -319,6 +319,7 @@ def test_a_resource_may_name_the_store_that_confpy_runs_with(load, flags, lines)
         ("-backend etcdv2", 'backend = "etcd"', "another store: 'etcd'"),
         ("-backend etcd", 'backend = "etcdv3"', "another store: 'etcdv3'"),
         ("-backend etcdv3", "backend = 7", "another store: 7"),
+        ("-backend etcdv3", 'backend = ["etcd"]', "another store: a list"),
         ("-backend etcdv3 -node a", 'backend = "etcd"\nnodes = ["b"]', "other nodes of it"),
         ("-backend etcdv3 -node a", 'backend = "etcd"\nnodes = ["a:2378"]', "other nodes of it"),
         ("-backend etcdv3", 'backend = "etcd"\nnodes = ["b"]', "other nodes of it"),

