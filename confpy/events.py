@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias
 
 from confpy.frozen import NOTHING, frozen
 
 Level: TypeAlias = Literal["debug", "info", "warning", "error"]
+
+MOST_NAMES = 10
+"""Names that one line lists; it counts the others."""
 
 
 @frozen
@@ -20,3 +23,9 @@ class LogEvent:
     fields: Mapping[str, object] = NOTHING
     last: bool = False
     """No other will follow."""
+
+
+def abbreviate(names: Sequence[str]) -> str:
+    """Return the first names for a line, and how many others there are."""
+    more = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")

@@ -56,7 +56,8 @@ from confpy.messages import (
     WakeAt,
     Woken,
 )
-from confpy.mirror.mirror import Mirror, MirrorResult
+from confpy.mirror.mirror import Mirror
+from confpy.mirror.result import MirrorResult
 
 MOST_CHANGES = 10_000
 """Changed keys that are counted for the log while a resource cannot be delivered."""

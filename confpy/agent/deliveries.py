@@ -15,8 +15,8 @@ from confpy.agent.watched_files import WatchedFiles
 from confpy.clock import NEVER
 from confpy.config.resource import Resource
 from confpy.errors import CheckError, ReloadError
+from confpy.events import abbreviate
 from confpy.messages import Candidate, Delivered, GroupId, Reject, Rejection, Reloaded, Report, Restored
-from confpy.mirror.mirror import abbreviate
 
 
 class Deliveries:

@@ -13,8 +13,7 @@ from confpy.agent.config import AgentConfig
 from confpy.agent.resources import ResourceState
 from confpy.clock import NEVER
 from confpy.errors import ConfpyError, exit_code
-from confpy.events import LogEvent
-from confpy.mirror.mirror import abbreviate
+from confpy.events import LogEvent, abbreviate
 
 
 class Forever:

@@ -14,9 +14,9 @@ from confpy.agent.watched_files import WatchedFiles
 from confpy.agent.watched_files import lookups as watched_lookups
 from confpy.config.resource import Resource
 from confpy.errors import ConfpyError, StoreError, TemplateError, bug
+from confpy.events import abbreviate
 from confpy.keys.view import View
 from confpy.messages import Candidate, Resolved
-from confpy.mirror.mirror import abbreviate
 from confpy.templates.lookup import Lookup
 from confpy.templates.results import Needs, Rendered, World
 

@@ -1,1 +1,1 @@
-"""The local copy of a store's keys: when to read, poll, watch and wait. Pure."""
+"""The local copy of one store's keys: what is read, polled and followed, and when. Pure."""

@@ -21,8 +21,8 @@ from confpy.frozen import replace
 from confpy.ledger.ledger import Ledger
 from confpy.ledger.records import Book
 from confpy.messages import ClearPending, Watch
-from confpy.mirror import mirror
-from confpy.mirror.mirror import Mirror
+from confpy.mirror.reading import Reading
+from confpy.mirror.streams import Streams
 from confpy.system import filenames
 
 Plant = Callable[[], Iterator[None]]
@@ -57,15 +57,15 @@ def the_debt_is_written_after_the_rename():
 
 @plant
 def a_watch_is_resumed_from_the_newest_revision_of_another():
-    watch = Mirror._open
+    watch = Streams.open
 
-    def newest(self, turn):
-        watch(self, turn)
+    def newest(self, turn, identity):
+        watch(self, turn, identity)
         for at, action in enumerate(turn.actions):
             if isinstance(action, Watch):
-                turn.actions[at] = replace(action, cursors=dict.fromkeys(action.cursors, max(self._applied.values())))
+                turn.actions[at] = replace(action, cursors=dict.fromkeys(action.cursors, self._copy.newest()))
 
-    with instead(Mirror, "_open", newest):
+    with instead(Streams, "open", newest):
         yield
 
 
@@ -77,7 +77,7 @@ def no_folder_is_synced():
 
 @plant
 def an_older_read_rolls_the_tree_back():
-    with instead(mirror._Reading, "keep", lambda self, changes: None):
+    with instead(Reading, "keep", lambda self, changes: None):
         yield
 
 

@@ -6,7 +6,8 @@ from random import Random
 
 from confpy.events import LogEvent
 from confpy.messages import Action, Message
-from confpy.mirror.mirror import Mirror, MirrorResult
+from confpy.mirror.mirror import Mirror
+from confpy.mirror.result import MirrorResult
 from tests.sim.network import Network
 from tests.sim.store import Server
 from tests.sim.timeline import Chance, Timeline

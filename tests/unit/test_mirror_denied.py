@@ -8,7 +8,8 @@ from confpy.errors import AccessDenied, StoreError
 from confpy.events import LogEvent
 from confpy.keys.snapshot import Changes, Invalidated, Listing, PrefixStatus, Snapshot
 from confpy.messages import Changed, Listed, Lost, Opened, Poll, Polled, Read, Watch, Woken
-from confpy.mirror.mirror import Mirror, MirrorResult
+from confpy.mirror.mirror import Mirror
+from confpy.mirror.result import MirrorResult
 from confpy.stores.etcd import v3 as etcd3
 
 PERIOD = 60.0

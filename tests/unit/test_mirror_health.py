@@ -8,7 +8,8 @@ from confpy.errors import StoreError
 from confpy.events import LogEvent
 from confpy.keys.snapshot import Listing, Snapshot
 from confpy.messages import Listed, Lost, Opened, Read, Watch, Woken
-from confpy.mirror.mirror import Mirror, MirrorResult
+from confpy.mirror.mirror import Mirror
+from confpy.mirror.result import MirrorResult
 
 
 def said(turn: MirrorResult) -> list[str]:

@@ -1,0 +1,22 @@
+"""What one step of the mirror led to. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from confpy.events import Level, LogEvent
+from confpy.messages import Action
+
+
+@dataclass(slots=True)
+class MirrorResult:
+    """What one step led to."""
+
+    actions: list[Action] = field(default_factory=list)
+    changed: set[str] = field(default_factory=set)
+    """Paths whose value is another one now."""
+    learned: bool = False
+    """A read ended: prefixes may be ready, or known to be in error, that were not before."""
+
+    def log(self, level: Level, event: str, **fields: object) -> None:
+        self.actions.append(LogEvent(level, event, fields))

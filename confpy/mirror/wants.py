@@ -1,0 +1,56 @@
+"""What is read and followed: what resources read, without what other prefixes bring or the store denies. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from confpy.events import abbreviate
+from confpy.keys.prefixes import ROOT, Lists, ancestors, minimal
+from confpy.mirror.denied import DeniedPrefixes
+
+
+class Wants:
+    """What resources read."""
+
+    def __init__(self, denied: DeniedPrefixes, lists: Lists) -> None:
+        self.prefixes: tuple[str, ...] = ()
+        """What is read and followed."""
+        self.readers: dict[str, list[str]] = {}
+        """Prefix → the resources that read it."""
+        self._denied = denied
+        self._lists = lists
+        self._parents: frozenset[str] = frozenset()
+        """What all prefixes of a resource with several lie below, per resource."""
+
+    def replace(self, resources: Mapping[str, Sequence[str]]) -> None:
+        """Take what each resource reads from now on."""
+        self.readers = {}
+        for name, prefixes in resources.items():
+            for prefix in prefixes:
+                self.readers.setdefault(prefix, []).append(name)
+        several = {frozenset(prefixes) for prefixes in resources.values() if len(set(prefixes)) > 1}
+        self._parents = frozenset(map(_parent, several)) - {ROOT}
+
+    def choose(self) -> None:
+        """Leave out what the store denies now."""
+        self.prefixes = minimal((prefix for prefix in self.readers if prefix not in self._denied), self._lists)
+
+    def parents(self) -> tuple[str, ...]:
+        """Return the prefixes that might be watched in place of several of one resource, to be counted."""
+        denied = {above for prefix in self._denied for above in ancestors(prefix)}
+        return tuple(sorted(self._parents - set(self.prefixes) - denied - self._denied.parents))
+
+    def describe(self, prefixes: Sequence[str]) -> dict[str, object]:
+        """Return for a line which prefixes it is about, and who reads them."""
+        names = dict.fromkeys(name for prefix in prefixes for name in self.readers.get(prefix, ()))
+        return {"prefix": abbreviate(prefixes), "resource": abbreviate(list(names))}
+
+
+def _parent(prefixes: frozenset[str]) -> str:
+    """Return the longest path that all prefixes lie below."""
+    common = []
+    for segments in zip(*(prefix.split("/") for prefix in prefixes), strict=False):
+        if len(set(segments)) > 1:
+            break
+        common.append(segments[0])
+    return "/".join(common) or ROOT
