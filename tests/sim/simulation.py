@@ -336,7 +336,7 @@ class Simulation:
 
     def _reload(self, action: Reload) -> Message:
         self.invariants.begin_reload(action)
-        reloaded = reload(action, self.process.shell, lambda call, _: call())
+        reloaded = reload(action, self.process.shell)
         self.invariants.end_reload(action, succeeded=reloaded.error is None)
         return reloaded
 
