@@ -512,7 +512,9 @@ class Save:
     keys: Mapping[str, str]
     prefixes: tuple[str, ...]
     carried: tuple[str, ...] = ()
-    """Prefixes of which what was kept before stays: what is known of them now was not delivered, or not yet."""
+    """Prefixes of which what was saved before stays: what is known of them now was not delivered, or not yet."""
+    at_end: bool = False
+    """The process ends next: save them before it does."""
 
 
 @frozen

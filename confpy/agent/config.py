@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 from confpy.clock import NEVER
+from confpy.config.settings import Settings
 from confpy.frozen import frozen
+from confpy.keys.capabilities import Capabilities
 
 
 @frozen
@@ -44,6 +46,30 @@ class AgentConfig:
     """Seconds for which one-shot waits for a store that is not up."""
     timeout: float = NEVER
     """Seconds that one-shot has for its try, from when the store answered or was given up."""
+
+    @classmethod
+    def of(cls, settings: Settings, capabilities: Capabilities) -> AgentConfig:
+        """Return what the settings say, for a kind of store."""
+        return cls(
+            onetime=settings.onetime,
+            period=settings.resync if settings.watch else settings.interval,
+            noop=settings.noop,
+            sync_only=settings.sync_only,
+            no_reload=settings.no_reload,
+            max_wait=settings.max_wait,
+            stop_timeout=settings.stop_timeout,
+            allow_empty=settings.allow_empty,
+            on_missing=capabilities.missing,
+            confdir=settings.confdir,
+            names_deletions=capabilities.names_deletions,
+            saves_keys=capabilities.remote and not settings.noop,
+            may_lose_keys=capabilities.can_change,
+            backend=settings.backend,
+            prefix=settings.prefix or "",
+            allow_stale=settings.allow_stale,
+            retry_for=settings.retry_for,
+            timeout=settings.timeout,
+        )
 
     @property
     def reloads(self) -> bool:

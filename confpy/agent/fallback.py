@@ -10,6 +10,7 @@ from confpy.agent.shrink import Guard, KeyCounts
 from confpy.clock import NEVER
 from confpy.config.resource import Resource
 from confpy.events import LogEvent
+from confpy.frozen import replace
 from confpy.keys.prefixes import ROOT, covers, minimal
 from confpy.keys.tree import KeyTree
 from confpy.keys.view import View
@@ -120,16 +121,17 @@ class Fallback:
 
     def save_at_end(self) -> None:
         if self._saving.is_wanted:
-            self._save()
+            self._save(at_end=True)
 
-    def _save(self) -> None:
+    def _save(self, *, at_end: bool = False) -> None:
         self._saving.at = NEVER
         delivered: list[Resource] = []
         others: list[Resource] = []
         for state in self._resources:
             (delivered if _is_delivered(state) else others).append(state.resource)
         if delivered:
-            self._step.do(self._saving.save(self._mirror.tree, delivered, others, self._step.now))
+            save = self._saving.save(self._mirror.tree, delivered, others, self._step.now)
+            self._step.do(replace(save, at_end=at_end))
 
 
 def _is_delivered(state: ResourceState) -> bool:

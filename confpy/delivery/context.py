@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import suppress
 
+from confpy.config.settings import Settings
 from confpy.frozen import frozen
 from confpy.ledger.ledger import Ledger
 from confpy.system.disk import Disk
@@ -25,6 +26,11 @@ class Rules:
     """Check and write, but owe no reload."""
     root: str = ""
     """A folder out of which no link may lead; empty: any may."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> Rules:
+        """Return what the settings say."""
+        return cls(settings.noop, settings.sync_only, settings.keep_stage_file, settings.no_reload, settings.root or "")
 
 
 class PrivateFolder:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 from confpy.config.stores import STORES
 from confpy.errors import UsageError
-from confpy.frozen import frozen
-from confpy.keys.prefixes import Lists
+from confpy.keys.capabilities import Capabilities
 from confpy.keys.snapshot import Changes, Invalidated, PrefixStatus, Snapshot
 
 if TYPE_CHECKING:
@@ -17,32 +16,6 @@ if TYPE_CHECKING:
 
 SURPRISES = (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 """What to take an answer apart may raise where it is not one of the store's: numbers without end, lists in lists."""
-
-
-@frozen
-class Capabilities:
-    """What a store can hold and do."""
-
-    value_bytes: int | None = None
-    """The largest value (in etcd, with what stands beside it), None where the store sets no bound."""
-    binary_keys: bool = False
-    """Keys may be any bytes; otherwise they are valid UTF-8 text."""
-    binary_values: bool = True
-    """Values may be any bytes; otherwise they are valid UTF-8 text."""
-    watches: bool = False
-    """It can tell of changes by itself."""
-    remote: bool = False
-    """It may be away when confpy starts."""
-    names_deletions: bool = True
-    """Its streams name the keys that went; otherwise they are missing from an answer."""
-    missing: Literal["error", "empty"] = "empty"
-    """What a tree that is not there is to a resource that does not say (``on_missing``)."""
-    text_prefixes: bool = False
-    """confd reads keys of this store as beginnings of text (``keys_match``)."""
-    lists: Lists | None = None
-    """Whether a read of a prefix, and a watch of it, brings a key that the prefix covers; None: always."""
-    spells: Callable[[str], str] = str
-    """Returns its spelling of a path that people may write otherwise."""
 
 
 class WatchStream(Protocol):

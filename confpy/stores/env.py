@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 from confpy.config.settings import SECRET_VARIABLES
 from confpy.errors import StoreError
+from confpy.keys.capabilities import Capabilities
 from confpy.keys.prefixes import ROOT, select
 from confpy.keys.snapshot import Listing, Snapshot
-from confpy.stores import Capabilities
 
 if TYPE_CHECKING:
     from confpy.config.settings import Settings

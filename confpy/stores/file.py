@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from confpy.errors import StoreError, UsageError
 from confpy.events import LogEvent
+from confpy.keys.capabilities import Capabilities
 from confpy.keys.glob import compile_glob
 from confpy.keys.prefixes import ancestors, normalise, select
 from confpy.keys.snapshot import Invalidated, Listing, Snapshot
-from confpy.stores import Capabilities
 from confpy.stores.document import leaves, leaves_of_mapping
 from confpy.system.filenames import is_left_out
 

@@ -11,9 +11,9 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from confpy.errors import WatchLost
+from confpy.keys.capabilities import Capabilities
 from confpy.keys.prefixes import covers, select
 from confpy.keys.snapshot import Changes, Listing, PrefixStatus, Snapshot
-from confpy.stores import Capabilities
 
 if TYPE_CHECKING:
     from confpy.config.settings import Settings

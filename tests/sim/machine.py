@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
+from typing import TYPE_CHECKING
 
 from confpy.agent.agent import Agent
 from confpy.agent.config import AgentConfig
-from confpy.events import LogEvent
+from confpy.config.resource import Loaded
+from confpy.daemon.jobs import Jobs, Ports
+from confpy.delivery.context import Rules
 from confpy.ledger.cached_keys import Kept
 from confpy.ledger.folder import StateFolder
 from confpy.ledger.ledger import Ledger
+from confpy.messages import Deliver, Delivered, Recovered, Reload, Reloaded, Restore, Restored
 from confpy.mirror.mirror import Mirror
-from confpy.system.subprocesses import Shell
 from tests.sim.disk import Alone, SimDisk
-from tests.sim.kernel import Kernel
-from tests.sim.plan import BACKEND, FOLDERS, STATE, Plan, Printer
-from tests.sim.timeline import NEVER, Chance, Timeline
+from tests.sim.kernel import Died, Kernel
+from tests.sim.plan import BACKEND, FOLDERS, STATE, Printer
+from tests.sim.programs import SimShell
+from tests.sim.timeline import NEVER, Chance, SimulatedThreads, Timeline
+
+if TYPE_CHECKING:
+    from tests.sim.simulation import Simulation
 
 
 class Machine:
@@ -64,25 +71,89 @@ class Machine:
 class Process:
     """One confpy: what is lost when it dies."""
 
-    def __init__(self, machine: Machine, plan: Plan, number: int) -> None:
-        self.alone = Alone()
+    def __init__(self, simulation: Simulation, number: int) -> None:
+        plan = simulation.plan
         self.ended: int | None = None
         """Its exit code."""
         self.wakes = NEVER
         self.steps = False
         """Its owner is at work: no job goes on meanwhile."""
+        self.alone = Alone()
+        self.disk = SimDisk(simulation.machine.kernel, simulation.pause, simulation.wait)
+        self.shell = SimShell(simulation.programs)
+        self.ledger: Ledger | None = None
         random = Random(plan.seed * 1000 + number)
-        self.mirror = Mirror(random, follows=True, period=plan.period)
+        mirror = Mirror(random, follows=True, period=plan.period)
         config = AgentConfig(
             period=plan.period, saves_keys=plan.saves, names_deletions=plan.names_deletions, backend=BACKEND
         )
-        self.agent = Agent(config, self.mirror, Printer(), random, {})
-        self.ledger: Ledger | None = None
-        self._machine = machine
+        self.agent = Agent(config, mirror, Printer(), random, {})
+        self._simulation = simulation
 
-    def open(self, disk: SimDisk, shell: Shell, say: Callable[[LogEvent], None]) -> None:
+    def open(self) -> None:
         """Open its files; it may die meanwhile."""
-        self.disk = disk
-        self.shell = shell
-        self.ledger = Ledger.open(STATE, disk, self.alone, backend=BACKEND, wall=self._machine.time)
-        self.kept = Kept(StateFolder(STATE, say, disk), self._machine, self.alone)
+        simulation, machine = self._simulation, self._simulation.machine
+        self.ledger = Ledger.open(STATE, self.disk, self.alone, backend=BACKEND, wall=machine.time)
+        ports = Ports(
+            disk=self.disk,
+            shell=self.shell,
+            clock=machine,
+            store=simulation.network,
+            streams=simulation.network,
+            ledger=self.ledger,
+            cached_keys=Kept(StateFolder(STATE, simulation.log, self.disk), machine, self.alone),
+            resolver=simulation,
+            load=lambda: Loaded(simulation.resources),
+            follow=lambda _: None,
+            post=simulation.tell,
+            start=SimulatedThreads(machine.timeline, simulation.random, simulation.tell).start,
+            log=simulation.log,
+            guard=self.alone,
+        )
+        self.jobs = ObservedJobs(simulation, ports)
+
+    def stop(self, code: int) -> None:
+        """End as a daemon does; raises ``Died``."""
+        self.ended = code
+        self.jobs.save()
+        self.ledger.close()
+        self.disk.dead = True
+        raise Died("stop")
+
+
+class ObservedJobs(Jobs):
+    """The daemon's jobs; what goes in and comes out is looked at."""
+
+    def __init__(self, simulation: Simulation, ports: Ports) -> None:
+        super().__init__(ports, Rules())
+        self._simulation = simulation
+        self._invariants = simulation.invariants
+
+    def recover(self) -> Recovered:
+        recovered = super().recover()
+        self._simulation.note("recovered", {"owed": len(recovered.debts)})
+        if any(note.event == "delivery.torn" for note in recovered.notes):
+            self._invariants.torn = True
+        self._simulation.boot_late()
+        self._invariants.look_after_recovery()
+        return recovered
+
+    def deliver(self, action: Deliver) -> Delivered:
+        self._invariants.begin_delivery(action)
+        rollbacks = self._simulation.seen["rolls back"]
+        delivered = super().deliver(action)
+        self._invariants.end_delivery(action, delivered, alone=rollbacks == self._simulation.seen["rolls back"])
+        return delivered
+
+    def restore(self, action: Restore) -> Restored:
+        contents = self._invariants.begin_rollback()
+        self._simulation.note("rolls back")
+        restored = super().restore(action)
+        self._invariants.end_rollback(restored, contents)
+        return restored
+
+    def reload(self, action: Reload) -> Reloaded:
+        self._invariants.begin_reload(action)
+        reloaded = super().reload(action)
+        self._invariants.end_reload(action, succeeded=reloaded.error is None)
+        return reloaded

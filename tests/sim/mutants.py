@@ -191,7 +191,7 @@ def a_file_is_overwritten_without_a_copy():
 
 @plant
 def a_program_may_read_what_is_on_trial():
-    with instead(Batches, "on_trial", lambda self: set()):
+    with instead(Batches, "swapped_unchecked", lambda self: set()):
         yield
 
 

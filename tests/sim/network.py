@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from confpy.errors import AccessDenied, StoreError
 from confpy.keys.prefixes import covers
-from confpy.keys.snapshot import Changes, Listing, Snapshot
-from confpy.messages import Action, Changed, Listed, Lost, Message, Opened, Poll, Polled, Read, Unwatch, Watch
+from confpy.keys.snapshot import Changes, Listing, PrefixStatus, Snapshot
+from confpy.messages import Changed, Lost, Message, Opened, Watch
 from tests.sim.plan import KEYS
 from tests.sim.store import Server, Stream
 from tests.sim.timeline import NEVER, Chance, Timeline
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Network:
-    """Carries out what the mirror wants from its store."""
+    """The store as jobs have it: what it answers, and its streams."""
 
     def __init__(self, timeline: Timeline, random: Chance, server: Server, tell: Callable[[Message], None]) -> None:
         self.random = random
@@ -35,40 +35,27 @@ class Network:
         self._timeline = timeline
         self._tell = tell
 
-    def carry_out(self, action: Action) -> None:
-        """Begin what an action asks for."""
-        soon = self.random.uniform(0.001, 0.5)
-        match action:
-            case Read():
-                self.reads += 1
-                self._timeline.later(soon, lambda: self._read(action))
-            case Poll():
-                self.polls += 1
-                self._timeline.later(soon, lambda: self._poll(action))
-            case Watch():
-                self._timeline.later(soon, lambda: self._open(action))
-            case Unwatch():
-                self.streams.pop(action.stream, None)
-
-    def _answer(self, seconds: float, message: Message) -> None:
-        self._timeline.later(seconds, lambda: self._tell(message))
-
-    def _read(self, action: Read) -> None:
-        # The answer is as of now; it takes some time to arrive, and things go on meanwhile.
+    def read(self, prefixes: Sequence[str], covers: Sequence[str] = ()) -> Snapshot:
+        """As ``Store.read``."""
+        self.reads += 1
         if self.random.fails(0.1):
-            self._answer(0.1, Listed(action.read, None, StoreError("the read failed")))
-        else:
-            self._answer(self.random.uniform(0, 0.5), Listed(action.read, self.server.snapshot(action)))
+            raise StoreError("the read failed")
+        return self.server.snapshot(prefixes, covers)
 
-    def _poll(self, action: Poll) -> None:
+    def poll(self, prefixes: Sequence[str]) -> PrefixStatus:
+        """As ``Store.poll``."""
+        self.polls += 1
         if self.random.fails(0.1):
-            self._answer(0.1, Polled(action.poll, None, StoreError("the ask failed")))
-            return
-        seconds = self.random.uniform(0, 0.2)
-        try:
-            self._answer(seconds, Polled(action.poll, self.server.status(action)))
-        except AccessDenied as denied:
-            self._answer(seconds, Polled(action.poll, None, denied))
+            raise StoreError("the poll failed")
+        return self.server.status(prefixes)
+
+    def open(self, action: Watch) -> None:
+        """As ``FollowsStreams.open``."""
+        self._timeline.later(self.random.uniform(0.001, 0.5), lambda: self._open(action))
+
+    def close(self, stream: int) -> None:
+        """As ``FollowsStreams.close``."""
+        self.streams.pop(stream, None)
 
     # --- streams -----------------------------------------------------------------------------------------------------
 
@@ -84,7 +71,7 @@ class Network:
         else:
             self.opened += 1
             self.streams[action.stream] = Stream(action.stream, action.cursors, self.server.life)
-            self._answer(0.0, Opened(action.stream))
+            self._timeline.later(0.0, lambda: self._tell(Opened(action.stream)))
             self._timeline.later(0.01, lambda: self._advance(action.stream))
 
     def _denied(self, prefixes: Iterable[str]) -> AccessDenied | None:
@@ -149,20 +136,16 @@ class FaultyNetwork(Network):
         self._simulation = simulation
         self._lied_at = -NEVER
 
-    def _read(self, action: Read) -> None:
-        if self.random.fails(0.1):
-            self._simulation.note("store fails a read")
-            self._answer(0.1, Listed(action.read, None, StoreError("the read failed")))
-            return
-        snapshot = self.server.snapshot(action)
+    def read(self, prefixes: Sequence[str], covers: Sequence[str] = ()) -> Snapshot:
+        snapshot = super().read(prefixes, covers)
         if self._simulation.plan.lies and self.random.fails(0.15) and self._timeline.now > self._lied_at + 200:
             self._lied_at = self._timeline.now
             snapshot = self._lie(snapshot)
-        self._answer(self.random.random() * 0.5, Listed(action.read, snapshot))
         if self.streams and self.random.fails(0.3):  # what the answer does not have yet overtakes it
             self._simulation.note("put during a read")
             self.server.put(self.random.choice(KEYS))
             self.stir()
+        return snapshot
 
     def _lie(self, snapshot: Snapshot) -> Snapshot:
         """Answer without keys that are there."""

@@ -79,7 +79,7 @@ class People:
 
     def accept(self) -> None:
         """Look at what is held back, and accept it."""
-        folder = StateFolder(STATE, self._simulation.say, SimDisk(self._kernel))
+        folder = StateFolder(STATE, self._simulation.log, SimDisk(self._kernel))
         for one in folder.names(HELD):
             record = folder.read(one)
             if record is not None and not record["accepted"]:

@@ -15,47 +15,14 @@ import os
 import signal
 import zlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from unittest import mock
 
-from confpy.config.resource import Loaded, Resource
-from confpy.delivery import batch as delivery
-from confpy.delivery import rollback
-from confpy.delivery.context import Rules
+from confpy.config.resource import Resource
 from confpy.events import LogEvent
-from confpy.messages import (
-    Accepted,
-    Action,
-    ClearPending,
-    Count,
-    Deliver,
-    Delivered,
-    Hold,
-    Inspect,
-    Kill,
-    Load,
-    Message,
-    Recall,
-    Recover,
-    Reject,
-    Release,
-    Reload,
-    Resolve,
-    Resolved,
-    Restore,
-    Save,
-    Signalled,
-    Stop,
-    Sweep,
-    Swept,
-    Terminate,
-    WakeAt,
-)
-from confpy.reload.run import reload
-from confpy.target import drift
-from confpy.target.sweep import sweep
-from tests.sim.disk import SimDisk
+from confpy.messages import Action, Count, Deliver, Message, Signalled, Stop
+from confpy.templates.lookup import Lookup
 from tests.sim.invariants import Invariants
 from tests.sim.kernel import Died
 from tests.sim.machine import Machine, Process
@@ -63,9 +30,9 @@ from tests.sim.network import FaultyNetwork
 from tests.sim.outcome import Outcome
 from tests.sim.people import People
 from tests.sim.plan import ALWAYS, KEYS, STATE, Plan
-from tests.sim.programs import Programs, SimShell
+from tests.sim.programs import Programs
 from tests.sim.store import Server
-from tests.sim.timeline import NEVER, Chance, Wrong
+from tests.sim.timeline import Chance, Wrong
 
 LONG = 700.0
 """Seconds in which all is right once the faults are over: a reload is tried again within 300, a resync reads in full
@@ -123,7 +90,7 @@ class Simulation:
     def _show(self, line: str) -> None:
         print(f"{self.now:10.3f} {line}")  # noqa: T201
 
-    def say(self, event: LogEvent) -> None:
+    def log(self, event: LogEvent) -> None:
         """Take what is logged."""
         self.note(f"says {event.event}", event.fields)
         self.invariants.look_at_event(event)
@@ -131,6 +98,10 @@ class Simulation:
     def template(self, name: str) -> str:
         """Return a template's text."""
         return f"{name} v{self.template_version}"
+
+    def resolve(self, lookup: Lookup) -> str:
+        """As ``Resolves.resolve``: only templates are asked for."""
+        return self.template(lookup.name)
 
     # --- processes -------------------------------------------------------------------------------------------------
 
@@ -141,9 +112,8 @@ class Simulation:
         self.network.streams.clear()
         self.programs.forget()
         self.invariants.forget_process()
-        process = self.process = Process(self.machine, self.plan, self.starts)
-        disk = SimDisk(self.machine.kernel, self._pause, self._wait)
-        process.open(disk, SimShell(self.programs), self.say)
+        process = self.process = Process(self, self.starts)
+        process.open()
         self.note("start")
         if process.ledger.warning is not None:
             self.note("ledger cannot be kept")
@@ -177,8 +147,12 @@ class Simulation:
         if self.random.random() < 0.5:
             self._boot()
 
+    def boot_late(self) -> None:
+        """Programs that were not started before confpy are started."""
+        if not self.machine.has_booted:
+            self._boot()
+
     def _boot(self) -> None:
-        """Programs are started, before confpy or after it."""
         self.machine.has_booted = True
         self.invariants.boot()
 
@@ -204,13 +178,13 @@ class Simulation:
         """Let time pass for the process that runs; raises ``Died``."""
         self.machine.timeline.run(self, end)
 
-    def _wait(self, seconds: float) -> None:
+    def wait(self, seconds: float) -> None:
         """Let others go on in the middle of a job."""
         if self.machine.timeline.stacked and not self.process.steps and not self.process.alone.held:
             end = self.now + seconds
             self.pass_until(lambda: end)
 
-    def _pause(self) -> None:
+    def pause(self) -> None:
         """Let others go on between two calls to the disk, now and then."""
         if (
             self.machine.timeline.stacked
@@ -218,7 +192,7 @@ class Simulation:
             and not self.process.alone.held
             and self.random.random() < 0.02
         ):
-            self._wait(self.random.choice((0.0, 0.01, 0.3)))
+            self.wait(self.random.choice((0.0, 0.01, 0.3)))
 
     def wakes_at(self) -> float:
         return self.process.wakes
@@ -227,118 +201,22 @@ class Simulation:
         """Hand a message to the agent, and carry out what it wants; raises ``Died``."""
         process = self.process
         if process.ended is None:
-            process.wakes = NEVER
             self._take(lambda: process.agent.step((message,), self.now, self.machine.time()))
 
-    def _take(self, step: Callable[[], list[Action]]) -> None:
+    def _take(self, step: Callable[[], Sequence[Action]]) -> None:
         process = self.process
         steps, process.steps = process.steps, True
-        for action in step():
-            self._carry_out(action)
-        process.steps = steps
-
-    # --- what confpy wants done ------------------------------------------------------------------------------------
-
-    def _carry_out(self, action: Action) -> None:
-        soon = self.random.random() * 0.1 + 0.001
-        process = self.process
-        match action:
-            case WakeAt():
-                process.wakes = action.moment
-            case LogEvent():
-                self.say(action)
-            case Deliver():
+        actions = step()
+        for action in actions:
+            if isinstance(action, Deliver):
                 self.invariants.look_at_candidates(action)
-                self._begin(soon, action)
-            case Reload():
-                process.ledger.runs(action.key, action.failures + 1, action.interval)
-                self._begin(soon, action)
-            case Inspect() | Recover() | Hold() | Recall() | Restore() | Sweep() | Load() | Resolve():
-                self._begin(soon, action)
-            case ClearPending():
-                process.ledger.paid(action.key, action.records)
-            case Reject():
-                process.ledger.rejected(action.rejections)
-            case Count():
-                process.ledger.counted(action.counts, action.identity, action.revision)
-                if not process.ledger._lacks:
-                    self.invariants.take_counted({name: counted.keys for name, counted in action.counts.items()})
-            case Release():
-                process.kept.release(action.resource)
-            case Save():
-                process.kept.save(action.keys, action.prefixes, action.carried)
-            case Terminate():
-                process.shell.terminate_all()
-            case Kill():
-                process.shell.kill_all()
-            case Stop():
-                process.ended = action.code
-                process.ledger.close()
-                process.disk.dead = True
-                raise Died("stop")
-            case _:
-                self.network.carry_out(action)
-
-    def _begin(self, soon: float, action: Action) -> None:
-        self.machine.timeline.later(soon, lambda: self.tell(self._job(action)))
-
-    def _job(self, action: Action) -> Message:
-        process = self.process
-        match action:
-            case Deliver():
-                return self._deliver(action)
-            case Reload():
-                return self._reload(action)
-            case Load():
-                return Loaded(self.resources)
-            case Resolve():
-                return Resolved(action.resolve, {one: self.template(one.name) for one in action.lookups})
-            case Inspect():
-                return drift.inspect(action.targets, process.disk)
-            case Recover():
-                return self._recover()
-            case Sweep():
-                return Swept(sweep(action.targets, process.disk))
-            case Hold():
-                return Accepted(action.resource, accepted=process.kept.hold(action.resource, action.reason))
-            case Recall():
-                return process.kept.recall()
-            case Restore():
-                return self._restore(action)
-        raise AssertionError(action)
-
-    def _recover(self) -> Message:
-        recovered = self.process.ledger.recover()
-        self.note("recovered", {"debts": len(recovered.debts)})
-        if any(note.event == "delivery.torn" for note in recovered.notes):
-            self.invariants.torn = True
-        if not self.machine.has_booted:
-            self._boot()
-        self.invariants.look_after_recovery()
-        return recovered
-
-    def _deliver(self, action: Deliver) -> Message:
-        process = self.process
-        self.invariants.begin_delivery(action)
-        rollbacks = self.seen["rolls back"]
-        delivered = Delivered(
-            action.batch, delivery.deliver(action.groups, Rules(), process.disk, process.shell, process.ledger)
-        )
-        self.invariants.end_delivery(action, delivered, alone=rollbacks == self.seen["rolls back"])
-        return delivered
-
-    def _restore(self, action: Restore) -> Message:
-        contents = self.invariants.begin_rollback()
-        self.note("rolls back")
-        restored = rollback.restore(action.key, self.process.ledger, self.process.disk)
-        self.invariants.end_rollback(restored, contents)
-        return restored
-
-    def _reload(self, action: Reload) -> Message:
-        self.invariants.begin_reload(action)
-        reloaded = reload(action, self.process.shell)
-        self.invariants.end_reload(action, succeeded=reloaded.error is None)
-        return reloaded
+        process.wakes = process.jobs.carry_out(actions)
+        for action in actions:
+            if isinstance(action, Count) and not process.ledger._lacks:
+                self.invariants.take_counted({name: counted.keys for name, counted in action.counts.items()})
+            elif isinstance(action, Stop):
+                process.stop(action.code)
+        process.steps = steps
 
     # --- the end ---------------------------------------------------------------------------------------------------
 

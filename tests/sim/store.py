@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from random import Random
 
 from confpy.errors import AccessDenied
 from confpy.keys.prefixes import covers
 from confpy.keys.snapshot import Listing, PrefixStatus, Snapshot
-from confpy.messages import Poll, Read
 
 
 class Server:
@@ -72,24 +71,22 @@ class Server:
     def below(self, prefix: str) -> Iterator[tuple[str, tuple[int, str]]]:
         return ((key, kept) for key, kept in self.keys.items() if covers(prefix, key))
 
-    def snapshot(self, action: Read) -> Snapshot:
+    def snapshot(self, prefixes: Iterable[str], counted: Iterable[str] = ()) -> Snapshot:
         listings = {
             prefix: Listing(self.revision, {key: value for key, (_, value) in self.below(prefix)})
             if self.refusal(prefix) is None
             else Listing(0, error=self.refusal(prefix))
-            for prefix in action.prefixes
+            for prefix in prefixes
         }
-        return Snapshot(listings, self.identity, {prefix: len(list(self.below(prefix))) for prefix in action.counted})
+        return Snapshot(listings, self.identity, {cover: len(list(self.below(cover))) for cover in counted})
 
-    def status(self, action: Poll) -> PrefixStatus:
+    def status(self, prefixes: Iterable[str]) -> PrefixStatus:
         """Answer; raises ``AccessDenied`` for all where one is denied, as etcd does."""
-        for prefix in action.prefixes:
+        for prefix in prefixes:
             if (refusal := self.refusal(prefix)) is not None:
                 raise refusal
-        newest = {
-            prefix: max((revision for _, (revision, _) in self.below(prefix)), default=0) for prefix in action.prefixes
-        }
-        counts = {prefix: len(list(self.below(prefix))) for prefix in action.prefixes}
+        newest = {prefix: max((revision for _, (revision, _) in self.below(prefix)), default=0) for prefix in prefixes}
+        counts = {prefix: len(list(self.below(prefix))) for prefix in prefixes}
         return PrefixStatus(self.identity, self.revision, newest, counts)
 
 

@@ -12,7 +12,7 @@ from confpy.keys.snapshot import Changes, Listing, Snapshot
 from confpy.messages import Changed, Listed, Opened, Polled, Watch, Woken
 from confpy.mirror.denied import LONGEST
 from confpy.mirror.mirror import Mirror
-from tests.sim.world import World
+from tests.sim.mirror_simulation import MirrorSimulation
 
 RESOURCES = (("/services/web", "/services/maxconn"), ("/app",), ("/app/x", "/app/y"), ("/certs/a", "/certs/b"))
 PREFIXES = ("/services/web", "/services/maxconn", "/app", "/certs/a", "/certs/b")
@@ -30,187 +30,189 @@ PERIOD = 5.0
 """Seconds between resyncs: short, so that many fall into a run."""
 
 
-def equal(world: World, prefixes: tuple[str, ...]) -> bool:
-    wanted = {key: value for key, (_, value) in world.server.keys.items() if any(covers(one, key) for one in prefixes)}
-    return dict(world.mirror.tree.items("/")) == wanted
+def equal(simulation: MirrorSimulation, prefixes: tuple[str, ...]) -> bool:
+    wanted = {
+        key: value for key, (_, value) in simulation.server.keys.items() if any(covers(one, key) for one in prefixes)
+    }
+    return dict(simulation.mirror.tree.items("/")) == wanted
 
 
-def holds(world: World, prefixes: tuple[str, ...]) -> bool:
+def holds(simulation: MirrorSimulation, prefixes: tuple[str, ...]) -> bool:
     """Say whether the tree has what the store has below these prefixes, and leave open what else it has."""
-    kept = {key: value for key, (_, value) in world.server.keys.items()}
+    kept = {key: value for key, (_, value) in simulation.server.keys.items()}
     return all(
-        dict(world.mirror.tree.items(prefix)) == {key: value for key, value in kept.items() if covers(prefix, key)}
+        dict(simulation.mirror.tree.items(prefix)) == {key: value for key, value in kept.items() if covers(prefix, key)}
         for prefix in prefixes
     )
 
 
-def show_dead_streams(world: World) -> None:
+def show_dead_streams(simulation: MirrorSimulation) -> None:
     """Let what went without a word show by what it does not bring: to an ask, as a full read would hide it."""
     for _ in range(2):
         for key in KEYS:
-            world.server.put(key)
-        world.run(4 * PERIOD)
+            simulation.server.put(key)
+        simulation.run(4 * PERIOD)
 
 
-def timely(world: World, prefixes: tuple[str, ...]) -> bool:
+def timely(simulation: MirrorSimulation, prefixes: tuple[str, ...]) -> bool:
     """Say whether changes come by the stream, and not only by the next resync, once all is calm."""
-    show_dead_streams(world)
+    show_dead_streams(simulation)
     for _ in range(8):
-        world.server.put(world.random.choice(KEYS))
-        world.run(1.0)
-        if not equal(world, prefixes):
+        simulation.server.put(simulation.random.choice(KEYS))
+        simulation.run(1.0)
+        if not equal(simulation, prefixes):
             return False
     return True
 
 
-def disturb(world: World, *, restores: bool) -> None:
+def disturb(simulation: MirrorSimulation, *, restores: bool) -> None:
     """Let something happen to the server."""
-    random = world.random
+    random = simulation.random
     match random.randint(0, 40):
         case 0:
-            world.server.compacted = random.randint(world.server.compacted, world.server.revision)
+            simulation.server.compacted = random.randint(simulation.server.compacted, simulation.server.revision)
         case 1 if restores:
-            world.server.restore(random, other_identity=random.random() < 0.5)
+            simulation.server.restore(random, other_identity=random.random() < 0.5)
         case 2:
-            if world.network.stalls:
-                world.network.streams.clear()  # gone without a word
+            if simulation.network.stalls:
+                simulation.network.streams.clear()  # gone without a word
         case 3:
-            world.server.drop(random.choice(("/services", "/services/web", "/app", "/app/x", "/certs")))
+            simulation.server.drop(random.choice(("/services", "/services/web", "/app", "/app/x", "/certs")))
         case number if number < 12:
-            world.server.delete(random.choice(KEYS))
+            simulation.server.delete(random.choice(KEYS))
         case _:
-            world.server.put(random.choice(KEYS))
+            simulation.server.put(random.choice(KEYS))
 
 
-def refuse(world: World) -> None:
+def refuse(simulation: MirrorSimulation) -> None:
     """Let a right be taken away or given again."""
-    random = world.random
+    random = simulation.random
     if random.random() < 0.15:
-        world.server.denied ^= {random.choice(DENIED)}
+        simulation.server.denied ^= {random.choice(DENIED)}
     if random.random() < 0.02:
-        world.server.denied.clear()
+        simulation.server.denied.clear()
 
 
-def want(world: World, number: int) -> None:
+def want(simulation: MirrorSimulation, number: int) -> None:
     """Follow what the first resources read."""
-    world.take(world.mirror.want({str(index): prefixes for index, prefixes in enumerate(RESOURCES[:number])}))
+    simulation.take(simulation.mirror.want({str(index): prefixes for index, prefixes in enumerate(RESOURCES[:number])}))
 
 
-def live(seed: int, *, restores: bool, follows: bool = True, refuses: bool = False) -> World:
-    world = World(seed, follows=follows, period=PERIOD)
-    want(world, world.random.randint(1, len(RESOURCES)))
+def live(seed: int, *, restores: bool, follows: bool = True, refuses: bool = False) -> MirrorSimulation:
+    simulation = MirrorSimulation(seed, follows=follows, period=PERIOD)
+    want(simulation, simulation.random.randint(1, len(RESOURCES)))
     for _ in range(60):
-        disturb(world, restores=restores)
+        disturb(simulation, restores=restores)
         if refuses:
-            refuse(world)
-        world.run(world.random.choice((0.0, 0.05, 0.5, 5.0)))
-        if world.random.random() < 0.03:
-            want(world, world.random.randint(1, len(RESOURCES)))
-    world.random.calm = True
-    want(world, len(RESOURCES))
+            refuse(simulation)
+        simulation.run(simulation.random.choice((0.0, 0.05, 0.5, 5.0)))
+        if simulation.random.random() < 0.03:
+            want(simulation, simulation.random.randint(1, len(RESOURCES)))
+    simulation.random.calm = True
+    want(simulation, len(RESOURCES))
     # The faults are over. One backoff and two resyncs are enough for all but one: a store that came back from a backup
     # and has overtaken its old revision since cannot be told from itself, until the tenth resync reads in full.
-    world.run(60 + (11 if restores else 3) * 1.1 * PERIOD)
-    return world
+    simulation.run(60 + (11 if restores else 3) * 1.1 * PERIOD)
+    return simulation
 
 
 @pytest.mark.parametrize("part", range(10))
 def test_the_tree_ends_equal_to_the_store_whatever_is_delayed_lost_compacted_or_repeated(part):
     for seed in range(part, SEEDS, 10):
-        world = live(seed, restores=False)
-        assert equal(world, PREFIXES), f"seed {seed}"
-        assert timely(world, PREFIXES), f"seed {seed}: late"
+        simulation = live(seed, restores=False)
+        assert equal(simulation, PREFIXES), f"seed {seed}"
+        assert timely(simulation, PREFIXES), f"seed {seed}: late"
 
 
 @pytest.mark.parametrize("part", range(10))
 def test_the_tree_ends_equal_to_a_store_that_came_back_from_an_older_backup(part):
     for seed in range(part, SEEDS, 10):
-        world = live(seed, restores=True)
-        assert equal(world, PREFIXES), f"seed {seed}"
+        simulation = live(seed, restores=True)
+        assert equal(simulation, PREFIXES), f"seed {seed}"
 
 
 def test_streams_that_break_and_are_resumed_bring_every_change_themselves():
     for seed in range(100):
-        world = World(seed, period=60.0)
-        world.network.stalls = 0.0
-        world.take(world.mirror.want({"one": PREFIXES[:1], "two": PREFIXES[2:4]}))
-        world.run(5)
+        simulation = MirrorSimulation(seed, period=60.0)
+        simulation.network.stalls = 0.0
+        simulation.take(simulation.mirror.want({"one": PREFIXES[:1], "two": PREFIXES[2:4]}))
+        simulation.run(5)
         for step in range(100):
             if step == 50:
-                world.take(world.mirror.want({"one": PREFIXES[:2], "two": PREFIXES[2:]}))
-            disturb(world, restores=False)
-            world.run(world.random.choice((0.0, 0.05, 0.5)))
-        world.random.calm = True
-        world.run(10)
-        assert equal(world, PREFIXES), f"seed {seed}: before any resync"
-        assert "watch.missed" not in world.said, f"seed {seed}"
+                simulation.take(simulation.mirror.want({"one": PREFIXES[:2], "two": PREFIXES[2:]}))
+            disturb(simulation, restores=False)
+            simulation.run(simulation.random.choice((0.0, 0.05, 0.5)))
+        simulation.random.calm = True
+        simulation.run(10)
+        assert equal(simulation, PREFIXES), f"seed {seed}: before any resync"
+        assert "watch.missed" not in simulation.logged, f"seed {seed}"
 
 
 def test_polling_alone_ends_equal_to_the_store():
     for seed in range(150):
-        world = live(seed, restores=True, follows=False)
-        assert equal(world, PREFIXES), f"seed {seed}"
+        simulation = live(seed, restores=True, follows=False)
+        assert equal(simulation, PREFIXES), f"seed {seed}"
 
 
-def given(world: World) -> tuple[str, ...]:
+def given(simulation: MirrorSimulation) -> tuple[str, ...]:
     """Return the prefixes that the server does not refuse."""
-    return tuple(prefix for prefixes in RESOURCES for prefix in prefixes if world.server.refusal(prefix) is None)
+    return tuple(prefix for prefixes in RESOURCES for prefix in prefixes if simulation.server.refusal(prefix) is None)
 
 
 @pytest.mark.parametrize("part", range(10))
 def test_what_is_refused_is_not_ready_and_the_rest_goes_on_in_time(part):
     for seed in range(part, SEEDS, 10):
-        world = live(seed, restores=False, refuses=True)
+        simulation = live(seed, restores=False, refuses=True)
         for prefix in (prefix for prefixes in RESOURCES for prefix in prefixes):
-            refused = world.server.refusal(prefix) is not None
-            assert world.mirror.ready((prefix,)) == (not refused), f"seed {seed}: {prefix}"
-            assert (world.mirror.error((prefix,)) is not None) == refused, f"seed {seed}: {prefix}"
-        assert holds(world, given(world)), f"seed {seed}"
-        show_dead_streams(world)
-        before = len(world.said)
+            refused = simulation.server.refusal(prefix) is not None
+            assert simulation.mirror.ready((prefix,)) == (not refused), f"seed {seed}: {prefix}"
+            assert (simulation.mirror.error((prefix,)) is not None) == refused, f"seed {seed}: {prefix}"
+        assert holds(simulation, given(simulation)), f"seed {seed}"
+        show_dead_streams(simulation)
+        before = len(simulation.logged)
         for _ in range(8):
-            world.server.put(world.random.choice(KEYS))
-            world.run(1.0)
-            assert holds(world, given(world)), f"seed {seed}: late"
-        assert set(world.said[before:]) <= {"prefix.denied"}, f"seed {seed}"
+            simulation.server.put(simulation.random.choice(KEYS))
+            simulation.run(1.0)
+            assert holds(simulation, given(simulation)), f"seed {seed}: late"
+        assert set(simulation.logged[before:]) <= {"prefix.denied"}, f"seed {seed}"
 
 
 @pytest.mark.parametrize("part", range(10))
 @pytest.mark.parametrize("follows", [True, False])
 def test_what_is_allowed_again_is_read_within_a_minute(part, follows):
     for seed in range(part, SEEDS, 10):
-        world = live(seed, restores=False, refuses=True, follows=follows)
-        world.server.denied.clear()
-        world.run(62)
-        assert equal(world, PREFIXES), f"seed {seed}"
-        assert all(world.mirror.ready((prefix,)) for prefixes in RESOURCES for prefix in prefixes), f"seed {seed}"
-        assert not follows or timely(world, PREFIXES), f"seed {seed}: late"
+        simulation = live(seed, restores=False, refuses=True, follows=follows)
+        simulation.server.denied.clear()
+        simulation.run(62)
+        assert equal(simulation, PREFIXES), f"seed {seed}"
+        assert all(simulation.mirror.ready((prefix,)) for prefixes in RESOURCES for prefix in prefixes), f"seed {seed}"
+        assert not follows or timely(simulation, PREFIXES), f"seed {seed}: late"
 
 
 def test_refused_prefixes_cost_the_others_nothing_and_a_few_reads_a_minute_themselves():
-    world = World(1)
-    world.random.calm = True
-    world.server.denied = {"/certs/a", "/certs/b"}
-    want(world, len(RESOURCES))
-    world.run(3000)
-    quiet = World(1)
+    simulation = MirrorSimulation(1)
+    simulation.random.calm = True
+    simulation.server.denied = {"/certs/a", "/certs/b"}
+    want(simulation, len(RESOURCES))
+    simulation.run(3000)
+    quiet = MirrorSimulation(1)
     quiet.random.calm = True
     want(quiet, len(RESOURCES))
     quiet.run(3000)
-    assert world.network.opened == quiet.network.opened == 1
-    assert world.network.polls <= quiet.network.polls + 1
-    assert world.network.reads - quiet.network.reads < 3000 / LONGEST * 3, "full jitter: half of it on average"
-    assert world.said.count("prefix.denied") < 8, "ever more rarely, one line for both"
+    assert simulation.network.opened == quiet.network.opened == 1
+    assert simulation.network.polls <= quiet.network.polls + 1
+    assert simulation.network.reads - quiet.network.reads < 3000 / LONGEST * 3, "full jitter: half of it on average"
+    assert simulation.logged.count("prefix.denied") < 8, "ever more rarely, one line for both"
 
 
 def test_a_quiet_store_costs_one_read_one_stream_and_one_ask_per_period():
-    world = World(1)
-    world.random.calm = True
-    world.take(world.mirror.want({"app": ("/app",)}))
-    world.run(300)
-    assert (world.network.reads, world.network.opened) == (1, 1)
-    world.run(600)
-    assert world.network.reads == 2, "every tenth resync reads in full"
+    simulation = MirrorSimulation(1)
+    simulation.random.calm = True
+    simulation.take(simulation.mirror.want({"app": ("/app",)}))
+    simulation.run(300)
+    assert (simulation.network.reads, simulation.network.opened) == (1, 1)
+    simulation.run(600)
+    assert simulation.network.reads == 2, "every tenth resync reads in full"
 
 
 def listed(mirror, listing, prefix="/web"):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from random import Random
 from typing import Protocol
 
-from confpy.messages import Woken
+from confpy.daemon.jobs import Failed, Job
+from confpy.errors import ConfpyError
+from confpy.messages import Message, Woken
 
 NEVER = float("inf")
 
@@ -74,3 +77,36 @@ class Timeline:
                 self.stacked += 1
                 heapq.heappop(queue)[2]()
                 self.stacked -= 1
+
+
+class SimulatedThreads:
+    """Starts jobs at simulated times instead of on threads; what a store answers takes its time as well."""
+
+    LATE = frozenset({"read", "poll"})
+    """Jobs whose answers arrive after they are done."""
+
+    def __init__(
+        self, timeline: Timeline, random: Chance, tell: Callable[[Message], None], late: AbstractSet[str] = LATE
+    ) -> None:
+        self._timeline = timeline
+        self._random = random
+        self._tell = tell
+        self._late = late
+
+    def start(self, name: str, job: Job, failed: Failed) -> None:
+        """As ``Ports.start``."""
+        late = name in self._late
+        soon = self._random.random() * (0.3 if late else 0.1) + 0.001
+        self._timeline.later(soon, lambda: self._run(job, failed, late=late))
+
+    def _run(self, job: Job, failed: Failed, *, late: bool) -> None:
+        try:
+            message = job()
+        except ConfpyError as error:
+            message = failed(error)
+        if message is None:
+            return
+        if late:
+            self._timeline.later(self._random.random() * 0.5, lambda: self._tell(message))
+        else:
+            self._tell(message)

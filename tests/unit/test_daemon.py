@@ -1,4 +1,4 @@
-"""The owner's body on the memory store: what must hold however its threads and its world behave."""
+"""The daemon on the memory store: what must hold however its threads and its surroundings behave."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from random import Random
 from confpy.config.settings import Settings
 from confpy.daemon.daemon import Daemon
 from confpy.errors import StoreError, TemplateError
+from confpy.frozen import replace
 from confpy.log import Log
 from confpy.messages import Signalled
 from confpy.stores.memory import MemoryStore
@@ -23,7 +24,7 @@ class Impatient(Random):
 
 
 class Running:
-    """A daemon in this process, on a thread of its own: signals are told to it as messages."""
+    """A daemon in this process, on a thread of its own: signals are posted to it as messages."""
 
     def __init__(self, folder, store, resources, templates, **settings):
         for name in ("conf.d", "templates"):
@@ -93,10 +94,26 @@ def test_a_stream_that_breaks_again_and_again_leaves_nothing_behind(tmp_path):
             wait_until(lambda n=number: store.opened == n, what="a stream")
             store.set("/a", str(number))
             wait_until(lambda n=number: read(tmp_path, "r") == str(n), what="the change")
-        wait_until(lambda: store.opened == 6 and len(daemon._lines) == 1, what="one line for the one stream")
+        wait_until(lambda: store.opened == 6 and len(daemon._streams) == 1, what="one handle for the one stream")
 
 
-def test_a_thread_that_cannot_be_started_is_told_of_and_tried_again(tmp_path, monkeypatch, capfd):
+def test_a_daemon_that_stops_has_saved_the_keys_of_its_last_delivery(tmp_path):
+    class Remote(MemoryStore):
+        """Keys of a store that may be away at the next start are saved."""
+
+        capabilities = replace(MemoryStore.capabilities, remote=True)
+
+    store = Remote({"/a": "0"})
+    templates = {"t": '{{ getv("/a") }}'}
+    with Running(tmp_path, store, {"r": resource(tmp_path, "r", "t")}, templates, state_dir=str(tmp_path / "state")):
+        wait_until(lambda: list((tmp_path / "state").rglob("keys.json")), what="the first keys, saved at once")
+        store.set("/a", "1")  # the next are saved ten seconds later, or at the end
+        wait_until(lambda: read(tmp_path, "r") == "1", what="the second delivery")
+    (saved,) = (tmp_path / "state").rglob("keys.json")
+    assert json.loads(saved.read_text())["record"]["keys"] == {"/a": "1"}
+
+
+def test_a_thread_that_cannot_be_started_is_reported_and_tried_again(tmp_path, monkeypatch, capfd):
     start, refused = threading.Thread.start, []
 
     def start_or_refuse(thread):

@@ -25,8 +25,8 @@ LAYERS = {
     "__main__": {"cli", "daemon"},
     "cli": {"config", "convert", "daemon", "ledger", "log"},
     "daemon": {
-        "agent", "config", "delivery", "ledger", "log", "messages", "mirror", "reload", "stores", "system", "target",
-        "templates",
+        "agent", "config", "delivery", "keys", "ledger", "log", "messages", "mirror", "reload", "stores", "system",
+        "target", "templates",
     },
     "convert": {"config", "keys", "stores", "system", "templates"},
     "stores": {"config", "http", "keys", "ledger", "system"},
@@ -54,6 +54,7 @@ ALLOWED = {
     "threading": {
         "daemon/daemon",
         "daemon/signals",
+        "daemon/threads",
         "system/abandonable",
         "system/forking",
         "system/watching",

@@ -18,9 +18,9 @@ from confpy.errors import AccessDenied, StoreError, WatchLost
 from confpy.http.body import TooLarge
 from confpy.http.connection import Connection
 from confpy.http.endpoints import Endpoints
+from confpy.keys.capabilities import Capabilities
 from confpy.keys.prefixes import ROOT, ancestors, covers, select
 from confpy.keys.snapshot import Changes, Listing, PrefixStatus, Snapshot
-from confpy.stores import Capabilities
 from confpy.stores.consul.api import LEADER, STALE, SURE, Api, Credentials, Login
 from confpy.stores.consul.stream import ConsulStream
 from confpy.stores.consul.wire import Answer, Cover, Following, Told, cover, last_resort, takes_back, to_text

@@ -20,9 +20,9 @@ from confpy.http.addresses import Node, parse_nodes
 from confpy.http.body import TooLarge, await_body, read_body
 from confpy.http.connection import Connection
 from confpy.http.endpoints import Endpoints
+from confpy.keys.capabilities import Capabilities
 from confpy.keys.prefixes import normalise
 from confpy.keys.snapshot import Changes, Snapshot
-from confpy.stores import Capabilities
 from confpy.stores.etcd.v2_wire import WATCH_HEADS, Reading, Waiting, heads, lists, refusal, url_path
 from confpy.stores.network import basic_auth, etcd_scheme, open_endpoints
 

@@ -16,9 +16,9 @@ from confpy.errors import StoreError
 from confpy.http.body import Lines, Stream, TooLarge
 from confpy.http.connection import Connection
 from confpy.http.endpoints import Endpoints
+from confpy.keys.capabilities import Capabilities
 from confpy.keys.prefixes import ROOT
 from confpy.keys.snapshot import Changes, Invalidated, PrefixStatus, Snapshot
-from confpy.stores import Capabilities
 from confpy.stores.etcd.v3_gateway import ANSWER_BYTES, Gateway, Login, Paths
 from confpy.stores.etcd.v3_permissions import Denied, Grants
 from confpy.stores.etcd.v3_wire import PAGE_BYTES, PAGE_KEYS, READ_BYTES, Compacted, Reading, StatusRequest, Watches

@@ -1,0 +1,326 @@
+"""What each action of the agent does: at once, or as a job that answers with a message.
+
+The simulator and the agent's tests run these jobs, too: they bring other ports, and start jobs at simulated times.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+from confpy.clock import NEVER, Clock
+from confpy.config.resource import Loaded
+from confpy.delivery.batch import deliver
+from confpy.delivery.context import Rules
+from confpy.errors import ConfpyError, StoreError, TemplateError
+from confpy.events import LogEvent
+from confpy.frozen import replace
+from confpy.ledger.cached_keys import Kept
+from confpy.ledger.ledger import Ledger
+from confpy.messages import (
+    Accepted,
+    Action,
+    ClearPending,
+    Count,
+    Deliver,
+    Delivered,
+    Follow,
+    Hold,
+    Inspect,
+    Inspected,
+    Kill,
+    Listed,
+    Load,
+    Message,
+    Poll,
+    Polled,
+    Read,
+    Recall,
+    Recalled,
+    Recover,
+    Recovered,
+    Reject,
+    Release,
+    Reload,
+    Reloaded,
+    Remember,
+    Report,
+    Resolve,
+    Resolved,
+    Restore,
+    Restored,
+    Save,
+    Stop,
+    Sweep,
+    Swept,
+    Terminate,
+    Unwatch,
+    WakeAt,
+    Watch,
+)
+from confpy.system.disk import Disk
+from confpy.system.subprocesses import Shell
+from confpy.target.sweep import sweep
+from confpy.templates.lookup import Lookup
+
+if TYPE_CHECKING:
+    from confpy.keys.snapshot import PrefixStatus, Snapshot
+
+RESOLVERS = 8
+"""Lookups that are answered at the same time."""
+
+Job: TypeAlias = Callable[[], Message | None]
+Failed: TypeAlias = Callable[[ConfpyError], Message | None]
+Start: TypeAlias = Callable[[str, Job, Failed], None]
+
+
+class ReadsKeys(Protocol):
+    """The part of a store that jobs use: as in ``Store``."""
+
+    def read(self, prefixes: Sequence[str], covers: Sequence[str] = ()) -> Snapshot: ...
+
+    def poll(self, prefixes: Sequence[str]) -> PrefixStatus | None: ...
+
+
+class FollowsStreams(Protocol):
+    """The streams of a store."""
+
+    def open(self, action: Watch) -> None:
+        """Follow one to its end; posts ``Opened``, ``Changed`` …, and ``Lost``."""
+
+    def close(self, stream: int) -> None:
+        """End one; one that has ended is ignored."""
+
+
+class Resolves(Protocol):
+    """Answers the lookups of templates."""
+
+    def resolve(self, lookup: Lookup) -> object:
+        """Return the answer, or the ``TemplateError`` that stands for it."""
+
+
+@dataclass(slots=True)
+class Ports:
+    """All that jobs touch."""
+
+    disk: Disk
+    shell: Shell
+    clock: Clock
+    store: ReadsKeys
+    streams: FollowsStreams
+    ledger: Ledger
+    cached_keys: Kept
+    resolver: Resolves
+    load: Callable[[], Loaded]
+    """Read ``conf.d``."""
+    follow: Callable[[tuple[str, ...]], None]
+    """Post ``Touched`` when one of these files changes, and follow no others any more."""
+    post: Callable[[Message], None]
+    start: Start
+    """Run the job of this name beside the owner, and post the message that it returns. A job that raises has failed:
+    post what ``Failed`` makes of the error."""
+    log: Callable[[LogEvent], None]
+    guard: AbstractContextManager[object]
+    """Keeps jobs apart."""
+
+
+class Jobs:
+    """Carries out actions. For the owner's thread."""
+
+    def __init__(self, ports: Ports, rules: Rules) -> None:
+        self._ports = ports
+        self._rules = rules
+        self._wake_at = NEVER
+        self._held: list[Hold] = []
+        self._unsaved: Save | None = None
+        """The keys that are to be saved next."""
+        self._does: dict[type[Action], Callable[[Any], None]] = {
+            WakeAt: self._set_wake_at,
+            LogEvent: ports.log,
+            # At once, not as a job: they are quick, and the newest has to be the last.
+            ClearPending: lambda action: ports.ledger.paid(action.key, action.records),
+            Reject: lambda action: ports.ledger.rejected(action.rejections),
+            Count: lambda action: ports.ledger.counted(action.counts, action.identity, action.revision),
+            Release: lambda action: ports.cached_keys.release(action.resource),
+            Remember: lambda action: ports.cached_keys.save_files(action.files),
+            Follow: lambda action: ports.follow(action.files),
+            Watch: ports.streams.open,
+            Unwatch: lambda action: ports.streams.close(action.stream),
+            Terminate: lambda _: ports.shell.terminate_all(),
+            Kill: lambda _: ports.shell.kill_all(),
+            Stop: lambda _: None,
+            Hold: self._held.append,
+            Save: self._save,
+            Recover: self._start_recover,
+            Restore: self._start_restore,
+            Recall: self._start_recall,
+            Load: self._start_load,
+            Read: self._start_read,
+            Poll: self._start_poll,
+            Resolve: self._start_resolve,
+            Deliver: self._start_deliver,
+            Reload: self._start_reload,
+            Inspect: self._start_inspect,
+            Sweep: self._start_sweep,
+        }
+
+    def carry_out(self, actions: Sequence[Action]) -> float:
+        """Carry out the actions of one step, in their order; returns the monotonic time to wake the agent at."""
+        self._wake_at = NEVER
+        for action in actions:
+            self._does[type(action)](action)
+        if self._held:
+            self._start_hold(tuple(self._held))
+            self._held.clear()
+        return self._wake_at
+
+    def _set_wake_at(self, action: WakeAt) -> None:
+        self._wake_at = action.moment
+
+    # --- the store ---------------------------------------------------------------------------------------------------
+
+    def _start_read(self, action: Read) -> None:
+        self._ports.start(
+            "read",
+            lambda: Listed(action.read, self._ports.store.read(action.prefixes, action.counted)),
+            lambda error: Listed(action.read, None, store_error(error)),
+        )
+
+    def _start_poll(self, action: Poll) -> None:
+        self._ports.start(
+            "poll",
+            lambda: Polled(action.poll, self._ports.store.poll(action.prefixes)),
+            lambda error: Polled(action.poll, None, store_error(error)),
+        )
+
+    # --- configuration and lookups -----------------------------------------------------------------------------------
+
+    def _start_load(self, _: Load) -> None:
+        self._ports.start("load", self._ports.load, lambda error: Loaded((), other_errors=(error,)))
+
+    def _start_resolve(self, action: Resolve) -> None:
+        """Answer some lookups at a time, and post each answer as it comes: one that hangs holds up no other."""
+        waiting = deque(action.lookups)
+
+        def left() -> Iterator[Lookup]:
+            try:
+                while True:
+                    yield waiting.popleft()
+            except IndexError:
+                return
+
+        def resolve() -> None:
+            for lookup in left():
+                self._ports.post(Resolved(action.resolve, {lookup: self._ports.resolver.resolve(lookup)}))
+
+        def failed(error: ConfpyError) -> Message:
+            return Resolved(action.resolve, {lookup: error.copy(TemplateError) for lookup in left()})
+
+        for number in range(min(RESOLVERS, len(action.lookups))):
+            self._ports.start(f"resolve-{number}", resolve, failed)
+
+    # --- targets -----------------------------------------------------------------------------------------------------
+
+    def _start_deliver(self, action: Deliver) -> None:
+        def failed(error: ConfpyError) -> Message:
+            candidates = (one for group in action.groups for one in group.candidates)
+            reports = (Report(one.resource.name, "failed", error.copy(ConfpyError)) for one in candidates)
+            return Delivered(action.batch, tuple(reports))
+
+        self._ports.start(f"deliver-{action.batch}", lambda: self.deliver(action), failed)
+
+    def deliver(self, action: Deliver) -> Delivered:
+        ports = self._ports
+        reports = deliver(action.groups, self._rules, ports.disk, ports.shell, ports.ledger)
+        return Delivered(action.batch, reports)
+
+    def _start_inspect(self, action: Inspect) -> None:
+        self._ports.start("inspect", lambda: self.inspect(action), lambda _: Inspected({}, {}))
+
+    def inspect(self, action: Inspect) -> Inspected:
+        from confpy.target import drift  # a one-shot inspects nothing
+
+        return drift.inspect(action.targets, self._ports.disk, self._rules.root)
+
+    def _start_sweep(self, action: Sweep) -> None:
+        self._ports.start("sweep", lambda: self.sweep(action), lambda _: Swept(()))
+
+    def sweep(self, action: Sweep) -> Swept:
+        return Swept(sweep(action.targets, self._ports.disk, self._rules.root))
+
+    def _start_recover(self, _: Recover) -> None:
+        self._ports.start("recover", self.recover, lambda error: Recovered(notes=(ledger_unusable(error),)))
+
+    def recover(self) -> Recovered:
+        return replace(self._ports.ledger.recover(), files=self._ports.cached_keys.files())
+
+    def _start_restore(self, action: Restore) -> None:
+        self._ports.start("restore", lambda: self.restore(action), lambda _: Restored(action.key, ()))
+
+    def restore(self, action: Restore) -> Restored:
+        from confpy.delivery import rollback  # most runs do not need it
+
+        return rollback.restore(action.key, self._ports.ledger, self._ports.disk)
+
+    # --- reloads -----------------------------------------------------------------------------------------------------
+
+    def _start_reload(self, action: Reload) -> None:
+        began = self._ports.clock.monotonic()
+
+        def failed(error: ConfpyError) -> Message:
+            return Reloaded(action.key, error, self._ports.clock.monotonic() - began)
+
+        self._ports.ledger.runs(action.key, action.failures + 1, action.interval)
+        self._ports.start("reload", lambda: self.reload(action), failed)
+
+    def reload(self, action: Reload) -> Reloaded:
+        from confpy.reload.run import reload  # brings socket, which a run that reloads nothing does not need
+
+        return reload(action, self._ports.shell)
+
+    # --- cached keys -------------------------------------------------------------------------------------------------
+
+    def _start_hold(self, holds: Sequence[Hold]) -> None:
+        """Look which are accepted, in one job: a store that was emptied may hold back a thousand."""
+        records = not self._rules.noop
+
+        def look() -> None:
+            cached_keys = self._ports.cached_keys
+            found = [
+                Accepted(one.resource, accepted=records and cached_keys.hold(one.resource, one.reason)) for one in holds
+            ]
+            # One after the other: each that comes alone costs the owner a look at all that waits.
+            for accepted in found:
+                self._ports.post(accepted)
+
+        self._ports.start("hold", look, lambda _: Accepted(holds[0].resource, accepted=False))
+
+    def _start_recall(self, _: Recall) -> None:
+        self._ports.start("recall", self._ports.cached_keys.recall, lambda _: Recalled({}))
+
+    def _save(self, action: Save) -> None:
+        self._unsaved = action
+        if action.at_end:
+            self.save()
+        else:
+            self._ports.start("save", self.save, lambda _: None)
+
+    def save(self) -> None:
+        """Save the keys that are to be saved; when it returns, none is being saved any more."""
+        with self._ports.guard:
+            action, self._unsaved = self._unsaved, None
+            if action is not None:
+                self._ports.cached_keys.save(action.keys, action.prefixes, action.carried)
+
+
+def ledger_unusable(error: ConfpyError) -> LogEvent:
+    """Return what is logged where the ledger cannot be read or written."""
+    return LogEvent("warning", "ledger.unusable", error.fields())
+
+
+def store_error(error: ConfpyError) -> StoreError:
+    """Return the error as one of the store's."""
+    return error if isinstance(error, StoreError) else error.copy(StoreError)
