@@ -20,7 +20,7 @@ from confpy.errors import ConfpyError, UsageError
 from confpy.events import LogEvent
 from confpy.keys.prefixes import join, normalise
 from confpy.reload import actions
-from confpy.system.filenames import is_left_out
+from confpy.system.filenames import is_skipped
 from confpy.system.placeholders import Command, command_line, names_candidate
 
 IN_PLACE = {
@@ -135,10 +135,10 @@ def find_files(
     while left:
         path = left.pop()
         name = os.path.basename(path)
-        is_resource = name.endswith("toml") and not is_left_out(name)
+        is_resource = name.endswith("toml") and not is_skipped(name)
         try:
             is_folder = stat.S_ISDIR(os.stat(path).st_mode)
-            if path != root and (is_left_out(name, folder=True) if is_folder else not is_resource):
+            if path != root and (is_skipped(name, folder=True) if is_folder else not is_resource):
                 notes.append(LogEvent("debug", "file.skipped", {"file": path, "reason": "its name"}))
                 continue
             real = os.path.realpath(path)
@@ -157,7 +157,7 @@ def find_files(
                 continue  # removed since its folder was read
             elif is_resource:
                 errors.append(UsageError("the link leads nowhere", file=path))
-            elif is_left_out(name):
+            elif is_skipped(name):
                 notes.append(LogEvent("debug", "file.skipped", {"file": path, "reason": "its name"}))
             else:
                 warnings.append(UsageError("the link leads nowhere, left out", file=path))

@@ -12,7 +12,7 @@ from confpy.convert.plan import Kind, Plan, below, kinds_of, plan_confdir, plan_
 from confpy.errors import TargetError, UsageError
 from confpy.frozen import frozen
 from confpy.system.disk import Disk
-from confpy.system.filenames import is_left_out
+from confpy.system.filenames import is_skipped
 from confpy.templates.results import JINJA_NAMES
 
 
@@ -130,12 +130,12 @@ def _walk(folder: str) -> Iterator[tuple[str, str]]:
         raise UsageError(f"the folder cannot be read: {error.strerror}", file=str(error.filename))
 
     for here, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
-        folders[:] = [name for name in folders if not is_left_out(name, folder=True)]
+        folders[:] = [name for name in folders if not is_skipped(name, folder=True)]
         if here.count("/") - folder.count("/") > _DEEPEST:
             raise UsageError("folders are nested too deeply: a link may lead back", file=here)
         for name in names:
             file = os.path.join(here, name)
-            if not is_left_out(name) and (os.path.isfile(file) or os.path.islink(file)):
+            if not is_skipped(name) and (os.path.isfile(file) or os.path.islink(file)):
                 yield os.path.relpath(file, folder), file
 
 

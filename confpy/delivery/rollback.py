@@ -1,4 +1,4 @@
-"""The way back: the files with which a reload last succeeded take their places again."""
+"""Rollback: the files with which a reload last succeeded take their places again."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from confpy.target.replace import old_paths, put_back, remove_old
 
 
 def restore(key: str, ledger: Ledger, disk: Disk) -> Restored:
-    """Put back every target that was committed since a reload last succeeded, and can be.
+    """Put back every target that was committed since a reload last succeeded, if possible.
 
-    Reports ``changed`` for what was put back (without ``known`` where no file was there before), ``unchanged``, or
-    ``failed`` for what could not be: that stays owed as it is. The record of the rest still owes the reload, for the
-    files that are there by then, and so it does those of other members of a group. Cut off, it is brought to its end by
-    the next start.
+    Reports ``changed`` for what was put back (without ``known`` if there was no file before), ``unchanged``, or
+    ``failed`` for what could not be put back: its reload stays owed. The record of the rest still owes the reload, for
+    the files that are there then, and the reloads of other members of a group. If it is cut off, the next start
+    completes it.
     """
     undone = ledger.to_undo(key)
     ways: dict[str, list[Change]] = {}
@@ -42,8 +42,8 @@ def restore(key: str, ledger: Ledger, disk: Disk) -> Restored:
         undone = [(record, deed) for record, deed in undone if stuck.isdisjoint(it.path for it in deed.changes)]
         changes = tuple(change for change, _ in back)
         record, notes = _begin(changes, debts.values(), undone, ledger) if back else (0, ())
-        for change, kept in back:
-            reports[change.resource] = _put_back(change, kept, record, notes, disk)
+        for change, old in back:
+            reports[change.resource] = _put_back(change, old, record, notes, disk)
         for folder in {os.path.dirname(change.path) for change in changes}:
             with suppress(OSError):
                 disk.sync_folder(folder)
@@ -65,7 +65,7 @@ def restore(key: str, ledger: Ledger, disk: Disk) -> Restored:
 def _begin(
     changes: tuple[Change, ...], debts: Iterable[Debt], undone: list[tuple[Record, Deed]], ledger: Ledger
 ) -> tuple[int, tuple[str, ...]]:
-    """Note what is about to be put back; returns the record, and what to say where that could not be noted."""
+    """Record what is about to be put back; returns the number, and what to report if that could not be written."""
     instead = [(record.number, deed.group) for record, deed in undone]
     try:
         return ledger.begin([Deed("", changes)], debts, restores=True, instead=instead), ()
@@ -74,9 +74,9 @@ def _begin(
 
 
 def _way_back(way: list[Change], free: bool, ledger: Ledger, disk: Disk) -> tuple[Change, str]:
-    """Return what becomes of a target, and the file to put there, empty where the target has to go.
+    """Return what becomes of a target, and the file to put there, empty if the target is to be removed.
 
-    ``way``: its changes, the oldest first. Raises ``TargetError`` where it is not to be put back.
+    ``way``: its changes, the oldest first. Raises ``TargetError`` if it is not to be put back.
     """
     newest = way[-1]
     if not free:
@@ -91,24 +91,24 @@ def _way_back(way: list[Change], free: bool, ledger: Ledger, disk: Disk) -> tupl
                 return change, place
         if change.new in (now, None):
             return change, ""
-        # Where its reload had succeeded, and a power cut made the ledger forget it, the next one goes back far enough.
+        # If its reload had succeeded, and a power cut made the ledger lose that, the next change goes back far enough.
     raise TargetError("the old file is gone: the target cannot be put back", target=newest.dest)
 
 
 def _owed(debt: Debt, changes: Iterable[Change], record: int) -> Owed:
-    """Return what a program of another member has to be told."""
+    """Return the reload that is owed to the program of another member."""
     dests = {change.resource: change.dest for change in changes if change.key == debt.key}
     records = (record,) if record else ()
     names, paths = tuple(dests), tuple(dests.values())
     return Owed(debt.key, debt.command, debt.timeout, debt.verify, names, paths, records, debt.on_failure)
 
 
-def _put_back(change: Change, kept: str, record: int, notes: tuple[str, ...], disk: Disk) -> Report:
+def _put_back(change: Change, old: str, record: int, notes: tuple[str, ...], disk: Disk) -> Report:
     name = change.resource
     try:
         changed = digest_at(change.path, disk) != change.new
         if changed:
-            put_back(change.path, kept, disk, in_place=change.in_place)
+            put_back(change.path, old, disk, in_place=change.in_place)
         status = disk.stat(change.path)
     except OSError as error:
         message = f"the target is torn: it cannot be put back: {error.strerror}"

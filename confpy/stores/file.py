@@ -21,7 +21,7 @@ from confpy.keys.glob import compile_glob
 from confpy.keys.prefixes import ancestors, normalise, select
 from confpy.keys.snapshot import Invalidated, Listing, Snapshot
 from confpy.stores.document import leaves, leaves_of_mapping
-from confpy.system.filenames import is_left_out
+from confpy.system.filenames import is_skipped
 
 if TYPE_CHECKING:
     from confpy.config.settings import Settings
@@ -219,7 +219,7 @@ class FileStore:
             return
         for name in names:
             file = os.path.join(path, name)
-            if is_left_out(name) if self._form == "plain" else name.startswith("."):
+            if is_skipped(name) if self._form == "plain" else name.startswith("."):
                 continue
             if os.path.isdir(file):
                 yield from self._walk(file, (*above, identity))

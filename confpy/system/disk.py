@@ -1,7 +1,7 @@
-"""The one user of the file system for whatever is written: thin names over system calls.
+"""The file system, for whatever confpy writes: thin methods over system calls, and what is composed of them.
 
-One method is one step that a crash can fall behind; a test counts them and dies at each. ``OSError`` passes through:
-the rooms above know what they were doing, and say so.
+A crash can come after any method; a test counts the calls and kills the process at each. ``OSError`` passes through:
+the callers know what they were doing, and say so.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ def token() -> str:
     return os.urandom(4).hex()
 
 
-class Disk:
-    """The real one. ``tests/sim`` has another."""
+class SystemCalls:
+    """What the kernel does. ``tests/sim/disk.py`` simulates each of them."""
 
     def stat(self, path: str) -> os.stat_result | None:
-        """Return what is at ``path``, links followed, or None where nothing is."""
+        """Return what is at ``path``, links followed, or None if there is nothing."""
         try:
             return os.stat(path)
         except (FileNotFoundError, NotADirectoryError):
@@ -58,12 +58,12 @@ class Disk:
         return os.path.realpath(path)
 
     def read(self, path: str) -> bytes:
-        """Read a file. A link or a FIFO that somebody has just put in its place is not followed or waited for."""
+        """Read a file. A link or a FIFO that was just put in its place is not followed or waited for."""
         with open(os.open(path, READ), "rb") as file:
             return file.read()
 
     def read_link(self, path: str) -> str | None:
-        """Return where a link leads, or None for what is no link or not there."""
+        """Return where a link leads, or None if there is no link."""
         try:
             return os.readlink(path)
         except OSError as error:
@@ -75,7 +75,7 @@ class Disk:
         return os.listdir(folder)
 
     def make_folder(self, path: str) -> None:
-        """Make a folder that only we may enter, and what is missing above it; one that is there stays as it is."""
+        """Create a folder that only confpy may enter, and those above it; one that exists is left unchanged."""
         above = os.path.dirname(path)
         os.makedirs(above, 0o755, exist_ok=True)
         try:
@@ -85,21 +85,21 @@ class Disk:
         self.sync_folder(above)
 
     def make_private_folder(self) -> str:
-        """Make a folder for temporary files, which only we may enter; returns its path."""
+        """Create a folder for temporary files, which only confpy may enter; returns its path."""
         import tempfile
 
         return tempfile.mkdtemp(prefix="confpy-")
 
     def remove_folder(self, path: str) -> None:
-        """Remove a folder of ours with all that is in it."""
+        """Remove a folder with everything in it."""
         import shutil
 
         shutil.rmtree(path)
 
     def make_folders(self, path: str, mode: int) -> None:
-        """Make a folder and those above it, each that is missing with exactly these permission bits.
+        """Create a folder and those above it, each that is missing with exactly these permission bits.
 
-        A link that somebody has just put in the new folder's place is not followed.
+        A link that was just put in the new folder's place is not followed.
         """
         if os.path.isdir(path):
             return
@@ -117,11 +117,11 @@ class Disk:
         self.sync_folder(above)
 
     def create(self, path: str, access: int = os.O_WRONLY) -> int:
-        """Make a new file that only we may read, and lock it: a lock ends with its process, however that ends.
+        """Create a file that only confpy may read, and lock it: a lock ends with its process, however that ends.
 
         ``access``: what the descriptor is for. One that only reads (``O_RDONLY``) may stay open while the file is
-        executed; ``fill`` writes such a file. Raises ``FileExistsError`` where the name is taken, also by a sweep that
-        caught the file before it was locked.
+        executed; ``fill`` writes such a file. Raises ``FileExistsError`` if the name is taken, also if a sweep locked
+        the file first.
         """
         descriptor = os.open(path, access | NEW, 0o600)
         try:
@@ -130,28 +130,15 @@ class Disk:
         except BlockingIOError:
             caught = True
         except OSError:
-            # A file system without locks (some NFS): a sweep there cannot lock the file either, and leaves it be.
+            # A file system without locks (some NFS): a sweep cannot lock the file either, and does not remove it.
             caught = False
         if caught:
             os.close(descriptor)
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
         return descriptor
 
-    def create_beside(self, path: str, access: int = os.O_WRONLY) -> tuple[str, int]:
-        """Create an empty stage file beside ``path``; returns its path and descriptor. ``access``: as in ``create``."""
-        folder, name = os.path.split(path)
-        tries = TRIES
-        while True:
-            stage = os.path.join(folder, f".{name}{STAGE_MARK}{token()}")
-            try:
-                return stage, self.create(stage, access)
-            except FileExistsError:
-                tries -= 1
-                if not tries:
-                    raise
-
     def adopt(self, path: str) -> int | None:
-        """Open and lock a file that its process left behind. None where that lives, or the file is gone by now."""
+        """Open and lock a file that its process left behind; None if that process lives or the file is gone."""
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -160,33 +147,33 @@ class Disk:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(descriptor).st_nlink:
                 return descriptor
-        except OSError:  # held, or a file system without locks, where nobody can tell who lives
+        except OSError:  # locked, or a file system without locks, where it is unknown whether the process lives
             pass
         os.close(descriptor)
         return None
 
     def open_locks(self, path: str) -> int:
-        """Open the file whose bytes are locks, and make it where it is missing."""
+        """Open the file whose bytes are locks; creates it if it is missing."""
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
     def lock(self, descriptor: int, places: Iterable[int], seconds: float, *, shared: bool = False) -> set[int]:
-        """Lock bytes of an open file, one after another; returns those that were free within the time.
+        """Lock bytes of an open file, one after another; returns those that were locked within ``seconds``.
 
-        ``shared``: others may lock them shared as well. A lock that the descriptor has already becomes of this kind.
-        They belong to the open file and not to the process (OFD locks): to close the descriptor gives them back, and
-        threads keep each other out, too.
+        ``shared``: others may hold shared locks on them, too. A lock that the descriptor already has changes its kind.
+        Locks belong to the open file, not to the process (OFD locks): closing the descriptor releases them, and they
+        exclude other threads as well.
         """
         deadline = time.monotonic() + seconds
         kind = fcntl.F_RDLCK if shared else fcntl.F_WRLCK
-        # A file system without locks: there is nobody to wait for that could be told from nobody at all.
+        # On a file system without locks it cannot be known whether another process is there: do not wait.
         return {place for place in places if _lock_byte(descriptor, kind, place, deadline) is not False}
 
     def lock_alone(self, descriptor: int, place: int) -> bool:
-        """Lock a byte that no other process may have locked; False where one has, or where nobody can tell."""
+        """Lock a byte exclusively, without waiting; False if another process holds it, or if that cannot be known."""
         return _lock_byte(descriptor, fcntl.F_WRLCK, place, time.monotonic()) is True
 
     def remove_if_abandoned(self, path: str) -> bool:
-        """Remove a stage file unless a living process holds its lock. True where it was removed."""
+        """Remove a stage file unless a living process holds its lock; returns whether it was removed."""
         try:
             descriptor = os.open(path, READ)
         except OSError:
@@ -201,16 +188,16 @@ class Disk:
         return True
 
     def writing(self) -> AbstractContextManager[None]:
-        """Keep what is open for writing out of the processes that are started: they would make it busy (ETXTBSY)."""
+        """Let no process inherit what is open for writing meanwhile: it could not be executed (ETXTBSY)."""
         return writing()
 
     def fill(self, path: str, descriptor: int, content: bytes) -> None:
-        """Write the new file at ``path``, whose descriptor only reads: afterwards nothing has it open for writing.
+        """Write the new file at ``path``, whose descriptor only reads: it is open for writing only meanwhile.
 
-        Raises ``OSError``, also where another file stands there by now.
+        Raises ``OSError``, also if another file has taken its place.
         """
         made = os.fstat(descriptor)
-        if made.st_mode & 0o600 != 0o600:  # the umask, or the folder's default access list, took it from us
+        if made.st_mode & 0o600 != 0o600:  # because of the umask, or of the folder's default access control list
             os.fchmod(descriptor, 0o600)
         with self.writing():
             writer = os.open(path, WRITE)
@@ -227,7 +214,7 @@ class Disk:
             rest = rest[os.write(descriptor, rest) :]
 
     def truncate(self, descriptor: int, size: int) -> None:
-        """Cut an open file, and go on writing at its end."""
+        """Truncate an open file; further writes go to its new end."""
         os.ftruncate(descriptor, size)
         os.lseek(descriptor, size, os.SEEK_SET)
 
@@ -250,7 +237,7 @@ class Disk:
         os.removexattr(descriptor, name)
 
     def print(self, path: str, content: bytes) -> None:
-        """Write a file that nobody relies on, or to a terminal or a pipe."""
+        """Write to a file as it is, a terminal or a pipe: not atomically."""
         with open(path, "wb") as file:
             file.write(content)
 
@@ -264,11 +251,11 @@ class Disk:
         return os.fstat(descriptor)
 
     def sync(self, descriptor: int) -> None:
-        """Bring the content of one file to the platter."""
+        """Flush the content of a file to disk."""
         os.fdatasync(descriptor)
 
     def sync_all(self, descriptors: list[int]) -> bool:
-        """Bring many files down at once, by one ``syncfs`` per file system. False where that cannot be done."""
+        """Flush many files at once, by one ``syncfs`` per file system; False if that is not possible."""
         import ctypes
 
         syncfs = getattr(ctypes.CDLL(None), "syncfs", None)
@@ -282,11 +269,99 @@ class Disk:
         os.rename(old, new)
 
     def link(self, old: str, new: str) -> None:
-        """Give a file a second name; a link gets one of its own."""
+        """Give a file, or a link itself, a second name."""
         os.link(old, new, follow_symlinks=False)
 
     def remove(self, path: str) -> None:
         os.unlink(path)
+
+    def sync_folder(self, folder: str) -> None:
+        """Flush the entries of a folder to disk: renames, creations and removals."""
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # some network file systems cannot sync a folder, and need not
+                raise
+        finally:
+            os.close(descriptor)
+
+    def open_existing(self, path: str) -> int:
+        """Open a regular file to write it in place; raises ``OSError`` for anything else that may be there now."""
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise OSError(errno.EINVAL, "there is no regular file", path)
+        return descriptor
+
+    def open_stream(self, path: str, seconds: float) -> int:
+        """Open a FIFO or a character device for writing; raises ``OSError`` for anything else that may be there now.
+
+        Waits so many seconds for a FIFO to have a reader, then raises ``ENXIO``.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                descriptor = os.open(path, WRITE | os.O_NOCTTY)
+            except OSError as error:
+                left = deadline - time.monotonic()
+                if error.errno != errno.ENXIO or left <= 0:
+                    raise
+                time.sleep(min(POLL, left))
+                continue
+            if is_stream(os.fstat(descriptor).st_mode):
+                return descriptor
+            os.close(descriptor)
+            raise OSError(errno.EINVAL, "there is no FIFO and no character device", path)
+
+    def stream(self, descriptor: int, content: bytes, seconds: float) -> None:
+        """Write to a stream at its reader's pace; raises ``ETIMEDOUT`` if nothing is read for so many seconds."""
+        poll = select.poll()
+        poll.register(descriptor, select.POLLOUT)
+        rest = memoryview(content)
+        while rest:
+            if not poll.poll(seconds * 1000):
+                raise OSError(errno.ETIMEDOUT, "nothing reads it", None)
+            # No more than does not block, whatever mode others who share the open file have set.
+            rest = rest[os.write(descriptor, rest[: select.PIPE_BUF]) :]
+
+    def reserve(self, descriptor: int, size: int) -> None:
+        """Allocate space before anything is overwritten, so that a full disk is found while the old bytes are whole."""
+        try:
+            os.posix_fallocate(descriptor, 0, max(1, size))
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:  # musl on a file system that cannot: the write itself will show it
+                raise
+
+    def overwrite(self, descriptor: int, content: bytes) -> None:
+        """Make ``content`` the whole content of an open file, and flush it to disk.
+
+        Parts that are equal are not written: a file system that copies on write would need space for them.
+        """
+        for place in range(0, len(content), PIECE):
+            piece = content[place : place + PIECE]
+            if os.pread(descriptor, len(piece), place) != piece:
+                os.lseek(descriptor, place, os.SEEK_SET)
+                self.write(descriptor, piece)
+        os.ftruncate(descriptor, len(content))
+        os.fsync(descriptor)
+
+
+class Disk(SystemCalls):
+    """The file system as confpy uses it."""
+
+    def create_beside(self, path: str, access: int = os.O_WRONLY) -> tuple[str, int]:
+        """Create an empty stage file beside ``path``; returns its path and descriptor. ``access``: as in ``create``."""
+        folder, name = os.path.split(path)
+        tries = TRIES
+        while True:
+            stage = os.path.join(folder, f".{name}{STAGE_MARK}{token()}")
+            try:
+                return stage, self.create(stage, access)
+            except FileExistsError:
+                tries -= 1
+                if not tries:
+                    raise
 
     def write_file(
         self, path: str, content: bytes, *, mode: int | None = None, durable: bool = True, stage: str = ""
@@ -342,85 +417,14 @@ class Disk:
         with suppress(OSError):
             self.remove(path)
 
-    def sync_folder(self, folder: str) -> None:
-        """Bring renames in ``folder`` to the platter."""
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        except OSError as error:
-            if error.errno != errno.EINVAL:  # some network file systems cannot sync a folder: nothing to bring down
-                raise
-        finally:
-            os.close(descriptor)
-
-    def open_existing(self, path: str) -> int:
-        """Open a regular file to write into it where it stands; ``OSError`` for all else that may be there by now."""
-        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise OSError(errno.EINVAL, "what stands there is no regular file", path)
-        return descriptor
-
-    def open_stream(self, path: str, seconds: float) -> int:
-        """Open a FIFO or a character device to write to it; ``OSError`` for all else that may be there by now.
-
-        A FIFO is waited for so many seconds to be read by somebody, then this raises ``ENXIO``.
-        """
-        deadline = time.monotonic() + seconds
-        while True:
-            try:
-                descriptor = os.open(path, WRITE | os.O_NOCTTY)
-            except OSError as error:
-                left = deadline - time.monotonic()
-                if error.errno != errno.ENXIO or left <= 0:
-                    raise
-                time.sleep(min(POLL, left))
-                continue
-            if is_stream(os.fstat(descriptor).st_mode):
-                return descriptor
-            os.close(descriptor)
-            raise OSError(errno.EINVAL, "what stands there is no FIFO and no character device", path)
-
-    def stream(self, descriptor: int, content: bytes, seconds: float) -> None:
-        """Write to what somebody reads at its own pace; ``ETIMEDOUT`` where so many seconds nothing is read of it."""
-        poll = select.poll()
-        poll.register(descriptor, select.POLLOUT)
-        rest = memoryview(content)
-        while rest:
-            if not poll.poll(seconds * 1000):
-                raise OSError(errno.ETIMEDOUT, "nothing reads it", None)
-            # No more than what does not block, whoever else has the descriptor and in what mode.
-            rest = rest[os.write(descriptor, rest[: select.PIPE_BUF]) :]
-
-    def reserve(self, descriptor: int, size: int) -> None:
-        """Take the room before anything is overwritten, so that a full disk is found while the old bytes stand."""
-        try:
-            os.posix_fallocate(descriptor, 0, max(1, size))
-        except OSError as error:
-            if error.errno != errno.EOPNOTSUPP:  # musl on a file system that cannot: the write itself will tell
-                raise
-
-    def overwrite(self, descriptor: int, content: bytes) -> None:
-        """Make the open file hold ``content`` and no more.
-
-        What is there already is not written: a file system that copies on write would want room for it.
-        """
-        for place in range(0, len(content), PIECE):
-            piece = content[place : place + PIECE]
-            if os.pread(descriptor, len(piece), place) != piece:
-                os.lseek(descriptor, place, os.SEEK_SET)
-                self.write(descriptor, piece)
-        os.ftruncate(descriptor, len(content))
-        os.fsync(descriptor)
-
 
 def is_stream(mode: int) -> bool:
-    """Say whether a file of this mode is one that is written to and holds nothing: a FIFO, a character device."""
+    """Return whether a file of this mode is written to and stores nothing: a FIFO, a character device."""
     return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
 
 
 def _lock_byte(descriptor: int, kind: int, place: int, deadline: float) -> bool | None:
-    """Lock one byte; returns whether that was possible in time, None on a file system without locks."""
+    """Lock one byte; returns whether that succeeded in time, None on a file system without locks."""
     wanted = LOCK.pack(kind, os.SEEK_SET, place, 1, 0)
     while True:
         try:

@@ -1,7 +1,7 @@
-"""Keeps apart, in time, files that are open for writing and the start of processes.
+"""Keeps the start of processes apart from files that are open for writing.
 
-A child has a copy of every descriptor until it executes its program. A file that is open for writing in that moment
-stays so, for others, after it was closed here, and cannot be executed: ``ETXTBSY``, "Text file busy".
+A child has a copy of every descriptor until it executes its program. A file that is open for writing at that moment
+stays open after it was closed here, and cannot be executed meanwhile: ``ETXTBSY``, "Text file busy".
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ import threading
 from collections.abc import Iterator
 
 PATIENCE = 1.0
-"""Seconds that one side waits for the other at most: a disk that hangs must not hold up every command."""
+"""Seconds that one side waits for the other at most: a disk that hangs must not block every command."""
 
 _changed = threading.Condition()
 _inside = {"writing": 0, "spawning": 0}
 
 
 def writing() -> contextlib.AbstractContextManager[None]:
-    """Let no process be started by another thread as long as this lasts. Several threads may write at once."""
+    """Let no other thread start a process meanwhile. Several threads may write at once."""
     return _alone("writing", "spawning")
 
 
 def spawning() -> contextlib.AbstractContextManager[None]:
-    """Let no other thread have a file open for writing as long as this lasts. Several threads may spawn at once."""
+    """Let no other thread open a file for writing meanwhile. Several threads may start processes at once."""
     return _alone("spawning", "writing")
 
 

@@ -1,4 +1,4 @@
-"""Commands as they are written: the paths that stand for a candidate and its target, and the line people see. Pure."""
+"""Commands as they are written: the placeholders for a candidate and its target, and the line for people. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def read_command(written: Command) -> Command | None:
 
 
 def fill_command(command: Command, src: str, dest: str) -> Command:
-    """Put paths where a command says ``{{.src}}``, ``{{ src }}``, ``{{.dest}}`` or ``{{dest}}``; all else stays.
+    """Replace ``{{.src}}``, ``{{ src }}``, ``{{.dest}}`` and ``{{dest}}`` by paths; everything else is unchanged.
 
     In a string the paths are quoted for the shell, in a list they are inserted as they are.
     """
@@ -33,7 +33,7 @@ def fill_command(command: Command, src: str, dest: str) -> Command:
 
 
 def names_candidate(command: Command) -> bool:
-    """Say whether a check says itself which file it looks at: by ``{{.src}}`` or a ``CONFPY_SRC`` variable."""
+    """Return whether a check names the file that it reads: by ``{{.src}}`` or a ``CONFPY_SRC`` variable."""
     return "CONFPY_SRC" in command_line(fill_command(command, "$CONFPY_SRC", ""))
 
 

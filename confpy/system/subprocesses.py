@@ -1,4 +1,4 @@
-"""The one that starts processes: check and reload commands, bounded in time and output."""
+"""Starts processes: check and reload commands, bounded in time and output."""
 
 from __future__ import annotations
 
@@ -24,17 +24,16 @@ GRACE = 5.0
 TAIL = 4096
 """Bytes of output that a failed command shows."""
 OUTPUT_BOUND = 64 << 20
-"""Bytes of output kept in memory while a command runs; beyond it only the end is kept."""
+"""Bytes of output that are stored in memory while a command runs; beyond that only the end of it."""
 LOOK = 0.05
-"""Seconds between two looks at how much a command has written: short, since it may write gigabytes in one."""
-
+"""Seconds between two looks at how much a command has written: short, since it may write gigabytes meanwhile."""
 STEP = 0.005
-"""Seconds between two looks at whether it has ended, where the kernel does not tell."""
+"""Seconds between two looks at whether a command has ended, on a kernel that does not notify."""
 HINTS = {
     NOT_FOUND: "is the program installed and on the PATH, and for a script the interpreter that its first line names?",
     NOT_EXECUTABLE: "by convention 126 means that a program was found and could not be executed: see the output",
 }
-"""For the exit codes by which a shell, and what imitates it, says that it could not run a command."""
+"""For the exit codes of a shell, and of what imitates it, that could not run a command."""
 REASONS = {
     errno.ENOENT: HINTS[NOT_FOUND],
     errno.EACCES: "may confpy's user execute it (its mode, its folders, a file system that is mounted noexec)?",
@@ -45,7 +44,7 @@ REASONS = {
     errno.EAGAIN: "raise the limit of processes (ulimit -u, TasksMax, pids.max)",
     errno.ENOMEM: "give it memory",
 }
-"""For what the system says where it cannot start a program."""
+"""For the errors of a program that cannot be started."""
 
 
 @frozen
@@ -58,15 +57,15 @@ class Ran:
     """Seconds."""
     timed_out: bool = False
     stopped: bool = False
-    """It was ended, or not even begun, because confpy stops: whatever its exit code is, it did not do its work."""
+    """It was ended, or not started, because confpy stops: whatever its exit code is, its work is not done."""
     tail: str = ""
-    """The end of what it wrote, control characters taken out."""
+    """The end of what it wrote, without control characters."""
     reason: int = 0
-    """The ``errno`` for which it could not be started; 0 where it was."""
+    """The ``errno`` with which it could not be started; 0 if it was started."""
 
     @property
     def failure(self) -> str:
-        """Say in a few words how it failed, empty where it did not."""
+        """How it failed, as a part of a sentence; empty if it did not."""
         if self.timed_out:
             return f"did not end within its time, killed after {self.took:.1f} s"
         if self.stopped:
@@ -95,31 +94,31 @@ class Shell:
     """Runs commands, each in a process group of its own, and can end those that run."""
 
     def __init__(self, hidden: Collection[str] = ()) -> None:
-        """``hidden``: variables of ours that no command sees."""
+        """``hidden``: environment variables that no command sees."""
         self._hidden = hidden
         self._groups: set[int] = set()
         self._ending: signals.Signals | None = None
-        """What the groups were sent, because confpy stops."""
-        self._undying: list[int] = []
+        """The signal that was sent to the groups because confpy stops."""
+        self._unkillable: list[int] = []
 
     def run(self, command: Command, environment: Mapping[str, str], timeout: float) -> Ran:
         """Run a command to its end, or for ``timeout`` seconds: then TERM, and KILL after ``GRACE``, to its group.
 
-        ``environment`` is added to ours. A child that stays in the background holds nothing up. Raises nothing: what
-        cannot even be begun (no descriptor left, no memory) is a command that could not be executed.
+        ``environment`` is added to confpy's own. A child that stays in the background is not waited for. Raises
+        nothing: what cannot be started (no descriptor left, no memory) is a command that could not be executed.
         """
         began = time.monotonic()
         argv = ("/bin/sh", "-c", command) if isinstance(command, str) else command
-        ours = {name: value for name, value in os.environ.items() if name not in self._hidden}
+        visible = {name: value for name, value in os.environ.items() if name not in self._hidden}
         try:
-            return self._run(argv, {**ours, **environment}, timeout, began)
+            return self._run(argv, {**visible, **environment}, timeout, began)
         except OSError as error:
             code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
             tail = f"{argv[0]}: {error.strerror}"
             return Ran(code, time.monotonic() - began, tail=tail, reason=error.errno or 0)
 
     def _run(self, argv: tuple[str, ...], environment: Mapping[str, str], timeout: float, began: float) -> Ran:
-        self._bury()
+        self._reap_late()
         if self._ending is not None:
             return Ran(-signals.SIGTERM, 0.0, stopped=True)
         with _output() as output:
@@ -134,33 +133,33 @@ class Shell:
                     _wait(process, GRACE, output)
                 stopped = self._ending is not None
                 if timed_out or stopped:
-                    # Also where the leader has ended: it may have left children that ignored the TERM.
+                    # Even if the leader has ended: it may have left children that ignored the TERM.
                     _kill_group(process, signals.SIGKILL)
-                    # One that became another user (sudo), or hangs in the kernel, outlives even that.
+                    # A process of another user (sudo), or one that hangs in the kernel, survives even that.
                     _wait(process, GRACE, output)
             finally:
                 self._groups.discard(process)
-            # Reaped only now: until then its number can belong to no other group.
+            # Reaped only now: until then no other group can get its number.
             code = _reap(process)
             if code is None:
-                self._undying.append(process)
+                self._unkillable.append(process)
                 code = -signals.SIGKILL
             return Ran(code, time.monotonic() - began, timed_out, stopped, _tail(output))
 
-    def _bury(self) -> None:
-        """Reap those that outlived their killing and have ended since. Several threads may."""
-        for _ in tuple(self._undying):
+    def _reap_late(self) -> None:
+        """Reap processes that survived a KILL and have ended since. For any number of threads."""
+        for _ in tuple(self._unkillable):
             with contextlib.suppress(IndexError):
-                process = self._undying.pop()
+                process = self._unkillable.pop()
                 if _reap(process) is None:
-                    self._undying.insert(0, process)
+                    self._unkillable.insert(0, process)
 
     def terminate_all(self) -> None:
-        """Ask all commands that run, and those that are being started, to end: TERM. None is started any more."""
+        """Send TERM to all commands that run or are being started. None is started afterwards."""
         self._end_all(signals.SIGTERM)
 
     def kill_all(self) -> None:
-        """Kill them, with all of their groups. None is started any more."""
+        """Send KILL to them and their groups. None is started afterwards."""
         self._end_all(signals.SIGKILL)
 
     def _end_all(self, number: signals.Signals) -> None:
@@ -170,14 +169,14 @@ class Shell:
 
 
 def _spawn(argv: tuple[str, ...], environment: Mapping[str, str], output: int) -> int:
-    """Start a program in a session of its own, and return its number; raises ``OSError``.
+    """Start a program in a session of its own; returns its process id, raises ``OSError``.
 
-    It gets an empty signal mask and default dispositions, whatever we were started with or a thread of ours blocks: by
-    ``posix_spawn``, which needs no code of ours between fork and exec.
+    It gets an empty signal mask and default dispositions, whatever confpy was started with and its threads block: by
+    ``posix_spawn``, which runs no Python code between fork and exec.
     """
-    _keep_files()
+    _close_on_exec()
     files: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
-        # Output first: where we were started without a standard input, its descriptor is 0.
+        # Output first: its descriptor is 0 if confpy was started without a standard input.
         (os.POSIX_SPAWN_DUP2, output, 1),
         (os.POSIX_SPAWN_DUP2, output, 2),
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
@@ -194,11 +193,11 @@ def _spawn(argv: tuple[str, ...], environment: Mapping[str, str], output: int) -
         )
 
 
-def _keep_files() -> None:
-    """Let no child get our open files, beside the standard ones: those that are not Python's would be passed on.
+def _close_on_exec() -> None:
+    """Let no child inherit open files, beside the standard ones: those that Python did not open would be inherited.
 
-    Not closed in the child: ``posix_spawn`` refuses a descriptor above our limit, which may be lower than that of who
-    opened it.
+    They are not closed in the child: ``posix_spawn`` rejects a descriptor above the limit of this process, which may be
+    lower than that of the one that opened it.
     """
     with contextlib.suppress(OSError):  # no /proc
         for name in os.listdir("/proc/self/fd"):
@@ -208,17 +207,17 @@ def _keep_files() -> None:
 
 
 def _reap(process: int) -> int | None:
-    """Return the exit code of a child, None where it runs; negative: the signal that ended it."""
+    """Return the exit code of a child, None if it runs; negative: the signal that ended it."""
     ended, status = os.waitpid(process, os.WNOHANG)
     return os.waitstatus_to_exitcode(status) if ended else None
 
 
 @contextlib.contextmanager
 def _output() -> Iterator[IO[bytes]]:
-    """Give a place for a command's output: a file, never a pipe, which a daemonizing child would hold open.
+    """Yield a file for a command's output; not a pipe, which a child that becomes a daemon would hold open.
 
-    In memory, so that a read-only or full disk hinders no reload. Sealed at the end: what a child in the background
-    writes later fails softly (EPERM) instead of piling up for months.
+    It is in memory, so that a read-only or full disk stops no reload, and is sealed at the end: what a child in the
+    background writes later fails (EPERM) instead of growing for months.
     """
     with _file() as file:
         yield file
@@ -240,7 +239,7 @@ def _file() -> IO[bytes]:
 
 
 def _wait(process: int, timeout: float, output: IO[bytes]) -> bool:
-    """Wait for the command itself (not for its children). False where it runs on after ``timeout`` seconds."""
+    """Wait for the command itself, not for its children; False if it still runs after ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
     with _ending(process) as ended:
         while True:
@@ -254,10 +253,10 @@ def _wait(process: int, timeout: float, output: IO[bytes]) -> bool:
 
 @contextlib.contextmanager
 def _ending(process: int) -> Iterator[Callable[[float], object]]:
-    """Give what waits for a child's end, for so many seconds, and says whether it came. The child is not reaped."""
+    """Yield a function that waits so many seconds for a child to end, and returns whether it has. It is not reaped."""
     try:
         descriptor = os.pidfd_open(process)
-    except (AttributeError, OSError):  # an old kernel, or no descriptor left: looked at, some milliseconds late
+    except (AttributeError, OSError):  # an old kernel, or no descriptor left: noticed some milliseconds late
 
         def look(seconds: float) -> object:
             time.sleep(min(seconds, STEP))
@@ -274,19 +273,19 @@ def _ending(process: int) -> Iterator[Callable[[float], object]]:
 
 
 def _bound(output: IO[bytes]) -> None:
-    """Drop what a command that floods its output has written, but for the end."""
+    """Drop what a command has written beyond the bound, except for the end."""
     descriptor = output.fileno()
     status = os.fstat(descriptor)
     if status.st_blocks * 512 > OUTPUT_BOUND:
         start = max(0, status.st_size - TAIL)
         end = os.pread(descriptor, TAIL, start)
-        # The command goes on writing where it was: what is before has become a hole, which takes no room.
+        # The command goes on writing where it was: what precedes that is a hole, which takes no space.
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, end, start)
 
 
 def _kill_group(group: int, number: signals.Signals) -> None:
-    # Gone already, or a child that changed its user (sudo): both are as good as it gets.
+    # It has ended, or changed its user (sudo): nothing more can be done.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
 
@@ -297,6 +296,6 @@ def _tail(output: IO[bytes]) -> str:
 
 
 def for_people(output: bytes) -> str:
-    """Return what a program said, with its control characters taken out."""
+    """Return a program's output without control characters."""
     text = output.decode("utf-8", "replace")
     return "".join(char for char in text if char.isprintable() or char in "\n\t").strip()

@@ -15,7 +15,7 @@ from hashlib import sha256
 from importlib.util import MAGIC_NUMBER
 
 from confpy.system.disk import Disk
-from confpy.system.ownership import is_ours, require_private
+from confpy.system.ownership import is_trusted, require_private
 from confpy.templates.lookup import Lookup
 from confpy.templates.results import CompileResult
 
@@ -39,7 +39,7 @@ class CodeCache:
         try:
             path = os.path.join(require_private(self._folder, DISK), _entry(lookup, file))
             found = DISK.lstat(path)
-            if not is_ours(found) or not stat.S_ISREG(found.st_mode):
+            if not is_trusted(found) or not stat.S_ISREG(found.st_mode):
                 return None
             content = DISK.read(path)
         except OSError:

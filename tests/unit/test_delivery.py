@@ -176,7 +176,7 @@ def test_a_strict_owner_that_cannot_be_given_fails_and_keeps_the_old_file(open_f
 # --- the order of the steps ------------------------------------------------------------------------------------------
 
 
-def test_bytes_are_down_before_the_rename_and_the_rename_before_the_end(tmp_path):
+def test_contents_are_flushed_before_the_rename_and_the_rename_before_the_end(tmp_path):
     disk = Counting()
     run((resource(tmp_path / "a", check_cmd="test -s {{src}}"), b"a"), (resource(tmp_path / "b"), b"b"), disk=disk)
     steps = [name for name in disk.names_of() if name in ("write", "chmod", "sync", "rename", "sync_folder")]
@@ -221,7 +221,7 @@ def test_who_may_open_few_files_stages_few_at_once(tmp_path):
     assert outcomes(reports) == ["changed"] * 100
 
 
-def test_where_syncfs_is_refused_each_candidate_is_synced(tmp_path):
+def test_each_candidate_is_synced_if_syncfs_fails(tmp_path):
     synced = []
     disk = Unable(sync_all=lambda _: False, sync=synced.append)
     wanted = [(resource(tmp_path / f"{number}"), b"new") for number in range(40)]
@@ -262,7 +262,7 @@ def test_a_check_sees_the_candidate_and_the_old_target_and_its_variables(old, tm
     assert seen.read_text().split() == ["new", "old", "new", "old", "f", "640"]
 
 
-def test_a_check_that_says_no_keeps_the_old_file_and_leaves_no_candidate(old):
+def test_a_check_that_fails_leaves_the_old_file_and_no_candidate(old):
     wanted = resource(old, check_cmd="echo line 3: bad; exit 9")
     (report,) = run((wanted, b"new"))
     assert isinstance(report.error, CheckError)
@@ -275,11 +275,11 @@ def test_a_check_that_says_no_keeps_the_old_file_and_leaves_no_candidate(old):
     assert names(old.parent) == ["f"]
 
 
-def test_a_candidate_whose_check_failed_is_kept_where_that_is_wished(old):
+def test_a_candidate_whose_check_failed_is_left_for_inspection_if_asked(old):
     (report,) = run((resource(old, check_cmd="false"), b"new"), keep_stage_file=True)
-    kept = Path(report.error.where["candidate"])
-    assert kept.read_bytes() == b"new"
-    assert kept.parent == old.parent
+    candidate = Path(report.error.where["candidate"])
+    assert candidate.read_bytes() == b"new"
+    assert candidate.parent == old.parent
     assert old.read_bytes() == b"old"
 
 
@@ -328,7 +328,7 @@ def test_those_that_fail_stop_no_other(tmp_path):
     assert (tmp_path / "checked").read_bytes() == b"old"
 
 
-def test_noop_says_what_would_change_and_does_nothing(old, tmp_path):
+def test_noop_reports_what_would_change_and_does_nothing(old, tmp_path):
     (tmp_path / "link").symlink_to("f")
     disk = Counting()
     before = old.stat()
@@ -387,7 +387,7 @@ def test_drift_is_named(tmp_path, harm, named):
     assert inspect((known,), Disk()).drifted == {"f": named}
 
 
-def test_an_owner_that_somebody_changed_is_drift_to_those_who_could_mend_it(tmp_path):
+def test_a_changed_owner_is_drift_if_confpy_could_correct_it(tmp_path):
     wanted, known = delivered(resource(tmp_path / "f", uid=os.geteuid()))
     foreign = Resource(name="f", file="", src="", dest=wanted.dest, uid=os.geteuid() + 1, strict_owner=True)
     os.utime(tmp_path / "f")
@@ -421,7 +421,7 @@ def test_a_target_that_cannot_be_seen_any_more_is_drift(open_folder):
     assert seen == {"f": "cannot be seen: Permission denied"}
 
 
-def test_a_target_that_is_written_once_is_made_where_it_is_missing_and_left_alone_ever_after(tmp_path):
+def test_a_target_that_is_written_once_is_created_if_missing_and_never_changed_again(tmp_path):
     dest = tmp_path / "f"
     wanted = resource(dest, mode=0o640, write_once=True, check_cmd="true")
     (report,) = run((wanted, b"new"))
@@ -459,7 +459,7 @@ def test_a_bug_in_a_check_leaves_no_candidate_and_no_descriptor(tmp_path, monkey
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_a_bug_in_a_check_leaves_nothing_on_trial(old, monkeypatch):
+def test_a_bug_in_a_check_leaves_nothing_swapped_in(old, monkeypatch):
     def broken(*_: object) -> None:
         raise MemoryError
 
@@ -496,7 +496,7 @@ def contents(paths) -> list[bytes]:
 
 @pytest.mark.parametrize("check_mode", ["staged", "swap"])
 @pytest.mark.parametrize("culprit", [0, 1])
-def test_a_check_that_says_no_holds_the_whole_group(pair, check_mode, culprit):
+def test_a_check_that_fails_holds_the_whole_group(pair, check_mode, culprit):
     wanted = [resource(path, check_mode=check_mode, check_cmd="true {{src}}") for path in pair]
     wanted[culprit] = resource(pair[culprit], check_mode=check_mode, check_cmd="false {{src}}")
     reports = give(group(*((one, b"new") for one in wanted)))
@@ -537,7 +537,7 @@ def test_a_member_that_is_right_is_checked_again_where_another_changes(pair):
     assert contents(pair) == [b"old", b"old"]
 
 
-def test_a_group_on_trial_is_checked_once_over_the_targets_themselves(pair, tmp_path):
+def test_a_group_that_is_swapped_in_is_checked_once_over_the_targets_themselves(pair, tmp_path):
     command = f"cat {pair[0]} {pair[1]} >> {tmp_path}/seen"
     wanted = [resource(path, check_cmd=command, check_mode="swap") for path in pair]
     assert outcomes(give(group(*((one, b"new") for one in wanted)))) == ["changed", "changed"]
@@ -545,7 +545,7 @@ def test_a_group_on_trial_is_checked_once_over_the_targets_themselves(pair, tmp_
     assert names(pair[0].parent) == ["a", "b"]
 
 
-def test_a_group_that_did_not_pass_its_trial_is_what_it_was_to_the_inode(pair):
+def test_a_group_whose_check_failed_after_the_swap_is_what_it_was_to_the_inode(pair):
     pair[0].chmod(0o600)
     before = [path.stat().st_ino for path in pair]
     missing = pair[0].parent / "c"
@@ -556,7 +556,7 @@ def test_a_group_that_did_not_pass_its_trial_is_what_it_was_to_the_inode(pair):
     assert names(missing.parent) == ["a", "b"]
 
 
-# --- groups on trial together ----------------------------------------------------------------------------------------
+# --- groups that share a check after the swap ------------------------------------------------------------------------
 
 
 class Judge:
@@ -592,7 +592,7 @@ def test_groups_that_pass_their_check_only_together_are_new_after_one_run_of_it(
     assert names(a.parent) == ["a", "b"]
 
 
-def test_one_that_spoils_the_trial_of_all_fails_alone(pair, judge):
+def test_a_group_that_makes_the_shared_check_fail_fails_alone(pair, judge):
     wants = judge.wants(f"! grep -q bad {pair[0]} {pair[1]}")
     before = pair[0].stat().st_ino
     reports = give(alone(pair[0], b"bad", wants), alone(pair[1], b"new", wants))
@@ -603,7 +603,7 @@ def test_one_that_spoils_the_trial_of_all_fails_alone(pair, judge):
     assert names(pair[0].parent) == ["a", "b"]
 
 
-def test_one_that_needs_a_later_one_passes_after_it_where_a_third_spoils_the_trial_of_all(pair, judge):
+def test_a_group_that_needs_a_later_one_passes_after_it_if_a_third_makes_the_shared_check_fail(pair, judge):
     a, b = pair
     c = a.parent / "c"
     # "a" may only name what "b" has, and nothing may be bad.
@@ -617,13 +617,13 @@ def test_one_that_needs_a_later_one_passes_after_it_where_a_third_spoils_the_tri
     assert judge.count == 1 + 3 + 2
 
 
-def test_where_none_passes_alone_none_is_tried_again(pair, judge):
+def test_if_no_group_passes_alone_none_is_checked_again(pair, judge):
     wants = judge.wants("false")
     assert outcomes(give(*(alone(path, b"new", wants) for path in pair))) == ["failed", "failed"]
     assert (contents(pair), judge.count) == ([b"old", b"old"], 1 + 2)
 
 
-def test_one_that_is_right_is_not_on_trial_with_the_others(pair, judge):
+def test_a_group_that_is_unchanged_is_not_swapped_in_with_the_others(pair, judge):
     wants = judge.wants(f"! grep -q bad {pair[1]}")
     assert outcomes(give(alone(pair[0], b"old", wants), alone(pair[1], b"bad", wants))) == ["unchanged", "failed"]
     assert judge.count == 1
@@ -651,7 +651,7 @@ def test_a_check_that_names_the_target_of_one_is_that_of_another_that_names_it_a
     assert len(batches([(it, checks_in_place([it])) for it in wanted])) == 1
 
 
-def test_more_on_trial_together_than_may_be_staged_at_once_are_checked_once(tmp_path, judge):
+def test_more_groups_than_may_be_staged_at_once_are_swapped_in_and_checked_once(tmp_path, judge):
     folder = tmp_path / "many"
     folder.mkdir()
     paths = [folder / str(number) for number in range(SLICE + 20)]
@@ -667,7 +667,7 @@ def test_more_on_trial_together_than_may_be_staged_at_once_are_checked_once(tmp_
     assert len(names(folder)) == len(paths)
 
 
-def test_one_that_cannot_be_put_in_place_leaves_the_trial_to_the_others(pair, judge):
+def test_a_group_that_cannot_be_put_in_place_does_not_stop_the_check_of_the_others(pair, judge):
     wants = judge.wants("true")
     reports = give(*(alone(path, b"new", wants) for path in pair), disk=Refusing("a"))
     assert outcomes(reports) == ["failed", "changed"]
@@ -675,7 +675,7 @@ def test_one_that_cannot_be_put_in_place_leaves_the_trial_to_the_others(pair, ju
     assert contents(pair) == [b"old", b"new"]
 
 
-def test_one_that_can_be_put_back_no_more_is_called_torn_and_the_others_are_tried_alone(pair, judge):
+def test_a_group_that_cannot_be_put_back_is_reported_torn_and_the_others_are_checked_alone(pair, judge):
     class Half(Disk):
         def rename(self, old, new):
             if old.endswith(".old") and os.path.basename(new) == "b":
@@ -711,7 +711,7 @@ def test_a_group_whose_second_rename_fails_is_put_back_whole(pair):
     assert names(pair[0].parent) == ["a", "b"]
 
 
-def test_a_group_that_can_be_neither_new_nor_old_is_called_torn_and_mended_by_the_next_delivery(pair):
+def test_a_group_that_can_be_neither_new_nor_old_is_reported_torn_and_repaired_by_the_next_delivery(pair):
     class Half(Refusing):
         def rename(self, old, new):
             if old.endswith(".old"):
@@ -799,7 +799,7 @@ def test_noop_checks_the_format_of_what_it_would_write(old):
     assert report.error.message.startswith("the rendered file is not json")
 
 
-def test_noop_holds_back_a_group_of_which_one_is_refused(old, tmp_path):
+def test_noop_holds_a_group_of_which_one_is_rejected(old, tmp_path):
     wanted = [resource(old, group="g"), resource(tmp_path / "g", group="g", check_cmd="false {{src}}")]
     group = Group("g", tuple(Candidate(one, b"new") for one in wanted))
     assert outcomes(list(deliver((group,), Rules(noop=True), Disk(), Shell()))) == ["held", "failed"]
@@ -867,24 +867,24 @@ def test_noop_makes_no_folder(tmp_path):
 
 
 @pytest.mark.parametrize("write", ["rename", "inplace"])
-def test_so_many_versions_are_kept_and_no_sweep_takes_them(tmp_path, write):
+def test_so_many_backups_are_made_and_no_sweep_removes_them(tmp_path, write):
     wanted = resource(tmp_path / "f", backup=2, write=write)
     for content in (b"1", b"2", b"2", b"3", b"4"):
         run((wanted, content))
     sweep((wanted.dest,), Disk())
-    kept = [".f.confpy-backup-1", ".f.confpy-backup-2", "f"]
-    assert names(tmp_path) == kept
-    assert contents(tmp_path / name for name in kept) == [b"3", b"2", b"4"]
+    versions = [".f.confpy-backup-1", ".f.confpy-backup-2", "f"]
+    assert names(tmp_path) == versions
+    assert contents(tmp_path / name for name in versions) == [b"3", b"2", b"4"]
 
 
-def test_a_version_of_a_delivery_that_failed_is_not_kept_twice(old):
+def test_a_delivery_that_is_repeated_makes_no_backup_twice(old):
     wanted = resource(old, backup=3)
     run((wanted, b"new"), disk=Refusing("f"))
     run((wanted, b"new"))
     assert names(old.parent) == [".f.confpy-backup-1", "f"]
 
 
-def test_the_access_list_and_the_attributes_of_the_old_file_are_kept(old):
+def test_the_access_control_list_and_the_attributes_of_the_old_file_are_preserved(old):
     try:
         os.setxattr(old, "user.colour", b"blue")
     except OSError:
@@ -893,7 +893,7 @@ def test_the_access_list_and_the_attributes_of_the_old_file_are_kept(old):
     assert os.getxattr(old, "user.colour") == b"blue"
 
 
-def test_attributes_that_cannot_be_kept_are_one_note(old):
+def test_attributes_that_are_lost_are_one_note(old):
     os.setxattr(old, "user.a", b"1")
     os.setxattr(old, "user.b", b"2")
     (report,) = run((resource(old), b"new"), disk=Unable(give_attribute=refuse))
@@ -915,7 +915,7 @@ def test_a_link_is_followed_or_replaced_as_is_wished(old, symlink, outcome, is_l
     assert outcomes(run((wanted, b"new"))) == ["unchanged"]
 
 
-def test_a_link_is_refused_where_that_is_wished(old):
+def test_a_link_is_rejected_if_asked(old):
     link = old.parent / "link"
     link.symlink_to("f")
     (report,) = run((resource(link, symlink="refuse"), b"new"))
@@ -951,7 +951,7 @@ def test_below_a_root_absolute_links_lead_below_it(tmp_path):
     assert inspect(((wanted, report.known),), Disk(), str(root)).drifted == {"link": "missing"}
 
 
-def test_a_folder_that_leads_out_of_the_root_is_refused(tmp_path):
+def test_a_folder_that_leads_out_of_the_root_is_rejected(tmp_path):
     root = tmp_path / "image"
     root.mkdir()
     (root / "etc").symlink_to(tmp_path)

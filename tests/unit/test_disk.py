@@ -55,7 +55,7 @@ def test_a_file_has_its_mode_whatever_the_umask(tmp_path, wanted, mode, umask):
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_write_that_fails_leaves_the_old_file_alone_and_nothing_open(tmp_path, step):
+def test_a_write_that_fails_leaves_only_the_old_file_and_nothing_open(tmp_path, step):
     (tmp_path / "f").write_bytes(b"old")
     before = descriptors()
     with pytest.raises(OSError, match="No space"):

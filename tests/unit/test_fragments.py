@@ -62,5 +62,5 @@ def test_a_check_of_the_whole_gets_none(tmp_path):
     assert refused(tmp_path / "part", f"nginx -t -c {tmp_path}/main").hint == ""
 
 
-def test_a_directive_that_is_refused_in_another_file_says_nothing_of_the_candidate():
+def test_a_directive_that_is_rejected_in_another_file_gives_no_hint():
     assert hint_of('"server" directive is not allowed here in /etc/nginx/a.conf:1', "/etc/nginx/.b.confpy-1") == ""

@@ -63,7 +63,7 @@ def test_what_is_well_formed_passes(kind, content):
         ("xml", '<?xml version="1.0" encoding="big5"?><a/>', 1),
     ],
 )
-def test_what_is_not_is_refused_with_its_line_and_without_its_values(kind, content, line):
+def test_what_does_not_parse_is_rejected_with_its_line_and_without_its_values(kind, content, line):
     assert refusal(content.encode(), kind).where == {"line": line}
 
 
@@ -77,7 +77,7 @@ def test_a_number_of_thousands_of_digits_is_no_crash():
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_bytes_that_are_not_utf_8_are_refused_with_their_line(kind):
+def test_bytes_that_are_not_utf_8_are_rejected_with_their_line(kind):
     error = refusal(b"a\nb\xff\nhunter2", kind)
     assert error.message.endswith("a byte that is not UTF-8")
     assert error.where == {"line": 2}
@@ -94,11 +94,11 @@ def test_bytes_that_are_not_utf_8_are_refused_with_their_line(kind):
         ("xml", b"<a>" * 200_000),
     ],
 )
-def test_nesting_without_end_is_refused_and_no_crash(kind, content):
+def test_endless_nesting_is_rejected_without_a_crash(kind, content):
     refusal(content, kind)
 
 
-def test_entities_that_multiply_are_refused_before_they_fill_the_memory():
+def test_entities_that_multiply_are_rejected_before_they_fill_the_memory():
     entities = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 20}">' for n in range(1, 12))
     bomb = f'<!DOCTYPE a [<!ENTITY e0 "hunter2">{entities}]><a>&e11;</a>'
     refusal(bomb.encode(), "xml")

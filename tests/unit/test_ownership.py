@@ -1,4 +1,4 @@
-"""Who else could have put there what stands on the disk."""
+"""Which files another user could have put there."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from confpy.system.ownership import require_private
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder that is ours, in one of ours that tests change."""
+    """A folder of this user, in another one whose mode and owner the tests change."""
     path = tmp_path / "parent" / "folder"
     path.mkdir(mode=0o700, parents=True)
     return path
 
 
-class Told(Disk):
+class Owned(Disk):
     """A disk that tells of other owners, and of a mount: what is really so takes root."""
 
     def __init__(self, owners, mounted=None):
@@ -32,7 +32,7 @@ class Told(Disk):
 
 
 @pytest.mark.parametrize("mode", [0o755, 0o700, 0o500])
-def test_what_only_we_can_write_is_believed(folder, mode):
+def test_what_only_confpy_can_write_is_trusted(folder, mode):
     folder.chmod(mode)
     assert require_private(str(folder), Disk()) == str(folder)
 
@@ -40,51 +40,51 @@ def test_what_only_we_can_write_is_believed(folder, mode):
 @pytest.mark.parametrize("mode", [0o770, 0o707, 0o720, 0o702, 0o1777])
 def test_what_others_can_write_is_not(folder, mode):
     folder.chmod(mode)
-    with pytest.raises(PermissionError, match=f"somebody else owns {folder}, or may write there"):
+    with pytest.raises(PermissionError, match=f"another user owns {folder}, or may write there"):
         require_private(str(folder), Disk(), volumes=True)
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o2775, 0o702])
 def test_nor_is_what_others_can_exchange(folder, mode):
     folder.parent.chmod(mode)
-    with pytest.raises(PermissionError, match=f"somebody else owns {folder.parent}, or may write there"):
+    with pytest.raises(PermissionError, match=f"another user owns {folder.parent}, or may write there"):
         require_private(str(folder), Disk(), volumes=True)
 
 
 @pytest.mark.parametrize("mode", [0o1777, 0o3775])
-def test_in_a_sticky_folder_nobody_can_exchange_what_is_ours(folder, mode):
+def test_in_a_sticky_folder_no_other_user_can_replace_what_is_confpys(folder, mode):
     folder.parent.chmod(mode)
     assert require_private(str(folder), Disk()) == str(folder)
 
 
 @pytest.mark.parametrize("mode", [0o755, 0o1777])
 @pytest.mark.parametrize("owned", ["folder", "parent"])
-def test_what_belongs_to_another_user_is_not_believed_nor_what_is_in_it(folder, mode, owned):
+def test_what_belongs_to_another_user_is_not_trusted_nor_what_is_in_it(folder, mode, owned):
     folder.parent.chmod(mode)
     path = folder if owned == "folder" else folder.parent
-    with pytest.raises(PermissionError, match=f"somebody else owns {path}"):
-        require_private(str(folder), Told({str(path): 4242}), volumes=True)
-    assert require_private(str(folder), Told({str(path): 0})) == str(folder)
+    with pytest.raises(PermissionError, match=f"another user owns {path}"):
+        require_private(str(folder), Owned({str(path): 4242}), volumes=True)
+    assert require_private(str(folder), Owned({str(path): 0})) == str(folder)
 
 
 def test_in_a_user_namespace_root_is_who_owns_the_root(folder):
     stranger = dict.fromkeys(map(str, folder.parents), 65534)
-    assert require_private(str(folder), Told(stranger)) == str(folder)
-    with pytest.raises(PermissionError, match="somebody else owns"):
-        require_private(str(folder), Told({**stranger, str(folder): 65534}))
+    assert require_private(str(folder), Owned(stranger)) == str(folder)
+    with pytest.raises(PermissionError, match="another user owns"):
+        require_private(str(folder), Owned({**stranger, str(folder): 65534}))
 
 
-def test_a_volume_that_is_open_to_all_is_believed_where_that_is_asked_for(folder):
+def test_a_volume_that_is_open_to_all_is_trusted_if_asked(folder):
     folder.parent.chmod(0o777)
-    mounted = Told({}, mounted=str(folder.parent))
+    mounted = Owned({}, mounted=str(folder.parent))
     assert require_private(str(folder), mounted, volumes=True) == str(folder)
-    with pytest.raises(PermissionError, match=f"somebody else owns {folder.parent}"):
+    with pytest.raises(PermissionError, match=f"another user owns {folder.parent}"):
         require_private(str(folder), mounted)
-    with pytest.raises(PermissionError, match=f"somebody else owns {folder.parent}"):
-        require_private(str(folder), Told({str(folder.parent): 4242}, mounted=str(folder.parent)), volumes=True)
+    with pytest.raises(PermissionError, match=f"another user owns {folder.parent}"):
+        require_private(str(folder), Owned({str(folder.parent): 4242}, mounted=str(folder.parent)), volumes=True)
 
 
-def test_the_path_without_links_is_told_and_looked_at(folder, tmp_path):
+def test_the_path_without_links_is_returned_and_checked(folder, tmp_path):
     (tmp_path / "link").symlink_to(folder)
     assert require_private(str(tmp_path / "link"), Disk()) == str(folder)
     folder.parent.chmod(0o777)
@@ -94,7 +94,7 @@ def test_the_path_without_links_is_told_and_looked_at(folder, tmp_path):
 
 def test_what_is_no_folder_or_not_there_is_an_error(folder):
     (folder / "file").touch(0o600)
-    with pytest.raises(OSError, match="somebody else owns"):
+    with pytest.raises(OSError, match="another user owns"):
         require_private(str(folder / "file"), Disk())
     with pytest.raises(FileNotFoundError):
         require_private(str(folder / "none"), Disk())

@@ -56,9 +56,9 @@ def test_a_string_goes_to_the_shell_and_a_list_to_none():
     assert run(("echo", "$((1 + 1))", "a  b", "*")).tail == "$((1 + 1)) a  b *"
 
 
-def test_its_variables_are_added_to_ours(monkeypatch):
-    monkeypatch.setenv("MINE", "kept")
-    assert run('echo "$MINE $CONFPY_SRC"', CONFPY_SRC="/a b").tail == "kept /a b"
+def test_its_variables_are_added_to_the_environment(monkeypatch):
+    monkeypatch.setenv("MINE", "inherited")
+    assert run('echo "$MINE $CONFPY_SRC"', CONFPY_SRC="/a b").tail == "inherited /a b"
 
 
 def test_its_input_is_empty_and_its_group_its_own():
@@ -79,9 +79,9 @@ def test_what_is_hidden_it_does_not_see_and_all_else_is_untouched(monkeypatch):
 def test_it_inherits_no_open_file(tmp_path):
     with open(tmp_path / "open", "w") as file:
         os.set_inheritable(file.fileno(), True)
-        told = run("ls -l /proc/self/fd").tail
-    assert "/dev/null" in told
-    assert str(tmp_path) not in told
+        listed = run("ls -l /proc/self/fd").tail
+    assert "/dev/null" in listed
+    assert str(tmp_path) not in listed
 
 
 def test_a_file_above_the_limit_of_descriptors_is_not_inherited_and_hinders_no_command(tmp_path):
@@ -97,12 +97,12 @@ def test_a_file_above_the_limit_of_descriptors_is_not_inherited_and_hinders_no_c
 
 def signals_of_a_command() -> dict[str, int]:
     """Return the masks that a command finds; without the two signals that are the C library's own."""
-    told = run(("grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status")).tail
+    masks = run(("grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status")).tail
     usual = sum(1 << number - 1 for number in signal.valid_signals())
-    return {line.split(":")[0]: int(line.split()[1], 16) & usual for line in told.splitlines()}
+    return {line.split(":")[0]: int(line.split()[1], 16) & usual for line in masks.splitlines()}
 
 
-def test_its_signals_are_as_usual_whatever_ours_are():
+def test_its_signals_have_default_dispositions_whatever_confpys_are():
     def story() -> dict[str, int]:
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGUSR2, signal.SIGTERM, signal.SIGRTMIN + 3):
             signal.signal(number, signal.SIG_IGN)
@@ -130,13 +130,13 @@ def test_a_confpy_without_standard_files_runs_commands_too():
     def story() -> Ran:
         for descriptor in range(3):
             os.close(descriptor)
-        return run("read line || echo nothing to read; echo and told >&2")
+        return run("read line || echo nothing to read; echo and heard >&2")
 
-    assert Child(story).result().tail == "nothing to read\nand told"
+    assert Child(story).result().tail == "nothing to read\nand heard"
 
 
 @pytest.mark.parametrize("code", [0, 1, 7, 255])
-def test_an_exit_code_is_told(code):
+def test_an_exit_code_is_returned(code):
     ran = run(f"exit {code}")
     assert (ran.code, ran.timed_out) == (code, False)
     assert ran.failure == (f"exited with {code}" if code else "")
@@ -264,7 +264,7 @@ def test_one_that_is_being_started_is_killed_with_those_that_run(monkeypatch):
 
 
 @pytest.mark.parametrize("code", [0, 3])
-def test_one_that_is_asked_to_end_runs_its_trap_and_has_failed_whatever_its_exit_code_says(tmp_path, code):
+def test_a_command_that_is_terminated_runs_its_trap_and_has_failed_whatever_its_exit_code(tmp_path, code):
     shell, ran = Shell(), []
     script = f"trap 'echo tidied up; exit {code}' TERM; touch {tmp_path}/begun; sleep 60 & wait"
     thread = threading.Thread(target=lambda: ran.append(shell.run(script, {}, 60.0)))
@@ -318,7 +318,7 @@ def test_a_daemon_that_keeps_the_output_open_holds_nothing_up(tmp_path):
     os.kill(daemon, signal.SIGKILL)
 
 
-def test_a_child_that_left_the_group_twice_removed_holds_nothing_up_and_is_left_alone(tmp_path):
+def test_a_daemonized_child_is_neither_waited_for_nor_killed(tmp_path):
     (tmp_path / "daemon.sh").write_text(f"echo $$ > {tmp_path}/daemon; exec sleep 30")
     ran = run(f"setsid sh -c 'sh {tmp_path}/daemon.sh &' & exit 4", 20.0)
     assert ran.code == 4
@@ -328,7 +328,7 @@ def test_a_child_that_left_the_group_twice_removed_holds_nothing_up_and_is_left_
 
 
 def test_a_daemon_that_goes_on_writing_fails_softly_and_takes_no_memory(tmp_path):
-    # It writes once it is told that the command has ended, and says how that went.
+    # It writes once it sees that the command has ended, and reports how that went.
     script = f"""
     (while [ ! -e {tmp_path}/go ]; do sleep 0.02; done
      echo more; echo $? > {tmp_path}/code
@@ -340,7 +340,7 @@ def test_a_daemon_that_goes_on_writing_fails_softly_and_takes_no_memory(tmp_path
     (tmp_path / "go").touch()
     assert read_pid(tmp_path / "code") != 0
     assert read_pid(tmp_path / "daemon")
-    wait_until(lambda: (tmp_path / "size").exists() and (tmp_path / "size").read_text(), what="the size is told")
+    wait_until(lambda: (tmp_path / "size").exists() and (tmp_path / "size").read_text(), what="the size is written")
     assert (tmp_path / "size").read_text() == "0\n"
     os.kill(read_pid(tmp_path / "daemon"), signal.SIGKILL)
 
@@ -348,13 +348,13 @@ def test_a_daemon_that_goes_on_writing_fails_softly_and_takes_no_memory(tmp_path
 # --- its output ------------------------------------------------------------------------------------------------------
 
 
-def test_the_last_four_kilobytes_are_told():
+def test_the_last_four_kilobytes_are_returned():
     ran = run("seq 1 100000; exit 1")
     assert len(ran.tail) <= TAIL
     assert ran.tail.endswith("\n99999\n100000")
 
 
-def test_a_flood_is_bounded_and_its_end_told(monkeypatch, tmp_path):
+def test_a_flood_is_bounded_and_its_end_returned(monkeypatch, tmp_path):
     sizes = []
     bound = command._bound
 

@@ -1,4 +1,4 @@
-"""What a target is, and how a candidate takes its place: on real files, also against somebody who gets in between."""
+"""What a target is, and how a candidate takes its place: on real files, also if another process interferes."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ def test_a_new_target_is_0644_whatever_the_umask(tmp_path, umask):
     assert mode(tmp_path / "f") == 0o644
 
 
-@pytest.mark.parametrize("kept", [0o600, 0o640, 0o755, 0o4711])
-def test_the_mode_of_an_existing_target_is_kept(tmp_path, kept):
+@pytest.mark.parametrize("old", [0o600, 0o640, 0o755, 0o4711])
+def test_the_mode_of_an_existing_target_is_preserved(tmp_path, old):
     (tmp_path / "f").write_bytes(b"old")
-    (tmp_path / "f").chmod(kept)
+    (tmp_path / "f").chmod(old)
     put(resource(tmp_path / "f"), b"new")
-    assert mode(tmp_path / "f") == kept
+    assert mode(tmp_path / "f") == old
 
 
 def test_a_mode_that_is_given_wins(tmp_path):
@@ -81,7 +81,7 @@ def test_a_mode_that_is_given_wins(tmp_path):
 @pytest.mark.parametrize(
     ("uid", "gid"), [(None, None), (UID + ROOT, None), (None, GID + ROOT), (UID + ROOT, GID + ROOT)]
 )
-def test_the_owner_is_the_one_given_else_that_of_the_target_else_ours(tmp_path, exists, uid, gid):
+def test_the_owner_is_the_one_given_else_that_of_the_target_else_confpys_user(tmp_path, exists, uid, gid):
     path = tmp_path / "f"
     before = (os.geteuid(), os.getegid())
     if exists:
@@ -143,27 +143,27 @@ def test_a_socket_is_no_target(tmp_path):
             put(resource(tmp_path / "f"), b"new")
 
 
-def test_a_ring_of_links_is_told(tmp_path):
+def test_a_loop_of_links_is_an_error(tmp_path):
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
     with pytest.raises(TargetError, match="cannot be read: Too many levels of symbolic links"):
         put(resource(tmp_path / "a"), b"new")
 
 
-def test_a_missing_folder_is_told_with_what_to_do(tmp_path):
+def test_a_missing_folder_is_an_error_with_a_hint(tmp_path):
     with pytest.raises(TargetError, match="No such file") as caught:
         put(resource(tmp_path / "none" / "f"), b"new")
     assert caught.value.hint == "make the folder, or write mkdir = true"
     assert caught.value.where == {"target": str(tmp_path / "none" / "f"), "folder": str(tmp_path / "none")}
 
 
-def test_a_file_in_the_place_of_the_folder_is_told(tmp_path):
+def test_a_file_in_the_place_of_the_folder_is_an_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(TargetError, match="Not a directory"):
         put(resource(tmp_path / "file" / "f"), b"new")
 
 
-def test_a_name_that_leaves_no_room_for_the_candidates_is_told(tmp_path):
+def test_a_name_too_long_for_the_candidates_is_an_error(tmp_path):
     put(resource(tmp_path / ("a" * 238)), b"new")
     with pytest.raises(TargetError, match="File name too long") as caught:
         put(resource(tmp_path / ("a" * 239)), b"new")
@@ -219,7 +219,7 @@ class Taken(Disk):
         return super().create(path, *access)
 
 
-def test_a_stage_name_that_is_taken_is_left_alone_and_another_tried(tmp_path):
+def test_a_stage_name_that_is_taken_is_skipped_and_another_tried(tmp_path):
     put(resource(tmp_path / "f"), b"new", Taken(3))
     assert (tmp_path / "f").read_bytes() == b"new"
     assert len(names(tmp_path)) == 4
@@ -239,7 +239,7 @@ def test_a_link_under_a_stage_name_is_not_written_through(tmp_path):
     assert (tmp_path / "victim").read_bytes() == b"victim"
 
 
-# --- somebody gets in between ----------------------------------------------------------------------------------------
+# --- another process interferes --------------------------------------------------------------------------------------
 
 
 class Between(Disk):
@@ -325,14 +325,14 @@ def test_in_place_only_the_file_that_was_looked_at_is_written(tmp_path, stand):
 
 @pytest.mark.parametrize("stand", [stand_a_fifo, stand_a_link])
 def test_in_place_nothing_but_a_file_is_put_back(tmp_path, stand):
-    place, kept, victim = tmp_path / "f", tmp_path / "kept", tmp_path / "victim"
-    kept.write_bytes(b"old")
+    place, old, victim = tmp_path / "f", tmp_path / "old", tmp_path / "victim"
+    old.write_bytes(b"old")
     victim.write_bytes(b"victim")
     stand(place)
     with pytest.raises(OSError, match=r"no regular file|symbolic links"):
-        put_back(str(place), str(kept), Disk(), in_place=True)
+        put_back(str(place), str(old), Disk(), in_place=True)
     assert victim.read_bytes() == b"victim"
-    assert kept.read_bytes() == b"old"
+    assert old.read_bytes() == b"old"
 
 
 def test_a_link_put_in_a_new_folder_s_place_is_not_followed(tmp_path, monkeypatch):
@@ -351,7 +351,7 @@ def test_a_link_put_in_a_new_folder_s_place_is_not_followed(tmp_path, monkeypatc
     assert stat.S_IMODE(private.stat().st_mode) == 0o700
 
 
-def test_a_file_that_would_fill_the_memory_is_refused_unread(tmp_path):
+def test_a_file_that_would_fill_the_memory_is_rejected_unread(tmp_path):
     (tmp_path / "f").touch()
     os.truncate(tmp_path / "f", 1 << 40)
     with pytest.raises(TargetError, match="larger than 1 GB"):
@@ -368,7 +368,7 @@ def test_a_target_that_became_a_directory_is_an_error_and_leaves_no_stage_file(t
     assert names(tmp_path) == ["f"]
 
 
-def test_what_a_commit_returns_is_our_file_also_where_somebody_replaced_it_at_once(tmp_path):
+def test_what_a_commit_returns_is_confpys_file_even_if_it_was_replaced_at_once(tmp_path):
     class Hasty(Disk):
         def rename(self, old, new):
             super().rename(old, new)
@@ -460,7 +460,7 @@ def test_a_sweep_looks_wherever_one_link_after_another_leads(tmp_path):
 
 
 @pytest.mark.parametrize("gets_as_far_as", ["lock", "removal"])
-def test_a_candidate_that_a_sweep_caught_before_its_lock_is_made_anew(tmp_path, monkeypatch, gets_as_far_as):
+def test_a_candidate_that_a_sweep_removed_before_it_was_locked_is_created_again(tmp_path, monkeypatch, gets_as_far_as):
     sweeping = []
 
     def flock(descriptor, operation):
@@ -511,56 +511,56 @@ def open_folder():
         yield Path(made)
 
 
-def told(wanted: Resource) -> tuple[str, str]:
+def failure_of(wanted: Resource) -> tuple[str, str]:
     with pytest.raises(TargetError) as caught:
         put(wanted, b"new")
     return caught.value.message, caught.value.hint
 
 
-def test_a_folder_that_we_may_not_write_to_is_told_and_the_old_file_stays(open_folder):
+def test_a_folder_that_confpy_may_not_write_to_is_an_error_and_the_old_file_stays(open_folder):
     path = open_folder / "shut" / "f"
     path.parent.mkdir()
     path.write_bytes(b"old")
     path.parent.chmod(0o555)
-    message, hint = as_nobody(lambda: told(resource(path)))
+    message, hint = as_nobody(lambda: failure_of(resource(path)))
     assert message == "the candidate cannot be written beside the target: Permission denied"
     assert hint == "give confpy's user the right to do that"
     assert path.read_bytes() == b"old"
     path.parent.chmod(0o755)
 
 
-def test_where_the_file_itself_may_be_written_a_state_folder_would_do_and_the_error_says_so(open_folder):
+def test_if_the_file_itself_may_be_written_the_error_says_that_a_state_folder_would_do(open_folder):
     path = open_folder / "shut" / "f"
     path.parent.mkdir()
     path.write_bytes(b"old")
     path.chmod(0o666)
     path.parent.chmod(0o555)
-    _, hint = as_nobody(lambda: told(resource(path)))
+    _, hint = as_nobody(lambda: failure_of(resource(path)))
     assert "a state folder to write to" in hint
-    _, hint = as_nobody(lambda: told(resource(path, write="rename")))
+    _, hint = as_nobody(lambda: failure_of(resource(path, write="rename")))
     assert hint == "give confpy's user the right to do that"
     path.parent.chmod(0o755)
 
 
-def test_a_target_that_we_may_not_read_is_told(open_folder):
+def test_a_target_that_confpy_may_not_read_is_an_error(open_folder):
     path = open_folder / "f"
     path.write_bytes(b"old")
     path.chmod(0)
-    message, _ = as_nobody(lambda: told(resource(path)))
+    message, _ = as_nobody(lambda: failure_of(resource(path)))
     assert message == "the target cannot be read: Permission denied"
     path.chmod(0o600)
     assert path.read_bytes() == b"old"
 
 
-def test_a_group_of_ours_is_given_also_where_the_user_cannot_be(open_folder):
+def test_a_group_that_confpy_is_in_is_given_even_if_the_user_cannot_be(open_folder):
     def deliver() -> tuple[list[str], int, int]:
         path = open_folder / "f"
-        ours = [*os.getgroups(), os.getegid()][0]
-        wanted, disk = resource(path, uid=0, gid=ours), Disk()
+        own = [*os.getgroups(), os.getegid()][0]
+        wanted, disk = resource(path, uid=0, gid=own), Disk()
         staged = stage(wanted, look(wanted, disk), b"new", disk)
         commit(staged, disk)
-        return staged.notes, path.stat().st_gid, ours
+        return staged.notes, path.stat().st_gid, own
 
-    notes, given, ours = as_nobody(deliver)
-    assert given == ours
-    assert notes == [f"owner 0:{ours} cannot be given (Operation not permitted)"]
+    notes, given, own = as_nobody(deliver)
+    assert given == own
+    assert notes == [f"owner 0:{own} cannot be given (Operation not permitted)"]
