@@ -21,10 +21,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from typing import Any, ClassVar, TypeVar
 
 E = TypeVar("E", bound="ConfpyError")
+_NUMBERED = re.compile(r"\w*\d\w*")
+"""Numbers, and words with a digit in them: revisions, times, ports, process ids, the ids of cluster members."""
 
 
 class ConfpyError(Exception):
@@ -40,11 +42,13 @@ class ConfpyError(Exception):
     stage: ClassVar[str] = "internal"
     """Where on the way from its file to a reload a resource failed."""
 
-    def __init__(self, message: str, *, hint: str = "", **where: str | int) -> None:
+    def __init__(self, message: str, *, hint: str = "", kind: Hashable = None, **where: str | int) -> None:
+        """``kind``: what went wrong, where a number in the message makes another failure of it: an exit code."""
         super().__init__(message)
         self.message = message
         self.hint = hint
         self.where = where
+        self._kind = kind
 
     def at(self, **where: str | int) -> ConfpyError:
         """Add places that only the caller knows; those already named stay. Returns itself."""
@@ -56,20 +60,22 @@ class ConfpyError(Exception):
 
         Places of the copy do not show in the original; those in ``where`` replace the original's.
         """
-        return cls(self.message, hint=self.hint, **{**self.where, **where})
+        return cls(self.message, hint=self.hint, kind=self._kind, **{**self.where, **where})
 
     def fields(self) -> dict[str, str | int]:
         """Return the fields of the log line for this error."""
         return {"error": self.message, **self.where, **({"hint": self.hint} if self.hint else {})}
 
     @property
-    def reason(self) -> tuple[object, ...]:
-        """What distinguishes this failure from another of the same thing: all that the log line shows but the hint.
+    def kind(self) -> Hashable:
+        """What went wrong, wherever: equal for two failures that differ in revisions, times and ids at most."""
+        return _without_numbers(self.message) if self._kind is None else self._kind
 
-        Times and process ids in the output of a command differ from run to run: its digits do not count.
-        """
-        where = {**self.where, "output": re.sub(r"\d+", "0", str(self.where.get("output", "")))}
-        return self.message, *where.items()
+    @property
+    def identity(self) -> Hashable:
+        """What went wrong, and where: equal for two failures of which one line tells enough."""
+        where = {**self.where, "output": _without_numbers(str(self.where.get("output", "")))}
+        return self.kind, *where.items()
 
     def __str__(self) -> str:
         places = " ".join(f"{name}={value}" for name, value in self.where.items())
@@ -152,3 +158,7 @@ def bug(error: Exception) -> ConfpyError:
         trace = trace.tb_next
     place = f"{trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}" if trace else "?"
     return ConfpyError(f"a bug in confpy: {type(error).__name__} at {place}", hint="please report this line")
+
+
+def _without_numbers(text: str) -> str:
+    return _NUMBERED.sub("", text)

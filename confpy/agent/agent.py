@@ -283,7 +283,7 @@ class Agent:
                 state.tried or (error is lost and self._fallback.holds(prefixes_of(self.resources.groups[state.group])))
             ):
                 continue
-            elif state.error is None or state.error.message != error.message:
+            elif state.error is None or state.error.kind != error.kind:
                 # Each has an error of its own: what one adds to it must not show in another's.
                 self._failures.fail(state, _own(error, state), quiet=True)  # the mirror logs it, once for all
 

@@ -44,7 +44,7 @@ class Failures:
         self._end.add(error)
         if quiet:
             return
-        if self._end.is_final or state.damping.admits(error.reason, tries, self._step.now, content):
+        if self._end.is_final or state.damping.admits(error.identity, tries, self._step.now, content):
             state.logged = True
             again = self._end.retry_fields(attempt, wait)
             self._step.log("error", "resource.failed", **error.fields(), **again)

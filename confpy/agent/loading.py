@@ -73,7 +73,7 @@ class Loading:
         """Take a reading; says whether its resources are adopted."""
         self._is_pending = False
         is_early = not loaded.resources and self._end.waits_for_resources and not self.is_done
-        reasons = tuple(error.reason for error in (*loaded.all_errors, *loaded.warnings))
+        reasons = tuple(error.identity for error in (*loaded.all_errors, *loaded.warnings))
         if not is_early or self._damping.admits(reasons, self._backoff.attempts + 1, self._step.now):
             self._log(loaded)
         is_empty = not loaded.resources and not loaded.all_errors

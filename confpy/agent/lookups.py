@@ -55,7 +55,7 @@ class Lookups:
                 events += _describe(answer)
             if isinstance(answer, ConfpyError) and lookup.kind != "template":
                 stays = before is not None and not isinstance(before, ConfpyError)
-                if stays or not isinstance(before, ConfpyError) or before.message != answer.message:
+                if stays or not isinstance(before, ConfpyError) or before.kind != answer.kind:
                     did = "keeps the previous answer" if stays else "the template sees no answer"
                     fields = answer.at(resource=", ".join(sorted(readers(lookup)))).fields()
                     events.append(LogEvent("warning", "lookup.failed", {**fields, "did": did}))

@@ -310,7 +310,7 @@ class PendingReloads:
         pending.records |= pending.records_in_flight
         wait = pending.backoff.wait()
         pending.retry_at = now + wait
-        if pending.damping.admits(error.reason, pending.backoff.attempts, now, content=(is_back, *tried.values())):
+        if pending.damping.admits(error.identity, pending.backoff.attempts, now, content=(is_back, *tried.values())):
             did = "the previous files are back; their reload stays owed" if is_back else "the reload stays owed"
             fields = {**error.fields(), "did": did, "attempt": pending.backoff.attempts, "retry_in": round(wait, 1)}
             yield LogEvent("error", "reload.failed", fields)

@@ -82,8 +82,8 @@ class DeniedPrefixes:
             wait = waits.setdefault(attempts, backoff.wait())
             since, damping = (now, Damping()) if before is None else (before.since, before.damping)
             self._all[prefix] = DeniedPrefix(error, since, now + wait, attempts + 1, damping)
-            if damping.admits(error.message, attempts + 1, now):
-                news.setdefault(error.message, []).append(prefix)
+            if damping.admits(error.kind, attempts + 1, now):
+                news.setdefault(error.kind, []).append(prefix)
         return list(news.values())
 
     def end(self, prefixes: Collection[str]) -> float:

@@ -27,7 +27,7 @@ class StoreHealth:
         wait = self._backoff.wait()
         if self.error is None:
             self._since = now
-        if self._damping.admits(error.message, attempts + 1, now):
+        if self._damping.admits(error.kind, attempts + 1, now):
             again = {} if self._once else {"attempt": attempts + 1, "retry_in": round(wait, 1)}
             did = "goes on with the keys that it has" if has_keys else "has no keys yet"
             result.log("error", "store.lost", **error.fields(), did=did, **again)

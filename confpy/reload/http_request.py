@@ -44,7 +44,9 @@ def send_request(method: str, url: str, timeout: float) -> None:
     if not 200 <= answer.status < 300:
         where = {"output": said} if (said := for_people(output)) else {}
         reason = for_people(answer.reason.encode())[:200]
-        raise ReloadError(f"the reload was answered with {answer.status} {reason}".rstrip(), **where)
+        raise ReloadError(
+            f"the reload was answered with {answer.status} {reason}".rstrip(), kind=("HTTP", answer.status), **where
+        )
 
 
 def _describe(error: BaseException, _: Node) -> ReloadError:

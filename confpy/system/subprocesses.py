@@ -77,7 +77,7 @@ class Ran:
                 return f"was ended by signal {-self.code}"
         return f"exited with {self.code}" if self.code else ""
 
-    def error(self, kind: type[ConfpyError], role: str, command: Command) -> ConfpyError:
+    def error(self, cls: type[ConfpyError], role: str, command: Command) -> ConfpyError:
         """Return the error of a command that failed as a resource's ``role``: check, reload or verify."""
         hint = ""
         if self.timed_out:
@@ -87,7 +87,8 @@ class Ran:
         else:
             hint = HINTS.get(self.code, "")
         where = {"output": self.tail} if self.tail else {}
-        return kind(f"the {role} {self.failure}", hint=hint, command=command_line(command), **where)
+        kind = (role, self.timed_out, self.stopped, None if self.timed_out else self.code)
+        return cls(f"the {role} {self.failure}", hint=hint, kind=kind, command=command_line(command), **where)
 
 
 class Shell:

@@ -109,3 +109,18 @@ def test_a_copy_has_another_class_and_places_of_its_own():
     copy.at(resource="web")
     assert (type(copy), str(copy)) == (StoreError, "no (resource=web file=/f key=b); try")
     assert error.where == {"file": "/f", "key": "a"}
+
+
+def test_failures_that_differ_in_numbers_and_ids_only_are_of_one_kind():
+    said = "etcd says: member 8e9e05c52164694d is {} entries behind"
+    one, other = StoreError(said.format(17), node="a:2379"), StoreError(said.format(9034), node="b:2379")
+    assert one.kind == other.kind
+    assert one.identity != other.identity, "another node is another place"
+    assert StoreError(said.format(18), node="a:2379").identity == one.identity
+    assert StoreError("etcd says: no leader").kind != one.kind
+
+
+def test_a_number_that_makes_another_failure_is_named_as_the_kind_and_copied():
+    one, two = (ReloadError(f"the reload exited with {code}", kind=("reload", code)) for code in (1, 2))
+    assert one.kind != two.kind
+    assert one.copy(StoreError).kind == one.kind

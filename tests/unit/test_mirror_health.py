@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from confpy.errors import StoreError
+from confpy.errors import AccessDenied, StoreError
 from confpy.events import LogEvent
 from confpy.keys.snapshot import Listing, Snapshot
 from confpy.messages import Listed, Lost, Opened, Read, Watch, Woken
@@ -35,3 +35,28 @@ def test_a_stream_that_broke_off_is_told_of_once_when_it_is_open_again():
         ("watch.recovered", {"after": 5.0})
     ]
     assert said(mirror.step(Woken(), 16.0)) == []
+
+
+def test_a_store_whose_message_has_another_number_each_time_is_logged_at_growing_intervals():
+    mirror = Mirror(Random(1), follows=True, period=60.0)
+    result, now, logged = mirror.want({"a": ("/a",)}), 0.0, []
+    for attempt in range(1, 70):
+        (read,) = [action for action in result.actions if isinstance(action, Read)]
+        error = StoreError(f"etcd says: raft index {attempt} is not applied, member {attempt:016x}", node="a:2379")
+        logged += [attempt] * (said(mirror.step(Listed(read.read, None, error), now)) == ["store.lost"])
+        now = mirror.wake_at()
+        result = mirror.step(Woken(), now)
+    assert logged == [1, 4, 16, 64]
+
+
+def test_a_prefix_that_is_denied_with_another_number_each_time_is_logged_at_growing_intervals():
+    mirror = Mirror(Random(1), follows=False, period=1e9)
+    result, now, logged = mirror.want({"a": ("/a",)}), 0.0, []
+    for attempt in range(1, 20):
+        (read,) = [action for action in result.actions if isinstance(action, Read)]
+        denied = AccessDenied(f"etcd refuses: request {attempt} has no permission", prefix="/a")
+        answer = mirror.step(Listed(read.read, Snapshot({"/a": Listing(0, error=denied)})), now)
+        logged += [attempt] * ("prefix.denied" in said(answer))
+        now = mirror.wake_at()
+        result = mirror.step(Woken(), now)
+    assert logged == [1, 4, 16]

@@ -17,6 +17,7 @@ from confpy.keys.tree import KeyTree
 from confpy.keys.view import View
 from confpy.messages import ClearPending, LastRun, Owed, Reload, Reloaded, Report, Restore
 from confpy.reload.actions import CommandReload
+from confpy.system.subprocesses import Ran
 
 
 def owing(*names: str) -> PendingReloads:
@@ -88,7 +89,7 @@ def failing(reloads: PendingReloads, now: float, *errors: ReloadError):
 
 
 def exits(code: int, output: str = "") -> ReloadError:
-    return ReloadError(f"the reload exited with {code}", command="reload", output=output)
+    return Ran(code, 0.1, tail=output).error(ReloadError, "reload", "reload")
 
 
 def test_another_reason_for_which_a_reload_fails_is_logged():

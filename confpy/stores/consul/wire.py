@@ -64,7 +64,9 @@ def refusal(status: int, body: bytes) -> StoreError:
     if status == 400 and "HTTPS" in said:
         return StoreError("it speaks TLS only", hint="write https:// instead of http://")
     if said.startswith("<"):
-        return StoreError(f"it answers {status}, with a page", hint="if it is a proxy: does it reach Consul?")
+        return StoreError(
+            f"it answers {status}, with a page", kind=("page", status), hint="if it is a proxy: does it reach Consul?"
+        )
     if status == 403:
         return AccessDenied(f"Consul refuses: {said}", hint="give the token a policy that may list the prefix")
     if "No path to datacenter" in said:
