@@ -1,1 +1,1 @@
-"""The loop, its threads and signals: everything that carries decisions out."""
+"""The loop, its jobs, threads and signals: everything that carries out what the agent decides."""

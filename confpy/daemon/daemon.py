@@ -44,11 +44,11 @@ from confpy.templates.resolve import Resolver
 
 LONGEST_SLEEP = 3600.0
 LONGEST_WAIT, EAGER = 60.0, 3.0
-"""Seconds from one try to read the store to the next, at most; in one-shot there is somebody who waits."""
+"""Seconds from one attempt to read the store to the next, at most: of a daemon, and of a one-shot."""
 
 
 def run(settings: Settings, warnings: Sequence[ConfpyError] = ()) -> int:
-    """Run confpy as the settings say, to its end. Returns the exit code; raises ``UsageError``."""
+    """Run confpy with these settings until it stops. Returns the exit code; raises ``UsageError``."""
     log = Log(settings.log_level, settings.log_format)
     for warning in warnings:
         log.write("warning", "settings.warning", warning.fields())
@@ -57,12 +57,12 @@ def run(settings: Settings, warnings: Sequence[ConfpyError] = ()) -> int:
         log.write("info", "settings.ignored", {"variables": ", ".join(settings.left_alone), "hint": hint})
     daemon = Daemon(settings, open_store(settings.backend, settings), log)
     if not settings.onetime:
-        # Loaded later, they could be of another version: the package may be upgraded while a daemon runs.
+        # Imported later, they could be of another version: the package may be upgraded while a daemon runs.
         from confpy.delivery import check, rollback  # noqa: F401
         from confpy.reload import run as reload  # noqa: F401
         from confpy.target import drift  # noqa: F401
 
-        # The command turned it off for start-up. What start-up made stays: it need not be looked through again.
+        # The command disabled it for start-up. What start-up created lives on: it need not be scanned again.
         gc.freeze()
         gc.enable()
     return daemon.run()
@@ -190,7 +190,7 @@ class Daemon:
                     return action.code
 
     def _receive(self, wake_at: float) -> list[Message]:
-        """Return all that waits in the inbox, or nothing at ``wake_at``."""
+        """Return all messages in the inbox as soon as there is one; none at ``wake_at``."""
         messages: list[Message] = []
         wait = min(wake_at - self._clock.monotonic(), LONGEST_SLEEP)
         with contextlib.suppress(queue.Empty):

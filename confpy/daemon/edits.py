@@ -1,4 +1,4 @@
-"""Edits of the confdir, and of the files that resources watch: a thread for each set of paths posts a message."""
+"""Edits of the confdir and of the files that resources watch: a thread per set of paths posts a message."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LONGEST_SLEEP = 3600.0
 
 
 class Edits:
-    """What is followed, as long as confpy runs."""
+    """The paths that are watched, until ``close``."""
 
     def __init__(self, post: Callable[[Message], None], start: Start, log: Callable[[LogEvent], None]) -> None:
         self._post = post
@@ -63,7 +63,7 @@ class Edits:
         return Folder(paths, unwatched)
 
     def _post_changes(self, folder: Folder, message: Message) -> None:
-        """Post a message whenever something in a folder changes, until it is closed."""
+        """Post a message at each change in a folder, until it is closed."""
         try:
             while not (self._closed or folder.is_closed):
                 if folder.wait(LONGEST_SLEEP):

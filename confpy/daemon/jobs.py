@@ -117,18 +117,18 @@ class Ports:
     load: Callable[[], Loaded]
     """Read ``conf.d``."""
     follow: Callable[[tuple[str, ...]], None]
-    """Post ``Touched`` when one of these files changes, and follow no others any more."""
+    """Post ``Touched`` when one of these files changes; files of earlier calls are no longer followed."""
     post: Callable[[Message], None]
     start: Start
-    """Run the job of this name beside the owner, and post the message that it returns. A job that raises has failed:
-    post what ``Failed`` makes of the error."""
+    """Run a job of this name beside the loop, and post the message that it returns. If it raises an error, post what
+    ``Failed`` makes of it."""
     log: Callable[[LogEvent], None]
     guard: AbstractContextManager[object]
     """Keeps jobs apart."""
 
 
 class Jobs:
-    """Carries out actions. For the owner's thread."""
+    """Carries out actions. Called by the main thread only."""
 
     def __init__(self, ports: Ports, rules: Rules) -> None:
         self._ports = ports
@@ -136,11 +136,11 @@ class Jobs:
         self._wake_at = NEVER
         self._held: list[Hold] = []
         self._unsaved: Save | None = None
-        """The keys that are to be saved next."""
+        """The newest keys that no job has saved yet."""
         self._does: dict[type[Action], Callable[[Any], None]] = {
             WakeAt: self._set_wake_at,
             LogEvent: ports.log,
-            # At once, not as a job: they are quick, and the newest has to be the last.
+            # At once, not as jobs: they are quick, and must be done in their order.
             ClearPending: lambda action: ports.ledger.paid(action.key, action.records),
             Reject: lambda action: ports.ledger.rejected(action.rejections),
             Count: lambda action: ports.ledger.counted(action.counts, action.identity, action.revision),
@@ -168,7 +168,7 @@ class Jobs:
         }
 
     def carry_out(self, actions: Sequence[Action]) -> float:
-        """Carry out the actions of one step, in their order; returns the monotonic time to wake the agent at."""
+        """Carry out the actions of one step, in order. Returns the monotonic time at which to wake the agent."""
         self._wake_at = NEVER
         for action in actions:
             self._does[type(action)](action)
@@ -202,7 +202,7 @@ class Jobs:
         self._ports.start("load", self._ports.load, lambda error: Loaded((), other_errors=(error,)))
 
     def _start_resolve(self, action: Resolve) -> None:
-        """Answer some lookups at a time, and post each answer as it comes: one that hangs holds up no other."""
+        """Answer several lookups at a time, and post each answer as it comes: one that hangs delays no other."""
         waiting = deque(action.lookups)
 
         def left() -> Iterator[Lookup]:
@@ -284,7 +284,7 @@ class Jobs:
     # --- cached keys -------------------------------------------------------------------------------------------------
 
     def _start_hold(self, holds: Sequence[Hold]) -> None:
-        """Look which are accepted, in one job: a store that was emptied may hold back a thousand."""
+        """Record the holds and check which are accepted, in one job: an emptied store may hold back a thousand."""
         records = not self._rules.noop
 
         def look() -> None:
@@ -292,7 +292,7 @@ class Jobs:
             found = [
                 Accepted(one.resource, accepted=records and cached_keys.hold(one.resource, one.reason)) for one in holds
             ]
-            # One after the other: each that comes alone costs the owner a look at all that waits.
+            # Posted in a row: each step of the agent checks everything that waits for acceptance.
             for accepted in found:
                 self._ports.post(accepted)
 
@@ -309,7 +309,7 @@ class Jobs:
             self._ports.start("save", self.save, lambda _: None)
 
     def save(self) -> None:
-        """Save the keys that are to be saved; when it returns, none is being saved any more."""
+        """Save the keys that are still to be saved. When it returns, no thread is saving keys any more."""
         with self._ports.guard:
             action, self._unsaved = self._unsaved, None
             if action is not None:
@@ -317,10 +317,10 @@ class Jobs:
 
 
 def ledger_unusable(error: ConfpyError) -> LogEvent:
-    """Return what is logged where the ledger cannot be read or written."""
+    """Return the log event for a ledger that cannot be read or written."""
     return LogEvent("warning", "ledger.unusable", error.fields())
 
 
 def store_error(error: ConfpyError) -> StoreError:
-    """Return the error as one of the store's."""
+    """Return the error as a ``StoreError``."""
     return error if isinstance(error, StoreError) else error.copy(StoreError)

@@ -1,4 +1,4 @@
-"""What confpy is beside itself as PID 1 of a container: a parent that forwards signals and reaps orphans."""
+"""confpy as PID 1 of a container: a parent that forwards signals and reaps orphans, beside the child that is confpy."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from confpy.daemon.startup import HELD
 
 
 def stand_by() -> int | None:
-    """Fork, before there is any thread: None in the child, which is to be confpy.
+    """Fork, before there is any thread. Returns None in the child, which goes on as confpy.
 
-    In the parent return the child's exit code when it has ended; 128 and its number where a signal ended it. Until
-    then all signals go on to the child, and all orphans of the container are reaped. The child's own children are not
-    touched: their exit codes are its own.
+    In the parent, returns the child's exit code when it has ended; 128 plus the number of the signal that ended it.
+    Until then all signals are forwarded to the child, and all orphans of the container are reaped. The child's own
+    children are not touched: it needs their exit codes itself.
 
-    ``startup.hold_signals`` was called before: for PID 1 the kernel drops signals that have no handler, but not those
-    that are blocked; and in the child they stay pending until it has handlers for them.
+    ``startup.hold_signals`` was called before. For PID 1 the kernel drops signals that have no handler, but not those
+    that are blocked; in the child they stay pending until it has handlers for them.
     """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     terminal = _has_terminal()
     child = os.fork()
     if not child:
-        # In a session of its own, so that a terminal's ^C reaches it once: forwarded.
+        # In a session of its own, so that ^C at a terminal reaches it once: forwarded.
         os.setsid()
         return None
     while True:
@@ -35,15 +35,15 @@ def stand_by() -> int | None:
 
 
 def forwarded(number: int, *, terminal: bool) -> int:
-    """Return the signal that the child gets for one that PID 1 got. Pure.
+    """Return the signal to forward for one that PID 1 received. Pure.
 
-    The image of Apache has WINCH as its stop signal; where there is a terminal, it says that the window was resized.
+    WINCH is the stop signal of Apache's image; at a terminal it means that the window was resized.
     """
     return signal.SIGTERM if number == signal.SIGWINCH and not terminal else number
 
 
 def _has_terminal() -> bool:
-    """Say whether we have a controlling terminal: only then its file can be opened."""
+    """Return whether there is a controlling terminal: only then can its file be opened."""
     try:
         os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
     except OSError:
@@ -52,7 +52,7 @@ def _has_terminal() -> bool:
 
 
 def _reap(child: int) -> int | None:
-    """Reap all that have ended: one signal may stand for many. Return the exit code of ``child``, if it is one."""
+    """Reap all that have ended: one signal may stand for many. Returns the exit code of ``child``, if it has ended."""
     while True:
         ended, status = os.waitpid(-1, os.WNOHANG)
         if ended == child:

@@ -1,4 +1,4 @@
-"""What became of each resource, for a machine to read: ``-report``."""
+"""The outcome of each resource as JSON: ``-report``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from confpy.system.disk import Disk
 
 
 def write_report(path: str, outcomes: Sequence[Mapping[str, object]], disk: Disk) -> None:
-    """Write a JSON list with a line for each resource; raises ``TargetError``."""
+    """Write a JSON list with one line per resource; raises ``TargetError``."""
     lines = ",\n".join(json.dumps(one, ensure_ascii=False) for one in outcomes)
     content = f"[\n{lines}\n]\n" if outcomes else "[]\n"
     try:

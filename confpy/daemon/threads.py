@@ -1,7 +1,7 @@
-"""The threads of the daemon: one for each job and each stream. What they bring is posted to the owner's inbox.
+"""The threads of the daemon: one per job and per stream. They post messages to the inbox.
 
-None of them touches what the owner holds. They die with the process: what must not be left half done is recovered at
-the next start.
+None of them touches the agent's state. They end with the process: what they leave half done is recovered at the next
+start.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from confpy.messages import Changed, Lost, Message, Opened, Watch
 from confpy.stores import Store, WatchStream
 
 UNREAD = 256
-"""Deliveries of streams that may wait in the inbox; then the streams wait, and the server with them."""
+"""Messages of streams that may wait in the inbox; beyond that the streams wait, and the server with them."""
 
 
 def start(post: Callable[[Message], None], name: str, job: Job, failed: Failed) -> None:
-    """Run a job on a thread, as ``Ports.start``. A bug in it stays inside, and is reported: its answer is awaited."""
+    """Run a job on a thread of its own, as ``Ports.start``. A job that fails with a bug is answered as well."""
 
     def work() -> None:
         try:
             message = job()
         except ConfpyError as error:
             message = failed(error)
-        except Exception as error:  # noqa: BLE001 - a bug stays inside its job, and is reported
+        except Exception as error:  # noqa: BLE001 - a bug in one job is reported, and stops no other
             message = failed(bug(error))
         if message is not None:
             post(message)
@@ -43,14 +43,14 @@ def start(post: Callable[[Message], None], name: str, job: Job, failed: Failed) 
 
 @dataclass(slots=True)
 class _Handle:
-    """What the owner and a stream's thread share: each writes its own field, then reads the other's."""
+    """Shared by the main thread and a stream's thread: each writes its own field, then reads the other's."""
 
     stream: WatchStream | None = None
     closed: bool = False
 
 
 class Streams:
-    """The streams of a store. As ``Ports.streams``: for the owner's thread."""
+    """The streams of a store, as ``Ports.streams``. Called by the main thread only."""
 
     def __init__(
         self, store: Store, post: Callable[[Message], None], start: Callable[[str, Job, Failed], None]
@@ -96,7 +96,7 @@ class Streams:
             handle.stream.close()
 
     def note_taken(self, messages: Iterable[Message]) -> None:
-        """The agent has taken these: streams may go on, and those that are lost are over."""
+        """Account for messages that the agent has taken: their streams may go on, or have ended."""
         for message in messages:
             if isinstance(message, Changed):
                 self._room.release()

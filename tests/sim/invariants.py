@@ -168,10 +168,10 @@ class Invariants:
                     continue
                 self._look_at_rejected(one.resource, content)
                 for key, seen in values(content):
-                    if seen < self.newest.get(key, seen) and not server.life:
+                    if seen < self.newest.get(key, seen) and not server.incarnation:
                         raise Wrong(f"{name}: {key} went back from {self.newest[key]} to {seen}")
                     self.newest[key] = max(seen, self.newest.get(key, seen))
-                if not one.keys and self._simulation.plan.lies and STATE not in self._kernel.suspect:
+                if not one.keys and self._simulation.plan.wrong_answers and STATE not in self._kernel.suspect:
                     self._look_at_emptied(one.resource, self._kernel.content(dest))
             self._note_state_of(group)
 
@@ -283,7 +283,7 @@ class Invariants:
     # --- reloads -----------------------------------------------------------------------------------------------------
 
     def begin_reload(self, action: Reload) -> None:
-        """A reload that failed, or took confpy down with it, is tried ever more rarely, also by the next start."""
+        """A reload that failed, or took confpy down with it, is tried at growing intervals, also by the next start."""
         key, now = action.command.describe(), self._simulation.now
         if key in self.reloading:
             raise Wrong(f"{key} runs twice at once")
@@ -329,7 +329,7 @@ class Invariants:
         """Return the content of each resource's target."""
         for one in self.resources:
             self.durable.pop(one.dest, None)
-        self.tries.clear()  # also programs of other members are told
+        self.tries.clear()  # programs of other members are reloaded, too
         return {one.name: self._kernel.content(one.dest) for one in self._simulation.resources}
 
     def end_rollback(self, restored: Restored, contents: Mapping[str, bytes | None]) -> None:

@@ -17,7 +17,7 @@ from random import Random
 
 
 class Died(BaseException):
-    """The process is no more. Nothing of ours catches it: it ends whatever was under way."""
+    """The process is no more. Nothing in confpy catches it: it ends whatever was under way."""
 
 
 class Inode:
@@ -79,7 +79,7 @@ class Kernel:
         self.fuse = 0
         """After so many calls that change something the process dies; 0: it does not."""
         self.tell: Callable[[str], None] | None = None
-        """Takes each call, for people."""
+        """Takes each call, to be shown."""
         self.faults: Counter[str] = Counter()
         self.suspect: set[str] = set()
         """Folders in which something failed."""
@@ -157,10 +157,10 @@ class Kernel:
             folder = self.folders[path]
             names = dict(folder.durable)
             if random.random() < 0.5:  # a journal: in order
-                kept = folder.pending[: random.randint(0, len(folder.pending))]
+                survives = folder.pending[: random.randint(0, len(folder.pending))]
             else:
-                kept = [change for change in folder.pending if random.random() < 0.5]
-            for change in kept:
+                survives = [change for change in folder.pending if random.random() < 0.5]
+            for change in survives:
                 _lay(names, change)
             folder.names = names
             folder.sync()

@@ -58,10 +58,10 @@ class MirrorSimulation(World):
         return self.mirror.wake_at()
 
     def _never_goes_back(self, path: str) -> None:
-        """Within one life of the server, a key never shows an older value after a newer one."""
+        """Within one incarnation of the server, a key never shows an older value after a newer one."""
         value = self.mirror.tree.get(path)
         if value is not None:
-            life, _, revision = value.partition(":")
-            seen = (int(life), int(revision))
-            assert seen >= self._newest.get(path, seen) or self.server.life > 0, f"{path} went back to {value}"
+            incarnation, _, revision = value.partition(":")
+            seen = (int(incarnation), int(revision))
+            assert seen >= self._newest.get(path, seen) or self.server.incarnation > 0, f"{path} went back to {value}"
             self._newest[path] = max(seen, self._newest.get(path, seen))

@@ -1,11 +1,15 @@
 # ruff: noqa: ARG005 - they take what the real ones take
-"""Bugs as people make them, planted one at a time: a simulator that does not find them would find nothing."""
+"""Bugs as people make them, planted one at a time: a simulator that does not find them would find nothing.
+
+They patch methods by name. A refactoring that renames one of them breaks its mutant, loudly: adapt it then.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeAlias
 from unittest import mock
 
 from confpy.agent.agent import Agent
@@ -25,20 +29,20 @@ from confpy.mirror.reading import Reading
 from confpy.mirror.streams import Streams
 from confpy.system import filenames
 
-Plant = Callable[[], Iterator[None]]
+Mutant: TypeAlias = Callable[[], Iterator[None]]
 MUTANTS: dict[str, Callable[[], object]] = {}
 
 
-def plant(change: Plant) -> Plant:
+def mutant(change: Mutant) -> Mutant:
     MUTANTS[change.__name__.replace("_", " ")] = contextmanager(change)
     return change
 
 
-def instead(owner: type | object, name: str, other: object) -> object:
+def patched(owner: type | object, name: str, other: object) -> object:
     return mock.patch.object(owner, name, other)
 
 
-@plant
+@mutant
 def the_debt_is_written_after_the_rename():
     record, put = Batch._record, GroupDelivery._put
     late = []
@@ -51,11 +55,11 @@ def the_debt_is_written_after_the_rename():
         if late:
             record(*late.pop())
 
-    with instead(Batch, "_record", later), instead(GroupDelivery, "_put", put_first):
+    with patched(Batch, "_record", later), patched(GroupDelivery, "_put", put_first):
         yield
 
 
-@plant
+@mutant
 def a_watch_is_resumed_from_the_newest_revision_of_another():
     watch = Streams.open
 
@@ -65,23 +69,23 @@ def a_watch_is_resumed_from_the_newest_revision_of_another():
             if isinstance(action, Watch):
                 turn.actions[at] = replace(action, cursors=dict.fromkeys(action.cursors, self._copy.newest()))
 
-    with instead(Streams, "open", newest):
+    with patched(Streams, "open", newest):
         yield
 
 
-@plant
+@mutant
 def no_folder_is_synced():
-    with instead(Context, "sync_folders", lambda self, folders: {}):
+    with patched(Context, "sync_folders", lambda self, folders: {}):
         yield
 
 
-@plant
+@mutant
 def an_older_read_rolls_the_tree_back():
-    with instead(Reading, "keep", lambda self, changes: None):
+    with patched(Reading, "keep", lambda self, changes: None):
         yield
 
 
-@plant
+@mutant
 def what_changes_during_a_delivery_is_not_dirty():
     succeed = Deliveries._succeed
 
@@ -90,18 +94,18 @@ def what_changes_during_a_delivery_is_not_dirty():
         state.dirty = False
         self._resources._dirty.pop(state.order, None)
 
-    with instead(Deliveries, "_succeed", forgetful):
+    with patched(Deliveries, "_succeed", forgetful):
         yield
 
 
-@plant
+@mutant
 def a_sweep_removes_backups():
     wide = re.compile(r"\.(.+)\.confpy-(?:[0-9a-f]{8}(?:\.old)?|backup-[0-9]+)", re.DOTALL)
-    with instead(filenames, "_STAGE_NAME", wide):
+    with patched(filenames, "_STAGE_NAME", wide):
         yield
 
 
-@plant
+@mutant
 def the_old_file_goes_before_its_group_is_whole():
     put = GroupDelivery._put
 
@@ -110,24 +114,24 @@ def the_old_file_goes_before_its_group_is_whole():
         if member.old:
             self._context.disk.discard(member.old)
 
-    with instead(GroupDelivery, "_put", hasty):
+    with patched(GroupDelivery, "_put", hasty):
         yield
 
 
-@plant
+@mutant
 def a_candidate_takes_its_place_before_it_is_synced():
-    with instead(Batch, "_sync", lambda self, groups: groups):
+    with patched(Batch, "_sync", lambda self, groups: groups):
         yield
 
 
-@plant
+@mutant
 def the_guard_forgets_across_a_restart():
     take_over = Agent._take_over
-    with instead(Agent, "_take_over", lambda self, recovered: take_over(self, replace(recovered, counts={}))):
+    with patched(Agent, "_take_over", lambda self, recovered: take_over(self, replace(recovered, counts={}))):
         yield
 
 
-@plant
+@mutant
 def only_the_first_of_a_group_is_checked():
     check = GroupDelivery.check
 
@@ -139,11 +143,11 @@ def only_the_first_of_a_group_is_checked():
         finally:
             self.members = whole
 
-    with instead(GroupDelivery, "check", first):
+    with patched(GroupDelivery, "check", first):
         yield
 
 
-@plant
+@mutant
 def a_reload_pays_for_what_came_after_it_began():
     owe = PendingReloads.owe
 
@@ -155,47 +159,47 @@ def a_reload_pays_for_what_came_after_it_began():
                 pending.records_in_flight |= pending.records
                 pending.owed, pending.records = {}, set()
 
-    with instead(PendingReloads, "owe", too_late):
+    with patched(PendingReloads, "owe", too_late):
         yield
 
 
-@plant
+@mutant
 def nobody_asks_what_the_dead_still_owe():
-    with instead(Book, "owed", lambda self: ()):
+    with patched(Book, "owed", lambda self: ()):
         yield
 
 
-@plant
+@mutant
 def a_restart_forgets_how_often_a_reload_has_failed():
-    with instead(PendingReloads, "take_over", lambda self, runs, now, wall: ()):
+    with patched(PendingReloads, "take_over", lambda self, runs, now, wall: ()):
         yield
 
 
-@plant
+@mutant
 def what_a_reload_refused_is_tried_again_by_the_next_start():
-    with instead(Rejections, "take_over", lambda self, found, in_place, now, wall: None):
+    with patched(Rejections, "take_over", lambda self, found, in_place, now, wall: None):
         yield
 
 
-@plant
+@mutant
 def what_a_reload_refused_is_tried_again_at_once():
-    with instead(Rejections, "until", lambda self, candidates, others, now: None):
+    with patched(Rejections, "until", lambda self, candidates, others, now: None):
         yield
 
 
-@plant
+@mutant
 def a_file_is_overwritten_without_a_copy():
-    with instead(GroupDelivery, "_record_in_place", lambda self, member: None):
+    with patched(GroupDelivery, "_record_in_place", lambda self, member: None):
         yield
 
 
-@plant
+@mutant
 def a_program_may_read_what_is_on_trial():
-    with instead(Batches, "swapped_unchecked", lambda self: set()):
+    with patched(Batches, "swapped_unchecked", lambda self: set()):
         yield
 
 
-@plant
+@mutant
 def only_the_newest_commit_of_a_resource_is_paid():
     take = PendingReloads.take
 
@@ -203,36 +207,36 @@ def only_the_newest_commit_of_a_resource_is_paid():
         for action in take(self, reloaded, now):
             yield replace(action, records=action.records[-1:]) if isinstance(action, ClearPending) else action
 
-    with instead(PendingReloads, "take", newest):
+    with patched(PendingReloads, "take", newest):
         yield
 
 
-@plant
+@mutant
 def a_trial_that_was_cut_off_stays():
-    with instead(Ledger, "_judge", lambda self, book, found, notes: []):
+    with patched(Ledger, "_judge", lambda self, book, found, notes: []):
         yield
 
 
-@plant
+@mutant
 def a_failed_rename_leaves_its_group_as_it_is():
     # Not in ``undo`` alone: what that leaves, the end of its slice puts back.
-    with instead(GroupDelivery, "put_back", lambda self: ""):
+    with patched(GroupDelivery, "put_back", lambda self: ""):
         yield
 
 
-@plant
+@mutant
 def those_that_share_a_check_are_tried_one_by_one():
-    with instead(groups, "checks_in_place", lambda resources: ()):
+    with patched(groups, "checks_in_place", lambda resources: ()):
         yield
 
 
-@plant
+@mutant
 def those_that_were_refused_apart_are_tried_again_apart():
-    with instead(Deliveries, "_try_again_together", lambda self, failed: None):
+    with patched(Deliveries, "_try_again_together", lambda self, failed: None):
         yield
 
 
-@plant
+@mutant
 def one_that_was_refused_together_with_others_stays_in_place():
     take_back = Batch._take_back
 
@@ -241,5 +245,5 @@ def one_that_was_refused_together_with_others_stays_in_place():
             member.status = None
         return take_back(self, group, failure)
 
-    with instead(Batch, "_take_back", forgetful):
+    with patched(Batch, "_take_back", forgetful):
         yield

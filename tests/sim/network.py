@@ -70,19 +70,19 @@ class Network:
             self._tell(Lost(action.stream, StoreError("compacted, or ahead"), relist=True))
         else:
             self.opened += 1
-            self.streams[action.stream] = Stream(action.stream, action.cursors, self.server.life)
+            self.streams[action.stream] = Stream(action.stream, action.cursors, self.server.incarnation)
             self._timeline.later(0.0, lambda: self._tell(Opened(action.stream)))
             self._timeline.later(0.01, lambda: self._advance(action.stream))
 
     def _denied(self, prefixes: Iterable[str]) -> AccessDenied | None:
-        return next((found for prefix in prefixes if (found := self.server.refusal(prefix)) is not None), None)
+        return next((found for prefix in prefixes if (found := self.server.denial(prefix)) is not None), None)
 
     def _advance(self, number: int) -> None:
         """Deliver a part of what a stream has not delivered yet: any watch may be ahead of any other."""
         stream = self.streams.get(number)
         if stream is None:
             return
-        if stream.life != self.server.life or self.random.fails(0.01):
+        if stream.incarnation != self.server.incarnation or self.random.fails(0.01):
             del self.streams[number]
             self._tell(Lost(number, StoreError("reset")))
             return
@@ -134,20 +134,24 @@ class FaultyNetwork(Network):
         self.slowest = 0.1
         self.stalls = simulation.plan.stalls
         self._simulation = simulation
-        self._lied_at = -NEVER
+        self._wrong_at = -NEVER
 
     def read(self, prefixes: Sequence[str], covers: Sequence[str] = ()) -> Snapshot:
         snapshot = super().read(prefixes, covers)
-        if self._simulation.plan.lies and self.random.fails(0.15) and self._timeline.now > self._lied_at + 200:
-            self._lied_at = self._timeline.now
-            snapshot = self._lie(snapshot)
+        if (
+            self._simulation.plan.wrong_answers
+            and self.random.fails(0.15)
+            and self._timeline.now > self._wrong_at + 200
+        ):
+            self._wrong_at = self._timeline.now
+            snapshot = self._without_keys(snapshot)
         if self.streams and self.random.fails(0.3):  # what the answer does not have yet overtakes it
             self._simulation.note("put during a read")
             self.server.put(self.random.choice(KEYS))
             self.stir()
         return snapshot
 
-    def _lie(self, snapshot: Snapshot) -> Snapshot:
+    def _without_keys(self, snapshot: Snapshot) -> Snapshot:
         """Answer without keys that are there."""
         empty = self.random.random() < 0.6
         self._simulation.note("store answers empty" if empty else "store answers in part")
@@ -159,7 +163,7 @@ class FaultyNetwork(Network):
 
     def _again(self, stream: Stream) -> None:
         """A stream that has delivered all waits until there is more: most of a run is quiet."""
-        if stream.life != self.server.life or self._is_behind(stream):
+        if stream.incarnation != self.server.incarnation or self._is_behind(stream):
             super()._again(stream)
         else:
             stream.idle = True
@@ -175,7 +179,7 @@ class FaultyNetwork(Network):
             for prefix, place in stream.places.items():
                 if revision > place and (covers(prefix, key) or (revision in drops and covers(key, prefix))):
                     return True
-        return any(self.server.refusal(prefix) for prefix in stream.places) if self.server.denied else False
+        return any(self.server.denial(prefix) for prefix in stream.places) if self.server.denied else False
 
     def stir(self) -> None:
         """Let streams go on: something changed in the store."""

@@ -87,17 +87,17 @@ class People:
                 accept(folder, str(record["resource"]))
 
     def _disturb_store(self, dice: float) -> None:
-        random, server, lies = self._random, self._simulation.server, self._plan.lies
+        random, server, wrong_answers = self._random, self._simulation.server, self._plan.wrong_answers
         key = random.choice(KEYS)
         if dice < 34:
             server.put(key)
             self._note("put")
         elif dice < 41:
-            if not (lies and key == ALWAYS):
+            if not (wrong_answers and key == ALWAYS):
                 server.delete(key)
                 self._note("delete")
         elif dice < 43:
-            server.drop(random.choice(("/b", "/b/x", "/c") if lies else ("/a", "/b", "/b/x", "/c")))
+            server.drop(random.choice(("/b", "/b/x", "/c") if wrong_answers else ("/a", "/b", "/b/x", "/c")))
             self._note("drop")
         elif dice < 44:
             server.compacted = random.randint(server.compacted, server.revision)
@@ -126,7 +126,7 @@ class People:
             self._network.stir()
             self._simulation.run(random.choice((0.01, 0.03, 0.06)))
         for stream in self._network.streams.values():
-            stream.life = -1
+            stream.incarnation = -1
         self._note("streams break")
 
     def _edit_target(self) -> None:

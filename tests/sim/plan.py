@@ -36,7 +36,7 @@ class Plan:
         self.stalls = 0.01 if random.random() < 0.5 else 0.0
         self.restores = random.random() < 0.15
         """The store may come back from a backup."""
-        self.lies = not self.restores and random.random() < 0.4
+        self.wrong_answers = not self.restores and random.random() < 0.4
         """The store gives wrong answers."""
         self.disk_fails = random.random() < 0.35
         self.dies = random.random() < 0.8
@@ -113,8 +113,8 @@ def text(version: str, keys: Mapping[str, str]) -> bytes:
 
 
 def values(content: bytes) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Yield the keys in a content, each with its store's life and its revision."""
+    """Yield the keys in a content, each with its store's incarnation and its revision."""
     for line in content.decode().split("\n")[1:-2]:
         key, _, value = line.partition("=")
-        life, _, revision = value.partition(":")
-        yield key, (int(life), int(revision))
+        incarnation, _, revision = value.partition(":")
+        yield key, (int(incarnation), int(revision))

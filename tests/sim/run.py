@@ -1,8 +1,8 @@
-# ruff: noqa: T201 - it prints for people
-"""Live lives by hand.
+# ruff: noqa: T201 - it prints
+"""Simulate runs by hand.
 
-``python -m tests.sim.run SEED`` shows one. ``… FIRST COUNT`` lives many and counts what happened. ``… --plant "BUG"
-FIRST COUNT`` plants a bug and says which life finds it.
+``python -m tests.sim.run SEED`` shows one. ``… FIRST COUNT`` simulates many and counts what happened. ``… --plant "BUG"
+FIRST COUNT`` plants a bug and prints the run that finds it.
 
 Sets of names have to be walked in one order, or a seed would not replay: so it begins itself anew where Python's hashes
 are not fixed.
@@ -24,29 +24,29 @@ from tests.sim.simulation import Wrong, live
 
 
 def show(seed: int) -> int:
-    """Live one life, and tell of all that happens in it."""
+    """Simulate one run, and print all that happens in it."""
     try:
-        life = live(seed, verbose=True)
+        simulation = live(seed, verbose=True)
     except Wrong as wrong:
         print(f"seed {seed}: {wrong}")
         return 1
-    print(f"seed {seed}: all right, {life.digest:08x}")
+    print(f"seed {seed}: all right, {simulation.digest:08x}")
     return 0
 
 
 def complaint(seed: int, seen: Counter[str]) -> str:
-    """Live one life; returns what was wrong, empty where nothing was."""
+    """Simulate one run; returns what was wrong, empty where nothing was."""
     try:
         seen.update(live(seed).seen)
     except Wrong as wrong:
         return str(wrong)
-    except Exception:  # noqa: BLE001 - a bug, of ours or of the simulator's
+    except Exception:  # noqa: BLE001 - a bug of confpy's or of the simulator's
         return traceback.format_exc(limit=-4)
     return ""
 
 
 def many(seeds: Sequence[int], *, as_json: bool) -> int:
-    """Live many lives, and count."""
+    """Simulate many runs, and count what happened."""
     seen: Counter[str] = Counter()
     wrong: dict[int, str] = {}
     began = time.monotonic()
@@ -63,12 +63,12 @@ def many(seeds: Sequence[int], *, as_json: bool) -> int:
     else:
         for what, times in sorted(seen.items()):
             print(f"{times:14,} {what}")
-        print(f"{len(seeds):,} lives, {len(wrong)} failed, {took:.1f} s")
+        print(f"{len(seeds):,} runs, {len(wrong)} failed, {took:.1f} s")
     return bool(wrong)
 
 
 def hunt(bug: str, seeds: Sequence[int]) -> int:
-    """Say which life finds a planted bug."""
+    """Print the run that finds a planted bug."""
     with MUTANTS[bug]():
         for seed in seeds:
             if found := complaint(seed, Counter()):

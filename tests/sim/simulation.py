@@ -1,6 +1,6 @@
 """Whole runs of confpy: all of it real but clock, store, disk and shell, driven by one seed.
 
-Agent, mirror, deliveries, ledger, recovery, rollback and the state folder are those that people run. A run goes through
+Agent, mirror, deliveries, ledger, recovery, rollback and the state folder are the real ones. A run goes through
 faults of every kind, and through deaths at any call to the disk; then the faults are over, and everything has to be
 right. What must hold at every moment is looked at as it happens.
 
@@ -116,7 +116,7 @@ class Simulation:
         process.open()
         self.note("start")
         if process.ledger.warning is not None:
-            self.note("ledger cannot be kept")
+            self.note("ledger cannot be written")
             self.invariants.unrecorded = True
         self._take(process.agent.start)
 
@@ -242,7 +242,10 @@ class Simulation:
             raise Wrong(f"later: {wrong}")
         if done != (invariants.successes.total(), invariants.commits.total()):
             raise Wrong("it delivers or reloads though nothing changes")
-        if not (self.network.stalls or self.plan.lies or self.plan.restores) and self.seen["says watch.missed"]:
+        if (
+            not (self.network.stalls or self.plan.wrong_answers or self.plan.restores)
+            and self.seen["says watch.missed"]
+        ):
             raise Wrong("a stream lost changes")
         self.outcome.look_at_counts(self.starts, self.seen["rolls back"])
         # What was paid could not be noted: it is paid twice.
@@ -258,10 +261,10 @@ class Simulation:
         while self.now < end:
             self.run(5.0 if self.now < began + 60 else 60.0)
             if self.process.agent.rejections:
-                self.people.hang_up("a person mends a program, and says so")
-            if self.now > began + 100:  # by now no lie is told, and none is believed
+                self.people.hang_up("a person repairs a program, and sends SIGHUP")
+            if self.now > began + 100:  # by now no answer is wrong, and none is suspect
                 self.people.accept()
-            if not self.outcome.amiss() and (not self.plan.lies or self.now > began + 100):
+            if not self.outcome.amiss() and (not self.plan.wrong_answers or self.now > began + 100):
                 break
         if wrong := self.outcome.amiss():
             raise Wrong(wrong)

@@ -14,7 +14,8 @@ class Server:
     """An etcd as far as the mirror can see it."""
 
     def __init__(self) -> None:
-        self.life = 0
+        self.incarnation = 0
+        """How often it came back from a backup."""
         self.identity = "a"
         self.revision = 1
         self.compacted = 1
@@ -27,7 +28,7 @@ class Server:
 
     def put(self, key: str) -> None:
         self.revision += 1
-        value = f"{self.life}:{self.revision}"
+        value = f"{self.incarnation}:{self.revision}"
         self.keys[key] = (self.revision, value)
         self.history.append((self.revision, key, value))
 
@@ -40,14 +41,14 @@ class Server:
     def drop(self, folder: str) -> None:
         self.revision += 1
         self.drops.add(self.revision)
-        self.keys = {key: kept for key, kept in self.keys.items() if not covers(folder, key)}
+        self.keys = {key: found for key, found in self.keys.items() if not covers(folder, key)}
         self.history.append((self.revision, folder, None))
 
     def restore(self, random: Random, *, other_identity: bool) -> None:
         """Come back from an older backup: some of the newest history never was."""
-        kept = random.randint(0, len(self.history))
-        self.life += 1
-        self.history = self.history[:kept]
+        left = random.randint(0, len(self.history))
+        self.incarnation += 1
+        self.history = self.history[:left]
         self.revision = self.history[-1][0] if self.history else 1
         self.compacted = min(self.compacted, self.revision)
         self.keys = {}
@@ -57,25 +58,25 @@ class Server:
             else:
                 self.keys.pop(key, None)
                 if revision in self.drops:
-                    self.keys = {one: kept for one, kept in self.keys.items() if not covers(key, one)}
+                    self.keys = {one: found for one, found in self.keys.items() if not covers(key, one)}
         self.drops = {revision for revision in self.drops if revision <= self.revision}
         if other_identity:
             self.identity += "'"
 
-    def refusal(self, prefix: str) -> AccessDenied | None:
+    def denial(self, prefix: str) -> AccessDenied | None:
         """Return what the server says to who reads the prefix, None where it gives it."""
         if any(covers(prefix, one) or covers(one, prefix) for one in self.denied):
             return AccessDenied("permission denied", prefix=prefix)
         return None
 
     def below(self, prefix: str) -> Iterator[tuple[str, tuple[int, str]]]:
-        return ((key, kept) for key, kept in self.keys.items() if covers(prefix, key))
+        return ((key, found) for key, found in self.keys.items() if covers(prefix, key))
 
     def snapshot(self, prefixes: Iterable[str], counted: Iterable[str] = ()) -> Snapshot:
         listings = {
             prefix: Listing(self.revision, {key: value for key, (_, value) in self.below(prefix)})
-            if self.refusal(prefix) is None
-            else Listing(0, error=self.refusal(prefix))
+            if self.denial(prefix) is None
+            else Listing(0, error=self.denial(prefix))
             for prefix in prefixes
         }
         return Snapshot(listings, self.identity, {cover: len(list(self.below(cover))) for cover in counted})
@@ -83,8 +84,8 @@ class Server:
     def status(self, prefixes: Iterable[str]) -> PrefixStatus:
         """Answer; raises ``AccessDenied`` for all where one is denied, as etcd does."""
         for prefix in prefixes:
-            if (refusal := self.refusal(prefix)) is not None:
-                raise refusal
+            if (denial := self.denial(prefix)) is not None:
+                raise denial
         newest = {prefix: max((revision for _, (revision, _) in self.below(prefix)), default=0) for prefix in prefixes}
         counts = {prefix: len(list(self.below(prefix))) for prefix in prefixes}
         return PrefixStatus(self.identity, self.revision, newest, counts)
@@ -93,10 +94,10 @@ class Server:
 class Stream:
     """One stream: each of its watches at its own place in the history."""
 
-    def __init__(self, number: int, cursors: Mapping[str, int], life: int) -> None:
+    def __init__(self, number: int, cursors: Mapping[str, int], incarnation: int) -> None:
         self.number = number
         self.places = dict(cursors)
-        self.life = life
+        self.incarnation = incarnation
         self.stalled = False
         self.idle = False
         """It waits for the store to change."""

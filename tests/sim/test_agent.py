@@ -1,4 +1,4 @@
-"""The real mind in a simulated simulation: whatever fails on the way, targets and programs end right."""
+"""The agent with real deliveries: whatever fails on the way, targets and programs end right."""
 
 from __future__ import annotations
 
@@ -94,12 +94,12 @@ def test_targets_end_as_their_templates_over_the_stores_keys_and_programs_have_r
             assert targets(simulation) == expected(simulation), f"seed {seed}: late"
 
 
-@pytest.mark.parametrize("manner", ["noop", "sync_only"])
-def test_noop_writes_nothing_and_sync_only_reloads_nothing(manner):
+@pytest.mark.parametrize("setting", ["noop", "sync_only"])
+def test_noop_writes_nothing_and_sync_only_reloads_nothing(setting):
     for seed in range(10):
-        simulation = live(seed, **{manner: True})
+        simulation = live(seed, **{setting: True})
         assert simulation.reloads == 0
-        assert simulation.commits == 0 if manner == "noop" else targets(simulation) == expected(simulation)
+        assert simulation.commits == 0 if setting == "noop" else targets(simulation) == expected(simulation)
 
 
 def test_nothing_is_delivered_or_reloaded_when_nothing_changes():
@@ -107,7 +107,7 @@ def test_nothing_is_delivered_or_reloaded_when_nothing_changes():
     simulation.random.calm = True
     simulation.run(60)
     commits, reloads = simulation.commits, simulation.reloads
-    assert (commits, reloads) == (7, 4), "one commit a resource, one reload a command"
+    assert (commits, reloads) == (7, 4), "one commit per resource, one reload per command"
     simulation.run(600)
     assert (simulation.commits, simulation.reloads) == (commits, reloads)
 
@@ -125,7 +125,7 @@ def test_fifty_resources_with_one_reload_command_cause_one_reload():
     assert (simulation.commits, simulation.reloads) == (50, 1)
 
 
-def test_a_burst_is_delivered_a_few_times_and_ends_in_the_final_state():
+def test_a_burst_is_delivered_every_max_wait_and_ends_in_the_final_state():
     simulation = AgentSimulation(5, RESOURCES)
     simulation.random.calm = True
     simulation.run(20)
@@ -153,7 +153,7 @@ def test_a_signal_at_any_time_ends_it_within_the_stop_timeout_with_0_unless_some
         assert simulation.ended == (128 + signal.SIGTERM if simulation.terminated else 0), f"seed {seed}"
 
 
-def test_many_commands_are_run_a_few_at_a_time():
+def test_many_commands_are_run_a_bounded_number_at_a_time():
     resources = tuple(
         Resource(
             f"r{number}", "", "t.j2", f"/out/{number}", prefixes=("/app",), reload_cmd=CommandReload(f"reload {number}")

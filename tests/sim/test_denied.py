@@ -1,4 +1,4 @@
-"""The real mind where a store refuses some prefixes: who reads them waits, and nobody else."""
+"""The agent where the store denies some prefixes: the resources that read them wait, and no others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from confpy.events import LogEvent
 from confpy.keys.snapshot import Snapshot
 from tests.sim.agent_simulation import AgentSimulation
 from tests.sim.test_agent import RESOURCES, expected, targets
-from tests.sim.test_mirror import KEYS, disturb, refuse, show_dead_streams
+from tests.sim.test_mirror import KEYS, deny, disturb, show_dead_streams
 
 MANY = tuple(Resource(f"r{number}", "", "t.j2", f"/out/{number}", prefixes=("/app",)) for number in range(50))
 OTHER = Resource("other", "", "t.j2", "/out/other", prefixes=("/certs/a",))
@@ -20,7 +20,7 @@ def events(simulation: AgentSimulation, *names: str) -> list[LogEvent]:
     return [line for line in simulation.lines if line.event in names]
 
 
-def refused_at_start(*resources: Resource, **config: object) -> AgentSimulation:
+def denied_at_start(*resources: Resource, **config: object) -> AgentSimulation:
     simulation = AgentSimulation(3, resources, **config)
     simulation.random.calm = True
     for key in KEYS:
@@ -35,7 +35,7 @@ def test_targets_end_right_though_rights_come_and_go(part):
         simulation = AgentSimulation(seed, RESOURCES)
         for _ in range(60):
             disturb(simulation, restores=False)
-            refuse(simulation)
+            deny(simulation)
             simulation.run(simulation.random.choice((0.0, 0.05, 0.5, 5.0)))
         simulation.random.calm = True
         simulation.server.denied.clear()
@@ -44,8 +44,8 @@ def test_targets_end_right_though_rights_come_and_go(part):
         assert targets(simulation) == expected(simulation), f"seed {seed}"
 
 
-def test_fifty_resources_with_one_refused_prefix_are_one_line_and_the_others_go_on():
-    simulation = refused_at_start(*MANY, OTHER)
+def test_fifty_resources_with_one_denied_prefix_are_one_line_and_the_others_go_on():
+    simulation = denied_at_start(*MANY, OTHER)
     simulation.run(2)
     assert list(simulation.targets) == ["/out/other"]
     (line,) = events(simulation, "prefix.denied", "resource.failed")
@@ -53,7 +53,7 @@ def test_fifty_resources_with_one_refused_prefix_are_one_line_and_the_others_go_
     assert str(line.fields["resource"]).startswith("r0, r1, ")
     assert str(line.fields["resource"]).endswith(" and 40 more")
     simulation.run(600)
-    assert len(events(simulation, "prefix.denied")) <= 4, "ever more rarely"
+    assert len(events(simulation, "prefix.denied")) <= 4, "at growing intervals"
     simulation.server.denied.clear()
     simulation.run(62)
     assert simulation.targets == expected(simulation)
@@ -61,8 +61,8 @@ def test_fifty_resources_with_one_refused_prefix_are_one_line_and_the_others_go_
     assert not events(simulation, "resource.recovered", "resource.failed", "store.lost", "watch.lost")
 
 
-def test_a_target_whose_prefix_is_refused_after_it_was_delivered_stays_and_follows_again_later():
-    simulation = refused_at_start(*MANY[:2], OTHER)
+def test_a_target_whose_prefix_is_denied_after_it_was_delivered_stays_and_follows_again_later():
+    simulation = denied_at_start(*MANY[:2], OTHER)
     simulation.server.denied.clear()
     simulation.run(20)
     delivered = dict(simulation.targets)
@@ -83,8 +83,8 @@ def test_a_target_whose_prefix_is_refused_after_it_was_delivered_stays_and_follo
     assert all(track.error is None for track in simulation.agent.resources.states.values())
 
 
-def test_one_shot_delivers_what_is_not_refused_and_exits_with_the_code_of_the_store():
-    simulation = refused_at_start(*MANY, OTHER, onetime=True)
+def test_one_shot_delivers_what_is_not_denied_and_exits_with_the_code_of_the_store():
+    simulation = denied_at_start(*MANY, OTHER, onetime=True)
     simulation.run(20)
     assert simulation.ended == 3
     assert list(simulation.targets) == ["/out/other"]

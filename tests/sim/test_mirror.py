@@ -39,9 +39,9 @@ def equal(simulation: MirrorSimulation, prefixes: tuple[str, ...]) -> bool:
 
 def holds(simulation: MirrorSimulation, prefixes: tuple[str, ...]) -> bool:
     """Say whether the tree has what the store has below these prefixes, and leave open what else it has."""
-    kept = {key: value for key, (_, value) in simulation.server.keys.items()}
+    keys = {key: value for key, (_, value) in simulation.server.keys.items()}
     return all(
-        dict(simulation.mirror.tree.items(prefix)) == {key: value for key, value in kept.items() if covers(prefix, key)}
+        dict(simulation.mirror.tree.items(prefix)) == {key: value for key, value in keys.items() if covers(prefix, key)}
         for prefix in prefixes
     )
 
@@ -84,7 +84,7 @@ def disturb(simulation: MirrorSimulation, *, restores: bool) -> None:
             simulation.server.put(random.choice(KEYS))
 
 
-def refuse(simulation: MirrorSimulation) -> None:
+def deny(simulation: MirrorSimulation) -> None:
     """Let a right be taken away or given again."""
     random = simulation.random
     if random.random() < 0.15:
@@ -98,13 +98,13 @@ def want(simulation: MirrorSimulation, number: int) -> None:
     simulation.take(simulation.mirror.want({str(index): prefixes for index, prefixes in enumerate(RESOURCES[:number])}))
 
 
-def live(seed: int, *, restores: bool, follows: bool = True, refuses: bool = False) -> MirrorSimulation:
+def live(seed: int, *, restores: bool, follows: bool = True, denies: bool = False) -> MirrorSimulation:
     simulation = MirrorSimulation(seed, follows=follows, period=PERIOD)
     want(simulation, simulation.random.randint(1, len(RESOURCES)))
     for _ in range(60):
         disturb(simulation, restores=restores)
-        if refuses:
-            refuse(simulation)
+        if denies:
+            deny(simulation)
         simulation.run(simulation.random.choice((0.0, 0.05, 0.5, 5.0)))
         if simulation.random.random() < 0.03:
             want(simulation, simulation.random.randint(1, len(RESOURCES)))
@@ -155,16 +155,16 @@ def test_polling_alone_ends_equal_to_the_store():
 
 
 def given(simulation: MirrorSimulation) -> tuple[str, ...]:
-    """Return the prefixes that the server does not refuse."""
-    return tuple(prefix for prefixes in RESOURCES for prefix in prefixes if simulation.server.refusal(prefix) is None)
+    """Return the prefixes that the server does not deny."""
+    return tuple(prefix for prefixes in RESOURCES for prefix in prefixes if simulation.server.denial(prefix) is None)
 
 
 @pytest.mark.parametrize("part", range(10))
-def test_what_is_refused_is_not_ready_and_the_rest_goes_on_in_time(part):
+def test_what_is_denied_is_not_ready_and_the_rest_goes_on_in_time(part):
     for seed in range(part, SEEDS, 10):
-        simulation = live(seed, restores=False, refuses=True)
+        simulation = live(seed, restores=False, denies=True)
         for prefix in (prefix for prefixes in RESOURCES for prefix in prefixes):
-            refused = simulation.server.refusal(prefix) is not None
+            refused = simulation.server.denial(prefix) is not None
             assert simulation.mirror.ready((prefix,)) == (not refused), f"seed {seed}: {prefix}"
             assert (simulation.mirror.error((prefix,)) is not None) == refused, f"seed {seed}: {prefix}"
         assert holds(simulation, given(simulation)), f"seed {seed}"
@@ -181,7 +181,7 @@ def test_what_is_refused_is_not_ready_and_the_rest_goes_on_in_time(part):
 @pytest.mark.parametrize("follows", [True, False])
 def test_what_is_allowed_again_is_read_within_a_minute(part, follows):
     for seed in range(part, SEEDS, 10):
-        simulation = live(seed, restores=False, refuses=True, follows=follows)
+        simulation = live(seed, restores=False, denies=True, follows=follows)
         simulation.server.denied.clear()
         simulation.run(62)
         assert equal(simulation, PREFIXES), f"seed {seed}"
@@ -189,7 +189,7 @@ def test_what_is_allowed_again_is_read_within_a_minute(part, follows):
         assert not follows or timely(simulation, PREFIXES), f"seed {seed}: late"
 
 
-def test_refused_prefixes_cost_the_others_nothing_and_a_few_reads_a_minute_themselves():
+def test_denied_prefixes_cost_the_others_nothing_and_themselves_less_than_three_reads_per_longest_interval():
     simulation = MirrorSimulation(1)
     simulation.random.calm = True
     simulation.server.denied = {"/certs/a", "/certs/b"}
@@ -202,7 +202,7 @@ def test_refused_prefixes_cost_the_others_nothing_and_a_few_reads_a_minute_thems
     assert simulation.network.opened == quiet.network.opened == 1
     assert simulation.network.polls <= quiet.network.polls + 1
     assert simulation.network.reads - quiet.network.reads < 3000 / LONGEST * 3, "full jitter: half of it on average"
-    assert simulation.logged.count("prefix.denied") < 8, "ever more rarely, one line for both"
+    assert simulation.logged.count("prefix.denied") < 8, "at growing intervals, one line for both"
 
 
 def test_a_quiet_store_costs_one_read_one_stream_and_one_ask_per_period():

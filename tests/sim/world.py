@@ -9,7 +9,7 @@ from tests.sim.timeline import Chance, Timeline
 
 
 class World:
-    """Subclasses bring what messages are told to, and what is woken."""
+    """Subclasses bring what takes messages, and what is woken."""
 
     def __init__(self, seed: int) -> None:
         self.random = Chance(seed)

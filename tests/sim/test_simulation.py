@@ -1,4 +1,4 @@
-"""Ten thousand lives, and the bugs that they would find."""
+"""Ten thousand simulated runs, and the planted bugs that they have to find."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from confpy.system.disk import SystemCalls
 from tests.sim.disk import SimDisk
 from tests.sim.mutants import MUTANTS
 
-LIVES = 10_000
+RUNS = 10_000
 PARTS = 20
 HUNT = 10_000
-"""Lives within which a planted bug has to be found."""
+"""Runs within which a planted bug has to be found."""
 FOUND_BUGS = (
     4, 11, 12, 13, 25, 32, 39, 66, 94, 145, 185, 218, 232, 346, 477, 994, 1458, 1573, 2506, 2853, 2994, 3932, 100831,
     103162, 107903, 2001558, 3003838, 5001841, 5029876, 5033777, 5034119, 5105632, 5106678, 5107943, 5133076, 5140833,
     5149472, 5151049, 5217144, 6558612, 6618006, 10049792, 10050043, 10119159, 10372123, 21012763, 770031009, 880000745,
 )  # fmt: skip
-"""Each of these lives once showed a bug of confpy's (``docs/decisions/0010-simulator.md`` tells of them)."""
+"""Seeds that once showed a bug of confpy's, each described in ``docs/decisions/0010-simulator.md``."""
 HAPPENS = (
     "EBUSY", "EIO", "ENOSPC", "EROFS", "check fails", "check hangs", "delivery held CheckError",
     "died before link", "died before rename", "died before sync", "died before write", "power cut", "reload fails",
@@ -39,39 +39,39 @@ def run(*words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(argv, env={**os.environ, "PYTHONHASHSEED": "0"}, capture_output=True, text=True, check=False)
 
 
-def lived(first: int, count: int) -> tuple[dict[str, str], Counter[str]]:
+def simulate(first: int, count: int) -> tuple[dict[str, str], Counter[str]]:
     """Return what was wrong, by seed, and how often what happened."""
     ended = run("--json", first, count)
     assert ended.stdout, ended.stderr
-    told = json.loads(ended.stdout)
-    return told["wrong"], Counter(told["seen"])
+    found = json.loads(ended.stdout)
+    return found["wrong"], Counter(found["seen"])
 
 
 @pytest.mark.parametrize("part", range(PARTS))
-def test_whatever_fails_everything_ends_right(part):
-    size = LIVES // PARTS
-    wrong, seen = lived(part * size, size)
+def test_after_any_faults_targets_programs_and_ledger_end_right(part):
+    size = RUNS // PARTS
+    wrong, seen = simulate(part * size, size)
     assert not wrong, "python -m tests.sim.run SEED shows one of these"
     assert [what for what in HAPPENS if not seen[what]] == []
 
 
 @pytest.mark.parametrize("seed", FOUND_BUGS)
-def test_what_was_found_once_is_not_found_again(seed):
-    wrong, _ = lived(seed, 1)
+def test_a_seed_that_once_showed_a_bug_shows_none(seed):
+    wrong, _ = simulate(seed, 1)
     assert not wrong
 
 
 @pytest.mark.parametrize("bug", sorted(MUTANTS))
 def test_a_planted_bug_is_found(bug):
     ended = run("--plant", bug, 0, HUNT)
-    assert ended.returncode == 0, f"no life of {HUNT} finds it {ended.stderr}"
+    assert ended.returncode == 0, f"no run of {HUNT} finds it {ended.stderr}"
 
 
-def test_a_life_is_the_same_each_time():
-    lives = [run(seed).stdout.splitlines()[-1] for seed in (7, 7, 8)]
-    assert lives[0].startswith("seed 7: all right, ")
-    assert lives[0] == lives[1]
-    assert lives[0].split()[-1] != lives[2].split()[-1]
+def test_a_seed_replays_the_same_run():
+    runs = [run(seed).stdout.splitlines()[-1] for seed in (7, 7, 8)]
+    assert runs[0].startswith("seed 7: all right, ")
+    assert runs[0] == runs[1]
+    assert runs[0].split()[-1] != runs[2].split()[-1]
 
 
 def test_every_call_to_the_disk_goes_to_the_simulated_one():
