@@ -88,8 +88,10 @@ OTHERWISE = {"client_ca_keys": "client_cakeys"}
 SHORT = {"n": "node"}
 """Flags of one letter."""
 
-STORES = {name: store.name for store in OUR_STORES.values() for name in store.in_fork} | {
-    name: name for name in ("acm", "dynamodb", "imds", "redis", "secretsmanager", "ssm", "vault", "zookeeper")
+STORES = {
+    **{name: name for name in OUR_STORES},
+    **{name: store.name for store in OUR_STORES.values() for name in store.in_fork},
+    **{name: name for name in ("acm", "dynamodb", "imds", "redis", "secretsmanager", "ssm", "vault", "zookeeper")},
 }
 """What may stand where the fork has its backend, as in ``confpy etcd -watch`` → the store that it means.
 

@@ -94,4 +94,4 @@ class StoreOptions(NamedTuple):
     """Variables that count if neither flags nor ``CONFPY_*`` nor the file set theirs. Those of a group are taken
     together or not at all; the first that is set counts for its setting."""
     in_fork: tuple[str, ...] = ()
-    """What confd's fork calls it on the command line, as in ``confpy etcd -watch``."""
+    """What else confd's fork calls it on the command line, as in ``confpy etcd -watch``."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Literal
+from typing import Any, Literal
 
 from confpy.config import confd as dialect
 from confpy.config.kinds import BOOLEAN, DURATION, PATH, PAUSE, SIGNALS, TEXT, TIMEOUT, choice
@@ -140,7 +140,7 @@ GROUPS = {
     "log_level": "Logs",
 }
 """The heading that begins at a setting."""
-OF_STORES = (NetworkSettings, FileSettings, ConsulSettings)
+OF_STORES: tuple[Any, ...] = Settings.__bases__
 HEADINGS = [*GROUPS.values()]
 HEADINGS[3:3] = [base.heading for base in OF_STORES]
 

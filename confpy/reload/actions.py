@@ -1,8 +1,8 @@
 """The reload actions and the verifiers, one class each: its options, the line that people see, how it runs.
 
 Pure, but for ``run`` and ``begin``. These import what does I/O when they are called: a start that reloads nothing does
-not load it. A new action is a class here and a row in ``ACTIONS``: what the TOML reader accepts, the line in logs and
-what the ledger stores are derived from it.
+not load it. A new action is a class here and its name in ``ReloadAction``: what the TOML reader accepts, the line in
+logs and what the ledger stores are derived from it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, get_args
 
 from confpy.errors import UsageError
 from confpy.frozen import frozen, replace
@@ -280,10 +280,8 @@ class SocketReload:
         return send_lines(self.path, self.lines, self.expect, context.timeout, asks_master=not context.is_watched)
 
 
-ReloadAction: TypeAlias = "CommandReload | SignalReload | HttpReload | SocketReload"
-ACTIONS: Mapping[str, type[ReloadAction]] = {
-    action.kind: action for action in (CommandReload, SignalReload, HttpReload, SocketReload)
-}
+ReloadAction: TypeAlias = CommandReload | SignalReload | HttpReload | SocketReload
+ACTIONS: Mapping[str, type[ReloadAction]] = {action.kind: action for action in get_args(ReloadAction)}
 """By kind, as the ledger names it."""
 
 
@@ -381,8 +379,8 @@ class VerifyProgram:
         return lambda: wait(context.timeout)
 
 
-Verifier: TypeAlias = "VerifyCommand | VerifyProgram"
-VERIFIERS: Mapping[str, type[Verifier]] = {verifier.kind: verifier for verifier in (VerifyCommand, VerifyProgram)}
+Verifier: TypeAlias = VerifyCommand | VerifyProgram
+VERIFIERS: Mapping[str, type[Verifier]] = {verifier.kind: verifier for verifier in get_args(Verifier)}
 """By kind, as the ledger names it."""
 
 

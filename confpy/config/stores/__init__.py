@@ -10,9 +10,9 @@ from confpy.config.stores.file import FILE
 STORES = {
     store.name: store
     for store in (
-        StoreOptions("env", "confpy.stores.env:EnvStore", in_fork=("env",)),
+        StoreOptions("env", "confpy.stores.env:EnvStore"),
         FILE,
-        StoreOptions("memory", "confpy.stores.memory:MemoryStore", in_fork=("memory",)),
+        StoreOptions("memory", "confpy.stores.memory:MemoryStore"),
         ETCDV2,
         CONSUL,
         ETCDV3,

@@ -35,5 +35,4 @@ CONSUL = StoreOptions(
         (Variable("CONSUL_CACERT", "client_ca_keys"),),
         (Variable("CONSUL_CLIENT_CERT", "client_cert"), Variable("CONSUL_CLIENT_KEY", "client_key")),
     ),
-    in_fork=("consul",),
 )

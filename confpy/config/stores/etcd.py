@@ -15,8 +15,5 @@ ETCDV2 = StoreOptions(
     ("127.0.0.1", "127.0.0.1:4001"),  # the first years' port
     PORT,
     VARIABLES,
-    in_fork=("etcdv2",),
 )
-ETCDV3 = StoreOptions(
-    "etcdv3", "confpy.stores.etcd.v3:Etcd3Store", ("127.0.0.1",), PORT, VARIABLES, in_fork=("etcd", "etcdv3")
-)
+ETCDV3 = StoreOptions("etcdv3", "confpy.stores.etcd.v3:Etcd3Store", ("127.0.0.1",), PORT, VARIABLES, in_fork=("etcd",))

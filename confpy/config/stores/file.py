@@ -30,4 +30,4 @@ class FileSettings:
     )
 
 
-FILE = StoreOptions("file", "confpy.stores.file:FileStore", in_fork=("file",))
+FILE = StoreOptions("file", "confpy.stores.file:FileStore")
