@@ -13,7 +13,7 @@ from confpy.errors import ConfpyError, StoreError
 from confpy.events import LogEvent
 from confpy.frozen import NOTHING, frozen
 from confpy.keys.snapshot import Changes, Invalidated, PrefixStatus, Snapshot
-from confpy.reload.actions import ReloadAction, Verifier
+from confpy.reload.spec import ReloadSpec
 from confpy.templates.lookup import Lookup
 
 # --- what a delivery takes and returns -------------------------------------------------------------------------------
@@ -208,19 +208,15 @@ class Swept:
 
 
 @frozen
-class Owed:
-    """A reload that is owed for the content that its targets have, whoever gave it to them."""
+class PendingReload:
+    """A reload that is owed for the content that its targets have, whichever run of confpy delivered it."""
 
-    key: str
-    command: ReloadAction
-    timeout: float
-    verify: Verifier | None
+    spec: ReloadSpec
     resources: tuple[str, ...]
     dests: tuple[str, ...]
     """Of each resource its target."""
     records: tuple[int, ...] = ()
-    """Where it stands in the ledger."""
-    on_failure: Literal["retry", "rollback", "keep"] = "retry"
+    """The ledger's records that owe it."""
 
 
 @frozen
@@ -270,7 +266,8 @@ class Rejection:
 class Recovered:
     """What an earlier confpy left behind is settled."""
 
-    debts: tuple[Owed, ...] = ()
+    reloads: tuple[PendingReload, ...] = ()
+    """Those that are owed."""
     counts: Mapping[str, tuple[Counted, ...]] = NOTHING
     """Resource → one count for each kind of store that it was delivered from, the last delivery's last."""
     identity: str = ""
@@ -295,7 +292,7 @@ class Restored:
 
     key: str
     reports: tuple[Report, ...]
-    owed: tuple[Owed, ...] = ()
+    owed: tuple[PendingReload, ...] = ()
     """What programs that are told by other reloads have to be told of it."""
     refused: Mapping[str, tuple[str, str, str | None]] = NOTHING
     """Resource → the digest of the content that was taken away, the target's path, and the digest of what is back."""
@@ -425,18 +422,17 @@ class Deliver:
 
 @frozen
 class Reload:
-    """Run a reload command; answered by ``Reloaded``."""
+    """Run a reload; answered by ``Reloaded``. At most one runs per key at a time."""
 
-    key: str
-    """What it is paid by: one reload runs per key at a time."""
-    command: ReloadAction
-    timeout: float
+    spec: ReloadSpec
     environment: Mapping[str, str]
-    verify: Verifier | None = None
+    """Variables of its commands."""
     failures: int = 0
     """How many runs of it in a row have failed."""
-    interval: float = 0.0
-    """Seconds from the start of this run to that of the next, at least."""
+
+    @property
+    def key(self) -> str:
+        return self.spec.key
 
 
 @frozen

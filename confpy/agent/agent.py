@@ -182,7 +182,7 @@ class Agent:
             return  # what is owed stays in the ledger
         self.loading.load()
         if self._config.reloads and not self._config.noop:
-            for owed in recovered.debts:
+            for owed in recovered.reloads:
                 self.reloads.inherit(owed, now)
             self._step.actions += self.reloads.take_over(recovered.runs, now, wall)
             self.rejections.take_over(recovered.rejections, recovered.in_place, now, wall)

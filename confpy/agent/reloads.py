@@ -14,12 +14,12 @@ from random import Random
 from typing import Literal, TypeAlias
 
 from confpy.clock import NEVER, Backoff, Damping
-from confpy.config.resource import Resource, reload_of
+from confpy.config.resource import Resource
 from confpy.errors import ConfpyError, ReloadError
 from confpy.events import LogEvent
-from confpy.frozen import frozen
-from confpy.messages import Action, ClearPending, LastRun, Owed, Reload, Reloaded, Report, Restore
-from confpy.reload.actions import ReloadAction, Verifier
+from confpy.frozen import frozen, replace
+from confpy.messages import Action, ClearPending, LastRun, PendingReload, Reload, Reloaded, Report, Restore
+from confpy.reload.spec import OnFailure, ReloadSpec
 
 LONGEST = 300.0
 """Seconds between two tries of a reload that keeps failing, at most."""
@@ -53,7 +53,7 @@ class Commit:
         return self.resource.dest
 
     @property
-    def on_failure(self) -> Literal["retry", "rollback", "keep"]:
+    def on_failure(self) -> OnFailure:
         return self.resource.on_reload_failure
 
     def event(self, *, reloaded: bool, reload_took: float = 0.0) -> LogEvent:
@@ -81,7 +81,7 @@ class RolledBack:
 
     name: str
     dest: str
-    on_failure: Literal["retry", "rollback", "keep"] = "retry"
+    on_failure: OnFailure = "retry"
 
 
 @frozen
@@ -90,7 +90,7 @@ class Inherited:
 
     name: str
     dest: str
-    on_failure: Literal["retry", "rollback", "keep"] = "retry"
+    on_failure: OnFailure = "retry"
 
     def event(self, *, reloaded: bool, reload_took: float = 0.0) -> LogEvent:
         """Return the line for its reload."""
@@ -103,13 +103,10 @@ _Owing: TypeAlias = Commit | Inherited | RolledBack
 
 @dataclass(slots=True)
 class _Pending:
-    command: ReloadAction
+    spec: ReloadSpec
+    """The newest, with the longest timeout and interval of all that owe it."""
     backoff: Backoff
     damping: Damping = field(default_factory=Damping)
-    timeout: float = 0.0
-    verify: Verifier | None = None
-    interval: float = 0.0
-    """Seconds from the start of one run to that of the next, at least."""
     splay: float = 0.0
     """Seconds that it waits of its own accord."""
     owed: dict[str, _Owing] = field(default_factory=dict)
@@ -146,32 +143,31 @@ class PendingReloads:
     def owe(self, commit: Commit, now: float) -> None:
         """Note a commit whose resource has a reload command."""
         resource = commit.resource
-        command = reload_of(resource)
-        assert command is not None
-        key = command.describe()
-        pending = self._pending.get(key)
+        spec = resource.reload_spec
+        assert spec is not None
+        pending = self._pending.get(spec.key)
         if pending is None:
-            pending = self._pending[key] = _Pending(command, self._backoff())
+            pending = self._pending[spec.key] = _Pending(spec, self._backoff())
         if not pending.owed:
             pending.since = now
             pending.splay = self._random.uniform(0.0, resource.splay)
-        pending.command = command
-        pending.timeout = max(pending.timeout, resource.reload_cmd_timeout)
-        pending.verify = resource.verify_cmd or pending.verify
-        pending.interval = max(pending.interval, resource.min_reload_interval)
+        before = pending.spec
+        timeout, interval = max(before.timeout, spec.timeout), max(before.interval, spec.interval)
+        pending.spec = replace(spec, timeout=timeout, interval=interval, verifier=spec.verifier or before.verifier)
         pending.owed[resource.name] = commit
         pending.records.add(commit.record)
         pending.retry_at = -NEVER
 
-    def inherit(self, owed: Owed, now: float) -> None:
+    def inherit(self, owed: PendingReload, now: float) -> None:
         """Take what an earlier run still owed, or what a rollback of another reload has put back."""
-        pending = self._pending.setdefault(owed.key, _Pending(owed.command, self._backoff()))
+        spec = owed.spec
+        pending = self._pending.setdefault(spec.key, _Pending(spec, self._backoff()))
         if not pending.owed:
             pending.since = now
-        pending.timeout = max(pending.timeout, owed.timeout)
-        pending.verify = owed.verify or pending.verify
+        timeout = max(pending.spec.timeout, spec.timeout)
+        pending.spec = replace(pending.spec, timeout=timeout, verifier=spec.verifier or pending.spec.verifier)
         pairs = zip(owed.resources, owed.dests, strict=True)
-        pending.owed = {**{name: Inherited(name, dest, owed.on_failure) for name, dest in pairs}, **pending.owed}
+        pending.owed = {**{name: Inherited(name, dest, spec.on_failure) for name, dest in pairs}, **pending.owed}
         pending.records.update(owed.records)
         pending.retry_at = -NEVER
 
@@ -193,7 +189,7 @@ class PendingReloads:
                 self._began[key] = began
             if pending is None:
                 continue
-            pending.interval = max(pending.interval, run.interval)
+            pending.spec = replace(pending.spec, interval=max(pending.spec.interval, run.interval))
             pending.backoff.attempts = max(0, run.failures - 1)
             wait = pending.backoff.wait() if run.failures else 0.0
             if self._is_final:
@@ -235,19 +231,13 @@ class PendingReloads:
         self._began[key] = now
         dests = _lines(commit.dest for commit in pending.in_flight.values())
         environment = {"CONFPY_RESOURCE": _lines(pending.in_flight), "CONFPY_DEST": dests, "CONFPY_SRC": dests}
-        return Reload(
-            key,
-            pending.command,
-            pending.timeout,
-            environment,
-            pending.verify,
-            pending.backoff.attempts,
-            pending.interval,
-        )
+        return Reload(pending.spec, environment, pending.backoff.attempts)
 
     def _due(self, key: str, pending: _Pending) -> float:
         """Return the monotonic time before which it does not run."""
-        return max(pending.retry_at, pending.since + pending.splay, self._began.get(key, -NEVER) + pending.interval)
+        return max(
+            pending.retry_at, pending.since + pending.splay, self._began.get(key, -NEVER) + pending.spec.interval
+        )
 
     def take(self, reloaded: Reloaded, now: float) -> Iterator[Action]:
         """Take how a reload ended, and yield what follows from it."""
@@ -343,7 +333,7 @@ class PendingReloads:
     def _forget_if_cleared(self, key: str) -> None:
         pending = self._pending[key]
         if not pending.owed:
-            if not pending.interval:
+            if not pending.spec.interval:
                 self._began.pop(key, None)
             del self._pending[key]
 

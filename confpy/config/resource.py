@@ -31,6 +31,7 @@ from confpy.frozen import NOTHING, frozen
 from confpy.reload import actions
 from confpy.reload import kinds as reload_kinds
 from confpy.reload.actions import ReloadAction, Verifier
+from confpy.reload.spec import ReloadSpec
 from confpy.system.placeholders import Command, command_line, fill_command, names_candidate
 
 T = TypeVar("T")
@@ -327,6 +328,16 @@ class Resource:
         """What it asks the store for; ``*`` marks what keys begin with within a segment."""
         return tuple(f"{one}*" for one in self.text_prefixes) or self.prefixes
 
+    @property
+    def reload_spec(self) -> ReloadSpec | None:
+        """How its program is reloaded after a change; None: not at all."""
+        if self.reload_cmd is None:
+            return None
+        # The candidate is the target by then: both names mean the same file.
+        action = self.reload_cmd.fill(self.dest, self.dest)
+        key, timeout, interval = action.describe(), self.reload_cmd_timeout, self.min_reload_interval
+        return ReloadSpec(key, action, timeout, self.verify_cmd, self.on_reload_failure, interval)
+
 
 @frozen
 class Loaded:
@@ -350,12 +361,6 @@ class Loaded:
         return (*self.other_errors, *self.errors.values())
 
 
-def reload_of(resource: Resource) -> ReloadAction | None:
-    """Return what a change of a resource runs: its pending reload is keyed by what it ``describe``s."""
-    # The candidate is the target by then: both names mean the same file.
-    return None if resource.reload_cmd is None else resource.reload_cmd.fill(resource.dest, resource.dest)
-
-
 def check_in_place(resource: Resource) -> str:
     """Return the check that a resource runs over files in their places, the same for all that have it; empty: none."""
     if resource.check_cmd is None or resource.check_mode != "swap":
@@ -368,5 +373,6 @@ def check_in_place(resource: Resource) -> str:
 def commands_of(resource: Resource) -> tuple[str, ...]:
     """Return its check and reload commands as lines for people, as written and as run."""
     check = (command_line(resource.check_cmd),) if resource.check_cmd is not None else ()
-    reloads = (action.describe() for action in (resource.reload_cmd, reload_of(resource)) if action is not None)
+    spec = resource.reload_spec
+    reloads = (resource.reload_cmd.describe(), spec.key) if resource.reload_cmd is not None and spec is not None else ()
     return tuple(filter(None, dict.fromkeys((*check, *reloads, check_in_place(resource)))))

@@ -17,7 +17,7 @@ from confpy.delivery.batch import deliver
 from confpy.delivery.context import Rules
 from confpy.errors import ConfpyError, StoreError, TemplateError
 from confpy.events import LogEvent
-from confpy.frozen import replace
+from confpy.frozen import fields, replace
 from confpy.ledger.cached_keys import Kept
 from confpy.ledger.ledger import Ledger
 from confpy.messages import (
@@ -141,7 +141,7 @@ class Jobs:
             WakeAt: self._set_wake_at,
             LogEvent: ports.log,
             # At once, not as jobs: they are quick, and must be done in their order.
-            ClearPending: lambda action: ports.ledger.paid(action.key, action.records),
+            ClearPending: lambda action: ports.ledger.clear(action.key, action.records),
             Reject: lambda action: ports.ledger.rejected(action.rejections),
             Count: lambda action: ports.ledger.counted(action.counts, action.identity, action.revision),
             Release: lambda action: ports.cached_keys.release(action.resource),
@@ -273,13 +273,13 @@ class Jobs:
         def failed(error: ConfpyError) -> Message:
             return Reloaded(action.key, error, self._ports.clock.monotonic() - began)
 
-        self._ports.ledger.runs(action.key, action.failures + 1, action.interval)
+        self._ports.ledger.runs(action.key, action.failures + 1, action.spec.interval)
         self._ports.start("reload", lambda: self.reload(action), failed)
 
     def reload(self, action: Reload) -> Reloaded:
         from confpy.reload.run import reload  # brings socket, which a run that reloads nothing does not need
 
-        return reload(action, self._ports.shell)
+        return Reloaded(action.key, **fields(reload(action.spec, action.environment, self._ports.shell)))
 
     # --- cached keys -------------------------------------------------------------------------------------------------
 

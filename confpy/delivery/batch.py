@@ -21,7 +21,8 @@ from confpy.delivery.context import Context, PrivateFolder, Rules
 from confpy.delivery.group import GroupDelivery, begin_record
 from confpy.delivery.member import Member
 from confpy.errors import CheckError
-from confpy.ledger.ledger import PATIENCE, Ledger
+from confpy.ledger.ledger import Ledger
+from confpy.ledger.locks import PATIENCE
 from confpy.messages import Group, Report
 from confpy.system.disk import Disk
 from confpy.system.placeholders import Command
@@ -221,7 +222,7 @@ class Batch:
         """Record what is about to be done: for all groups of the batch at once, as far as it is known."""
         if not self._ledger.folder:
             return
-        groups = [group for group in ready if group.needs_record and group.deed != group.planned]
+        groups = [group for group in ready if group.needs_record and group.change != group.planned]
         if not groups:
             return
         if not any(group.records for group in all_groups):
@@ -243,7 +244,7 @@ class Batch:
             # None of them may be new without the others: a power cut takes no rename back once they have passed.
             self._context.sync_folders({it.folder for group in passed for it in group.files})
         try:
-            self._ledger.passed((group.record, group.name) for group in passed)
+            self._ledger.check_passed((group.record, group.name) for group in passed)
         except OSError as error:
             for group in passed:
                 group.note_unrecorded(error)
@@ -277,7 +278,8 @@ class Batch:
                 continue
             failed = [group.name for group in of_record if not group.committed or group.record != record]
             by_content = not any(
-                any(it.in_place for it in group.members) or (group.deed and any(it.mark for it in group.deed.changes))
+                any(it.in_place for it in group.members)
+                or (group.change and any(it.mark for it in group.change.changes))
                 for group in of_record
             )
             self._ledger.done(record, failed, plain=by_content and not failed)

@@ -10,14 +10,14 @@ from collections.abc import Iterable, Sequence
 
 from confpy.agent.batches import checks_in_place
 from confpy.clock import LONGEST
-from confpy.config.resource import Resource, reload_of
 from confpy.delivery.context import Context
 from confpy.delivery.member import Member
 from confpy.errors import CheckError, ConfpyError, TargetError, TargetTorn
 from confpy.frozen import replace
-from confpy.ledger.ledger import BUSY
-from confpy.ledger.records import Change, Debt, Deed
+from confpy.ledger.locks import BUSY
+from confpy.ledger.records import Change, GroupChange
 from confpy.messages import Group
+from confpy.reload.spec import ReloadSpec
 from confpy.system.placeholders import Command
 from confpy.target.look import digest
 from confpy.target.replace import replace_target, write_in_place
@@ -40,7 +40,7 @@ class GroupDelivery:
         """Its old files may have to be put back when its reload fails."""
         self.records: list[int] = []
         """The ledger's records that it is in, the last one the one that counts."""
-        self.deed: Deed | None = None
+        self.change: GroupChange | None = None
         """What the ledger holds of it."""
         self.committed = False
         self.torn = False
@@ -202,12 +202,12 @@ class GroupDelivery:
         return owes or (self.preserves and bool(self.recorded)) or any(it.in_place for it in self.members)
 
     @property
-    def planned(self) -> Deed:
+    def planned(self) -> GroupChange:
         """What is about to be done, for the ledger."""
-        return Deed(self.name, tuple(map(self._change, self.recorded)), self.swap, self.rollback)
+        return GroupChange(self.name, tuple(map(self._change, self.recorded)), self.swap, self.rollback)
 
     def _change(self, member: Member) -> Change:
-        debt = debt_of(member.resource) if self._context.reloads else None
+        spec = member.resource.reload_spec if self._context.reloads else None
         return Change(
             member.resource.name,
             member.resource.dest,
@@ -216,7 +216,7 @@ class GroupDelivery:
             digest(member.candidate.content).hex(),
             member.candidate.keys,
             member.mark if self.preserves or member.in_place else "",
-            debt.key if debt else "",
+            spec.key if spec else "",
             member.in_place,
         )
 
@@ -229,7 +229,9 @@ class GroupDelivery:
         try:
             if not self.record:
                 begin_record([self], self._context)
-            elif self.deed is not None and not any(it.in_place and it.path == member.path for it in self.deed.changes):
+            elif self.change is not None and not any(
+                it.in_place and it.path == member.path for it in self.change.changes
+            ):
                 self._context.ledger.in_place(self.record, member.path, member.mark)
         except OSError as error:
             self.note_unrecorded(error)
@@ -359,38 +361,30 @@ class GroupDelivery:
     @property
     def _may_roll_back(self) -> bool:
         """Whether its old files stay: until its reloads, or older ones of its group, have succeeded."""
-        if not (self.committed and self.rollback and self.record and self.deed is not None):
+        if not (self.committed and self.rollback and self.record and self.change is not None):
             return False
-        return any(change.key for change in self.deed.changes) or self._context.ledger.is_unpaid(self.name)
+        return any(change.key for change in self.change.changes) or self._context.ledger.is_owing(self.name)
 
 
 def begin_record(groups: Sequence[GroupDelivery], context: Context) -> None:
     """Record what groups are about to do, with the reloads that they will owe. A failure is noted in their reports."""
-    debts: dict[str, Debt] = {}
+    reloads: dict[str, ReloadSpec] = {}
     for group in groups:
-        group.deed = group.planned
+        group.change = group.planned
         for member in group.recorded if context.reloads else ():
-            if (debt := debt_of(member.resource)) is not None:
-                known = debts.get(debt.key, debt)
-                debts[debt.key] = replace(debt, timeout=max(debt.timeout, known.timeout))
+            if (spec := member.resource.reload_spec) is not None:
+                known = reloads.get(spec.key, spec)
+                reloads[spec.key] = replace(spec, timeout=max(spec.timeout, known.timeout))
     try:
         wanted = [member.resource for group in groups for member in group.differing]
         reads = [(one.name, one.strip, one.reads) for one in wanted]
-        record = context.ledger.begin([group.deed for group in groups if group.deed], debts.values(), reads=reads)
+        record = context.ledger.begin([group.change for group in groups if group.change], reloads.values(), reads=reads)
     except OSError as error:
         for group in groups:
             group.note_unrecorded(error)
         return
     for group in groups:
         group.records.append(record)
-
-
-def debt_of(resource: Resource) -> Debt | None:
-    """Return the reload that a change of a resource owes."""
-    if (command := reload_of(resource)) is None:
-        return None
-    key, timeout = command.describe(), resource.reload_cmd_timeout
-    return Debt(key, command, timeout, resource.verify_cmd, resource.on_reload_failure)
 
 
 def _torn(error: ConfpyError, reason: str) -> ConfpyError:

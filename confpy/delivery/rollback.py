@@ -8,9 +8,11 @@ from contextlib import suppress
 
 from confpy.errors import TargetError, TargetTorn
 from confpy.frozen import replace
-from confpy.ledger.ledger import BUSY, PATIENCE, Ledger
-from confpy.ledger.records import Change, Debt, Deed, Record
-from confpy.messages import DeliveredState, Owed, Report, Restored
+from confpy.ledger.ledger import Ledger
+from confpy.ledger.locks import BUSY, PATIENCE
+from confpy.ledger.records import Change, GroupChange, Record
+from confpy.messages import DeliveredState, PendingReload, Report, Restored
+from confpy.reload.spec import ReloadSpec, UnknownReload
 from confpy.system.disk import Disk
 from confpy.target.look import digest_at, stamp
 from confpy.target.replace import old_paths, put_back, remove_old
@@ -26,7 +28,7 @@ def restore(key: str, ledger: Ledger, disk: Disk) -> Restored:
     """
     undone = ledger.to_undo(key)
     ways: dict[str, list[Change]] = {}
-    for change in (change for _, deed in undone for change in deed.changes):
+    for change in (change for _, group in undone for change in group.changes):
         ways.setdefault(change.path, []).append(change)
     reports: dict[str, Report] = {}
     stuck: set[str] = set()
@@ -38,22 +40,23 @@ def restore(key: str, ledger: Ledger, disk: Disk) -> Restored:
             except TargetError as error:
                 stuck.add(path)
                 reports[way[0].resource] = Report(way[0].resource, "failed", error.at(resource=way[0].resource))
-        debts = {debt.key: debt for record, _ in undone for debt in record.debts}
-        undone = [(record, deed) for record, deed in undone if stuck.isdisjoint(it.path for it in deed.changes)]
+        reloads = {reload.key: reload for record, _ in undone for reload in record.reloads}
+        undone = [(record, group) for record, group in undone if stuck.isdisjoint(it.path for it in group.changes)]
         changes = tuple(change for change, _ in back)
-        record, notes = _begin(changes, debts.values(), undone, ledger) if back else (0, ())
+        record, notes = _begin(changes, reloads.values(), undone, ledger) if back else (0, ())
         for change, old in back:
             reports[change.resource] = _put_back(change, old, record, notes, disk)
         for folder in {os.path.dirname(change.path) for change in changes}:
             with suppress(OSError):
                 disk.sync_folder(folder)
         if not any(reports[change.resource].error for change in changes):
-            for change in (change for _, deed in undone for change in deed.changes):
+            for change in (change for _, group in undone for change in group.changes):
                 remove_old(change.path, change.mark, disk, ledger.folder)
             ledger.done(record)
         else:
             ledger.leave(record)
-    owed = tuple(_owed(debt, changes, record) for debt in debts.values() if debt.key != key)
+    others = (it for it in reloads.values() if isinstance(it, ReloadSpec) and it.key != key)
+    owed = tuple(_owed(spec, changes, record) for spec in others)
     refused = {
         it.resource: (it.old, it.path, it.new)
         for it in changes
@@ -63,12 +66,15 @@ def restore(key: str, ledger: Ledger, disk: Disk) -> Restored:
 
 
 def _begin(
-    changes: tuple[Change, ...], debts: Iterable[Debt], undone: list[tuple[Record, Deed]], ledger: Ledger
+    changes: tuple[Change, ...],
+    reloads: Iterable[ReloadSpec | UnknownReload],
+    undone: list[tuple[Record, GroupChange]],
+    ledger: Ledger,
 ) -> tuple[int, tuple[str, ...]]:
     """Record what is about to be put back; returns the number, and what to report if that could not be written."""
-    instead = [(record.number, deed.group) for record, deed in undone]
+    replaces = [(record.number, group.name) for record, group in undone]
     try:
-        return ledger.begin([Deed("", changes)], debts, restores=True, instead=instead), ()
+        return ledger.begin([GroupChange("", changes)], reloads, is_rollback=True, replaces=replaces), ()
     except OSError as error:
         return 0, (f"the ledger cannot be written ({error.strerror}): a kill now leaves this half done",)
 
@@ -85,7 +91,7 @@ def _way_back(way: list[Change], free: bool, ledger: Ledger, disk: Disk) -> tupl
     if now not in (newest.new, way[0].old):
         raise TargetError("somebody else has changed the target: it is left alone", target=newest.dest)
     for oldest in way:
-        change = replace(newest, old=newest.new, new=oldest.old, mark=oldest.mark, paid=False)
+        change = replace(newest, old=newest.new, new=oldest.old, mark=oldest.mark, cleared=False)
         for place in old_paths(change.path, change.mark, ledger.folder):
             if disk.read_link(place) is not None or digest_at(place, disk) == change.new is not None:
                 return change, place
@@ -95,12 +101,11 @@ def _way_back(way: list[Change], free: bool, ledger: Ledger, disk: Disk) -> tupl
     raise TargetError("the old file is gone: the target cannot be put back", target=newest.dest)
 
 
-def _owed(debt: Debt, changes: Iterable[Change], record: int) -> Owed:
+def _owed(spec: ReloadSpec, changes: Iterable[Change], record: int) -> PendingReload:
     """Return the reload that is owed to the program of another member."""
-    dests = {change.resource: change.dest for change in changes if change.key == debt.key}
+    dests = {change.resource: change.dest for change in changes if change.key == spec.key}
     records = (record,) if record else ()
-    names, paths = tuple(dests), tuple(dests.values())
-    return Owed(debt.key, debt.command, debt.timeout, debt.verify, names, paths, records, debt.on_failure)
+    return PendingReload(spec, tuple(dests), tuple(dests.values()), records)
 
 
 def _put_back(change: Change, old: str, record: int, notes: tuple[str, ...], disk: Disk) -> Report:

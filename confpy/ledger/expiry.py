@@ -14,9 +14,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from random import Random
 
+from confpy.ledger.book import Book
+from confpy.ledger.file import ENDING, NAME
 from confpy.ledger.folder import confdir_of, folder_name
-from confpy.ledger.ledger import ENDING, LOCKS, NAME, PLACES
-from confpy.ledger.records import Book, read_lines
+from confpy.ledger.formats import read_lines
+from confpy.ledger.locks import LOCKS, PLACES
 from confpy.system.disk import Disk
 from confpy.system.ownership import require_private
 

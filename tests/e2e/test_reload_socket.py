@@ -11,10 +11,10 @@ from unittest import mock
 
 import pytest
 
-from confpy.messages import Reload, Reloaded
 from confpy.reload.actions import SocketReload
 from confpy.reload.haproxy import read_processes, send
 from confpy.reload.run import reload
+from confpy.reload.spec import ReloadResult, ReloadSpec
 from confpy.system.subprocesses import Shell
 from tests.e2e.installation import pass_time
 from tests.e2e.running import command, environment
@@ -50,10 +50,10 @@ class Machine:
     def write(self, more: str = "") -> None:
         (self.folder / "haproxy.cfg").write_text(CONFIG.format(folder=self.folder, port=self.port) + more)
 
-    def send(self, *lines: str, to: str = "stats", expect: str = "") -> Reloaded:
+    def send(self, *lines: str, to: str = "stats", expect: str = "") -> ReloadResult:
         lines = tuple(line.format(map=self.folder / "a.map") for line in lines)
         by = SocketReload(str(self.folder / to), lines[0], lines[1:], expect)
-        return reload(Reload("key", by, 60.0, {}), Shell())
+        return reload(ReloadSpec(by.describe(), by, 60.0), {}, Shell())
 
     def fails(self, *lines: str, to: str = "stats") -> tuple[str, object]:
         error = self.send(*lines, to=to).error

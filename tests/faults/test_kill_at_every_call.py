@@ -72,12 +72,12 @@ class Place:
     def reload(self, ledger: Ledger, records: tuple[int, ...]) -> None:
         ledger.runs(RELOAD, 1, 0.0)
         self.reloaded.touch()
-        ledger.paid(RELOAD, records)
+        ledger.clear(RELOAD, records)
 
     def run(self) -> None:
         """One confpy from start to end."""
         ledger = self.ledger()
-        for owed in ledger.recover().debts:
+        for owed in ledger.recover().reloads:
             self.reload(ledger, owed.records)
         self.sweep()
         reports = self.deliver(ledger)
@@ -140,10 +140,10 @@ class Place:
             # A program may have read what has been put back since.
             read = {name for name, content in found.items() if content == NEW or content != before[name]}
             owing = {one.name for one in self.resources if one.reload_cmd}
-            owed = {name for debt in recovered.debts for name in debt.resources}
+            owed = {name for owed in recovered.reloads for name in owed.resources}
             assert read & owing <= owed, "a reload is lost"
             assert owed <= read | set(half_new), "a reload is owed for nothing"
-        if trial and not recovered.debts and not self.reloaded.exists():
+        if trial and not recovered.reloads and not self.reloaded.exists():
             assert NEW not in found.values(), "what was on trial stayed"
         ledger.close()
         self.run()
@@ -152,7 +152,7 @@ class Place:
         assert self.reloaded.exists() or not any(one.reload_cmd for one in self.resources)
         again = self.ledger()
         left = again.recover()
-        assert (left.debts, left.notes) == ((), ())
+        assert (left.reloads, left.notes) == ((), ())
         if any(one.reload_cmd for one in self.resources):
             assert {name: it[-1].keys for name, it in left.counts.items()} == {one.name: 7 for one in self.resources}
         again.close()
@@ -289,7 +289,7 @@ def test_a_kill_after_any_system_call_of_a_rollback_leaves_the_old_files_and_the
         ledger.close()
         killed = killed_after(calls, place.roll_back)
         again = place.ledger()
-        (owed,) = again.recover().debts
+        (owed,) = again.recover().reloads
         assert sorted(owed.resources) == ["a", "c", "missing"]
         contents = place.contents()
         before = {"a": OLD, "missing": None, "c": OLD}
@@ -297,7 +297,7 @@ def test_a_kill_after_any_system_call_of_a_rollback_leaves_the_old_files_and_the
         if not killed:
             assert contents == before
         if contents == before:
-            again.paid(RELOAD, owed.records)
+            again.clear(RELOAD, owed.records)
             assert place.strays() == [], f"after system call {calls}"
         again.close()
         shutil.rmtree(folder)

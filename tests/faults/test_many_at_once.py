@@ -53,7 +53,7 @@ class Confdir:
         sweep(tuple(one.dest for one in self.resources), Disk())
         group = Group("lb", tuple(Candidate(one, content) for one in self.resources))
         reports = deliver((group,), Rules(), Disk(), Shell(), ledger)
-        ledger.paid(self.resources[0].reload_cmd.describe(), {report.record for report in reports})
+        ledger.clear(self.resources[0].reload_cmd.describe(), {report.record for report in reports})
         ledger.close()
         return [report.outcome for report in reports]
 

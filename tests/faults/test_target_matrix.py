@@ -150,7 +150,7 @@ def test_what_becomes_of_a_target(open_folder, kind, role):
             ledger.recover()
             group = Group("web", (Candidate(wanted, NEW),))
             (report,) = deliver((group,), Rules(), Disk(), Shell(), ledger)
-            ledger.paid("true", (report.record,))
+            ledger.clear("true", (report.record,))
             ledger.close()
             words = [report.outcome, *report.notes, *([report.error.message] if report.error else [])]
             written.append(": ".join(words))

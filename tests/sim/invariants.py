@@ -284,7 +284,7 @@ class Invariants:
 
     def begin_reload(self, action: Reload) -> None:
         """A reload that failed, or took confpy down with it, is tried at growing intervals, also by the next start."""
-        key, now = action.command.describe(), self._simulation.now
+        key, now = action.key, self._simulation.now
         if key in self.reloading:
             raise Wrong(f"{key} runs twice at once")
         if len(self.reloading) >= RELOADS_AT_ONCE:
@@ -297,7 +297,7 @@ class Invariants:
         self.reloading.append(key)
 
     def end_reload(self, action: Reload, *, succeeded: bool) -> None:
-        key = action.command.describe()
+        key = action.key
         self.reloading.remove(key)
         self.successes[key] += succeeded
         if succeeded:

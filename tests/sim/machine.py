@@ -131,7 +131,7 @@ class ObservedJobs(Jobs):
 
     def recover(self) -> Recovered:
         recovered = super().recover()
-        self._simulation.note("recovered", {"owed": len(recovered.debts)})
+        self._simulation.note("recovered", {"owed": len(recovered.reloads)})
         if any(note.event == "delivery.torn" for note in recovered.notes):
             self._invariants.torn = True
         self._simulation.boot_late()

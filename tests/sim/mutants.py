@@ -22,8 +22,8 @@ from confpy.delivery.batch import Batch
 from confpy.delivery.context import Context
 from confpy.delivery.group import GroupDelivery
 from confpy.frozen import replace
+from confpy.ledger.book import Book
 from confpy.ledger.ledger import Ledger
-from confpy.ledger.records import Book
 from confpy.messages import ClearPending, Watch
 from confpy.mirror.reading import Reading
 from confpy.mirror.streams import Streams

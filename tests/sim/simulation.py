@@ -212,7 +212,7 @@ class Simulation:
                 self.invariants.look_at_candidates(action)
         process.wakes = process.jobs.carry_out(actions)
         for action in actions:
-            if isinstance(action, Count) and not process.ledger._lacks:
+            if isinstance(action, Count) and not process.ledger.is_incomplete:
                 self.invariants.take_counted({name: counted.keys for name, counted in action.counts.items()})
             elif isinstance(action, Stop):
                 process.stop(action.code)

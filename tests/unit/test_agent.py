@@ -43,7 +43,7 @@ from confpy.messages import (
     Load,
     Message,
     Opened,
-    Owed,
+    PendingReload,
     Read,
     Recalled,
     Recover,
@@ -64,6 +64,7 @@ from confpy.messages import (
 )
 from confpy.mirror.mirror import Mirror
 from confpy.reload.actions import CommandReload
+from confpy.reload.spec import ReloadSpec
 from confpy.templates.lookup import Lookup
 from confpy.templates.results import Needs, Rendered, Suspicion
 
@@ -453,7 +454,9 @@ def test_commands_are_asked_to_end_before_the_stop_timeout_is_over_and_killed_th
 
 def test_a_stop_at_the_very_start_waits_for_the_repairs_and_begins_nothing():
     harness = Harness(resource("a", reload_cmd=CommandReload("lb")))
-    harness.recovered = Recovered((Owed("lb", "lb", 1.0, None, ("a",), ("/out/a",), (1,)),))
+    harness.recovered = Recovered(
+        (PendingReload(ReloadSpec("lb", CommandReload("lb"), 1.0), ("a",), ("/out/a",), (1,)),)
+    )
     harness.take(harness.agent.start())
     harness._inbox.appendleft(Signalled(signal.SIGTERM))
     harness.until(1)
@@ -647,7 +650,8 @@ def test_sighup_runs_a_failed_reload_at_once():
 def test_an_earlier_confpy_s_failures_put_off_the_reload_of_the_next():
     harness = Harness(resource("b"))
     harness.recovered = Recovered(
-        (Owed("r", "r", 60.0, None, ("a",), ("/out/a",)),), runs={"r": LastRun(1e9 - 1.0, failures=10)}
+        (PendingReload(ReloadSpec("r", CommandReload("r"), 60.0), ("a",), ("/out/a",)),),
+        runs={"r": LastRun(1e9 - 1.0, failures=10)},
     )
     harness.until(25.0)
     assert harness.runs == []
@@ -658,7 +662,9 @@ def test_an_earlier_confpy_s_failures_put_off_the_reload_of_the_next():
 
 def test_what_a_reload_refuses_before_the_resources_are_loaded_is_not_delivered_again():
     harness = Harness(resource("a", reload_cmd=CommandReload("r"), on_reload_failure="rollback"))
-    harness.recovered = Recovered((Owed("r", "r", 60.0, None, ("a",), ("/out/a",), (1,), "rollback"),))
+    harness.recovered = Recovered(
+        (PendingReload(ReloadSpec("r", CommandReload("r"), 60.0, on_failure="rollback"), ("a",), ("/out/a",), (1,)),)
+    )
     harness.fails = {"r"}
     before = Harness(resource("a"))
     before.until(1.0)
@@ -708,7 +714,7 @@ def test_a_resource_that_fails_for_hours_is_logged_once_an_hour():
 
 def test_a_debt_from_before_is_paid_once_before_anything_is_delivered():
     harness = Harness(resource("a"))
-    harness.recovered = Recovered((Owed("r", "r", 1.0, None, ("a",), ("/out/a",), (1,)),))
+    harness.recovered = Recovered((PendingReload(ReloadSpec("r", CommandReload("r"), 1.0), ("a",), ("/out/a",), (1,)),))
     harness.until(1000.0)
     assert [key for _, key in harness.runs] == ["r"]
     assert harness.events("reload.recovered")

@@ -11,10 +11,12 @@ import pytest
 
 from confpy.ledger import expiry
 from confpy.ledger.folder import StateFolder, confdir_of, folder_name
-from confpy.ledger.ledger import LOCKS, Ledger
-from confpy.ledger.records import Change, Debt, Deed
+from confpy.ledger.ledger import Ledger
+from confpy.ledger.locks import LOCKS
+from confpy.ledger.records import Change, GroupChange
 from confpy.messages import Counted
 from confpy.reload.actions import CommandReload
+from confpy.reload.spec import ReloadSpec
 from confpy.system.disk import Disk
 
 DAY = 86400.0
@@ -167,7 +169,7 @@ def owing(path):
     """Leave a ledger that owes a reload."""
     ledger = Ledger.open(path, Disk())
     change = Change("web", "/web", "/web", None, "00", 1, "", "true")
-    record = ledger.begin([Deed("web", (change,))], [Debt("true", CommandReload("true"), 1.0)])
+    record = ledger.begin([GroupChange("web", (change,))], [ReloadSpec("true", CommandReload("true"), 1.0)])
     ledger.done(record)
     ledger.close()
 

@@ -17,10 +17,13 @@ from confpy.delivery.batch import deliver
 from confpy.delivery.context import Rules
 from confpy.delivery.rollback import restore
 from confpy.frozen import replace
-from confpy.ledger import records as repair
-from confpy.ledger.ledger import LARGE, Ledger
-from confpy.ledger.records import Book, Change, Debt, Deed, Record
-from confpy.messages import Candidate, Counted, Group, LastRun, Owed, Recovered, Rejection, Report
+from confpy.ledger.book import Book
+from confpy.ledger.file import LARGE
+from confpy.ledger.formats import FORMAT, read_lines, write_line
+from confpy.ledger.ledger import Ledger
+from confpy.ledger.records import Change, GroupChange, Record, read_record, write_record
+from confpy.ledger.recovery import plan
+from confpy.messages import Candidate, Counted, Group, LastRun, PendingReload, Recovered, Rejection, Report
 from confpy.reload.actions import (
     CommandReload,
     HttpReload,
@@ -31,6 +34,7 @@ from confpy.reload.actions import (
     VerifyCommand,
     VerifyProgram,
 )
+from confpy.reload.spec import ReloadSpec
 from confpy.system.disk import Disk
 from confpy.system.subprocesses import Shell
 from tests.run_as_user import Child, as_nobody
@@ -89,8 +93,8 @@ def start(state: Path, disk: Disk | None = None) -> tuple[Ledger, Recovered]:
 
 def die(ledger: Ledger) -> None:
     """End as a kill ends: nothing is written, the lock goes."""
-    if ledger._file >= 0:
-        os.close(ledger._file)
+    if ledger._file.is_open:
+        os.close(ledger._file._descriptor)
 
 
 def resource(dest: Path, **more) -> Resource:
@@ -119,14 +123,15 @@ def test_a_reload_that_was_not_run_is_owed_by_the_next_start_and_the_one_after(s
     die(ledger)
     for _ in range(2):
         ledger, recovered = start(state)
-        (owed,) = recovered.debts
+        (owed,) = recovered.reloads
         verify = VerifyCommand(("true",))
-        assert owed == Owed(RELOAD, CommandReload(RELOAD), 7.0, verify, ("f",), (str(out / "f"),), owed.records)
+        spec = ReloadSpec(RELOAD, CommandReload(RELOAD), 7.0, verify)
+        assert owed == PendingReload(spec, ("f",), (str(out / "f"),), owed.records)
         die(ledger)
     ledger, recovered = start(state)
-    ledger.paid(RELOAD, recovered.debts[0].records)
+    ledger.clear(RELOAD, recovered.reloads[0].records)
     die(ledger)
-    assert start(state)[1].debts == ()
+    assert start(state)[1].reloads == ()
 
 
 def test_how_often_a_reload_was_run_in_vain_is_known_to_the_next_start_until_it_is_paid(state, out):
@@ -141,7 +146,7 @@ def test_how_often_a_reload_was_run_in_vain_is_known_to_the_next_start_until_it_
         assert recovered.runs == {RELOAD: LastRun(1000.0, 2, 0.0)}
         die(ledger)
     ledger, recovered = start(state)
-    ledger.paid(RELOAD, recovered.debts[0].records)
+    ledger.clear(RELOAD, recovered.reloads[0].records)
     die(ledger)
     assert start(state)[1].runs == {}
     assert report.record
@@ -153,7 +158,7 @@ def test_a_run_that_succeeded_is_known_for_its_interval(state, out, later, left)
     ledger._wall = lambda: 1000.0
     (report,) = give(ledger, (resource(out / "f"), b"new"))
     ledger.runs(RELOAD, 1, 60.0)
-    ledger.paid(RELOAD, [report.record])
+    ledger.clear(RELOAD, [report.record])
     die(ledger)
     ledger = Ledger.open(str(state), Disk())
     ledger._wall = lambda: 1000.0 + later
@@ -176,7 +181,7 @@ def rejected(ledger: Ledger, out: Path) -> Rejection:
     """Deliver, deliver again, roll that back, and note it."""
     web = resource(out / "f", on_reload_failure="rollback")
     (report,) = give(ledger, (web, b"good"))
-    ledger.paid(RELOAD, [report.record])
+    ledger.clear(RELOAD, [report.record])
     give(ledger, (web, b"bad"))
     restored = restore(RELOAD, ledger, Disk())
     digest, path, back = restored.refused["f"]
@@ -185,7 +190,7 @@ def rejected(ledger: Ledger, out: Path) -> Rejection:
     rejection = Rejection(digest, path, back, "reload", 1e12, 2)
     ledger.rejected({"f": rejection})
     (put_back,) = restored.reports
-    ledger.paid(RELOAD, [put_back.record])
+    ledger.clear(RELOAD, [put_back.record])
     return rejection
 
 
@@ -206,7 +211,7 @@ def test_a_rollback_is_known_as_a_refusal_though_its_process_ends_before_it_says
     ledger, _ = start(state)
     web = resource(out / "f", on_reload_failure="rollback")
     (report,) = give(ledger, (web, b"good"))
-    ledger.paid(RELOAD, [report.record])
+    ledger.clear(RELOAD, [report.record])
     for times in (1, 2):
         give(ledger, (web, b"bad"))
         restore(RELOAD, ledger, Disk())
@@ -214,7 +219,7 @@ def test_a_rollback_is_known_as_a_refusal_though_its_process_ends_before_it_says
         ledger, recovered = start(state)
         rejection = recovered.rejections["f"]
         assert (rejection.digest, rejection.times) == (sha256(b"bad").hexdigest(), times)
-        ledger.paid(RELOAD, recovered.debts[0].records)
+        ledger.clear(RELOAD, recovered.reloads[0].records)
 
 
 @pytest.mark.parametrize("change", [lambda path: path.unlink(), lambda path: path.write_bytes(b"by hand")])
@@ -233,7 +238,7 @@ def test_what_was_refused_and_is_on_trial_again_is_told_apart_and_forgotten_when
     die(ledger)
     ledger, recovered = start(state)
     assert (recovered.rejections, recovered.in_place) == ({"f": rejection}, {"f"})
-    ledger.paid(RELOAD, recovered.debts[0].records)
+    ledger.clear(RELOAD, recovered.reloads[0].records)
     die(ledger)
     assert start(state)[1].rejections == {}
 
@@ -261,10 +266,10 @@ def test_a_ledger_of_the_first_version_is_read(state, out):
         {"op": "done", "record": 1, "failed": []},
         {"op": "counted", "at": 1000.0, "counts": {"f": 3}, "identity": "i", "revision": 9},
     ]
-    (state / "ledger-00000000.log").write_bytes(b"".join(map(repair.write_line, entries)))
+    (state / "ledger-00000000.log").write_bytes(b"".join(map(write_line, entries)))
     ledger, recovered = start(state)
-    (owed,) = recovered.debts
-    assert (owed.command, owed.timeout, owed.dests) == (SocketReload("/s", "reload"), 7.0, (str(out / "f"),))
+    (owed,) = recovered.reloads
+    assert (owed.spec.action, owed.spec.timeout, owed.dests) == (SocketReload("/s", "reload"), 7.0, (str(out / "f"),))
     counts = {name: [one.keys for one in counted] for name, counted in recovered.counts.items()}
     assert (counts, recovered.identity, recovered.revision) == ({"f": [3]}, "i", 9)
     assert recovered.notes == ()
@@ -277,7 +282,7 @@ def test_a_reload_for_a_content_that_is_gone_is_owed_no_more(state, out, harm):
     give(ledger, (resource(out / "f"), b"new"), (resource(out / "g"), b"new"))
     harm(out / "f")
     die(ledger)
-    (owed,) = start(state)[1].debts
+    (owed,) = start(state)[1].reloads
     assert owed.resources == ("g",)
 
 
@@ -286,7 +291,7 @@ def test_runs_that_reload_nothing_owe_nothing(state, out, rules):
     ledger, _ = start(state)
     give(ledger, (resource(out / "f"), b"new"), **rules)
     die(ledger)
-    assert start(state)[1].debts == ()
+    assert start(state)[1].reloads == ()
 
 
 def test_a_check_that_said_no_owes_nothing(state, out):
@@ -294,7 +299,7 @@ def test_a_check_that_said_no_owes_nothing(state, out):
     ledger, _ = start(state)
     give(ledger, (resource(out / "f", check_cmd="false"), b"new"), (resource(out / "g"), b"new"))
     die(ledger)
-    (owed,) = start(state)[1].debts
+    (owed,) = start(state)[1].reloads
     assert owed.resources == ("g",)
 
 
@@ -313,7 +318,7 @@ def test_every_kind_of_reload_survives(state, out, command: ReloadAction):
     ledger, _ = start(state)
     give(ledger, (resource(out / "f", reload_cmd=command), b"new"))
     die(ledger)
-    assert start(state)[1].debts[0].command == command
+    assert start(state)[1].reloads[0].spec.action == command
 
 
 @pytest.mark.parametrize(
@@ -330,7 +335,7 @@ def test_every_kind_of_verify_survives(state, out, verify: Verifier | None):
     ledger, _ = start(state)
     give(ledger, (resource(out / "f", verify_cmd=verify), b"new"))
     die(ledger)
-    assert start(state)[1].debts[0].verify == verify
+    assert start(state)[1].reloads[0].spec.verifier == verify
 
 
 def test_a_thousand_that_share_a_reload_cost_two_writes_and_one_sync(state, out):
@@ -342,7 +347,7 @@ def test_a_thousand_that_share_a_reload_cost_two_writes_and_one_sync(state, out)
     reports = give(ledger, *((resource(out / str(n)), b"%d" % n) for n in range(1000)), disk=disk)
     assert {report.outcome for report in reports} == {"changed"}
     (record,) = {report.record for report in reports}
-    ledger.paid(RELOAD, (record,))
+    ledger.clear(RELOAD, (record,))
     assert (len(disk.written), disk.syncs) == (2, 1)
     die(ledger)
     assert len(start(state)[1].counts) == 1001
@@ -412,7 +417,7 @@ def test_a_ledger_cut_anywhere_loses_only_what_was_not_written(state, out):
     for at in [*range(0, len(whole), 23), first - 1, first, first + 1]:
         torn(state, at) if at else path.write_bytes(b"")
         ledger, recovered = start(state)
-        keys = {debt.key for debt in recovered.debts}
+        keys = {owed.spec.key for owed in recovered.reloads}
         assert (RELOAD in keys) == (at >= first)
         # It goes on behind what was whole.
         ledger.counted({"z": Counted(at)}, "", 0)
@@ -432,7 +437,7 @@ def test_a_torn_line_in_the_middle_hides_no_other(state, out):
     (path,) = state.glob("ledger-*")
     head, begin, _ = path.read_bytes().split(b"\n")
     path.write_bytes(b"\n".join([head, b"00000000 {}", b"\x00\xff", begin[:40], begin, b""]))
-    assert start(state)[1].debts[0].resources == ("f",)
+    assert start(state)[1].reloads[0].resources == ("f",)
 
 
 def test_a_ledger_of_another_version_is_set_aside_and_found_again_by_that_version(state, out, monkeypatch):
@@ -440,23 +445,23 @@ def test_a_ledger_of_another_version_is_set_aside_and_found_again_by_that_versio
     give(ledger, (resource(out / "f"), b"new"))
     die(ledger)
     with monkeypatch.context() as newer:
-        newer.setattr("confpy.ledger.ledger.FORMAT", 2)
-        newer.setattr("confpy.ledger.ledger.HEAD", {"ledger": 2})
+        newer.setattr("confpy.ledger.file.READABLE", {FORMAT + 1})
+        newer.setattr("confpy.ledger.file.HEAD", {"ledger": FORMAT + 1})
         ledger, recovered = start(state)
-        assert recovered.debts == ()
+        assert recovered.reloads == ()
         (note,) = recovered.notes
         assert note.event == "state.quarantined"
         ledger.counted({"n": Counted(1)}, "", 0)
         die(ledger)
     ledger, recovered = start(state)
-    assert recovered.debts[0].resources == ("f",)
+    assert recovered.reloads[0].resources == ("f",)
     assert [note.event for note in recovered.notes] == ["state.quarantined"]
     die(ledger)
 
 
 def test_a_file_that_is_none_of_ours_is_set_aside(state):
     state.mkdir(mode=0o700)
-    (state / "ledger-00000000.log").write_bytes(repair.write_line({"ledger": "mine"}))
+    (state / "ledger-00000000.log").write_bytes(write_line({"ledger": "mine"}))
     assert start(state)[1].notes[0].fields["file"] == str(state / "ledger-00000000.log.set-aside")
 
 
@@ -468,8 +473,8 @@ def test_ledgers_of_the_dead_become_one_and_those_of_the_living_stay(state, out)
     die(ledgers[1])
     assert len(list(state.glob("ledger-*"))) == 3
     _, recovered = start(state)
-    assert recovered.debts[0].resources == ("0", "1")
-    assert len(set(recovered.debts[0].records)) == 2
+    assert recovered.reloads[0].resources == ("0", "1")
+    assert len(set(recovered.reloads[0].records)) == 2
     assert len(list(state.glob("ledger-*"))) == 2
 
 
@@ -482,7 +487,7 @@ def test_a_long_ledger_is_written_anew_while_it_is_used(state, out):
     assert path.stat().st_size < LARGE
     die(ledger)
     recovered = start(state)[1]
-    assert recovered.debts[0].resources == ("f",)
+    assert recovered.reloads[0].resources == ("f",)
     assert recovered.revision == 39
     assert owes.record
 
@@ -511,7 +516,7 @@ def test_a_folder_that_cannot_be_made_is_one_warning_and_all_goes_on(tmp_path, o
     (tmp_path / "file").touch()
     ledger, _ = start(tmp_path / "file" / "state")
     assert ledger.warning.where["folder"] == str(tmp_path / "file" / "state")
-    ledger.paid(RELOAD, (1,))
+    ledger.clear(RELOAD, (1,))
     ledger.counted({"f": Counted(1)}, "", 0)
     assert give(ledger, (resource(out / "f"), b"new"))[0].record == 0
     ledger.close()
@@ -552,12 +557,12 @@ def test_what_a_full_disk_kept_out_of_the_ledger_is_written_with_the_next_line(s
     (report,) = give(ledger, (resource(out / "f"), b"new"), disk=disk)
     disk.full = True
     ledger.counted({"f": Counted(3)}, "cluster", 7)
-    ledger.paid(RELOAD, [report.record])
+    ledger.clear(RELOAD, [report.record])
     disk.full = False
     give(ledger, (resource(out / "g", reload_cmd=CommandReload("another")), b"new"), disk=disk)
     die(ledger)
     _, recovered = start(state)
-    assert [owed.key for owed in recovered.debts] == ["another"]
+    assert [owed.spec.key for owed in recovered.reloads] == ["another"]
     assert keys_of(recovered) == {"f": 3, "g": 3}
     assert len(files(state)) == 2
 
@@ -598,14 +603,14 @@ def test_a_ledger_that_cannot_be_shortened_stays_the_one(state, out, monkeypatch
     disk = Filling()
     ledger, _ = start(state, disk)
     give(ledger, (resource(out / "f"), b"new"))
-    monkeypatch.setattr("confpy.ledger.ledger.LARGE", 0)
+    monkeypatch.setattr("confpy.ledger.file.LARGE", 0)
     disk.full = True
     ledger.counted({"f": Counted(3)}, "cluster", 7)
     ledger.counted({"f": Counted(4)}, "cluster", 8)
     die(ledger)
     _, recovered = start(state)
     assert keys_of(recovered) == {"f": 4}
-    assert [owed.key for owed in recovered.debts] == [RELOAD]
+    assert [owed.spec.key for owed in recovered.reloads] == [RELOAD]
 
 
 def test_each_kind_of_store_and_each_tree_has_counts_and_a_store_of_its_own(state):
@@ -659,7 +664,7 @@ def test_the_ledger_of_the_first_version_is_read_for_whichever_store_runs(state)
         {"op": "done", "record": 1, "failed": []},
     ]
     state.chmod(0o700)
-    (state / "ledger-00000000.log").write_bytes(b"".join(map(repair.write_line, entries)))
+    (state / "ledger-00000000.log").write_bytes(b"".join(map(write_line, entries)))
     ledger = Ledger.open(str(state), Disk(), backend="etcdv3")
     recovered = ledger.recover()
     assert recovered.counts == {"a": (Counted(3),), "b": (Counted(2),)}
@@ -676,7 +681,7 @@ def test_an_older_delivery_found_to_have_ended_counts_less_than_a_newer_one(stat
     give(ledger, (resource(out / "f"), b"none"))
     (report,) = give(ledger, (rolling(out / "f"), b"many"))
     ledger.counted({"f": Counted(7)}, "cluster", 9)
-    ledger.paid(RELOAD, range(1, report.record + 1))
+    ledger.clear(RELOAD, range(1, report.record + 1))
     die(ledger)
     _, recovered = start(state)
     assert keys_of(recovered) == {"f": 7}
@@ -711,10 +716,10 @@ def test_what_the_start_puts_back_is_told_to_its_program(state, out):
     die(ledger)
     ledger, recovered = start(state)
     assert [(out / name).read_bytes() for name in "ab"] == [b"old", b"old"]
-    assert [(owed.key, owed.resources) for owed in recovered.debts] == [(RELOAD, ("a",))]
-    ledger.paid(RELOAD, recovered.debts[0].records)
+    assert [(owed.spec.key, owed.resources) for owed in recovered.reloads] == [(RELOAD, ("a",))]
+    ledger.clear(RELOAD, recovered.reloads[0].records)
     die(ledger)
-    assert start(state)[1].debts == ()
+    assert start(state)[1].reloads == ()
 
 
 def test_a_torn_delivery_is_over_when_the_next_takes_up_its_target_and_no_start_puts_it_back(state, out):
@@ -797,7 +802,7 @@ def test_a_rollback_goes_back_to_what_the_reload_last_took(state, out, write, re
     for content in (b"first", b"good", b"bad", b"worse"):
         (report,) = give(ledger, (wanted, content))
         if content == b"good":
-            ledger.paid(RELOAD, range(1, report.record + 1))
+            ledger.clear(RELOAD, range(1, report.record + 1))
     if restarts:
         die(ledger)
         ledger, _ = start(state)
@@ -807,8 +812,8 @@ def test_a_rollback_goes_back_to_what_the_reload_last_took(state, out, write, re
     assert stat.S_IMODE((out / "f").stat().st_mode) == 0o640
     die(ledger)
     ledger, recovered = start(state)
-    (owed,) = recovered.debts
-    ledger.paid(RELOAD, owed.records)
+    (owed,) = recovered.reloads
+    ledger.clear(RELOAD, owed.records)
     assert os.listdir(out) == ["f"]
     assert not [name for name in files(state) if name.startswith(".")]
     assert restore(RELOAD, ledger, Disk()).reports == ()
@@ -837,7 +842,7 @@ def test_a_rollback_takes_back_what_came_later_to_another_member_of_the_group(st
     give(ledger, (a, b"new"), (b, b"newer"))
     assert [report.outcome for report in restore(RELOAD, ledger, Disk()).reports] == ["changed", "changed"]
     assert [(out / name).read_bytes() for name in "ab"] == [b"old", b"old"]
-    ledger.paid(RELOAD, range(1, 9))
+    ledger.clear(RELOAD, range(1, 9))
     assert first.record
     assert sorted(os.listdir(out)) == ["a", "b"]
     assert not any(ledger._book.records)
@@ -849,7 +854,7 @@ def test_what_came_to_a_group_after_its_reload_had_succeeded_keeps_no_old_file(s
     ledger, _ = start(state)
     (first, _) = give(ledger, (a, b"new"), (b, b"old"))
     give(ledger, (a, b"new"), (b, b"newer"))
-    ledger.paid(RELOAD, [first.record])
+    ledger.clear(RELOAD, [first.record])
     give(ledger, (a, b"new"), (b, b"newest"))
     assert sorted(os.listdir(out)) == ["a", "b"]
     assert not any(ledger._book.records)
@@ -861,7 +866,7 @@ def test_a_rollback_owes_the_reloads_of_the_other_members_for_what_is_back(state
     other = resource(out / "b", group="g", reload_cmd=CommandReload("another"))
     give(ledger, (rolling(out / "a", group="g"), b"new"), (other, b"new"))
     (owed,) = restore(RELOAD, ledger, Disk()).owed
-    assert (owed.key, owed.resources, owed.dests) == ("another", ("b",), (str(out / "b"),))
+    assert (owed.spec.key, owed.resources, owed.dests) == ("another", ("b",), (str(out / "b"),))
     assert owed.records
 
 
@@ -887,7 +892,7 @@ def test_what_cannot_be_put_back_stays_owed(state, out):
     assert report.error.message == "the old file is gone: the target cannot be put back"
     die(ledger)
     _, recovered = start(state)
-    assert [owed.key for owed in recovered.debts] == [RELOAD]
+    assert [owed.spec.key for owed in recovered.reloads] == [RELOAD]
 
 
 def test_a_rollback_leaves_alone_what_somebody_else_has_changed(state, out):
@@ -905,7 +910,7 @@ def test_the_old_file_goes_when_the_reload_has_succeeded(state, out):
     ledger, _ = start(state)
     (report,) = give(ledger, (rolling(out / "f"), b"new"))
     assert len(os.listdir(out)) == 2
-    ledger.paid(RELOAD, (report.record,))
+    ledger.clear(RELOAD, (report.record,))
     assert os.listdir(out) == ["f"]
 
 
@@ -917,14 +922,14 @@ def record(number: int = 1, *, swap: bool = False, in_place: bool = False, **mor
         Change(name, f"/{name}", f"/{name}", "old", "new", mark=f"{name}{number}", key="k", in_place=in_place)
         for name in ("a", "b")
     )
-    debt = Debt("k", CommandReload("k"), 1.0)
-    return Record(number, float(number), (Deed("g", changes, swap=swap),), (debt,), **more)
+    spec = ReloadSpec("k", CommandReload("k"), 1.0)
+    return Record(number, float(number), (GroupChange("g", changes, swap=swap),), (spec,), **more)
 
 
 def steps(found: dict[str, str | None], *records: Record) -> list[str]:
     book = Book({one.number: one for one in records})
-    kept = {change.mark: f"kept {change.mark}" for one in records for change in one.changes}
-    return [step.change.mark for verdict in repair.judge(book, found, kept) for step in verdict.steps]
+    old_files = {change.mark: f"old {change.mark}" for one in records for change in one.changes}
+    return [step.change.mark for one in plan(book, found, old_files) for step in one.steps]
 
 
 @pytest.mark.parametrize(
@@ -952,7 +957,7 @@ def test_a_group_on_trial_goes_back_as_far_as_it_is_ours(a, b, expected):
 
 
 def test_a_group_whose_trial_has_passed_stays():
-    assert steps({"/a": "new", "/b": "new"}, record(swap=True, passed=("g",))) == []
+    assert steps({"/a": "new", "/b": "new"}, record(swap=True, check_passed=("g",))) == []
 
 
 def test_a_group_of_which_somebody_removed_a_member_after_its_delivery_stays_as_it_is(state, out):
@@ -982,26 +987,26 @@ def test_a_group_that_a_later_record_took_up_is_over():
 def test_another_group_of_the_same_record_is_not():
     two = record(1)
     others = tuple(replace(change, path=f"/other{change.path}", mark=f"o{change.mark}") for change in two.changes)
-    first = replace(two, deeds=(*two.deeds, Deed("h", others)))
+    first = replace(two, groups=(*two.groups, GroupChange("h", others)))
     found = {"/a": "new", "/b": "new", "/other/a": "new", "/other/b": "old"}
     assert steps(found, first, record(2)) == ["oa1"]
 
 
 @pytest.mark.parametrize(("passed", "left"), [((), ("a1", "b1", "c1")), (("g", "h"), ())])
 def test_groups_that_were_on_trial_together_stay_together_or_go_back_together(passed, left):
-    one = record(swap=True, passed=passed)
-    other = Deed("h", (Change("c", "/c", "/c", "old", "new", mark="c1"),), swap=True)
-    assert steps(dict.fromkeys(("/a", "/b", "/c"), "new"), replace(one, deeds=(*one.deeds, other))) == [*left]
+    one = record(swap=True, check_passed=passed)
+    other = GroupChange("h", (Change("c", "/c", "/c", "old", "new", mark="c1"),), swap=True)
+    assert steps(dict.fromkeys(("/a", "/b", "/c"), "new"), replace(one, groups=(*one.groups, other))) == [*left]
 
 
 def test_a_rollback_that_was_cut_off_goes_on():
-    assert steps({"/a": "old", "/b": "new"}, record(restores=True)) == ["a1"]
+    assert steps({"/a": "old", "/b": "new"}, record(is_rollback=True)) == ["a1"]
 
 
 def test_a_record_reads_as_it_was_written():
-    one = record(7, swap=True, in_place=True, restores=True, instead=((3, "h"),), passed=("g",), done=True)
-    (entry,) = repair.read_lines(repair.write_line(repair.write_record(one)))
-    assert repair.read_record(entry) == one
+    one = record(7, swap=True, in_place=True, is_rollback=True, replaces=((3, "h"),), check_passed=("g",), done=True)
+    (entry,) = read_lines(write_line(write_record(one)))
+    assert read_record(entry) == one
     assert json.dumps(entry)
 
 
@@ -1009,28 +1014,28 @@ def test_paths_of_any_bytes_survive(state, out):
     ledger, _ = start(state)
     give(ledger, (resource(out / "a\n\udcff é"), b"new"))
     die(ledger)
-    assert start(state)[1].debts[0].dests == (str(out / "a\n\udcff é"),)
+    assert start(state)[1].reloads[0].dests == (str(out / "a\n\udcff é"),)
 
 
 def test_two_starts_at_once_share_what_the_dead_left_without_doubling_it(state, out):
     ledger, _ = start(state)
     give(ledger, (resource(out / "f"), b"new"))
     die(ledger)
-    children = [Child(lambda: len(start(state)[1].debts)) for _ in range(8)]
+    children = [Child(lambda: len(start(state)[1].reloads)) for _ in range(8)]
     # One that starts when another has ended finds the debt again; none loses it.
     assert max(child.result() for child in children) == 1
-    assert len(start(state)[1].debts) == 1
+    assert len(start(state)[1].reloads) == 1
 
 
 def test_lines_that_hold_no_entry_are_dropped():
     deep = b"[" * 100_000
     lines = [
-        repair.write_line([1]),
-        repair.write_line("x"),
-        repair.write_line(None),
+        write_line([1]),
+        write_line("x"),
+        write_line(None),
         b"%08x %s\n" % (zlib.crc32(deep), deep),
     ]
-    assert list(repair.read_lines(b"".join([*lines, repair.write_line({"op": "any"})]))) == [{"op": "any"}]
+    assert list(read_lines(b"".join([*lines, write_line({"op": "any"})]))) == [{"op": "any"}]
 
 
 def test_locks_that_cannot_be_had_hold_up_no_delivery(state):
@@ -1048,17 +1053,129 @@ def test_locks_that_cannot_be_had_hold_up_no_delivery(state):
     "entry",
     [
         {"op": "begin", "number": "x"},
-        {"op": "begin", "number": 1, "deeds": ["x"]},
-        {"op": "begin", "number": 1, "debts": [3]},
+        {"op": "begin", "number": 1, "groups": ["x"]},
+        {"op": "begin", "number": 1, "reloads": [3]},
         {"op": "counted", "counts": ["a"], "identity": 1, "revision": None, "at": "now"},
-        {"op": "paid", "records": 7},
+        {"op": "cleared", "records": 7},
+        {"op": "no such operation"},
         {"op": "run", "key": "r", "at": None, "failures": "x"},
     ],
 )
-def test_an_entry_of_another_shape_stops_no_start(state, entry):
+def test_an_entry_that_is_not_understood_stops_no_start_and_is_set_aside_with_a_warning(state, entry):
     state.mkdir(mode=0o700)
-    lines = [repair.write_line({"ledger": repair.FORMAT}), repair.write_line(entry)]
+    lines = [write_line({"ledger": FORMAT}), write_line(entry)]
     (state / "ledger-00000000.log").write_bytes(b"".join(lines))
     ledger = Ledger.open(str(state), Disk())
-    assert ledger.recover().debts == ()
+    recovered = ledger.recover()
+    assert recovered.reloads == ()
+    (note,) = recovered.notes
+    aside = state / "ledger-00000000.log.set-aside"
+    assert (note.level, note.event, note.fields["file"]) == ("warning", "state.quarantined", str(aside))
+    assert aside.read_bytes() == b"".join(lines)
     ledger.close()
+
+
+# --- what only a newer version knows ---------------------------------------------------------------------------------
+
+
+UNKNOWN = {
+    "an action of another kind": {"action": {"kind": "grpc", "service": "lb"}},
+    "an action without a kind": {"action": {"pidfile": "/run/lb.pid"}},
+    "an action with another field": {"action": {"kind": "signal", "signal": "HUP", "cgroup": "lb"}},
+    "an action with a field missing": {"action": {"kind": "signal"}},
+    "a verifier of another kind": {"verifier": {"kind": "metrics", "url": "http://lb/"}},
+    "a verifier with another field": {"verifier": {"kind": "program", "program": "nginx", "port": 80}},
+    "a reload with another field": {"attempts": 3},
+    "another policy": {"on_failure": "page somebody"},
+}
+
+
+def put(state: Path, *entries) -> Path:
+    state.mkdir(mode=0o700, exist_ok=True)
+    path = state / "ledger-00000000.log"
+    path.write_bytes(b"".join(map(write_line, ({"ledger": FORMAT}, *entries))))
+    return path
+
+
+def begun(out: Path, name: str, reload: dict[str, object], **more: object) -> dict[str, object]:
+    """A record of one file that was replaced, and of its reload."""
+    (out / name).write_bytes(b"new")
+    change = {"resource": name, "dest": str(out / name), "path": str(out / name), "old": None, "key": "told"}
+    change |= {"new": sha256(b"new").hexdigest(), **more}
+    written = {"key": "told", "action": {"kind": "command", "command": "true"}, "timeout": 1.0, **reload}
+    return {
+        "op": "begin", "number": 1, "at": 5.0, "groups": [{"name": name, "changes": [change]}], "reloads": [written],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("unknown", UNKNOWN.values(), ids=UNKNOWN)
+def test_a_reload_that_is_not_known_stays_in_the_ledger_with_a_warning_at_each_start(state, out, unknown):
+    record = begun(out, "f", unknown)
+    put(state, record, {"op": "done", "record": 1, "failed": []})
+    for _ in range(2):
+        ledger, recovered = start(state)
+        assert recovered.reloads == ()
+        (note,) = recovered.notes
+        assert (note.level, note.event) == ("warning", "state.quarantined")
+        assert (note.fields["command"], note.fields["resource"], note.fields["record"]) == ("told", "f", "ledger")
+        # Another reload is owed and cleared meanwhile.
+        (report,) = give(ledger, (resource(out / "other"), str(recovered).encode()[:9] + os.urandom(4)))
+        ledger.clear(RELOAD, (report.record,))
+        die(ledger)
+    (path,) = state.glob("ledger-*.log")
+    (written,) = [entry for entry in read_lines(path.read_bytes()) if entry.get("op") == "begin"][:1]
+    assert written["reloads"] == record["reloads"]
+    assert written["groups"] == record["groups"]
+
+
+@pytest.mark.parametrize("unknown", UNKNOWN.values(), ids=UNKNOWN)
+def test_files_are_put_back_also_where_their_reload_is_not_known(state, out, unknown):
+    (out / "b").write_bytes(b"old")
+    record = begun(out, "a", unknown)
+    # The group was cut off: a is new, b is not yet.
+    change = {"resource": "b", "dest": str(out / "b"), "path": str(out / "b"), "keys": 1, "mark": "m"}
+    change |= {"old": sha256(b"old").hexdigest(), "new": sha256(b"new").hexdigest()}
+    record["groups"][0]["changes"].append(change)
+    put(state, record)
+    ledger, recovered = start(state)
+    assert not (out / "a").exists()
+    assert (out / "b").read_bytes() == b"old"
+    assert "delivery.recovered" in [note.event for note in recovered.notes]
+    assert recovered.reloads == ()
+    die(ledger)
+
+
+def test_a_reload_that_is_not_known_is_dropped_once_its_target_has_another_content(state, out):
+    put(state, begun(out, "f", UNKNOWN["an action of another kind"]), {"op": "done", "record": 1, "failed": []})
+    (out / "f").write_bytes(b"by hand")
+    ledger, recovered = start(state)
+    assert (recovered.reloads, recovered.notes) == ((), ())
+    ledger.close()
+
+
+def test_a_change_with_a_field_that_is_not_known_is_recovered_and_its_ledger_set_aside(state, out):
+    path = put(state, begun(out, "f", {}, acl="user:lb:r"), {"op": "done", "record": 1, "failed": []})
+    before = path.read_bytes()
+    ledger, recovered = start(state)
+    assert [owed.resources for owed in recovered.reloads] == [("f",)]
+    (note,) = recovered.notes
+    assert (note.event, "'acl'" in str(note.fields["error"])) == ("state.quarantined", True)
+    assert (state / "ledger-00000000.log.set-aside").read_bytes() == before
+    die(ledger)
+    assert start(state)[1].notes == ()
+
+
+@pytest.mark.parametrize("version", [1, FORMAT])
+def test_the_reload_of_a_ledger_that_has_kinds_or_none_is_the_same(state, out, version):
+    record = begun(out, "f", {})
+    if version == 1:
+        record["deeds"] = [{"group": one["name"], "changes": one["changes"]} for one in record.pop("groups")]
+        record["debts"] = [{"key": "told", "command": ["kill", "-HUP", "7"], "timeout": 1.0, "verify": "check"}]
+        del record["reloads"]
+    else:
+        action = {"kind": "command", "command": ["kill", "-HUP", "7"]}
+        record["reloads"][0] |= {"action": action, "verifier": {"kind": "command", "command": "check"}}
+    path = put(state, record, {"op": "done", "record": 1, "failed": []})
+    path.write_bytes(path.read_bytes().replace(write_line({"ledger": FORMAT}), write_line({"ledger": version})))
+    (owed,) = start(state)[1].reloads
+    assert owed.spec == ReloadSpec("told", CommandReload(("kill", "-HUP", "7")), 1.0, VerifyCommand("check"))

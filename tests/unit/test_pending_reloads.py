@@ -15,8 +15,9 @@ from confpy.config.resource import Resource
 from confpy.errors import ReloadError
 from confpy.keys.tree import KeyTree
 from confpy.keys.view import View
-from confpy.messages import ClearPending, LastRun, Owed, Reload, Reloaded, Report, Restore
+from confpy.messages import ClearPending, LastRun, PendingReload, Reload, Reloaded, Report, Restore
 from confpy.reload.actions import CommandReload
+from confpy.reload.spec import ReloadSpec
 from confpy.system.subprocesses import Ran
 
 
@@ -144,7 +145,12 @@ def test_a_reload_of_thousands_of_resources_can_be_started():
 
 def test_what_an_earlier_confpy_owed_is_taken_back_where_its_resources_say_so():
     reloads = PendingReloads(Random(1), longest_wait=2.0)
-    reloads.inherit(Owed("reload", "reload", 5.0, None, ("web",), ("/out/web",), (3,), "rollback"), 0.0)
+    reloads.inherit(
+        PendingReload(
+            ReloadSpec("reload", CommandReload("reload"), 5.0, on_failure="rollback"), ("web",), ("/out/web",), (3,)
+        ),
+        0.0,
+    )
     (run,) = reloads.start(0.0, ())
     (_,) = reloads.take(Reloaded(run.key, ReloadError("the reload exited with 1"), 0.1), 1.0)
     assert [*reloads.start(1.0, {"reload"})] == [], "not while one of its targets is being delivered"
@@ -182,7 +188,10 @@ def test_what_an_earlier_confpy_owed_waits_for_a_trial_of_its_target_too():
     web = Resource("web", "", "t.j2", "/out/web", check_cmd="check", reload_cmd=CommandReload("reload {{dest}}"))
     state = ResourceState(0, web, Settle(0.0, 0.0), Backoff(Random(1)), View(KeyTree(), ()))
     reloads = PendingReloads(Random(1), longest_wait=2.0)
-    reloads.inherit(Owed("reload /out/web", "reload /out/web", 5.0, None, ("web",), ("/out/web",)), 0.0)
+    reloads.inherit(
+        PendingReload(ReloadSpec("reload /out/web", CommandReload("reload /out/web"), 5.0), ("web",), ("/out/web",)),
+        0.0,
+    )
     assert [*reloads.start(9.0, state.commands, state.commands)] == []
     assert [type(action) for action in reloads.start(9.0, ())] == [Reload]
 
@@ -193,7 +202,9 @@ def test_what_an_earlier_confpy_owed_waits_for_a_trial_of_its_target_too():
 def inherited(run: LastRun, *, now: float = 0.0, wall: float = 1000.0, is_final: bool = False):
     """Return the reloads after a start at ``now`` that found this last run, and the lines."""
     reloads = PendingReloads(Random(1), longest_wait=2.0, is_final=is_final)
-    reloads.inherit(Owed("reload", "reload", 5.0, None, ("web",), ("/out/web",), (3,)), now)
+    reloads.inherit(
+        PendingReload(ReloadSpec("reload", CommandReload("reload"), 5.0), ("web",), ("/out/web",), (3,)), now
+    )
     return reloads, [*reloads.take_over({"reload": run}, now, wall)]
 
 
@@ -249,7 +260,7 @@ def test_a_new_content_is_reloaded_at_once_though_an_earlier_one_had_failed_befo
 def test_a_one_shot_run_waits_for_no_earlier_failure_and_for_no_interval_and_counts_its_own():
     reloads, said = inherited(LastRun(1000.0, failures=20, interval=60.0), is_final=True)
     (run,) = reloads.start(0.0, ())
-    assert (run.failures, run.interval, said) == (20, 60.0, [])
+    assert (run.failures, run.spec.interval, said) == (20, 60.0, [])
 
 
 def test_what_has_failed_is_tried_at_once_when_somebody_asks_for_it():

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 
 from confpy.clock import LONGEST
-from confpy.messages import Reload, Reloaded
 from confpy.reload.actions import CommandReload, HttpReload, SignalReload, SocketReload, VerifyCommand
 from confpy.reload.processes import Pidfile, Process, look, masters, objection
 from confpy.reload.run import reload
+from confpy.reload.spec import ReloadResult, ReloadSpec
 from confpy.system.subprocesses import Shell
 from tests.run_as_user import EXTRA_GROUP, as_nobody
 from tests.servers.authority import Authority
@@ -30,10 +30,11 @@ from tests.servers.signal_recorder import SignalRecorder
 from tests.waiting import wait_until
 
 
-def run(by, timeout: float = 10.0, verify: str | None = None) -> Reloaded:
+def run(by, timeout: float = 10.0, verify: str | None = None) -> ReloadResult:
     action = CommandReload(by) if isinstance(by, str) else by
     verifier = VerifyCommand(verify) if verify else None
-    return reload(Reload("key", action, timeout, {"CONFPY_DEST": "/out"}, verifier), Shell())
+    spec = ReloadSpec(action.describe(), action, timeout, verifier)
+    return reload(spec, {"CONFPY_DEST": "/out"}, Shell())
 
 
 def failure(by, timeout: float = 10.0, verify: str | None = None) -> str:

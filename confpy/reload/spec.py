@@ -1,0 +1,82 @@
+"""How a program is reloaded: the action, its verifier, and what a failure leads to. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
+
+from confpy.errors import ConfpyError
+from confpy.frozen import frozen
+from confpy.reload.actions import ACTIONS, VERIFIERS, ReloadAction, Verifier
+from confpy.reload.kinds import UnknownKindError, from_json, to_json
+
+OnFailure: TypeAlias = Literal["retry", "rollback", "keep"]
+"""What follows a failed reload: another try, the previous files and their reload, or nothing."""
+
+
+@frozen
+class ReloadSpec:
+    """How a program is reloaded: what a resource asks for, what the ledger stores, and what is run."""
+
+    key: str
+    """The action as people see it. Reloads of one key are one reload, whichever resources owe it."""
+    action: ReloadAction
+    timeout: float
+    """Seconds, for the action and for the verifier; ``clock.LONGEST``: no limit."""
+    verifier: Verifier | None = None
+    """What has to succeed after the action."""
+    on_failure: OnFailure = "retry"
+    interval: float = 0.0
+    """Seconds from the start of one run to that of the next, at least. The ledger has it with the last run."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON can hold it, without the interval."""
+        written: dict[str, Any] = {"key": self.key, "action": to_json(self.action), "timeout": self.timeout}
+        if self.verifier is not None:
+            written["verifier"] = to_json(self.verifier)
+        return written if self.on_failure == "retry" else {**written, "on_failure": self.on_failure}
+
+
+@frozen
+class UnknownReload:
+    """A reload that the ledger holds and this confpy does not know: it stays owed, for a newer one."""
+
+    key: str
+    written: Mapping[str, Any]
+    """Its JSON."""
+    problem: str
+
+    def to_json(self) -> dict[str, Any]:
+        return dict(self.written)
+
+
+FIELDS = {"key", "action", "timeout", "verifier", "on_failure"}
+
+
+def read_spec(written: Mapping[str, Any]) -> ReloadSpec | UnknownReload:
+    """Return what ``to_json`` has written; raises ``LookupError`` or ``TypeError`` for what has no key."""
+    key = str(written["key"])
+    try:
+        if more := written.keys() - FIELDS:
+            raise UnknownKindError(f"the field {min(more)!r} is not known")
+        action = from_json(written.get("action"), ACTIONS)
+        verifier = from_json(written["verifier"], VERIFIERS) if "verifier" in written else None
+        if (on_failure := written.get("on_failure", "retry")) not in {"retry", "rollback", "keep"}:
+            raise UnknownKindError(f"on_failure is {on_failure!r}")
+        return ReloadSpec(key, action, float(written.get("timeout", 0.0)), verifier, on_failure)
+    except (TypeError, ValueError) as error:
+        return UnknownReload(key, written, str(error))
+
+
+@frozen
+class ReloadResult:
+    """How a reload ended."""
+
+    error: ConfpyError | None
+    """None: the action and the verifier have succeeded."""
+    took: float
+    """Seconds."""
+    unsure: bool = False
+    """The program was told, but its answer does not show whether it succeeded."""
+    answer: str = ""
+    """That answer."""
