@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Iterable
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 E = TypeVar("E", bound="ConfpyError")
 _NUMBERED = re.compile(r"\w*\d\w*")
@@ -50,7 +50,7 @@ class ConfpyError(Exception):
         self.where = where
         self._kind = kind
 
-    def at(self, **where: str | int) -> ConfpyError:
+    def at(self, **where: str | int) -> Self:
         """Add places that only the caller knows; those already named stay. Returns itself."""
         self.where = {**where, **self.where}
         return self
@@ -98,6 +98,18 @@ class StoreError(ConfpyError):
 
 class AccessDenied(StoreError):
     """The store answered, but not for this prefix; only the resources that read it suffer."""
+
+    def __init__(
+        self, message: str, *, hint: str = "", kind: Hashable = None, prefix: str = "", **where: str | int
+    ) -> None:
+        super().__init__(message, hint=hint, kind=kind, **({"prefix": prefix} if prefix else {}), **where)
+        self.prefix = prefix
+        """The prefix, empty if the store does not say which one it is."""
+
+    def about(self, prefix: str) -> Self:
+        """Add the prefix that only the caller knows. Returns itself."""
+        self.prefix = self.prefix or prefix
+        return self.at(prefix=prefix)
 
 
 class WatchLost(StoreError):

@@ -301,8 +301,8 @@ class Mirror:
 
     def _denies(self, result: MirrorResult, error: StoreError, asked: Collection[str], now: float) -> bool:
         """Say whether the error denies one prefix of those asked for, and leave that one out from now on."""
-        prefix = error.where.get("prefix") if isinstance(error, AccessDenied) else None
-        if not isinstance(prefix, str) or prefix not in asked:
+        prefix = error.prefix if isinstance(error, AccessDenied) else ""
+        if not prefix or prefix not in asked:
             return False
         if prefix in self._wants.prefixes:
             result.learned = True

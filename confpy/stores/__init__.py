@@ -14,9 +14,6 @@ from confpy.keys.snapshot import Changes, Invalidated, PrefixStatus, Snapshot
 if TYPE_CHECKING:
     from confpy.config.settings import Settings
 
-SURPRISES = (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
-"""What to take an answer apart may raise where it is not one of the store's: numbers without end, lists in lists."""
-
 
 class WatchStream(Protocol):
     """Changes as they come. Made by ``Store.watch``, which blocks until every watch of it is established."""

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, urlencode
 
 from confpy.errors import StoreError, UsageError
 from confpy.http.body import read_body
 from confpy.http.connection import Connection
-from confpy.stores import SURPRISES
+from confpy.stores.answers import parsing
 from confpy.stores.consul.wire import Answer, differing, is_fresh, not_consul, refusal
 from confpy.stores.network import basic_auth, secret
 
@@ -68,7 +67,7 @@ class Api:
         blocking = {"index": index, "wait": f"{max(1, round(wait))}s"} if index else {}
         reply = self._get(query, consistency, {**blocking, "recurse": 1})
         keys: dict[str, tuple[int, bytes | None]] = {}
-        with self._understood():
+        with parsing(self._not_consul):
             new = reply.body
             if query == self._last.query and reply.found:
                 gone, new = differing(self._last.body, reply.body)
@@ -83,7 +82,7 @@ class Api:
     def ask_index(self, query: str, consistency: str = LEADER) -> int:
         """Return the index of a query alone: the names come cut at the next slash, the values not at all."""
         reply = self._get(query, consistency, {"keys": True, "separator": "/"})
-        with self._understood():
+        with parsing(self._not_consul):
             json.loads(reply.body if reply.found else b"[]")
         return reply.at
 
@@ -111,17 +110,12 @@ class Api:
             body = read_body(answer, ANSWER_BYTES)
         if answer.status not in (200, 404):
             raise refusal(answer.status, body)
-        with self._understood():
+        with parsing(self._not_consul):
             index = max(1, int(answer.headers["X-Consul-Index"]))  # 0 would be answered at once, without end
         return _Reply(answer.status == 200, index, body), is_fresh(answer.headers)
 
-    @contextmanager
-    def _understood(self) -> Iterator[None]:
-        """Turn the surprise at an answer that Consul would not give into a ``StoreError``."""
-        try:
-            yield
-        except SURPRISES:
-            raise not_consul().at(node=self._connection.node.url) from None
+    def _not_consul(self) -> StoreError:
+        return not_consul().at(node=self._connection.node.url)
 
     def close(self) -> None:
         """End the connection. Any thread, any number of times."""
@@ -149,7 +143,7 @@ _NOTHING = _Last(None, b"", {})
 
 
 def _items(body: bytes) -> dict[str, tuple[int, bytes | None]]:
-    """Return the keys of an answer; raises one of ``SURPRISES``."""
+    """Return the keys of an answer; raises one of ``UNEXPECTED``."""
     return {
         f"/{item['Key']}": (int(item["ModifyIndex"]), None if item["Value"] is None else b64decode(item["Value"]))
         for item in json.loads(body.decode("utf-8", "replace"))

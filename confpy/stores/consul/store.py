@@ -295,7 +295,7 @@ def _refused(prefix: str, denied: Mapping[str, StoreError]) -> AccessDenied:
         message, hint = error.message, "Consul has no pages: let the resource read keys further down the tree"
     else:
         message, hint = "Consul refuses the prefix: permission denied", "give the token a policy that may list it"
-    return AccessDenied(message, hint=hint, **{**error.where, "prefix": prefix})
+    return AccessDenied(message, hint=hint, prefix=prefix).at(**error.where)
 
 
 def _doubtful(prefix: str) -> AccessDenied:

@@ -20,6 +20,7 @@ from confpy.errors import AccessDenied, StoreError, WatchLost
 from confpy.http.body import Headers
 from confpy.keys.prefixes import ROOT, ancestors
 from confpy.keys.snapshot import Changes
+from confpy.stores.answers import tls_only
 
 QUERIES = 16
 """The most queries that one confpy keeps open: Consul refuses a client that has many connections."""
@@ -62,7 +63,7 @@ def refusal(status: int, body: bytes) -> StoreError:
     if status == 401:
         return StoreError("it wants a login, or another one", hint="give basic_auth, username and password")
     if status == 400 and "HTTPS" in said:
-        return StoreError("it speaks TLS only", hint="write https:// instead of http://")
+        return tls_only()
     if said.startswith("<"):
         return StoreError(
             f"it answers {status}, with a page", kind=("page", status), hint="if it is a proxy: does it reach Consul?"

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeAlias
@@ -22,7 +21,7 @@ from confpy.frozen import frozen
 from confpy.http.body import Headers
 from confpy.keys.prefixes import ROOT, ancestors, covers, minimal, normalise, select
 from confpy.keys.snapshot import Changes, Listing, Snapshot
-from confpy.stores import SURPRISES
+from confpy.stores.answers import UNEXPECTED, parsing, tls_only
 
 Body: TypeAlias = dict[str, Any]
 
@@ -35,15 +34,6 @@ _KEY_NOT_FOUND, _UNAUTHORIZED, _INDEX_CLEARED = 100, 110, 401  # etcd's own code
 
 
 # --- answers ---------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def understood() -> Iterator[None]:
-    """Turn the surprise at an answer that is not one of etcd's into a ``StoreError``."""
-    try:
-        yield
-    except SURPRISES as error:
-        raise not_etcd() from error
 
 
 def not_etcd() -> StoreError:
@@ -66,7 +56,7 @@ class Place:
     @classmethod
     def of(cls, headers: Headers) -> Place:
         """Read the headers; raises ``StoreError``."""
-        with understood():
+        with parsing(not_etcd):
             place = cls(headers.get("X-Etcd-Cluster-Id") or "", int(headers.get("X-Etcd-Index") or ""))
         if not place.cluster:
             raise not_etcd()
@@ -79,7 +69,7 @@ def refusal(status: int, text: bytes) -> StoreError:
         answer = json.loads(text)
         code, said = int(answer.get("errorCode", 0)), str(answer["message"])
         said = f"{said} ({answer['cause']})" if answer.get("cause") else said
-    except SURPRISES:
+    except UNEXPECTED:
         code, said = 0, ""
     said = " ".join(said.split())[:200]
     if code == _INDEX_CLEARED:
@@ -89,8 +79,8 @@ def refusal(status: int, text: bytes) -> StoreError:
         return AccessDenied(f"etcd refuses: {said or f'HTTP {status}'}", hint=hint)
     if said:
         return StoreError(f"etcd says: {said}")
-    if status == 400 and b"HTTPS" in text:  # said by Go's and by nginx' servers alike
-        return StoreError("it speaks TLS only", hint="write https:// instead of http://")
+    if status == 400 and b"HTTPS" in text:
+        return tls_only()
     if status == 404:
         hint = "is it an etcd? 3.4 and 3.5 need --enable-v2; or choose the store etcdv3"
         return NoApi("it has no API v2", hint=hint)
@@ -152,7 +142,7 @@ class Reading:
                 raise error
             self.refuse(error)
             return
-        with understood():
+        with parsing(not_etcd):
             answer, place = self._answer(status, text), Place.of(headers)
             keys, folders = _spread(answer["node"]) if status == 200 else ({}, [])
         if self._identity not in ("", place.cluster):
@@ -253,7 +243,7 @@ class Waiting:
 
     def feed(self, text: bytes) -> None:
         """Take one event; raises ``StoreError``."""
-        with understood():
+        with parsing(not_etcd):
             event = json.loads(text)
             node, before = event["node"], event.get("prevNode") or {}
             key, revision = normalise(node.get("key") or ROOT), int(node["modifiedIndex"])

@@ -12,8 +12,9 @@ from confpy.errors import AccessDenied, StoreError, UsageError
 from confpy.http.addresses import Node
 from confpy.http.body import Stream, read_body
 from confpy.http.connection import Connection
+from confpy.stores.answers import parsing
 from confpy.stores.etcd.v3_permissions import Denied, Grants
-from confpy.stores.etcd.v3_wire import Body, LoggedOut, gateway_path, refusal, understood
+from confpy.stores.etcd.v3_wire import Body, LoggedOut, gateway_path, not_etcd, refusal
 from confpy.stores.network import secret
 
 if TYPE_CHECKING:
@@ -93,10 +94,10 @@ class Gateway:
         if not user:
             raise Denied("etcd refuses: permission denied", hint="give username and password_file")
         answer, _ = self.post("auth/user/get", {"name": user})
-        with understood():
+        with parsing(not_etcd):
             roles = tuple(map(str, answer.get("roles", ())))
         answers = [self.post("auth/role/get", {"role": role})[0] for role in roles]
-        with understood():
+        with parsing(not_etcd):
             grants = Grants.of(user, roles, [one for answer in answers for one in answer.get("perm", ())])
         return self._login.learn(grants)
 
@@ -117,13 +118,13 @@ class Gateway:
             except AccessDenied as error:
                 error.at(user=user)
                 raise
-            with understood():
+            with parsing(not_etcd):
                 self._login.renew(str(answer["token"]))
 
     def _post(self, path: str, body: Body) -> tuple[Body, int]:
         with self.connection.bounded():
             text = read_body(self._open(path, json.dumps(body).encode()), ANSWER_BYTES)
-        with understood():
+        with parsing(not_etcd):
             answer: Body = json.loads(text)
         return answer, len(text)
 

@@ -9,15 +9,14 @@ from __future__ import annotations
 import json
 from base64 import b64decode, b64encode
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from confpy.errors import AccessDenied, NoApi, StoreError, WatchLost
 from confpy.http.body import TooLarge
 from confpy.keys.prefixes import ROOT, covers
 from confpy.keys.snapshot import Changes, Invalidated, Listing, PrefixStatus, Snapshot
-from confpy.stores import SURPRISES
+from confpy.stores.answers import UNEXPECTED, parsing, tls_only
 from confpy.stores.etcd.v3_permissions import Denied, Grants, Range, alone, below, whole
 
 Body: TypeAlias = dict[str, Any]
@@ -62,15 +61,6 @@ def _base64(data: bytes) -> str:
     return b64encode(data).decode()
 
 
-@contextmanager
-def understood() -> Iterator[None]:
-    """Turn the surprise at an answer that is not one of etcd's into a ``StoreError``."""
-    try:
-        yield
-    except SURPRISES as error:
-        raise not_etcd() from error
-
-
 def not_etcd() -> StoreError:
     """Return the error for an answer that etcd would not give."""
     return StoreError("it answers, but not as etcd v3 does", hint="is this address one of an etcd's client URLs?")
@@ -81,9 +71,9 @@ def refusal(status: int, text: bytes) -> StoreError:
     try:
         answer = json.loads(text)
         said, code = answer.get("error") or answer["message"], answer.get("code")
-    except SURPRISES:
-        if status == 400 and b"HTTPS" in text:  # said by Go's and by nginx' servers alike
-            return StoreError("it speaks TLS only", hint="write https:// instead of http://")
+    except UNEXPECTED:
+        if status == 400 and b"HTTPS" in text:
+            return tls_only()
         if status == 400 and b"CommonName" in text:  # it could be mistaken for a user's login
             return StoreError(
                 "the gateway of an etcd that has users takes no client certificate with a common name (CN)",
@@ -127,7 +117,7 @@ def gateway_path(status: int, text: bytes) -> str:
     """
     if status != 200:
         raise refusal(400, text)
-    with understood():
+    with parsing(not_etcd):
         version = tuple(int(part) for part in json.loads(text)["etcdserver"].split(".", 2)[:2])
         if version >= (3, 4):
             return "/v3/"
@@ -195,7 +185,7 @@ class Reading:
 
     def take(self, answer: Body, size: int) -> None:
         """Take the answer of ``size`` bytes to what was asked last; raises ``StoreError``."""
-        with understood():
+        with parsing(not_etcd):
             self._pin(answer["header"])
             ranges = [response["response_range"] for response in answer.get("responses", ())]
             if len(ranges) != len(self._asked) + len(self._counted):
@@ -301,7 +291,7 @@ class StatusRequest:
 
     def take(self, answer: Body) -> None:
         """Take the answer to what was asked last; raises ``StoreError``."""
-        with understood():
+        with parsing(not_etcd):
             self._revision = self._revision or int(answer["header"]["revision"])
             self._identity = str(answer["header"]["cluster_id"])
             for prefix, response in zip(self._asked, answer.get("responses", ()), strict=True):
@@ -369,7 +359,7 @@ class Watches:
 
     def feed(self, line: bytes) -> None:
         """Take one line of the stream; raises ``WatchLost`` or ``StoreError``."""
-        with understood():
+        with parsing(not_etcd):
             message = json.loads(line)
             if error := message.get("error"):
                 if isinstance(error, str):
@@ -414,8 +404,7 @@ class Watches:
                 f"it was compacted at {result['compact_revision']}"
             )
         error = _failure(str(result.get("cancel_reason") or "the watch was canceled"))
-        error.at(prefix=prefix)
-        return error
+        return error.about(prefix) if isinstance(error, AccessDenied) else error.at(prefix=prefix)
 
     def _note(self, prefix: str, events: Sequence[Body], *, more: bool) -> None:
         parts = self._parts.setdefault(prefix, {})
