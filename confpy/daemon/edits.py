@@ -54,11 +54,11 @@ class Edits:
                 followed.close()
 
     def _open(self, paths: Sequence[str]) -> Folder:
-        from confpy.system.watching import SLOW_LOOK, Folder, why_unwatched  # brings watchdog
+        from confpy.system.watching import POLL, Folder, why_unwatched  # brings watchdog
 
         def unwatched(error: OSError) -> None:
             failure = ConfpyError(f"edits cannot be watched for: {error.strerror}", hint=why_unwatched(error))
-            self._unwatched(failure.at(file=paths[0]), f"looks every {SLOW_LOOK:g} s")
+            self._unwatched(failure.at(file=paths[0]), f"looks every {POLL:g} s")
 
         return Folder(paths, unwatched)
 

@@ -1,4 +1,4 @@
-"""The stores: one protocol, one registry of names. A store's libraries load when it is opened, and only then."""
+"""The stores, behind one protocol. A store's libraries are loaded when it is opened, and not before."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class WatchStream(Protocol):
-    """Changes as they come. Made by ``Store.watch``, which blocks until every watch of it is established."""
+    """Changes as they arrive. Made by ``Store.watch``, which blocks until every watch is established."""
 
     def __iter__(self) -> Iterator[Changes | Invalidated]:
         """Yield until ``close`` (then it ends), or raise ``WatchLost`` (read again) or ``StoreError`` (resume)."""
@@ -26,7 +26,7 @@ class WatchStream(Protocol):
 
 
 class Store(Protocol):
-    """Where keys live. Every call is bounded in time, and may come from any thread.
+    """A store of keys. Every call is bounded in time, and may come from any thread.
 
     Keys are raw here: as the store spells them, any bytes as ``surrogateescape`` text. A prefix stands for itself and
     all below it by path segment (``confpy.keys.prefixes.covers``); "/" stands for every key.
@@ -36,7 +36,7 @@ class Store(Protocol):
 
     @classmethod
     def open(cls, settings: Settings) -> Store:
-        """Make the store that the settings describe. No traffic yet; raises ``UsageError``."""
+        """Return the store that the settings describe. No traffic yet; raises ``UsageError``."""
 
     def prefixes(self, path: str) -> tuple[str, ...]:
         """Return what to read for a key of a resource: ``path`` is the effective prefix joined with the key.
@@ -52,7 +52,7 @@ class Store(Protocol):
         """
 
     def poll(self, prefixes: Sequence[str]) -> PrefixStatus | None:
-        """Say cheaply how the prefixes stand, or None where only a read can tell; raises ``StoreError``."""
+        """Return the status of the prefixes cheaply, or None if only a read can tell; raises ``StoreError``."""
 
     def watch(self, cursors: Mapping[str, int], identity: str = "") -> WatchStream:
         """Follow each prefix from the revision after its cursor, on one stream; raises like the stream."""

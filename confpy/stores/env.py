@@ -34,7 +34,7 @@ class EnvStore:
         return cls()
 
     def prefixes(self, path: str) -> tuple[str, ...]:
-        """Fold a path as names are folded: ``/My_App`` is asked for, and stripped, as ``/my/app``."""
+        """Fold a path as names are folded: ``/My_App`` is read, and stripped, as ``/my/app``."""
         return (_fold(path),)
 
     def read(self, prefixes: Sequence[str], counted: Sequence[str] = ()) -> Snapshot:
@@ -65,7 +65,7 @@ class EnvStore:
 
 
 def added_by_python() -> frozenset[str]:
-    """Return the variable that Python sets for itself where no locale is (PEP 538): nobody gave it as a key."""
+    """Return the variable that Python itself sets without a locale (PEP 538): it was not given as a key."""
     if os.environ.get("LC_CTYPE") not in {"C.UTF-8", "C.utf8", "UTF-8"}:
         return frozenset()
     try:

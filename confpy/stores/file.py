@@ -1,4 +1,4 @@
-"""Files as a store: YAML, JSON and TOML documents, every leaf a key, or one plain value a file.
+"""Files as a store: YAML, JSON and TOML documents, every leaf a key, or one plain value per file.
 
 ``docs/stores/file.md`` is the contract.
 """
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from confpy.system.watching import Folder
 
 POLL = 10.0
-"""Seconds between looks at files whose changes nobody told of (network file systems, no inotify left)."""
+"""Seconds between checks of files whose changes the system does not report (network file systems)."""
 
 DOCUMENTS = (".yaml", ".yml", ".json", ".toml")
 """Endings of names that make a file a document."""
@@ -64,7 +64,7 @@ class FileStore:
         self._watches: set[FileWatch] = set()
         self._closed = False
         self._notes: list[LogEvent] = []
-        """What the next snapshot has to say."""
+        """What the next snapshot has to report."""
 
     @classmethod
     def open(cls, settings: Settings) -> FileStore:
@@ -119,7 +119,7 @@ class FileStore:
             form = "document"
         for file, content in files:
             if isinstance(content, OSError) and (form != "plain" or file == root):
-                # Which keys are in it nobody knows.
+                # Its keys are unknown.
                 raise StoreError(f"cannot read the file: {content.strerror}", file=file) from content
             found = None if form == "plain" or isinstance(content, OSError) else _document(form, file, content)
             if found is not None:
@@ -134,7 +134,7 @@ class FileStore:
                 failed[key] = error
 
     def has_notes(self) -> bool:
-        """Say whether the next snapshot would have something to say."""
+        """Whether the next snapshot would have something to report."""
         return bool(self._notes)
 
     def poll(self, prefixes: Sequence[str]) -> None:  # noqa: ARG002 - only the content can tell
@@ -176,18 +176,18 @@ class FileStore:
             self._watches.discard(watch)
 
     def digest(self) -> bytes:
-        """Return what tells one content of all files from another."""
+        """Return a digest of all files."""
         digest = hashlib.blake2b()
         for _ in self._contents(digest):
             pass
         return digest.digest()
 
     def stamps(self) -> Stamps:
-        """Return what the folders say of the files: other content has other stamps, but for the same tick."""
+        """Return stamps of all files: other content has other stamps, unless written within one tick of the clock."""
         return tuple(_stamp(file) for _, file in self._list())
 
     def _contents(self, digest: hashlib.blake2b) -> Iterator[tuple[str, str, bytes | OSError]]:
-        """Yield every file with its content, or why it cannot be read, and note all of it in the digest.
+        """Yield every file with its content, or why it cannot be read, and add all of it to the digest.
 
         Before each stands the path that it was found at or below.
         """
@@ -228,7 +228,7 @@ class FileStore:
 
 
 class FileWatch:
-    """Says that the content of the files is another one than at the cursor, and each time that it changes."""
+    """Yields once if the content of the files differs from that at the cursor, and then for each change."""
 
     def __init__(self, store: FileStore, folder: Folder, digest: bytes) -> None:
         self._store = store
@@ -264,7 +264,7 @@ def _read(file: str) -> bytes:
 
 
 def _document(form: Format, file: str, content: bytes) -> Iterable[tuple[str, str]] | None:
-    """Return the keys of a document; None where ``form`` leaves it open and it is none. Raises ``StoreError``."""
+    """Return the keys of a document; None if it is none and ``form`` allows that. Raises ``StoreError``."""
     if form == "document":
         return leaves(file, content)
     try:

@@ -27,9 +27,9 @@ class MemoryStore:
     def __init__(
         self, keys: Mapping[str, str] | None = None, *, identity: str = "memory", history: int = 10_000
     ) -> None:
-        """``keys`` are there at revision 1; ``history`` is how many revisions a late watch can still resume from."""
+        """``keys`` have revision 1; ``history`` is the number of revisions that a late watch can resume from."""
         self.identity = identity
-        """Give it another value, and watches and revisions of before no longer hold."""
+        """With another value, earlier watches and revisions are void."""
         self._changed = threading.Condition()
         self._revision = 1
         self._keys = {key: (1, value) for key, value in (keys or {}).items()}
@@ -42,7 +42,7 @@ class MemoryStore:
     def open(cls, settings: Settings) -> MemoryStore:  # noqa: ARG003 - there is nothing to set
         return cls()
 
-    # --- for those who fill it ---------------------------------------------------------------------------------------
+    # --- writing -----------------------------------------------------------------------------------------------------
 
     def set(self, key: str, value: str) -> int:
         """Put one key; return the revision."""
@@ -139,7 +139,7 @@ class MemoryStore:
                 raise WatchLost(f"the changes after revision {cursor} are not known any more")
 
     def _pending(self, position: _Position) -> list[Changes]:
-        """Return what happened since, for each prefix that it happened to, and move the cursors on."""
+        """Return the changes since, by prefix, and advance the cursors."""
         self._check(position)
         pending = []
         for prefix, cursor in position.cursors.items():
@@ -156,7 +156,7 @@ class MemoryStore:
 
 @dataclass(eq=False, slots=True)
 class _Position:
-    """How far a watch has come."""
+    """The position of a watch."""
 
     cursors: dict[str, int]
     identity: str

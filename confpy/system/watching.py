@@ -1,7 +1,7 @@
-"""Files and folders, followed: the only user of watchdog.
+"""Files and folders, watched: the only user of watchdog.
 
 Folders are watched, never files, so that renames, atomic replacements and the swapped symlinks of a Kubernetes volume
-are seen, also of what is not there yet. Nobody is told *what* happened: look again, and compare.
+are seen, also of paths that do not exist yet. What has happened is not reported: the caller looks, and compares.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
-# Threads of watchdog that meet the end of a watch speak of it as an error, on stderr where nobody listens otherwise.
+# Threads of watchdog log the end of a watch as an error, on stderr unless there is a handler.
 logging.getLogger("watchdog").addHandler(logging.NullHandler())
 warnings.filterwarnings("ignore", "Callback with id", RuntimeWarning)
 
-QUIET = 0.05
+STEP = 0.05
 """Seconds without an event that end a burst."""
-LONGEST = 0.5
-"""Seconds after which a burst is told of even if it goes on."""
-LOOK = 2.0
-"""Seconds between two looks whether a folder is another one: where one above it was replaced, or something mounted."""
+DEBOUNCE = 0.5
+"""Seconds after which a burst is reported even if it goes on."""
+RECHECK = 2.0
+"""Seconds between two checks whether a watched folder was replaced: by one above it, or by a mount."""
 
-SLOW_LOOK = 10.0
-"""Seconds between two looks at the files themselves where the system does not tell of changes."""
-SILENT = ("nfs", "cifs", "smb", "9p", "fuse", "ceph", "afs", "lustre", "glusterfs", "virtiofs", "vboxsf", "prl_fs")
-"""How the types of file systems begin of which inotify does not tell what another machine changes."""
+POLL = 10.0
+"""Seconds between two checks of the files themselves, if the system does not report changes."""
+UNREPORTED = ("nfs", "cifs", "smb", "9p", "fuse", "ceph", "afs", "lustre", "glusterfs", "virtiofs", "vboxsf", "prl_fs")
+"""Beginnings of the types of file systems on which inotify does not report what another machine changes."""
 LIMITS = {
     errno.EMFILE: "raise fs.inotify.max_user_instances, user.max_inotify_instances (sysctl) or the limit of open files",
     errno.ENOSPC: "raise fs.inotify.max_user_watches or user.max_inotify_watches (sysctl)",
 }
-"""What ``inotify_init`` and ``inotify_add_watch`` fail with where a limit is reached, inotify(7), and what to do."""
+"""The errors of ``inotify_init`` and ``inotify_add_watch`` at a limit, inotify(7), and what to do."""
 
 _WRITES = {"attrib", "closed", "created", "deleted", "modified", "moved"}
 _TRIES = 10
 
 
-class _Place(NamedTuple):
+class _Watched(NamedTuple):
     """One folder to watch."""
 
     device: int
@@ -55,151 +55,151 @@ class _Place(NamedTuple):
 
 
 class Folder:
-    """Says when something at or below some paths may have changed.
+    """Reports when something at or below some paths may have changed.
 
-    Where the system cannot tell (no inotify left, a network file system) it looks at the files itself, every
-    ``SLOW_LOOK`` seconds. All methods may be called from any thread.
+    If the system cannot (no inotify left, a network file system), the files are checked every ``POLL`` seconds. All
+    methods may be called from any thread.
     """
 
     def __init__(self, paths: Sequence[str], unwatched: Callable[[OSError], None] = lambda _: None) -> None:
-        """Begin to watch; what changes from here on is told by the next ``wait``.
+        """Begin to watch; what changes from here on is reported by the next ``wait``.
 
-        ``unwatched`` is called where inotify cannot be used, with the reason: once until it can be used again.
+        ``unwatched`` is called with the reason if inotify cannot be used: once until it can be used again.
         """
         self._paths = tuple(os.path.abspath(path) for path in paths)
         self._unwatched = unwatched
-        self._stirred = threading.Condition()
+        self._changed = threading.Condition()
         self._events = 0
         self._closed = False
         self._arming = threading.Lock()
-        self._armed: dict[str, _Place] = {}
+        self._armed: dict[str, _Watched] = {}
         self._observer: BaseObserver | None = None
         self._failed = False
-        """Inotify could not be used when it was tried last."""
-        self._silent = False
-        """Some of the files lie where inotify does not tell of all changes."""
+        """Inotify could not be used at the last attempt."""
+        self._unreported = False
+        """Some of the files are where inotify does not report all changes."""
         self._stamps: frozenset[_Stamp] = frozenset()
-        """Where the system does not tell: what was there at the last look."""
+        """The files at the last check, if they are polled."""
         self._arm()
 
     def wait(self, timeout: float) -> bool:
-        """Return True when something stirred, False after ``timeout`` seconds or when closed."""
+        """Return True if something may have changed, False after ``timeout`` seconds or when closed."""
         now = time.monotonic()
-        end, look_at = now + timeout, now + SLOW_LOOK
-        stirred = self._settle(min(timeout, LOOK))
-        while not (stirred or self._closed) and (left := end - time.monotonic()) > 0 and self._stands():
-            if self._looks and time.monotonic() >= look_at:
-                look_at = time.monotonic() + SLOW_LOOK
+        end, poll_at = now + timeout, now + POLL
+        changed = self._settle(min(timeout, RECHECK))
+        while not (changed or self._closed) and (left := end - time.monotonic()) > 0 and self._unreplaced():
+            if self._polls and time.monotonic() >= poll_at:
+                poll_at = time.monotonic() + POLL
                 if self._arm() or self._differ():
                     return not self._closed
-            stirred = self._settle(min(left, LOOK))
+            changed = self._settle(min(left, RECHECK))
         if self._closed:
             return False
-        # What is there now may have to be watched elsewhere; before the caller looks, so that nothing falls between.
-        return self._arm() or self._differ() or stirred
+        # Other folders may have to be watched now; before the caller looks, so that no change is missed.
+        return self._arm() or self._differ() or changed
 
     @property
     def is_closed(self) -> bool:
         return self._closed
 
     @property
-    def _looks(self) -> bool:
-        return self._failed or self._silent
+    def _polls(self) -> bool:
+        return self._failed or self._unreported
 
     def _differ(self) -> bool:
-        """Look at the files where the system does not tell of changes; returns whether there were any."""
-        seen, self._stamps = self._stamps, _stamps(self._paths) if self._looks else frozenset()
-        return self._looks and seen != self._stamps
+        """Check the files if they are polled; returns whether any has changed."""
+        seen, self._stamps = self._stamps, _stamps(self._paths) if self._polls else frozenset()
+        return self._polls and seen != self._stamps
 
     def _settle(self, timeout: float) -> bool:
         """Return True at the end of a burst, False after ``timeout`` seconds without one."""
-        with self._stirred:
-            self._stirred.wait_for(lambda: self._events or self._closed, timeout)
-            stirred = self._events > 0
-            end = time.monotonic() + LONGEST
+        with self._changed:
+            self._changed.wait_for(lambda: self._events or self._closed, timeout)
+            changed = self._events > 0
+            end = time.monotonic() + DEBOUNCE
             while self._events and not self._closed and time.monotonic() < end:
                 self._events = 0
-                self._stirred.wait_for(lambda: self._events or self._closed, QUIET)
+                self._changed.wait_for(lambda: self._events or self._closed, STEP)
             self._events = 0
-            return stirred
+            return changed
 
-    def _stands(self) -> bool:
-        """Whether each folder that is watched is still the one at its path."""
-        return all(_identity(folder) == (place.device, place.inode) for folder, place in self._armed.items())
+    def _unreplaced(self) -> bool:
+        """Whether each watched folder is still the one at its path."""
+        return all(_identity(folder) == (watched.device, watched.inode) for folder, watched in self._armed.items())
 
     def close(self) -> None:
         """Stop watching and leave no thread behind."""
-        with self._stirred:
+        with self._changed:
             self._closed = True
-            self._stirred.notify_all()
+            self._changed.notify_all()
         with self._arming:
             self._disarm()
 
     def _arm(self) -> bool:
-        """Watch what has to be watched now; return whether that was anything new."""
+        """Watch the folders that have to be watched now; return whether they are others than before."""
         with self._arming:
             new = False
             for _ in range(_TRIES):
-                wanted = _places(self._paths)
+                wanted = _folders_to_watch(self._paths)
                 if self._closed or wanted == self._armed:
                     break
                 self._disarm()
                 try:
                     self._observe(wanted)
                 except OSError as error:
-                    # No inotify instance left, or a folder vanished again: the next wait tries anew.
+                    # No inotify instance left, or a folder has vanished: the next wait tries again.
                     self._disarm()
                     self._fail(error)
                     break
                 new = True
                 self._failed = False
-                self._silent = _are_silent(wanted.values())
-                self._stamps = _stamps(self._paths) if self._silent else frozenset()
+                self._unreported = _are_unreported(wanted.values())
+                self._stamps = _stamps(self._paths) if self._unreported else frozenset()
             return new
 
     def _fail(self, error: OSError) -> None:
         if not self._failed:
             self._failed = True
             self._stamps = _stamps(self._paths)
-            if error.errno != errno.ENOENT:  # a folder that went meanwhile is no limit of the system's
+            if error.errno != errno.ENOENT:  # a folder that was deleted meanwhile is not a limit of the system
                 self._unwatched(error)
 
-    def _observe(self, places: dict[str, _Place]) -> None:
+    def _observe(self, folders: dict[str, _Watched]) -> None:
         self._observer = Observer()
-        for folder, place in places.items():
-            self._observer.schedule(_Listener(self._note, place.names), folder, recursive=place.names is None)
+        for folder, watched in folders.items():
+            self._observer.schedule(_Listener(self._count, watched.names), folder, recursive=watched.names is None)
         self._observer.start()
-        self._armed = places
+        self._armed = folders
 
     def _disarm(self) -> None:
         self._armed = {}
         if self._observer is None:
             return
         started = self._observer.is_alive()
-        # Also one that never started: some have threads from the moment that they are made.
+        # Also one that never started: some have threads from the start.
         self._observer.stop()
         if started:
             self._observer.join()
         self._observer = None
 
-    def _note(self) -> None:
-        with self._stirred:
+    def _count(self) -> None:
+        with self._changed:
             self._events += 1
-            self._stirred.notify_all()
+            self._changed.notify_all()
 
 
 class _Listener(FileSystemEventHandler):
     def __init__(self, note: Callable[[], None], names: frozenset[str] | None) -> None:
-        self._note = note
+        self._count = note
         self._names = names
 
     def dispatch(self, event: FileSystemEvent) -> None:
-        # Reading is an event as well, and we read because of events.
+        # Reading is an event as well, and confpy reads because of events.
         if event.event_type not in _WRITES:
             return
         touched = {os.path.basename(os.fsdecode(path)) for path in (event.src_path, event.dest_path)}
         if self._names is None or self._names & touched:
-            self._note()
+            self._count()
 
 
 def why_unwatched(error: OSError) -> str:
@@ -212,7 +212,7 @@ _Stamp: TypeAlias = tuple[str, int, int, int, int]
 
 
 def _stamps(paths: Sequence[str]) -> frozenset[_Stamp]:
-    """Return what tells the files at and below some paths from other ones, links followed."""
+    """Return what identifies the files at and below some paths, and their content; links are followed."""
     found: set[_Stamp] = set()
     pending: list[tuple[str, frozenset[tuple[int, int]]]] = [(path, frozenset()) for path in paths]
     while pending:
@@ -228,28 +228,30 @@ def _stamps(paths: Sequence[str]) -> frozenset[_Stamp]:
     return frozenset(found)
 
 
-def _are_silent(places: Iterable[_Place]) -> bool:
-    """Say whether a place lies on a file system that others may change without a word to us."""
+def _are_unreported(folders: Iterable[_Watched]) -> bool:
+    """Whether a folder is on a file system on which other machines may change files unseen."""
     try:
         with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
             # proc(5): the third field is major:minor, the first after " - " the type.
-            silent = {line.split(" ", 3)[2] for line in table if line.partition(" - ")[2].lower().startswith(SILENT)}
+            unreported = {
+                line.split(" ", 3)[2] for line in table if line.partition(" - ")[2].lower().startswith(UNREPORTED)
+            }
     except OSError:
         return False
-    return any(f"{os.major(place.device)}:{os.minor(place.device)}" in silent for place in places)
+    return any(f"{os.major(watched.device)}:{os.minor(watched.device)}" in unreported for watched in folders)
 
 
-def _places(paths: Sequence[str]) -> dict[str, _Place]:
+def _folders_to_watch(paths: Sequence[str]) -> dict[str, _Watched]:
     """Return the folders that have to be watched to see every change at or below the paths.
 
-    These are the paths themselves where they are folders, and the one that each path, and each link on the way to it,
-    is an entry of. What is missing on the way is awaited where it will appear. All other folders on the way are not
-    watched, since each takes a thread: where one is replaced, those below it are not the same any more.
+    These are the paths themselves if they are folders, and the one that each path, and each link on the way to it, is
+    an entry of. A missing one is awaited where it will appear. The other folders on the way are not watched, since each
+    takes a thread: if one is replaced, those below it are other folders, which ``RECHECK`` notices.
     """
     names: dict[str, set[str]] = {}
     whole: set[str] = set()
     seen: set[tuple[str, bool]] = set()
-    # Whether a path is only a step of the way, or what we want to know about.
+    # With whether the path itself is wanted, or only on the way to one.
     pending = [(path, True) for path in paths]
     while pending:
         path, wanted = pending.pop()
@@ -260,7 +262,7 @@ def _places(paths: Sequence[str]) -> dict[str, _Place]:
         parent, name = os.path.split(path)
         if name:
             if wanted or link or not is_folder:
-                # By its real name, as a folder that is reached on two ways can be watched only once.
+                # By its real path, as a folder that is reached by two can be watched only once.
                 names.setdefault(os.path.realpath(parent), set()).add(name)
             pending.append((parent, False))
         if link:
@@ -268,13 +270,13 @@ def _places(paths: Sequence[str]) -> dict[str, _Place]:
         elif wanted and is_folder:
             whole.add(os.path.realpath(path))
             pending += ((inside, True) for inside in _links(path))
-    places = {}
+    folders = {}
     for folder in {*names, *whole}:
         if any(other in whole for other in _above(folder)):
             continue
         if (identity := _identity(folder)) is not None:
-            places[folder] = _Place(*identity, None if folder in whole else frozenset(names[folder]))
-    return places
+            folders[folder] = _Watched(*identity, None if folder in whole else frozenset(names[folder]))
+    return folders
 
 
 def _identity(path: str) -> tuple[int, int] | None:
@@ -288,14 +290,14 @@ def _identity(path: str) -> tuple[int, int] | None:
 def _target(link: str) -> str:
     try:
         return os.path.normpath(os.path.join(os.path.realpath(os.path.dirname(link)), os.readlink(link)))
-    except OSError:  # gone since we looked
+    except OSError:  # deleted meanwhile
         return link
 
 
 def _links(folder: str) -> list[str]:
     links = []
-    for path, folders, files in os.walk(folder):
-        links += [link for name in (*folders, *files) if os.path.islink(link := os.path.join(path, name))]
+    for path, inside, files in os.walk(folder):
+        links += [link for name in (*inside, *files) if os.path.islink(link := os.path.join(path, name))]
     return links
 
 

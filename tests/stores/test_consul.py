@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 
 from confpy.errors import AccessDenied, StoreError, WatchLost
-from confpy.stores.consul.store import DOUBTED
+from confpy.stores.consul.store import SUSPECT_FOR
 from tests.servers.consul import MASTER, Consul
 from tests.servers.nginx import Nginx
 from tests.servers.ports import free_port
@@ -335,7 +335,7 @@ def test_a_tree_that_is_empty_under_a_new_token_is_not_believed_for_a_while(cons
         assert listings["/b"].keys == {"/b/x": "2"}
         assert store.poll(["/a", "/b"]) is None
         assert isinstance(store.read(["/a"]).listings["/a"].error, AccessDenied)
-        later = time.monotonic() + DOUBTED
+        later = time.monotonic() + SUSPECT_FOR
         monkeypatch.setattr("confpy.stores.consul.store.time.monotonic", lambda: later)
         again = store.read(["/a", "/b"]).listings
         assert (again["/a"].error, dict(again["/a"].keys)) == (None, {})

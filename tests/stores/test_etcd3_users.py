@@ -309,7 +309,7 @@ def test_a_prefix_that_is_granted_later_is_seen_by_a_read_after_a_while(guarded,
     store = etcd_store(guarded.endpoint, **LOGIN)
     assert store.read(["/a", "/b"]).listings["/b"].error
     guarded.grant("web", *below("/b"))
-    monkeypatch.setattr(etcd3_module, "_REFUSED", 0.0)
+    monkeypatch.setattr(etcd3_module, "DENIED_FOR", 0.0)
     snapshot = store.read(["/a", "/b"])
     assert snapshot.listings["/b"].keys == {"/b/x": "1"}
     assert store.poll(["/a", "/b"]).counts == {"/a": 1, "/b": 1}

@@ -254,7 +254,7 @@ def test_a_folder_that_is_not_there_yet_is_seen_when_it_comes(tmp_path):
 
 def test_what_no_event_told_of_is_found_by_the_poll(tmp_path, monkeypatch):
     monkeypatch.setattr(confpy.stores.file, "POLL", 0.05)
-    monkeypatch.setattr(Folder, "_note", lambda _: None)
+    monkeypatch.setattr(Folder, "_count", lambda _: None)
     file = tmp_path / "a.yaml"
     file.write_text("a: 1")
     with followed(file) as seen:
@@ -326,8 +326,8 @@ def without_inotify(monkeypatch):
         real(emitter)
 
     monkeypatch.setattr(InotifyEmitter, "on_thread_start", start)
-    monkeypatch.setattr(confpy.system.watching, "LOOK", 0.01)
-    monkeypatch.setattr(confpy.system.watching, "SLOW_LOOK", 0.05)
+    monkeypatch.setattr(confpy.system.watching, "RECHECK", 0.01)
+    monkeypatch.setattr(confpy.system.watching, "POLL", 0.05)
     return state
 
 
@@ -355,7 +355,7 @@ def test_inotify_is_used_again_as_soon_as_it_can_be(tmp_path, without_inotify, m
     with closing(Folder([str(tmp_path)], told.append)) as folder:
         without_inotify["missing"] = False
         assert folder.wait(30), "what changed before it was watched must be looked at"
-        monkeypatch.setattr(confpy.system.watching, "SLOW_LOOK", 1000.0)
+        monkeypatch.setattr(confpy.system.watching, "POLL", 1000.0)
         (tmp_path / "x").write_text("x")
         assert folder.wait(30)
     assert len(told) == 1
@@ -468,10 +468,10 @@ def test_a_folder_that_is_not_there_means_that_no_key_is_known(tmp_path, form):
 
 
 def test_a_folder_on_a_file_system_that_tells_nothing_is_looked_at(tmp_path, monkeypatch):
-    monkeypatch.setattr(confpy.system.watching, "SILENT", ("",))  # every type begins so
-    monkeypatch.setattr(confpy.system.watching, "LOOK", 0.01)
-    monkeypatch.setattr(confpy.system.watching, "SLOW_LOOK", 0.05)
-    monkeypatch.setattr(Folder, "_note", lambda _: None)
+    monkeypatch.setattr(confpy.system.watching, "UNREPORTED", ("",))  # every type begins so
+    monkeypatch.setattr(confpy.system.watching, "RECHECK", 0.01)
+    monkeypatch.setattr(confpy.system.watching, "POLL", 0.05)
+    monkeypatch.setattr(Folder, "_count", lambda _: None)
     with closing(Folder([str(tmp_path)])) as folder:
         (tmp_path / "x").write_text("x")
         assert folder.wait(30)

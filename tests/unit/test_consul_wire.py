@@ -12,13 +12,13 @@ from confpy.errors import AccessDenied, StoreError, WatchLost
 from confpy.stores.consul import wire as consul_wire
 from confpy.stores.consul.wire import (
     Answer,
-    Following,
-    Told,
+    BlockingQuery,
+    Reported,
+    contradicts,
     cover,
     differing,
+    error_of,
     is_fresh,
-    refusal,
-    takes_back,
     to_text,
 )
 
@@ -64,7 +64,7 @@ def test_every_prefix_has_one_query_that_brings_it_and_never_more_than_sixteen_a
     weights = {prefix: data.draw(st.integers(0, 1000)) for prefix in prefixes}
     chosen = cover(prefixes, weights)
     assert len(chosen.queries) <= 16
-    assert chosen.refused == ()
+    assert chosen.denied == ()
     assert sorted(prefix for below in chosen.queries.values() for prefix in below) == sorted(prefixes)
     assert all(prefix[1:].startswith(query) for query, below in chosen.queries.items() for prefix in below)
 
@@ -76,7 +76,7 @@ def test_what_may_not_be_listed_is_never_asked_for(prefixes, data):
     chosen = cover(prefixes, {}, denied)
     assert denied.isdisjoint(chosen.queries)
     asked = [prefix for below in chosen.queries.values() for prefix in below]
-    assert sorted([*asked, *chosen.refused]) == sorted(prefixes)
+    assert sorted([*asked, *chosen.denied]) == sorted(prefixes)
 
 
 def test_no_query_ends_in_what_a_url_takes_for_a_step():
@@ -88,7 +88,7 @@ def test_no_query_ends_in_what_a_url_takes_for_a_step():
 def test_a_prefix_that_may_not_be_listed_is_asked_for_with_its_slash_and_then_given_up():
     assert cover(["/a", "/b"], {}, {"a"}).queries == {"a/": ("/a",), "b": ("/b",)}
     given_up = cover(["/a", "/b"], {}, {"a", "a/"})
-    assert (given_up.queries, given_up.refused) == ({"b": ("/b",)}, ("/a",))
+    assert (given_up.queries, given_up.denied) == ({"b": ("/b",)}, ("/a",))
 
 
 # --- what differs ----------------------------------------------------------------------------------------------------
@@ -124,8 +124,8 @@ def test_one_key_of_many_that_changes_is_almost_all_that_differs():
 # --- what is new -----------------------------------------------------------------------------------------------------
 
 
-def following(known=(), index=0):
-    return Following("a", ["/a"], dict(known), index)
+def blocking(known=(), index=0):
+    return BlockingQuery("a", ["/a"], dict(known), index)
 
 
 def news(follower, at, keys):
@@ -133,7 +133,7 @@ def news(follower, at, keys):
 
 
 def test_an_answer_brings_what_was_put_and_what_is_gone():
-    follower = following({"/a/x": 3, "/a/y": 4, "/a/z": 5}, 5)
+    follower = blocking({"/a/x": 3, "/a/y": 4, "/a/z": 5}, 5)
     assert news(follower, 9, {"/a/x": (3, b"1"), "/a/y": (8, b"2"), "/a/new": (7, None)}) == {
         "/a/y": (8, "2"),
         "/a/new": (7, ""),
@@ -143,19 +143,19 @@ def test_an_answer_brings_what_was_put_and_what_is_gone():
 
 
 def test_the_same_index_and_the_same_keys_are_no_news():
-    follower = following({"/a/x": 3}, 3)
+    follower = blocking({"/a/x": 3}, 3)
     assert follower.take(Answer(3, {"/a/x": (3, b"1")})) == []
 
 
 def test_an_index_that_moves_for_keys_of_others_is_no_news():
-    follower = following({"/a/x": 3}, 3)
+    follower = blocking({"/a/x": 3}, 3)
     assert follower.take(Answer(50, {"/a/x": (3, b"1"), "/ab/x": (50, b"1")})) == []
     assert follower.take(Answer(60, {"/a/x": (3, b"1")})) == []
     assert follower.index == 60
 
 
 def test_an_index_that_goes_back_over_the_same_keys_is_followed_down():
-    follower = following({"/a/x": 3}, 50)
+    follower = blocking({"/a/x": 3}, 50)
     assert follower.take(Answer(10, {"/a/x": (3, b"1")})) == []
     assert follower.index == 10
     assert news(follower, 51, {"/a/x": (51, b"2")}) == {"/a/x": (51, "2")}
@@ -164,11 +164,11 @@ def test_an_index_that_goes_back_over_the_same_keys_is_followed_down():
 @pytest.mark.parametrize("keys", [{}, {"/a/x": (2, b"old")}, {"/a/x": (3, b"1"), "/a/y": (9, b"")}])
 def test_an_index_that_goes_back_over_other_keys_means_to_read_again(keys):
     with pytest.raises(WatchLost, match="went back"):
-        following({"/a/x": 3}, 50).take(Answer(10, keys))
+        blocking({"/a/x": 3}, 50).take(Answer(10, keys))
 
 
 def test_a_query_that_ends_early_with_nothing_new_is_asked_once_without_waiting():
-    follower = following({"/a/x": 3}, 3)
+    follower = blocking({"/a/x": 3}, 3)
     same = Answer(3, {"/a/x": (3, b"1")})
     assert (follower.take(same, early=True), follower.since) == ([], 0)
     assert (follower.take(same), follower.since) == ([], 3)
@@ -180,41 +180,41 @@ def test_a_query_that_ends_early_with_nothing_new_is_asked_once_without_waiting(
 
 def test_a_key_whose_own_index_goes_back_means_to_read_again():
     with pytest.raises(WatchLost, match="went back"):
-        following({"/a/x": 30}, 30).take(Answer(70, {"/a/x": (20, b"old"), "/a/y": (70, b"")}))
+        blocking({"/a/x": 30}, 30).take(Answer(70, {"/a/x": (20, b"old"), "/a/y": (70, b"")}))
 
 
 def test_a_late_stream_hears_of_deletions_that_were_told_to_another():
-    told = Told(10, {"/a/x": 3, "/a/y": 4})
-    told.note(12, {"/a/x": (12, None), "/a/y": (11, "new")})
-    assert told.at(12) == {"/a/y": 11}
-    assert told.at(10) == {"/a/x": 0}
-    follower = following(told.at(10))
+    reported = Reported(10, {"/a/x": 3, "/a/y": 4})
+    reported.record(12, {"/a/x": (12, None), "/a/y": (11, "new")})
+    assert reported.at(12) == {"/a/y": 11}
+    assert reported.at(10) == {"/a/x": 0}
+    follower = blocking(reported.at(10))
     assert news(follower, 12, {"/a/y": (11, b"new")}) == {"/a/x": (12, None), "/a/y": (11, "new")}
 
 
 def test_a_read_that_is_older_than_what_a_stream_told_takes_nothing_of_it_back():
-    told = Told(10, {"/a/x": 3, "/a/y": 4})
-    told.note(20, {"/a/x": (20, None), "/a/new": (15, "1")})
-    told.read(12, {"/a/x": 3, "/a/y": 4})
-    assert (told.revision, told.keys) == (20, {"/a/y": 4, "/a/new": 15})
+    reported = Reported(10, {"/a/x": 3, "/a/y": 4})
+    reported.record(20, {"/a/x": (20, None), "/a/new": (15, "1")})
+    reported.read(12, {"/a/x": 3, "/a/y": 4})
+    assert (reported.revision, reported.keys) == (20, {"/a/y": 4, "/a/new": 15})
 
 
 def test_deletions_beyond_memory_mean_to_read_again(monkeypatch):
     monkeypatch.setattr(consul_wire, "REMEMBERED", 2)
-    told = Told(10, {})
-    told.note(20, {f"/a/{number}": (20, None) for number in range(3)})
-    assert told.at(20) == {}
+    reported = Reported(10, {})
+    reported.record(20, {f"/a/{number}": (20, None) for number in range(3)})
+    assert reported.at(20) == {}
     with pytest.raises(WatchLost, match="deletions after index 10"):
-        told.at(10)
+        reported.at(10)
 
 
 @pytest.mark.parametrize(
     ("at", "keys", "back"),
     [(10, {"/a/x": 3}, False), (12, {"/a/x": 11, "/a/y": 12}, False), (9, {"/a/x": 3}, True), (12, {}, True)],
 )
-def test_an_answer_takes_back_what_it_lacks_or_what_is_newer(at, keys, back):
+def test_an_answer_contradicts_what_it_lacks_or_what_is_newer(at, keys, back):
     answer = Answer(at, {key: (modified, b"") for key, modified in keys.items()})
-    assert takes_back(answer, [Told(10, {"/a/x": 3}), Told(5, {})]) is back
+    assert contradicts(answer, [Reported(10, {"/a/x": 3}), Reported(5, {})]) is back
 
 
 @pytest.mark.parametrize(
@@ -248,16 +248,16 @@ def test_values_are_any_bytes_and_placeholders_are_empty():
     ],
 )
 def test_what_consul_refuses_is_said_with_what_to_do(status, body, said):
-    error = refusal(status, body.encode())
+    error = error_of(status, body.encode())
     assert said in str(error)
     assert isinstance(error, StoreError)
     assert isinstance(error, AccessDenied) == (body == "Permission denied")
 
 
 def test_a_consul_that_took_the_place_of_another_is_known_by_its_index_after_the_stream_broke():
-    following = Following("app/", ["/app"], {"/app/a": 90}, 0, cursor=113)
+    blocking = BlockingQuery("app/", ["/app"], {"/app/a": 90}, 0, cursor=113)
     with pytest.raises(WatchLost, match="replaced"):
-        following.take(Answer(15, {}))
-    following = Following("app/", ["/app"], {"/app/a": 90}, 0, cursor=113)
-    assert following.take(Answer(90, {"/app/a": (90, b"1")})) == [], "an index alone goes back when tombstones go"
-    assert len(following.take(Answer(114, {}))) == 1
+        blocking.take(Answer(15, {}))
+    blocking = BlockingQuery("app/", ["/app"], {"/app/a": 90}, 0, cursor=113)
+    assert blocking.take(Answer(90, {"/app/a": (90, b"1")})) == [], "an index alone goes back when tombstones go"
+    assert len(blocking.take(Answer(114, {}))) == 1

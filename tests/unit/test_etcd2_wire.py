@@ -8,7 +8,7 @@ import pytest
 
 from confpy.errors import AccessDenied, NoApi, StoreError, WatchLost
 from confpy.keys.snapshot import Changes
-from confpy.stores.etcd.v2_wire import READ_HEADS, WATCH_HEADS, Reading, Waiting, heads, lists, refusal, url_path
+from confpy.stores.etcd.v2_wire import READ_HEADS, WATCH_HEADS, LongPoll, Reading, error_of, heads, lists, url_path
 
 HEADERS = {"X-Etcd-Cluster-Id": "c1", "X-Etcd-Index": "9"}
 
@@ -71,11 +71,11 @@ def test_a_key_is_written_into_an_url(key, path):
 
 def test_a_read_brings_leaves_and_empty_folders_per_prefix():
     reading = Reading(["/a", "/b", "/a/x"], set())
-    assert reading.ask() == "/a"
+    assert reading.next_path() == "/a"
     reading.take(200, HEADERS, got(folder("/a", folder("/a/x", leaf("/a/x/1", "")), folder("/a/e"))))
-    assert reading.ask() == "/b"
+    assert reading.next_path() == "/b"
     reading.take(200, HEADERS | {"X-Etcd-Index": "12"}, got(leaf("/b", "own")))
-    assert reading.ask() is None
+    assert reading.next_path() is None
     snapshot = reading.snapshot()
     assert snapshot.identity == "c1"
     assert {prefix: dict(one.keys) for prefix, one in snapshot.listings.items()} == {
@@ -112,10 +112,10 @@ def test_a_refused_folder_is_split_into_what_was_wanted_and_remembered():
     prefixes = [f"/s/{number:03}" for number in range(READ_HEADS + 1)]
     refused: set[str] = set()
     reading = Reading(prefixes, refused)
-    assert reading.ask() == "/s"
+    assert reading.next_path() == "/s"
     reading.take(403, {}, b"no")
     asked = []
-    while (path := reading.ask()) is not None:
+    while (path := reading.next_path()) is not None:
         asked.append(path)
         reading.take(200, HEADERS, got(folder(path, leaf(f"{path}/k"))))
     assert asked == prefixes
@@ -137,7 +137,7 @@ def test_an_answer_that_is_none_is_a_store_error(text):
     with pytest.raises(StoreError, match="not as etcd v2"):
         Reading(["/a"], set()).take(200, {}, got(leaf("/a")))
     with pytest.raises(StoreError, match="not as etcd v2"):
-        Waiting("/a", {"/a": 1}).feed(text)
+        LongPoll("/a", {"/a": 1}).feed(text)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_an_answer_that_is_none_is_a_store_error(text):
     ],
 )
 def test_a_refusal_says_what_it_is(status, text, kind, says):
-    said = refusal(status, text)
+    said = error_of(status, text)
     assert type(said) is kind
     assert says in str(said)
 
@@ -174,16 +174,16 @@ def told(waiting, *events):
 
 
 def test_each_wait_begins_after_the_last_event():
-    waiting = Waiting("/a", {"/a/x": 7, "/a/y": 5})
-    assert waiting.ask() == "/v2/keys/a?wait=true&recursive=true&waitIndex=6"
+    waiting = LongPoll("/a", {"/a/x": 7, "/a/y": 5})
+    assert waiting.next_path() == "/v2/keys/a?wait=true&recursive=true&waitIndex=6"
     waiting.feed(event("set", "/a/z", 20, value="not wanted"))
-    assert waiting.ask().endswith("waitIndex=21")
+    assert waiting.next_path().endswith("waitIndex=21")
     assert not waiting
     assert waiting.take() == []
 
 
 def test_what_a_prefix_has_seen_is_not_told_again():
-    waiting = Waiting("/a", {"/a/x": 7, "/a/y": 5})
+    waiting = LongPoll("/a", {"/a/x": 7, "/a/y": 5})
     assert told(waiting, event("set", "/a/x", 7, value="1"), event("set", "/a/y", 6, value="2")) == [
         Changes("/a/y", 6, {"/a/y": (6, "2")})
     ]
@@ -191,13 +191,13 @@ def test_what_a_prefix_has_seen_is_not_told_again():
 
 @pytest.mark.parametrize("action", ["set", "create", "update", "compareAndSwap"])
 def test_a_value_is_told(action):
-    waiting = Waiting("/a", {"/a": 5})
+    waiting = LongPoll("/a", {"/a": 5})
     assert told(waiting, event(action, "/a/x", 6, value="")) == [Changes("/a", 6, {"/a/x": (6, "")})]
 
 
 @pytest.mark.parametrize("action", ["delete", "expire", "compareAndDelete"])
 def test_a_key_that_went_leaves_its_folder(action):
-    waiting = Waiting("/", {"/a": 5, "/b/k": 5})
+    waiting = LongPoll("/", {"/a": 5, "/b/k": 5})
     changes = told(
         waiting, event(action, "/a/x", 6, before=leaf("/a/x")), event(action, "/b/k", 7, before=leaf("/b/k"))
     )
@@ -209,7 +209,7 @@ def test_a_key_that_went_leaves_its_folder(action):
 
 @pytest.mark.parametrize("action", ["delete", "expire"])
 def test_a_folder_that_went_takes_all_below_it_also_from_above_the_prefix(action):
-    waiting = Waiting("/a", {"/a/b": 5, "/a/bc": 5, "/a/c/d/e": 5})
+    waiting = LongPoll("/a", {"/a/b": 5, "/a/bc": 5, "/a/c/d/e": 5})
     gone = event(action, "/a/b/x", 6, before=folder("/a/b/x"), is_folder=True)
     assert told(waiting, gone) == [Changes("/a/b", 6, {}, deleted={"/a/b/x": 6}, folders={"/a/b": 6})]
     gone = event(action, "/a/c", 7, before=folder("/a/c"), is_folder=True)
@@ -219,7 +219,7 @@ def test_a_folder_that_went_takes_all_below_it_also_from_above_the_prefix(action
 
 
 def test_what_came_before_a_folder_went_is_forgotten_and_what_came_after_stays():
-    waiting = Waiting("/a", {"/a": 5})
+    waiting = LongPoll("/a", {"/a": 5})
     assert told(
         waiting,
         event("set", "/a/x/1", 6, value="old"),
@@ -230,7 +230,7 @@ def test_what_came_before_a_folder_went_is_forgotten_and_what_came_after_stays()
 
 
 def test_a_leaf_that_becomes_a_folder_is_no_key_any_more():
-    waiting = Waiting("/a", {"/a": 5})
+    waiting = LongPoll("/a", {"/a": 5})
     became = event("set", "/a/x", 6, before=leaf("/a/x"), is_folder=True)
     assert told(waiting, became) == [Changes("/a", 6, {"/a/x": (6, None)}, folders={"/a/x": 6})]
     refreshed = event("update", "/a/x", 7, before=folder("/a/x"), is_folder=True)
@@ -238,7 +238,7 @@ def test_a_leaf_that_becomes_a_folder_is_no_key_any_more():
 
 
 def test_hidden_keys_are_not_told_but_to_who_asked_for_them():
-    waiting = Waiting("/", {"/a": 5, "/a/_h": 5})
+    waiting = LongPoll("/", {"/a": 5, "/a/_h": 5})
     assert told(waiting, event("set", "/a/_h/x", 6, value="1"), event("set", "/a/_other", 7, value="1")) == [
         Changes("/a/_h", 6, {"/a/_h/x": (6, "1")})
     ]
@@ -246,7 +246,7 @@ def test_hidden_keys_are_not_told_but_to_who_asked_for_them():
 
 
 def test_an_index_that_does_not_count_here_means_to_read_again():
-    waiting = Waiting("/a", {"/a": 9}, "c1")
+    waiting = LongPoll("/a", {"/a": 9}, "c1")
     waiting.begin(HEADERS)
     with pytest.raises(WatchLost, match="backup"):
         waiting.begin(HEADERS | {"X-Etcd-Index": "8"})

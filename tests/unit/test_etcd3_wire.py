@@ -19,7 +19,7 @@ from confpy.stores.etcd.v3_wire import (
     Reading,
     StatusRequest,
     Watches,
-    refusal,
+    error_of,
     to_text,
 )
 
@@ -63,7 +63,7 @@ def test_any_bytes_survive_as_text(data):
 def test_a_thousand_prefixes_take_eight_transactions_at_one_revision():
     reading = Reading([f"/s/{number}" for number in range(1000)])
     sizes, revisions = [], []
-    while (request := reading.ask()) is not None:
+    while (request := reading.next_request()) is not None:
         sizes.append(len(request["success"]))
         revisions.append({fields.get("revision") for _, _, fields in ranges(request)})
         reading.take(answer(*[found(pair("/x"))] * len(request["success"])), 1000)
@@ -73,10 +73,10 @@ def test_a_thousand_prefixes_take_eight_transactions_at_one_revision():
 
 def test_a_prefix_is_itself_and_all_below_it_and_no_neighbour():
     reading = Reading(["/a/b"])
-    ((start, end, fields),) = ranges(reading.ask())
+    ((start, end, fields),) = ranges(reading.next_request())
     assert (start, end, fields) == (b"/a/b", b"/a/b0", {"limit": str(PAGE_KEYS)})
     reading.take(answer(found(pair("/a/b", "1"), pair("/a/b-x"), pair("/a/b.y"), pair("/a/b/c", ""))), 400)
-    assert reading.ask() is None
+    assert reading.next_request() is None
     snapshot = reading.snapshot()
     assert snapshot.listings["/a/b"].keys == {"/a/b": "1", "/a/b/c": ""}
     assert snapshot.listings["/a/b"].revision == 9
@@ -85,28 +85,28 @@ def test_a_prefix_is_itself_and_all_below_it_and_no_neighbour():
 
 def test_the_root_is_every_key():
     reading = Reading(["/"])
-    assert ranges(reading.ask())[0][:2] == (b"\0", b"\0")
+    assert ranges(reading.next_request())[0][:2] == (b"\0", b"\0")
     reading.take(answer(found(pair("/a"), pair("b"))), 200)
     assert set(reading.snapshot().listings["/"].keys) == {"/a", "b"}
 
 
 def test_a_page_goes_on_after_its_last_key_and_holds_the_revision():
     reading = Reading(["/a", "/b"])
-    reading.ask()
+    reading.next_request()
     reading.take(answer(found(pair("/a/1"), more=True), found()), 100)
-    assert [(start, end, fields["revision"]) for start, end, fields in ranges(reading.ask())] == [
+    assert [(start, end, fields["revision"]) for start, end, fields in ranges(reading.next_request())] == [
         (b"/a/1\0", b"/a0", "9")
     ]
     reading.take(answer(found(pair("/a/2"))), 100)
-    assert reading.ask() is None
+    assert reading.next_request() is None
     assert list(reading.snapshot().listings["/a"].keys) == ["/a/1", "/a/2"]
 
 
 def test_a_page_that_does_not_go_on_is_no_answer_of_etcd():
     reading = Reading(["/a"])
-    reading.ask()
+    reading.next_request()
     reading.take(answer(found(pair("/a/b"), more=True)), 100)
-    reading.ask()
+    reading.next_request()
     with pytest.raises(StoreError, match="not as etcd v3 does"):
         reading.take(answer(found(pair("/a/b"), more=True)), 100)
 
@@ -117,7 +117,7 @@ def test_a_read_has_a_bound_in_bytes_and_in_keys(monkeypatch, size, fit):
     reading = Reading(["/a"])
 
     def turn(page):
-        reading.ask()
+        reading.next_request()
         reading.take(answer(found(*(pair(f"/a/{page}/{number:03}") for number in range(1000)), more=True)), size)
 
     for page in range(fit):
@@ -128,46 +128,46 @@ def test_a_read_has_a_bound_in_bytes_and_in_keys(monkeypatch, size, fit):
 
 def test_of_many_strangers_one_page_is_read_and_the_rest_skipped():
     reading = Reading(["/a"])
-    reading.ask()
+    reading.next_request()
     reading.take(answer(found(pair("/a"), pair("/a-1"), pair("/a-2"), more=True)), 100)
-    assert ranges(reading.ask())[0][:2] == (b"/a/", b"/a0")
+    assert ranges(reading.next_request())[0][:2] == (b"/a/", b"/a0")
 
 
 def test_pages_follow_the_size_of_the_values():
     reading = Reading(["/a"])
-    reading.ask()
+    reading.next_request()
     reading.take(answer(found(pair("/a/1"), pair("/a/2"), more=True)), 2 << 20)
-    assert ranges(reading.ask())[0][2]["limit"] == "4"  # 1 MB each
+    assert ranges(reading.next_request())[0][2]["limit"] == "4"  # 1 MB each
 
 
 def test_a_page_that_was_too_large_is_asked_again_smaller_until_one_key_remains():
     reading = Reading(["/a", "/b", "/c"], ["/"])
     sizes = []
     while True:
-        asked = ranges(reading.ask())
+        asked = ranges(reading.next_request())
         limits = [int(fields["limit"]) for _, _, fields in asked if "limit" in fields]
         sizes.append(sum(limits))
         assert (b"\0", b"\0", {"count_only": True}) in asked
         if not reading.shrink():
             break
     assert sizes[0] > sizes[-1] == 1
-    while (request := reading.ask()) is not None:
+    while (request := reading.next_request()) is not None:
         reading.take(answer(*[found(pair(start)) for start, _, _ in ranges(request)]), 100)
     assert all(len(listing.keys) == 1 for listing in reading.snapshot().listings.values())
 
 
 def test_covers_are_counted_in_the_room_that_is_left():
     reading = Reading([f"/s/{number}" for number in range(127)], ["/s", "/t"])
-    request = reading.ask()
+    request = reading.next_request()
     assert len(request["success"]) == 128
     assert ranges(request)[-1] == (b"/s/", b"/s0", {"count_only": True})
     reading.take(answer(*[found()] * 127, {"count": "12"}), 100)
-    assert reading.ask() is None
+    assert reading.next_request() is None
     assert reading.snapshot().counts == {"/s": 12}
 
 
 def test_nothing_to_read_asks_nothing():
-    assert Reading([]).ask() is None
+    assert Reading([]).next_request() is None
 
 
 @pytest.mark.parametrize(
@@ -179,20 +179,20 @@ def test_nothing_to_read_asks_nothing():
     ],
 )
 def test_an_answer_that_is_none_is_a_store_error(text):
-    reading, asking = Reading(["/a"]), StatusRequest(["/a"])
-    reading.ask()
-    asking.ask()
+    reading, query = Reading(["/a"]), StatusRequest(["/a"])
+    reading.next_request()
+    query.next_request()
     with pytest.raises(StoreError, match="not as etcd"):
         reading.take(json.loads(text), len(text))
     with pytest.raises(StoreError, match="not as etcd"):
-        asking.take(json.loads(text))
+        query.take(json.loads(text))
 
 
 def test_another_cluster_in_the_middle_of_a_read_is_an_error():
     reading = Reading(["/a"])
-    reading.ask()
+    reading.next_request()
     reading.take(answer(found(pair("/a/1"), more=True)), 100)
-    reading.ask()
+    reading.next_request()
     with pytest.raises(StoreError, match="another cluster"):
         reading.take({**answer(found()), "header": {**HEADER, "cluster_id": "78"}}, 100)
 
@@ -201,17 +201,17 @@ def test_another_cluster_in_the_middle_of_a_read_is_an_error():
 
 
 def test_an_ask_counts_what_a_read_would_bring():
-    asking = StatusRequest(["/a", "/"])
-    request = ranges(asking.ask())
+    query = StatusRequest(["/a", "/"])
+    request = ranges(query.next_request())
     assert [(start, end) for start, end, _ in request] == [(b"/a", b""), (b"/a/", b"/a0"), (b"\0", b"\0")]
     assert all(fields["keys_only"] and fields["limit"] == "1" for _, _, fields in request)
-    asking.take(
+    query.take(
         answer(
             {"count": "1", "kvs": [pair("/a", revision=3)]}, {"count": "4", "kvs": [pair("/a/x", revision=7)]}, found()
         )
     )
-    assert asking.ask() is None
-    status = asking.status()
+    assert query.next_request() is None
+    status = query.status()
     assert (status.identity, status.revision) == ("77", 9)
     assert status.newest == {"/a": 7, "/": 0}
     assert status.counts == {"/a": 5, "/": 0}
@@ -345,7 +345,7 @@ def test_a_line_that_is_none_of_etcds_is_an_error(watches, text):
     ],
 )  # fmt: skip
 def test_a_refusal_is_said_in_one_line(status, text, kind, match):
-    error = refusal(status, text)
+    error = error_of(status, text)
     assert type(error) is kind
     assert match in str(error)
     assert "\n" not in str(error)
@@ -365,7 +365,7 @@ def test_a_refusal_is_said_in_one_line(status, text, kind, match):
     ],
 )  # fmt: skip
 def test_a_missing_login_is_told_from_a_wrong_one(text, kind, match):
-    error = refusal(400, text)
+    error = error_of(400, text)
     assert type(error) is kind
     assert match in str(error)
 
@@ -406,15 +406,15 @@ def test_etcd_leaves_out_what_is_read_and_a_range_of_one_key():
 
 def test_a_read_that_was_refused_goes_on_with_what_is_granted_at_the_same_revision():
     reading = Reading([f"/s/{number:03}" for number in range(130)] + ["/t"], ["/", "/s"])
-    reading.ask()
+    reading.next_request()
     reading.take(answer(*[found(pair("/x"))] * 128), 100)
-    assert len(reading.ask()["success"]) == 5
+    assert len(reading.next_request()["success"]) == 5
     reading.restrict(granted(("/s/", "/s0")))
-    asked = ranges(reading.ask())
+    asked = ranges(reading.next_request())
     assert [start for start, _, _ in asked] == [b"/s/128", b"/s/129", b"/s/"]
     assert {fields["revision"] for _, _, fields in asked} == {"9"}
     reading.take(answer(found(), found(), {"count": "130"}), 100)
-    assert reading.ask() is None
+    assert reading.next_request() is None
     snapshot = reading.snapshot()
     assert [prefix for prefix, listing in snapshot.listings.items() if listing.error] == ["/t"]
     assert snapshot.counts == {"/s": 130}

@@ -12,7 +12,7 @@ from confpy.errors import StoreError, UsageError
 from confpy.http.body import read_body
 from confpy.http.connection import Connection
 from confpy.stores.answers import parsing
-from confpy.stores.consul.wire import Answer, differing, is_fresh, not_consul, refusal
+from confpy.stores.consul.wire import Answer, differing, error_of, is_fresh, not_consul
 from confpy.stores.network import basic_auth, secret
 
 if TYPE_CHECKING:
@@ -23,29 +23,29 @@ ANSWER_BYTES = 64 << 20
 COMPARED_BYTES = 1 << 20
 """The largest answer that is stored to compare the next one with."""
 LEADER, STALE, SURE = "default", "stale", "consistent"
-"""Who answers: the leader; any server, from its own copy; the leader, having asked whether it still is the leader."""
+"""Who answers: the leader; any server, from its own copy; the leader, after it has verified that it still is."""
 
 
 class Credentials(NamedTuple):
-    """What Consul, or a proxy before it, knows us by."""
+    """The credentials for Consul, or for a proxy before it."""
 
     basic_auth: tuple[bytes, bytes] | None
     token: str | None
 
 
 class Login:
-    """Who we are to Consul; what stands in files is read anew for each connection."""
+    """The login; files are read again for each connection."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
     def read(self) -> Credentials:
-        """Return them as they are now; raises ``UsageError``."""
+        """Return the current credentials; raises ``UsageError``."""
         token = secret(self._settings.auth_token, self._settings.auth_token_file)
         return Credentials(basic_auth(self._settings), token)
 
     def now(self) -> Credentials:
-        """Return the same; raises ``StoreError``, since a file that went away may come back."""
+        """Return the same; raises ``StoreError``, since a missing file may come back."""
         try:
             return self.read()
         except UsageError as error:
@@ -62,7 +62,7 @@ class Api:
         self._datacenter = datacenter
         self._last = _NOTHING
 
-    def ask(self, query: str, index: int = 0, wait: float = 0.0, consistency: str = LEADER) -> Answer:
+    def read(self, query: str, index: int = 0, wait: float = 0.0, consistency: str = LEADER) -> Answer:
         """Return what lies below a string prefix: at once, or after up to ``wait`` seconds while it is at ``index``."""
         blocking = {"index": index, "wait": f"{max(1, round(wait))}s"} if index else {}
         reply = self._get(query, consistency, {**blocking, "recurse": 1})
@@ -79,8 +79,8 @@ class Api:
         self._last = _Last(query, reply.body, keys) if items and len(reply.body) <= COMPARED_BYTES else _NOTHING
         return Answer(reply.at, keys)
 
-    def ask_index(self, query: str, consistency: str = LEADER) -> int:
-        """Return the index of a query alone: the names come cut at the next slash, the values not at all."""
+    def read_index(self, query: str, consistency: str = LEADER) -> int:
+        """Return the index of a query alone: of the keys come only the names, cut at the next slash."""
         reply = self._get(query, consistency, {"keys": True, "separator": "/"})
         with parsing(self._not_consul):
             json.loads(reply.body if reply.found else b"[]")
@@ -109,7 +109,7 @@ class Api:
             answer = self._connection.get(f"{path}?{urlencode(parameters)}", headers)
             body = read_body(answer, ANSWER_BYTES)
         if answer.status not in (200, 404):
-            raise refusal(answer.status, body)
+            raise error_of(answer.status, body)
         with parsing(self._not_consul):
             index = max(1, int(answer.headers["X-Consul-Index"]))  # 0 would be answered at once, without end
         return _Reply(answer.status == 200, index, body), is_fresh(answer.headers)

@@ -23,23 +23,23 @@ from confpy.keys.prefixes import ROOT, ancestors, covers, select
 from confpy.keys.snapshot import Changes, Listing, PrefixStatus, Snapshot
 from confpy.stores.consul.api import LEADER, STALE, SURE, Api, Credentials, Login
 from confpy.stores.consul.stream import ConsulStream
-from confpy.stores.consul.wire import Answer, Cover, Following, Told, cover, last_resort, takes_back, to_text
+from confpy.stores.consul.wire import Answer, BlockingQuery, Cover, Reported, contradicts, cover, last_resort, to_text
 from confpy.stores.network import open_endpoints
 
 if TYPE_CHECKING:
     from confpy.config.settings import Settings
 
 DENIED = 60.0
-"""Seconds until a string prefix that the token may not list is tried again where narrower ones do as well."""
-DOUBTED = 60.0
-"""Seconds for which a tree that is empty since the token changed is not believed: agents keep old rights for 30."""
+"""Seconds until a string prefix that the token may not list is tried again, while narrower ones serve."""
+SUSPECT_FOR = 60.0
+"""Seconds for which a tree is suspect that is empty since the token changed: agents cache rights for 30."""
 
 
 class ConsulStore:
     """The keys of a Consul datacenter, behind ``confpy.stores.Store``.
 
     A revision is the index of a query. Indexes of two queries compare, as both count what the servers wrote; but the
-    wider one may be ahead with nothing to show for it, and so no prefix is told a lower revision than before, unless
+    index of the wider one may be ahead without any change. So a prefix never gets a lower revision than before, unless
     the servers were restored.
     """
 
@@ -53,27 +53,27 @@ class ConsulStore:
     )
 
     def __init__(self, endpoints: Endpoints, login: Login, datacenter: str | None, *, polls: bool = False) -> None:
-        """``polls``: nothing is watched, and any server may answer the same queries again."""
+        """``polls``: nothing is watched, and any server may answer the queries of a later read."""
         self._endpoints = endpoints
         self._login = login
         self._datacenter = datacenter
         self._polls = polls
         self._random = random.Random()
         self._lock = threading.Lock()
-        self._told: dict[str, Told] = {}
+        self._reported: dict[str, Reported] = {}
         self._indexes: dict[str, int] = {}
-        """String prefix → the index of what was told of it."""
+        """String prefix → the index of the last answer that was reported."""
         self._denied: dict[str, tuple[float, StoreError]] = {}
-        """String prefix that Consul does not answer → until when that is believed, and why it is so."""
+        """String prefix that Consul does not answer → when to try it again, and why it does not."""
         self._streams: set[ConsulStream] = set()
         self._read_as: Credentials | None = None
-        """Who made the last read."""
-        self._doubted: dict[str, float] = {}
-        """Prefix that held keys for who read before → until when it is not believed to be empty."""
+        """The credentials of the last read."""
+        self._suspect: dict[str, float] = {}
+        """Prefix that had keys with the previous credentials → until when it is suspect if it is empty."""
 
     @classmethod
     def open(cls, settings: Settings) -> ConsulStore:
-        """Make the store that the settings describe. No traffic yet; raises ``UsageError``."""
+        """Return the store that the settings describe. No traffic yet; raises ``UsageError``."""
         endpoints = open_endpoints("consul", CONSUL, settings)
         login = Login(settings)
         login.read()
@@ -91,7 +91,7 @@ class ConsulStore:
 
     def _read(self, api: Api, prefixes: Sequence[str]) -> Snapshot:
         with self._lock:
-            before = {prefix: told.revision for prefix, told in self._told.items()}
+            before = {prefix: reported.revision for prefix, reported in self._reported.items()}
         indexes: dict[str, int] = {}
         found: dict[str, tuple[int, dict[str, tuple[int, bytes | None]]]] = {}
         listings: dict[str, Listing] = {}
@@ -99,7 +99,7 @@ class ConsulStore:
         waiting = list(dict.fromkeys(prefixes))
         while waiting:
             chosen = self._cover(waiting, denied)
-            listings |= {prefix: Listing(0, error=_refused(prefix, denied)) for prefix in chosen.refused}
+            listings |= {prefix: Listing(0, error=_denied_error(prefix, denied)) for prefix in chosen.denied}
             waiting = []
             for query, below in chosen.queries.items():
                 try:
@@ -114,19 +114,19 @@ class ConsulStore:
         with self._lock:
             outdated = list(self._streams) if self._new_login(api.login) else []
             now = time.monotonic()
-            for prefix in [one for one, (_, keys) in found.items() if not keys and self._doubted.get(one, now) > now]:
+            for prefix in [one for one, (_, keys) in found.items() if not keys and self._suspect.get(one, now) > now]:
                 del found[prefix]
-                listings[prefix] = Listing(0, error=_doubtful(prefix))
+                listings[prefix] = Listing(0, error=_suspect_error(prefix))
             if any(self._older(prefix, index, keys, before) for prefix, (index, keys) in found.items()):
-                self._told.clear()
+                self._reported.clear()
                 self._indexes.clear()
                 before.clear()
             for prefix, (index, keys) in found.items():
-                self._doubted.pop(prefix, None)
+                self._suspect.pop(prefix, None)
                 revision = max(index, before.get(prefix, 0))
                 modified = {key: at for key, (at, _) in keys.items()}
-                told = self._told.setdefault(prefix, Told(revision, modified))
-                told.read(revision, modified)
+                reported = self._reported.setdefault(prefix, Reported(revision, modified))
+                reported.read(revision, modified)
                 listings[prefix] = Listing(revision, {key: to_text(value) for key, (_, value) in keys.items()})
             self._indexes |= indexes
         for stream in outdated:
@@ -134,62 +134,62 @@ class ConsulStore:
         return Snapshot(listings)
 
     def _answer(self, api: Api, query: str, below: Sequence[str]) -> Answer:
-        """Return what a query brings, where confpy polls from whichever server is near.
+        """Return the answer to a query; when polling, from any server, which may lag behind.
 
-        That one may lag behind. What takes back something that was told has to come from the leader.
+        An answer that contradicts what was reported has to come from the leader.
         """
         with self._lock:
-            told = [self._told[prefix] for prefix in below if prefix in self._told]
-        if self._polls and len(told) == len(below):
-            answer = api.ask(query, consistency=STALE)
-            if not takes_back(answer, told):
+            reported = [self._reported[prefix] for prefix in below if prefix in self._reported]
+        if self._polls and len(reported) == len(below):
+            answer = api.read(query, consistency=STALE)
+            if not contradicts(answer, reported):
                 return answer
-        return api.ask(query, consistency=SURE if self._polls else LEADER)
+        return api.read(query, consistency=SURE if self._polls else LEADER)
 
     def _new_login(self, login: Credentials) -> bool:
-        """Note who read, with the lock held; say whether it was somebody else before.
+        """Record who read, with the lock held; return whether the credentials have changed.
 
-        Consul leaves out what a token may not read. What could be read before is not believed gone at once.
+        Consul leaves out what a token may not read. Keys that could be read before do not count as deleted at once.
         """
         before, self._read_as = self._read_as, login
         if before in (None, login):
             return False
-        until = time.monotonic() + DOUBTED
-        self._doubted |= {prefix: until for prefix, told in self._told.items() if told.keys}
+        until = time.monotonic() + SUSPECT_FOR
+        self._suspect |= {prefix: until for prefix, reported in self._reported.items() if reported.keys}
         self._indexes.clear()
         return True
 
     def _older(self, prefix: str, index: int, keys: Mapping[str, tuple[int, Any]], before: Mapping[str, int]) -> bool:
-        """Say whether an answer with a lower index than before has another content: then the servers went back."""
-        told = self._told.get(prefix)
-        if told is None or index >= told.revision or told.revision != before.get(prefix):
+        """Whether an answer with a lower index has other content than before: then the servers were restored."""
+        reported = self._reported.get(prefix)
+        if reported is None or index >= reported.revision or reported.revision != before.get(prefix):
             return False
-        return told.keys != {key: modified for key, (modified, _) in keys.items()}
+        return reported.keys != {key: modified for key, (modified, _) in keys.items()}
 
     def poll(self, prefixes: Sequence[str]) -> PrefixStatus | None:
-        """Compare the indexes with those of what was told last; None where one is another, and only a read can tell."""
+        """Compare the indexes with those of the last answers; None if one differs, and only a read can tell."""
         if self._read_as not in (None, self._login.now()):
             return None
-        status, refused = self._endpoints.with_failover(lambda one: self._stand(self._api(one), prefixes))
+        status, errors = self._endpoints.with_failover(lambda one: self._indexes_of(self._api(one), prefixes))
         with self._lock:
-            if refused or any(self._indexes.get(query) != index for query, (index, _) in status.items()):
+            if errors or any(self._indexes.get(query) != index for query, (index, _) in status.items()):
                 return None
-            if not self._doubted.keys().isdisjoint(prefixes):
+            if not self._suspect.keys().isdisjoint(prefixes):
                 return None
-            told = {prefix: self._told[prefix] for prefix in prefixes if prefix in self._told}
-            if len(told) < len(prefixes):
+            reported = {prefix: self._reported[prefix] for prefix in prefixes if prefix in self._reported}
+            if len(reported) < len(prefixes):
                 return None
             return PrefixStatus(
                 identity="",
-                revision=max((one.revision for one in told.values()), default=0),
-                newest={prefix: max(one.keys.values(), default=0) for prefix, one in told.items()},
-                counts={prefix: len(one.keys) for prefix, one in told.items()},
+                revision=max((one.revision for one in reported.values()), default=0),
+                newest={prefix: max(one.keys.values(), default=0) for prefix, one in reported.items()},
+                counts={prefix: len(one.keys) for prefix, one in reported.items()},
             )
 
-    def _stand(
+    def _indexes_of(
         self, api: Api, prefixes: Iterable[str]
     ) -> tuple[dict[str, tuple[int, tuple[str, ...]]], list[AccessDenied]]:
-        """Return queries that the token may make, with index and prefixes; and why there is none for the others."""
+        """Return the queries that the token may make, with index and prefixes, and the errors of other prefixes."""
         prefixes = tuple(prefixes)
         denied = self._denials()
         indexes: dict[str, int] = {}
@@ -198,7 +198,7 @@ class ConsulStore:
             new = {query: below for query, below in chosen.queries.items() if query not in indexes}
             if not new:
                 status = {query: (indexes[query], below) for query, below in chosen.queries.items()}
-                return status, [_refused(prefix, denied) for prefix in chosen.refused]
+                return status, [_denied_error(prefix, denied) for prefix in chosen.denied]
             for query, below in new.items():
                 try:
                     indexes[query] = self._index(api, query)
@@ -207,65 +207,67 @@ class ConsulStore:
                     self._deny(query, below, error)
 
     def _index(self, api: Api, query: str) -> int:
-        """Ask for the index alone, where confpy polls as ``_answer`` does."""
+        """Return the index of a query; when polling, from any server as ``_answer`` does."""
         if not self._polls:
-            return api.ask_index(query)
-        index = api.ask_index(query, consistency=STALE)
-        return index if index >= self._indexes.get(query, 0) else api.ask_index(query, consistency=SURE)
+            return api.read_index(query)
+        index = api.read_index(query, consistency=STALE)
+        return index if index >= self._indexes.get(query, 0) else api.read_index(query, consistency=SURE)
 
     # --- following ---------------------------------------------------------------------------------------------------
 
     def watch(self, cursors: Mapping[str, int], identity: str = "") -> ConsulStream:  # noqa: ARG002
-        """Follow every prefix by at most 16 blocking queries; returns when Consul has answered for each of them."""
+        """Follow every prefix with at most 16 blocking queries; returns when Consul has answered for each prefix."""
         if self._read_as not in (None, self._login.now()):
             raise WatchLost("the token changed")
-        status, refused = self._endpoints.with_failover(lambda one: self._stand(self._api(one), cursors))
-        if refused:
-            raise refused[0]
+        status, errors = self._endpoints.with_failover(lambda one: self._indexes_of(self._api(one), cursors))
+        if errors:
+            raise errors[0]
         with self._lock:
-            followings = [self._following(query, below, cursors, index) for query, (index, below) in status.items()]
-        stream = ConsulStream(followings, self._connect, self._note, self._deny, self._streams.discard)
+            queries = [self._blocking_query(query, below, cursors, index) for query, (index, below) in status.items()]
+        stream = ConsulStream(queries, self._connect, self._record, self._deny, self._streams.discard)
         with self._lock:
             self._streams.add(stream)
         stream.start()
         return stream
 
-    def _following(self, query: str, below: Sequence[str], cursors: Mapping[str, int], index: int) -> Following:
+    def _blocking_query(
+        self, query: str, below: Sequence[str], cursors: Mapping[str, int], index: int
+    ) -> BlockingQuery:
         known: dict[str, int] = {}
         current = self._indexes.get(query) == index
         for prefix in below:
-            above = next((one for one in reversed([*ancestors(prefix)]) if one in self._told), None)
+            above = next((one for one in reversed([*ancestors(prefix)]) if one in self._reported), None)
             if above is None:
                 raise WatchLost("the prefix was not read yet")
-            told = self._told[above]
-            current = current and told.revision <= cursors[prefix]
-            known |= {key: at for key, at in told.at(cursors[prefix]).items() if covers(prefix, key)}
-        return Following(query, below, known, index if current else 0, min(cursors[prefix] for prefix in below))
+            reported = self._reported[above]
+            current = current and reported.revision <= cursors[prefix]
+            known |= {key: at for key, at in reported.at(cursors[prefix]).items() if covers(prefix, key)}
+        return BlockingQuery(query, below, known, index if current else 0, min(cursors[prefix] for prefix in below))
 
-    def _note(self, query: str, index: int, news: Sequence[Changes]) -> None:
-        """A stream brought an answer to a query."""
+    def _record(self, query: str, index: int, news: Sequence[Changes]) -> None:
+        """Record the answer to a query of a stream."""
         with self._lock:
             self._indexes[query] = index
             for changes in news:
-                if changes.prefix in self._told:
-                    self._told[changes.prefix].note(changes.revision, changes.keys)
+                if changes.prefix in self._reported:
+                    self._reported[changes.prefix].record(changes.revision, changes.keys)
 
-    # --- the way to Consul -------------------------------------------------------------------------------------------
+    # --- queries and connections -------------------------------------------------------------------------------------
 
     def _cover(self, prefixes: Sequence[str], denied: Mapping[str, StoreError]) -> Cover:
         with self._lock:
-            weights = {prefix: len(told.keys) + 1 for prefix, told in self._told.items()}
+            weights = {prefix: len(reported.keys) + 1 for prefix, reported in self._reported.items()}
         return cover(prefixes, weights, denied.keys())
 
     def _denials(self) -> dict[str, StoreError]:
-        """Return the string prefixes that need not be tried now, and why."""
+        """Return the string prefixes that are not tried now, each with its error."""
         now = time.monotonic()
         with self._lock:
             self._denied = {query: denial for query, denial in self._denied.items() if denial[0] > now}
             return {query: error for query, (_, error) in self._denied.items()}
 
     def _deny(self, query: str, below: Iterable[str], error: StoreError) -> None:
-        """Remember that a query is refused or brings too much, unless one of its prefixes has no other to try."""
+        """Record that a query is denied or brings too much, unless one of its prefixes has no narrower one."""
         if query not in map(last_resort, below):
             pause = math.inf if isinstance(error, TooLarge) else jittered(DENIED, self._random)
             with self._lock:
@@ -279,7 +281,7 @@ class ConsulStore:
         return Api(connection, self._login.now(), self._datacenter)
 
     def close(self) -> None:
-        """Cut every connection; what waits raises ``StoreError``, what iterates ends."""
+        """Abort every connection; waiting calls raise ``StoreError``, iterations end."""
         with self._lock:
             streams = list(self._streams)
         for stream in streams:
@@ -287,7 +289,7 @@ class ConsulStore:
         self._endpoints.close()
 
 
-def _refused(prefix: str, denied: Mapping[str, StoreError]) -> AccessDenied:
+def _denied_error(prefix: str, denied: Mapping[str, StoreError]) -> AccessDenied:
     """Return the error of a prefix for which every query is denied."""
     narrowest = max((query for query in denied if last_resort(prefix).startswith(query)), key=len)
     error = denied[narrowest]
@@ -298,9 +300,9 @@ def _refused(prefix: str, denied: Mapping[str, StoreError]) -> AccessDenied:
     return AccessDenied(message, hint=hint, prefix=prefix).at(**error.where)
 
 
-def _doubtful(prefix: str) -> AccessDenied:
+def _suspect_error(prefix: str) -> AccessDenied:
     return AccessDenied(
         "the prefix is empty since the token changed",
-        hint=f"give the new one a policy that may read it; after {DOUBTED:g} s it is believed to be empty",
+        hint=f"give the new one a policy that may read it; after {SUSPECT_FOR:g} s it counts as empty",
         prefix=prefix,
     )

@@ -12,51 +12,51 @@ from confpy.errors import AccessDenied, ConfpyError, StoreError, WatchLost, bug
 from confpy.http.body import TooLarge
 from confpy.keys.snapshot import Changes
 from confpy.stores.consul.api import Api
-from confpy.stores.consul.wire import QUERIES, Following
+from confpy.stores.consul.wire import QUERIES, BlockingQuery
 
 WAIT = 60.0
 """Seconds that a query waits for a change. Consul counts the connection of an abandoned query until they are over, and
 rejects an address that has 200 (``http_max_conns_per_client``)."""
 TURN = 2.0
-"""The same where several queries have to take turns."""
+"""The same if several queries share a thread and take turns."""
 PACE = 1.1
 """Seconds from one query to the next, give or take a tenth, if the first brought nothing new."""
 
 
 class ConsulStream:
-    """Changes as the queries bring them: each on a thread of its own, put together while nobody takes them."""
+    """Changes from blocking queries, each on a thread of its own; merged until they are taken."""
 
     def __init__(
         self,
-        followings: Sequence[Following],
+        queries: Sequence[BlockingQuery],
         connect: Callable[[], Api],
-        note: Callable[[str, int, Sequence[Changes]], None],
+        record: Callable[[str, int, Sequence[Changes]], None],
         deny: Callable[[str, Iterable[str], StoreError], None],
         ended: Callable[[ConsulStream], None],
     ) -> None:
-        self._turns = [followings[number::QUERIES] for number in range(min(QUERIES, len(followings)))]
+        self._turns = [queries[number::QUERIES] for number in range(min(QUERIES, len(queries)))]
         self._connect = connect
-        self._note = note
+        self._record = record
         self._deny = deny
         self._ended = ended
         self._random = random.Random()
-        self._news = threading.Condition()
+        self._changed = threading.Condition()
         self._pending: dict[str, Changes] = {}
         self._apis: set[Api] = set()
         self._failure: StoreError | None = None
         self._closed = threading.Event()
 
     def start(self) -> None:
-        """Begin to ask."""
+        """Start the threads."""
         for number, turns in enumerate(self._turns):
             threading.Thread(target=self._follow, args=[turns], name=f"confpy-consul-{number}", daemon=True).start()
 
     def __iter__(self) -> Iterator[Changes]:
-        """Yield until ``close``; raises ``WatchLost`` or ``StoreError`` after what came before it."""
+        """Yield until ``close``; raises ``WatchLost`` or ``StoreError`` after the changes before it."""
         while True:
-            with self._news:
+            with self._changed:
                 while not (self._pending or self._failure or self._closed.is_set()):
-                    self._news.wait()
+                    self._changed.wait()
                 if self._closed.is_set():
                     return
                 pending, self._pending = self._pending, {}
@@ -68,54 +68,54 @@ class ConsulStream:
 
     def close(self) -> None:
         """End it. Any thread, any number of times."""
-        with self._news:
+        with self._changed:
             self._closed.set()
-            self._news.notify_all()
+            self._changed.notify_all()
             apis = list(self._apis)
         for api in apis:
             api.close()
         self._ended(self)
 
-    def _follow(self, turns: Sequence[Following]) -> None:
+    def _follow(self, turns: Sequence[BlockingQuery]) -> None:
         api = None
         try:
             api = self._connect()
-            with self._news:
+            with self._changed:
                 self._apis.add(api)
             while not self._closed.is_set():
-                for following in turns:
-                    self._ask(api, following, WAIT if len(turns) == 1 else TURN)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the stream does not stand still unseen
-            told = error if isinstance(error, ConfpyError) else bug(error)
-            self.fail(told if isinstance(told, StoreError) else told.copy(StoreError))
+                for blocking in turns:
+                    self._query(api, blocking, WAIT if len(turns) == 1 else TURN)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the stream must not stop unnoticed
+            failure = error if isinstance(error, ConfpyError) else bug(error)
+            self.fail(failure if isinstance(failure, StoreError) else failure.copy(StoreError))
         finally:
             if api is not None:
                 api.close()
-                with self._news:
+                with self._changed:
                     self._apis.discard(api)
 
-    def _ask(self, api: Api, following: Following, wait: float) -> None:
+    def _query(self, api: Api, blocking: BlockingQuery, wait: float) -> None:
         began = time.monotonic()
-        since, wait = following.since, jittered(wait, self._random)
+        since, wait = blocking.since, jittered(wait, self._random)
         try:
-            answer = api.ask(following.query, since, wait)
+            answer = api.read(blocking.query, since, wait)
         except (AccessDenied, TooLarge) as error:
-            self._deny(following.query, following.prefixes, error)
+            self._deny(blocking.query, blocking.prefixes, error)
             raise error.copy(WatchLost) from error
-        news = following.take(answer, early=since > 0 and time.monotonic() - began < wait / 2)
-        self._note(following.query, answer.at, news)
-        with self._news:
+        news = blocking.take(answer, early=since > 0 and time.monotonic() - began < wait / 2)
+        self._record(blocking.query, answer.at, news)
+        with self._changed:
             for changes in news:
                 before = self._pending.get(changes.prefix)
                 keys = {**before.keys, **changes.keys} if before else changes.keys
                 self._pending[changes.prefix] = Changes(changes.prefix, changes.revision, keys)
-            self._news.notify_all()
+            self._changed.notify_all()
         if not news:
-            # The index moves for keys of others, too. It must not make us ask without end.
+            # The index moves for other keys, too: queries without a pause would never end.
             self._closed.wait(max(0.0, began + jittered(PACE, self._random) - time.monotonic()))
 
     def fail(self, error: StoreError) -> None:
-        """Let the iteration raise ``error`` after what came before it."""
-        with self._news:
+        """Let the iteration raise ``error`` after the changes before it."""
+        with self._changed:
             self._failure = self._failure or error
-            self._news.notify_all()
+            self._changed.notify_all()

@@ -27,7 +27,7 @@ QUERIES = 16
 FRESH_MS = 2000
 """How long the leader may have been silent to a server whose own copy is believed."""
 REMEMBERED = 10_000
-"""How many deletions below a prefix are kept, for streams that begin before them."""
+"""How many deletions below a prefix are remembered, for streams that begin before them."""
 
 Keys: TypeAlias = Mapping[str, tuple[int, bytes | None]]
 """Raw key → its ModifyIndex and its value."""
@@ -55,7 +55,7 @@ def to_text(value: bytes | None) -> str:
     return (value or b"").decode("utf-8", "surrogateescape")
 
 
-def refusal(status: int, body: bytes) -> StoreError:
+def error_of(status: int, body: bytes) -> StoreError:
     """Return the error that an answer other than 200 and 404 stands for."""
     said = " ".join(body.decode("utf-8", "replace").split())[:200]
     if "ACL not found" in said:
@@ -86,12 +86,12 @@ def not_consul() -> StoreError:
 
 
 class Cover(NamedTuple):
-    """What to ask for."""
+    """The queries that bring some prefixes."""
 
     queries: dict[str, tuple[str, ...]]
     """Consul's string prefix → the prefixes that it brings."""
-    refused: tuple[str, ...]
-    """Prefixes for which there is no query that the token may make."""
+    denied: tuple[str, ...]
+    """Prefixes without any query that the token may make."""
 
 
 def cover(
@@ -104,7 +104,7 @@ def cover(
     """Choose at most ``most`` string prefixes that bring all ``prefixes``, each about as many keys.
 
     ``weights`` says how many keys a prefix holds, where that is known. ``denied`` are string prefixes that the token
-    may not list: what lies below them is asked for by itself, and only then the queries can be more than ``most``.
+    may not list: what lies below them is queried separately, and only then the queries can be more than ``most``.
     """
     spelled = {prefix.removeprefix(ROOT): prefix for prefix in prefixes}
     if not spelled:
@@ -128,16 +128,16 @@ def cover(
         else:
             done.append(group)
     queries: dict[str, tuple[str, ...]] = {}
-    refused: list[str] = []
+    without: list[str] = []
     for group in sorted(done):
         head = _head(group)
         query = f"{head}/" if head in denied else _sendable(head)
         if query in denied or query == ROOT:
-            refused += [spelled[name] for name in group]
+            without += [spelled[name] for name in group]
         else:
             wide = next((one for one in queries if query.startswith(one)), query)
             queries[wide] = (*queries.get(wide, ()), *(spelled[name] for name in group))
-    return Cover(queries, tuple(refused))
+    return Cover(queries, tuple(without))
 
 
 def last_resort(prefix: str) -> str:
@@ -194,75 +194,75 @@ def _common(one: bytes, other: bytes) -> int:
 # --- what is new -----------------------------------------------------------------------------------------------------
 
 
-class Told:
-    """What the mirror was told of one prefix: where a stream begins, and what a deletion is noticed by."""
+class Reported:
+    """What was reported to the mirror of one prefix: where a stream begins, and by which a deletion is found."""
 
     def __init__(self, revision: int, keys: Mapping[str, int]) -> None:
         self.revision = revision
         self.keys = dict(keys)
         """Raw key → its ModifyIndex."""
-        self._gone: dict[str, int] = {}
+        self._deleted: dict[str, int] = {}
         self._since = revision
 
     def read(self, revision: int, keys: Mapping[str, int]) -> None:
-        """A read answered with these keys as of ``revision``; what a stream told after that stays."""
+        """Record what a read brought as of ``revision``; later reports of a stream stay."""
         missing = [key for key, index in self.keys.items() if key not in keys and index <= revision]
-        self.note(revision, dict.fromkeys(missing, (revision, None)))
+        self.record(revision, dict.fromkeys(missing, (revision, None)))
         for key, index in keys.items():
-            if self._gone.get(key, 0) <= revision and self.keys.get(key, 0) <= index:
+            if self._deleted.get(key, 0) <= revision and self.keys.get(key, 0) <= index:
                 self.keys[key] = index
-                self._gone.pop(key, None)
+                self._deleted.pop(key, None)
 
-    def note(self, revision: int, news: Mapping[str, tuple[int, str | None]]) -> None:
-        """A stream brought this."""
+    def record(self, revision: int, news: Mapping[str, tuple[int, str | None]]) -> None:
+        """Record what a stream brought."""
         for key, (index, value) in news.items():
             if value is None:
                 self.keys.pop(key, None)
-                self._gone[key] = index
+                self._deleted[key] = index
             else:
                 self.keys[key] = index
-                self._gone.pop(key, None)
+                self._deleted.pop(key, None)
         self.revision = max(self.revision, revision)
-        if len(self._gone) > REMEMBERED:
-            self._gone.clear()
+        if len(self._deleted) > REMEMBERED:
+            self._deleted.clear()
             self._since = self.revision
 
     def at(self, cursor: int) -> dict[str, int]:
-        """Return the keys that somebody may know who was told all up to ``cursor``; raises ``WatchLost``."""
+        """Return the keys that may be known to whoever has all reports up to ``cursor``; raises ``WatchLost``."""
         if cursor < self._since:
             raise WatchLost(f"the deletions after index {cursor} are not known any more")
         known = {key: index for key, index in self.keys.items() if index <= cursor}
-        return known | {key: 0 for key, index in self._gone.items() if index > cursor}
+        return known | {key: 0 for key, index in self._deleted.items() if index > cursor}
 
 
-def takes_back(answer: Answer, told: Iterable[Told]) -> bool:
-    """Say whether an answer is older than what was told, or lacks a key of it."""
-    return any(answer.at < one.revision or not one.keys.keys() <= answer.keys.keys() for one in told)
+def contradicts(answer: Answer, reported: Iterable[Reported]) -> bool:
+    """Whether an answer is older than what was reported, or lacks a key of it."""
+    return any(answer.at < one.revision or not one.keys.keys() <= answer.keys.keys() for one in reported)
 
 
-class Following:
-    """One blocking query of a stream: what it brought last, and what is new in what it brings."""
+class BlockingQuery:
+    """One blocking query of a stream: its last answer, and what is new in the next one."""
 
     def __init__(
         self, query: str, prefixes: Iterable[str], known: Mapping[str, int], index: int, cursor: int = 0
     ) -> None:
-        """``known``: raw key → ModifyIndex, what was told before. ``index``: where to wait from, 0 to be answered.
+        """``known``: raw key → ModifyIndex, as reported. ``index``: where to wait from, 0 for an answer at once.
 
-        ``cursor``: up to where all of its prefixes were told; what is new to them has a higher index.
+        ``cursor``: up to where all of its prefixes were reported; what is new to them has a higher index.
         """
         self.query = query
         self.index = index
         self.since = index
-        """Where to wait from next."""
+        """The index to wait from next."""
         self.prefixes = frozenset(prefixes)
         self._known = dict(known)
         self._cursor = cursor
 
     def take(self, answer: Answer, *, early: bool = False) -> list[Changes]:
-        """Return what changed, by prefix; raises ``WatchLost`` where the servers are at an older state than before.
+        """Return what changed, by prefix; raises ``WatchLost`` if the servers have an older state than before.
 
-        ``early``: it waited, and came long before its time was over. Servers that are restored from a snapshot end a
-        query so, with what they held before; who asks again from there is left waiting for an index long gone.
+        ``early``: it arrived long before the end of its wait. Servers that are restored from a snapshot end a query so,
+        with their previous content; a query that continued from there would wait for an index that they do not reach.
         """
         index, keys = answer
         news: dict[str, dict[str, tuple[int, str | None]]] = {}
@@ -276,7 +276,7 @@ class Following:
         for key in self._known.keys() - keys.keys():
             for prefix in self._above(key):
                 news.setdefault(prefix, {})[key] = index, None
-        # What is written or deleted has a higher index than all before it: with a lower one, it is not new but old.
+        # A write or a deletion has a higher index than all before it: with a lower one, it is not new but old.
         if restored or (news and index < max(self.index, self._cursor)):
             raise WatchLost("Consul's index went back: was it replaced, or restored from a snapshot?")
         self._known = {key: modified for key, (modified, _) in keys.items()}

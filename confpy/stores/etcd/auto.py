@@ -1,8 +1,8 @@
-"""The name ``etcd``: finds out which API of etcd holds the keys, v2 or v3, and is that store from then on.
+"""The store ``etcd``: detects which API of etcd holds the keys, v2 or v3, and is that store from then on.
 
-confd 0.16 meant v2 by this name, what came after it means v3; what was put through the one cannot be seen through the
-other. While neither holds keys under the wanted prefixes, both are asked. The choice is kept in the state folder: a
-later start, at which the tree happens to be empty, does not choose anew.
+confd 0.16 meant v2 by this name, later versions mean v3; keys of the one cannot be seen through the other. While
+neither holds keys under the wanted prefixes, both are read. The choice is stored in the state folder: a later start, at
+which the tree happens to be empty, does not choose again.
 """
 
 from __future__ import annotations
@@ -32,47 +32,47 @@ _UNNAMED = (
     "no -node is given: name etcd's address by it",
     "neither -backend nor -node is given: name the store by the one, its address by the other",
 )
-"""By whether the name of the store is a default, too."""
+"""The hint, by whether the name of the store is a default, too."""
 POLL = 5.0
-"""Seconds from one look into all stores to the next, while watching."""
+"""Seconds between two reads of all stores, while watching."""
 RECORD = "etcd"
-"""What the choice is called in the state folder."""
+"""The name of the choice in the state folder."""
 
 
 class Choice(NamedTuple):
-    """A store, and what the read brought by which it was chosen."""
+    """A store, and the read by which it was chosen."""
 
     store: Store
     snapshot: Snapshot
 
 
 class EtcdStore:
-    """The keys of an etcd, behind ``confpy.stores.Store``, whichever API they were put through."""
+    """The keys of an etcd, behind ``confpy.stores.Store``, by whichever API they were written."""
 
     capabilities = replace(Etcd3Store.capabilities, missing="error")
-    """Until it is known which store it is; from then on each snapshot says what is otherwise."""
+    """While no store is chosen; from then on each snapshot has those that differ."""
 
     def __init__(self, stores: Mapping[str, Store], settings: Settings) -> None:
-        """``stores`` are those to choose from, under the names that force them; of several with keys, the first."""
+        """``stores`` are the candidates by the names that force them; of several with keys, the first is chosen."""
         self.capabilities = replace(self.capabilities, lists=self._lists)
-        self.turned = threading.Condition()
-        """Notified when there is a choice, and when the store is closed."""
+        self.changed = threading.Condition()
+        """Notified when a store is chosen, and when this one is closed."""
         self.choice: Choice | None = None
         self.undecided = False
         """Whether the last read found no keys in any of the stores."""
         self.closed = False
         self.unnamed = ""
-        """The hint where nobody named the store that cannot be read."""
+        """The hint if a store cannot be read that the settings do not name."""
         self._stores = stores
-        self._notes: list[LogEvent] = []
-        self._state = StateFolder.of(settings, self._notes.append)
-        self._keeps = not settings.noop
-        kept = (self._state.read(RECORD) or {}).get("store")
-        self._kept = next((name for name in stores if name == kept), None)
+        self._events: list[LogEvent] = []
+        self._state = StateFolder.of(settings, self._events.append)
+        self._writes = not settings.noop
+        stored = (self._state.read(RECORD) or {}).get("store")
+        self._stored = next((name for name in stores if name == stored), None)
 
     @classmethod
     def open(cls, settings: Settings) -> EtcdStore:
-        """Make the store that the settings describe. No traffic yet; raises ``UsageError``."""
+        """Return the store that the settings describe. No traffic yet; raises ``UsageError``."""
         named = settings.nodes or settings.srv_domain or settings.srv_record
         # Both APIs are asked for at the same place: the port that etcd v2 alone knows has been closed for years.
         settings = settings if named else dataclasses.replace(settings, nodes=ETCD.nodes)
@@ -81,7 +81,7 @@ class EtcdStore:
         return store
 
     def prefixes(self, path: str) -> tuple[str, ...]:
-        """Return what any of the stores reads for the path; each is asked for its own."""
+        """Return what any of the stores reads for the path; each gets only its own."""
         return tuple(dict.fromkeys(prefix for store in self._stores.values() for prefix in store.prefixes(path)))
 
     def read(self, prefixes: Sequence[str], counted: Sequence[str] = ()) -> Snapshot:
@@ -89,30 +89,30 @@ class EtcdStore:
         try:
             if self.choice is not None:
                 snapshot = _read(self.choice.store, prefixes, counted)
-            elif self._kept is not None:
-                snapshot = self._stay_with(self._kept, prefixes, counted)
+            elif self._stored is not None:
+                snapshot = self._use_stored(self._stored, prefixes, counted)
             else:
-                snapshot = self._find_out(prefixes, counted)
+                snapshot = self._detect(prefixes, counted)
         except StoreError as error:
             error.hint = self.unnamed or error.hint
             raise
-        notes = tuple(self._notes)
-        self._notes.clear()
+        notes = tuple(self._events)
+        self._events.clear()
         return replace(snapshot, notes=notes)
 
     def poll(self, prefixes: Sequence[str]) -> PrefixStatus | None:
-        """Ask the chosen store; until there is one, only a read can tell."""
+        """Poll the chosen store; until there is one, only a read can tell."""
         return None if self.choice is None else self.choice.store.poll(_own(self.choice.store, prefixes))
 
     def watch(self, cursors: Mapping[str, int], identity: str = "") -> WatchStream:
         """Follow every prefix in the chosen store, or in the one that will be."""
-        return _Finding(self) if self.choice is None else _watch(self.choice.store, cursors, identity)
+        return _UndecidedStream(self) if self.choice is None else _watch(self.choice.store, cursors, identity)
 
     def close(self) -> None:
         """Close all stores. Any thread, any number of times."""
-        with self.turned:
+        with self.changed:
             self.closed = True
-            self.turned.notify_all()
+            self.changed.notify_all()
         for store in self._stores.values():
             store.close()
 
@@ -122,8 +122,8 @@ class EtcdStore:
 
     # --- choosing ----------------------------------------------------------------------------------------------------
 
-    def _find_out(self, prefixes: Sequence[str], counted: Sequence[str]) -> Snapshot:
-        """Choose the first store that holds keys. One that cannot tell may be that one: then nothing is decided."""
+    def _detect(self, prefixes: Sequence[str], counted: Sequence[str]) -> Snapshot:
+        """Choose the first store that holds keys. If one that comes before it cannot be read, nothing is decided."""
         known_to_be, self.undecided = self.undecided, False
         absent: list[NoApi] = []
         for name, store in self._stores.items():
@@ -137,21 +137,23 @@ class EtcdStore:
                 error.message = _API.sub("etcd:", error.message)
                 raise
             if _holds(snapshot):
-                self._tell(name, next((one for one in self._others(name) if self._seems_to_hold(one, prefixes)), None))
-                if self._keeps:
+                self._log_choice(
+                    name, next((one for one in self._others(name) if self._seems_to_hold(one, prefixes)), None)
+                )
+                if self._writes:
                     self._state.write(RECORD, {"store": name})
                 return self._choose(name, snapshot)
-            self._insist_on_an_answer(name, snapshot)
+            self._require_answer(name, snapshot)
         if len(absent) == len(self._stores):
             raise absent[-1]
         if not known_to_be:
             reason = "no API of etcd holds keys under the wanted prefixes"
-            self._notes.append(LogEvent("info", "store.undecided", {"reason": reason}))
+            self._events.append(LogEvent("info", "store.undecided", {"reason": reason}))
         self.undecided = True
         return Snapshot({prefix: Listing(0) for prefix in prefixes})
 
-    def _stay_with(self, name: str, prefixes: Sequence[str], counted: Sequence[str]) -> Snapshot:
-        """Choose what an earlier start chose; warn where it would be another one today."""
+    def _use_stored(self, name: str, prefixes: Sequence[str], counted: Sequence[str]) -> Snapshot:
+        """Choose what an earlier start chose; warn if it would be another one today."""
         snapshot = _read(self._stores[name], prefixes, counted)
         holding = (
             one for one in self._stores if (_holds(snapshot) if one == name else self._seems_to_hold(one, prefixes))
@@ -162,13 +164,13 @@ class EtcdStore:
         return self._choose(name, snapshot)
 
     def _choose(self, name: str, snapshot: Snapshot) -> Snapshot:
-        with self.turned:
+        with self.changed:
             self.choice = Choice(self._stores[name], snapshot)
-            self.turned.notify_all()
+            self.changed.notify_all()
         return snapshot
 
-    def _insist_on_an_answer(self, name: str, snapshot: Snapshot) -> None:
-        """Raise ``StoreError`` where a store did not let us see whether it holds keys."""
+    def _require_answer(self, name: str, snapshot: Snapshot) -> None:
+        """Raise ``StoreError`` if a store denied a prefix: whether it holds keys there is unknown."""
         for prefix, listing in snapshot.listings.items():
             if listing.error is not None:
                 hint = f"{listing.error.hint}; else name the store that you mean: {' or '.join(self._stores)}"
@@ -176,7 +178,7 @@ class EtcdStore:
                 raise StoreError(reason, hint=hint, **listing.error.where)
 
     def _seems_to_hold(self, name: str, prefixes: Sequence[str]) -> bool:
-        """Say whether a store answers that it holds keys, as cheaply as it can."""
+        """Whether a store answers that it holds keys; as cheap as possible."""
         store = self._stores[name]
         try:
             status = store.poll(_own(store, prefixes))
@@ -187,21 +189,21 @@ class EtcdStore:
     def _others(self, name: str) -> list[str]:
         return [one for one in self._stores if one != name]
 
-    def _tell(self, name: str, other: str | None) -> None:
-        """Tell of the choice, and of another store that holds keys, too."""
+    def _log_choice(self, name: str, other: str | None) -> None:
+        """Log the choice, and another store that holds keys, too."""
         if other is not None:
             self._warn(name, other, f"it holds keys under the wanted prefixes, and so does {other}")
             return
         reason, hint = "it alone holds keys under the wanted prefixes", f"the name {name} forces it"
-        self._notes.append(LogEvent("info", "store.chosen", {"store": name, "reason": reason, "hint": hint}))
+        self._events.append(LogEvent("info", "store.chosen", {"store": name, "reason": reason, "hint": hint}))
 
     def _warn(self, name: str, other: str, reason: str) -> None:
         hint = f"name the store that you mean: {name} or {other}"
-        self._notes.append(LogEvent("warning", "store.chosen", {"store": name, "reason": reason, "hint": hint}))
+        self._events.append(LogEvent("warning", "store.chosen", {"store": name, "reason": reason, "hint": hint}))
 
 
-class _Finding:
-    """The changes of a store that is still to be chosen: it asks for reads until there is one, then follows that."""
+class _UndecidedStream:
+    """The stream while no store is chosen: it asks for reads until one is, then follows that."""
 
     def __init__(self, etcd: EtcdStore) -> None:
         self._etcd = etcd
@@ -213,21 +215,21 @@ class _Finding:
         while (choice := self._await_choice()) is None:
             if self._ended():
                 return
-            # Where the last read failed, the mirror reads again by itself, ever more rarely.
+            # After a read that failed, the mirror reads again by itself, at growing intervals.
             if self._etcd.undecided:
                 yield Invalidated()
-        # From the read on by which it was chosen: the positions of the time before say nothing.
+        # From the read by which it was chosen: earlier positions mean nothing.
         cursors = {prefix: one.revision for prefix, one in choice.snapshot.listings.items() if one.error is None}
         stream = _watch(choice.store, cursors, choice.snapshot.identity)
-        with self._etcd.turned:
+        with self._etcd.changed:
             self._stream = stream
         if self._ended():
             stream.close()
         yield from stream
 
     def _await_choice(self) -> Choice | None:
-        with self._etcd.turned:
-            self._etcd.turned.wait_for(lambda: self._etcd.choice is not None or self._ended(), POLL)
+        with self._etcd.changed:
+            self._etcd.changed.wait_for(lambda: self._etcd.choice is not None or self._ended(), POLL)
             return self._etcd.choice
 
     def _ended(self) -> bool:
@@ -235,9 +237,9 @@ class _Finding:
 
     def close(self) -> None:
         """End it. Any thread, any number of times."""
-        with self._etcd.turned:
+        with self._etcd.changed:
             self._closed = True
-            self._etcd.turned.notify_all()
+            self._etcd.changed.notify_all()
         if self._stream is not None:
             self._stream.close()
 
@@ -246,7 +248,7 @@ class _Finding:
 
 
 def _read(store: Store, prefixes: Sequence[str], counted: Sequence[str] = ()) -> Snapshot:
-    """Read from one of the stores; what it would not ask for itself it does not hold."""
+    """Read from one of the stores; prefixes that are not its own are empty."""
     snapshot = store.read(_own(store, prefixes), _own(store, counted))
     return replace(
         snapshot,

@@ -1,7 +1,7 @@
-"""etcd v2, over its HTTP API: read folders whole, then wait for one event after the other.
+"""etcd v2, over its HTTP API: reads of whole folders, then long polls, one event each.
 
-Each answer to a wait names its event's index, and the next wait asks from there on, so that nothing between two of
-them is lost as long as etcd remembers it: 1,000 changes of any keys. ``confpy/stores/etcd2_wire.py`` knows the API.
+Each event has an index, and the next poll continues there, so that no event between two polls is lost as long as etcd
+remembers it: the last 1,000 changes of all keys. ``v2_wire`` has the requests and answers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from confpy.http.endpoints import Endpoints
 from confpy.keys.capabilities import Capabilities
 from confpy.keys.prefixes import normalise
 from confpy.keys.snapshot import Changes, Snapshot
-from confpy.stores.etcd.v2_wire import WATCH_HEADS, Reading, Waiting, heads, lists, refusal, url_path
+from confpy.stores.etcd.v2_wire import WATCH_HEADS, LongPoll, Reading, error_of, heads, lists, url_path
 from confpy.stores.network import basic_auth, etcd_scheme, open_endpoints
 
 if TYPE_CHECKING:
@@ -36,11 +36,11 @@ Login: TypeAlias = "Callable[[], tuple[bytes, bytes] | None]"
 ANSWER_BYTES = 64 << 20
 """The largest answer that is held in memory: etcd v2 cannot give a folder in pages."""
 _ANSWERS = 6
-"""How many times the timeout of one answer a read of many prefixes may take as a whole."""
+"""How many times the timeout of one answer a read of many prefixes may take in total."""
 _REDIRECTS = 3
 _REDIRECTED = (301, 302, 307, 308)
 _SHORTEST_WAIT = 1.0
-"""Seconds. An empty answer is how an old etcd ends a long wait; one that comes at once is a fault."""
+"""Seconds. With an empty answer an old etcd ends a long poll; one that arrives at once is a fault."""
 
 
 class Etcd2Store:
@@ -53,12 +53,12 @@ class Etcd2Store:
     def __init__(self, endpoints: Endpoints, login: Login) -> None:
         self._endpoints = endpoints
         self._login = login
-        self._refused: set[str] = set()
-        """Paths above prefixes that etcd does not let us read: not to be asked again."""
+        self._denied: set[str] = set()
+        """Paths above prefixes that etcd does not let this user read: not to be read again."""
 
     @classmethod
     def open(cls, settings: Settings) -> Etcd2Store:
-        """Make the store that the settings describe. No traffic yet; raises ``UsageError``."""
+        """Return the store that the settings describe. No traffic yet; raises ``UsageError``."""
         endpoints = open_endpoints("etcd v2", ETCDV2, settings, scheme=etcd_scheme(settings))
         login = partial(basic_auth, settings)
         login()
@@ -69,19 +69,19 @@ class Etcd2Store:
         return (normalise(path),)
 
     def read(self, prefixes: Sequence[str], counted: Sequence[str] = ()) -> Snapshot:  # noqa: ARG002 - v2 cannot count
-        """Read each prefix as of its own index; many are read together. A refused one is the error of its listing."""
+        """Read each prefix as of its own index; many are read together. A denied one is the error of its listing."""
         return self._endpoints.with_failover(lambda connection: self._read(self._api(connection), prefixes))
 
     def _read(self, api: _Api, prefixes: Sequence[str]) -> Snapshot:
-        reading = Reading(prefixes, self._refused)
+        reading = Reading(prefixes, self._denied)
         with api.connection.bounded((_ANSWERS - 1) * self._endpoints.read_timeout):
-            while (head := reading.ask()) is not None:
+            while (head := reading.next_path()) is not None:
                 try:
                     with api.connection.bounded():
                         response = api.get(url_path(head, recursive="true", quorum="true"))
                         text = read_body(response, ANSWER_BYTES)
                 except TooLarge as error:
-                    reading.refuse(error)
+                    reading.deny(error)
                 else:
                     reading.take(response.status, response.headers, text)
         snapshot = reading.snapshot()
@@ -91,32 +91,32 @@ class Etcd2Store:
         return snapshot
 
     def poll(self, prefixes: Sequence[str]) -> None:  # noqa: ARG002 - only a read can tell
-        """Say that only a read can tell."""
+        """Return None: only a read can tell."""
         return
 
     def watch(self, cursors: Mapping[str, int], identity: str = "") -> Etcd2Stream:
-        """Follow every prefix; returns when etcd has taken up a wait for each of them."""
+        """Follow every prefix; returns when etcd has accepted a long poll for each of them."""
         while True:
             with ExitStack() as opened:
-                lines = []
-                for head in heads(cursors, WATCH_HEADS, self._refused):
-                    mine = {prefix: cursor for prefix, cursor in cursors.items() if lists(head, prefix)}
+                waiters = []
+                for head in heads(cursors, WATCH_HEADS, self._denied):
+                    below = {prefix: cursor for prefix, cursor in cursors.items() if lists(head, prefix)}
                     try:
-                        waiting = Waiting(head, mine, identity)
-                        line = self._endpoints.with_failover(partial(self._wait, waiting), stays_open=True)
+                        long_poll = LongPoll(head, below, identity)
+                        waiter = self._endpoints.with_failover(partial(self._wait_below, long_poll), stays_open=True)
                     except AccessDenied:
                         if head in cursors:
                             raise
-                        self._refused.add(head)
+                        self._denied.add(head)
                         break
-                    opened.callback(line.close)
-                    lines.append(line)
+                    opened.callback(waiter.close)
+                    waiters.append(waiter)
                 else:
                     opened.pop_all()
-                    return Etcd2Stream(lines)
+                    return Etcd2Stream(waiters)
 
-    def _wait(self, waiting: Waiting, connection: Connection) -> _Line:
-        return _Line(waiting, self._api(connection))
+    def _wait_below(self, long_poll: LongPoll, connection: Connection) -> _Waiter:
+        return _Waiter(long_poll, self._api(connection))
 
     def _api(self, connection: Connection) -> _Api:
         try:
@@ -126,27 +126,27 @@ class Etcd2Store:
         return _Api(connection, set(self._endpoints))
 
     def close(self) -> None:
-        """Cut every connection; what waits raises ``StoreError``, what iterates ends."""
+        """Abort every connection; waiting calls raise ``StoreError``, iterations end."""
         self._endpoints.close()
 
 
 class Etcd2Stream:
-    """Changes as they come, from one thread for each wait; what came meanwhile is put together for each prefix."""
+    """Changes from long polls, each on a thread of its own; merged by prefix until they are taken."""
 
-    def __init__(self, lines: Sequence[_Line]) -> None:
-        self._lines = lines
+    def __init__(self, waiters: Sequence[_Waiter]) -> None:
+        self._waiters = waiters
         self._changed = threading.Condition()
         self._failure: StoreError | None = None
         self._closed = False
 
     def __iter__(self) -> Iterator[Changes]:
-        """Yield until ``close``; raises ``WatchLost`` or ``StoreError`` after what came before it."""
-        for line in self._lines:
-            threading.Thread(target=self._follow, args=[line], name="confpy-wait", daemon=True).start()
+        """Yield until ``close``; raises ``WatchLost`` or ``StoreError`` after the changes before it."""
+        for waiter in self._waiters:
+            threading.Thread(target=self._follow, args=[waiter], name="confpy-wait", daemon=True).start()
         while True:
             with self._changed:
-                self._changed.wait_for(self._has_news)
-                changes = [one for line in self._lines for one in line.waiting.take()]
+                self._changed.wait_for(self._has_changes)
+                changes = [one for waiter in self._waiters for one in waiter.long_poll.take()]
             if self._closed:
                 return
             yield from changes
@@ -154,21 +154,21 @@ class Etcd2Stream:
                 self.close()
                 raise self._failure
 
-    def _has_news(self) -> bool:
-        return self._closed or self._failure is not None or any(line.waiting for line in self._lines)
+    def _has_changes(self) -> bool:
+        return self._closed or self._failure is not None or any(waiter.long_poll for waiter in self._waiters)
 
-    def _follow(self, line: _Line) -> None:
+    def _follow(self, waiter: _Waiter) -> None:
         try:
             while not self._closed:
-                text = line.receive()
+                text = waiter.receive()
                 with self._changed:
                     if text:
-                        line.waiting.feed(text)
+                        waiter.long_poll.feed(text)
                     self._changed.notify_all()
-                line.ask()
-        except Exception as error:  # noqa: BLE001 - a library may say anything of a connection closed under its hands
+                waiter.send()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the stream must not stop unnoticed
             failure = error if isinstance(error, StoreError) else StoreError(bug(error).message)
-            failure.at(node=line.node)
+            failure.at(node=waiter.node)
             with self._changed:
                 self._failure = self._failure or failure
                 self._changed.notify_all()
@@ -178,30 +178,30 @@ class Etcd2Stream:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        for line in self._lines:
-            line.close()
+        for waiter in self._waiters:
+            waiter.close()
 
 
-class _Line:
-    """A connection that waits below one head. Made when etcd has taken the wait up; raises ``StoreError``."""
+class _Waiter:
+    """A connection with a long poll below one head. Made when etcd has accepted it; raises ``StoreError``."""
 
-    def __init__(self, waiting: Waiting, api: _Api) -> None:
-        self.waiting = waiting
+    def __init__(self, long_poll: LongPoll, api: _Api) -> None:
+        self.long_poll = long_poll
         self.node = api.connection.node.url
         self._api = api
-        self.ask()
+        self.send()
 
-    def ask(self) -> None:
-        """Wait for the next event; etcd sends the head of its answer at once. Raises ``StoreError``."""
+    def send(self) -> None:
+        """Poll for the next event; etcd sends the headers of its answer at once. Raises ``StoreError``."""
         with self._api.connection.bounded():
-            self._response = self._api.get(self.waiting.ask())
+            self._response = self._api.get(self.long_poll.next_path())
             if self._response.status != 200:
-                raise refusal(self._response.status, read_body(self._response, ANSWER_BYTES))
-            self.waiting.begin(self._response.headers)
+                raise error_of(self._response.status, read_body(self._response, ANSWER_BYTES))
+            self.long_poll.begin(self._response.headers)
         self._since = time.monotonic()
 
     def receive(self) -> bytes:
-        """Return the event when it comes, or nothing where the wait ended without one. Raises ``StoreError``."""
+        """Return the next event, or nothing if the poll ended without one. Raises ``StoreError``."""
         with self._api.connection.described():
             await_body(self._response)
         with self._api.connection.bounded():

@@ -1,4 +1,4 @@
-"""What to ask of etcd v2's API, and how to read what it answers. Pure: no I/O, no thread, no time.
+"""The requests and answers of etcd v2's API. Pure: no I/O, no thread, no time.
 
 The API is described in https://etcd.io/docs/v2.3/api/. A key is a leaf with a value or a folder of keys; each change
 has an index, and the last 1,000 of them can be waited for one by one.
@@ -26,9 +26,9 @@ from confpy.stores.answers import UNEXPECTED, parsing, tls_only
 Body: TypeAlias = dict[str, Any]
 
 READ_HEADS = 128
-"""The most requests of one read; beyond that, neighbours are read together."""
+"""The most requests of one read; above that, neighbours are read together."""
 WATCH_HEADS = 16
-"""The most requests that wait at once; beyond that, neighbours are waited for together."""
+"""The most long polls at once; above that, neighbours are polled together."""
 
 _KEY_NOT_FOUND, _UNAUTHORIZED, _INDEX_CLEARED = 100, 110, 401  # etcd's own codes, not those of HTTP
 
@@ -47,14 +47,14 @@ def url_path(path: str, **query: str) -> str:
 
 
 @frozen
-class Place:
-    """Whose answer it is, and from when: what the headers of every answer say."""
+class Position:
+    """Which cluster answers, and at which index: the headers of every answer."""
 
     cluster: str
     index: int
 
     @classmethod
-    def of(cls, headers: Headers) -> Place:
+    def of(cls, headers: Headers) -> Position:
         """Read the headers; raises ``StoreError``."""
         with parsing(not_etcd):
             place = cls(headers.get("X-Etcd-Cluster-Id") or "", int(headers.get("X-Etcd-Index") or ""))
@@ -63,8 +63,8 @@ class Place:
         return place
 
 
-def refusal(status: int, text: bytes) -> StoreError:
-    """Return the error that an answer other than 200 stands for."""
+def error_of(status: int, text: bytes) -> StoreError:
+    """Return the error for an answer other than 200."""
     try:
         answer = json.loads(text)
         code, said = int(answer.get("errorCode", 0)), str(answer["message"])
@@ -90,28 +90,28 @@ def refusal(status: int, text: bytes) -> StoreError:
 # --- covering many prefixes ------------------------------------------------------------------------------------------
 
 
-def heads(prefixes: Collection[str], most: int, refused: Collection[str] = ()) -> tuple[str, ...]:
-    """Return paths that cover the prefixes: at most ``most``, where that can be, and as deep as that can be.
+def heads(prefixes: Collection[str], most: int, denied: Collection[str] = ()) -> tuple[str, ...]:
+    """Return paths that cover the prefixes: at most ``most`` if possible, and as deep as possible.
 
-    A path that etcd refused is not among them unless it is a prefix, and none lies above a hidden name, below which
-    it would show nothing.
+    A path that etcd denies is not among them unless it is a prefix, and none is above a hidden name, which it would
+    not show.
     """
     chosen = every = minimal(prefixes, lists)
     depth = max((prefix.count(ROOT) for prefix in every), default=0)
     while len(chosen) > most and depth > 0:
         depth -= 1
-        fewer = minimal((_cut(prefix, depth, refused) for prefix in every), lists)
+        fewer = minimal((_cut(prefix, depth, denied) for prefix in every), lists)
         chosen = fewer if len(fewer) < len(chosen) else chosen
     return chosen
 
 
-def _cut(prefix: str, depth: int, refused: Collection[str]) -> str:
+def _cut(prefix: str, depth: int, denied: Collection[str]) -> str:
     above = islice(ancestors(prefix), depth, None)
-    return next((head for head in above if head not in refused and lists(head, prefix)), prefix)
+    return next((head for head in above if head not in denied and lists(head, prefix)), prefix)
 
 
 def lists(prefix: str, key: str) -> bool:
-    """Say whether a read of the prefix brings the key: it is the prefix or below it, and below no hidden name there."""
+    """Whether a read of the prefix brings the key: it is the prefix or below it, and below no hidden name there."""
     return covers(prefix, key) and "/_" not in key[0 if prefix == ROOT else len(prefix) :]
 
 
@@ -119,51 +119,51 @@ def lists(prefix: str, key: str) -> bool:
 
 
 class Reading:
-    """One read of many prefixes: read what ``ask`` says, give ``take`` the answer."""
+    """One read of many prefixes: GET ``next_path``, pass the answer to ``take``."""
 
-    def __init__(self, prefixes: Sequence[str], refused: set[str]) -> None:
-        """``refused`` are paths that etcd refused before; it is added to."""
-        self._refused = refused
-        self._left = deque(heads(prefixes, READ_HEADS, refused))
+    def __init__(self, prefixes: Sequence[str], denied: set[str]) -> None:
+        """``denied`` are paths that etcd refused before; it is added to."""
+        self._denied = denied
+        self._left = deque(heads(prefixes, READ_HEADS, denied))
         self._prefixes = list(dict.fromkeys(prefixes))
         self._listings: dict[str, Listing] = {}
         self._identity = ""
 
-    def ask(self) -> str | None:
-        """Return the path to read next, or None where all is known."""
+    def next_path(self) -> str | None:
+        """Return the path to read next, or None if all is known."""
         return self._left[0] if self._left else None
 
     def take(self, status: int, headers: Headers, text: bytes) -> None:
-        """Take the answer to what was asked last; raises ``StoreError``, and ``AccessDenied`` never."""
+        """Take the answer to the last request; raises ``StoreError``, but never ``AccessDenied``."""
         head = self._left[0]
         if status not in (200, 404):
-            error = refusal(status, text)
+            error = error_of(status, text)
             if not isinstance(error, AccessDenied):
                 raise error
-            self.refuse(error)
+            self.deny(error)
             return
         with parsing(not_etcd):
-            answer, place = self._answer(status, text), Place.of(headers)
+            answer, place = self._answer(status, text), Position.of(headers)
             keys, folders = _spread(answer["node"]) if status == 200 else ({}, [])
         if self._identity not in ("", place.cluster):
             raise StoreError("another cluster answers in the middle of a read")
         self._identity = place.cluster
-        mine = self._below(head)
-        chosen, empty = select(mine, keys), select(mine, dict.fromkeys(folders))
-        self._listings |= {one: Listing(place.index, chosen[one], folders=frozenset(empty[one])) for one in mine}
+        below = self._below(head)
+        chosen, empty = select(below, keys), select(below, dict.fromkeys(folders))
+        self._listings |= {one: Listing(place.index, chosen[one], folders=frozenset(empty[one])) for one in below}
         self._left.popleft()
 
-    def refuse(self, error: StoreError) -> None:
-        """Take it that what was asked last cannot be read, as ``error`` says: ask for the prefixes below it alone."""
+    def deny(self, error: StoreError) -> None:
+        """Record that the last path cannot be read, for ``error``: the prefixes below it are read separately."""
         head = self._left.popleft()
-        mine = self._below(head)
-        if head in mine:
+        below = self._below(head)
+        if head in below:
             error.at(prefix=head)
             self._listings[head] = Listing(0, error=error)
-            mine.remove(head)
+            below.remove(head)
         else:
-            self._refused.add(head)
-        self._left.extendleft(reversed(minimal(mine, lists)))
+            self._denied.add(head)
+        self._left.extendleft(reversed(minimal(below, lists)))
 
     def snapshot(self) -> Snapshot:
         """Return what was read."""
@@ -176,9 +176,9 @@ class Reading:
         try:
             answer: Body = json.loads(text)
         except ValueError:
-            raise refusal(status, text) from None
+            raise error_of(status, text) from None
         if status == 404 and answer.get("errorCode") != _KEY_NOT_FOUND:
-            raise refusal(status, text)
+            raise error_of(status, text)
         return answer
 
 
@@ -199,12 +199,12 @@ def _spread(node: Body) -> tuple[dict[str, str], list[str]]:
     return keys, folders
 
 
-# --- waiting ---------------------------------------------------------------------------------------------------------
+# --- long polls ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
-class _News:
-    """What happened below one prefix since it was last told."""
+class _Pending:
+    """What happened below one prefix since the last report."""
 
     revision: int = 0
     keys: dict[str, tuple[int, str | None]] = field(default_factory=dict)
@@ -212,30 +212,30 @@ class _News:
     folders: dict[str, int] = field(default_factory=dict)
 
     def drop(self, path: str, revision: int) -> None:
-        """Note that a folder went, with all that it held."""
+        """Record that a folder was deleted with all that it held."""
         self.keys = {key: value for key, value in self.keys.items() if not covers(path, key)}
         self.folders = {key: value for key, value in self.folders.items() if not covers(path, key)}
         self.deleted[path] = revision
 
 
-class Waiting:
-    """One wait after the other for what happens below a head: what to ask, and what the answers mean."""
+class LongPoll:
+    """One long poll after the other below a head: what to request, and what the answers mean."""
 
     def __init__(self, head: str, cursors: Mapping[str, int], identity: str = "") -> None:
-        """``cursors`` are the prefixes below the head, each with the index after which it is to be told."""
+        """``cursors`` are the prefixes below the head, each with the index after which changes are reported."""
         self.head = head
         self._cursors = dict(cursors)
         self._identity = identity
         self._last = min(cursors.values())
-        self._news: dict[str, _News] = {}
+        self._pending: dict[str, _Pending] = {}
 
-    def ask(self) -> str:
-        """Return what to GET next: etcd answers with the first event since, or when there is one."""
+    def next_path(self) -> str:
+        """Return the path to GET next: etcd answers with the first event since, or waits for one."""
         return url_path(self.head, wait="true", recursive="true", waitIndex=str(self._last + 1))
 
     def begin(self, headers: Headers) -> None:
-        """Take the headers, which come at once; raises ``WatchLost`` where the index does not count here."""
-        place = Place.of(headers)
+        """Take the headers, which arrive at once; raises ``WatchLost`` if the index means nothing here."""
+        place = Position.of(headers)
         if self._identity not in ("", place.cluster):
             raise WatchLost("another etcd cluster answers at this address")
         if place.index < self._last:
@@ -263,39 +263,39 @@ class Waiting:
                 self._put(key, revision, str(node["value"]))
 
     def take(self) -> list[Changes]:
-        """Return what happened since the last call: one value for each prefix that has news."""
+        """Return the changes since the last call: one value for each prefix that has any."""
         taken = [
-            Changes(prefix, news.revision, news.keys, deleted=news.deleted, folders=news.folders)
-            for prefix, news in self._news.items()
+            Changes(prefix, pending.revision, pending.keys, deleted=pending.deleted, folders=pending.folders)
+            for prefix, pending in self._pending.items()
         ]
-        self._news = {}
+        self._pending = {}
         return taken
 
     def __bool__(self) -> bool:
-        """Whether there is something to take."""
-        return bool(self._news)
+        """Whether there are changes to take."""
+        return bool(self._pending)
 
     def _put(self, key: str, revision: int, value: str | None) -> None:
         for prefix in ancestors(key):
-            if self._concerns(prefix, key, revision):
+            if self._matters_to(prefix, key, revision):
                 self._of(prefix, revision).keys[key] = revision, value
 
     def _keep(self, folder: str, revision: int) -> None:
         for prefix in ancestors(folder):
-            if self._concerns(prefix, folder, revision):
+            if self._matters_to(prefix, folder, revision):
                 self._of(prefix, revision).folders[folder] = revision
 
     def _drop(self, folder: str, revision: int) -> None:
-        """A folder went: for a prefix below it, that is the prefix."""
+        """Record that a folder was deleted: for a prefix below it, that is the prefix."""
         for prefix in self._cursors:
             path = prefix if covers(folder, prefix) else folder
-            if self._concerns(prefix, path, revision):
+            if self._matters_to(prefix, path, revision):
                 self._of(prefix, revision).drop(path, revision)
 
-    def _concerns(self, prefix: str, key: str, revision: int) -> bool:
+    def _matters_to(self, prefix: str, key: str, revision: int) -> bool:
         return revision > self._cursors.get(prefix, revision) and lists(prefix, key)
 
-    def _of(self, prefix: str, revision: int) -> _News:
-        news = self._news.setdefault(prefix, _News())
-        news.revision = revision
-        return news
+    def _of(self, prefix: str, revision: int) -> _Pending:
+        pending = self._pending.setdefault(prefix, _Pending())
+        pending.revision = revision
+        return pending

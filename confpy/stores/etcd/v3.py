@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 READ_TIMES = READ_BYTES // PAGE_BYTES
-"""How many times the time for one answer a read may take, all its pages together: enough for the largest."""
+"""How many times the timeout of one answer a read may take in total: enough for the largest."""
 _BATCH_BYTES = 8 << 20
-"""How much of what has already come is put together at most."""
+"""How much of what has already arrived is merged at most."""
 _READ_ATTEMPTS = 3
-"""How often a read begins again because the history was compacted under it."""
-_REFUSED = 5.0
-"""Seconds until a read tries again what the user may not read. They add to the wait of who asks (``refusals``)."""
+"""How often a read begins again because its revision was compacted."""
+DENIED_FOR = 5.0
+"""Seconds until a read tries again what the user may not read. They add to the mirror's own wait."""
 
 
 class Etcd3Store:
@@ -54,22 +54,22 @@ class Etcd3Store:
 
     @classmethod
     def open(cls, settings: Settings) -> Etcd3Store:
-        """Make the store that the settings describe. No traffic yet; raises ``UsageError``."""
+        """Return the store that the settings describe. No traffic yet; raises ``UsageError``."""
         endpoints = open_endpoints("etcd", ETCDV3, settings, scheme=etcd_scheme(settings))
         login = Login(settings)
         login.password()
         return cls(endpoints, login)
 
     def prefixes(self, path: str) -> tuple[str, ...]:
-        """Return the key as given and, where the user wrote no leading slash, with one, too: etcd keeps both."""
+        """Return the key as given and, if it has no leading slash, with one, too: etcd distinguishes them."""
         if path in ("", ROOT):
             return (ROOT,)
         return (path,) if path.startswith(ROOT) else (ROOT + path, path)
 
     def read(self, prefixes: Sequence[str], counted: Sequence[str] = ()) -> Snapshot:
-        """Read all prefixes at one revision, in ⌈prefixes/128⌉ requests where the pages suffice.
+        """Read all prefixes at one revision, in ⌈prefixes/128⌉ requests if the pages suffice.
 
-        What the user may not read is the error of its listing; the rest is read without it.
+        A prefix that the user may not read has an error as its listing; the others are read without it.
         """
         return self._endpoints.with_failover(lambda one: self._read(self._gateway(one), prefixes, counted))
 
@@ -85,10 +85,10 @@ class Etcd3Store:
 
     def _read_once(self, gateway: Gateway, prefixes: Sequence[str], counted: Sequence[str], end: float) -> Snapshot:
         reading = Reading(prefixes, counted, page_keys=self._page_keys)
-        if grants := self._login.lately(_REFUSED):
+        if grants := self._login.lately(DENIED_FOR):
             reading.restrict(grants)
         hidden, learned = grants is not None, False
-        while (request := reading.ask()) is not None:
+        while (request := reading.next_request()) is not None:
             if time.monotonic() > end:
                 hint = "is etcd overloaded? let resources name fewer keys, or raise read_timeout"
                 raise StoreError(f"not all was read within {READ_TIMES * self._endpoints.read_timeout:g} s", hint=hint)
@@ -103,12 +103,12 @@ class Etcd3Store:
                 reading.restrict(gateway.learn())
                 hidden = learned = True
         if not hidden:
-            self._login.grants = None  # what was refused once, is not any more, or not asked for
+            self._login.grants = None  # what was denied is not any more, or not wanted
         self._page_keys = reading.page_keys
         return reading.snapshot()
 
     def poll(self, prefixes: Sequence[str]) -> PrefixStatus:
-        """Say how the prefixes stand, for a few hundred bytes each and whatever they hold."""
+        """Return the status of the prefixes, in some hundred bytes each, however many keys they have."""
         return self._endpoints.with_failover(lambda one: self._with_grants(self._gateway(one), self._poll, prefixes))
 
     def _with_grants(self, gateway: Gateway, call: Callable[..., Result], *arguments: object) -> Result:
@@ -119,14 +119,14 @@ class Etcd3Store:
             return call(gateway, gateway.learn(), *arguments)
 
     def _poll(self, gateway: Gateway, grants: Grants | None, prefixes: Sequence[str]) -> PrefixStatus:
-        asking = StatusRequest(prefixes, grants)
-        while (request := asking.ask()) is not None:
+        query = StatusRequest(prefixes, grants)
+        while (request := query.next_request()) is not None:
             answer, _ = gateway.post("kv/txn", request)
-            asking.take(answer)
-        return asking.status()
+            query.take(answer)
+        return query.status()
 
     def watch(self, cursors: Mapping[str, int], identity: str = "") -> Etcd3Stream:
-        """Follow every prefix on one stream; returns when etcd has answered for each of them.
+        """Follow every prefix on one stream; returns when etcd has answered for each.
 
         Raises ``AccessDenied``, with the prefix, for one that may not be read.
         """
@@ -148,12 +148,12 @@ class Etcd3Store:
         return gateway.logged_in(establish)
 
     def close(self) -> None:
-        """Cut every connection; what waits raises ``StoreError``, what iterates ends."""
+        """Abort every connection; waiting calls raise ``StoreError``, iterations end."""
         self._endpoints.close()
 
 
 class Etcd3Stream:
-    """Changes as etcd sends them. What has come already is put together for each watch; nothing is waited for."""
+    """Changes as etcd sends them. What has already arrived is merged by watch; nothing is waited for."""
 
     def __init__(self, stream: Stream, watches: Watches) -> None:
         self._stream = stream
@@ -162,7 +162,7 @@ class Etcd3Stream:
         self._closed = False
 
     def __iter__(self) -> Iterator[Changes | Invalidated]:
-        """Yield until ``close``; raises ``WatchLost`` or ``StoreError`` after what came whole before it."""
+        """Yield until ``close``; raises ``WatchLost`` or ``StoreError`` after the changes before it."""
         failure: StoreError | None = None
         while not self._closed:
             yield from self._watches.take()
@@ -177,7 +177,7 @@ class Etcd3Stream:
                 failure = error
 
     def receive(self) -> int:
-        """Take what has come, waiting where nothing has; returns how many bytes it was. Raises ``StoreError``."""
+        """Take what has arrived, waiting if nothing has; returns the number of bytes. Raises ``StoreError``."""
         data = self._stream.read()
         if data is None:
             raise StoreError("etcd closed the stream")

@@ -14,7 +14,7 @@ from confpy.http.body import Stream, read_body
 from confpy.http.connection import Connection
 from confpy.stores.answers import parsing
 from confpy.stores.etcd.v3_permissions import Denied, Grants
-from confpy.stores.etcd.v3_wire import Body, LoggedOut, gateway_path, not_etcd, refusal
+from confpy.stores.etcd.v3_wire import Body, LoggedOut, error_of, gateway_path, not_etcd
 from confpy.stores.network import secret
 
 if TYPE_CHECKING:
@@ -32,38 +32,38 @@ _VERSION_BYTES = 1 << 20
 
 
 class Login:
-    """Who logs in, and what etcd gave for it: one token for all nodes, since they tell each other.
+    """The user, and the token that etcd gave: one for all nodes, which share their tokens.
 
-    etcd is only shown the password when it asks who we are; without users it does not.
+    The password is sent only if etcd wants a login; without users it does not.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.user = settings.username
         self.lock = threading.Lock()
-        """Held by whoever logs in: others wait for the token."""
+        """Held while logging in: other threads wait for the token."""
         self.token = ""
         self.grants: Grants | None = None
-        """What the user may read, once something was refused."""
+        """What the user may read, once something was denied."""
         self._settings = settings
         self._learned_at = 0.0
 
     def password(self) -> str:
-        """Return the password as it is now; raises ``UsageError``."""
+        """Return the current password; raises ``UsageError``."""
         if self._settings.basic_auth and not self.user:
             raise UsageError("basic_auth is on without a user", hint="give username")
         return secret(self._settings.password, self._settings.password_file) or ""
 
     def renew(self, token: str) -> None:
-        """Take a new token, and forget what was known with the old one."""
+        """Take a new token, and forget the grants of the old one."""
         self.token, self.grants = token, None
 
     def learn(self, grants: Grants) -> Grants:
-        """Take what etcd says that the user may read."""
+        """Record what the user may read."""
         self.grants, self._learned_at = grants, time.monotonic()
         return grants
 
     def lately(self, seconds: float) -> Grants | None:
-        """Return what the user may read, where that was learned less than this many seconds ago."""
+        """Return what the user may read, if that was learned less than this many seconds ago."""
         return self.grants if time.monotonic() - self._learned_at < seconds else None
 
 
@@ -79,17 +79,17 @@ class Gateway:
         """Return the answer and its size in bytes; raises ``StoreError``, ``TooLarge`` above ``ANSWER_BYTES``."""
         return self.logged_in(lambda: self._post(path, body))
 
-    def logged_in(self, ask: Callable[[], Result]) -> Result:
-        """Ask, and where etcd wants a login for it, or another one, log in and ask once more."""
+    def logged_in(self, call: Callable[[], Result]) -> Result:
+        """Call; if etcd wants a login, or another token, log in and call once more."""
         token = self._login.token
         try:
-            return ask()
+            return call()
         except LoggedOut as error:
             self._log_in(token, error)
-            return ask()
+            return call()
 
     def learn(self) -> Grants:
-        """Ask what the user may read. To be called where etcd has refused something; raises that where nobody is."""
+        """Return what the user may read. To be called when etcd has denied something; raises that without a user."""
         user = self._login.user
         if not user:
             raise Denied("etcd refuses: permission denied", hint="give username and password_file")
@@ -102,7 +102,7 @@ class Gateway:
         return self._login.learn(grants)
 
     def _log_in(self, stale: str, wanted: LoggedOut) -> None:
-        """Get another token than the stale one, unless somebody else just did; raises ``StoreError``."""
+        """Get another token than the stale one, unless another thread just did; raises ``StoreError``."""
         user = self._login.user
         if not user:
             wanted.hint = "give username and password_file; for etcd's gateway, a client certificate is no login"
@@ -110,7 +110,7 @@ class Gateway:
         with self._login.lock:
             if self._login.token != stale:
                 return
-            self._login.token = ""  # etcd refuses even the login that comes with a stale one
+            self._login.token = ""  # etcd rejects even a login with a stale token
             try:
                 answer, _ = self._post("auth/authenticate", {"name": user, "password": self._login.password()})
             except UsageError as error:
@@ -137,7 +137,7 @@ class Gateway:
         return Stream(self.connection, self._open(path, body, **headers))
 
     def _open(self, path: str, body: bytes, **headers: str) -> HTTPResponse:
-        # Without "Accept", etcd takes the request for one of the user whom the gateway's own certificate names.
+        # Without "Accept", etcd takes the user of the gateway's own certificate for the one who asks.
         headers["Accept"] = "application/json"
         if token := self._login.token:
             headers["Authorization"] = token
@@ -146,10 +146,10 @@ class Gateway:
             return response
         if response.status == 404:
             self._paths.pop(self.connection.node, None)  # another version of etcd than it was?
-        raise refusal(response.status, read_body(response, ANSWER_BYTES))
+        raise error_of(response.status, read_body(response, ANSWER_BYTES))
 
     def _path(self) -> str:
-        """Return where the gateway is; the node is asked for its version first if that is not known yet."""
+        """Return where the gateway is, by the version of the node."""
         node = self.connection.node
         if node not in self._paths:
             response = self.connection.get("/version")

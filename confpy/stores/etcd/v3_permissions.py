@@ -1,10 +1,10 @@
 """Which ranges of keys etcd v3 lets a user read. Pure: no I/O, no thread, no time.
 
 A prefix is one range of etcd: from ``/a/b`` up to, not including, ``/a/b0``, since ``0`` follows ``/``. Between the
-key ``/a/b`` and the first one below ``/a/b/`` lie *strangers* (``/a/b-c``, ``/a/b.d``), left out on our side.
+key ``/a/b`` and the first one below ``/a/b/`` lie *neighbours* (``/a/b-c``, ``/a/b.d``), which confpy drops.
 
-A role that may read ``--prefix /a/b/`` may read neither the strangers nor the key ``/a/b``: what it may read of the
-prefix is a *part*. etcd refuses a whole request over one key that is not granted, and says not which.
+A role that may read ``--prefix /a/b/`` may read neither the neighbours nor the key ``/a/b``: what it may read of the
+prefix is a *part*. etcd denies a whole request for one key that is not granted, and does not say which.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Denied(AccessDenied):
 
 
 def whole(prefix: str) -> Range:
-    """Return the range of the prefix with what lies below, and with its strangers."""
+    """Return the range of the prefix with what lies below, and with its neighbours."""
     if prefix == ROOT:
         return _ALL  # also keys without a leading slash
     key = to_bytes(prefix)
@@ -48,21 +48,21 @@ def alone(prefix: str) -> Range:
 
 
 def to_bytes(text: str) -> bytes:
-    """Return a raw key or a value as etcd has it."""
+    """Return the bytes of a raw key or of a value."""
     return text.encode("utf-8", "surrogateescape")
 
 
 class Grants(NamedTuple):
-    """What a user may read, as the user's roles say it."""
+    """What the roles of a user may read."""
 
     user: str
     roles: tuple[str, ...]
     spans: tuple[Range, ...]
-    """Sorted and apart from each other; an end is always the first key that is not in it, ``b""`` where none is."""
+    """Sorted and disjoint; an end is always the first key that is not in it, ``b""`` if there is none."""
 
     @classmethod
     def of(cls, user: str, roles: Sequence[str], permissions: Iterable[Mapping[str, str]]) -> Grants:
-        """Put together the permissions of all the roles, each as the gateway writes it."""
+        """Merge the permissions of all roles, each as the gateway writes it."""
         spans: list[Range] = []
         reads = (one for one in permissions if one.get("permType", "READ") in ("READ", "READWRITE"))
         decoded = (tuple(b64decode(one.get(name, "")) for name in ("key", "range_end")) for one in reads)
@@ -75,18 +75,18 @@ class Grants(NamedTuple):
         return cls(user, tuple(roles), tuple(spans))
 
     def allow(self, wanted: Range) -> bool:
-        """Say whether all of the range may be read."""
+        """Whether all of the range may be read."""
         first, last = _span(wanted)
         return any(start <= first and (not end or (last and last <= end)) for start, end in self.spans)
 
     def readable(self, prefix: str) -> tuple[Range, ...]:
-        """Return the whole prefix where it may be read, else those of its parts that may be."""
+        """Return the whole prefix if it may be read, else those of its parts that may be."""
         if self.allow(whole(prefix)):
             return (whole(prefix),)
         parts = ((b"/", b"0"),) if prefix == ROOT else (alone(prefix), below(prefix))
         return tuple(part for part in parts if self.allow(part))
 
-    def refusal(self, prefix: str) -> Denied:
+    def denial(self, prefix: str) -> Denied:
         """Return the error for a prefix that may not be read."""
         if not self.roles:
             reason, hint = "has no role", f"etcdctl user grant-role {self.user} ROLE"

@@ -1,7 +1,7 @@
-"""What to ask of etcd v3's JSON gateway, and how to read what it answers. Pure: no I/O, no thread, no time.
+"""The requests and answers of etcd v3's JSON gateway. Pure: no I/O, no thread, no time.
 
 The gateway speaks the messages of ``rpc.proto`` as JSON (https://etcd.io/docs/v3.5/dev-guide/api_grpc_gateway/): bytes
-in base64, 64-bit integers as strings, zero values left out. ``etcd3_grants.py`` says which ranges a prefix is.
+in base64, 64-bit integers as strings, zero values left out. ``v3_permissions`` says which ranges a prefix is.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ TXN_OPERATIONS = 128
 PAGE_BYTES = 4 << 20
 """How large an answer should be, as JSON: 3 MB of data, since the gateway of etcd 3.3 takes 4 MB from its etcd."""
 PAGE_KEYS = 16_384
-"""The most keys to ask for at once, while nothing is known about their size."""
+"""The most keys of one page while nothing is known about their size."""
 READ_BYTES = 256 << 20
-"""The largest read, all its pages together, as JSON: no configuration, but somebody else's data, or a liar's."""
+"""The largest read in total, as JSON: more is not configuration, but other data, or a broken server."""
 KEY_BYTES = 128
-"""What a key counts at least: as much as it takes to hold one that is empty."""
+"""What a key counts at least: the memory that an empty one takes."""
 
 _PERMISSION_DENIED, _UNAVAILABLE, _UNAUTHENTICATED = 7, 14, 16  # https://grpc.io/docs/guides/status-codes/
 _LOGGED_OUT = (
@@ -42,7 +42,7 @@ _LOGGED_OUT = (
 
 
 class Compacted(StoreError):
-    """The revision that a read holds on to was compacted away."""
+    """The revision of a read was compacted."""
 
 
 class LoggedOut(StoreError):
@@ -66,15 +66,15 @@ def not_etcd() -> StoreError:
     return StoreError("it answers, but not as etcd v3 does", hint="is this address one of an etcd's client URLs?")
 
 
-def refusal(status: int, text: bytes) -> StoreError:
-    """Return the error that an answer other than 200 stands for."""
+def error_of(status: int, text: bytes) -> StoreError:
+    """Return the error for an answer other than 200."""
     try:
         answer = json.loads(text)
         said, code = answer.get("error") or answer["message"], answer.get("code")
     except UNEXPECTED:
         if status == 400 and b"HTTPS" in text:
             return tls_only()
-        if status == 400 and b"CommonName" in text:  # it could be mistaken for a user's login
+        if status == 400 and b"CommonName" in text:  # it could be taken for the login of a user
             return StoreError(
                 "the gateway of an etcd that has users takes no client certificate with a common name (CN)",
                 hint="show one without, and log in with username and password_file",
@@ -83,7 +83,7 @@ def refusal(status: int, text: bytes) -> StoreError:
             hint = "is its JSON gateway on, is this address one of its client URLs, and not for its peers?"
             return NoApi(not_etcd().message, hint=hint)
         return not_etcd()
-    failure = _failure(str(said), code)
+    failure = _error_in(str(said), code)
     if code == _UNAVAILABLE and "etcdserver: " not in str(said):
         failure.message = failure.message.replace("etcd says", "the gateway of etcd cannot reach its own etcd")
         failure.hint = (
@@ -93,7 +93,7 @@ def refusal(status: int, text: bytes) -> StoreError:
     return failure
 
 
-def _failure(said: str, code: object = None) -> StoreError:
+def _error_in(said: str, code: object = None) -> StoreError:
     reason = " ".join(said.rpartition("desc = ")[2].removeprefix("etcdserver: ").split())[:200]
     if "received message larger than max" in reason:  # etcd 3.3's gateway
         return TooLarge("an answer is larger than the gateway of etcd passes on")
@@ -116,7 +116,7 @@ def gateway_path(status: int, text: bytes) -> str:
     See "etcd version and its API path" in https://etcd.io/docs/v3.5/dev-guide/api_grpc_gateway/.
     """
     if status != 200:
-        raise refusal(400, text)
+        raise error_of(400, text)
     with parsing(not_etcd):
         version = tuple(int(part) for part in json.loads(text)["etcdserver"].split(".", 2)[:2])
         if version >= (3, 4):
@@ -145,38 +145,38 @@ class _Span(NamedTuple):
 
 
 class Reading:
-    """One read of many prefixes at one revision, page after page: send what ``ask`` says, give ``take`` the answer.
+    """One read of many prefixes at one revision, page by page: send ``next_request``, pass the answer to ``take``.
 
-    Where etcd refuses what ``ask`` said, ``restrict`` it to what may be read, and ask again.
+    If etcd denies the request, ``restrict`` the read to what may be read, and send the next one.
     """
 
     def __init__(self, prefixes: Sequence[str], counted: Sequence[str] = (), *, page_keys: int = PAGE_KEYS) -> None:
         self.page_keys = page_keys
-        """How many keys the next page may have: follows the sizes seen."""
+        """The most keys of the next page: adapts to the sizes seen."""
         self._keys: dict[str, dict[str, str]] = {prefix: {} for prefix in prefixes}
         self._spans = deque(_Span(prefix, *whole(prefix)) for prefix in self._keys)
         self._to_count = deque(dict.fromkeys(counted))
         self._counts: dict[str, int] = {}
-        self._asked: list[_Span] = []
+        self._requested: list[_Span] = []
         self._counted: list[str] = []
         self._grants: Grants | None = None
         self._size = 0
         self._revision = 0
         self._identity = ""
 
-    def ask(self) -> Body | None:
-        """Return the next transaction, or None where all is read.
+    def next_request(self) -> Body | None:
+        """Return the next transaction, or None if all is read.
 
-        Covers are counted in the room that the prefixes leave; those that find none are left out.
+        Prefixes to count fill the space that those to read leave; the others are left out.
         """
-        self._spans.extendleft(reversed(self._asked))  # of an answer that never came
-        self._asked, self._counted = [], []
+        self._spans.extendleft(reversed(self._requested))  # of an answer that never came
+        self._requested, self._counted = [], []
         if not self._spans and (self._revision or not (self._to_count or self._grants)):
             return None
-        while self._spans and len(self._asked) < min(TXN_OPERATIONS, self.page_keys):
-            self._asked.append(self._spans.popleft())
-        limit = self.page_keys // max(1, len(self._asked))
-        requests = [_request(span.start, span.end, self._revision, limit=str(limit)) for span in self._asked]
+        while self._spans and len(self._requested) < min(TXN_OPERATIONS, self.page_keys):
+            self._requested.append(self._spans.popleft())
+        limit = self.page_keys // max(1, len(self._requested))
+        requests = [_request(span.start, span.end, self._revision, limit=str(limit)) for span in self._requested]
         while self._to_count and len(requests) < TXN_OPERATIONS:
             cover = self._to_count.popleft()
             self._counted.append(cover)
@@ -184,36 +184,36 @@ class Reading:
         return {"success": requests}
 
     def take(self, answer: Body, size: int) -> None:
-        """Take the answer of ``size`` bytes to what was asked last; raises ``StoreError``."""
+        """Take the answer of ``size`` bytes to the last request; raises ``StoreError``."""
         with parsing(not_etcd):
             self._pin(answer["header"])
             ranges = [response["response_range"] for response in answer.get("responses", ())]
-            if len(ranges) != len(self._asked) + len(self._counted):
+            if len(ranges) != len(self._requested) + len(self._counted):
                 raise not_etcd()
             rest = []
-            for span, found in zip(self._asked, ranges, strict=False):
-                self._keep(span.prefix, found.get("kvs", ()))
+            for span, found in zip(self._requested, ranges, strict=False):
+                self._store(span.prefix, found.get("kvs", ()))
                 if found.get("more"):
                     last = b64decode(found["kvs"][-1]["key"]) + b"\0"
-                    if last <= span.start:  # the same page again and again would be read for ever
+                    if last <= span.start:  # otherwise the same page would be read for ever
                         raise not_etcd()
-                    # Strangers come before all that is below the prefix, and one page of them is enough.
+                    # Neighbours sort before all that is below the prefix, and one page of them is enough.
                     rest.append(span._replace(start=last if span.prefix == ROOT else max(last, below(span.prefix)[0])))
-            for cover, found in zip(self._counted, ranges[len(self._asked) :], strict=True):
+            for cover, found in zip(self._counted, ranges[len(self._requested) :], strict=True):
                 self._counts[cover] = int(found.get("count", 0))
             keys = sum(len(found.get("kvs", ())) for found in ranges)
         self._size += max(size, KEY_BYTES * keys)
         if self._size > READ_BYTES:
             raise self._too_much()
-        self._asked, self._counted = [], []
+        self._requested, self._counted = [], []
         self._spans.extendleft(reversed(rest))
         if keys:
             self.page_keys = max(1, min(PAGE_KEYS, self.page_keys * 4, PAGE_BYTES * keys // size))
 
     def restrict(self, grants: Grants) -> None:
-        """Leave out what may not be read of all that is still to be asked."""
+        """Drop from the rest of the read what may not be read."""
         self._grants = grants
-        rest = [*self._asked, *self._spans]
+        rest = [*self._requested, *self._spans]
         self._spans.clear()
         for span in rest:
             if grants.allow((span.start, span.end)):
@@ -221,13 +221,13 @@ class Reading:
             else:
                 self._spans.extend(_Span(span.prefix, *part) for part in grants.readable(span.prefix))
         self._to_count = deque(cover for cover in [*self._counted, *self._to_count] if grants.allow(below(cover)))
-        self._asked, self._counted = [], []
+        self._requested, self._counted = [], []
 
     def shrink(self) -> bool:
-        """Ask the last page again with fewer keys, since it was too large; False where it had one key only."""
+        """Let the next request be the last page with fewer keys, as it was too large; False if it had only one."""
         if self.page_keys == 1:
             return False
-        self.page_keys = max(1, min(self.page_keys // 64, len(self._asked)))
+        self.page_keys = max(1, min(self.page_keys // 64, len(self._requested)))
         self._to_count.extendleft(reversed(self._counted))
         return True
 
@@ -238,10 +238,10 @@ class Reading:
 
     def _listing(self, prefix: str, keys: Mapping[str, str]) -> Listing:
         if self._grants is not None and not keys:
-            # Who may read the key alone, and finds none, may rather have forgotten to be granted what is below it.
+            # A user who may read only the key, and finds none, probably lacks the grant for what is below it.
             readable = self._grants.readable(prefix)
             if not readable or readable == (alone(prefix),):
-                return Listing(0, error=self._grants.refusal(prefix))
+                return Listing(0, error=self._grants.denial(prefix))
         return Listing(self._revision, keys)
 
     def _too_much(self) -> StoreError:
@@ -255,53 +255,53 @@ class Reading:
         if self._identity != str(header["cluster_id"]):
             raise StoreError("another cluster answers in the middle of a read")
 
-    def _keep(self, prefix: str, pairs: Sequence[Body]) -> None:
-        kept = self._keys[prefix]
+    def _store(self, prefix: str, pairs: Sequence[Body]) -> None:
+        stored = self._keys[prefix]
         for pair in pairs:
             key = to_text(pair["key"])
             if covers(prefix, key):
-                kept[key] = to_text(pair.get("value", ""))
+                stored[key] = to_text(pair.get("value", ""))
 
 
 class StatusRequest:
-    """One ask how many prefixes stand, at one revision: send what ``ask`` says, give ``take`` the answer.
+    """One status query for many prefixes, at one revision: send ``next_request``, pass the answer to ``take``.
 
-    It takes two ranges for a prefix, the key itself and what is below: strangers would spoil newest and count.
-    Of a prefix that may not be read, nothing is said.
+    It takes two ranges for a prefix, the key itself and what is below: neighbours would spoil newest and count.
+    A prefix that may not be read is left out.
     """
 
     def __init__(self, prefixes: Sequence[str], grants: Grants | None = None) -> None:
         self._rest = deque(
             _Span(prefix, *part) for prefix in dict.fromkeys(prefixes) for part in _counted_parts(prefix, grants)
         )
-        self._asked: list[str] = []
+        self._requested: list[str] = []
         self._newest = {span.prefix: 0 for span in self._rest}
         self._counts = dict(self._newest)
         self._revision = 0
         self._identity = ""
 
-    def ask(self) -> Body | None:
-        """Return the next transaction, or None where all is known."""
+    def next_request(self) -> Body | None:
+        """Return the next transaction, or None if all is known."""
         if not self._rest and self._revision:
             return None
         page = [self._rest.popleft() for _ in range(min(TXN_OPERATIONS, len(self._rest)))]
-        self._asked = [span.prefix for span in page]
+        self._requested = [span.prefix for span in page]
         newest = {"sort_target": "MOD", "sort_order": "DESCEND", "limit": "1", "keys_only": True}
         return {"success": [_request(span.start, span.end, self._revision, **newest) for span in page]}
 
     def take(self, answer: Body) -> None:
-        """Take the answer to what was asked last; raises ``StoreError``."""
+        """Take the answer to the last request; raises ``StoreError``."""
         with parsing(not_etcd):
             self._revision = self._revision or int(answer["header"]["revision"])
             self._identity = str(answer["header"]["cluster_id"])
-            for prefix, response in zip(self._asked, answer.get("responses", ()), strict=True):
+            for prefix, response in zip(self._requested, answer.get("responses", ()), strict=True):
                 found = response["response_range"]
                 self._counts[prefix] += int(found.get("count", 0))
                 for pair in found.get("kvs", ()):
                     self._newest[prefix] = max(self._newest[prefix], int(pair["mod_revision"]))
 
     def status(self) -> PrefixStatus:
-        """Return how things stand."""
+        """Return the status of the prefixes."""
         return PrefixStatus(self._identity, self._revision, self._newest, self._counts)
 
 
@@ -317,8 +317,8 @@ def _counted_parts(prefix: str, grants: Grants | None) -> Sequence[Range]:
 class Watches:
     """The watches of one stream: what to send, and what its lines mean.
 
-    Order holds within a watch only. Where a prefix takes two, for the key itself and for what is below it, only the
-    changes of the second one are told, and a change of the key means that the prefix has to be read.
+    Order holds within a watch only. If a prefix takes two, for the key itself and for what is below it, only changes of
+    the second one are reported; a change of the key means that the prefix has to be read.
     """
 
     def __init__(self, cursors: Mapping[str, int], identity: str = "", grants: Grants | None = None) -> None:
@@ -330,17 +330,17 @@ class Watches:
             for prefix in cursors
             for part in ([whole(prefix)] if grants is None else _watched_parts(prefix, grants))
         ]
-        self._waiting = deque(self._spans)
+        self._unanswered = deque(self._spans)
         self._prefixes: dict[str, str] = {}
-        self._stirring: set[str] = set()
-        """The watches of keys beside what is below them."""
-        self._stirred = False
+        self._key_watches: set[str] = set()
+        """The watches of single keys, beside those of what is below them."""
+        self._key_changed = False
         self._parts: dict[str, dict[str, tuple[int, str | None]]] = {}
         """By watch: the events of a revision of which not all fragments have come."""
-        self._whole: dict[str, dict[str, tuple[int, str | None]]] = {}
+        self._complete: dict[str, dict[str, tuple[int, str | None]]] = {}
 
     def body(self) -> bytes:
-        """Return what opens them all: one message a line, and ``fragment`` so that no answer grows without bound."""
+        """Return what opens them all: one message per line, with ``fragment``, so that answers are bounded."""
         lines = []
         for prefix, start, end in self._spans:
             create = {
@@ -354,8 +354,8 @@ class Watches:
 
     @property
     def established(self) -> bool:
-        """Whether etcd has said of each of them that it was created."""
-        return not self._waiting
+        """Whether etcd has created each of them."""
+        return not self._unanswered
 
     def feed(self, line: bytes) -> None:
         """Take one line of the stream; raises ``WatchLost`` or ``StoreError``."""
@@ -363,37 +363,37 @@ class Watches:
             message = json.loads(line)
             if error := message.get("error"):
                 if isinstance(error, str):
-                    raise _failure(error)
-                failure = _failure(error["message"], error.get("grpc_code") or error.get("code"))
+                    raise _error_in(error)
+                failure = _error_in(error["message"], error.get("grpc_code") or error.get("code"))
                 raise WatchLost(failure.message) if isinstance(failure, TooLarge) else failure
             result = message["result"]
             header, watch = result["header"], result.get("watch_id", "0")
             if self._identity and str(header["cluster_id"]) != self._identity:
                 raise WatchLost("another etcd cluster answers at this address")
             if result.get("created"):
-                # Answers come in the order of the requests. A watch that is refused at once has the id -1.
-                span = self._waiting.popleft()
+                # Answers come in the order of the requests. A watch that is denied at once has the id -1.
+                span = self._unanswered.popleft()
                 self._prefixes[watch] = prefix = span.prefix
-                if not span.end and self._waiting and self._waiting[0].prefix == prefix:
-                    self._stirring.add(watch)
+                if not span.end and self._unanswered and self._unanswered[0].prefix == prefix:
+                    self._key_watches.add(watch)
                 if int(header.get("revision", 0)) < self._cursors[prefix] and not result.get("canceled"):
                     raise WatchLost("etcd is at an older revision than before: was it restored from a backup?")
             if result.get("canceled"):
                 raise self._canceled(self._prefixes[watch], result)
-            if watch in self._stirring:
-                self._stirred = self._stirred or bool(result.get("events"))
+            if watch in self._key_watches:
+                self._key_changed = self._key_changed or bool(result.get("events"))
             else:
-                self._note(self._prefixes[watch], result.get("events", ()), more=result.get("fragment", False))
+                self._record(self._prefixes[watch], result.get("events", ()), more=result.get("fragment", False))
 
     def take(self) -> list[Changes | Invalidated]:
-        """Return what was completed since the last call: one value for each watch that has news."""
+        """Return what was completed since the last call: one value for each watch that has any."""
         taken: list[Changes | Invalidated] = [
             Changes(prefix, max(revision for revision, _ in keys.values()), keys)
-            for prefix, keys in self._whole.items()
+            for prefix, keys in self._complete.items()
         ]
-        self._whole = {}
-        if self._stirred:
-            self._stirred = False
+        self._complete = {}
+        if self._key_changed:
+            self._key_changed = False
             taken.append(Invalidated())
         return taken
 
@@ -403,10 +403,10 @@ class Watches:
                 f"etcd has forgotten the changes after revision {self._cursors[prefix]}: "
                 f"it was compacted at {result['compact_revision']}"
             )
-        error = _failure(str(result.get("cancel_reason") or "the watch was canceled"))
+        error = _error_in(str(result.get("cancel_reason") or "the watch was canceled"))
         return error.about(prefix) if isinstance(error, AccessDenied) else error.at(prefix=prefix)
 
-    def _note(self, prefix: str, events: Sequence[Body], *, more: bool) -> None:
+    def _record(self, prefix: str, events: Sequence[Body], *, more: bool) -> None:
         parts = self._parts.setdefault(prefix, {})
         for event in events:
             pair = event["kv"]
@@ -417,10 +417,10 @@ class Watches:
         if not more:
             del self._parts[prefix]
             if parts:
-                self._whole.setdefault(prefix, {}).update(parts)
+                self._complete.setdefault(prefix, {}).update(parts)
 
 
 def _watched_parts(prefix: str, grants: Grants) -> Sequence[Range]:
     if not (parts := grants.readable(prefix)):
-        raise grants.refusal(prefix)
+        raise grants.denial(prefix)
     return parts
