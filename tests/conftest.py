@@ -66,7 +66,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture
 def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep coverage.py out of child processes, for a test that looks at what they import."""
+    """Keep coverage.py out of child processes, for a test that looks at all that they load, get or write."""
     monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
 
 

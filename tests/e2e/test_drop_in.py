@@ -55,6 +55,7 @@ def test_a_variable_that_the_fork_reads_is_left_to_the_templates_of_who_calls_co
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+@pytest.mark.usefixtures("unmeasured")
 def test_a_user_without_folders_of_the_system_has_state_and_cache_at_home_and_no_warning():
     with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are closed to others
         os.chmod(folder, 0o755)

@@ -67,6 +67,7 @@ def test_its_input_is_empty_and_its_group_its_own():
     assert leader == group
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_what_is_hidden_it_does_not_see_and_all_else_is_untouched(monkeypatch):
     monkeypatch.setenv("CONFPY_PASSWORD", "secret")
     monkeypatch.setenv("CONFPY_NODES", "etcd:2379")
