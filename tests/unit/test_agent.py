@@ -353,8 +353,8 @@ class Slow(Harness):
         self.until(self.now + 1)
 
     def changed_lines(self) -> list[tuple[object, ...]]:
-        said = self.events("resource.changed")
-        return [tuple(one.fields[name] for name in ("trigger", "revision", "keys")) for one in said]
+        event = self.events("resource.changed")
+        return [tuple(one.fields[name] for name in ("trigger", "revision", "keys")) for one in event]
 
 
 @pytest.mark.parametrize("more", [{}, {"reload_cmd": CommandReload("lb")}])
@@ -409,10 +409,10 @@ def test_checks_that_noop_cannot_run_are_one_line():
         for one in group.candidates
     ]
     harness.until(1)
-    (said,) = harness.events("check.skipped")
-    assert said.fields["command"] == "nginx -t"
-    assert said.fields["reason"] == "not checked: it needs the file in its place"
-    assert "a, b, c" in said.fields["resource"]
+    (event,) = harness.events("check.skipped")
+    assert event.fields["command"] == "nginx -t"
+    assert event.fields["reason"] == "not checked: it needs the file in its place"
+    assert "a, b, c" in event.fields["resource"]
 
 
 # --- the end ---------------------------------------------------------------------------------------------------------
@@ -452,7 +452,7 @@ def test_commands_are_asked_to_end_before_the_stop_timeout_is_over_and_killed_th
         assert harness.ended == code
 
 
-def test_a_stop_at_the_very_start_waits_for_the_repairs_and_begins_nothing():
+def test_a_stop_at_the_very_start_waits_for_recovery_and_begins_nothing():
     harness = Harness(resource("a", reload_cmd=CommandReload("lb")))
     harness.recovered = Recovered(
         (PendingReload(ReloadSpec("lb", CommandReload("lb"), 1.0), ("a",), ("/out/a",), (1,)),)
@@ -507,11 +507,11 @@ def test_a_reload_that_was_cut_short_is_owed_and_nothing_is_put_back(policy):
     harness.post(Reloaded("lb", ReloadError("cut short"), 1.0))
     harness.until(11)
     assert harness.ended == 143
-    assert [say.fields["resource"] for say in harness.events("reload.owed")] == ["a"]
+    assert [one.fields["resource"] for one in harness.events("reload.owed")] == ["a"]
     assert not [action for action in harness.done if isinstance(action, Restore | ClearPending)]
 
 
-def test_a_one_shot_that_had_nothing_to_do_says_so_in_its_one_line():
+def test_a_one_shot_that_had_nothing_to_do_logs_that_in_its_one_line():
     resources = tuple(resource(name) for name in "abc")
     first = Harness(*resources, onetime=True)
     first.until(10)
@@ -519,10 +519,10 @@ def test_a_one_shot_that_had_nothing_to_do_says_so_in_its_one_line():
     again = Harness(*resources, onetime=True)
     again.targets = first.targets
     again.until(10)
-    (said,) = [say for say in again.logged if say.level != "debug"]
-    assert (again.ended, said.event, said.last) == (0, "onetime.done", True)
-    assert list(said.fields.items())[:3] == [("resources", 3), ("changed", 0), ("unchanged", 3)]
-    assert said.fields["took"] >= 0
+    (event,) = [one for one in again.logged if one.level != "debug"]
+    assert (again.ended, event.event, event.last) == (0, "onetime.done", True)
+    assert list(event.fields.items())[:3] == [("resources", 3), ("changed", 0), ("unchanged", 3)]
+    assert event.fields["took"] >= 0
 
 
 @pytest.mark.parametrize("wrong", ["checks", "keys", "errors"])
@@ -538,10 +538,10 @@ def test_a_one_shot_in_which_something_failed_does_not_say_that_all_is_done(wron
     assert harness.events("onetime.done") == []
 
 
-def test_a_daemon_without_resources_says_each_minute_what_it_waits_for():
+def test_a_daemon_without_resources_logs_each_minute_what_it_waits_for():
     harness = Harness(confdir="/confdir")
     harness.until(310)
-    assert [say.fields["did"] for say in harness.events("resources.missing")] == [
+    assert [one.fields["did"] for one in harness.events("resources.missing")] == [
         "waits for /confdir/conf.d/*.toml"
     ] * 6
     harness.edit(resource("a"))
@@ -660,7 +660,7 @@ def test_an_earlier_confpy_s_failures_put_off_the_reload_of_the_next():
     assert len(harness.runs) == 1
 
 
-def test_what_a_reload_refuses_before_the_resources_are_loaded_is_not_delivered_again():
+def test_what_a_reload_rejects_before_the_resources_are_loaded_is_not_delivered_again():
     harness = Harness(resource("a", reload_cmd=CommandReload("r"), on_reload_failure="rollback"))
     harness.recovered = Recovered(
         (PendingReload(ReloadSpec("r", CommandReload("r"), 60.0, on_failure="rollback"), ("a",), ("/out/a",), (1,)),)
@@ -686,14 +686,14 @@ def test_a_file_that_is_in_place_is_logged_though_its_reload_fails():
     (committed,) = harness.events("target.committed")
     assert committed.level == "info"
     assert committed.fields == {"resource": "a", "target": "/out/a", "trigger": "start", "revision": 1, "keys": 1}
-    assert [say.fields["resource"] for say in harness.events("resource.changed")] == ["b"], "nothing to wait for"
+    assert [one.fields["resource"] for one in harness.events("resource.changed")] == ["b"], "nothing to wait for"
     harness.fails = set()
     harness.until(10.0)
-    assert [say.fields["resource"] for say in harness.events("resource.changed")] == ["b", "a"]
+    assert [one.fields["resource"] for one in harness.events("resource.changed")] == ["b", "a"]
     assert len(harness.events("target.committed")) == 1
 
 
-def test_another_content_that_a_check_refuses_for_the_same_reason_is_logged():
+def test_another_content_that_a_check_rejects_for_the_same_reason_is_logged():
     harness = Harness(resource("a"))
     harness.checks = False
     harness.until(1.0)
@@ -708,11 +708,11 @@ def test_a_resource_that_fails_for_hours_is_logged_once_an_hour():
     harness = Harness(resource("a"))
     harness.checks = False
     harness.until(4 * 3600.0)
-    told = [(say.fields["attempt"], say.fields["error"]) for say in harness.events("resource.failed")]
-    assert 4 + 3 <= len(told) <= 4 + 4, told
+    logged = [(one.fields["attempt"], one.fields["error"]) for one in harness.events("resource.failed")]
+    assert 4 + 3 <= len(logged) <= 4 + 4, logged
 
 
-def test_a_debt_from_before_is_paid_once_before_anything_is_delivered():
+def test_a_reload_owed_by_an_earlier_process_runs_once_before_anything_is_delivered():
     harness = Harness(resource("a"))
     harness.recovered = Recovered((PendingReload(ReloadSpec("r", CommandReload("r"), 1.0), ("a",), ("/out/a",), (1,)),))
     harness.until(1000.0)
@@ -722,7 +722,7 @@ def test_a_debt_from_before_is_paid_once_before_anything_is_delivered():
     assert kinds.index(Recover) < kinds.index(Load) < kinds.index(Deliver)
 
 
-# --- doubts ----------------------------------------------------------------------------------------------------------
+# --- suspect keys ----------------------------------------------------------------------------------------------------
 
 THREE = {"/app/a": "1", "/app/b": "2", "/app/c": "3"}
 
@@ -731,7 +731,7 @@ def gone(harness: Harness) -> None:
     harness.put(**dict.fromkeys(("a", "b", "c")))
 
 
-def test_a_group_in_doubt_looks_for_acceptance_now_and_then_and_does_not_spin():
+def test_a_group_with_suspect_keys_looks_for_acceptance_at_intervals_and_does_not_spin():
     harness = Harness(
         resource("a", group="g", on_shrink="keep"), resource("b", group="g", on_shrink="render"), keys=dict(THREE)
     )
@@ -747,7 +747,7 @@ def test_a_group_in_doubt_looks_for_acceptance_now_and_then_and_does_not_spin():
     assert [action.resource for action in harness.done if isinstance(action, Release)] == ["a"]
 
 
-def test_one_key_after_another_may_go_and_be_believed():
+def test_keys_deleted_one_after_another_are_not_suspect():
     harness = Harness(resource("a", settle=0.0), keys=dict(THREE))
     for moment, name in enumerate("abc", 1):
         harness.until(moment)
@@ -756,7 +756,7 @@ def test_one_key_after_another_may_go_and_be_believed():
     assert not harness.events("keys.suspect")
 
 
-def test_keys_in_doubt_are_read_again_after_the_grace_and_then_believed():
+def test_suspect_keys_are_read_again_after_the_grace_and_then_confirmed():
     harness = Harness(resource("a", shrink_grace=30.0), keys=dict(THREE))
     harness.until(1.0)
     gone(harness)
@@ -779,7 +779,7 @@ def test_keys_that_come_back_in_the_second_read_change_nothing():
     assert harness.events("keys.returned")
 
 
-def test_kept_keys_are_not_overwritten_by_doubted_ones():
+def test_saved_keys_are_not_overwritten_by_suspect_ones():
     harness = Harness(resource("a", on_shrink="keep"), keys=dict(THREE), saves_keys=True)
     harness.until(20.0)
     gone(harness)
@@ -789,7 +789,7 @@ def test_kept_keys_are_not_overwritten_by_doubted_ones():
     assert all(action.keys == THREE for action in saved)
 
 
-def test_what_the_ledger_counted_is_what_a_start_is_measured_by():
+def test_a_start_compares_with_the_count_in_the_ledger():
     harness = Harness(resource("a", shrink_grace=5.0), keys={})
     harness.recovered = Recovered(counts={"a": (Counted(1),)}, identity="s", revision=1)
     harness.until(1.0)
@@ -798,13 +798,13 @@ def test_what_the_ledger_counted_is_what_a_start_is_measured_by():
     assert harness.events("keys.confirmed")
 
 
-def test_another_store_than_that_of_the_ledger_waits_for_a_person():
+def test_another_store_than_that_of_the_ledger_waits_for_acceptance():
     harness = Harness(resource("a", shrink_grace=5.0), keys={})
     harness.recovered = Recovered(counts={"a": (Counted(3),)}, identity="another", revision=1)
     harness.until(100.0)
-    (doubted,) = harness.events("keys.suspect")
-    assert doubted.fields["did"] == "keeps the target"
-    assert "another one" in str(doubted.fields["reason"])
+    (suspect,) = harness.events("keys.suspect")
+    assert suspect.fields["did"] == "keeps the target"
+    assert "another one" in str(suspect.fields["reason"])
     harness.accepts = True
     harness.until(110.0)
     assert harness.targets["a"] == b"[]"
@@ -825,7 +825,7 @@ def test_an_edit_touches_only_what_it_changes():
         for one in group.candidates
     ]
     assert delivered == ["a", "b", "b", "c"]
-    assert [(say.event, say.fields["resource"]) for say in harness.logged if say.event.startswith("resource.")][2:] == [
+    assert [(one.event, one.fields["resource"]) for one in harness.logged if one.event.startswith("resource.")][2:] == [
         ("resource.edited", "b"),
         ("resource.added", "c"),
         ("resource.unchanged", "b"),
@@ -833,7 +833,7 @@ def test_an_edit_touches_only_what_it_changes():
     ]
 
 
-def test_a_broken_edit_runs_on_as_it_was_and_is_told():
+def test_a_resource_whose_edit_is_broken_goes_on_as_it_was_and_that_is_logged():
     harness = Harness(resource("a"))
     harness.until(1.0)
     harness.edit(errors={"a": UsageError("it is broken")})
@@ -853,7 +853,7 @@ def test_a_removed_resource_is_not_delivered_any_more():
     assert harness.events("resource.removed")[0].fields["resource"] == "b"
 
 
-def test_one_that_is_held_back_and_removed_is_let_go():
+def test_a_resource_that_is_held_back_and_removed_is_released():
     harness = Harness(resource("a", on_shrink="keep"), resource("b", on_shrink="render"), keys=dict(THREE))
     harness.until(1.0)
     gone(harness)
@@ -861,7 +861,7 @@ def test_one_that_is_held_back_and_removed_is_let_go():
     assert Release("a") in harness.done
 
 
-def test_a_doubt_is_noted_once_and_then_only_looked_after():
+def test_a_hold_is_recorded_once_and_then_only_checked_for_acceptance():
     harness = Harness(resource("a", on_shrink="keep"), keys=dict(THREE))
     harness.until(1.0)
     gone(harness)
@@ -872,7 +872,7 @@ def test_a_doubt_is_noted_once_and_then_only_looked_after():
     assert set(reasons[1:]) == {""}
 
 
-def test_a_note_about_conf_d_is_said_when_it_is_new_and_not_at_each_reading():
+def test_a_note_about_conf_d_is_logged_when_it_is_new_and_not_at_each_reading():
     harness = Harness(Resource("r", "", "", "/srv/r", "/", ("/app",)))
     harness.notes = (LogEvent("debug", "file.skipped", {"file": "/a"}),)
     harness.until(5.0)
@@ -903,7 +903,7 @@ class Inspecting(Harness):
         self.until(self.now + 1)
 
 
-def test_a_hangup_reads_the_configuration_before_it_looks_at_targets():
+def test_a_hangup_reads_the_configuration_before_it_inspects_targets():
     harness = Inspecting(resource("a"), resource("b"))
     harness.until(1.0)
     before = harness.inspections
@@ -917,7 +917,7 @@ def test_a_hangup_reads_the_configuration_before_it_looks_at_targets():
 
 
 @pytest.mark.parametrize("edit", [Edited(), Signalled(signal.SIGHUP)], ids=["edit", "hangup"])
-def test_a_look_that_was_under_way_when_the_configuration_was_edited_is_made_again(edit):
+def test_an_inspection_that_was_under_way_when_the_configuration_was_edited_is_repeated(edit):
     harness = Harness(resource("a"), resource("b"))
     harness.until(1.0)
     harness.step(Signalled(signal.SIGHUP))
@@ -932,17 +932,17 @@ def test_a_look_that_was_under_way_when_the_configuration_was_edited_is_made_aga
     assert harness.events("target.drifted")[0].fields["resource"] == "a"
 
 
-def test_a_target_that_some_program_rewrites_each_time_is_restored_less_and_less_often_and_told_of_once():
+def test_a_target_that_some_program_rewrites_each_time_is_restored_at_growing_intervals_and_logged_once():
     harness = Inspecting(resource("a"), keys={"/app/a": "1"}, period=60.0)
     harness.until(1.0)
     harness.drifts = {"a": "content"}
     harness.until(6 * 3600.0)
     restored = harness.events("target.drifted")
     assert 10 <= len(restored) <= 16, "360 looks found it so"
-    (told,) = harness.events("target.contested")
-    assert told.fields["restored"] == 3
-    assert 'on_drift = "warn"' in told.fields["hint"]
-    assert "write_once = true" in told.fields["hint"]
+    (contested,) = harness.events("target.contested")
+    assert contested.fields["restored"] == 3
+    assert 'on_drift = "warn"' in contested.fields["hint"]
+    assert "write_once = true" in contested.fields["hint"]
     harness.put(a="2")
     assert b"2" in harness.targets["a"], "new keys wait for nothing"
     harness.hang_up()
@@ -970,7 +970,7 @@ def test_those_that_share_a_check_in_place_wait_for_the_first_try_of_another_and
     assert harness.ended == 0 if onetime else len(harness.deliveries[2:]) == 2
 
 
-def test_they_do_not_wait_for_ever():
+def test_those_that_share_a_check_in_place_do_not_wait_for_ever():
     harness = Harness(resource("a", **TRIAL), resource("b", ASKS, **TRIAL))
     harness.until(60.0)
     assert harness.deliveries == [(FIRST_TRIES, ["/out/a"])]
@@ -978,21 +978,21 @@ def test_they_do_not_wait_for_ever():
     assert harness.deliveries[1:] == [(60.0, ["/out/b"])]
 
 
-def test_they_do_not_wait_for_one_that_looks_at_its_candidate_or_at_another_file():
+def test_a_check_of_a_candidate_or_of_another_file_is_not_waited_for():
     other = {"check_cmd": "check other", "check_mode": "swap"}
     harness = Harness(resource("a", **TRIAL), resource("b", ASKS, check_cmd="check all"), resource("c", ASKS, **other))
     harness.until(1.0)
     assert harness.deliveries == [(0.0, ["/out/a"])]
 
 
-def test_one_that_cannot_be_made_is_not_waited_for():
+def test_a_resource_that_cannot_be_rendered_is_not_waited_for():
     harness = Harness(resource("a", **TRIAL), resource("b", ASKS, on_missing="error", **TRIAL))
     harness.resources = (harness.resources[0], replace(harness.resources[1], prefixes=("/none",)))
     harness.until(1.0)
     assert harness.deliveries == [(0.0, ["/out/a"])]
 
 
-def test_those_that_were_refused_one_after_the_other_are_tried_again_together():
+def test_those_that_a_shared_check_rejected_apart_are_tried_again_together():
     harness = Harness(resource("a", settle=0.0, **TRIAL), resource("b", settle=2.0, **TRIAL))
     harness.until(10.0)
     del harness.deliveries[:]
@@ -1007,7 +1007,7 @@ def test_those_that_were_refused_one_after_the_other_are_tried_again_together():
     assert b"value='3'" in harness.targets["a"]
 
 
-# --- what a person edited, and what one-shot says of a doubt --------------------------------------------------------
+# --- edits that find fewer keys, and what one-shot logs about suspect keys -------------------------------------------
 
 
 def other(name: str, *prefixes: str, **more) -> Resource:
@@ -1029,18 +1029,18 @@ def test_an_edit_that_finds_fewer_keys_is_delivered_at_once():
     assert b"/less/a" in harness.targets["a"]
 
 
-def test_an_edit_that_finds_no_key_at_all_names_its_line_and_waits_for_a_person_or_the_next_edit():
+def test_an_edit_that_finds_no_key_at_all_names_its_line_and_waits_for_acceptance_or_the_next_edit():
     harness = Covering(other("a", "/app"), keys=dict(THREE))
     harness.until(1.0)
     before = harness.targets["a"]
     harness.lines = {"a": {"keys": 4}}
     harness.edit(other("a", "/apq"))
-    (doubted,) = harness.events("keys.suspect")
-    assert doubted.fields["reason"] == (
+    (suspect,) = harness.events("keys.suspect")
+    assert suspect.fields["reason"] == (
         "there is no key at or below /apq, and the target was made from 3 keys at or below /app"
     )
-    assert (doubted.fields["file"], doubted.fields["line"]) == ("/etc/confd/conf.d/a.toml", 4)
-    assert doubted.fields["did"] == "keeps the target"
+    assert (suspect.fields["file"], suspect.fields["line"]) == ("/etc/confd/conf.d/a.toml", 4)
+    assert suspect.fields["did"] == "keeps the target"
     harness.until(3600.0)
     assert harness.targets["a"] == before, "no read confirms a mistake"
     harness.edit(other("a", "/app/a"))
@@ -1051,7 +1051,7 @@ def test_an_edit_that_finds_no_key_at_all_names_its_line_and_waits_for_a_person_
     assert harness.targets["a"] == b"[]"
 
 
-def test_an_edit_that_says_render_is_believed_and_the_line_says_why():
+def test_an_edit_to_on_shrink_render_confirms_the_keys_and_the_line_says_why():
     harness = Covering(other("a", "/app"), keys=dict(THREE))
     harness.until(1.0)
     harness.edit(other("a", "/apq"))
@@ -1061,7 +1061,7 @@ def test_an_edit_that_says_render_is_believed_and_the_line_says_why():
     assert not harness.events("keys.returned")
 
 
-def test_an_edit_made_while_confpy_was_down_is_one_too():
+def test_an_edit_made_while_confpy_was_down_is_recognised():
     harness = Covering(other("a", "/apq"), keys=dict(THREE), backend="etcdv3")
     harness.recovered = Recovered(counts={"a": (Counted(3, "etcdv3", ("/app",), "/"),)}, identity="s", revision=1)
     harness.until(100.0)
@@ -1069,17 +1069,17 @@ def test_an_edit_made_while_confpy_was_down_is_one_too():
     assert "a" not in harness.targets
 
 
-def test_the_setting_that_takes_the_place_of_a_prefix_is_named_instead_of_a_line():
+def test_the_setting_that_replaces_a_prefix_is_named_and_no_line():
     harness = Covering(other("a", "/apq/a", strip="/apq"), keys=dict(THREE), backend="etcdv3", prefix="/apq")
     harness.recovered = Recovered(counts={"a": (Counted(1, "etcdv3", ("/app/a",), "/app"),)}, identity="s", revision=1)
     harness.until(1.0)
-    (doubted,) = harness.events("keys.suspect")
-    assert "is -prefix right (/apq)?" in str(doubted.fields["hint"])
-    assert "line" not in doubted.fields
+    (suspect,) = harness.events("keys.suspect")
+    assert "is -prefix right (/apq)?" in str(suspect.fields["hint"])
+    assert "line" not in suspect.fields
 
 
 @pytest.mark.parametrize("keys", [{"/b": "1"}, {}], ids=["a key of another resource", "no key"])
-def test_another_kind_of_store_is_believed_where_it_has_a_key_for_some_resource(keys):
+def test_another_kind_of_store_is_trusted_where_it_has_a_key_for_some_resource(keys):
     harness = Covering(other("a", "/a"), other("b", "/b"), keys=keys, backend="etcdv3", onetime=True, timeout=60.0)
     counted = Counted(2, "etcd", ("/a",), "/")
     harness.recovered = Recovered(counts={"a": (counted,), "b": (counted,)}, identity="", revision=0)
@@ -1098,7 +1098,7 @@ def test_another_kind_of_store_is_believed_where_it_has_a_key_for_some_resource(
         (60.0, "keeps the target; reads again in 30 s"),
     ],
 )
-def test_one_shot_says_what_it_will_really_do_about_a_doubt(timeout, did):
+def test_one_shot_logs_what_it_will_do_about_suspect_keys(timeout, did):
     harness = Harness(resource("a", shrink_grace=30.0), keys={}, onetime=True, timeout=timeout)
     harness.recovered = Recovered(counts={"a": (Counted(3),)}, identity="s", revision=1)
     harness.until(1.0)
@@ -1106,20 +1106,20 @@ def test_one_shot_says_what_it_will_really_do_about_a_doubt(timeout, did):
     assert harness.ended == (3 if timeout < 30.0 else None)
 
 
-def test_too_few_keys_at_the_first_delivery_keep_no_target_that_was_never_made():
+def test_less_than_min_keys_at_the_first_delivery_delivers_nothing():
     harness = Harness(resource("a", min_keys=5))
     harness.until(1.0)
     assert harness.events("keys.suspect")[0].fields["did"] == "delivers nothing; reads again in 30 s"
 
 
-# --- keys that are kept ---------------------------------------------------------------------------------------------
+# --- saved keys ------------------------------------------------------------------------------------------------------
 
 
 def saves(harness: Harness) -> list[Save]:
     return [action for action in harness.done if isinstance(action, Save)]
 
 
-def test_keys_that_vanish_right_after_their_delivery_do_not_take_its_place_in_what_is_kept():
+def test_keys_that_vanish_right_after_their_delivery_do_not_replace_the_saved_ones():
     harness = Harness(resource("a", on_shrink="keep"), keys=dict(THREE), saves_keys=True)
     harness.until(0.0)
     harness.put(a="2")
@@ -1132,7 +1132,7 @@ def test_keys_that_vanish_right_after_their_delivery_do_not_take_its_place_in_wh
     assert not any(save.keys for save in saves(harness) if save.carried)
 
 
-def test_a_delivery_and_a_change_that_arrive_together_keep_what_was_delivered():
+def test_a_delivery_and_a_change_that_arrive_together_save_what_was_delivered():
     harness = Harness(resource("a", on_shrink="keep"), keys=dict(THREE), saves_keys=True)
 
     harness.until(0.0)
@@ -1152,7 +1152,7 @@ def test_a_delivery_and_a_change_that_arrive_together_keep_what_was_delivered():
     assert [one.keys for one in saves(harness)] == [THREE, THREE]
 
 
-def test_what_is_kept_of_a_resource_that_fails_stays():
+def test_what_is_saved_of_a_resource_that_fails_stays():
     harness = Harness(
         resource("a"), Resource("b", "", "t", "/out/b", prefixes=("/app/b",)), keys=dict(THREE), saves_keys=True
     )
@@ -1166,22 +1166,22 @@ def test_what_is_kept_of_a_resource_that_fails_stays():
 # --- questions that bring nothing ------------------------------------------------------------------------------------
 
 
-def test_a_suspicion_is_said_once_and_again_after_an_edit_of_the_resource():
+def test_a_template_warning_is_logged_once_and_again_after_an_edit_of_the_resource():
     harness = Harness(resource("a"))
     harness.suspicions = (Suspicion('gets "h/*"', "write /h/*"),)
     harness.until(1.0)
     for number in range(5):
         harness.put(a=str(number))
         harness.until(harness.now + 5)
-    (said,) = harness.events("template.suspicious")
-    assert said.level == "warning"
-    assert said.fields == {"resource": "a", "template": "t", "asked": 'gets "h/*"', "hint": "write /h/*"}
+    (event,) = harness.events("template.suspicious")
+    assert event.level == "warning"
+    assert event.fields == {"resource": "a", "template": "t", "asked": 'gets "h/*"', "hint": "write /h/*"}
     harness.edit(resource("a", settle=0.2))
     harness.until(harness.now + 5)
     assert len(harness.events("template.suspicious")) == 2
 
 
-def test_suspicions_without_end_are_said_a_bounded_number_of_times():
+def test_template_warnings_without_end_are_logged_a_bounded_number_of_times():
     harness = Harness(resource("a"))
     harness.until(1.0)
     for number in range(MOST_SUSPICIONS + 5):
@@ -1200,14 +1200,14 @@ def test_lists_that_lie_all_outside_of_the_keys_fail_a_resource_that_has_keys():
     assert 'gets "/x/*"' in str(failed.fields["error"])
 
 
-def test_without_keys_it_is_a_warning():
+def test_lists_that_lie_all_outside_of_the_keys_are_a_warning_where_there_are_no_keys():
     harness = Harness(Resource("a", "", "t", "/out/a"), onetime=True)
     harness.suspicions, harness.outside = (Suspicion('gets "/x/*"', "outside"),), ('gets "/x/*"',)
     harness.until(1.0)
     assert (harness.ended, len(harness.events("template.suspicious"))) == (0, 1)
 
 
-def test_a_lone_key_whose_deletion_is_named_while_its_delivery_is_under_way_is_believed_gone():
+def test_a_lone_key_whose_deletion_is_named_during_its_delivery_is_not_suspect():
     harness = Slow(resource("a", settle=0.0))
     harness.until(0.0)
     harness.put(a=None)
