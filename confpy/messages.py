@@ -1,13 +1,14 @@
-"""What threads hand to each other: messages to the agent, and the actions that it returns. Frozen values.
+"""Messages to the agent, and the actions that it returns. Frozen values.
 
-``agent.step`` and ``mirror.step`` turn messages into actions; the daemon carries the actions out.
+``agent.step`` and ``mirror.step`` turn messages into actions; ``daemon.jobs`` carries them out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple, TypeAlias
+from typing import TypeAlias
 
+from confpy.candidates import DeliveredState, FileStamp, Group, Report
 from confpy.config.resource import Loaded, Resource
 from confpy.errors import ConfpyError, StoreError
 from confpy.events import LogEvent
@@ -16,104 +17,7 @@ from confpy.keys.snapshot import Changes, Invalidated, PrefixStatus, Snapshot
 from confpy.reload.spec import ReloadSpec
 from confpy.templates.lookup import Lookup
 
-# --- what a delivery takes and returns -------------------------------------------------------------------------------
-
-
-@frozen
-class Candidate:
-    """Bytes that want to be a resource's target."""
-
-    resource: Resource
-    content: bytes
-    keys: int = 0
-    """How many keys the resource has in the store."""
-    only_missing: bool = False
-    """It came from old keys: it makes a target that is missing, and changes none that is there."""
-    torn: bool = False
-    """Its group was left half new: what is there now was not checked, even if it is the same."""
-    delivered: bytes = b""
-    """The digest of what this process delivered last: a stream does not tell what was written to it."""
-    files: str = ""
-    """The digest of its watched files."""
-    renewed: bool = False
-    """They are other ones than before: its target is checked and its program reloaded, even if it is the same."""
-    revision: int = 0
-    """The store's revision that the content was made from; 0 where it is not known."""
-    trigger: str = "start"
-    """What made the resource dirty."""
-    changes: int = 0
-    """How many keys had changed."""
-
-    @property
-    def again(self) -> str:
-        """Why it is delivered even where the target is as it should be; empty: it is not."""
-        return "torn" if self.torn else "watch_files" if self.renewed else ""
-
-
-class GroupId(NamedTuple):
-    """What is delivered together or not at all: the resources of a group, or one resource that is in none."""
-
-    name: str
-    """The group's, or the resource's."""
-    is_lone: bool = False
-
-
-@frozen
-class Group:
-    """Candidates that are delivered together or not at all: one of each of its resources."""
-
-    name: str
-    """Of a resource that is alone its target: no group has its name."""
-    candidates: tuple[Candidate, ...]
-
-
-@frozen
-class FileStamp:
-    """A target as last seen: equal stamps mean that nobody touched it, so that it need not be read again."""
-
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-
-
-@frozen
-class DeliveredState:
-    """What a target was when confpy last delivered or compared it."""
-
-    digest: bytes
-    stamp: FileStamp | None
-    """None where the file was not there (noop)."""
-
-
-Outcome: TypeAlias = Literal["unchanged", "changed", "would change", "failed", "held"]
-"""``held``: nothing is wrong with it, but another of its group failed."""
-
-
-@frozen
-class Report:
-    """What a delivery did for one resource."""
-
-    resource: str
-    outcome: Outcome
-    error: ConfpyError | None = None
-    known: DeliveredState | None = None
-    notes: tuple[str, ...] = ()
-    """Things to warn of that did not stop it (an owner that could not be given, a target written in place)."""
-    record: int = 0
-    """The ledger's record that the commit stands in; 0: none."""
-    torn: bool = False
-    """Its group was neither made new nor put back."""
-    differs: tuple[str, ...] = ()
-    """What would change (noop): ``missing``, ``content``, ``mode``, ``owner``."""
-    unchecked: str = ""
-    """The check that was not run since it needs the file in its place (noop)."""
-    took: float = 0.0
-    """Seconds."""
-
-
-# --- messages: what threads send to the agent ------------------------------------------------------------------------
+# --- messages: what jobs, streams and signals post -------------------------------------------------------------------
 
 
 @frozen
@@ -128,7 +32,7 @@ class Listed:
 
 @frozen
 class Polled:
-    """An ask ended. Both None: the store cannot say."""
+    """A poll ended. Both None: only a read can tell."""
 
     poll: int
     status: PrefixStatus | None
@@ -185,19 +89,19 @@ class Reloaded:
     took: float
     """Seconds."""
     unsure: bool = False
-    """The program was told, but did not say in words that confpy knows whether it succeeded."""
+    """The program was reached, but its answer is none that confpy knows: whether it succeeded is unknown."""
     answer: str = ""
-    """Those words."""
+    """That answer."""
 
 
 @frozen
 class Inspected:
-    """The targets were looked at."""
+    """An inspection of targets ended."""
 
     drifted: Mapping[str, str]
-    """Resource → what is other than delivered ("content", "mode", "missing" …)."""
+    """Resource → what differs from what was delivered ("content", "mode", "missing" …)."""
     stamps: Mapping[str, FileStamp]
-    """Resource → the new stamp of a target that was touched but is still right."""
+    """Resource → the new stamp of a target that was touched but is still as delivered."""
 
 
 @frozen
@@ -225,82 +129,82 @@ class Counted:
 
     keys: int
     backend: str = ""
-    """The store's kind, as the setting names it; empty: an earlier version did not note it."""
+    """The store's kind, as the setting names it; empty: an earlier version did not record it."""
     prefixes: tuple[str, ...] | None = None
-    """What it read, as ``Resource.reads`` has it; None: an earlier version did not note it."""
+    """What it read, as in ``Resource.reads``; None: an earlier version did not record it."""
     strip: str = ""
     """As in ``Resource``."""
 
 
 @frozen
 class LastRun:
-    """What is known of the last run of a reload, also by the next start."""
+    """The last run of a reload, as the ledger has it for the next start."""
 
     at: float
     """When it began, in seconds since 1970."""
     failures: int = 0
-    """How many runs in a row did not succeed. One that was cut off is among them."""
+    """How many runs in a row did not succeed, one that was cut off included."""
     interval: float = 0.0
     """Seconds from its start to that of the next run, at least."""
 
 
 @frozen
 class Rejection:
-    """A content that a reload refused, and in whose place the one from before was put back."""
+    """A content that a reload rejected, and that was replaced by the previous one."""
 
     digest: str
     """SHA-256 of the content, in hexadecimal digits."""
     path: str
     """The target, links followed."""
     back: str | None
-    """The digest of what was put back there; None: no file."""
+    """The digest of what was put back; None: no file."""
     by: str
-    """A mark of the target and the commands that it had to pass; empty: not known."""
+    """Identifies the target and the commands that the content had to pass; empty: unknown."""
     at: float
-    """When it was refused last, in seconds since 1970."""
+    """When it was last rejected, in seconds since 1970."""
     times: int = 1
-    """How often."""
+    """How often it was rejected."""
 
 
 @frozen
 class Recovered:
-    """What an earlier confpy left behind is settled."""
+    """Recovery of what earlier runs left behind ended."""
 
     reloads: tuple[PendingReload, ...] = ()
     """Those that are owed."""
     counts: Mapping[str, tuple[Counted, ...]] = NOTHING
-    """Resource → one count for each kind of store that it was delivered from, the last delivery's last."""
+    """Resource → one count per kind of store that it was delivered from, that of the last delivery last."""
     identity: str = ""
-    """The store that they came from."""
+    """The store that the counts came from."""
     revision: int = 0
-    """And its revision then."""
+    """Its revision then."""
     notes: tuple[LogEvent, ...] = ()
-    """What was done about deliveries that were cut off."""
+    """What was done about deliveries that were cut off, to be logged."""
     files: Mapping[str, str] = NOTHING
     """Target → the digest of its watched files when it was last delivered."""
     runs: Mapping[str, LastRun] = NOTHING
     """Reload → its last run."""
     rejections: Mapping[str, Rejection] = NOTHING
-    """Resource → the content that was refused last."""
+    """Resource → the content that was last rejected."""
     in_place: frozenset[str] = frozenset()
-    """Of these resources, those that have that content all the same, and still owe the reload for it."""
+    """Those of them whose target has that content nevertheless, and for which the reload is still owed."""
 
 
 @frozen
 class Restored:
-    """The targets that a reload refused are as before."""
+    """A rollback ended: the targets of a reload that failed are as they were before."""
 
     key: str
     reports: tuple[Report, ...]
     owed: tuple[PendingReload, ...] = ()
-    """What programs that are told by other reloads have to be told of it."""
+    """Reloads of other programs that read the restored targets."""
     refused: Mapping[str, tuple[str, str, str | None]] = NOTHING
-    """Resource → the digest of the content that was taken away, the target's path, and the digest of what is back."""
+    """Resource → the digest of the rejected content, the target's path, and the digest of what was put back."""
 
 
 @frozen
 class Accepted:
-    """Whether a person said that a resource's keys may be gone."""
+    """Whether ``confpy accept`` has confirmed that keys of a resource were deleted."""
 
     resource: str
     accepted: bool
@@ -308,13 +212,13 @@ class Accepted:
 
 @frozen
 class Recalled:
-    """The keys that were last delivered; none where they are not known."""
+    """The cached keys; none if there are none that can be used."""
 
     keys: Mapping[str, str]
     prefixes: tuple[str, ...] = ()
-    """What they were all the keys of."""
+    """The prefixes of which they are all the keys."""
     age: float = 0.0
-    """Seconds since they were kept."""
+    """Seconds since they were saved."""
 
 
 @frozen
@@ -324,7 +228,7 @@ class Edited:
 
 @frozen
 class Touched:
-    """Files that are followed may have changed."""
+    """Watched files may have changed."""
 
 
 @frozen
@@ -336,7 +240,7 @@ class Signalled:
 
 @frozen
 class Woken:
-    """A moment that the owner asked for has come."""
+    """The time of the last ``WakeAt`` has come."""
 
 
 Message: TypeAlias = (
@@ -362,7 +266,7 @@ Message: TypeAlias = (
 )
 
 
-# --- actions: what the agent wants done ------------------------------------------------------------------------------
+# --- actions ---------------------------------------------------------------------------------------------------------
 
 
 @frozen
@@ -381,7 +285,7 @@ class Read:
 
 @frozen
 class Poll:
-    """Ask how these prefixes stand; answered by ``Polled``."""
+    """Ask for the status of these prefixes; answered by ``Polled``."""
 
     poll: int
     prefixes: tuple[str, ...]
@@ -399,7 +303,7 @@ class Watch:
 
 @frozen
 class Unwatch:
-    """Close a stream; whatever it still sends is ignored."""
+    """Close a stream; what it still sends is ignored."""
 
     stream: int
 
@@ -437,26 +341,26 @@ class Reload:
 
 @frozen
 class Inspect:
-    """Look at these targets; answered by ``Inspected``."""
+    """Compare these targets with what was delivered; answered by ``Inspected``."""
 
     targets: tuple[tuple[Resource, DeliveredState], ...]
 
 
 @frozen
 class Sweep:
-    """Remove the stage files that dead processes left beside these targets; answered by ``Swept``."""
+    """Remove the stage files that processes which have ended left beside these targets; answered by ``Swept``."""
 
     targets: tuple[str, ...]
 
 
 @frozen
 class Recover:
-    """Settle what an earlier confpy left behind; answered by ``Recovered``."""
+    """Recover what earlier runs left behind; answered by ``Recovered``."""
 
 
 @frozen
 class ClearPending:
-    """Note that the reload of these records is owed no more."""
+    """Record that the reload of these records is no longer owed."""
 
     key: str
     records: tuple[int, ...]
@@ -464,21 +368,21 @@ class ClearPending:
 
 @frozen
 class Restore:
-    """Put back the targets as they were when this reload last succeeded; answered by ``Restored``."""
+    """Put the targets back to what they were when this reload last succeeded; answered by ``Restored``."""
 
     key: str
 
 
 @frozen
 class Reject:
-    """Note which content of resources was refused; None: forget it."""
+    """Record which content of resources was rejected; None: forget it."""
 
     rejections: Mapping[str, Rejection | None]
 
 
 @frozen
 class Count:
-    """Note how many keys resources had when they were delivered, and from which store."""
+    """Record how many keys resources had when they were delivered, and from which store."""
 
     counts: Mapping[str, Counted]
     identity: str
@@ -487,61 +391,61 @@ class Count:
 
 @frozen
 class Hold:
-    """Note that a resource's keys are not believed, and why; answered by ``Accepted``."""
+    """Record that a resource is held back as its keys are suspect, and why; answered by ``Accepted``."""
 
     resource: str
     reason: str
-    """Empty where it is noted already: only look whether a person accepted it."""
+    """Empty if it is recorded already: only check whether it was accepted."""
 
 
 @frozen
 class Release:
-    """Note that they are believed again."""
+    """Remove the record of a ``Hold``."""
 
     resource: str
 
 
 @frozen
 class Save:
-    """Keep the keys, for a start without the store."""
+    """Save the delivered keys, for a start without the store."""
 
     keys: Mapping[str, str]
     prefixes: tuple[str, ...]
     carried: tuple[str, ...] = ()
-    """Prefixes of which what was saved before stays: what is known of them now was not delivered, or not yet."""
+    """Prefixes whose saved keys stay as they are: their current keys were not delivered, or not yet."""
     at_end: bool = False
-    """The process ends next: save them before it does."""
+    """The process ends next: save them before that."""
 
 
 @frozen
 class Remember:
-    """Keep, for a later start, what watched files held when their targets were delivered: target → digest."""
+    """Save the digest of the watched files of delivered targets, by target, for a later start."""
 
     files: Mapping[str, str]
 
 
 @frozen
 class Follow:
-    """Tell with ``Touched`` of changes to these files, and to none of those that were followed before."""
+    """Post ``Touched`` at changes of these files, and no longer of those of the previous ``Follow``."""
 
     files: tuple[str, ...]
 
 
 @frozen
 class Recall:
-    """Bring the keys that were last kept; answered by ``Recalled``."""
+    """Read the cached keys; answered by ``Recalled``."""
 
 
 @frozen
 class WakeAt:
-    """Send ``Woken`` at this monotonic time; a later ``WakeAt`` replaces it."""
+    """Post ``Woken`` at this monotonic time; a later ``WakeAt`` replaces it."""
 
     moment: float
 
 
 @frozen
 class Terminate:
-    """Ask the commands that run to end (SIGTERM), and start none any more."""
+    """Ask the commands that run to end (SIGTERM), and start no more."""
 
 
 @frozen

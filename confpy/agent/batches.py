@@ -6,9 +6,10 @@ from collections import Counter, deque
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
+from confpy.candidates import Group
 from confpy.config.resource import Resource, check_in_place
 from confpy.frozen import frozen
-from confpy.messages import Deliver, Group
+from confpy.messages import Deliver
 
 Item = TypeVar("Item")
 Key = TypeVar("Key", bound=Hashable)

@@ -12,11 +12,12 @@ from confpy.agent.reloads import Commit, PendingReloads
 from confpy.agent.resources import ResourceState, prefixes_of
 from confpy.agent.shrink import KeyCounts
 from confpy.agent.watched_files import WatchedFiles
+from confpy.candidates import Candidate, GroupId, Report
 from confpy.clock import NEVER
 from confpy.config.resource import Resource
 from confpy.errors import CheckError, ReloadError
 from confpy.events import abbreviate
-from confpy.messages import Candidate, Delivered, GroupId, Reject, Rejection, Reloaded, Report, Restored
+from confpy.messages import Delivered, Reject, Rejection, Reloaded, Restored
 
 
 class Deliveries:

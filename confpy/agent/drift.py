@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from confpy.agent.core import Core
 from confpy.agent.resources import ResourceState
+from confpy.candidates import DeliveredState
 from confpy.clock import NEVER, jittered
-from confpy.messages import DeliveredState, Inspect, Inspected
+from confpy.messages import Inspect, Inspected
 
 FREE_RESTORES = 3
 """Restores of the same drift in a row that wait for nothing."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from confpy.agent.core import Core
 from confpy.agent.resources import ResourceState, paths
 from confpy.agent.shrink import Guard, KeyCounts
+from confpy.candidates import Candidate, Report
 from confpy.clock import NEVER
 from confpy.config.resource import Resource
 from confpy.events import LogEvent
@@ -14,7 +15,7 @@ from confpy.frozen import replace
 from confpy.keys.prefixes import ROOT, covers, minimal
 from confpy.keys.tree import KeyTree
 from confpy.keys.view import View
-from confpy.messages import Candidate, Recall, Recalled, Report, Save
+from confpy.messages import Recall, Recalled, Save
 
 SAVE_INTERVAL = 10.0
 """Seconds from one saving of the delivered keys to the next, at least."""

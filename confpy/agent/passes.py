@@ -12,9 +12,9 @@ from confpy.agent.rejections import Rejections
 from confpy.agent.reloads import PendingReloads
 from confpy.agent.rendering import Rendering
 from confpy.agent.resources import ResourceState, all_commands, prefixes_of, swaps
+from confpy.candidates import Candidate, Group, GroupId
 from confpy.clock import NEVER, Damping
 from confpy.errors import ReloadError
-from confpy.messages import Candidate, Group, GroupId
 from confpy.templates.lookup import Lookup
 
 FIRST_TRIES = 10.0

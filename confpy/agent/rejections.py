@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from random import Random
 
+from confpy.candidates import Candidate
 from confpy.clock import NEVER, jittered
 from confpy.config.resource import Resource
-from confpy.messages import Candidate, Rejection
+from confpy.messages import Rejection
 
 LONGEST = 86400.0
 """Seconds to which the wait doubles; one that was set longer stays as it is."""

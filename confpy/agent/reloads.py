@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Literal, TypeAlias
 
+from confpy.candidates import Report
 from confpy.clock import NEVER, Backoff, Damping
 from confpy.config.resource import Resource
 from confpy.errors import ConfpyError, ReloadError
 from confpy.events import LogEvent
 from confpy.frozen import frozen, replace
-from confpy.messages import Action, ClearPending, LastRun, PendingReload, Reload, Reloaded, Report, Restore
+from confpy.messages import Action, ClearPending, LastRun, PendingReload, Reload, Reloaded, Restore
 from confpy.reload.spec import OnFailure, ReloadSpec
 
 LONGEST = 300.0

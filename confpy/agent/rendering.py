@@ -12,11 +12,12 @@ from confpy.agent.resources import ResourceState
 from confpy.agent.suspect_keys import SuspectKeys
 from confpy.agent.watched_files import WatchedFiles
 from confpy.agent.watched_files import lookups as watched_lookups
+from confpy.candidates import Candidate
 from confpy.config.resource import Resource
 from confpy.errors import ConfpyError, StoreError, TemplateError, bug
 from confpy.events import abbreviate
 from confpy.keys.view import View
-from confpy.messages import Candidate, Resolved
+from confpy.messages import Resolved
 from confpy.templates.lookup import Lookup
 from confpy.templates.results import Needs, Rendered, World
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 from confpy.agent.batches import checks_shared
 from confpy.agent.shrink import Guard
+from confpy.candidates import DeliveredState, GroupId, Outcome
 from confpy.clock import NEVER, Backoff, Damping, Settle
 from confpy.config.resource import Resource, commands_of
 from confpy.errors import ConfpyError
 from confpy.keys.prefixes import PrefixIndex, normalise
 from confpy.keys.view import View
-from confpy.messages import DeliveredState, GroupId, Outcome
 from confpy.templates.lookup import Lookup
 
 NO_COMMANDS = ""

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from confpy.candidates import Candidate
 from confpy.clock import NEVER
 from confpy.config.resource import Resource
-from confpy.messages import Candidate, Count, Counted, Recovered
+from confpy.messages import Count, Counted, Recovered
 
 NAMED = 3
 """Prefixes that a reason names; it counts the others."""

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from confpy.candidates import Report
 from confpy.clock import NEVER, Clock
 from confpy.config.resource import Loaded
 from confpy.delivery.batch import deliver
@@ -47,7 +48,6 @@ from confpy.messages import (
     Reload,
     Reloaded,
     Remember,
-    Report,
     Resolve,
     Resolved,
     Restore,

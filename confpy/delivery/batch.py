@@ -17,13 +17,13 @@ from resource import RLIMIT_NOFILE, getrlimit
 from typing import TypeAlias
 
 from confpy.agent.batches import batches
+from confpy.candidates import Group, Report
 from confpy.delivery.context import Context, PrivateFolder, Rules
 from confpy.delivery.group import GroupDelivery, begin_record
 from confpy.delivery.member import Member
 from confpy.errors import CheckError
 from confpy.ledger.ledger import Ledger
 from confpy.ledger.locks import PATIENCE
-from confpy.messages import Group, Report
 from confpy.system.disk import Disk
 from confpy.system.placeholders import Command
 from confpy.system.subprocesses import Shell

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Sequence
 
 from confpy.agent.batches import checks_in_place
+from confpy.candidates import Group
 from confpy.clock import LONGEST
 from confpy.delivery.context import Context
 from confpy.delivery.member import Member
@@ -16,7 +17,6 @@ from confpy.errors import CheckError, ConfpyError, TargetError, TargetTorn
 from confpy.frozen import replace
 from confpy.ledger.locks import BUSY
 from confpy.ledger.records import Change, GroupChange
-from confpy.messages import Group
 from confpy.reload.spec import ReloadSpec
 from confpy.system.placeholders import Command
 from confpy.target.look import digest

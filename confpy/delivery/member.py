@@ -6,11 +6,11 @@ import os
 import time
 from dataclasses import dataclass, field
 
+from confpy.candidates import Candidate, DeliveredState, Outcome, Report
 from confpy.config.resource import Resource
 from confpy.delivery.context import Context
 from confpy.errors import ConfpyError, TargetError
 from confpy.frozen import replace
-from confpy.messages import Candidate, DeliveredState, Outcome, Report
 from confpy.system.disk import token
 from confpy.system.placeholders import command_line
 from confpy.target.failures import failure

@@ -6,12 +6,13 @@ import os
 from collections.abc import Iterable
 from contextlib import suppress
 
+from confpy.candidates import DeliveredState, Report
 from confpy.errors import TargetError, TargetTorn
 from confpy.frozen import replace
 from confpy.ledger.ledger import Ledger
 from confpy.ledger.locks import BUSY, PATIENCE
 from confpy.ledger.records import Change, GroupChange, Record
-from confpy.messages import DeliveredState, PendingReload, Report, Restored
+from confpy.messages import PendingReload, Restored
 from confpy.reload.spec import ReloadSpec, UnknownReload
 from confpy.system.disk import Disk
 from confpy.target.look import digest_at, stamp

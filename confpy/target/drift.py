@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from confpy.candidates import DeliveredState, FileStamp
 from confpy.config.resource import Resource
 from confpy.errors import TargetError
-from confpy.messages import DeliveredState, FileStamp, Inspected
+from confpy.messages import Inspected
 from confpy.system.disk import Disk
 from confpy.target.look import differences, digest, look, stamp
 

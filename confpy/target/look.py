@@ -9,10 +9,10 @@ import stat
 import sys
 from collections.abc import Iterator
 
+from confpy.candidates import FileStamp
 from confpy.config.resource import Resource
 from confpy.errors import TargetError
 from confpy.frozen import frozen
-from confpy.messages import FileStamp
 from confpy.system.disk import Disk, is_stream
 from confpy.target.failures import failure
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from confpy.candidates import Candidate, Group, Report
 from confpy.config.resource import Resource
 from confpy.delivery.batch import deliver
 from confpy.delivery.context import Rules
-from confpy.messages import Candidate, Group, Report
 from confpy.system.disk import Disk
 from confpy.system.subprocesses import Shell
 from tests.e2e.installation import Installation

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from confpy.candidates import Candidate, Group, Report
 from confpy.config.resource import Resource
 from confpy.delivery.batch import deliver
 from confpy.delivery.context import Rules
 from confpy.ledger.ledger import Ledger
-from confpy.messages import Candidate, Group, Report
 from confpy.system import forking
 from confpy.system.disk import Disk
 from confpy.system.placeholders import Command

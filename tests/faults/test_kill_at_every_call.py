@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from confpy.candidates import Candidate, Group, Report
 from confpy.config.resource import Resource
 from confpy.delivery.batch import deliver
 from confpy.delivery.context import Rules
 from confpy.delivery.rollback import restore
 from confpy.ledger.ledger import Ledger
-from confpy.messages import Candidate, Group, Report
 from confpy.reload.actions import CommandReload
 from confpy.system.disk import Disk
 from confpy.system.subprocesses import Shell

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from confpy.candidates import Candidate, Group
 from confpy.config.resource import Resource
 from confpy.delivery.batch import deliver
 from confpy.delivery.context import Rules
 from confpy.ledger.ledger import Ledger
-from confpy.messages import Candidate, Group, Recovered
+from confpy.messages import Recovered
 from confpy.reload.actions import CommandReload
 from confpy.system.disk import Disk
 from confpy.system.subprocesses import Shell

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from confpy.agent.batches import AT_ONCE
 from confpy.agent.reloads import LONGEST, RELOADS_AT_ONCE
+from confpy.candidates import Group
 from confpy.config.resource import Resource
 from confpy.errors import TargetTorn
 from confpy.events import LogEvent
 from confpy.keys.prefixes import covers
-from confpy.messages import Deliver, Delivered, Group, Reload, Restored
+from confpy.messages import Deliver, Delivered, Reload, Restored
 from confpy.target.replace import BACKUP_MARK
 from tests.sim.kernel import Kernel
 from tests.sim.plan import READS, STATE, reload_line, values

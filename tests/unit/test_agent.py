@@ -16,6 +16,7 @@ from confpy.agent.batches import Batch
 from confpy.agent.config import AgentConfig
 from confpy.agent.passes import FIRST_TRIES
 from confpy.agent.rendering import MOST_SUSPICIONS
+from confpy.candidates import Candidate, DeliveredState, Group, Report
 from confpy.config.resource import Loaded, Resource
 from confpy.daemon.jobs import Job, Jobs, Ports
 from confpy.delivery.context import Rules
@@ -26,15 +27,12 @@ from confpy.keys.prefixes import covers
 from confpy.keys.snapshot import Changes, Listing, Snapshot
 from confpy.ledger.ledger import Ledger
 from confpy.messages import (
-    Candidate,
     Changed,
     ClearPending,
     Counted,
     Deliver,
     Delivered,
-    DeliveredState,
     Edited,
-    Group,
     Hold,
     Inspect,
     Inspected,
@@ -51,7 +49,6 @@ from confpy.messages import (
     Release,
     Reload,
     Reloaded,
-    Report,
     Restore,
     Restored,
     Save,

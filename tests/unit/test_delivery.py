@@ -12,13 +12,13 @@ from resource import RLIMIT_NOFILE, getrlimit, setrlimit
 import pytest
 
 from confpy.agent.batches import batches, checks_in_place
+from confpy.candidates import Candidate, DeliveredState, Group, Report
 from confpy.config.resource import Resource
 from confpy.delivery.batch import SLICE, deliver
 from confpy.delivery.context import Rules
 from confpy.errors import CheckError, TargetError
 from confpy.frozen import replace
 from confpy.ledger.ledger import Ledger
-from confpy.messages import Candidate, DeliveredState, Group, Report
 from confpy.system.disk import Disk
 from confpy.system.subprocesses import Shell
 from confpy.target.drift import inspect

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from confpy.agent.shrink import KeyCounts
+from confpy.candidates import Candidate
 from confpy.config.resource import Resource
-from confpy.messages import Candidate, Counted, Recovered
+from confpy.messages import Counted, Recovered
 
 
 def resource(*prefixes: str, strip: str = "/") -> Resource:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from confpy.candidates import Candidate, Group, Report
 from confpy.config.resource import Resource
 from confpy.delivery.batch import deliver
 from confpy.delivery.context import Rules
@@ -23,7 +24,7 @@ from confpy.ledger.formats import FORMAT, read_lines, write_line
 from confpy.ledger.ledger import Ledger
 from confpy.ledger.records import Change, GroupChange, Record, read_record, write_record
 from confpy.ledger.recovery import plan
-from confpy.messages import Candidate, Counted, Group, LastRun, PendingReload, Recovered, Rejection, Report
+from confpy.messages import Counted, LastRun, PendingReload, Recovered, Rejection
 from confpy.reload.actions import (
     CommandReload,
     HttpReload,

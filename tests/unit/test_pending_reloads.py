@@ -10,12 +10,13 @@ import pytest
 
 from confpy.agent.reloads import LONGEST, RELOADS_AT_ONCE, Commit, PendingReloads
 from confpy.agent.resources import ResourceState
+from confpy.candidates import Report
 from confpy.clock import Backoff, Settle
 from confpy.config.resource import Resource
 from confpy.errors import ReloadError
 from confpy.keys.tree import KeyTree
 from confpy.keys.view import View
-from confpy.messages import ClearPending, LastRun, PendingReload, Reload, Reloaded, Report, Restore
+from confpy.messages import ClearPending, LastRun, PendingReload, Reload, Reloaded, Restore
 from confpy.reload.actions import CommandReload
 from confpy.reload.spec import ReloadSpec
 from confpy.system.subprocesses import Ran

@@ -8,9 +8,10 @@ from random import Random
 import pytest
 
 from confpy.agent.rejections import LONGEST, SOON, Rejections
+from confpy.candidates import Candidate
 from confpy.config.resource import Resource
 from confpy.frozen import replace
-from confpy.messages import Candidate, Rejection
+from confpy.messages import Rejection
 from confpy.reload.actions import CommandReload
 
 WEB = Resource("web", "", "t", "/out/web", reload_cmd=CommandReload("reload"), on_reload_failure="rollback")

@@ -1,0 +1,103 @@
+"""What a delivery takes, groups of candidates, and what it returns: a report per resource. Frozen values."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, TypeAlias
+
+from confpy.config.resource import Resource
+from confpy.errors import ConfpyError
+from confpy.frozen import frozen
+
+
+@frozen
+class Candidate:
+    """Content to deliver as a resource's target."""
+
+    resource: Resource
+    content: bytes
+    keys: int = 0
+    """How many keys the resource has in the store."""
+    only_missing: bool = False
+    """It was rendered from cached keys: it creates a missing target, and changes none that exists."""
+    torn: bool = False
+    """Its group was left half new: the current content was not checked, even if it is the same."""
+    delivered: bytes = b""
+    """The digest of what this process delivered last: what was written to a stream cannot be read back."""
+    files: str = ""
+    """The digest of its watched files."""
+    renewed: bool = False
+    """They have changed: its target is checked and its program reloaded, even if the content is the same."""
+    revision: int = 0
+    """The store's revision that the content was rendered from; 0 if unknown."""
+    trigger: str = "start"
+    """What made the resource dirty."""
+    changes: int = 0
+    """How many keys had changed."""
+
+    @property
+    def again(self) -> str:
+        """Why it is delivered even if the target is as it should be; empty: it is not."""
+        return "torn" if self.torn else "watch_files" if self.renewed else ""
+
+
+class GroupId(NamedTuple):
+    """Identifies what is delivered together or not at all: the resources of a group, or one that is in none."""
+
+    name: str
+    """The group's, or the resource's."""
+    is_lone: bool = False
+
+
+@frozen
+class Group:
+    """Candidates that are delivered together or not at all: one of each of its resources."""
+
+    name: str
+    """For a resource in no group, its target: no group has such a name."""
+    candidates: tuple[Candidate, ...]
+
+
+@frozen
+class FileStamp:
+    """Identity and times of a target: equal stamps mean that it is unchanged, and need not be read again."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+@frozen
+class DeliveredState:
+    """A target when confpy last delivered or compared it."""
+
+    digest: bytes
+    stamp: FileStamp | None
+    """None if there was no file (noop)."""
+
+
+Outcome: TypeAlias = Literal["unchanged", "changed", "would change", "failed", "held"]
+"""``held``: it is not at fault, but another of its group failed."""
+
+
+@frozen
+class Report:
+    """The result of a delivery for one resource."""
+
+    resource: str
+    outcome: Outcome
+    error: ConfpyError | None = None
+    known: DeliveredState | None = None
+    notes: tuple[str, ...] = ()
+    """Warnings that did not stop it (an owner that could not be set, a target written in place)."""
+    record: int = 0
+    """The ledger's record of the commit; 0: none."""
+    torn: bool = False
+    """Its group was neither committed nor put back."""
+    differs: tuple[str, ...] = ()
+    """What would change (noop): ``missing``, ``content``, ``mode``, ``owner``."""
+    unchecked: str = ""
+    """The check that was not run, as it needs the file in its place (noop)."""
+    took: float = 0.0
+    """Seconds."""
