@@ -284,7 +284,7 @@ def refuse(settings: Settings) -> None:
         return
     if settings.report:
         raise UsageError(f"{settings.origin('report')}: only a one-shot makes a report", hint="add -onetime")
-    if not settings.confdir_named and not os.path.isdir(settings.confdir):
+    if settings.origin("confdir") == "default" and not os.path.isdir(settings.confdir):
         hint = "confpy -confdir PATH -backend STORE -watch follows a store; confpy help shows more"
         raise UsageError(f"there is no confdir: none is named, and there is no {' and no '.join(CONFDIRS)}", hint=hint)
 

@@ -57,6 +57,7 @@ class Option(NamedTuple):
 
 
 def setting(
+    group: str,
     default: T,
     kind: Kind,
     help: str,  # noqa: A002  # what it is
@@ -65,8 +66,8 @@ def setting(
     flag: str = "",
     keys: tuple[str, ...] | None = None,
 ) -> T:
-    """Make a row of the table; names are derived from the field's where none are given."""
-    row = {"kind": kind, "help": help, "unset": unset, "flag": flag, "keys": keys}
+    """Make a row of the table, below the heading ``group``; names that are not given are made of the field's."""
+    row = {"group": group, "kind": kind, "help": help, "unset": unset, "flag": flag, "keys": keys}
     return field(default=default, metadata=row, repr=not kind.secret)
 
 

@@ -25,44 +25,63 @@ FILES = ("confpy.toml", "confd.toml")
 CACHE_DIR = "/var/cache/confpy"
 STATE_DIR = "/var/lib/confpy"
 
+RUNNING = "Running"
+FOLDERS = "Folders and files"
+STORE = "The store"
+DELIVERING = "Delivering"
+LOGS = "Logs"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(NetworkSettings, FileSettings, ConsulSettings):
     """What confpy was told. Durations are seconds."""
 
-    onetime: bool = setting(False, BOOLEAN, "Deliver everything once and exit.")
-    watch: bool = setting(False, BOOLEAN, "Follow the store and deliver each change as it comes.")
-    interval: float = setting(600.0, DURATION, "How often to read the store when not watching.")
-    resync: float = setting(60.0, DURATION, "How often to compare with the store, and to check targets, when watching.")
-    settle: float = setting(0.1, PAUSE, "How long a burst of changes must be quiet before it is delivered.")
-    max_wait: float = setting(2.0, PAUSE, "How long a burst may delay its delivery, or deliveries a reload.")
-    noop: bool = setting(
-        False, BOOLEAN, "Log what would change, run the checks that need no file in its place, and change nothing."
+    onetime: bool = setting(RUNNING, False, BOOLEAN, "Deliver everything once and exit.")
+    watch: bool = setting(RUNNING, False, BOOLEAN, "Follow the store and deliver each change as it comes.")
+    interval: float = setting(RUNNING, 600.0, DURATION, "How often to read the store when not watching.")
+    resync: float = setting(
+        RUNNING, 60.0, DURATION, "How often to compare with the store, and to check targets, when watching."
     )
-    sync_only: bool = setting(False, BOOLEAN, "Run no check and no reload command.")
-    stop_timeout: float = setting(8.0, PAUSE, "How long work in progress may take after a signal to stop.")
+    settle: float = setting(RUNNING, 0.1, PAUSE, "How long a burst of changes must be quiet before it is delivered.")
+    max_wait: float = setting(RUNNING, 2.0, PAUSE, "How long a burst may delay its delivery, or deliveries a reload.")
+    noop: bool = setting(
+        RUNNING,
+        False,
+        BOOLEAN,
+        "Log what would change, run the checks that need no file in its place, and change nothing.",
+    )
+    sync_only: bool = setting(RUNNING, False, BOOLEAN, "Run no check and no reload command.")
+    stop_timeout: float = setting(RUNNING, 8.0, PAUSE, "How long work in progress may take after a signal to stop.")
     stop_signals: tuple[str, ...] = setting(
+        RUNNING,
         (),
         SIGNALS,
         "Signals to stop at, besides TERM, INT, QUIT and USR1. May be repeated, or comma-separated.",
         unset="none; as PID 1 without a terminal also WINCH",
     )
-    allow_empty: bool = setting(False, BOOLEAN, "With -onetime: a confdir without resources is not an error.")
+    allow_empty: bool = setting(RUNNING, False, BOOLEAN, "With -onetime: a confdir without resources is not an error.")
     allow_stale: bool = setting(
-        False, BOOLEAN, "With -onetime: if the store is down, create missing targets from cached keys."
+        RUNNING, False, BOOLEAN, "With -onetime: if the store is down, create missing targets from cached keys."
     )
-    retry_for: float = setting(0.0, PAUSE, "With -onetime: how long to wait for a store that is down.")
-    timeout: float = setting(60.0, DURATION, "With -onetime: how long the delivery may take after that.")
-    no_reload: bool = setting(False, BOOLEAN, "Run checks, but no reloads.")
+    retry_for: float = setting(RUNNING, 0.0, PAUSE, "With -onetime: how long to wait for a store that is down.")
+    timeout: float = setting(RUNNING, 60.0, DURATION, "With -onetime: how long the delivery may take after that.")
+    no_reload: bool = setting(RUNNING, False, BOOLEAN, "Run checks, but no reloads.")
     root: str | None = setting(
-        None, PATH, "Put every target below this folder, create missing folders, and set no owners."
+        RUNNING, None, PATH, "Put every target below this folder, create missing folders, and set no owners."
     )
-    report: str | None = setting(None, PATH, "With -onetime: write the outcome of each resource to this file, as JSON.")
+    report: str | None = setting(
+        RUNNING, None, PATH, "With -onetime: write the outcome of each resource to this file, as JSON."
+    )
 
     confdir: str = setting(
-        CONFDIRS[0], PATH, "The folder with conf.d/ and templates/.", unset="/etc/confpy if it exists, else /etc/confd"
+        FOLDERS,
+        CONFDIRS[0],
+        PATH,
+        "The folder with conf.d/ and templates/.",
+        unset="/etc/confpy if it exists, else /etc/confd",
     )
     config_file: str | None = setting(
+        FOLDERS,
         None,
         PATH,
         "The settings file.",
@@ -70,6 +89,7 @@ class Settings(NetworkSettings, FileSettings, ConsulSettings):
         keys=(),
     )
     cache_dir: str | None = setting(
+        FOLDERS,
         None,
         PATH,
         "The folder for compiled templates.",
@@ -78,6 +98,7 @@ class Settings(NetworkSettings, FileSettings, ConsulSettings):
     )
 
     state_dir: str | None = setting(
+        FOLDERS,
         None,
         PATH,
         "The folder for what must survive a restart.",
@@ -85,46 +106,52 @@ class Settings(NetworkSettings, FileSettings, ConsulSettings):
         "$XDG_STATE_HOME/confpy, else ~/.local/state/confpy",
     )
 
-    backend: str = setting("etcd", TEXT, "The store to read keys from: etcd, consul, file, env …")
-    prefix: str = setting("", TEXT, "Prefix for the keys of every resource, overriding the resource's own prefix.")
-    join_prefixes: bool = setting(False, BOOLEAN, "Prepend -prefix to the resource's own prefix instead.")
+    backend: str = setting(STORE, "etcd", TEXT, "The store to read keys from: etcd, consul, file, env …")
+    prefix: str = setting(
+        STORE, "", TEXT, "Prefix for the keys of every resource, overriding the resource's own prefix."
+    )
+    join_prefixes: bool = setting(STORE, False, BOOLEAN, "Prepend -prefix to the resource's own prefix instead.")
 
-    check_cmd_timeout: float = setting(30.0, TIMEOUT, "How long a check_cmd may take; 0: no limit.")
-    reload_cmd_timeout: float = setting(60.0, TIMEOUT, "How long a reload_cmd may take; 0: no limit.")
+    check_cmd_timeout: float = setting(DELIVERING, 30.0, TIMEOUT, "How long a check_cmd may take; 0: no limit.")
+    reload_cmd_timeout: float = setting(DELIVERING, 60.0, TIMEOUT, "How long a reload_cmd may take; 0: no limit.")
     on_reload_failure: Literal["retry", "rollback", "keep"] = setting(
-        "retry", choice("retry", "rollback", "keep"), "What to do if a reload fails."
+        DELIVERING, "retry", choice("retry", "rollback", "keep"), "What to do if a reload fails."
     )
     retry_refused: float = setting(
+        DELIVERING,
         600.0,
         PAUSE,
         "When to retry content that was rolled back; doubled each time, up to a day.",
     )
-    min_reload_interval: float = setting(0.0, PAUSE, "Minimum time between two reloads by the same command.")
-    splay: float = setting(0.0, PAUSE, "Delay each reload by a random time up to this.")
+    min_reload_interval: float = setting(
+        DELIVERING, 0.0, PAUSE, "Minimum time between two reloads by the same command."
+    )
+    splay: float = setting(DELIVERING, 0.0, PAUSE, "Delay each reload by a random time up to this.")
     on_shrink: Literal["confirm", "keep", "render"] = setting(
-        "confirm", choice("confirm", "keep", "render"), "What to do if keys seem to have vanished."
+        DELIVERING, "confirm", choice("confirm", "keep", "render"), "What to do if keys seem to have vanished."
     )
-    shrink_grace: float = setting(30.0, PAUSE, "How long to wait before vanished keys are read again.")
+    shrink_grace: float = setting(DELIVERING, 30.0, PAUSE, "How long to wait before vanished keys are read again.")
     on_drift: Literal["restore", "warn"] = setting(
-        "restore", choice("restore", "warn"), "What to do if somebody else changes a target."
+        DELIVERING, "restore", choice("restore", "warn"), "What to do if somebody else changes a target."
     )
-    strict_owner: bool = setting(False, BOOLEAN, "Fail, instead of warning, if a target's owner cannot be set.")
-    keep_stage_file: bool = setting(False, BOOLEAN, "Leave failed candidates in place for inspection.")
-    sandbox: bool = setting(False, BOOLEAN, "Render untrusted templates in a sandbox (slower).")
+    strict_owner: bool = setting(
+        DELIVERING, False, BOOLEAN, "Fail, instead of warning, if a target's owner cannot be set."
+    )
+    keep_stage_file: bool = setting(DELIVERING, False, BOOLEAN, "Leave failed candidates in place for inspection.")
+    sandbox: bool = setting(DELIVERING, False, BOOLEAN, "Render untrusted templates in a sandbox (slower).")
 
     log_level: Level = setting(  # noqa: RUF009  # a row like the others
+        LOGS,
         "info",
         choice("debug", "info", "warning", "error", trace="debug", warn="warning", fatal="error", panic="error"),
         "The lowest level to log.",
     )
     log_format: Literal["text", "json", "auto"] = setting(
-        "auto", choice("auto", "text", "json"), "The format of log lines; auto: text, coloured on a terminal."
+        LOGS, "auto", choice("auto", "text", "json"), "The format of log lines; auto: text, coloured on a terminal."
     )
 
     left_alone: tuple[str, ...] = ()
     """Variables that are set and would be settings if confpy were called as confd's fork is."""
-    confdir_named: bool = False
-    """Somebody chose the confdir: that it is missing is then an error."""
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def origin(self, name: str) -> str:
@@ -132,24 +159,21 @@ class Settings(NetworkSettings, FileSettings, ConsulSettings):
         return self.origins.get(name, "default")
 
 
-GROUPS = {
-    "onetime": "Running",
-    "confdir": "Folders and files",
-    "backend": "The store",
-    "check_cmd_timeout": "Delivering",
-    "log_level": "Logs",
-}
-"""The heading that begins at a setting."""
-OF_STORES: tuple[Any, ...] = Settings.__bases__
-HEADINGS = [*GROUPS.values()]
-HEADINGS[3:3] = [base.heading for base in OF_STORES]
+_BASES: tuple[Any, ...] = Settings.__bases__
+GROUPS = (
+    RUNNING,
+    FOLDERS,
+    STORE,
+    *dict.fromkeys(row.metadata["group"] for base in _BASES for row in fields(base)),
+    DELIVERING,
+    LOGS,
+)
+"""The headings of the help and of the manual, in their order."""
 
 
 def _options() -> Iterator[Option]:
-    group = ""
     for row in fields(Settings):
         if row.metadata:
-            group = GROUPS.get(row.name, group)
             given = dict(row.metadata)
             given["flag"] = given["flag"] or row.name.replace("_", "-")
             given["keys"] = (row.name,) if given["keys"] is None else given["keys"]
@@ -158,10 +182,9 @@ def _options() -> Iterator[Option]:
             words = tuple(word for word in dialect.WORDS if row.name in word.means)
             confds = (dialect.variable(name) for name in (row.name, *(word.name for word in words)))
             given["variables"] = (f"CONFPY_{row.name.upper()}", *filter(None, confds))
-            store = next((base.heading for base in OF_STORES if row.name in base.__annotations__), None)
-            yield Option(name=row.name, default=row.default, group=store or group, words=words, **given)
+            yield Option(name=row.name, default=row.default, words=words, **given)
 
 
-OPTIONS = tuple(sorted(_options(), key=lambda option: HEADINGS.index(option.group)))
+OPTIONS = tuple(sorted(_options(), key=lambda option: GROUPS.index(option.group)))
 SECRET_VARIABLES = frozenset(variable for option in OPTIONS if option.kind.secret for variable in option.variables)
 """Variables of ours that nobody else needs to see."""

@@ -54,7 +54,6 @@ def load_settings(flags: Mapping[str, object], environ: Mapping[str, str]) -> tu
     warnings.extend(_stray_variables(environ))
     warnings.extend(_shown_secrets(origins))
 
-    named = "confdir" in values
     values.setdefault("confdir", _confdir())
     values["config_file"] = path
     _take_tools_variables(str(values.get("backend", "etcd")), environ, values, origins)
@@ -74,7 +73,7 @@ def load_settings(flags: Mapping[str, object], environ: Mapping[str, str]) -> tu
         hint = "whoever is on the way to the store can change its answers: name its CA (client_ca_keys)"
         warnings.append(UsageError(f"{origins['client_insecure']}: any certificate is trusted", hint=hint))
     # Every value went through the kind of its field.
-    settings = Settings(confdir_named=named, origins=origins, left_alone=left_alone, **values)  # type: ignore[arg-type]
+    settings = Settings(origins=origins, left_alone=left_alone, **values)  # type: ignore[arg-type]
     return settings, warnings
 
 

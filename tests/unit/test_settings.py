@@ -68,7 +68,7 @@ def test_the_confdir_is_confpys_if_it_exists_else_confds(monkeypatch, tmp_path):
     assert load_settings({}, {})[0].confdir == str(old)
     own.mkdir()
     settings, _ = load_settings({}, {})
-    assert (settings.confdir, settings.confdir_named) == (str(own), False)
+    assert (settings.confdir, settings.origin("confdir")) == (str(own), "default")
 
 
 @pytest.mark.parametrize("way", ["flag", "variable", "file"])
@@ -78,7 +78,7 @@ def test_a_confdir_that_somebody_chose_is_known_as_named(tmp_path, way):
     if way == "file":
         flags = {"config_file": write(tmp_path, 'confdir = "/srv/a"\n')}
     settings, _ = load_settings(flags, environ)
-    assert (settings.confdir, settings.confdir_named) == ("/srv/a", True)
+    assert (settings.confdir, settings.origin("confdir").partition(" ")[0]) == ("/srv/a", way)
 
 
 def test_confpy_toml_is_read_before_confd_toml_and_a_named_file_before_both(confdir):

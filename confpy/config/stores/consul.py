@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from confpy.config.kinds import BOOLEAN, PATH, SECRET, TEXT, truth
 from confpy.config.options import StoreOptions, Variable, setting
+
+GROUP = "Consul"
+"""The heading of its settings."""
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
 class ConsulSettings:
     """Settings of Consul alone."""
 
-    heading: ClassVar = "Consul"
-
-    auth_token: str | None = setting(None, SECRET, "The ACL token; prefer a file.")
-    auth_token_file: str | None = setting(None, PATH, "A file with the ACL token.")
+    auth_token: str | None = setting(GROUP, None, SECRET, "The ACL token; prefer a file.")
+    auth_token_file: str | None = setting(GROUP, None, PATH, "A file with the ACL token.")
     datacenter: str | None = setting(
-        None, TEXT._replace(metavar="NAME"), "The datacenter to read.", unset="the agent's own"
+        GROUP, None, TEXT._replace(metavar="NAME"), "The datacenter to read.", unset="the agent's own"
     )
 
 

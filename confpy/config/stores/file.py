@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 from confpy.config.kinds import LIST, TEXT, choice
 from confpy.config.options import StoreOptions, setting
+
+GROUP = "The file store"
+"""The heading of its settings."""
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
 class FileSettings:
     """What the file store reads."""
 
-    heading: ClassVar = "The file store"
-
     files: tuple[str, ...] = setting(
+        GROUP,
         (),
         LIST._replace(metavar="PATH"),
         "A file or folder to read. May be repeated, or comma-separated.",
         flag="file",
         keys=("file", "files"),
     )
-    filter: str = setting("*", TEXT._replace(metavar="GLOB"), "Which files in a folder to read.")
+    filter: str = setting(GROUP, "*", TEXT._replace(metavar="GLOB"), "Which files in a folder to read.")
     file_format: Literal["auto", "document", "plain"] = setting(
+        GROUP,
         "auto",
         choice("auto", "document", "plain"),
         "Whether files are documents or have one plain value each; auto: by their names and contents.",
