@@ -34,9 +34,13 @@ class Log:
     """Where lines go. Any thread may write."""
 
     def __init__(self, level: Level = "info", form: Literal["auto", "text", "json"] = "auto") -> None:
+        self._stderr = _stderr()
+        self.configure(level, form)
+
+    def configure(self, level: Level = "info", form: Literal["auto", "text", "json"] = "auto") -> None:
+        """Set the lowest level to write, and how lines look."""
         self._least = WEIGHTS[level]
         self._form = form
-        self._stderr = _stderr()
         self._say: Callable[[Event], None] | None = None
 
     def write(

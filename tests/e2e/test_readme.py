@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from confpy.cli import parse, spell
+from confpy.cli import spell
+from confpy.commands.flags import parse
 from tests.e2e.running import ROOT, in_path
 
 README = (ROOT / "README.md").read_text()
@@ -47,7 +48,7 @@ def test_after_the_tour_nothing_is_run_that_needs_another_folder_or_writes_outsi
 def test_commands_of_confpy_have_flags_that_exist(page: Path) -> None:
     blocks = "".join(text for kind, text in BLOCK.findall(page.read_text()) if kind == "sh")
     for line in re.findall(r"^confpy (.*?)(?: &)?$", blocks, re.MULTILINE):
-        assert parse(spell(shlex.split(line, comments=True))) is not None
+        assert parse(spell(shlex.split(line, comments=True)).flags) is not None
 
 
 def test_the_scripts_that_it_names_are_there_and_can_be_run() -> None:

@@ -11,7 +11,8 @@ import os
 import signal
 import sys
 
-from confpy.cli import parse, spell
+from confpy.cli import spell
+from confpy.commands.flags import parse
 from confpy.config.sources import load_settings
 from confpy.daemon.daemon import Daemon
 from confpy.log import Log
@@ -35,7 +36,7 @@ class KillingDisk(Disk):
 
 
 def main() -> int:
-    settings, _ = load_settings(parse(spell(sys.argv[2:])), os.environ)
+    settings, _ = load_settings(parse(spell(sys.argv[2:]).flags), os.environ)
     store = open_store(settings.backend, settings)
     log = Log(settings.log_level, settings.log_format)
     return Daemon(settings, store, log, disk=KillingDisk(int(sys.argv[1]))).run()

@@ -7,11 +7,15 @@ import shlex
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 from hypothesis import given, strategies
 
-from confpy import __version__, cli
+from confpy import __version__, cli, commands
+from confpy.commands import COMMANDS
+from confpy.commands.flags import FLAGS, SEE, parse
+from confpy.commands.help import describe, introduction
 from confpy.config.settings import OPTIONS
 from confpy.config.sources import load_settings
 from confpy.errors import StoreError, UsageError
@@ -19,7 +23,7 @@ from confpy.errors import StoreError, UsageError
 
 def flags_of(args):
     """The flags of a command line, by setting."""
-    return cli.parse(cli.spell(args))
+    return parse(cli.spell(args).flags)
 
 
 def settings_of(line):
@@ -87,7 +91,7 @@ def test_every_flag_of_confd_that_is_no_login_is_known():
         client-cert client-key client-ca-keys client-insecure file filter
     """
     for flag in flags.split():
-        assert flag in cli.FLAGS
+        assert flag in FLAGS
 
 
 @pytest.mark.parametrize(
@@ -95,19 +99,19 @@ def test_every_flag_of_confd_that_is_no_login_is_known():
     [
         ("-intervall 5", "unknown flag -intervall", "did you mean -interval?"),
         ("--one-time", "unknown flag -one-time", "did you mean -onetime?"),
-        ("-zzz", "unknown flag -zzz", cli.SEE),
-        ("-interval", "flag -interval needs a value", cli.SEE),
+        ("-zzz", "unknown flag -zzz", SEE),
+        ("-interval", "flag -interval needs a value", SEE),
         (
             "-watch false",
             "unexpected argument 'false'",
             "values of flags that are true or false are written as in -watch=false",
         ),
-        ("-onetime render", "unexpected argument 'render'", cli.SEE),
-        ("---watch", "unexpected argument '---watch'", cli.SEE),
-        ("--", "unexpected argument '--'", cli.SEE),
-        ("-", "unexpected argument '-'", cli.SEE),
-        ("''", "unexpected argument ''", cli.SEE),
-        ("-=x", "unexpected argument '-=x'", cli.SEE),
+        ("-onetime render", "unexpected argument 'render'", SEE),
+        ("---watch", "unexpected argument '---watch'", SEE),
+        ("--", "unexpected argument '--'", SEE),
+        ("-", "unexpected argument '-'", SEE),
+        ("''", "unexpected argument ''", SEE),
+        ("-=x", "unexpected argument '-=x'", SEE),
         ("-watch=maybe", "flag -watch is not true or false: 'maybe'", ""),
         ("-interval soon", "flag -interval is not a duration", ""),
         ("-log-level loud", "flag -log-level: 'loud' is not one of debug", ""),
@@ -177,16 +181,16 @@ def test_help_goes_to_stdout_and_shows_each_flag_with_default_and_variable(capfd
     assert err == ""
     words = " ".join(out.split())
     for option in OPTIONS:
-        assert " ".join(" -".join(cli.describe(option)).replace(" -" + option.help, " " + option.help).split()) in words
+        assert " ".join(" -".join(describe(option)).replace(" -" + option.help, " " + option.help).split()) in words
     assert all(len(line) <= 110 for line in out.splitlines())
 
 
 def test_the_command_lines_that_help_shows_are_valid():
-    lines = [line.strip() for line in cli.INTRODUCTION.splitlines() if line.startswith("  confpy ")]
+    lines = [line.strip() for line in introduction().splitlines() if line.startswith("  confpy ")]
     assert len(lines) == 7
     shown = {cli.spell(re.sub(r"[][]|\|convert", "", line).split()[1:]) for line in lines}
-    assert {line.command for line in shown} == {"", *cli.COMMANDS}
-    assert all(cli.answer(line) or line.command or load_settings(cli.parse(line), {}) for line in shown)
+    assert {line.command for line in shown} == {"", *COMMANDS}
+    assert all(line.command or load_settings(parse(line.flags), {}) for line in shown)
 
 
 @pytest.mark.parametrize(
@@ -204,8 +208,8 @@ def test_the_command_lines_that_help_shows_are_valid():
 )
 def test_a_command_counts_wherever_it_stands_among_flags(line, command, arguments, flags):
     found = cli.spell(shlex.split(line))
-    assert (found.command, found.arguments, cli.parse(found)) == (command, arguments, flags)
-    assert found.verify is ("-verify" in line)
+    assert (found.command, found.arguments, parse(found.flags)) == (command, arguments, flags)
+    assert found.switches == ({"verify"} if "-verify" in line else set())
 
 
 @pytest.mark.parametrize(
@@ -229,13 +233,21 @@ def test_words_of_help_go_to_stdout_and_nothing_is_run(daemon, capfd, line, show
     assert not hasattr(daemon, "settings")
 
 
+def test_each_command_is_a_module_that_is_loaded_when_it_is_called():
+    files = {path.stem for path in Path(commands.__file__).parent.glob("*.py")} - {"__init__", "flags", "stdout"}
+    assert files == {"run", *COMMANDS}
+    code = "import sys, confpy.cli; print(*[name for name in sys.modules if name.startswith('confpy.commands.')])"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=30)
+    assert done.stdout.split() == ["confpy.commands.flags"]
+
+
 def test_help_on_a_command_shows_command_lines_that_are_valid():
-    for command in cli.COMMANDS.values():
+    for command in COMMANDS.values():
         for line in command.help.splitlines():
             if line.startswith("  confpy "):
                 found = cli.spell(shlex.split(line)[1:])
                 assert found.command
-                assert load_settings(cli.parse(found), {})
+                assert load_settings(parse(found.flags), {})
 
 
 @pytest.mark.parametrize(
@@ -252,11 +264,11 @@ def test_help_on_a_command_shows_command_lines_that_are_valid():
         ("help nobody", "there is no command 'nobody'", "confpy help [accept|convert]"),
         ("help accept convert", "confpy help is about one command, or all", "confpy help [accept|convert]"),
         ("conver a", "unexpected argument 'conver'", "did you mean convert?"),
-        ("-onetime -verify", "unknown flag -verify", cli.SEE),
+        ("-onetime -verify", "unknown flag -verify", SEE),
     ],
 )
 def test_a_command_that_is_written_otherwise_says_how_it_is_written(capfd, line, error, hint):
-    assert cli.main([*shlex.split(line), "-log-format=json"]) == 2
+    assert cli.main(shlex.split(line)) == 2
     out, err = capfd.readouterr()
     told = re.findall(r'(?:error|hint)="([^"]*)"', err)
     assert (out, told) == ("", [error, hint])
@@ -308,8 +320,8 @@ def test_a_stdout_that_takes_nothing_is_one_line_without_a_traceback(flag):
 def test_no_arguments_whatever_they_are_end_in_anything_but_a_usage_error(arguments):
     try:
         line = cli.spell(arguments)
-        given = cli.parse(line)
-        assert isinstance(cli.answer(line), str)
+        given = parse(line.flags)
+        assert cli.called(line)[0] in {"run", *COMMANDS}
     except UsageError as error:
         given = error.fields()
     assert all(isinstance(name, str) for name in given)

@@ -12,6 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies
 
 from confpy import cli
+from confpy.commands import COMMANDS
+from confpy.commands.flags import KNOWN, parse
 from confpy.config import confd as dialect
 from confpy.config import sources
 from confpy.config.confd import VARIABLES, WORDS
@@ -44,7 +46,7 @@ IDLE = [word for word in WORDS if not word.means]
 
 
 def settings_of(line, environ=(), file="/nowhere"):
-    flags = cli.parse(cli.spell(shlex.split(line)))
+    flags = parse(cli.spell(shlex.split(line)).flags)
     found, warnings = load_settings({"config_file": file, **flags}, dict(environ))
     return found, [warning for warning in warnings if "does not exist" not in warning.message]
 
@@ -229,7 +231,7 @@ def test_another_argument_is_refused(line):
 
 def test_flags_of_go_that_are_true_or_false_take_their_values():
     line = cli.spell(["-version=false", "-onetime=T", "-help=0", "--watch=FALSE"])
-    assert (line.version, line.help, cli.parse(line)) == (False, False, {"onetime": "T", "watch": "FALSE"})
+    assert (line.version, line.help, parse(line.flags)) == (False, False, {"onetime": "T", "watch": "FALSE"})
     assert cli.spell(["-version=true"]).version
     assert cli.spell(["--help=1"]).help
     with pytest.raises(UsageError, match="flag -version is not true or false: 'x'"):
@@ -366,10 +368,10 @@ VALUES = [
     ",",
 ]
 WORD = strategies.one_of(
-    strategies.sampled_from([*sorted(cli.KNOWN), *dialect.SHORT, "h", "help", "version", "bogus"]).map(
+    strategies.sampled_from([*sorted(KNOWN), *dialect.SHORT, "h", "help", "version", "bogus"]).map(
         lambda flag: f"-{flag}"
     ),
-    strategies.sampled_from([*dialect.STORES, *VALUES, *cli.COMMANDS, "--", "-"]),
+    strategies.sampled_from([*dialect.STORES, *VALUES, *COMMANDS, "--", "-"]),
     strategies.text(strategies.characters(exclude_characters="\0/"), max_size=8),
 )
 ARGUMENT = WORD | strategies.tuples(WORD, strategies.sampled_from(VALUES)).map("=".join)

@@ -23,7 +23,8 @@ COMMON = {"errors", "clock", "frozen", "events"}
 """Modules at the root of the package that everything may import."""
 LAYERS = {
     "__main__": {"cli", "daemon"},
-    "cli": {"config", "convert", "daemon", "ledger", "log"},
+    "cli": {"commands", "config", "daemon", "log"},
+    "commands": {"config", "convert", "daemon", "ledger", "log"},
     "daemon": {
         "agent", "candidates", "config", "delivery", "keys", "ledger", "log", "messages", "mirror", "reload", "stores",
         "system", "target", "templates",
@@ -67,7 +68,7 @@ ALLOWED = {
     "subprocess": set(),
     "watchdog": {"system/watching"},
     "structlog": {"log"},
-    "click": {"cli"},
+    "click": {"commands"},
 }
 """Library → the folders or modules that may import it."""
 

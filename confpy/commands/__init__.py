@@ -1,0 +1,89 @@
+"""The commands beside a run: one table, and one module each, which is loaded when the command is called.
+
+A new command is a module here with ``run(call)``, and a row in ``COMMANDS``, from which its parsing and its help come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from confpy.log import Log
+
+
+class Call(NamedTuple):
+    """What a command is called with. Its module has ``run(call)``, which returns the exit code."""
+
+    arguments: tuple[str, ...]
+    flags: Mapping[str, str]
+    """The flags that were given, as text by setting."""
+    switches: frozenset[str]
+    """The command's own flags that were given."""
+    log: Log
+
+
+class Command(NamedTuple):
+    """What the command line and the help say of a command."""
+
+    usage: str
+    least: int
+    most: int
+    """How many arguments it takes."""
+    needs: str
+    """What the error says about any other number."""
+    summary: str
+    """What the general help says."""
+    help: str = ""
+    """What follows the usage in its own help; empty: it has none."""
+    switches: tuple[str, ...] = ()
+    """Its own flags: true or false, and unknown to the other commands."""
+
+
+COMMANDS: Mapping[str, Command] = {
+    "accept": Command(
+        "accept RESOURCE [flags]",
+        1,
+        1,
+        "needs the name of one resource",
+        "confirm that the vanished keys of a held resource are gone",
+        """\
+Confirm that the vanished keys of a held resource are gone.
+
+If the keys of a resource have vanished and confpy holds its target (keys.suspect), this confirms that they are gone. A
+running confpy accepts it within seconds, a one-shot at its next run.
+
+\b
+  confpy accept haproxy
+  confpy accept haproxy -confdir /srv/confpy
+
+-confdir and -state-dir must be those of the confpy that holds the resource. confpy help lists all flags.
+""",
+    ),
+    "convert": Command(
+        "convert SRC [DEST] [-verify] [flags]",
+        1,
+        2,
+        "needs what to convert, and at most where to",
+        "convert Go templates (a file, a folder or a confdir) to Jinja",
+        """\
+Convert Go templates to Jinja.
+
+SRC is a template, a templates folder or a whole confdir; it is not modified. The new templates are written to DEST, by
+default beside the old ones; a confdir is written to DEST with its resources (/etc/confd by default to /etc/confpy). The
+changes are shown as a diff; what could not be converted is reported on stderr, and the exit code is 4.
+
+\b
+  confpy convert web.cfg.tmpl
+  confpy convert /etc/confd /srv/confpy
+  confpy convert /etc/confd -verify -backend etcdv3 -node http://10.0.0.1:2379
+
+-verify renders the old and the new templates with the keys of the store and compares the results; it takes the flags of
+any run. confpy help lists them.
+""",
+        switches=("verify",),
+    ),
+    "help": Command(
+        "help [accept|convert]", 0, 1, "is about one command, or all", "show this message, or the help of a command"
+    ),
+    "version": Command("version", 0, 0, "takes no arguments", "show the version"),
+}

@@ -1,0 +1,81 @@
+"""``confpy help``: all flags and commands, or one command."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+import click
+
+from confpy.commands import COMMANDS, Call
+from confpy.commands.stdout import write
+from confpy.config.options import Option
+from confpy.config.settings import OPTIONS
+from confpy.errors import UsageError
+
+WIDTH = 110
+ABOUT = """\
+Keep configuration files in sync with a key store.
+
+For each file in CONFDIR/conf.d, confpy reads keys from the store, renders a template from CONFDIR/templates with them,
+checks the result, replaces the target in one step, and reloads the program that reads it.
+
+\b
+  confpy -onetime -backend env
+      render everything once, from environment variables
+  confpy -watch -backend etcdv3 -node http://10.0.0.1:2379
+      follow etcd and deliver each change
+  confpy -noop -onetime -log-level debug
+      log what would change
+"""
+FLAGS = """\
+Flags have one dash or two, and their value after a space or a "=". They override CONFPY_* variables, which
+override the settings file.
+"""
+
+
+def run(call: Call) -> int:
+    """Write the help of a command, or of all, to stdout; raises ``UsageError`` if there is no such command."""
+    write(text(*call.arguments))
+    return 0
+
+
+def text(about: str = "") -> str:
+    """Return the help of a command; empty: of all."""
+    if about and about not in COMMANDS:
+        raise UsageError(f"there is no command {about!r}", hint=f"confpy {COMMANDS['help'].usage}")
+    command: click.Command = _General("confpy", help=introduction(), options_metavar="[flags]", add_help_option=False)
+    name = "confpy"
+    if about and COMMANDS[about].help:
+        _, _, usage = COMMANDS[about].usage.partition(" ")
+        command, name = click.Command(about, help=COMMANDS[about].help, options_metavar=usage), f"confpy {about}"
+    return command.get_help(click.Context(command, info_name=name, max_content_width=WIDTH)) + "\n"
+
+
+def introduction() -> str:
+    """Return what stands above the flags: what confpy does, and how it is called."""
+    commands = "".join(
+        f"  confpy {command.usage.removesuffix(' [flags]')}\n      {command.summary}\n" for command in COMMANDS.values()
+    )
+    return f"{ABOUT}{commands}\n{FLAGS}"
+
+
+def describe(option: Option) -> tuple[str, str]:
+    """Return the lines for one setting: how it is written, and what it does."""
+    default = f"{option.shown_default}; " if option.shown_default else ""
+    return f"-{option.flag} {option.kind.metavar}".rstrip(), f"{option.help}  [{default}{option.variables[0]}]"
+
+
+class _General(click.Command):
+    """A command whose help lists the flags as Go writes them."""
+
+    def format_options(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for group, options in groupby(OPTIONS, lambda option: option.group):
+            with formatter.section(group):
+                formatter.write_dl([describe(option) for option in options])
+        with formatter.section("Other"):
+            formatter.write_dl(
+                [
+                    ("-version", "Show the version and exit."),
+                    ("-h, -help", "Show this message and exit."),
+                ]
+            )
