@@ -23,7 +23,7 @@ def run(call: Call) -> int:
     if "verify" in call.switches:
         from confpy.convert.verify import verify
 
-        of_confdir = {"confdir": done.places.source} if done.places.is_confdir else {}
+        of_confdir = {"confdir": done.paths.source} if done.paths.is_confdir else {}
         settings, _warnings = load_settings({**of_confdir, **call.flags}, os.environ)
         for equal, line in verify(done, settings, os.environ):
             failed |= not equal

@@ -1,6 +1,6 @@
-"""Expressions of a translated Go template as a person would write them in Jinja. Pure.
+"""Writes the expressions of a translated Go template as a person would write them in Jinja. Pure.
 
-Where the types are known, and Jinja does what Go does, Jinja's own words stand; elsewhere ``go.NAME``.
+If the types are known, and Jinja does what Go does, they become plain Jinja; else ``go.NAME``.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ from confpy.templates.golang.values import (
 )
 from confpy.templates.registry import FUNCTIONS as ROWS
 
-# How tightly Jinja binds: an operand that binds less tightly stands between parentheses.
+# Jinja's precedence: an operand of a lower one is put in parentheses.
 _CHOICE, _OR, _AND, _NOT, _COMPARE, _SUM, _CONCAT, _PRODUCT, _UNARY, _POSTFIX = range(10)
 
 _SAME = {row.go_name: row.name for row in ROWS if row.same}
-"""What does the same in both languages for arguments of its types."""
+"""Functions that do the same in both languages for arguments of their types."""
 _SIGNS = {"add": ("+", _SUM), "sub": ("-", _SUM), "mul": ("*", _PRODUCT)}
 _ORDER = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "lteq": "<=", "gteq": ">="}
 _LISTS = frozenset({STRINGS, INTS, PAIRS, PAIR_LIST, SERVICES})
 _LISTING = frozenset(name for name in _SAME if FUNCTIONS[name].result in _LISTS or name in CHANGES_IN_PLACE)
-"""What makes a new list of those."""
+"""Functions that return a new list."""
 _PRINTED = frozenset({STRING, INT, BOOL, UINT8, UINT16, MAP, ANYS, TIME, ANY})
-"""The types whose values are printed alike, as Jinja has them."""
+"""The types whose values Jinja prints as Go does."""
 _CHECKS = frozenset({"_settle", "_expect", "_expect_string", "_each"})
 _SAFE = (jinja.Const, jinja.Name)
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
 class Unconvertible(NamedTuple):
-    """What could not be turned."""
+    """An expression that could not be converted."""
 
     line: int
     message: str
@@ -61,39 +61,39 @@ class Unconvertible(NamedTuple):
 
 
 class Expressions:
-    """Writes the expressions of one file, and collects what it could not turn."""
+    """Writes the expressions of one file, and collects what it could not convert."""
 
     def __init__(self, tree: jinja.Template) -> None:
-        self.doubts: list[Unconvertible] = []
+        self.unconverted: list[Unconvertible] = []
         self.counters: set[str] = set()
-        """Names that stand for the place of the loop in hand."""
+        """Names that stand for the index of the current loop."""
         self._assigned: dict[str, list[jinja.Node]] = defaultdict(list)
         for node in tree.find_all(jinja.Assign):
             if isinstance(node.target, jinja.Name):
                 self._assigned[node.target.name].append(node.node)
         self._loose = set(_untyped(tree))
         self._with_data = {macro.name for macro in tree.find_all(jinja.Macro) if "data" in _loaded(macro)}
-        # What is handed over may fail, even where it is not looked at.
+        # An argument may fail, even if the macro does not use it.
         for call in tree.find_all(jinja.Call):
             if isinstance(call.node, jinja.Name) and not all(isinstance(one, _SAFE) for one in call.args):
                 self._with_data.add(call.node.name)
         self._in_place = any(self._changes(node) for node in tree.find_all(jinja.Filter))
-        """A list that has a name is changed: then every list is one of Go's."""
+        """A named list is changed in place: then every list is one of Go's."""
 
     def write(self, expr: jinja.Node, least: int = 0) -> str:
-        """Return an expression, in parentheses where it binds less than is asked for."""
+        """Return an expression, in parentheses if its precedence is below ``least``."""
         text, level = self._written(expr)
         return f"({text})" if level < least else text
 
     def printed(self, expr: jinja.Node) -> str:
-        """Return what stands in ``{{ }}``."""
+        """Return the content of ``{{ }}``."""
         kind = kind_of(expr)
         if isinstance(expr, jinja.Const) and kind not in {STRING, INT, BOOL, None}:
             return quoted(printf.printed(expr.value))
-        return self.kept(expr)
+        return self.value(expr)
 
-    def kept(self, expr: jinja.Node) -> str:
-        """Return an expression whose value is printed, or kept where its type is not known any more."""
+    def value(self, expr: jinja.Node) -> str:
+        """Return an expression whose value is printed, or stored where its type is unknown."""
         text = self.write(expr)
         return text if self._is_printed(expr) else f"go.value({text})"
 
@@ -106,7 +106,7 @@ class Expressions:
         return f"set {name} = {self._stored(name, node.node)}"
 
     def loop(self, node: jinja.For) -> tuple[str, str, str]:
-        """Return the variables of a loop, what it goes over, and the name of its counter, else nothing."""
+        """Return the variables of a loop, what it iterates over, and the name of its counter, or an empty one."""
         target, items, key = node.target, node.iter, ""
         if isinstance(target, jinja.Tuple):
             first, target = target.items
@@ -117,25 +117,25 @@ class Expressions:
             return f"{key}, {target.name}", f"go.items({self.write(items.node or items)})", ""
         if isinstance(items, jinja.Filter) and items.name == "_enumerate":
             items = items.node or items
-        text = self.kept(items) if kind_of(items) == ANY else self.write(items, _OR)
+        text = self.value(items) if kind_of(items) == ANY else self.write(items, _OR)
         return target.name, text, key
 
     def uses_data(self, macro: str) -> bool:
         return macro in self._with_data
 
     def _stored(self, name: str, expr: jinja.Node) -> str:
-        """Return a value for a name; where the name may hold others too, with its type of Go."""
-        return self.kept(expr) if name in self._loose or kind_of(expr) == ANY else self.write(expr)
+        """Return the value for a name; with its Go type if the name may hold values of others."""
+        return self.value(expr) if name in self._loose or kind_of(expr) == ANY else self.write(expr)
 
     def test(self, expr: jinja.Node) -> str:
-        """Return what stands behind ``if``."""
+        """Return the condition of an ``if``."""
         counter = self._counted(expr)
         if counter is not None:
             return "loop.first" if counter else "not loop.first"
         return self.write(expr)
 
     def _counted(self, expr: jinja.Node) -> bool | None:
-        """Say whether a test asks for the first turn of a loop (else for the others); None where it does not."""
+        """Return whether a test is for the first turn of a loop (False: for the others); None: for neither."""
         if isinstance(expr, jinja.Name) and expr.name in self.counters:
             return False
         if isinstance(expr, jinja.Not):
@@ -223,7 +223,7 @@ class Expressions:
         if isinstance(value, bool) or value is None:
             return str(value).lower(), _POSTFIX
         if isinstance(value, complex):
-            return self._refuse(expr.lineno, "Jinja has no complex numbers", "write the text that is meant")
+            return self._fail(expr.lineno, "Jinja has no complex numbers", "write the text that is meant")
         return repr(value), _UNARY if value < 0 else _POSTFIX
 
     def _comparison(self, expr: jinja.Compare) -> tuple[str, int]:
@@ -236,8 +236,8 @@ class Expressions:
     def _listed(self, items: Sequence[jinja.Node]) -> str:
         return ", ".join(map(self.write, items))
 
-    def _refuse(self, line: int, message: str, hint: str = "") -> tuple[str, int]:
-        self.doubts.append(Unconvertible(line, message, hint))
+    def _fail(self, line: int, message: str, hint: str = "") -> tuple[str, int]:
+        self.unconverted.append(Unconvertible(line, message, hint))
         return f"fail({quoted(message)})", _POSTFIX
 
     # --- calls -------------------------------------------------------------------------------------------------------
@@ -248,7 +248,7 @@ class Expressions:
             return self._written(first)
         if name == "_refuse":
             words = [one.value for one in arguments if isinstance(one, jinja.Const)]
-            return self._refuse(line, *words)
+            return self._fail(line, *words)
         if name in {"_entry", "_field"}:
             return self._field(first, arguments[1], arguments[2:])
         if name == "_empty":
@@ -258,7 +258,7 @@ class Expressions:
         if name == "_keep":
             return f"go.keep({self._listed(arguments)})", _POSTFIX
         if name == "include":
-            return self._refuse(line, "another template cannot be included with data", "make it a macro and import it")
+            return self._fail(line, "another template cannot be included with data", "make it a macro and import it")
         if name in {"format", "length"}:
             rest = f"({self._listed(arguments[1:])})" if arguments[1:] else ""
             return f"{self.write(first, _POSTFIX)} | {name}{rest}", _POSTFIX
@@ -269,7 +269,7 @@ class Expressions:
         )
 
     def _typed(self, expr: jinja.Node) -> str:
-        """Return an argument for a function of Go's; one list has no type of its own in Jinja."""
+        """Return an argument for a Go function; one kind of list has no type of its own in Jinja."""
         if kind_of(expr) == PAIR_LIST and self._is_new(expr):
             assert isinstance(expr, jinja.Filter)
             name, arguments, _ = call_of(expr)
@@ -280,7 +280,7 @@ class Expressions:
         assert isinstance(name, jinja.Const)
         kind = kind_of(receiver)
         if kind not in {ANY, MAP, TIME, PAIRS, None}:
-            return self._refuse(receiver.lineno, f"can't evaluate field {name.value} in type {kind}")
+            return self._fail(receiver.lineno, f"can't evaluate field {name.value} in type {kind}")
         text = self.write(receiver, _POSTFIX)
         if kind == PAIRS or not self._is_printed(receiver):
             text = f"go.value({text})"
@@ -288,7 +288,7 @@ class Expressions:
         return (f"{text}({self._listed(given)})" if given else text), _POSTFIX
 
     def _operator(self, name: str, arguments: Sequence[jinja.Node]) -> tuple[str, int] | None:
-        """Return a call as an operator, where there is one that does the same."""
+        """Return a call as an operator, if there is one that does the same."""
         kinds = [kind_of(one) for one in arguments]
         if name in _SIGNS and not any(map(_is_checked, arguments)) and not any(map(_is_large, arguments)):
             sign, level = _SIGNS[name]
@@ -351,7 +351,7 @@ class Expressions:
         return f"{_SAME[name]}({self._listed(arguments)})", _POSTFIX
 
     def _is_path(self, expr: jinja.Node | None, seen: frozenset[str] = frozenset()) -> bool:
-        """Say whether a path is below the root and, as far as it can be seen, spelled as a key is."""
+        """Return whether a path is below the root and, as far as is known, spelled like a key."""
         if isinstance(expr, jinja.Name):
             assigned = self._assigned[expr.name] if expr.name not in seen else []
             return bool(assigned) and all(self._is_path(one, seen | {expr.name}) for one in assigned)
@@ -365,7 +365,7 @@ class Expressions:
 
 
 def _choice_of(expr: jinja.Or) -> tuple[Sequence[jinja.Node], jinja.Node, jinja.Node] | None:
-    """Return the tests, and what is chosen by them, of ``A and B or C`` where B is never false; else None."""
+    """Return the tests and both values of ``A and B or C``, if B is never false; else None."""
     tests: list[jinja.Node] = []
     yes: jinja.Node = expr.left
     while isinstance(yes, jinja.And):
@@ -377,12 +377,12 @@ def _choice_of(expr: jinja.Or) -> tuple[Sequence[jinja.Node], jinja.Node, jinja.
 
 
 def _are_joined(kinds: Sequence[str | None]) -> bool:
-    """Say whether Go's ``print`` only joins operands of these types: between two that are no texts it sets a space."""
+    """Return whether Go's ``print`` only joins operands of these types: it puts a space between two non-strings."""
     return STRING in kinds and {STRING, INT}.issuperset(kinds) and all(STRING in pair for pair in pairwise(kinds))
 
 
 def kind_of(expr: jinja.Node) -> str | None:
-    """Return what Go would call the type of an expression; None for what has none in Go."""
+    """Return the Go type of an expression; None if it has none."""
     if isinstance(expr, jinja.Filter) and expr.name in {"_expect", "_expect_string"}:
         return kind_of(_arguments(expr)[0])
     if isinstance(expr, jinja.Or) and (choice := _choice_of(expr)) is not None:
@@ -393,7 +393,7 @@ def kind_of(expr: jinja.Node) -> str | None:
 
 
 def call_of(expr: jinja.Filter) -> tuple[str, Sequence[jinja.Node], int]:
-    """Return the function that is called, its arguments, and the line."""
+    """Return the called function, its arguments, and the line."""
     if expr.name == "_at":
         assert isinstance(expr.node, jinja.Const)
         assert isinstance(expr.args[0], jinja.Const)
@@ -411,7 +411,7 @@ def _loaded(node: jinja.Node) -> set[str]:
 
 
 def _untyped(tree: jinja.Template) -> Iterator[str]:
-    """Yield the names of which only the running template knows the type; for its data, that of a macro."""
+    """Yield the names whose type is known only at run time; for a macro's data, the macro's name."""
     for node in tree.find_all((jinja.Name, jinja.Getattr)):
         if kind_of(node) == ANY and isinstance(node, jinja.Name):
             yield node.name
@@ -428,7 +428,7 @@ def _value(expr: jinja.Node) -> object:
 
 
 def _is_large(expr: jinja.Node) -> bool:
-    """Say whether a constant is so large that a result may be more than Go holds."""
+    """Return whether a constant is so large that a result may overflow in Go."""
     return isinstance(expr, jinja.Const) and abs(expr.value) > 2**31
 
 
@@ -437,7 +437,7 @@ def _check_of(expr: jinja.Node) -> str:
 
 
 def _is_checked(expr: jinja.Node) -> bool:
-    """Say whether only the running template knows that an argument, which is no text, has its type."""
+    """Return whether the type of an argument, no string, is known only at run time."""
     return _check_of(expr) == "_expect"
 
 
@@ -446,7 +446,7 @@ def _may_be_no_text(expr: jinja.Node) -> bool:
 
 
 def quoted(text: str) -> str:
-    """Return a constant of Jinja."""
+    """Return a Jinja string constant."""
     sign = "'" if '"' in text and "'" not in text else '"'
 
     def shown(character: str) -> str:
@@ -454,7 +454,7 @@ def quoted(text: str) -> str:
             return "\\" + character
         if character in _ESCAPES:
             return _ESCAPES[character]
-        # What stands for a carriage return while Jinja reads must not be spelled as an escape.
+        # The stand-in for a carriage return while Jinja reads must not become an escape.
         if character.isprintable() or character == "\u1680":
             return character
         return f"\\U{ord(character):08x}" if character > "\uffff" else f"\\u{ord(character):04x}"

@@ -1,4 +1,4 @@
-"""Which files a conversion makes of which, and what it cannot turn. Pure."""
+"""Plans a conversion: which new file is made from which, and what cannot be converted. Pure."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from confpy.templates.results import template_name
 
 _SUFFIXES = (".tmpl", ".tpl", ".template")
 _VALUE = r"""(?i)(\b%s["']?\s*=\s*)("(?:[^"\\\n]|\\.)*"|'[^'\n]*')"""
-"""A key of TOML and its text, at whatever place."""
+"""A TOML key and its string, anywhere."""
 
 
 class Problem(NamedTuple):
-    """What could not be turned, and what to write instead."""
+    """What could not be converted, and what to write instead."""
 
     file: str
     line: int
@@ -46,7 +46,7 @@ class Plan:
     files: dict[str, bytes] = field(default_factory=dict)
     """Path of a new file → content."""
     origins: dict[str, str] = field(default_factory=dict)
-    """Path of a new file → that of the one it is made of."""
+    """Path of a new file → path of the file that it is made from."""
     problems: list[Problem] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
     """The new files that are not copies."""
@@ -66,27 +66,27 @@ class Kind(NamedTuple):
 
 
 def plan_templates(files: Mapping[str, bytes], kinds: Mapping[str, Kind]) -> Plan:
-    """Say what becomes of templates, path → content; ``kinds`` has those that a resource names."""
+    """Plan the conversion of templates, path → content; ``kinds`` has those that a resource names."""
     plan = Plan()
     for path, content in sorted(files.items()):
-        text, problems = _turned(path, content.decode("utf-8", "surrogateescape"), kinds.get(path, Kind()))
+        text, problems = _converted(path, content.decode("utf-8", "surrogateescape"), kinds.get(path, Kind()))
         plan.problems += problems
         if text is None:
             plan.add(path, content, path, changed=False)
         else:
             made = text.encode("utf-8", "surrogateescape")
-            # What an earlier conversion left there is the same file.
+            # A file that an earlier conversion wrote may be written again.
             taken = {name for name in files if files[name] != made} | set(plan.changed)
             plan.add(_new_name(path, taken), made, path, changed=True)
     return plan
 
 
 def plan_confdir(files: Mapping[str, bytes], source: str, dest: str) -> Plan:
-    """Say what becomes of a confdir, path below it → content."""
+    """Plan the conversion of a confdir, path below it → content."""
     head = "templates/"
     templates = {path.removeprefix(head): files[path] for path in files if path.startswith(head)}
     made = plan_templates(templates, kinds_of(files))
-    plan = Plan(problems=[trouble._replace(file=head + trouble.file) for trouble in made.problems])
+    plan = Plan(problems=[problem._replace(file=head + problem.file) for problem in made.problems])
     for path, content in made.files.items():
         plan.add(head + path, content, head + made.origins[path], changed=path in made.changed)
     names = {made.origins[path]: path for path in made.changed}
@@ -109,7 +109,7 @@ def plan_confdir(files: Mapping[str, bytes], source: str, dest: str) -> Plan:
 
 
 def _by_text(path: str, content: bytes, files: Mapping[str, bytes], names: Collection[str]) -> Iterator[Problem]:
-    """Find a resource whose template, which is in Jinja from now on, made it read its keys as beginnings of text."""
+    """Yield a problem if a resource reads keys by text only because its template was written in Go's language."""
     table = _table(content, path) or {}
     keys, name = table.get("keys"), template_name(str(table.get("src", "")))
     if not isinstance(keys, list) or name not in names or table.get("keysmatch", "auto") != "auto":
@@ -118,7 +118,7 @@ def _by_text(path: str, content: bytes, files: Mapping[str, bytes], names: Colle
     source = files["templates/" + name].decode("utf-8", "surrogateescape")
     asked = asked_beyond([normalise(str(key)) for key in keys], source, Lookup("template", name, *kind), name)
     if asked:
-        message = f'the template asks for "{asked}", which goes on within a key: in Jinja that is not seen'
+        message = f'the template asks for "{asked}", which ends within a segment: confpy does not see that in Jinja'
         yield Problem(path, 0, message, 'write keys_match = "text", if the store is file, env or consul')
 
 
@@ -134,7 +134,7 @@ def kinds_of(files: Mapping[str, bytes]) -> dict[str, Kind]:
                 )
                 pair = cast("tuple[str, ...]", OPTIONS["delimiters"].kind.accept(table.get("delimiters", ["{{", "}}"])))
             except ValueError:
-                continue  # such a resource is refused where it is to run
+                continue  # confpy rejects such a resource when it runs
             kinds[template_name(str(table["src"]))] = Kind(engine, pair)
     return kinds
 
@@ -149,15 +149,15 @@ def show_changes(plan: Plan, files: Mapping[str, bytes]) -> Iterator[str]:
             yield from (f"--- {origin}", f"+++ {path}")
 
 
-def _turned(path: str, source: str, kind: Kind) -> tuple[str | None, list[Problem]]:
-    """Return a template in Jinja, None where it stays as it is, and what could not be turned."""
+def _converted(path: str, source: str, kind: Kind) -> tuple[str | None, list[Problem]]:
+    """Return a template in Jinja, or None if it is copied unchanged, and what could not be converted."""
     compiler = Compiler(sandbox=False)
     try:
         made = compiler.compile(source, Lookup("template", path, *kind), path)
         if made.engine == "jinja":
             return None, []
         written = write(source, path, kind.delimiters)
-        problems = [Problem(path, *doubt) for doubt in written.doubts]
+        problems = [Problem(path, *one) for one in written.unconverted]
         problems += [Problem(path, line, message, _NO_VALUE) for line, message in made.warnings]
         compiler.compile(written.text, Lookup("template", path, "jinja", kind.delimiters), path)
     except TemplateError as error:
@@ -167,8 +167,8 @@ def _turned(path: str, source: str, kind: Kind) -> tuple[str | None, list[Proble
     return written.text, [one if one.hint else one._replace(hint=_ELSE) for one in problems]
 
 
-_NO_VALUE = 'confd prints "<no value>" for it, and takes it for false; so does what is written here'
-_ELSE = "confd refuses it too, or prints nothing: correct it first, or write what is meant"
+_NO_VALUE = 'confd prints "<no value>" for it, and counts it as false; so does the new template'
+_ELSE = "confd rejects it too, or prints nothing: correct it first, or write what is meant"
 
 
 def _new_name(path: str, taken: set[str]) -> str:
@@ -186,7 +186,7 @@ def _is_resource(path: str) -> bool:
 
 
 def _table(content: bytes, path: str) -> dict[str, object] | None:
-    """Return what a resource says by the names of confpy, or None where it cannot be read."""
+    """Return the options of a resource by ``plain`` names, or None if it cannot be read."""
     try:
         table = find_table(parse_toml(content.decode(), path), [])
     except (ConfpyError, UnicodeDecodeError):
@@ -194,8 +194,8 @@ def _table(content: bytes, path: str) -> dict[str, object] | None:
     return {plain(key): value for key, value in table.items()}
 
 
-def _renamed(content: str, path: str, names: Mapping[str, str], kept: set[str]) -> str:
-    """Return a resource that names the new template, all else untouched; raises ``UsageError`` where it cannot."""
+def _renamed(content: str, path: str, names: Mapping[str, str], copied: set[str]) -> str:
+    """Return a resource with the name of its new template, and nothing else changed; raises ``UsageError``."""
     table = _table(content.encode(), path)
     if table is None:
         find_table(parse_toml(content, path), [])  # says why
@@ -205,9 +205,9 @@ def _renamed(content: str, path: str, names: Mapping[str, str], kept: set[str]) 
         raise UsageError("src is missing", hint='write src = "…" below [template]')
     name = template_name(src)
     if name not in names:
-        if name not in kept:
+        if name not in copied:
             raise UsageError(
-                f"its template {src} is not below templates/", hint="convert it for itself, and name it here"
+                f"its template {src} is not below templates/", hint="convert it separately, and name it here"
             )
         return content
     slash = src[: len(src) - len(src.lstrip("/"))]
@@ -218,7 +218,7 @@ def _renamed(content: str, path: str, names: Mapping[str, str], kept: set[str]) 
 
 
 def _moved(content: str, source: str, dest: str) -> str:
-    """Return a settings file that, where it names its confdir, names the new one."""
+    """Return a settings file with the new confdir in place of the old one, if it names that."""
 
     def read(text: str) -> dict[str, object] | None:
         try:
@@ -232,7 +232,7 @@ def _moved(content: str, source: str, dest: str) -> str:
 
 
 def _replaced(content: str, key: str, new: str, read: Callable[[str], dict[str, object] | None]) -> str:
-    """Return TOML with the text of one key replaced where it stands, and nothing else; ``read`` returns its table."""
+    """Return TOML with the value of one key replaced, and nothing else changed; ``read`` returns its table."""
     before = read(content) or {}
     for found in re.finditer(_VALUE % key, content):
         sign = found[2][0]
@@ -249,6 +249,6 @@ def _quoted(text: str) -> str:
 
 
 def below(path: str, folder: str) -> bool:
-    """Say whether a path is a folder, or lies in it."""
+    """Return whether a path is a folder, or lies in it."""
     path, folder = normpath(path), normpath(folder)
     return path == folder or path.startswith(folder.rstrip("/") + "/")

@@ -1,4 +1,4 @@
-"""Renders what was converted, and what it was made of, with the keys that the store holds, and compares the bytes."""
+"""Renders the old and the new templates with the keys of the store, and compares the bytes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ROUNDS = 20
 
 
 def verify(converted: Converted, settings: Settings, environ: Mapping[str, str]) -> Iterator[tuple[bool, str]]:
-    """Yield for each pair whether it is alike, and a line; raises ``ConfpyError`` where the store cannot be read."""
+    """Yield for each pair whether it is equal, and a line; raises ``ConfpyError`` if the store cannot be read."""
     store = open_store(settings.backend, settings)
     try:
         for old, old_folder, new, new_folder in _pairs(converted, settings, store):
@@ -34,8 +34,8 @@ def verify(converted: Converted, settings: Settings, environ: Mapping[str, str])
             before = _rendered(old, old_folder, view, World(now, environ, {}))
             after = _rendered(new, new_folder, view, World(now, environ, {}))
             if isinstance(before, ConfpyError):
-                alike = isinstance(after, ConfpyError)
-                yield alike, f"{old.src}: fails{' in both' if alike else ', and no more as Jinja'}: {before}"
+                equal = isinstance(after, ConfpyError)
+                yield equal, f"{old.src}: fails{' in both' if equal else ', but not as Jinja'}: {before}"
             elif isinstance(after, ConfpyError):
                 yield False, f"{old.src}: fails as Jinja: {after}"
             else:
@@ -48,29 +48,29 @@ def verify(converted: Converted, settings: Settings, environ: Mapping[str, str])
 
 
 def _pairs(converted: Converted, settings: Settings, store: Store) -> Iterator[tuple[Resource, str, Resource, str]]:
-    places, plan = converted.places, converted.plan
+    paths, plan = converted.paths, converted.plan
 
     def load(confdir: str) -> tuple[Resource, ...]:
         loaded = load_resources(confdir, settings, store.prefixes)
         folder = os.path.join(confdir, "templates")
         return match_keys(loaded, folder, in_text_store=store.capabilities.text_prefixes).resources
 
-    if places.is_confdir:
-        new = {one.name: one for one in load(places.dest)}
-        folders = os.path.join(places.source, "templates"), os.path.join(places.dest, "templates")
-        for old in load(places.source):
+    if paths.is_confdir:
+        new = {one.name: one for one in load(paths.dest)}
+        folders = os.path.join(paths.source, "templates"), os.path.join(paths.dest, "templates")
+        for old in load(paths.source):
             if old.name in new:
                 yield old, folders[0], new[old.name], folders[1]
         return
-    folder = places.source if os.path.isdir(places.source) else os.path.dirname(places.source) or "."
-    # Where they lie in a confdir, its resources say which keys a template reads.
+    folder = paths.source if os.path.isdir(paths.source) else os.path.dirname(paths.source) or "."
+    # If they lie in a confdir, its resources say which keys a template reads.
     known = load(os.path.dirname(os.path.abspath(folder)))
     root = join(settings.prefix, "/")
     anything = Resource("convert", "", "", "/", normalise(store.prefixes(root)[0]), store.prefixes(root))
     for path in plan.changed:
         origin = plan.origins[path]
         readers = [one for one in known if template_name(one.src) == template_name(origin)] or [anything]
-        target = os.path.abspath(places.target(path))
+        target = os.path.abspath(paths.target(path))
         for one in readers:
             old = replace(one, src=origin)
             new_one = replace(one, src=os.path.basename(target), engine="jinja")
@@ -99,11 +99,11 @@ def _rendered(resource: Resource, folder: str, view: View, world: World) -> byte
             facts |= {lookup: resolver.resolve(lookup) for lookup in needs.lookups}
         except ConfpyError as error:
             return error
-    return TemplateError("it asks for ever more")
+    return TemplateError("it needs more and more look-ups")
 
 
 def _difference(before: bytes, after: bytes) -> str:
-    """Say where two texts differ, without the values that stand there."""
+    """Describe where two texts differ, without the values."""
     lines = zip(before.split(b"\n"), after.split(b"\n"), strict=False)
     line = next((number for number, (old, new) in enumerate(lines, 1) if old != new), 0)
-    return f"other bytes, first on line {line} of the target" if line else "other bytes: one is longer"
+    return f"different bytes, first on line {line} of the target" if line else "different bytes: one is longer"

@@ -1,4 +1,4 @@
-"""A Go template as the text of a Jinja template: its layout, its comments and its trim markers stay. Pure."""
+"""Writes a Go template as the text of a Jinja template, with its layout, comments and trim markers. Pure."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Written(NamedTuple):
     """A converted template."""
 
     text: str
-    doubts: Sequence[Unconvertible]
+    unconverted: Sequence[Unconvertible]
 
 
 @dataclass(slots=True)
 class _Tag:
-    """``{% … %}``, ``{{ … }}`` or ``{# … #}`` by its sign; one without stands for a tag of Go that is gone."""
+    """``{% … %}``, ``{{ … }}`` or ``{# … #}`` by its sign; without one, a Go tag that was dropped."""
 
     sign: str
     text: str
@@ -55,7 +55,7 @@ class _Signs:
         return f"{left}{'-' * tag.left} {tag.text} {'-' * tag.right}{right}"
 
     def escaped(self, text: str, *, before_tag: bool) -> str:
-        """Return a text that Jinja takes for nothing else."""
+        """Return a text in which Jinja finds no tag."""
         signs = self.before_tag if before_tag else self.inside
         found = list(signs.finditer(text))
         if len(found) > _SEVERAL and "endraw" not in text:
@@ -77,7 +77,7 @@ def write(source: str, name: str, delimiters: tuple[str, ...] = ()) -> Written:
 
 
 class _Writer:
-    """Goes through Go's statements and Jinja's side by side: the text is copied, the tags are written anew."""
+    """Walks Go's statements and Jinja's side by side: copies the text, and writes new tags."""
 
     def __init__(self, template: nodes.Template, tree: jinja.Template, signs: _Signs) -> None:
         self._template = template
@@ -108,7 +108,7 @@ class _Writer:
             statements.sort(key=_position)
         self._body(body, statements)
         self._text(end)
-        return Written("".join(_joined(self._pieces, self._signs)), self._expressions.doubts)
+        return Written("".join(_joined(self._pieces, self._signs)), self._expressions.unconverted)
 
     # --- defined templates -------------------------------------------------------------------------------------------
 
@@ -155,9 +155,9 @@ class _Writer:
         assert definition.tag
         assert definition.end_tag
         if definition not in self._here:
-            self._gone(definition.tag)
+            self._drop(definition.tag)
             self._end = definition.end_tag.pos
-            self._gone(definition.end_tag)
+            self._drop(definition.end_tag)
             return
         macro = self._macros[definition.name]
         self._tag(definition.tag, "%", self._signature(macro))
@@ -176,7 +176,7 @@ class _Writer:
         self._pieces.append(_Tag(sign, text, tag.trims_left, tag.trims_right))
         self._end = tag.end
 
-    def _gone(self, tag: nodes.Tag) -> None:
+    def _drop(self, tag: nodes.Tag) -> None:
         self._tag(tag, "", "")
 
     def _more(self, sign: str, text: str) -> None:
@@ -212,7 +212,7 @@ class _Writer:
     def _opened(self, tag: nodes.Tag, texts: Sequence[tuple[str, str]]) -> None:
         """Write the tags that one tag of the source becomes."""
         if not texts:
-            self._gone(tag)
+            self._drop(tag)
             return
         self._tag(tag, *texts[0])
         for sign, text in texts[1:]:

@@ -1,4 +1,4 @@
-"""``confpy convert`` on files: where things go, what stays as it is, and what is told."""
+"""``confpy convert`` on files: where things go, what stays as it is, and what is reported."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_what_was_converted_before_is_no_obstacle_but_what_was_changed_since_is(
     (tmp_path / "confpy" / "templates" / "web.cfg.j2").write_text("by hand")
     (tmp_path / "confpy" / "conf.d" / "web.toml").unlink()
     assert convert(confd) == 2
-    assert "there already, with other content: nothing was written" in capfd.readouterr().err
+    assert "the file exists with other content: nothing was written" in capfd.readouterr().err
     assert files_of(tmp_path / "confpy")["templates/web.cfg.j2"] == "by hand"
     assert not (tmp_path / "confpy" / "conf.d" / "web.toml").exists()
 
@@ -105,7 +105,7 @@ def test_nothing_of_a_resource_changes_but_the_template_that_it_names(confd, tmp
     assert (tmp_path / "confpy" / "conf.d" / "web.toml").read_bytes() == wanted.encode()
 
 
-def test_jinja_stays_jinja_and_what_cannot_be_read_is_copied_and_told_of(confd, tmp_path, capfd):
+def test_jinja_stays_jinja_and_what_cannot_be_read_is_copied_and_reported(confd, tmp_path, capfd):
     (confd / "templates" / "a.j2").write_text('{{ getv("/a") }}')
     (confd / "templates" / "bad.tmpl").write_text("\n{{range}}")
     (confd / "conf.d" / "bad.toml").write_text('[template]\nsrc = "bad.tmpl"\ndest = "/x"\n')
@@ -122,7 +122,7 @@ def test_jinja_stays_jinja_and_what_cannot_be_read_is_copied_and_told_of(confd, 
         assert after[path] == before[path]
 
 
-def test_a_template_of_before_confd_0_6_is_told_of(confd, capfd):
+def test_a_template_of_before_confd_0_6_is_reported(confd, capfd):
     (confd / "templates" / "web.cfg.tmpl").write_text("\n{{.services_web}}")
     assert convert(confd) == 4
     assert "web.cfg.tmpl:2: .services_web is no value" in capfd.readouterr().err
@@ -147,7 +147,7 @@ def test_a_confdir_of_another_name_and_a_part_of_one_need_words(confd, capfd):
     assert convert(confd.rename(confd.parent / "mine")) == 2
     err = capfd.readouterr().err
     assert "this is a part of a confdir" in err
-    assert "where shall the new confdir be?" in err
+    assert "DEST is missing for the new confdir" in err
 
 
 def test_names_do_not_collide(confd, tmp_path):
@@ -177,7 +177,7 @@ def test_verify_finds_what_go_refuses_only_when_it_runs(confd, monkeypatch, capf
     monkeypatch.setenv("WEB_PORT", '{"text": "abc"}')
     (confd / "templates" / "web.cfg.tmpl").write_text('{{range (json (getv "/web/port")).text}}x{{end}}')
     assert convert(confd, "-verify", "-backend", "env") == 4
-    assert "fails, and no more as Jinja" in capfd.readouterr().err
+    assert "fails, but not as Jinja" in capfd.readouterr().err
 
 
 def test_hidden_resources_and_templates_are_converted_and_the_new_confdir_runs(confd, tmp_path, capfd):
@@ -192,7 +192,7 @@ def test_hidden_resources_and_templates_are_converted_and_the_new_confdir_runs(c
     assert "not below" not in capfd.readouterr().err
 
 
-def test_a_link_that_leads_nowhere_is_told_of_and_stops_nothing_else(confd, tmp_path, capfd):
+def test_a_link_that_leads_nowhere_is_reported_and_stops_nothing_else(confd, tmp_path, capfd):
     (confd / "conf.d" / "gone.toml").symlink_to("nowhere")
     assert convert(confd) == 4
     assert "conf.d/gone.toml: the link leads nowhere" in capfd.readouterr().err
@@ -215,14 +215,14 @@ def test_delimiters_of_a_resource_are_those_of_its_template_and_stay(confd, tmp_
     assert capfd.readouterr().out.count("the same bytes") == 2
 
 
-def test_a_field_of_no_data_is_told_of_with_what_confd_makes_of_it(confd, capfd):
+def test_a_field_of_no_data_is_reported_with_what_confd_makes_of_it(confd, capfd):
     template = confd / "templates" / "web.cfg.tmpl"
     template.write_text("{{.services_web}}\n")
     assert convert(template) == 4
     assert capfd.readouterr().err.rstrip() == (
         f"{template}:1: .services_web is no value: a template has no data; "
         'keys are read by getv "/services/web" or gets; '
-        'confd prints "<no value>" for it, and takes it for false; so does what is written here'
+        'confd prints "<no value>" for it, and counts it as false; so does the new template'
     )
 
 
@@ -230,7 +230,7 @@ def test_a_resource_that_was_read_by_text_says_what_jinja_needs_for_that(confd, 
     template = confd / "templates" / "web.cfg.tmpl"
     template.write_text('{{range getvs "/web*"}}{{.}}{{end}}\n')
     assert convert(confd) == 4
-    assert 'web.toml: the template asks for "/web*", which goes on within a key' in capfd.readouterr().err
+    assert 'web.toml: the template asks for "/web*", which ends within a segment' in capfd.readouterr().err
     resource = confd / "conf.d" / "web.toml"
     resource.write_text(resource.read_text() + 'keys_match = "text"\n')
     assert convert(confd, confd.parent / "other") == 0

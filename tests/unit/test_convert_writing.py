@@ -151,8 +151,8 @@ def test_it_renders_to_the_same_bytes(source):
         ("\n{{(get `/a`).value}}", "can't evaluate field value in type memkv.KVPair"),
     ],
 )
-def test_what_cannot_be_turned_is_told_of_with_its_line_and_fails_there(source, message):
-    (doubt,) = write(source, "t.tmpl").doubts
+def test_what_cannot_be_converted_is_reported_with_its_line_and_fails_there(source, message):
+    (doubt,) = write(source, "t.tmpl").unconverted
     assert (doubt.line, doubt.message) == (2, message)
     with pytest.raises(TemplateError) as caught:
         text(converted(source), KEYS)
