@@ -6,7 +6,7 @@ import os
 
 from confpy.commands import Call
 from confpy.config.sources import load_settings
-from confpy.ledger import cached_keys
+from confpy.ledger import holds
 from confpy.ledger.folder import StateFolder
 
 
@@ -16,6 +16,6 @@ def run(call: Call) -> int:
     call.log.configure(settings.log_level, settings.log_format)
     (resource,) = call.arguments
     folder = StateFolder.of(settings, lambda event: call.log.write(event.level, event.event, event.fields))
-    reason = cached_keys.accept(folder, resource)
+    reason = holds.accept(folder, resource)
     call.log.write("info", "keys.accepted", {"resource": resource, "reason": reason, "did": "confpy will deliver it"})
     return 0

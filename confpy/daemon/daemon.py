@@ -29,8 +29,9 @@ from confpy.delivery.context import Rules
 from confpy.errors import ConfpyError
 from confpy.events import LogEvent
 from confpy.ledger import expiry
-from confpy.ledger.cached_keys import Kept
+from confpy.ledger.cached_keys import CachedKeys
 from confpy.ledger.folder import StateFolder
+from confpy.ledger.holds import Holds
 from confpy.ledger.ledger import Ledger
 from confpy.log import Log
 from confpy.messages import Message, Stop
@@ -103,6 +104,7 @@ class Daemon:
 
             self._edits = Edits(post, self._start, self._log_event)
         self._templates = os.path.join(settings.confdir, "templates")
+        folder_guard = threading.Lock()
         ports = Ports(
             disk=self._disk,
             shell=shell or Shell(hidden=SECRET_VARIABLES),
@@ -110,7 +112,8 @@ class Daemon:
             store=store,
             streams=self._streams,
             ledger=self._ledger,
-            cached_keys=Kept(state, self._clock, threading.Lock(), settings.backend),
+            cached_keys=CachedKeys(state, self._clock, folder_guard, settings.backend),
+            holds=Holds(state, folder_guard),
             resolver=Resolver(folder=self._templates, cache_dir=settings.cache_dir, sandbox=settings.sandbox),
             load=self._load,
             follow=self._follow,

@@ -19,7 +19,8 @@ from confpy.delivery.context import Rules
 from confpy.errors import ConfpyError, StoreError, TemplateError
 from confpy.events import LogEvent
 from confpy.frozen import fields, replace
-from confpy.ledger.cached_keys import Kept
+from confpy.ledger.cached_keys import CachedKeys
+from confpy.ledger.holds import Holds
 from confpy.ledger.ledger import Ledger
 from confpy.messages import (
     Accepted,
@@ -112,7 +113,8 @@ class Ports:
     store: ReadsKeys
     streams: FollowsStreams
     ledger: Ledger
-    cached_keys: Kept
+    cached_keys: CachedKeys
+    holds: Holds
     resolver: Resolves
     load: Callable[[], Loaded]
     """Read ``conf.d``."""
@@ -144,7 +146,7 @@ class Jobs:
             ClearPending: lambda action: ports.ledger.clear(action.key, action.records),
             Reject: lambda action: ports.ledger.rejected(action.rejections),
             Count: lambda action: ports.ledger.counted(action.counts, action.identity, action.revision),
-            Release: lambda action: ports.cached_keys.release(action.resource),
+            Release: lambda action: ports.holds.release(action.resource),
             Remember: lambda action: ports.cached_keys.save_files(action.files),
             Follow: lambda action: ports.follow(action.files),
             Watch: ports.streams.open,
@@ -288,10 +290,8 @@ class Jobs:
         records = not self._rules.noop
 
         def look() -> None:
-            cached_keys = self._ports.cached_keys
-            found = [
-                Accepted(one.resource, accepted=records and cached_keys.hold(one.resource, one.reason)) for one in holds
-            ]
+            hold = self._ports.holds.hold
+            found = [Accepted(one.resource, accepted=records and hold(one.resource, one.reason)) for one in holds]
             # Posted in a row: each step of the agent checks everything that waits for acceptance.
             for accepted in found:
                 self._ports.post(accepted)

@@ -15,8 +15,9 @@ from confpy.delivery.context import Rules
 from confpy.errors import TemplateError
 from confpy.events import LogEvent
 from confpy.keys.view import View
-from confpy.ledger.cached_keys import Kept
+from confpy.ledger.cached_keys import CachedKeys
 from confpy.ledger.folder import StateFolder
+from confpy.ledger.holds import Holds
 from confpy.ledger.ledger import Ledger
 from confpy.messages import Action, Deliver, Delivered, Message, Reload, Reloaded, Stop
 from confpy.mirror.mirror import Mirror
@@ -132,6 +133,7 @@ class AgentSimulation(World):
 
     def _ports(self, settings: AgentConfig) -> Ports:
         disk, alone = SimDisk(self.kernel), Alone()
+        folder = StateFolder(STATE, self.lines.append, disk)
         late = SimulatedThreads.LATE | {"reload"}
         self._threads = SimulatedThreads(self.timeline, self.random, self.post, late)
         return Ports(
@@ -141,7 +143,8 @@ class AgentSimulation(World):
             store=self.network,
             streams=self.network,
             ledger=Ledger.open(None if settings.noop else STATE, disk, alone, wall=self.time),
-            cached_keys=Kept(StateFolder(STATE, self.lines.append, disk), self, alone),
+            cached_keys=CachedKeys(folder, self, alone),
+            holds=Holds(folder, alone),
             resolver=self,
             load=lambda: Loaded(self.resources),
             follow=lambda _: None,

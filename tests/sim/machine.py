@@ -11,8 +11,9 @@ from confpy.agent.config import AgentConfig
 from confpy.config.resource import Loaded
 from confpy.daemon.jobs import Jobs, Ports
 from confpy.delivery.context import Rules
-from confpy.ledger.cached_keys import Kept
+from confpy.ledger.cached_keys import CachedKeys
 from confpy.ledger.folder import StateFolder
+from confpy.ledger.holds import Holds
 from confpy.ledger.ledger import Ledger
 from confpy.messages import Deliver, Delivered, Recovered, Reload, Reloaded, Restore, Restored
 from confpy.mirror.mirror import Mirror
@@ -94,6 +95,7 @@ class Process:
         """Open its files; it may die meanwhile."""
         simulation, machine = self._simulation, self._simulation.machine
         self.ledger = Ledger.open(STATE, self.disk, self.alone, backend=BACKEND, wall=machine.time)
+        folder = StateFolder(STATE, simulation.log, self.disk)
         ports = Ports(
             disk=self.disk,
             shell=self.shell,
@@ -101,7 +103,8 @@ class Process:
             store=simulation.network,
             streams=simulation.network,
             ledger=self.ledger,
-            cached_keys=Kept(StateFolder(STATE, simulation.log, self.disk), machine, self.alone),
+            cached_keys=CachedKeys(folder, machine, self.alone),
+            holds=Holds(folder, self.alone),
             resolver=simulation,
             load=lambda: Loaded(simulation.resources),
             follow=lambda _: None,

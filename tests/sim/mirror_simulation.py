@@ -36,6 +36,7 @@ class MirrorSimulation(World):
             streams=self.network,
             ledger=absent,
             cached_keys=absent,
+            holds=absent,
             resolver=absent,
             load=absent,
             follow=absent,

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from confpy.config.resource import Resource
 from confpy.frozen import replace
-from confpy.ledger.cached_keys import HELD, accept
 from confpy.ledger.folder import StateFolder
+from confpy.ledger.holds import HELD, accept
 from confpy.messages import Edited
 from tests.sim.disk import SimDisk
 from tests.sim.plan import ALWAYS, ELSEWHERE, FOLDERS, KEYS, MOUNTED, OUT, READS, STATE

@@ -96,7 +96,7 @@ class Answers(Jobs):
         return None
 
 
-class NoCachedKeys:
+class NoRecords:
     """A state folder with nothing in it."""
 
     def __init__(self, harness: Harness) -> None:
@@ -170,7 +170,8 @@ class Harness:
             store=self,
             streams=self,
             ledger=Ledger(),
-            cached_keys=NoCachedKeys(self),
+            cached_keys=NoRecords(self),
+            holds=NoRecords(self),
             resolver=self,
             load=self._load,
             follow=lambda _: None,
