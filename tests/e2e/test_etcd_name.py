@@ -90,7 +90,7 @@ def test_one_shot_renders_empty_what_may_be_missing_while_nothing_is_decided(etc
 
 
 @pytest.mark.parametrize(("api", "damaged"), [("etcdv2", 1), ("etcdv3", 0)])
-def test_a_value_that_etcd_v2_could_not_keep_is_told_of_and_its_like_in_v3_is_not(etcd2, tmp_path, api, damaged):
+def test_a_value_that_etcd_v2_could_not_store_is_reported_and_its_like_in_v3_is_not(etcd2, tmp_path, api, damaged):
     write = etcd2.set if api == "etcdv2" else etcd2.put
     installation = Installation(tmp_path, etcd2.endpoint)
     write("/app/a", "\N{REPLACEMENT CHARACTER}")
@@ -99,7 +99,7 @@ def test_a_value_that_etcd_v2_could_not_keep_is_told_of_and_its_like_in_v3_is_no
     assert sum(event["event"] == "value.damaged" for event in ended.events) == damaged
 
 
-def test_a_state_folder_that_cannot_be_written_is_told_once_and_stops_nothing(etcd2, tmp_path):
+def test_a_state_folder_that_cannot_be_written_is_logged_once_and_stops_nothing(etcd2, tmp_path):
     (tmp_path / "state").write_text("in the way")
     installation = Installation(tmp_path, etcd2.endpoint)
     etcd2.put("/app/a", "1")

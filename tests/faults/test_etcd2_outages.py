@@ -109,7 +109,7 @@ def test_one_shot_fails_where_the_tree_is_missing_and_keeps_the_target(tmp_path,
     installation.shows("old")
 
 
-def test_a_value_that_was_not_utf8_is_told_of_without_it(tmp_path, etcd2):
+def test_a_value_that_was_not_utf8_is_reported_without_it(tmp_path, etcd2):
     etcd2.set("/app/a", "\udcff")
     installation = Installation(tmp_path, etcd2.endpoint)
     ended = run_once(*installation.flags, folder=tmp_path)

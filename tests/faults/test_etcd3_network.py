@@ -234,7 +234,7 @@ def test_what_is_not_an_etcd_is_said_in_one_line_with_a_hint(greeting, match, et
         assert str(port) in str(caught.value)
 
 
-def test_refused_connections_and_unknown_names_are_told_apart(etcd_store):
+def test_refused_connections_and_unknown_names_are_distinguished(etcd_store):
     with pytest.raises(StoreError, match=r"connection refused .*does the server run"):
         etcd_store(f"127.0.0.1:{free_port()}").read(["/a"])
     with pytest.raises(StoreError, match=r"no-such\.invalid"):

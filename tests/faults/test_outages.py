@@ -175,7 +175,9 @@ def test_interleaved_changes_of_two_watches_survive_a_reconnect_in_the_middle(tm
     ],
     ids=["different prefixes", "one prefix"],
 )
-def test_a_thousand_resources_cost_the_store_few_reads_and_one_stream(tmp_path, etcd, proxy, prefixes, reads):
+def test_a_thousand_resources_cost_the_store_a_small_number_of_reads_and_one_stream(
+    tmp_path, etcd, proxy, prefixes, reads
+):
     etcd.put_all({f"{prefix if reads > 1 else '/svc/0999'}/a": "1" for prefix in prefixes})
     follower = Follower(tmp_path, proxy.endpoint, prefixes=prefixes, resync="300s")
     with follower.confpy:

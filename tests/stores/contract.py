@@ -171,7 +171,7 @@ class ReadContract:
                     store.watch({"/a": snapshot.listings["/a"].revision}, snapshot.identity).close()
 
         self.write({"/a/x": "1"})
-        for _ in range(100):  # what is made once and kept, and what the allocator needs
+        for _ in range(100):  # what is made once and stays, and what the allocator needs
             use()
         before = threads_and_descriptors()
         objects, resident = objects_and_memory()
@@ -343,10 +343,10 @@ class NetworkContract(WatchContract):
         with FaultProxy(self.server.port) as proxy:
             store = self.open_at(proxy.endpoint, read_timeout=60.0)
             store.read(["/none"])
-            told = proxy.bytes_down
+            reported = proxy.bytes_down
             proxy.drip(500)
             under_way = Call(lambda: store.read(["/a"]))
-            wait_until(lambda: proxy.bytes_down > told + 200, what="the answer drips")
+            wait_until(lambda: proxy.bytes_down > reported + 200, what="the answer drips")
             closes_within_a_second(store, under_way)
 
     def test_closing_ends_the_opening_of_a_stream_within_a_second(self):
@@ -458,7 +458,7 @@ def objects_and_memory():
 
 
 class Seen:
-    """A tree that follows a store, kept up to date by a thread of its own."""
+    """A tree that follows a store, updated by a thread of its own."""
 
     def __init__(self, store, snapshot) -> None:
         self.store = store

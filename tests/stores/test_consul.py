@@ -242,14 +242,14 @@ def test_a_change_arrives_without_delay(consul, consul_store):
             count = len(seen.changes)
             began = time.monotonic()
             consul.put("a/1", f"new {number}")
-            wait_until(lambda count=count: len(seen.changes) > count, what="it is told")
+            wait_until(lambda count=count: len(seen.changes) > count, what="it is reported")
             times.append(time.monotonic() - began)
     assert sorted(times)[10] < 0.1
 
 
 def test_a_server_restored_to_an_older_state_means_to_read_again(consul, consul_store):
     consul.put("a/x", "old")
-    consul.put("a/kept", "1")
+    consul.put("a/unchanged", "1")
     backup = consul.backup()
     store = consul_store(consul.endpoint)
     for number in range(50):
@@ -261,11 +261,11 @@ def test_a_server_restored_to_an_older_state_means_to_read_again(consul, consul_
     with closing(stream), pytest.raises(WatchLost, match="went back"):
         list(stream)
     listing = store.read(["/a"]).listings["/a"]
-    assert listing.keys == {"/a/x": "old", "/a/kept": "1"}
+    assert listing.keys == {"/a/x": "old", "/a/unchanged": "1"}
     assert listing.revision < revision
     with following(store, store.read(["/a"])) as seen:
         consul.put("a/x", "new")
-        seen.wait_for({"/a/x": "new", "/a/kept": "1"})
+        seen.wait_for({"/a/x": "new", "/a/unchanged": "1"})
 
 
 def test_a_snapshot_restored_under_an_open_query_means_to_read_again(consul, consul_store):
@@ -295,7 +295,7 @@ def test_a_restart_ends_the_stream_and_a_new_one_goes_on_from_the_cursor(consul,
         seen.wait_for({"/a/x": "2"})
 
 
-def test_a_cursor_that_nobody_told_means_to_read_first(consul, consul_store):
+def test_a_cursor_that_was_never_reported_means_to_read_first(consul, consul_store):
     with pytest.raises(WatchLost):
         consul_store(consul.endpoint).watch({"/a": 5})
 

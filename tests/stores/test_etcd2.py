@@ -46,13 +46,13 @@ def test_hidden_keys_are_read_only_by_who_asks_for_them(etcd2, etcd2_store):
     assert [dict(one.keys) for one in listings.values()] == [{"/a/x": "1"}, {"/a/_h/y": "2"}, {"/a/_h/y": "2"}]
 
 
-def test_an_empty_folder_and_a_missing_one_are_told_apart(etcd2, etcd2_store):
+def test_an_empty_folder_and_a_missing_one_are_distinguished(etcd2, etcd2_store):
     etcd2.make("/a/empty")
     listings = etcd2_store(etcd2.endpoint).read(["/a/empty", "/a/none", "/a"]).listings
     assert [set(one.folders) for one in listings.values()] == [{"/a/empty"}, set(), {"/a/empty"}]
 
 
-def test_a_thousand_prefixes_are_few_requests(etcd2, etcd2_store):
+def test_a_thousand_prefixes_take_a_small_number_of_requests(etcd2, etcd2_store):
     for number in range(1000):
         etcd2.set(f"/services/{number}/a", "1")
     with FaultProxy(etcd2.port) as proxy:
@@ -199,7 +199,7 @@ def test_another_cluster_and_an_older_one_mean_to_read_again(etcd2, etcd2_store)
         store.watch({"/a": 1}, identity)
 
 
-def test_a_change_is_told_within_a_moment(etcd2, etcd2_store):
+def test_a_change_is_reported_within_a_moment(etcd2, etcd2_store):
     store = etcd2_store(etcd2.endpoint)
     with following(store, store.read(["/a"])) as seen:
         began = time.monotonic()
@@ -275,7 +275,7 @@ def test_without_nodes_todays_port_of_etcd_is_tried_and_then_that_of_its_first_y
         assert [node.url for node in etcd2_store()._endpoints] == ["http://127.0.0.1:2379", "http://127.0.0.1:4001"]
 
 
-def test_an_etcd_without_the_api_is_told_so(etcd, etcd2_store):
+def test_an_etcd_without_the_api_is_reported_as_that(etcd, etcd2_store):
     with pytest.raises(StoreError, match="--enable-v2"):
         etcd2_store(etcd.endpoint).read(["/a"])
 
@@ -477,7 +477,7 @@ def test_a_wait_that_breaks_off_is_resumed_from_where_it_was(etcd2, etcd2_store,
         assert first(store.watch({"/a": cursor})).keys == {"/a/x": (index, "2")}
 
 
-def test_a_server_that_is_stopped_is_told_and_its_wait_goes_on_with_it(etcd2, etcd2_store):
+def test_a_server_that_is_stopped_is_reported_and_its_wait_goes_on_with_it(etcd2, etcd2_store):
     etcd2.set("/a/x", "1")
     store = etcd2_store(etcd2.endpoint, read_timeout=1.0)
     with following(store, store.read(["/a"])) as seen:

@@ -225,7 +225,7 @@ def test_what_changed_between_read_and_watch_comes_first(etcd, etcd_store):
     assert (changes.prefix, changes.revision, dict(changes.keys)) == ("/a", revision, {"/a/x": (revision, "1")})
 
 
-def test_a_deletion_and_the_end_of_a_lease_are_told(etcd, etcd_store):
+def test_a_deletion_and_the_end_of_a_lease_are_reported(etcd, etcd_store):
     etcd.put("/a/x", "1")
     lease = etcd.ask("lease/grant", {"TTL": "1"})["ID"]
     etcd.ask("kv/put", {"key": "L2EveQ==", "value": "MQ==", "lease": lease})  # /a/y
@@ -235,7 +235,7 @@ def test_a_deletion_and_the_end_of_a_lease_are_told(etcd, etcd_store):
     assert merged(collect(stream, 2)) == {"/a/x": None, "/a/y": None}
 
 
-def test_a_burst_comes_whole_in_few_changes(etcd, etcd_store):
+def test_a_burst_comes_whole_in_a_small_number_of_changes(etcd, etcd_store):
     store = etcd_store(etcd.endpoint)
     stream = store.watch({"/a": etcd.revision()})
     last = etcd.put_all([(f"/a/{number % 500}", str(number)) for number in range(20_000)][:20_000])
@@ -350,7 +350,7 @@ def test_tls_reads_and_follows_with_the_named_ca(tls_etcd, authority, etcd_store
     assert time.monotonic() - began < 1.2
 
 
-def test_tls_trusts_nobody_it_was_not_told_of(tls_etcd, etcd_store, tmp_path):
+def test_tls_trusts_nobody_it_was_not_given(tls_etcd, etcd_store, tmp_path):
     for trusted in ({}, Authority(tmp_path / "another").shown()):
         with pytest.raises(StoreError, match=r"not trusted.*client_ca_keys"):
             etcd_store(tls_etcd.endpoint, **trusted).read(["/a"])
@@ -419,7 +419,7 @@ def test_nodes_may_have_addresses_of_ip_6(etcd_store):
 # --- bad input -------------------------------------------------------------------------------------------------------
 
 
-def test_http_to_a_tls_port_and_tls_to_a_plain_one_are_told_apart(tls_etcd, etcd, etcd_store):
+def test_http_to_a_tls_port_and_tls_to_a_plain_one_are_distinguished(tls_etcd, etcd, etcd_store):
     with pytest.raises(StoreError, match="https://"):
         etcd_store(f"http://127.0.0.1:{tls_etcd.port}").read(["/a"])
     with pytest.raises(StoreError, match="http://"):
@@ -491,7 +491,7 @@ def test_a_store_that_has_a_little_more_again_and_again_is_not_read_for_ever(etc
         assert server.pages > 1
 
 
-def test_an_etcd_without_its_gateway_is_told_from_one_with_it(etcd_store):
+def test_an_etcd_without_its_gateway_is_distinguished_from_one_with_it(etcd_store):
     class Gatewayless(Etcd):
         def _answers(self):
             return self._listens()

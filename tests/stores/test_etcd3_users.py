@@ -238,13 +238,13 @@ def test_what_people_grant_is_what_can_be_read_and_followed(etcd, etcd_store, gr
     stream = store.watch({prefix: snapshot.listings[prefix].revision for prefix in read}, snapshot.identity)
     last = {prefix: keys[-1] for prefix, keys in read.items() if keys}
     etcd.put_all(dict.fromkeys(last.values(), "2"))
-    told = iter(stream)
-    assert {key for _ in set(last) for key in next(told).keys} == set(last.values())
+    reported = iter(stream)
+    assert {key for _ in set(last) for key in next(reported).keys} == set(last.values())
     stream.close()
 
 
 def test_a_prefix_whose_key_alone_is_granted_is_refused_unless_it_is_one(etcd, etcd_store):
-    """Who forgets ``--prefix`` is told so, and does not see an empty tree."""
+    """Who forgets ``--prefix`` gets that error, and does not see an empty tree."""
     etcd.put("/a/x", "1")
     etcd.add_user("web", PASSWORD, ("/a", ""))
     etcd.enable_auth()
@@ -280,7 +280,7 @@ def test_a_refused_prefix_leaves_the_others_alone_and_says_what_to_do(guarded, e
     )
 
 
-def test_a_user_without_a_role_is_told_so(etcd, etcd_store):
+def test_a_user_without_a_role_gets_that_error(etcd, etcd_store):
     etcd.ask("auth/user/add", {"name": "web", "password": PASSWORD})
     etcd.enable_auth()
     snapshot = etcd_store(etcd.endpoint, **LOGIN).read(["/a", "/b"])

@@ -42,7 +42,7 @@ class WithoutGateway(Etcd2):
         return self._listens()
 
 
-def told(snapshot):
+def reported(snapshot):
     """Level, event and store of each note."""
     return [(note.level, note.event, note.fields.get("store")) for note in snapshot.notes]
 
@@ -74,15 +74,15 @@ def followed(store, snapshot):
 # --- choosing --------------------------------------------------------------------------------------------------------
 
 
-def test_the_api_that_holds_keys_is_taken_and_told(etcd2, start, tmp_path):
+def test_the_api_that_holds_keys_is_chosen_and_logged(etcd2, start, tmp_path):
     etcd2.put("/a/x", "3")
     etcd2.set("/other", "2")
     snapshot = start(etcd2.endpoint).read(["/a"])
     assert (keys(snapshot), snapshot.on_missing) == ({"/a/x": "3"}, "empty")
-    assert told(snapshot) == [("info", "store.chosen", "etcdv3")]
+    assert reported(snapshot) == [("info", "store.chosen", "etcdv3")]
     snapshot = start(etcd2.endpoint, state_dir=str(tmp_path / "new")).read(["/other"])
     assert (keys(snapshot), snapshot.on_missing) == ({"/other": "2"}, "error")
-    assert told(snapshot) == [("info", "store.chosen", "etcdv2")]
+    assert reported(snapshot) == [("info", "store.chosen", "etcdv2")]
 
 
 def test_of_two_with_keys_it_is_v2_and_the_warning_names_the_other(etcd2, start):
@@ -91,28 +91,28 @@ def test_of_two_with_keys_it_is_v2_and_the_warning_names_the_other(etcd2, start)
     store = start(etcd2.endpoint)
     snapshot = store.read(["/a"])
     assert keys(snapshot) == {"/a/x": "2"}
-    assert told(snapshot) == [("warning", "store.chosen", "etcdv2")]
+    assert reported(snapshot) == [("warning", "store.chosen", "etcdv2")]
     assert "etcdv3" in snapshot.notes[0].fields["hint"]
-    assert told(store.read(["/a"])) == []
+    assert reported(store.read(["/a"])) == []
 
 
 def test_an_empty_folder_of_v2_holds_no_keys(etcd2, start):
     etcd2.make("/a")
     etcd2.put("/a/x", "3")
-    assert told(start(etcd2.endpoint).read(["/a"])) == [("info", "store.chosen", "etcdv3")]
+    assert reported(start(etcd2.endpoint).read(["/a"])) == [("info", "store.chosen", "etcdv3")]
 
 
 def test_an_api_that_is_off_is_an_answer(etcd, start):
     etcd.put("/a/x", "3")
-    assert told(start(etcd.endpoint).read(["/a"])) == [("info", "store.chosen", "etcdv3")]
+    assert reported(start(etcd.endpoint).read(["/a"])) == [("info", "store.chosen", "etcdv3")]
 
 
 def test_without_the_gateway_of_v3_it_is_v2(start):
     with WithoutGateway("--enable-grpc-gateway=false") as server:
         store = start(server.endpoint)
-        assert told(store.read(["/a"])) == [("info", "store.undecided", None)]
+        assert reported(store.read(["/a"])) == [("info", "store.undecided", None)]
         server.set("/a/x", "2")
-        assert told(store.read(["/a"])) == [("info", "store.chosen", "etcdv2")]
+        assert reported(store.read(["/a"])) == [("info", "store.chosen", "etcdv2")]
 
 
 def test_nothing_is_decided_by_a_node_that_is_down_and_the_others_are_asked(etcd2, start):
@@ -120,7 +120,7 @@ def test_nothing_is_decided_by_a_node_that_is_down_and_the_others_are_asked(etcd
     with pytest.raises(StoreError, match="connection refused"):
         store.read(["/a"])
     etcd2.put("/a/x", "3")
-    assert told(start("127.0.0.1:1", etcd2.endpoint).read(["/a"])) == [("info", "store.chosen", "etcdv3")]
+    assert reported(start("127.0.0.1:1", etcd2.endpoint).read(["/a"])) == [("info", "store.chosen", "etcdv3")]
 
 
 def test_an_api_that_refuses_decides_nothing(etcd2, start):
@@ -139,15 +139,15 @@ def test_a_server_of_another_kind_is_an_error(consul, start):
 # --- while nothing is decided ----------------------------------------------------------------------------------------
 
 
-def test_until_one_holds_keys_both_are_asked_and_that_is_told_once(etcd2, start):
+def test_until_one_holds_keys_both_are_asked_and_that_is_logged_once(etcd2, start):
     with FaultProxy(etcd2.port) as proxy:
         store = start(proxy.endpoint)
         snapshot = store.read(["/a", "/b"])
         assert (keys(snapshot), snapshot.on_missing, snapshot.identity) == ({}, None, "")
-        assert told(snapshot) == [("info", "store.undecided", None)]
+        assert reported(snapshot) == [("info", "store.undecided", None)]
         assert store.poll(["/a"]) is None
         asked = len(proxy.requests)
-        assert told(store.read(["/a", "/b"])) == []
+        assert reported(store.read(["/a", "/b"])) == []
         assert any("/v2/keys/a" in request for request in proxy.requests[asked:])
         assert any("kv/txn" in request for request in proxy.requests[asked:])
 
@@ -162,7 +162,7 @@ def test_a_stream_asks_for_reads_until_there_is_a_choice_and_then_misses_nothing
         assert all(isinstance(one, Invalidated) for one in changes)
         write("/a/x", "1")
         snapshot = store.read(["/a", "/b"])
-        assert told(snapshot) == [("info", "store.chosen", api)]
+        assert reported(snapshot) == [("info", "store.chosen", api)]
         write("/b/y", "2")
         wait_until(lambda: not isinstance(changes[-1], Invalidated), what="a change")
         revision = snapshot.listings["/b"].revision
@@ -194,33 +194,33 @@ def test_closing_the_store_or_the_stream_ends_it_within_a_second(etcd2, start):
     assert time.monotonic() - began < 1
 
 
-# --- what is kept ----------------------------------------------------------------------------------------------------
+# --- what is stored --------------------------------------------------------------------------------------------------
 
 
 def test_a_later_start_keeps_the_choice_and_warns_where_it_would_be_another(etcd2, start):
     etcd2.put("/a/x", "3")
     start(etcd2.endpoint).read(["/a"])
-    assert told(start(etcd2.endpoint).read(["/a"])) == []
+    assert reported(start(etcd2.endpoint).read(["/a"])) == []
     etcd2.delete("/a/x")
     snapshot = start(etcd2.endpoint).read(["/a"])
-    assert (told(snapshot), snapshot.on_missing) == ([], "empty")
+    assert (reported(snapshot), snapshot.on_missing) == ([], "empty")
     etcd2.set("/a/x", "2")
     snapshot = start(etcd2.endpoint).read(["/a"])
-    assert (told(snapshot), keys(snapshot)) == ([("warning", "store.chosen", "etcdv3")], {})
+    assert (reported(snapshot), keys(snapshot)) == ([("warning", "store.chosen", "etcdv3")], {})
     assert snapshot.notes[0].fields["hint"].endswith("etcdv3 or etcdv2")
 
 
-def test_a_choice_of_v2_is_kept_where_v3_holds_keys_since(etcd2, start):
+def test_a_choice_of_v2_stays_where_v3_holds_keys_since(etcd2, start):
     etcd2.set("/a/x", "2")
     start(etcd2.endpoint).read(["/a"])
     etcd2.put("/a/x", "3")
-    assert told(start(etcd2.endpoint).read(["/a"])) == []
+    assert reported(start(etcd2.endpoint).read(["/a"])) == []
     etcd2.remove("/a/x")
     snapshot = start(etcd2.endpoint).read(["/a"])
-    assert (told(snapshot), keys(snapshot)) == ([("warning", "store.chosen", "etcdv2")], {})
+    assert (reported(snapshot), keys(snapshot)) == ([("warning", "store.chosen", "etcdv2")], {})
 
 
-def test_a_kept_choice_that_cannot_be_read_is_an_error_and_not_another_choice(etcd2, etcd, start):
+def test_a_stored_choice_that_cannot_be_read_is_an_error_and_not_another_choice(etcd2, etcd, start):
     etcd2.set("/a/x", "2")
     start(etcd2.endpoint).read(["/a"])
     etcd.put("/a/x", "3")
@@ -229,23 +229,23 @@ def test_a_kept_choice_that_cannot_be_read_is_an_error_and_not_another_choice(et
     assert "etcdv3" in caught.value.hint
 
 
-def test_nothing_is_kept_by_a_trial_and_a_strange_record_decides_nothing(etcd2, start, tmp_path):
+def test_nothing_is_stored_by_a_trial_and_a_strange_record_decides_nothing(etcd2, start, tmp_path):
     etcd2.put("/a/x", "3")
     for _ in range(2):
-        assert told(start(etcd2.endpoint, noop=True).read(["/a"])) == [("info", "store.chosen", "etcdv3")]
+        assert reported(start(etcd2.endpoint, noop=True).read(["/a"])) == [("info", "store.chosen", "etcdv3")]
     assert not (tmp_path / "state").exists()
     start(etcd2.endpoint).read(["/a"])
     (record,) = (tmp_path / "state").rglob("*.json")
     record.write_text(record.read_text().replace("etcdv3", "etcdv9"))
-    assert told(start(etcd2.endpoint).read(["/a"])) == [("info", "store.chosen", "etcdv3")]
+    assert reported(start(etcd2.endpoint).read(["/a"])) == [("info", "store.chosen", "etcdv3")]
 
 
-def test_where_the_choice_cannot_be_kept_it_is_made_all_the_same(etcd2, start, tmp_path):
+def test_where_the_choice_cannot_be_stored_it_is_made_all_the_same(etcd2, start, tmp_path):
     etcd2.put("/a/x", "3")
     (tmp_path / "file").touch()
     snapshot = start(etcd2.endpoint, state_dir=str(tmp_path / "file")).read(["/a"])
     assert keys(snapshot) == {"/a/x": "3"}
-    assert told(snapshot) == [("info", "store.chosen", "etcdv3"), ("warning", "state.not_saved", None)]
+    assert reported(snapshot) == [("info", "store.chosen", "etcdv3"), ("warning", "state.not_saved", None)]
 
 
 # --- what is common to both ------------------------------------------------------------------------------------------

@@ -252,7 +252,7 @@ def test_a_folder_that_is_not_there_yet_is_seen_when_it_comes(tmp_path):
             wait_until(lambda: store.read(["/"]).listings["/"].keys == {"/a": "1"}, what="the file is whole")
 
 
-def test_what_no_event_told_of_is_found_by_the_poll(tmp_path, monkeypatch):
+def test_what_no_event_reported_is_found_by_the_poll(tmp_path, monkeypatch):
     monkeypatch.setattr(confpy.stores.file, "POLL", 0.05)
     monkeypatch.setattr(Folder, "_count", lambda _: None)
     file = tmp_path / "a.yaml"
@@ -267,18 +267,18 @@ def test_a_file_that_was_only_touched_stirs_nobody(tmp_path):
     file.write_text("a: 1")
     with closing(FileStore([str(file)])) as store:
         revision = store.read(["/"]).listings["/"].revision
-        stirred = []
+        changes_seen = []
         with closing(store.watch({"/": revision})) as stream:
-            follower = threading.Thread(target=lambda: stirred.extend(stream))
+            follower = threading.Thread(target=lambda: changes_seen.extend(stream))
             follower.start()
             os.utime(file)
             replace(file, "a: 1")
             with closing(Folder([str(file)])) as folder:
                 file.touch()
                 assert folder.wait(5)
-            assert not stirred
+            assert not changes_seen
             replace(file, "a: 2")
-            wait_until(lambda: stirred, what="the change has been told")
+            wait_until(lambda: changes_seen, what="the change has been reported")
         follower.join(5)
         assert not follower.is_alive()
 
@@ -304,13 +304,13 @@ def test_reading_a_folder_does_not_stir_it(tmp_path):
 
 
 def test_a_folder_says_nothing_of_its_neighbours(tmp_path):
-    (tmp_path / "ours").mkdir()
-    with closing(Folder([str(tmp_path / "ours")])) as folder:
+    (tmp_path / "own").mkdir()
+    with closing(Folder([str(tmp_path / "own")])) as folder:
         while folder.wait(0.2):
             pass
         (tmp_path / "theirs").write_text("x")
         assert not folder.wait(0.3)
-        (tmp_path / "ours" / "x").write_text("x")
+        (tmp_path / "own" / "x").write_text("x")
         assert folder.wait(5)
 
 
@@ -333,8 +333,8 @@ def without_inotify(monkeypatch):
 
 def test_where_inotify_is_used_up_the_folder_looks_itself_and_says_so_once(tmp_path, without_inotify):
     (tmp_path / "deep").mkdir()
-    told = []
-    with closing(Folder([str(tmp_path), str(tmp_path / "not" / "yet")], told.append)) as folder:
+    reported = []
+    with closing(Folder([str(tmp_path), str(tmp_path / "not" / "yet")], reported.append)) as folder:
         for change in (
             lambda: (tmp_path / "deep" / "x").write_text("x"),
             lambda: (tmp_path / "deep" / "x").chmod(0o600),
@@ -347,18 +347,18 @@ def test_where_inotify_is_used_up_the_folder_looks_itself_and_says_so_once(tmp_p
             change()
             assert folder.wait(30)
         assert not folder.wait(0.2)
-    assert [error.errno for error in told] == [errno.EMFILE]
+    assert [error.errno for error in reported] == [errno.EMFILE]
 
 
 def test_inotify_is_used_again_as_soon_as_it_can_be(tmp_path, without_inotify, monkeypatch):
-    told = []
-    with closing(Folder([str(tmp_path)], told.append)) as folder:
+    reported = []
+    with closing(Folder([str(tmp_path)], reported.append)) as folder:
         without_inotify["missing"] = False
         assert folder.wait(30), "what changed before it was watched must be looked at"
         monkeypatch.setattr(confpy.system.watching, "POLL", 1000.0)
         (tmp_path / "x").write_text("x")
         assert folder.wait(30)
-    assert len(told) == 1
+    assert len(reported) == 1
 
 
 # --- one plain value a file ------------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ PREFIXES = st.lists(
 # --- which queries ---------------------------------------------------------------------------------------------------
 
 
-def test_few_prefixes_are_asked_for_one_by_one():
+def test_a_small_number_of_prefixes_is_read_one_by_one():
     chosen = cover(["/a/b", "/c", "/d/e"], {})
     assert chosen.queries == {"a/b": ("/a/b",), "c": ("/c",), "d/e": ("/d/e",)}
     assert cover([], {}).queries == {}
@@ -183,7 +183,7 @@ def test_a_key_whose_own_index_goes_back_means_to_read_again():
         blocking({"/a/x": 30}, 30).take(Answer(70, {"/a/x": (20, b"old"), "/a/y": (70, b"")}))
 
 
-def test_a_late_stream_hears_of_deletions_that_were_told_to_another():
+def test_a_late_stream_gets_deletions_that_were_reported_to_another():
     reported = Reported(10, {"/a/x": 3, "/a/y": 4})
     reported.record(12, {"/a/x": (12, None), "/a/y": (11, "new")})
     assert reported.at(12) == {"/a/y": 11}
@@ -192,7 +192,7 @@ def test_a_late_stream_hears_of_deletions_that_were_told_to_another():
     assert news(follower, 12, {"/a/y": (11, b"new")}) == {"/a/x": (12, None), "/a/y": (11, "new")}
 
 
-def test_a_read_that_is_older_than_what_a_stream_told_takes_nothing_of_it_back():
+def test_a_read_that_is_older_than_what_a_stream_reported_takes_nothing_of_it_back():
     reported = Reported(10, {"/a/x": 3, "/a/y": 4})
     reported.record(20, {"/a/x": (20, None), "/a/new": (15, "1")})
     reported.read(12, {"/a/x": 3, "/a/y": 4})

@@ -15,7 +15,7 @@ from confpy.keys.view import View
 from confpy.stores.env import EnvStore
 
 VECTORS = Path(__file__).parent.parent / "golden" / "vectors.jsonl"
-OURS = {
+DIFFERING = {
     "env-plain-string-prefix": {"/foo": "1", "/foo/a": "2"},  # a prefix ends where a segment ends: no FOOBAR
     "env-upper-case-prefix-is-not-stripped": {"/foo": "1"},  # it is stripped
 }
@@ -41,7 +41,9 @@ def seen(environment, keys, prefix=""):
 
 @pytest.mark.parametrize("vector", list(recorded()))
 def test_a_template_sees_the_keys_of_confd(vector):
-    assert seen(vector["env"], vector["resource_keys"], vector["prefix"]) == OURS.get(vector["id"], vector["pairs"])
+    assert seen(vector["env"], vector["resource_keys"], vector["prefix"]) == DIFFERING.get(
+        vector["id"], vector["pairs"]
+    )
 
 
 ENVIRONMENT = {

@@ -32,7 +32,7 @@ def error(code, message="Some words", cause="/a"):
 # --- covering many prefixes ------------------------------------------------------------------------------------------
 
 
-def test_few_prefixes_are_asked_for_as_they_are():
+def test_a_small_number_of_prefixes_is_read_unchanged():
     assert heads(["/b", "/a/x", "/a"], 16) == ("/a", "/b")
 
 
@@ -167,7 +167,7 @@ def event(action, key, revision, *, value=None, before=None, is_folder=False):
     return json.dumps({"action": action, "node": node} | ({"prevNode": before} if before else {})).encode()
 
 
-def told(waiting, *events):
+def reported(waiting, *events):
     for one in events:
         waiting.feed(one)
     return waiting.take()
@@ -182,23 +182,23 @@ def test_each_wait_begins_after_the_last_event():
     assert waiting.take() == []
 
 
-def test_what_a_prefix_has_seen_is_not_told_again():
+def test_what_a_prefix_has_seen_is_not_reported_again():
     waiting = LongPoll("/a", {"/a/x": 7, "/a/y": 5})
-    assert told(waiting, event("set", "/a/x", 7, value="1"), event("set", "/a/y", 6, value="2")) == [
+    assert reported(waiting, event("set", "/a/x", 7, value="1"), event("set", "/a/y", 6, value="2")) == [
         Changes("/a/y", 6, {"/a/y": (6, "2")})
     ]
 
 
 @pytest.mark.parametrize("action", ["set", "create", "update", "compareAndSwap"])
-def test_a_value_is_told(action):
+def test_a_value_is_reported(action):
     waiting = LongPoll("/a", {"/a": 5})
-    assert told(waiting, event(action, "/a/x", 6, value="")) == [Changes("/a", 6, {"/a/x": (6, "")})]
+    assert reported(waiting, event(action, "/a/x", 6, value="")) == [Changes("/a", 6, {"/a/x": (6, "")})]
 
 
 @pytest.mark.parametrize("action", ["delete", "expire", "compareAndDelete"])
 def test_a_key_that_went_leaves_its_folder(action):
     waiting = LongPoll("/", {"/a": 5, "/b/k": 5})
-    changes = told(
+    changes = reported(
         waiting, event(action, "/a/x", 6, before=leaf("/a/x")), event(action, "/b/k", 7, before=leaf("/b/k"))
     )
     assert changes == [
@@ -211,16 +211,16 @@ def test_a_key_that_went_leaves_its_folder(action):
 def test_a_folder_that_went_takes_all_below_it_also_from_above_the_prefix(action):
     waiting = LongPoll("/a", {"/a/b": 5, "/a/bc": 5, "/a/c/d/e": 5})
     gone = event(action, "/a/b/x", 6, before=folder("/a/b/x"), is_folder=True)
-    assert told(waiting, gone) == [Changes("/a/b", 6, {}, deleted={"/a/b/x": 6}, folders={"/a/b": 6})]
+    assert reported(waiting, gone) == [Changes("/a/b", 6, {}, deleted={"/a/b/x": 6}, folders={"/a/b": 6})]
     gone = event(action, "/a/c", 7, before=folder("/a/c"), is_folder=True)
-    assert told(waiting, gone) == [Changes("/a/c/d/e", 7, {}, deleted={"/a/c/d/e": 7})]
+    assert reported(waiting, gone) == [Changes("/a/c/d/e", 7, {}, deleted={"/a/c/d/e": 7})]
     gone = event(action, "/a/b", 8, before=folder("/a/b"), is_folder=True)
-    assert told(waiting, gone) == [Changes("/a/b", 8, {}, deleted={"/a/b": 8})]
+    assert reported(waiting, gone) == [Changes("/a/b", 8, {}, deleted={"/a/b": 8})]
 
 
 def test_what_came_before_a_folder_went_is_forgotten_and_what_came_after_stays():
     waiting = LongPoll("/a", {"/a": 5})
-    assert told(
+    assert reported(
         waiting,
         event("set", "/a/x/1", 6, value="old"),
         event("set", "/a/y", 7, value="stays"),
@@ -232,17 +232,17 @@ def test_what_came_before_a_folder_went_is_forgotten_and_what_came_after_stays()
 def test_a_leaf_that_becomes_a_folder_is_no_key_any_more():
     waiting = LongPoll("/a", {"/a": 5})
     became = event("set", "/a/x", 6, before=leaf("/a/x"), is_folder=True)
-    assert told(waiting, became) == [Changes("/a", 6, {"/a/x": (6, None)}, folders={"/a/x": 6})]
+    assert reported(waiting, became) == [Changes("/a", 6, {"/a/x": (6, None)}, folders={"/a/x": 6})]
     refreshed = event("update", "/a/x", 7, before=folder("/a/x"), is_folder=True)
-    assert told(waiting, refreshed) == [Changes("/a", 7, {}, folders={"/a/x": 7})]
+    assert reported(waiting, refreshed) == [Changes("/a", 7, {}, folders={"/a/x": 7})]
 
 
-def test_hidden_keys_are_not_told_but_to_who_asked_for_them():
+def test_hidden_keys_are_reported_only_to_those_who_read_them():
     waiting = LongPoll("/", {"/a": 5, "/a/_h": 5})
-    assert told(waiting, event("set", "/a/_h/x", 6, value="1"), event("set", "/a/_other", 7, value="1")) == [
+    assert reported(waiting, event("set", "/a/_h/x", 6, value="1"), event("set", "/a/_other", 7, value="1")) == [
         Changes("/a/_h", 6, {"/a/_h/x": (6, "1")})
     ]
-    assert told(waiting, event("delete", "/a/_x", 8, before=folder("/a/_x"), is_folder=True))[0].deleted == {}
+    assert reported(waiting, event("delete", "/a/_x", 8, before=folder("/a/_x"), is_folder=True))[0].deleted == {}
 
 
 def test_an_index_that_does_not_count_here_means_to_read_again():

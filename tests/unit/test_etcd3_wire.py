@@ -364,7 +364,7 @@ def test_a_refusal_is_said_in_one_line(status, text, kind, match):
         (b'{"message":"etcdserver: authentication failed, invalid user ID or password"}', AccessDenied, "wrong"),
     ],
 )  # fmt: skip
-def test_a_missing_login_is_told_from_a_wrong_one(text, kind, match):
+def test_a_missing_login_is_distinguished_from_a_wrong_one(text, kind, match):
     error = error_of(400, text)
     assert type(error) is kind
     assert match in str(error)
