@@ -123,7 +123,7 @@ class Book:
         self.at = max(self.at, other.at)
 
     def entries(self) -> Iterator[Entry]:
-        """Yield as few entries as possible that say the same."""
+        """Yield the smallest list of entries that says the same."""
         backends = dict.fromkeys(backend for _, _, backend in self.counts)
         for backend in (one for one in self.stores if one not in backends and any(self.stores[one])):
             yield write_counts({}, "", backend, self.stores[backend], self.at)

@@ -1,8 +1,8 @@
-"""Removes state folders and compiled templates that nobody uses any more; tells others which are in use.
+"""Removes state folders and compiled templates that are no longer used.
 
-A process that uses a state folder holds a shared lock on one byte of its lock file, and whoever removes the folder
-needs that byte alone. A state folder is removed at the end of a run that left nothing in it, or when its confdir is
-gone and it was not used for long. Nothing that goes wrong here is an error: the files stay for the next sweep.
+A process that uses a state folder holds a shared lock on one byte of its lock file; to remove the folder, that byte is
+locked exclusively. A state folder is removed at the end of a run that left nothing in it, or if its confdir is gone and
+it was not used for long. A failure here is not an error: the files stay for the next sweep.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ from confpy.system.disk import Disk
 from confpy.system.ownership import require_private
 
 IN_USE = PLACES
-"""The byte of the lock file that is locked, shared, by every process that uses the folder."""
+"""The byte of the lock file on which every process that uses the folder holds a shared lock."""
 CONFDIR = "confdir"
-"""The file that holds the confdir where the folder's name was too long to hold it."""
+"""The file that has the path of the confdir, if that was too long for the folder's name."""
 SWEPT = ".swept"
-"""The file whose modification time is that of the last sweep of the folder that it is in."""
+"""The file whose modification time is that of the last sweep of its folder."""
 DAY = 86400.0
 UNUSED = 30 * DAY
 """Seconds without use after which a state folder whose confdir is gone, or a compiled template, is removed."""
 PRECIOUS = 180 * DAY
-"""The same for a folder that holds an owed reload, a hold or an open delivery: a volume may not be mounted yet."""
+"""The same for a folder with an owed reload, a hold or an open delivery: its volume may just not be mounted."""
 MOST = 1000
-"""Folders, or compiled templates, that one sweep looks at."""
+"""Folders, or compiled templates, that one sweep checks."""
 TRIES = 100
-"""How often a folder that others remove at the same time is made again."""
+"""How often a folder that others remove at the same time is created again."""
 WAIT = 1.0
 """Seconds to wait for a process that is about to remove the folder."""
 COMPILED = r"[0-9a-f]{40}|\.[0-9a-f]{40}\.(confpy-)?[0-9a-f]{8}"
-"""Names in the folder of compiled templates, those that are being written included."""
+"""Names in the folder of compiled templates, including those that are being written."""
 STATE = (
     rf"{re.escape(LOCKS)}|{CONFDIR}|(keys|etcd|files|held-.+)\.json(\.set-aside)?|\..+\.stage|\..+\.confpy-[0-9a-f]{{8}}(\.old)?"
     rf"|{re.escape(NAME)}[0-9a-f]{{8}}({re.escape(ENDING)}(\.set-aside)?|\.v\d+)"
 )
-"""Names of files in a state folder. One that holds anything else is left alone."""
+"""Names of files in a state folder. A folder with any other file is not removed."""
 
 
 class InUse:
@@ -58,13 +58,13 @@ class InUse:
 
     @classmethod
     def enter(cls, folder: str, confdir: str, disk: Disk) -> InUse | None:
-        """Make a state folder where it is missing and mark it as in use; None where that cannot be done.
+        """Create a state folder if it is missing and mark it as in use; returns None if that is not possible.
 
         ``confdir``: the resolved path of the confdir that the folder belongs to.
         """
         with suppress(OSError):
             for _ in range(TRIES):
-                # Somebody may remove the folder at any moment.
+                # Another process may remove the folder at any moment.
                 with suppress(FileNotFoundError):
                     disk.make_folder(folder)
                     path = require_private(folder, disk, volumes=True)
@@ -73,10 +73,10 @@ class InUse:
         return None
 
     def leave(self) -> None:
-        """Let go of the folder, and remove it where it holds nothing worth keeping."""
+        """Release the folder, and remove it if nothing in it is needed."""
         try:
             names = set(self._disk.names(self._folder))
-            # Nobody else may use it: the lock that is shared becomes ours alone, or it does not.
+            # The shared lock becomes an exclusive one only if no other process uses the folder.
             if names <= {LOCKS, CONFDIR} and self._disk.lock_alone(self._descriptor, IN_USE):
                 _remove(self._folder, self._disk)
         except OSError:
@@ -86,7 +86,7 @@ class InUse:
 
 
 def _enter(path: str, confdir: str, disk: Disk) -> int | None:
-    """Lock a state folder as one that is in use; returns the open lock file, None where it was removed meanwhile.
+    """Lock a state folder as in use; returns the open lock file, None if it was removed meanwhile.
 
     Raises ``OSError``.
     """
@@ -95,7 +95,7 @@ def _enter(path: str, confdir: str, disk: Disk) -> int | None:
     try:
         if disk.lock(descriptor, (IN_USE,), WAIT, shared=True) and _is_at(lock_file, descriptor, disk):
             os.utime(descriptor)  # when the folder was used last
-            _note_confdir(path, folder_name(confdir), confdir, disk)
+            _record_confdir(path, folder_name(confdir), confdir, disk)
             return descriptor
     except BaseException:
         disk.close(descriptor)
@@ -105,7 +105,7 @@ def _enter(path: str, confdir: str, disk: Disk) -> int | None:
 
 
 def is_due(state_dir: str, now: float) -> bool:
-    """Say whether a sweep is due, at the cost of one look. ``now``: seconds since 1970."""
+    """Return whether a sweep is due, at the cost of one system call. ``now``: seconds since 1970."""
     try:
         return abs(now - os.lstat(os.path.join(state_dir, SWEPT)).st_mtime) >= DAY
     except OSError:
@@ -113,13 +113,13 @@ def is_due(state_dir: str, now: float) -> bool:
 
 
 def sweep(state_dir: str, cache_dir: str, disk: Disk, now: float, random: Random | None = None) -> None:
-    """Remove what nobody has used for long, once a day for each of the two folders. ``now``: seconds since 1970."""
+    """Remove what was not used for long, once a day for each of the two folders. ``now``: seconds since 1970."""
     for folder, remove in ((state_dir, _sweep_state), (cache_dir, _sweep_compiled)):
         with suppress(OSError):
             path = require_private(folder, disk, volumes=True)
             if _begin(os.path.join(path, SWEPT), now):
                 names = disk.names(path)
-                # Of more than can be looked at, others the next time.
+                # Of more than one sweep checks, others come next time.
                 (random or Random()).shuffle(names)
                 remove(path, names[:MOST], disk, now)
 
@@ -128,7 +128,7 @@ def _sweep_state(state_dir: str, names: Sequence[str], disk: Disk, now: float) -
     for name in names:
         folder = os.path.join(state_dir, name)
         with suppress(OSError, ValueError):
-            confdir = confdir_of(name) or _noted_confdir(folder, name, disk)
+            confdir = confdir_of(name) or _recorded_confdir(folder, name, disk)
             if confdir and not _exists(confdir):
                 _remove_if_unused(folder, disk, now)
 
@@ -142,7 +142,7 @@ def _sweep_compiled(cache_dir: str, names: Sequence[str], disk: Disk, now: float
 
 
 def _remove_if_unused(folder: str, disk: Disk, now: float) -> None:
-    """Remove a state folder unless somebody uses it, or used it lately; raises ``OSError``."""
+    """Remove a state folder unless it is in use, or was lately; raises ``OSError``."""
     folder = require_private(folder, disk, volumes=True)
     with _alone(folder, disk) as alone:
         names = disk.names(folder)
@@ -159,13 +159,13 @@ def _remove_if_unused(folder: str, disk: Disk, now: float) -> None:
 
 @contextmanager
 def _alone(folder: str, disk: Disk) -> Iterator[bool]:
-    """Keep all other processes out of a state folder; yields whether nobody was in it. Raises ``OSError``."""
+    """Lock a state folder exclusively; yields whether no other process uses it. Raises ``OSError``."""
     path = os.path.join(folder, LOCKS)
     descriptors = [disk.open_existing(path)]
     try:
         alone = disk.lock_alone(descriptors[0], IN_USE) and _is_at(path, descriptors[0], disk)
         for name in disk.names(folder) if alone else ():
-            # An earlier version locks its ledger alone.
+            # An earlier version locks nothing but its ledger.
             if name.startswith(NAME) and name.endswith(ENDING):
                 descriptor = disk.adopt(os.path.join(folder, name))
                 if descriptor is None:
@@ -179,7 +179,7 @@ def _alone(folder: str, disk: Disk) -> Iterator[bool]:
 
 
 def _is_precious(path: str, disk: Disk) -> bool:
-    """Say whether a file of a state folder tells of what is not over: a debt, an open delivery, a hold."""
+    """Return whether a file of a state folder is still needed: it has an owed reload, an open delivery or a hold."""
     name = os.path.basename(path)
     if name in {LOCKS, CONFDIR, "keys.json", "etcd.json", "files.json"} or name.endswith(".stage"):
         return False
@@ -196,14 +196,14 @@ def _is_precious(path: str, disk: Disk) -> bool:
 
 
 def _remove(folder: str, disk: Disk) -> None:
-    """Remove a state folder whose lock is ours alone; raises ``OSError``. The lock file is the last to go."""
+    """Remove a state folder that is locked exclusively, its lock file last; raises ``OSError``."""
     for name in sorted(disk.names(folder), key=lambda name: name == LOCKS):
         disk.remove(os.path.join(folder, name))
     os.rmdir(folder)
 
 
 def _begin(path: str, now: float) -> bool:
-    """Say whether the last sweep was a day ago, and note that there is one now; raises ``OSError``."""
+    """Return whether the last sweep was a day ago, and record that there is one now; raises ``OSError``."""
     if not is_due(os.path.dirname(path), now):
         return False
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -215,13 +215,13 @@ def _begin(path: str, now: float) -> bool:
 
 
 def _is_at(path: str, descriptor: int, disk: Disk) -> bool:
-    """Say whether an open file is still the one at its path; raises ``FileNotFoundError`` where none is."""
+    """Return whether an open file is still the one at its path; raises ``FileNotFoundError`` if there is none."""
     there, opened = disk.lstat(path), disk.fstat(descriptor)
     return (there.st_dev, there.st_ino) == (opened.st_dev, opened.st_ino)
 
 
 def _exists(path: str) -> bool:
-    """Say whether there is anything at a path, or nobody can tell."""
+    """Return whether there is anything at a path; True if that cannot be found out."""
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -231,13 +231,13 @@ def _exists(path: str) -> bool:
     return True
 
 
-def _note_confdir(folder: str, name: str, confdir: str, disk: Disk) -> None:
+def _record_confdir(folder: str, name: str, confdir: str, disk: Disk) -> None:
     if confdir_of(name) is None and not os.path.lexists(path := os.path.join(folder, CONFDIR)):
         disk.write_file(path, os.fsencode(confdir), durable=False)
 
 
-def _noted_confdir(folder: str, name: str, disk: Disk) -> str:
-    """Return the confdir that was noted, empty where that is not the one that the folder is named after."""
+def _recorded_confdir(folder: str, name: str, disk: Disk) -> str:
+    """Return the recorded confdir; empty if the folder is not named after it."""
     descriptor = disk.open_existing(os.path.join(folder, CONFDIR))
     try:
         confdir = os.fsdecode(os.read(descriptor, 1 << 16))

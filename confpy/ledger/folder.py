@@ -1,7 +1,7 @@
-"""What must survive a restart: records by name, in a folder for each confdir.
+"""The state folder of a confdir: records by name that survive a restart.
 
-A record is whole at every moment: it is written beside its place, synced, and renamed into it. What is found there and
-is no record of ours is set aside. Where nothing can be kept, that is told once for each record, and confpy goes on.
+A record is whole at every moment: it is written beside its place, flushed to disk, and renamed. A file that is not a
+record of confpy's is set aside. If nothing can be saved, that is logged once per record, and confpy goes on.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ Record: TypeAlias = dict[str, Any]
 
 FORMAT = 1
 LARGEST = 64 << 20
-"""Bytes of a file that may be a record; a larger one was not written by us."""
+"""Bytes of a file that may be a record; confpy writes no larger one."""
 _LONGEST_NAME = 200
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789:_.")
 
 
 class StateFolder:
-    """The records of one confdir. One thread at a time."""
+    """The records of one confdir. For one thread at a time."""
 
-    def __init__(self, path: str, tell: Callable[[LogEvent], object], disk: Disk | None = None) -> None:
-        """Nothing is touched yet. ``tell`` takes what somebody should know of."""
+    def __init__(self, path: str, log: Callable[[LogEvent], object], disk: Disk | None = None) -> None:
+        """``path`` is not touched yet. ``log`` takes warnings."""
         self.path = path
-        self._tell = tell
+        self._log = log
         self._disk = disk or Disk()
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
 
     @classmethod
-    def of(cls, settings: Settings, tell: Callable[[LogEvent], object]) -> StateFolder:
-        """Return the folder that the settings mean."""
+    def of(cls, settings: Settings, log: Callable[[LogEvent], object]) -> StateFolder:
+        """Return the folder of the settings' confdir."""
         name = folder_name(os.path.realpath(settings.confdir))
-        return cls(os.path.join(settings.state_dir or STATE_DIR, name), tell)
+        return cls(os.path.join(settings.state_dir or STATE_DIR, name), log)
 
     @property
     def unusable(self) -> bool:
-        """Whether it could not be read or written, as was told."""
-        return bool(self._told)
+        """Whether it could not be read or written, which was logged."""
+        return bool(self._logged)
 
     def read(self, name: str) -> Record | None:
-        """Return the record as it was written last, or None where there is none that can be used."""
+        """Return the record as it was written last; None if there is none that can be used."""
         try:
             if self._disk.stat(self._path(name)) is None:
                 return None
@@ -61,7 +61,7 @@ class StateFolder:
             except ValueError as error:
                 aside = path + ".set-aside"
                 self._disk.rename(path, aside)
-                self._tell(
+                self._log(
                     LogEvent("warning", "state.quarantined", {"error": str(error), "file": aside, "record": name})
                 )
         except OSError as error:
@@ -69,9 +69,9 @@ class StateFolder:
         return None
 
     def write(self, name: str, record: Mapping[str, Any]) -> bool:
-        """Keep a record (what JSON can hold; strings may have surrogates) in place of the one before.
+        """Save a record (what JSON can hold; strings may have surrogates) in place of the previous one.
 
-        Returns whether it is on the disk for good.
+        Returns whether it is flushed to disk.
         """
         content = json.dumps({"format": FORMAT, "record": record}, separators=(",", ":")).encode()
         try:
@@ -84,7 +84,7 @@ class StateFolder:
         return True
 
     def remove(self, name: str) -> None:
-        """Let go of a record, where there is one."""
+        """Remove a record, if there is one."""
         try:
             if self._disk.stat(self._path(name)) is not None:
                 self._disk.remove(self._path(name))
@@ -102,26 +102,26 @@ class StateFolder:
     def _content(self, path: str) -> bytes:
         found = self._disk.stat(path)
         if found is None or not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST:
-            raise ValueError("it is no file of confpy's")
+            raise ValueError("it is not a file of confpy's")
         return self._disk.read(path)
 
     def _require_private(self) -> None:
-        # From now on by its path without links: where one of them leads, somebody might change.
+        # From now on by its path without links: somebody might change where one of them leads.
         self.path = require_private(self.path, self._disk, volumes=True)
 
     def _path(self, name: str) -> str:
         return os.path.join(self.path, name + ".json")
 
     def _unusable(self, name: str, error: OSError) -> None:
-        if name not in self._told:
-            self._told.add(name)
+        if name not in self._logged:
+            self._logged.add(name)
             hint = "name a folder that confpy may write to (state_dir)"
             fields = {"error": error.strerror or str(error), "folder": self.path, "record": name, "hint": hint}
-            self._tell(LogEvent("warning", "state.not_saved", fields))
+            self._log(LogEvent("warning", "state.not_saved", fields))
 
 
 def folder_name(confdir: str) -> str:
-    """Return a file name that is unique to an absolute path, written as systemd-escape does; a long one is cut."""
+    """Return a file name that is unique to an absolute path, escaped as by systemd-escape; a long one is shortened."""
     data = os.fsencode(confdir.strip("/")) or b"/"
     escaped = "".join(
         "-" if byte == 0x2F else chr(byte) if byte in _PLAIN and (at or byte != 0x2E) else f"\\x{byte:02x}"
@@ -133,9 +133,9 @@ def folder_name(confdir: str) -> str:
 
 
 def confdir_of(name: str) -> str | None:
-    """Return the absolute path that ``folder_name`` made a name of; None for a name that was cut.
+    """Return the absolute path that ``folder_name`` made a name of; None for a name that was shortened.
 
-    Raises ``ValueError`` for a name that is none of its.
+    Raises ``ValueError`` for any other name.
     """
     if "~" in name:
         return None
@@ -154,7 +154,7 @@ def _record(content: bytes) -> Record:
         found = json.loads(content)
         version, record = found["format"], found["record"]
     except (LookupError, TypeError, ValueError, RecursionError):
-        raise ValueError("it is no record of confpy's, or a torn one") from None
+        raise ValueError("it is not a record of confpy's, or a torn one") from None
     if version != FORMAT or not isinstance(record, dict):
         raise ValueError(f"its format ({str(version)[:20]}) is not known to this confpy")
     return record

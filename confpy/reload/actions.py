@@ -367,8 +367,8 @@ class VerifyProgram:
         known: VerifyProgram | None = given.get("verify")
         if known is None or known.socket or known.pidfile:
             return known
-        told_by: SocketReload | None = given.get("reload_socket")
-        socket = told_by.path if told_by and known.program == "haproxy" else ""
+        reloaded_by: SocketReload | None = given.get("reload_socket")
+        socket = reloaded_by.path if reloaded_by and known.program == "haproxy" else ""
         return cls(known.program, socket, given.get("reload_pidfile", ""))
 
     def begin(self, context: Context) -> Callable[[], None]:

@@ -1,6 +1,6 @@
-"""What HAProxy says on its sockets (management guide, "Unix Socket commands" and "Master CLI").
+"""HAProxy's sockets (management guide, "Unix Socket commands" and "Master CLI").
 
-How its answers tell success from failure, which workers its master has, and how its reload ended.
+Which answers mean success or failure, which workers the master has, and how its reload ended.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from confpy.system.subprocesses import TAIL, for_people
 LONGEST_ANSWER = 64 << 10
 """Bytes of an answer that are read."""
 LONGEST_SILENCE = 2e6
-"""Seconds that a socket may wait for bytes: it refuses a limit of 2**31 milliseconds and more."""
+"""Seconds that a socket may wait for bytes: it accepts no limit of 2**31 milliseconds or more."""
 LONGEST_LOOK = 2.0
-"""Seconds that the master has for one answer: it gives none while it starts anew."""
+"""Seconds that the master has for one answer: it gives none while it re-executes itself."""
 QUIET = 2.0
-"""Seconds after which a reload that has not begun is taken for one that never reached the master."""
+"""Seconds after which a reload that has not begun is taken to have never reached the master."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.2
-"""Seconds between two looks."""
+"""Seconds between two checks."""
 GOES_ON = "has not taken its new configuration, and goes on with the old one"
 
 
 EMPTY_IS_DONE = frozenset({"add", "clear", "commit", "del", "disable", "enable", "set", "shutdown"})
-"""Commands that say nothing where they succeed."""
+"""Commands whose success has an empty answer."""
 DONE = re.compile(
     "Success=1|(IP|port) changed from|no need to change|nothing changed|New server registered|Server deleted"
     "|New version created"
 )
-"""How an answer begins that tells of success. Like ``REFUSED``, tried with 2.6 and 3.0."""
+"""How an answer begins that means success. Like ``REFUSED``, tested with 2.6 and 3.0."""
 REFUSED = re.compile(
     r"Success=0|Unknown |Permission denied|No such |No ongoing transaction|Already exists|(Key|entry) not found"
     r"|Invalid |Missing |Malformed |Requires? |Empty |Can't |Cannot |Unable to |Failed to |usage:|Error|\[ALERT\]"
@@ -42,22 +42,22 @@ REFUSED = re.compile(
     r"|.*\bnot (configured|enabled) on this server",
     re.IGNORECASE,
 )
-"""How a line of an answer begins that tells of a failure."""
+"""How a line of an answer begins that means failure."""
 ADDRESSEE = re.compile(r"\s*(@\S+\s+)?(\S*)")
-"""A command, before which the master may be told which process it is for."""
+"""A command, which on the master's socket may begin with the process that it is for."""
 
 
 def classify(line: str, answer: str) -> Literal["done", "refused", "unknown"]:
-    """Say what an answer to a line tells. Pure."""
+    """Return what an answer to a line means. Pure."""
     words = {match[2] for command in re.split(r"(?<!\\);", line) if (match := ADDRESSEE.match(command))}
-    said = [one.strip() for one in answer.splitlines() if one.strip()]
-    # What is shown may begin like anything.
-    if any(map(REFUSED.match, said[:1] if "show" in words else said)):
+    lines = [one.strip() for one in answer.splitlines() if one.strip()]
+    # What `show` prints may begin like anything.
+    if any(map(REFUSED.match, lines[:1] if "show" in words else lines)):
         return "refused"
-    if not said:
+    if not lines:
         return "done" if words <= EMPTY_IS_DONE else "unknown"
     # From 2.7 on, the master adds what was logged.
-    return "done" if said[0] == "Success=1" or all(map(DONE.match, said)) else "unknown"
+    return "done" if lines[0] == "Success=1" or all(map(DONE.match, lines)) else "unknown"
 
 
 @frozen
@@ -66,11 +66,11 @@ class Master:
 
     process: int
     reloads: int
-    """How often it was told to reload."""
+    """How often it has reloaded."""
     failed: int | None
-    """How many of the last reloads failed in a row; None: a HAProxy before 2.5 does not say."""
+    """How many of the last reloads failed in a row; None: HAProxy before 2.5 does not report it."""
     workers: frozenset[int]
-    """Of the newest reload: those that finish what they serve are left out."""
+    """Those of the newest reload, without older ones that finish their connections."""
 
 
 def send(path: str, line: str, timeout: float) -> str:
@@ -82,7 +82,7 @@ def send(path: str, line: str, timeout: float) -> str:
     answer = b""
     with connect(path, timeout) as stream:
         stream.sendall(f"{line}\n".encode())
-        # A master that runs itself anew closes the connection in one way or another.
+        # A master that re-executes itself closes the connection in one way or another.
         with contextlib.suppress(ConnectionError):
             stream.shutdown(socket.SHUT_WR)
             while len(answer) < LONGEST_ANSWER and (part := stream.recv(4096)):
@@ -112,7 +112,7 @@ def connect(path: str, timeout: float) -> socket.socket:
 
 
 def look(path: str, timeout: float) -> Master:
-    """Ask the master who it is; raises ``OSError``, also where the answer is not that of a master."""
+    """Ask the master for its processes; raises ``OSError``, also if the answer is not that of a master."""
     master = read_processes(send(path, "show proc", timeout))
     if master is None:
         raise OSError("this is not the answer of a HAProxy master")
@@ -120,7 +120,7 @@ def look(path: str, timeout: float) -> Master:
 
 
 def read_processes(answer: str) -> Master | None:
-    """Return what an answer to ``show proc`` says, None where it is no such answer. Pure."""
+    """Return the master of an answer to ``show proc``; None if it is no such answer. Pure."""
     lines = answer.splitlines()
     columns = re.findall(r"<([^>]+)>", lines[0]) if lines else []
     if "reloads" not in columns:
@@ -147,9 +147,9 @@ def read_processes(answer: str) -> Master | None:
 
 
 def stage(before: Master | None, now: Master) -> Literal["not begun", "failed", "loading"] | frozenset[int]:
-    """Say how far a reload is, or return the new workers, of which one has to answer yet. Pure.
+    """Return how far a reload is, or the new workers, of which one has to answer yet. Pure.
 
-    ``before`` is how the master was before it was told, None where it gave no answer.
+    ``before``: the master before the reload; None if it did not answer.
     """
     if before is not None and (now.process, now.reloads) == (before.process, before.reloads):
         return "not begun"
@@ -158,14 +158,14 @@ def stage(before: Master | None, now: Master) -> Literal["not begun", "failed", 
     new = now.workers - (before.workers if before is not None else frozenset())
     if new:
         return new
-    # It answers again when it has started anew, or has given up.
+    # It answers again when it has re-executed itself, or has given up.
     return "failed" if now.failed is None else "loading"
 
 
 def await_reload(path: str, before: Master | None, timeout: float) -> None:
-    """Return when the master has reloaded and a new worker of it answers; raises ``ReloadError`` where it has not.
+    """Wait until the master has reloaded and a new worker of it answers; raises ``ReloadError`` if it has not.
 
-    To be called after the master was told. ``timeout``: seconds.
+    To be called after the reload was sent. ``timeout``: seconds.
     """
     until = time.monotonic() + timeout
     idle_since: float | None = None
@@ -205,12 +205,12 @@ def _ask(path: str, before: Master | None, timeout: float) -> Literal["not begun
 
 
 def _answers(path: str, worker: int, timeout: float) -> bool:
-    """Say whether a worker has started: from HAProxy 3.1 on it is listed before, and may still fail."""
+    """Return whether a worker has started: from HAProxy 3.1 on it is listed before, and may still fail."""
     return send(path, f"@!{worker} show info", timeout).startswith("Name:")
 
 
 def _alerts(path: str) -> dict[str, str]:
-    """Return why the last start failed, as far as the master says so: from 2.7 on."""
+    """Return why the last start failed, if the master reports it: from 2.7 on."""
     with contextlib.suppress(OSError):
         said = send(path, "show startup-logs", LONGEST_LOOK).splitlines()
         if alerts := [line for line in said if line.startswith("[ALERT]")]:

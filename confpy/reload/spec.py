@@ -77,6 +77,6 @@ class ReloadResult:
     took: float
     """Seconds."""
     unsure: bool = False
-    """The program was told, but its answer does not show whether it succeeded."""
+    """The reload was sent, but the answer does not show whether it succeeded."""
     answer: str = ""
     """That answer."""

@@ -1,7 +1,7 @@
-"""Whether nginx, Apache or HAProxy has taken its new configuration: what `verify = "nginx"` looks at.
+"""Whether nginx, Apache or HAProxy has taken its new configuration: what `verify = "nginx"` checks.
 
-None of them answers a signal. What tells is in /proc, which every user may read: a reload that was taken makes new
-workers below the same master. HAProxy's master is asked on its socket instead, where it has one that we may use.
+None of them answers a signal. /proc shows the outcome, and every user may read it: a successful reload starts new
+workers below the same master. HAProxy's master is asked on its socket instead, if it has one that confpy may use.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from confpy.reload import haproxy
 from confpy.reload.processes import Process, living, masters, own
 
 QUIET = 2.0
-"""Seconds after which a master that waits for signals, and has made no new worker, is taken to go on as it was."""
+"""Seconds after which a master that waits for signals, and has started no new worker, is taken to have not reloaded."""
 STAYS = 2.0
-"""Seconds after which new workers beside old ones, which may serve on for long, count as started."""
+"""Seconds after which new workers beside old ones, which may finish their connections for long, count as started."""
 
 
 @frozen
@@ -29,10 +29,10 @@ class Kind:
 
     names: tuple[str, ...]
     master: bytes = b""
-    """What the arguments of a master hold."""
+    """Part of the arguments of a master."""
     worker: bytes = b""
     leaving: bytes = b""
-    """What those of a worker hold that takes no more requests; empty: it looks like the others."""
+    """Part of those of a worker that takes no more requests; empty: it looks like the others."""
     signal: int = 0
     """The signal that reloads it, and that its master blocks while it reloads; 0: it blocks none."""
     alone: bool = False
@@ -40,7 +40,7 @@ class Kind:
 
 
 KINDS: Mapping[str, Kind] = {
-    # openresty and angie call their processes as nginx does, angie by its own name.
+    # openresty and angie name their processes as nginx does, angie by its own name.
     "nginx": Kind(("nginx", "openresty", "angie"), b": master process", b": worker process", b"shutting down", 1),
     "apache": Kind(("apache2", "httpd")),
     "haproxy": Kind(("haproxy",), signal=12, alone=True),
@@ -55,7 +55,7 @@ class Seen:
     leaving: frozenset[int] = frozenset()
     """Those of its workers that take no more requests."""
     waits: bool = False
-    """It waits for the signal that reloads it: it is not at a reload."""
+    """It waits for the signal that reloads it: it is not reloading."""
 
 
 def begin(program: str, socket: str, pidfile: str, timeout: float) -> Callable[[float], None]:
@@ -82,7 +82,7 @@ def begin(program: str, socket: str, pidfile: str, timeout: float) -> Callable[[
 def state(
     before: Mapping[int, Seen], now: Mapping[int, Seen], kind: Kind
 ) -> Literal["taken", "new workers", "unchanged", "busy", "gone"]:
-    """Say how far a reload is: of one of the masters, if there are several. Pure."""
+    """Return how far a reload is: of one of the masters, if there are several. Pure."""
     new = False
     for number, master in now.items():
         old = before[number].workers if number in before else frozenset()
@@ -94,8 +94,8 @@ def state(
         return "gone"
     waits = kind.signal == 0 or all(master.waits for master in now.values())
     if new:
-        # An old worker of nginx says soon that it leaves. Where it does not, the new one is in the place of one that
-        # has crashed, with the old configuration.
+        # An old worker of nginx soon shows that it is shutting down. If none does, the new one replaces a crashed
+        # one, with the old configuration.
         return "new workers" if waits and not kind.leaving else "busy"
     return "unchanged" if waits and kind.signal else "busy"
 
@@ -160,9 +160,9 @@ def _masters(program: str, pidfile: str) -> list[tuple[Process, list[Process]]]:
 
 
 def _number(pidfile: str) -> int:
-    """Return the number in the first line of a file, 0 where there is none, as while the program does not run.
+    """Return the process ID in the first line of a file; 0 if there is none, as while the program does not run.
 
-    Raises ``ReloadError`` for a file that may not be read.
+    Raises ``ReloadError`` for a file that confpy may not read.
     """
     try:
         with open(pidfile, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
@@ -175,7 +175,7 @@ def _number(pidfile: str) -> int:
 
 
 def _waits(process: int, signal: int) -> bool:
-    """Say whether a process would take a signal at once, and has none waiting; false where the kernel does not tell."""
+    """Return whether a process would take a signal at once, and has none pending; False if that is not known."""
     try:
         with open(f"/proc/{process}/status", errors="surrogateescape") as file:
             status = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
@@ -186,7 +186,7 @@ def _waits(process: int, signal: int) -> bool:
 
 
 def _socket(pidfile: str) -> str:
-    """Return the socket that the one HAProxy master here was started with; empty: none, or not known."""
+    """Return the socket that the one HAProxy master was started with; empty: none, or not known."""
     paths = set()
     for master, _ in _masters("haproxy", pidfile):
         for option, value in itertools.pairwise(master.arguments.split(b"\0")):

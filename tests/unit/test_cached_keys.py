@@ -13,7 +13,7 @@ from confpy.ledger.folder import StateFolder
 
 @pytest.fixture
 def folder(tmp_path):
-    return StateFolder(str(tmp_path / "state"), tell=lambda say: pytest.fail(str(say)))
+    return StateFolder(str(tmp_path / "state"), log=lambda say: pytest.fail(str(say)))
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ def test_the_name_of_a_state_folder_tells_its_confdir(path):
     assert confdir_of(folder_name(path)) == path
 
 
-def test_a_name_that_was_cut_tells_no_confdir_and_one_that_is_not_ours_is_refused():
+def test_a_shortened_name_shows_no_confdir_and_one_that_is_not_confpys_is_an_error():
     assert confdir_of(folder_name("/long" * 100)) is None
     for name in ("my folder", "\\x2d\\x2", "a--b/", ".hidden", "a\\x61"):
         with pytest.raises(ValueError, match="state folder"):
@@ -107,7 +107,7 @@ def test_a_folder_that_is_removed_while_another_process_enters_is_made_again(sta
     assert os.listdir(state_dir) == []
 
 
-def test_where_nothing_can_be_written_nobody_is_kept_from_going_on(tmp_path):
+def test_where_nothing_can_be_written_everything_goes_on(tmp_path):
     (tmp_path / "file").touch()
     assert enter(str(tmp_path / "file"), "/etc/confd") is None
 

@@ -13,7 +13,7 @@ from confpy.ledger.holds import Holds, accept
 
 @pytest.fixture
 def folder(tmp_path):
-    return StateFolder(str(tmp_path / "state"), tell=lambda say: pytest.fail(str(say)))
+    return StateFolder(str(tmp_path / "state"), log=lambda say: pytest.fail(str(say)))
 
 
 @pytest.fixture
@@ -57,4 +57,4 @@ def test_who_may_not_read_the_state_is_told_so_and_not_that_nothing_is_held_back
     holds.hold("web", "gone")
     (tmp_path / "state").chmod(0o777)
     with pytest.raises(UsageError, match="cannot be read"):
-        accept(StateFolder(str(tmp_path / "state"), tell=[].append), "web")
+        accept(StateFolder(str(tmp_path / "state"), log=[].append), "web")

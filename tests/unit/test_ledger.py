@@ -135,7 +135,7 @@ def test_a_reload_that_was_not_run_is_owed_by_the_next_start_and_the_one_after(s
     assert start(state)[1].reloads == ()
 
 
-def test_how_often_a_reload_was_run_in_vain_is_known_to_the_next_start_until_it_is_paid(state, out):
+def test_how_often_a_reload_was_run_in_vain_is_known_to_the_next_start_until_it_succeeds(state, out):
     ledger, _ = start(state)
     ledger._wall = lambda: 1000.0
     (report,) = give(ledger, (resource(out / "f"), b"new"))
@@ -195,7 +195,7 @@ def rejected(ledger: Ledger, out: Path) -> Rejection:
     return rejection
 
 
-def test_what_a_reload_refused_is_known_to_the_next_start(state, out):
+def test_what_a_reload_rejected_is_known_to_the_next_start(state, out):
     ledger, _ = start(state)
     rejection = rejected(ledger, out)
     for _ in range(2):
@@ -208,7 +208,7 @@ def test_what_a_reload_refused_is_known_to_the_next_start(state, out):
     assert start(state)[1].rejections == {}
 
 
-def test_a_rollback_is_known_as_a_refusal_though_its_process_ends_before_it_says_so(state, out):
+def test_a_rollback_is_known_as_a_rejection_though_its_process_ends_before_it_records_one(state, out):
     ledger, _ = start(state)
     web = resource(out / "f", on_reload_failure="rollback")
     (report,) = give(ledger, (web, b"good"))
@@ -224,7 +224,7 @@ def test_a_rollback_is_known_as_a_refusal_though_its_process_ends_before_it_says
 
 
 @pytest.mark.parametrize("change", [lambda path: path.unlink(), lambda path: path.write_bytes(b"by hand")])
-def test_a_refusal_holds_only_as_long_as_the_file_from_before_is_there(state, out, change):
+def test_a_rejection_holds_only_as_long_as_the_previous_file_is_there(state, out, change):
     ledger, _ = start(state)
     rejected(ledger, out)
     die(ledger)
@@ -232,7 +232,7 @@ def test_a_refusal_holds_only_as_long_as_the_file_from_before_is_there(state, ou
     assert start(state)[1].rejections == {}
 
 
-def test_what_was_refused_and_is_on_trial_again_is_told_apart_and_forgotten_when_its_reload_succeeds(state, out):
+def test_what_was_rejected_and_is_tried_again_is_marked_and_forgotten_when_its_reload_succeeds(state, out):
     ledger, _ = start(state)
     rejection = rejected(ledger, out)
     give(ledger, (resource(out / "f", on_reload_failure="rollback"), b"bad"))
@@ -244,7 +244,7 @@ def test_what_was_refused_and_is_on_trial_again_is_told_apart_and_forgotten_when
     assert start(state)[1].rejections == {}
 
 
-def test_a_refusal_that_nobody_asks_for_is_forgotten_after_a_month(state, out):
+def test_a_rejection_that_nobody_asks_for_is_forgotten_after_a_month(state, out):
     ledger, _ = start(state)
     rejection = rejected(ledger, out)
     ledger.rejected({"f": replace(rejection, at=1000.0)})
@@ -258,12 +258,12 @@ def test_a_ledger_of_the_first_version_is_read(state, out):
     (out / "f").write_bytes(b"new")
     key, path = "'reload' to unix:/s", str(out / "f")
     change = {"resource": "f", "dest": path, "path": path, "old": None, "new": digest, "keys": 3, "key": key}
-    debt = {"key": key, "command": {"path": "/s", "line": "reload"}, "timeout": 7.0, "verify": None}
-    deed = {"group": "f", "changes": [change]}
+    reload = {"key": key, "command": {"path": "/s", "line": "reload"}, "timeout": 7.0, "verify": None}
+    group = {"group": "f", "changes": [change]}
     state.mkdir(mode=0o700)
     entries = [
         {"ledger": 1},
-        {"op": "begin", "number": 1, "at": 1000.0, "deeds": [deed], "debts": [debt]},
+        {"op": "begin", "number": 1, "at": 1000.0, "deeds": [group], "debts": [reload]},
         {"op": "done", "record": 1, "failed": []},
         {"op": "counted", "at": 1000.0, "counts": {"f": 3}, "identity": "i", "revision": 9},
     ]
@@ -460,13 +460,13 @@ def test_a_ledger_of_another_version_is_set_aside_and_found_again_by_that_versio
     die(ledger)
 
 
-def test_a_file_that_is_none_of_ours_is_set_aside(state):
+def test_a_file_that_is_not_confpys_is_set_aside(state):
     state.mkdir(mode=0o700)
     (state / "ledger-00000000.log").write_bytes(write_line({"ledger": "mine"}))
     assert start(state)[1].notes[0].fields["file"] == str(state / "ledger-00000000.log.set-aside")
 
 
-def test_ledgers_of_the_dead_become_one_and_those_of_the_living_stay(state, out):
+def test_ledgers_of_ended_processes_become_one_and_those_of_live_ones_stay(state, out):
     ledgers = [Ledger.open(str(state), Disk()) for _ in range(3)]
     for number, ledger in enumerate(ledgers):
         give(ledger, (resource(out / str(number)), b"new"))
@@ -499,11 +499,11 @@ def test_a_ledger_is_for_our_eyes_only(state, out):
     assert {stat.S_IMODE(path.stat().st_mode) for path in state.iterdir()} == {0o600}
 
 
-# --- where it cannot be kept -----------------------------------------------------------------------------------------
+# --- where it cannot be written ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", [0o770, 0o707])
-def test_a_folder_that_others_may_write_to_is_not_believed(state, out, mode):
+def test_a_folder_that_others_may_write_to_is_not_used(state, out, mode):
     state.mkdir()
     state.chmod(mode)
     ledger, recovered = start(state)
@@ -523,7 +523,7 @@ def test_a_folder_that_cannot_be_made_is_one_warning_and_all_goes_on(tmp_path, o
     ledger.close()
 
 
-def test_a_state_folder_of_somebody_else_is_not_believed(state):
+def test_a_state_folder_of_another_user_is_not_used(state):
     state.mkdir(mode=0o755)
     assert as_nobody(lambda: Ledger.open(str(state), Disk()).warning is not None)
 
@@ -544,7 +544,7 @@ def test_a_full_state_folder_stops_no_delivery_and_says_so(state, out):
     assert files(state) == ["targets.lock"]
 
 
-def test_what_a_full_disk_kept_out_of_the_ledger_is_written_with_the_next_line(state, out):
+def test_what_a_full_disk_left_out_of_the_ledger_is_written_with_the_next_line(state, out):
     class Filling(Counting):
         full = False
 
@@ -688,7 +688,7 @@ def test_an_older_delivery_found_to_have_ended_counts_less_than_a_newer_one(stat
     assert keys_of(recovered) == {"f": 7}
 
 
-def test_what_the_start_puts_back_is_told_to_its_program(state, out):
+def test_what_the_start_puts_back_is_reloaded(state, out):
     for name in "ab":
         (out / name).write_bytes(b"old")
     wanted = [resource(out / name, group="g") for name in "ab"]
@@ -747,7 +747,7 @@ def test_a_torn_delivery_is_over_when_the_next_takes_up_its_target_and_no_start_
 # --- locks -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_target_that_another_confpy_delivers_is_waited_for_and_then_told(state, out, monkeypatch):
+def test_a_target_that_another_confpy_delivers_is_waited_for_and_then_reported(state, out, monkeypatch):
     monkeypatch.setattr("confpy.delivery.batch.PATIENCE", 0.1)
     mine, other = (Ledger.open(str(state), Disk()) for _ in range(2))
     with other.locked([str(out / "f")], 0):
@@ -849,7 +849,7 @@ def test_a_rollback_takes_back_what_came_later_to_another_member_of_the_group(st
     assert not any(ledger._book.records)
 
 
-def test_what_came_to_a_group_after_its_reload_had_succeeded_keeps_no_old_file(state, out):
+def test_what_came_to_a_group_after_its_reload_had_succeeded_preserves_no_old_file(state, out):
     (out / "b").write_bytes(b"old")
     a, b = rolling(out / "a", group="g"), resource(out / "b", group="g", reload_cmd=None)
     ledger, _ = start(state)
@@ -871,13 +871,13 @@ def test_a_rollback_owes_the_reloads_of_the_other_members_for_what_is_back(state
     assert owed.records
 
 
-def test_a_rollback_goes_as_far_back_as_old_files_are_kept(state, out):
+def test_a_rollback_goes_as_far_back_as_there_are_old_files(state, out):
     (out / "f").write_bytes(b"first")
     ledger, _ = start(state)
     give(ledger, (rolling(out / "f"), b"second"))
-    (kept,) = set(os.listdir(out)) - {"f"}
+    (old,) = set(os.listdir(out)) - {"f"}
     give(ledger, (rolling(out / "f"), b"third"))
-    (out / kept).unlink()
+    (out / old).unlink()
     (report,) = restore(RELOAD, ledger, Disk()).reports
     assert report.outcome == "changed"
     assert (out / "f").read_bytes() == b"second"
@@ -887,8 +887,8 @@ def test_what_cannot_be_put_back_stays_owed(state, out):
     (out / "f").write_bytes(b"first")
     ledger, _ = start(state)
     give(ledger, (rolling(out / "f"), b"second"))
-    (kept,) = set(os.listdir(out)) - {"f"}
-    (out / kept).unlink()
+    (old,) = set(os.listdir(out)) - {"f"}
+    (out / old).unlink()
     (report,) = restore(RELOAD, ledger, Disk()).reports
     assert report.error.message == "the old file is gone: the target cannot be put back"
     die(ledger)
@@ -896,7 +896,7 @@ def test_what_cannot_be_put_back_stays_owed(state, out):
     assert [owed.spec.key for owed in recovered.reloads] == [RELOAD]
 
 
-def test_a_rollback_leaves_alone_what_somebody_else_has_changed(state, out):
+def test_a_rollback_leaves_what_another_program_has_changed(state, out):
     (out / "f").write_bytes(b"old")
     ledger, _ = start(state)
     give(ledger, (rolling(out / "f"), b"new"))
@@ -953,15 +953,15 @@ def test_a_group_that_is_half_new_goes_back_and_nothing_else_does(a, b, expected
 @pytest.mark.parametrize(
     ("a", "b", "expected"), [("new", "new", ["a1", "b1"]), ("new", "theirs", ["a1"]), ("old", "old", [])]
 )
-def test_a_group_on_trial_goes_back_as_far_as_it_is_ours(a, b, expected):
+def test_a_swapped_in_group_goes_back_as_far_as_it_is_confpys(a, b, expected):
     assert steps({"/a": a, "/b": b}, record(swap=True)) == expected
 
 
-def test_a_group_whose_trial_has_passed_stays():
+def test_a_swapped_in_group_whose_check_has_passed_stays():
     assert steps({"/a": "new", "/b": "new"}, record(swap=True, check_passed=("g",))) == []
 
 
-def test_a_group_of_which_somebody_removed_a_member_after_its_delivery_stays_as_it_is(state, out):
+def test_a_group_of_which_somebody_removed_a_member_after_its_delivery_stays_unchanged(state, out):
     """The line that it was done is lost by a power cut: its old files, which went before that, say so."""
     for name in "ab":
         (out / name).write_bytes(b"old")
@@ -994,7 +994,7 @@ def test_another_group_of_the_same_record_is_not():
 
 
 @pytest.mark.parametrize(("passed", "left"), [((), ("a1", "b1", "c1")), (("g", "h"), ())])
-def test_groups_that_were_on_trial_together_stay_together_or_go_back_together(passed, left):
+def test_groups_that_were_swapped_in_together_stay_together_or_go_back_together(passed, left):
     one = record(swap=True, check_passed=passed)
     other = GroupChange("h", (Change("c", "/c", "/c", "old", "new", mark="c1"),), swap=True)
     assert steps(dict.fromkeys(("/a", "/b", "/c"), "new"), replace(one, groups=(*one.groups, other))) == [*left]
@@ -1018,7 +1018,7 @@ def test_paths_of_any_bytes_survive(state, out):
     assert start(state)[1].reloads[0].dests == (str(out / "a\n\udcff é"),)
 
 
-def test_two_starts_at_once_share_what_the_dead_left_without_doubling_it(state, out):
+def test_two_starts_at_once_share_what_ended_processes_left_without_doubling_it(state, out):
     ledger, _ = start(state)
     give(ledger, (resource(out / "f"), b"new"))
     die(ledger)
@@ -1101,9 +1101,9 @@ def put(state: Path, *entries) -> Path:
 def begun(out: Path, name: str, reload: dict[str, object], **more: object) -> dict[str, object]:
     """A record of one file that was replaced, and of its reload."""
     (out / name).write_bytes(b"new")
-    change = {"resource": name, "dest": str(out / name), "path": str(out / name), "old": None, "key": "told"}
+    change = {"resource": name, "dest": str(out / name), "path": str(out / name), "old": None, "key": "reload it"}
     change |= {"new": sha256(b"new").hexdigest(), **more}
-    written = {"key": "told", "action": {"kind": "command", "command": "true"}, "timeout": 1.0, **reload}
+    written = {"key": "reload it", "action": {"kind": "command", "command": "true"}, "timeout": 1.0, **reload}
     return {
         "op": "begin", "number": 1, "at": 5.0, "groups": [{"name": name, "changes": [change]}], "reloads": [written],
     }  # fmt: skip
@@ -1118,7 +1118,7 @@ def test_a_reload_that_is_not_known_stays_in_the_ledger_with_a_warning_at_each_s
         assert recovered.reloads == ()
         (note,) = recovered.notes
         assert (note.level, note.event) == ("warning", "state.quarantined")
-        assert (note.fields["command"], note.fields["resource"], note.fields["record"]) == ("told", "f", "ledger")
+        assert (note.fields["command"], note.fields["resource"], note.fields["record"]) == ("reload it", "f", "ledger")
         # Another reload is owed and cleared meanwhile.
         (report,) = give(ledger, (resource(out / "other"), str(recovered).encode()[:9] + os.urandom(4)))
         ledger.clear(RELOAD, (report.record,))
@@ -1171,7 +1171,7 @@ def test_the_reload_of_a_ledger_that_has_kinds_or_none_is_the_same(state, out, v
     record = begun(out, "f", {})
     if version == 1:
         record["deeds"] = [{"group": one["name"], "changes": one["changes"]} for one in record.pop("groups")]
-        record["debts"] = [{"key": "told", "command": ["kill", "-HUP", "7"], "timeout": 1.0, "verify": "check"}]
+        record["debts"] = [{"key": "reload it", "command": ["kill", "-HUP", "7"], "timeout": 1.0, "verify": "check"}]
         del record["reloads"]
     else:
         action = {"kind": "command", "command": ["kill", "-HUP", "7"]}
@@ -1179,4 +1179,4 @@ def test_the_reload_of_a_ledger_that_has_kinds_or_none_is_the_same(state, out, v
     path = put(state, record, {"op": "done", "record": 1, "failed": []})
     path.write_bytes(path.read_bytes().replace(write_line({"ledger": FORMAT}), write_line({"ledger": version})))
     (owed,) = start(state)[1].reloads
-    assert owed.spec == ReloadSpec("told", CommandReload(("kill", "-HUP", "7")), 1.0, VerifyCommand("check"))
+    assert owed.spec == ReloadSpec("reload it", CommandReload(("kill", "-HUP", "7")), 1.0, VerifyCommand("check"))

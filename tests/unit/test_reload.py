@@ -82,7 +82,7 @@ def pidfile(owner, group=None) -> Pidfile:
     return Pidfile(7, owner, group)
 
 
-OURS = process(50, 49, "python3", arguments=b"python3\0confpy\0")
+CONFPY = process(50, 49, "python3", arguments=b"python3\0confpy\0")
 
 
 @pytest.mark.parametrize(
@@ -95,20 +95,20 @@ OURS = process(50, 49, "python3", arguments=b"python3\0confpy\0")
         ([process(7, 3, "sh"), process(8, 7), process(9, 8)], [8]),
         ([process(7, nested=True)], []),
         ([process(50)], []),
-        ([process(49, arguments=OURS.arguments)], []),
+        ([process(49, arguments=CONFPY.arguments)], []),
         ([process(49, arguments=b"supervisor\0")], [49]),
     ],
 )
 def test_masters_get_a_signal_but_no_workers_no_other_container_and_not_we(living, expected):
-    assert [it.number for it in masters(living, "web", OURS)] == expected
+    assert [it.number for it in masters(living, "web", CONFPY)] == expected
 
 
 @pytest.mark.parametrize("owner", [0, 33, 1000])
 @pytest.mark.parametrize("group", [None, 0, 44, 2000])
 def test_the_process_of_a_pidfile_may_be_root_s_ours_or_of_those_who_may_write_to_it(owner, group):
-    ours = process(50, user=1000, group=2000)
-    assert objection("", process(7), pidfile(owner, group), ours) == ""
-    assert objection("web", process(7), pidfile(owner, group), ours) == ""
+    confpy = process(50, user=1000, group=2000)
+    assert objection("", process(7), pidfile(owner, group), confpy) == ""
+    assert objection("web", process(7), pidfile(owner, group), confpy) == ""
 
 
 @pytest.mark.parametrize(
@@ -117,15 +117,15 @@ def test_the_process_of_a_pidfile_may_be_root_s_ours_or_of_those_who_may_write_t
         (None, pidfile(0), "is not there"),
         (process(7, nested=True), pidfile(0), "is not there"),
         (process(50), pidfile(0), "is confpy itself"),
-        (process(49, arguments=OURS.arguments), pidfile(0), "is confpy itself"),
+        (process(49, arguments=CONFPY.arguments), pidfile(0), "is confpy itself"),
         (process(7, name="sshd"), pidfile(0), "is not called web"),
         (process(7), pidfile(34), "belongs to somebody else than the file"),
         (process(7), pidfile(0, 45), "belongs to another group than may write to the file"),
         (process(7), pidfile(33, 45), "belongs to another group than may write to the file"),
     ],
 )
-def test_a_pidfile_is_not_believed_blindly(found, file, reason):
-    assert objection("web", found, file, OURS) == reason
+def test_a_pidfile_is_not_trusted_blindly(found, file, reason):
+    assert objection("web", found, file, CONFPY) == reason
 
 
 @pytest.fixture
@@ -164,8 +164,8 @@ def test_a_program_that_has_ended_and_is_not_reaped_is_not_there(tmp_path):
 @pytest.mark.parametrize("content", ["", "\n12", "web", "0", "-1", "1.5", "9" * 5000])
 def test_a_pidfile_without_a_number_is_a_failure_and_signals_nobody(tmp_path, content):
     (tmp_path / "pid").write_text(content)
-    told = failure(SignalReload("KILL", str(tmp_path / "pid")))
-    assert told in {
+    message = failure(SignalReload("KILL", str(tmp_path / "pid")))
+    assert message in {
         "the pidfile holds no number of a process",
         f"the process {content[:4096]} of the pidfile is not there",
     }
@@ -249,8 +249,8 @@ def test_a_thread_is_no_process(tmp_path):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs a process of another user")
 def test_a_process_that_we_may_not_signal_is_a_failure(program):
-    told = as_nobody(lambda: failure(SignalReload("HUP", process=program.record.name)))
-    assert told == f"the process {program.number} may not be signalled by us"
+    message = as_nobody(lambda: failure(SignalReload("HUP", process=program.record.name)))
+    assert message == f"the process {program.number} may not be signalled by us"
 
 
 # --- requests --------------------------------------------------------------------------------------------------------
@@ -352,8 +352,8 @@ def test_nobody_there_is_a_failure(tmp_path):
 
 def test_a_reason_without_end_or_with_control_characters_is_made_fit_to_read(tmp_path):
     with answering(tmp_path / "api", b"HTTP/1.1 500 \x1b[2J" + b"x" * 5000 + b"\r\n\r\n"):
-        told = failure(HttpReload("POST", f"http://unix:{tmp_path}/api:/"))
-        assert told == "the reload was answered with 500 [2J" + "x" * 197
+        message = failure(HttpReload("POST", f"http://unix:{tmp_path}/api:/"))
+        assert message == "the reload was answered with 500 [2J" + "x" * 197
 
 
 def test_a_server_that_drips_its_answer_has_the_time_of_one_reload_as_a_whole(server):
@@ -368,8 +368,8 @@ def test_a_server_that_drips_its_answer_has_the_time_of_one_reload_as_a_whole(se
 
 def test_what_answers_in_no_http_is_a_failure(tmp_path):
     with answering(tmp_path / "socket", b"220 smtp.example.com\r\n"):
-        told = failure(HttpReload("POST", f"http://unix:{tmp_path}/socket:/"))
-        assert told == "the reload was not answered in HTTP"
+        message = failure(HttpReload("POST", f"http://unix:{tmp_path}/socket:/"))
+        assert message == "the reload was not answered in HTTP"
 
 
 def test_a_request_by_https_wants_a_certificate_that_is_trusted(server, tmp_path, monkeypatch):
@@ -402,7 +402,7 @@ def answering(path: Path, answer: bytes, *, hang: threading.Event | None = None)
         yield signal_handlers
 
 
-def test_a_master_that_tells_of_success_is_believed(tmp_path):
+def test_a_master_that_reports_success_has_reloaded(tmp_path):
     with answering(tmp_path / "master", b"Success=1\n--\n[NOTICE] New worker (12) forked\n") as signal_handlers:
         done = run(SocketReload(str(tmp_path / "master"), "reload"))
         assert (done.error, done.unsure) == (None, False)
@@ -428,7 +428,7 @@ def test_an_answer_in_other_words_is_unsure_where_nothing_verifies(tmp_path, ans
         assert failure(by, verify="exit 1") == "the verify exited with 1"
 
 
-def test_lines_are_said_one_after_another_until_one_is_refused(tmp_path):
+def test_lines_are_sent_one_after_another_until_one_is_refused(tmp_path):
     with answering(tmp_path / "stats", b"\n") as signal_handlers:
         lines = SocketReload(str(tmp_path / "stats"), "clear map /m", ("add map /m a b", "del map /m c"))
         done = run(lines)
@@ -455,7 +455,7 @@ def test_lines_are_said_one_after_another_until_one_is_refused(tmp_path):
         (b"Success=1\n", "^reloaded", False),
     ],
 )
-def test_where_a_regular_expression_judges_nothing_else_does(tmp_path, answer, expect, good):
+def test_where_a_regular_expression_decides_nothing_else_does(tmp_path, answer, expect, good):
     with answering(tmp_path / "socket", answer) as signal_handlers:
         done = run(SocketReload(str(tmp_path / "socket"), "reload", expect=expect))
         assert (done.error is None, done.unsure, signal_handlers) == (good, False, [b"reload\n"])
@@ -467,9 +467,9 @@ def test_where_a_regular_expression_judges_nothing_else_does(tmp_path, answer, e
 def test_a_socket_that_never_ends_its_answer_has_its_time(tmp_path):
     hang = threading.Event()
     with answering(tmp_path / "master", b"", hang=hang):
-        told = failure(SocketReload(str(tmp_path / "master"), "reload"), 0.2)
+        message = failure(SocketReload(str(tmp_path / "master"), "reload"), 0.2)
         hang.set()
-        assert told == "the reload was not answered within its time"
+        assert message == "the reload was not answered within its time"
 
 
 def test_without_a_limit_each_kind_of_reload_waits_for_its_end(server, tmp_path):

@@ -16,30 +16,30 @@ RECORD = {"any": ["thing", 1, None], "value": "żółw \udcff\x00"}
 
 
 @pytest.fixture
-def told():
+def logged():
     return []
 
 
 @pytest.fixture
-def folder(tmp_path, told):
-    return StateFolder(str(tmp_path / "state" / "etc-confpy"), told.append)
+def folder(tmp_path, logged):
+    return StateFolder(str(tmp_path / "state" / "etc-confpy"), logged.append)
 
 
-def events(told):
-    return [(say.level, say.event, say.fields["record"]) for say in told]
+def events(logged):
+    return [(event.level, event.event, event.fields["record"]) for event in logged]
 
 
-def test_a_record_is_read_as_it_was_written_by_whoever_comes_next(folder, told):
+def test_a_record_is_read_as_it_was_written_by_whoever_comes_next(folder, logged):
     assert folder.read("owed") is None
     assert folder.write("owed", {"before": 1})
     assert folder.write("owed", RECORD)
     assert folder.write("other", {})
-    again = StateFolder(folder.path, told.append)
+    again = StateFolder(folder.path, logged.append)
     assert (again.read("owed"), again.read("other"), again.read("none")) == (RECORD, {}, None)
-    assert told == []
+    assert logged == []
 
 
-def test_a_record_of_megabytes_is_kept(folder):
+def test_a_record_of_megabytes_is_saved(folder):
     record = {f"/key/{number}": "x" * 1000 for number in range(5_000)}
     assert folder.write("good", record)
     assert folder.read("good") == record
@@ -74,15 +74,15 @@ def test_nobody_else_may_look_and_nothing_is_left_beside(folder):
     ],
     ids=lambda content: content[:20].decode(),
 )
-def test_what_is_no_record_is_set_aside_once_and_in_the_way_of_nothing(folder, told, content):
+def test_what_is_no_record_is_set_aside_once_and_in_the_way_of_nothing(folder, logged, content):
     folder.write("owed", {})
     path = folder.path + "/owed.json"
     with open(path, "wb") as file:
         file.write(content)
     assert folder.read("owed") is None
     assert folder.read("owed") is None
-    assert events(told) == [("warning", "state.quarantined", "owed")]
-    with open(told[0].fields["file"], "rb") as file:
+    assert events(logged) == [("warning", "state.quarantined", "owed")]
+    with open(logged[0].fields["file"], "rb") as file:
         assert file.read() == content
     assert folder.write("owed", RECORD)
     assert folder.read("owed") == RECORD
@@ -93,15 +93,15 @@ def test_what_is_no_record_is_set_aside_once_and_in_the_way_of_nothing(folder, t
     [os.mkdir, os.mkfifo, lambda path: os.truncate(os.open(path, os.O_CREAT | os.O_RDWR), LARGEST + 1)],
     ids=["folder", "fifo", "huge"],
 )
-def test_what_is_no_file_of_ours_is_set_aside_unread(folder, told, make):
+def test_what_is_no_file_of_confpys_is_set_aside_unread(folder, logged, make):
     folder.write("other", {})
     make(folder.path + "/owed.json")
     assert folder.read("owed") is None
-    assert events(told) == [("warning", "state.quarantined", "owed")]
+    assert events(logged) == [("warning", "state.quarantined", "owed")]
     assert folder.write("owed", RECORD)
 
 
-def test_a_link_is_not_followed(folder, told, tmp_path):
+def test_a_link_is_not_followed(folder, logged, tmp_path):
     folder.write("owed", {"mine": 1})
     os.rename(folder.path + "/owed.json", tmp_path / "elsewhere")
     os.symlink(tmp_path / "elsewhere", folder.path + "/owed.json")
@@ -111,22 +111,22 @@ def test_a_link_is_not_followed(folder, told, tmp_path):
     assert folder.read("owed") == {"mine": 2}
 
 
-def test_where_nothing_can_be_kept_that_is_told_once_for_each_record(tmp_path, told):
+def test_where_nothing_can_be_saved_that_is_logged_once_for_each_record(tmp_path, logged):
     (tmp_path / "file").touch()
-    folder = StateFolder(str(tmp_path / "file" / "etc-confpy"), told.append)
+    folder = StateFolder(str(tmp_path / "file" / "etc-confpy"), logged.append)
     for name in ("owed", "owed", "good"):
         assert folder.read(name) is None
         assert not folder.write(name, {})
-    assert events(told) == [("warning", "state.not_saved", "owed"), ("warning", "state.not_saved", "good")]
+    assert events(logged) == [("warning", "state.not_saved", "owed"), ("warning", "state.not_saved", "good")]
 
 
 @pytest.mark.parametrize("mode", [0o770, 0o707, 0o1777])
-def test_a_folder_that_others_may_write_to_is_not_believed(folder, told, mode):
+def test_a_folder_that_others_may_write_to_is_not_used(folder, logged, mode):
     folder.write("owed", RECORD)
     os.chmod(folder.path, mode)
     assert folder.read("owed") is None
     assert not folder.write("owed", {})
-    assert events(told) == [("warning", "state.not_saved", "owed")]
+    assert events(logged) == [("warning", "state.not_saved", "owed")]
     os.chmod(folder.path, 0o700)
     assert folder.read("owed") == RECORD
 
@@ -145,19 +145,19 @@ class Failing(Disk):
         return super().__getattribute__(name)
 
 
-def test_a_disk_that_fails_at_any_step_leaves_the_record_before_or_the_new_one(tmp_path, told):
+def test_a_disk_that_fails_at_any_step_leaves_the_record_before_or_the_new_one(tmp_path, logged):
     for step in range(1, 10):
         path = str(tmp_path / str(step))
-        StateFolder(path, told.append).write("owed", {"before": 1})
-        written = StateFolder(path, told.append, Failing(step)).write("owed", RECORD)
-        found = StateFolder(path, told.append).read("owed")
+        StateFolder(path, logged.append).write("owed", {"before": 1})
+        written = StateFolder(path, logged.append, Failing(step)).write("owed", RECORD)
+        found = StateFolder(path, logged.append).read("owed")
         assert os.listdir(path) == ["owed.json"]
         if written:
             assert found == RECORD
             break
         assert found in ({"before": 1}, RECORD)
     assert step == 5
-    assert events(told) == [("warning", "state.not_saved", "owed")] * 4
+    assert events(logged) == [("warning", "state.not_saved", "owed")] * 4
 
 
 def test_a_stage_that_a_killed_confpy_left_is_swept(folder):
@@ -187,13 +187,13 @@ def test_long_paths_get_names_that_differ_and_fit():
     assert len({folder_name(path) for path in ("/a/b", "/a-b", "/a\\x2db", "/a")}) == 4
 
 
-def test_each_confdir_has_a_folder_of_its_own_whatever_way_leads_there(tmp_path, told):
+def test_each_confdir_has_a_folder_of_its_own_whatever_way_leads_there(tmp_path, logged):
     (tmp_path / "one").mkdir()
     (tmp_path / "link").symlink_to("one")
 
     def path(confdir):
         return StateFolder.of(
-            Settings(confdir=str(tmp_path / confdir), state_dir=str(tmp_path / "s")), told.append
+            Settings(confdir=str(tmp_path / confdir), state_dir=str(tmp_path / "s")), logged.append
         ).path
 
     assert path("one") == path("link") == path("two/../one")
