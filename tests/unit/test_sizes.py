@@ -12,7 +12,7 @@ FILES = sorted([*(ROOT / "confpy").rglob("*.py"), *(ROOT / "tests" / "sim").rglo
 LONGEST_FILE = 500
 LONGEST_CLASS = 350
 EXCEPTIONS = {
-    "confpy/templates/golang/runtime.py": "the Go runtime: one function after another, as Go's documentation lists them",
+    "confpy/templates/golang/runtime.py": "the Go runtime: one function after another, as in the docs of Go",
     "confpy/templates/golang/printf.py": "the Go runtime: one verb after another, as Go's fmt lists them",
     "tests/sim/disk.py:SimDisk": "one method per system call, as the class that it stands for",
 }
