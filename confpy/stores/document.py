@@ -184,7 +184,7 @@ def _parse_toml(text: str) -> Node:
 
 
 class _Number(str):
-    """A number as it stands in JSON."""
+    """A number as written in JSON."""
 
     __slots__ = ()
 

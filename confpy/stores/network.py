@@ -1,4 +1,4 @@
-"""What the settings say of a store on a network: its endpoints, TLS, passwords and tokens."""
+"""A store on a network as the settings describe it: endpoints, TLS, passwords and tokens."""
 
 from __future__ import annotations
 

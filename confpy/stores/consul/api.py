@@ -98,7 +98,7 @@ class Api:
 
     def _request(self, query: str, consistency: str, options: Mapping[str, object]) -> tuple[_Reply, bool]:
         """Return a reply, and whether one from a server's own copy is fresh; raises ``StoreError``."""
-        # Bytes that are not UTF-8 stand in a prefix as surrogates. Consul can hold no such key, and says so.
+        # Bytes of a prefix that are not UTF-8 are surrogates. Consul can hold no such key, and answers so.
         path = "/v1/kv/" + quote(query.encode("utf-8", "surrogateescape"))
         datacenter = {"dc": self._datacenter} if self._datacenter else {}
         mode = {} if consistency == LEADER else {consistency: 1}

@@ -42,7 +42,7 @@ class Answer(NamedTuple):
 
 
 def is_fresh(headers: Headers) -> bool:
-    """Say whether a server that answered from its own copy follows a leader, and heard from it a moment ago.
+    """Whether a server that answered from its own copy follows a leader, and heard from it a moment ago.
 
     Without a leader, servers have answered with nothing at all (https://github.com/hashicorp/consul-template/issues/1131).
     """

@@ -74,7 +74,7 @@ class EtcdStore:
     def open(cls, settings: Settings) -> EtcdStore:
         """Return the store that the settings describe. No traffic yet; raises ``UsageError``."""
         named = settings.nodes or settings.srv_domain or settings.srv_record
-        # Both APIs are asked for at the same place: the port that etcd v2 alone knows has been closed for years.
+        # Both APIs are tried at the same address: the port that only etcd v2 had has been closed for years.
         settings = settings if named else dataclasses.replace(settings, nodes=ETCD.nodes)
         store = cls({"etcdv2": Etcd2Store.open(settings), "etcdv3": Etcd3Store.open(settings)}, settings)
         store.unnamed = "" if named else _UNNAMED[settings.origin("backend") == "default"]

@@ -44,7 +44,7 @@ _SHORTEST_WAIT = 1.0
 
 
 class Etcd2Store:
-    """The keys of an etcd v2 cluster, or of the v2 API of a later one, behind ``confpy.stores.Store``."""
+    """The keys of an etcd v2 cluster, or of the v2 API of a later version, behind ``confpy.stores.Store``."""
 
     capabilities = Capabilities(
         remote=True, value_bytes=10 << 20, binary_values=False, watches=True, missing="error", lists=lists

@@ -83,18 +83,21 @@ def error_of(status: int, text: bytes) -> StoreError:
             hint = "is its JSON gateway on, is this address one of its client URLs, and not for its peers?"
             return NoApi(not_etcd().message, hint=hint)
         return not_etcd()
-    failure = _error_in(str(said), code)
     if code == _UNAVAILABLE and "etcdserver: " not in str(said):
-        failure.message = failure.message.replace("etcd says", "the gateway of etcd cannot reach its own etcd")
-        failure.hint = (
-            "if it stays so: with --client-cert-auth, etcd's certificate must be for clients, too "
-            "(extendedKeyUsage clientAuth)"
+        return StoreError(
+            f"the gateway of etcd cannot reach its own etcd: {_reason(str(said))}",
+            hint="if it stays so: with --client-cert-auth, etcd's certificate must be for clients, too "
+            "(extendedKeyUsage clientAuth)",
         )
-    return failure
+    return _error_in(str(said), code)
+
+
+def _reason(said: str) -> str:
+    return " ".join(said.rpartition("desc = ")[2].removeprefix("etcdserver: ").split())[:200]
 
 
 def _error_in(said: str, code: object = None) -> StoreError:
-    reason = " ".join(said.rpartition("desc = ")[2].removeprefix("etcdserver: ").split())[:200]
+    reason = _reason(said)
     if "received message larger than max" in reason:  # etcd 3.3's gateway
         return TooLarge("an answer is larger than the gateway of etcd passes on")
     if "required revision has been compacted" in reason:
