@@ -284,7 +284,7 @@ class Agent:
             ):
                 continue
             elif state.error is None or state.error.kind != error.kind:
-                # Each has an error of its own: what one adds to it must not show in another's.
+                # Each gets a copy: what one resource adds to it must not show in another's.
                 self._failures.fail(state, _own(error, state), quiet=True)  # the mirror logs it, once for all
 
     def _mark_changed(self) -> None:

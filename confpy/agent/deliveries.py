@@ -111,8 +111,8 @@ class Deliveries:
 
     def _try_again_together(self, failed: Iterable[ResourceState]) -> None:
         """Let groups that failed a check that they share be due at one time: together they may pass."""
-        refused = [state for state in failed if isinstance(state.error, CheckError)]
-        checks = {check for state in refused for check in self._resources.shared_checks(state.group)}
+        rejected = [state for state in failed if isinstance(state.error, CheckError)]
+        checks = {check for state in rejected for check in self._resources.shared_checks(state.group)}
         if not checks:
             return
         alike = {

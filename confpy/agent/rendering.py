@@ -93,7 +93,7 @@ class Rendering:
         return {lookup for state in self._resources for lookup in state.lookups}
 
     def take(self, resolved: Resolved) -> None:
-        """Take answers: whoever asked is dirty where one is another than before."""
+        """Take answers: a resource is dirty where one that it asked for has changed."""
 
         def readers(lookup: Lookup) -> list[str]:
             return [state.name for state in self._resources if lookup in state.asked or lookup in state.awaited]

@@ -27,7 +27,7 @@ class Listing:
 
 @frozen
 class Snapshot:
-    """What one read brought, per prefix asked for."""
+    """What one read brought, per prefix."""
 
     listings: Mapping[str, Listing]
     identity: str = ""
@@ -39,7 +39,7 @@ class Snapshot:
     binary: bool | None = None
     """Whether values may be any bytes, where only the read showed it."""
     notes: tuple[LogEvent, ...] = ()
-    """What the store wants told."""
+    """What the store wants logged."""
 
 
 @frozen
@@ -50,7 +50,7 @@ class PrefixStatus:
     revision: int
     """The store's newest revision, of any key."""
     newest: Mapping[str, int]
-    """Per prefix: the newest revision of a key that still exists, 0 where there is none; without those refused now."""
+    """Per prefix: the newest revision of a key that still exists, 0 where there is none; those denied now are left out."""
     counts: Mapping[str, int]
     """Per prefix: how many raw keys it has; with ``newest`` it betrays a lost deletion."""
 

@@ -1,15 +1,15 @@
 """The mirror of one store: it holds the keys, and decides when to read, poll, watch and wait. Pure.
 
 The pattern is list-then-watch, as in Kubernetes' reflector: read all prefixes at one revision, watch from the next,
-and list again on any doubt. Three things may be in flight, each with a number so that a late answer to an old one is
-known: a read, a poll, and streams (two while one takes over from another).
+and list again whenever that may not be enough. Three things may be in flight, each with a number so that a late
+answer to an old one is recognized: a read, a poll, and streams (two while one takes over from another).
 
 What makes it right:
 
 * The copy holds, per prefix, the revision up to which its keys are in the tree: repeats are dropped (``copy``).
 * Changes that come while a read is in flight are applied at once and preserved, then replayed over its answer: an
   older answer never rolls the tree back (``reading``).
-* A watch is never trusted alone: in regular intervals the store's prefixes are compared with the copy (``resync``).
+* A watch is never trusted alone: at regular intervals the store's prefixes are compared with the copy (``resync``).
 * A prefix that the store denies is left out of all that the others share, and read alone, at growing intervals
   (``denied``). Its keys stay in the tree, where no resource sees them before it was read again.
 """

@@ -61,7 +61,7 @@ class Streams:
             self.open_at = min(self.open_at, now)
 
     def _choose(self) -> tuple[str, ...]:
-        """Return what to watch: several prefixes of a resource as one where that brings few keys of others."""
+        """Return what to watch: several prefixes of a resource as one where that brings at most as many other keys."""
         chosen = [prefix for prefix in self._wants.prefixes if prefix in self._copy.positions]
         parents = self.counts.keys() & set(self._wants.parents())
         for parent, below in self._copy.below(parents).items():

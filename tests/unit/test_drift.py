@@ -44,8 +44,10 @@ def test_a_person_may_have_it_restored_at_once():
     assert not restores.may_restore("web", "content", 302.0)
 
 
-def test_it_is_told_of_once():
+def test_a_fight_is_new_once():
     restores = Restores(60.0)
-    told = [restores.is_new_fight("web") for look in range(100) if restores.may_restore("web", "content", look * 60.0)]
-    assert told.count(True) == 1
-    assert told.index(True) == 2
+    logged = [
+        restores.is_new_fight("web") for look in range(100) if restores.may_restore("web", "content", look * 60.0)
+    ]
+    assert logged.count(True) == 1
+    assert logged.index(True) == 2

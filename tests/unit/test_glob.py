@@ -51,7 +51,7 @@ def test_a_pattern_does_not_match_where_gos_does_not(pattern, text):
 
 
 @pytest.mark.parametrize("pattern", MALFORMED)
-def test_a_malformed_pattern_is_refused_whatever_it_is_held_against(pattern):
+def test_a_malformed_pattern_is_an_error_whatever_it_is_matched_with(pattern):
     with pytest.raises(ValueError, match="syntax error in pattern"):
         compile_glob(pattern)
 

@@ -1,4 +1,4 @@
-"""What is known of how many keys resources had, and what the ledger is told of it."""
+"""How many keys resources had, and what the ledger saves of it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def counts(*known: Counted, backend: str = "etcdv3", may_lose_keys: bool = True)
     return found
 
 
-def told(one: KeyCounts) -> list[dict[str, Counted]]:
+def unsaved(one: KeyCounts) -> list[dict[str, Counted]]:
     return [dict(count.counts) for count in one.unsaved("c", lambda: 7)]
 
 
@@ -59,25 +59,25 @@ def test_each_kind_of_store_has_its_own_count():
     assert (guard.keys, guard.made_from) == (5, None)
 
 
-def test_the_ledger_is_told_of_another_count_other_prefixes_and_another_last_store():
+def test_another_count_other_prefixes_and_another_last_store_are_saved():
     one = counts(ETCDV3)
     one.note(candidate(5), recorded=False)
-    assert told(one) == []
+    assert unsaved(one) == []
     one.note(candidate(6), recorded=False)
-    assert told(one) == [{"web": Counted(6, "etcdv3", ("/app",), "/")}]
+    assert unsaved(one) == [{"web": Counted(6, "etcdv3", ("/app",), "/")}]
     one.note(candidate(6, "/other"), recorded=False)
-    assert told(one) == [{"web": Counted(6, "etcdv3", ("/other",), "/")}]
+    assert unsaved(one) == [{"web": Counted(6, "etcdv3", ("/other",), "/")}]
     one.note(candidate(7, "/other"), recorded=True)
-    assert told(one) == []
+    assert unsaved(one) == []
     last = counts(ETCDV3, ETCD)
     last.note(candidate(5), recorded=False)
-    assert told(last) == [{"web": ETCDV3}]
+    assert unsaved(last) == [{"web": ETCDV3}]
 
 
 @pytest.mark.parametrize(("known", "expected"), [((), []), ((ETCD,), [{"web": Counted(1, "env", ("/app",), "/")}])])
 def test_a_store_that_is_never_compared_is_noted_only_to_outdate_another(known, expected):
     one = counts(*known, backend="env", may_lose_keys=False)
     one.note(candidate(1), recorded=False)
-    assert told(one) == expected
+    assert unsaved(one) == expected
     guard = counts(Counted(5, "env", ("/app",), "/"), backend="env", may_lose_keys=False).guard(resource(), 0)
-    assert guard.keys is None, "the environment is believed"
+    assert guard.keys is None, "the environment is never suspect"

@@ -156,7 +156,7 @@ def test_the_prefix_of_the_settings_and_the_way_of_the_environment_count(load):
     assert (resource.prefixes, resource.text_prefixes) == (("/my",), ("/my/app",))
 
 
-def test_a_template_that_cannot_be_read_is_told_of_by_whoever_renders_it(load, tmp_path):
+def test_a_template_that_cannot_be_read_is_reported_by_whoever_renders_it(load, tmp_path):
     load(LINES, "x")
     (tmp_path / "templates" / "a.tmpl").unlink()
     loaded = load_resources(str(tmp_path), Settings(), lambda path: (path,))

@@ -1,4 +1,4 @@
-"""The mirror, one step at a time. Whole lives of it are in tests/sim."""
+"""The mirror, one step at a time. Whole runs of it are in tests/sim."""
 
 from __future__ import annotations
 

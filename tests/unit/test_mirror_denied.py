@@ -1,4 +1,4 @@
-"""What the mirror asks next, and what it says, where the store refuses a prefix."""
+"""What the mirror asks next, and what it logs, where the store denies a prefix."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def no(prefix: str, message: str = "permission denied") -> AccessDenied:
 
 
 def answer(mirror: Mirror, read: Read, now: float, *denied: str, revision: int = 10, **counts: int) -> MirrorResult:
-    """Answer a read: refuse what is denied, give each other prefix one key."""
+    """Answer a read: deny what is denied, give each other prefix one key."""
     listings = {
         prefix: Listing(0, error=no(prefix)) if prefix in denied else Listing(revision, {f"{prefix}/k": str(revision)})
         for prefix in read.prefixes
@@ -50,7 +50,7 @@ def wake(mirror: Mirror) -> tuple[MirrorResult, float]:
     return mirror.step(Woken(), now), now
 
 
-def test_a_refused_prefix_is_left_out_of_the_stream_and_asked_for_alone():
+def test_a_denied_prefix_is_left_out_of_the_stream_and_read_alone():
     mirror, watch = following("/shut", open=("/open",), both=("/open", "/shut"))
     assert set(watch.cursors) == {"/open"}
     assert mirror.ready(("/open",))
@@ -59,10 +59,10 @@ def test_a_refused_prefix_is_left_out_of_the_stream_and_asked_for_alone():
     assert 0.1 <= now <= 1.0
     (read,) = turn.actions
     assert read.prefixes == ("/shut",)
-    assert answer(mirror, read, now, "/shut").actions == [], "it was told of"
+    assert answer(mirror, read, now, "/shut").actions == [], "it was logged"
 
 
-def test_a_refusal_is_told_with_its_user_and_who_reads_it_and_so_is_its_end():
+def test_a_denial_is_logged_with_its_user_and_who_reads_it_and_so_is_its_end():
     mirror = Mirror(Random(1), follows=True, period=PERIOD)
     (read,) = only(mirror.want({"a": ("/shut",), "b": ("/shut", "/too"), "c": ("/open",)}), Read)
     (line,) = said(answer(mirror, read, 0.0, "/shut", "/too"))
@@ -85,9 +85,9 @@ def test_a_refusal_is_told_with_its_user_and_who_reads_it_and_so_is_its_end():
     assert set(watch.cursors) == {"/open", "/shut", "/too"}
 
 
-def test_another_reason_is_news_and_the_same_one_is_told_of_ever_more_rarely():
+def test_another_reason_is_logged_and_the_same_one_at_growing_intervals():
     mirror, _ = following("/shut", open=("/open",), shut=("/shut",))
-    told = []
+    logged = []
     for attempt in range(2, 30):
         while True:
             turn, now = wake(mirror)
@@ -100,27 +100,27 @@ def test_another_reason_is_news_and_the_same_one_is_told_of_ever_more_rarely():
             continue
         refusal = no("/shut", "permission denied" if attempt < 20 else "no such user")
         turn = mirror.step(Listed(reads[0].read, Snapshot({"/shut": Listing(0, error=refusal)}, "a")), now)
-        told += [(attempt, line["error"]) for line in said(turn, "prefix.denied")]
-    assert [error for _, error in told] == ["permission denied"] * 2 + ["no such user"]
+        logged += [(attempt, line["error"]) for line in said(turn, "prefix.denied")]
+    assert [error for _, error in logged] == ["permission denied"] * 2 + ["no such user"]
 
 
-def test_a_prefix_that_is_granted_again_is_back_within_30_seconds_however_long_it_was_refused():
+def test_a_prefix_that_is_granted_again_is_back_within_30_seconds_however_long_it_was_denied():
     mirror, _ = following("/shut", open=("/open",), shut=("/shut",))
     gaps = [0.0]
-    refused_at = 0.0
+    denied_at = 0.0
     while len(gaps) < 50:
         turn, now = wake(mirror)
         for ask in only(turn, Poll):
             mirror.step(Polled(ask.poll, None, StoreError("away")), now)
         for read in only(turn, Read):
             if read.prefixes == ("/shut",):
-                gaps.append(now - refused_at)
-                refused_at = now
+                gaps.append(now - denied_at)
+                denied_at = now
             answer(mirror, read, now, "/shut")
     assert max(gaps) + etcd3.DENIED_FOR <= 25.0  # which leaves the store five seconds to answer
 
 
-def test_what_lies_below_a_refused_prefix_is_read_by_itself():
+def test_what_lies_below_a_denied_prefix_is_read_by_itself():
     mirror = Mirror(Random(1), follows=True, period=PERIOD)
     (read,) = only(mirror.want({"wide": ("/a",), "narrow": ("/a/b",)}), Read)
     assert read.prefixes == ("/a",)
@@ -150,7 +150,7 @@ def test_a_wide_prefix_that_is_given_again_does_not_roll_back_what_was_followed_
     assert dict(mirror.tree.items("/")) == {"/a/b/k": "20", "/a/c": "17"}
 
 
-def test_the_stream_of_before_does_not_run_ahead_of_a_wide_prefix_that_was_just_read():
+def test_the_previous_stream_does_not_run_ahead_of_a_wide_prefix_that_was_just_read():
     mirror = Mirror(Random(1), follows=True, period=PERIOD)
     (read,) = only(mirror.want({"wide": ("/a",), "narrow": ("/a/b",)}), Read)
     (read,) = only(answer(mirror, read, 0.0, "/a"), Read)
@@ -165,13 +165,13 @@ def test_the_stream_of_before_does_not_run_ahead_of_a_wide_prefix_that_was_just_
     assert mirror.tree.get("/a/b/k") == "20"
 
 
-def test_a_stream_that_is_refused_for_a_wide_prefix_has_what_lies_below_it_read():
+def test_a_stream_that_is_denied_a_wide_prefix_has_what_lies_below_it_read():
     mirror, watch = following(wide=("/a",), narrow=("/a/b",))
     (read,) = only(mirror.step(Lost(watch.stream, no("/a")), 5.0), Read)
     assert read.prefixes == ("/a/b",)
 
 
-def test_a_stream_that_is_refused_for_one_prefix_is_opened_at_once_without_it():
+def test_a_stream_that_is_denied_one_prefix_is_opened_at_once_without_it():
     mirror, watch = following(one=("/one",), two=("/two",))
     turn = mirror.step(Lost(watch.stream, no("/two")), 5.0)
     assert [line["prefix"] for line in said(turn, "prefix.denied")] == ["/two"]
@@ -183,7 +183,7 @@ def test_a_stream_that_is_refused_for_one_prefix_is_opened_at_once_without_it():
     assert mirror.tree.get("/two/k") == "10", "what was stays"
 
 
-def test_a_cover_that_is_refused_is_used_no_more_and_stops_nobody():
+def test_a_common_parent_that_is_denied_is_used_no_more_and_stops_no_other():
     mirror = Mirror(Random(1), follows=True, period=PERIOD)
     (read,) = only(mirror.want({"s": ("/s/a", "/s/b")}), Read)
     (watch,) = only(answer(mirror, read, 0.0, s=2), Watch)
@@ -198,7 +198,7 @@ def test_a_cover_that_is_refused_is_used_no_more_and_stops_nobody():
     assert mirror.ready(("/s/a", "/s/b"))
 
 
-def test_a_refusal_that_names_nothing_of_ours_is_a_lost_stream_and_waits():
+def test_a_denial_that_names_no_watched_prefix_is_a_lost_stream_and_waits():
     mirror, watch = following(one=("/one",))
     turn = mirror.step(Lost(watch.stream, no("/other")), 5.0)
     assert [line["error"] for line in said(turn, "watch.lost")] == ["permission denied"]
@@ -206,7 +206,7 @@ def test_a_refusal_that_names_nothing_of_ours_is_a_lost_stream_and_waits():
     assert mirror.wake_at() > 5.0
 
 
-def test_an_ask_that_is_refused_for_one_prefix_is_made_at_once_without_it():
+def test_a_poll_that_is_denied_one_prefix_is_made_at_once_without_it():
     mirror, _ = following(one=("/one",), two=("/two",))
     turn = mirror.step(Woken(), 100.0)
     (ask,) = only(turn, Poll)
@@ -217,7 +217,7 @@ def test_an_ask_that_is_refused_for_one_prefix_is_made_at_once_without_it():
     assert not said(turn, "store.lost")
 
 
-def test_a_prefix_of_which_an_ask_says_nothing_is_read_and_found_to_be_refused():
+def test_a_prefix_of_which_a_poll_says_nothing_is_read_and_found_to_be_denied():
     mirror, _ = following(one=("/one",), two=("/two",))
     (ask,) = only(mirror.step(Woken(), 100.0), Poll)
     status = PrefixStatus("a", 10, {"/one": 10}, {"/one": 1})
@@ -230,7 +230,7 @@ def test_a_prefix_of_which_an_ask_says_nothing_is_read_and_found_to_be_refused()
     assert mirror.wake_at() < 102.0, "it is asked for again"
 
 
-def test_asking_for_what_is_refused_does_not_put_off_the_resync():
+def test_reading_what_is_denied_does_not_put_off_the_resync():
     mirror, _ = following("/shut", open=("/open",), shut=("/shut",))
     now = 0.0
     while now < PERIOD * 1.2:
@@ -243,7 +243,7 @@ def test_asking_for_what_is_refused_does_not_put_off_the_resync():
     raise AssertionError("no ask")
 
 
-def test_asking_for_what_is_refused_does_not_take_the_place_of_a_full_read():
+def test_reading_what_is_denied_does_not_replace_a_full_read():
     mirror, watch = following("/shut", open=("/open",), shut=("/shut",))
     turn, now = wake(mirror)
     (alone,) = only(turn, Read)
@@ -280,7 +280,7 @@ def test_a_prefix_that_comes_and_goes_is_asked_for_no_more_often_for_it():
     assert max(waits[4:]) > 2.0
 
 
-def test_a_store_that_refuses_everything_is_asked_for_that_and_has_no_stream():
+def test_a_store_that_denies_everything_is_read_for_that_and_has_no_stream():
     mirror, watch = following(one=("/one",))
     turn = mirror.step(Lost(watch.stream, no("/one")), 0.0)
     assert not only(turn, Watch)
@@ -294,7 +294,7 @@ def test_a_store_that_refuses_everything_is_asked_for_that_and_has_no_stream():
     assert mirror.ready(("/one",))
 
 
-def test_prefixes_that_nobody_wants_any_more_are_refused_no_more():
+def test_prefixes_that_no_resource_wants_any_more_are_denied_no_more():
     mirror, _ = following("/shut", open=("/open",), shut=("/shut",))
     mirror.want({"open": ("/open",)})
     assert mirror.error(("/shut",)) is None
@@ -310,7 +310,7 @@ def test_many_names_are_counted():
     assert str(line["resource"]).endswith(" and 40 more")
 
 
-def test_what_is_refused_is_asked_for_at_once_when_something_has_changed():
+def test_what_is_denied_is_read_at_once_when_something_has_changed():
     """A file that was wrong is a file that was mended: nobody waits for the backoff."""
     mirror, watch = following("/shut", open=("/open",), shut=("/shut",))
     turn, now = wake(mirror)

@@ -1,4 +1,4 @@
-"""What the mirror tells of a stream that breaks off and of its return."""
+"""What the mirror logs of a stream that breaks off and of its return."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def opening(turn: MirrorResult) -> int:
     return stream
 
 
-def test_a_stream_that_broke_off_is_told_of_once_when_it_is_open_again():
+def test_a_stream_that_broke_off_is_logged_once_when_it_is_open_again():
     mirror = Mirror(Random(1), follows=True, period=60.0, once=False)
     (read,) = [action for action in mirror.want({"a": ("/a",)}).actions if isinstance(action, Read)]
     stream = opening(mirror.step(Listed(read.read, Snapshot({"/a": Listing(5, {})})), 0.0))
     assert said(mirror.step(Opened(stream), 0.0)) == [], "a first stream is no news"
     assert said(mirror.step(Lost(stream, StoreError("gone"), False), 10.0)) == ["watch.lost"]
     stream = opening(mirror.step(Woken(), 12.0))
-    assert said(mirror.step(Lost(stream, StoreError("refused"), False), 12.0)) == [], "the line of before stands"
+    assert said(mirror.step(Lost(stream, StoreError("refused"), False), 12.0)) == [], "the previous line holds"
     stream = opening(mirror.step(Woken(), 15.0))
     turn = mirror.step(Opened(stream), 15.0)
     assert [(say.event, say.fields) for say in turn.actions if isinstance(say, LogEvent)] == [

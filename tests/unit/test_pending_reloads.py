@@ -30,7 +30,7 @@ def owing(*names: str) -> PendingReloads:
     return reloads
 
 
-def test_a_reload_that_is_cut_off_by_the_end_is_told_of_as_owed():
+def test_a_reload_that_is_cut_off_by_the_end_is_reported_as_owed():
     reloads = owing("web", "app")
     assert [type(action) for action in reloads.start(0.0, ())] == [Reload]
     assert reloads.owed() == {"reload": "web, app"}
@@ -39,13 +39,13 @@ def test_a_reload_that_is_cut_off_by_the_end_is_told_of_as_owed():
 def test_nothing_is_owed_after_a_reload_that_succeeded():
     reloads = owing("web")
     (run,) = reloads.start(0.0, ())
-    acquit, say = reloads.take(Reloaded(run.key, None, 0.1), 1.0)
-    assert (acquit, say.event) == (ClearPending("reload", ()), "resource.changed")
+    cleared, say = reloads.take(Reloaded(run.key, None, 0.1), 1.0)
+    assert (cleared, say.event) == (ClearPending("reload", ()), "resource.changed")
     assert reloads.owed() == {}
     assert not reloads
 
 
-def test_a_reload_that_nobody_knows_the_end_of_is_paid_and_told_of():
+def test_a_reload_whose_success_is_not_known_is_cleared_and_logged():
     reloads = owing("web")
     (run,) = reloads.start(0.0, ())
     *_, say = reloads.take(Reloaded(run.key, None, 0.1, unsure=True), 1.0)
@@ -105,7 +105,7 @@ def test_the_time_and_the_process_in_the_output_of_a_command_are_no_other_reason
     assert [fields["output"] for _, _, fields in said] == ["12:00:01 [9] port in use", "12:00:04 [23] no such file"]
 
 
-def test_another_content_that_a_reload_refuses_for_the_same_reason_is_logged():
+def test_another_content_that_a_reload_rejects_for_the_same_reason_is_logged():
     reloads = owing("web")
     assert len(failing(reloads, 1.0, exits(1), exits(1))) == 1
     reloads.owe(
@@ -177,15 +177,15 @@ def test_a_reload_of_the_old_files_that_fails_stays_owed_and_puts_nothing_back_a
     list(reloads.take(Reloaded(run.key, refused, 0.1), 401.0))
     assert reloads.restoring() == set()
     (_,) = reloads.start(900.0, ())
-    back, acquit = sorted(
+    back, cleared = sorted(
         reloads.take(Reloaded(run.key, None, 0.1), 901.0), key=lambda one: isinstance(one, ClearPending)
     )
-    assert acquit == ClearPending("reload", (3, 4))
+    assert cleared == ClearPending("reload", (3, 4))
     assert (back.event, back.fields) == ("reload.rolled_back", {"resource": "web", "command": "reload"})
     assert not reloads
 
 
-def test_what_an_earlier_confpy_owed_waits_for_a_trial_of_its_target_too():
+def test_what_an_earlier_run_owed_waits_while_its_target_is_swapped_in_unchecked():
     web = Resource("web", "", "t.j2", "/out/web", check_cmd="check", reload_cmd=CommandReload("reload {{dest}}"))
     state = ResourceState(0, web, Settle(0.0, 0.0), Backoff(Random(1)), View(KeyTree(), ()))
     reloads = PendingReloads(Random(1), longest_wait=2.0)

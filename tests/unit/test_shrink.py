@@ -1,4 +1,4 @@
-"""Which keys are believed, and when."""
+"""Which keys are suspect, and until when."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ def rules(**more) -> Resource:
         (10, 9, {"max_shrink": 0.0}, False),
     ],
 )
-def test_few_keys_are_doubted_as_the_resource_says(known, now, more, admitted):
+def test_keys_are_suspect_as_the_resource_says(known, now, more, admitted):
     assert Guard(known).admits(rules(**more), now, 0, 100.0, 50.0) is admitted
 
 
-def test_a_lone_key_is_believed_gone_where_a_stream_named_it_alone():
+def test_a_lone_key_may_go_where_a_stream_named_it():
     assert Guard(1, named=True).admits(rules(), 0, 0, 0.0, 0.0)
     assert not Guard(1, named=False).admits(rules(), 0, 0, 0.0, 0.0)
 
 
-def test_only_a_read_begun_after_the_grace_is_believed():
+def test_only_a_read_begun_after_the_grace_confirms_keys():
     guard = Guard(3)
     assert not guard.admits(rules(), 0, 0, 100.0, 100.0)
     assert not guard.admits(rules(), 0, 0, 200.0, 129.9), "however late it is"
@@ -64,7 +64,7 @@ def test_a_tree_that_is_empty_by_now_has_a_grace_of_its_own():
     assert guard.admits(rules(max_shrink=0.1), 0, 0, 160.0, 160.0)
 
 
-def test_a_store_that_is_replaced_while_in_doubt_is_not_believed_by_time():
+def test_keys_of_a_store_that_is_replaced_while_they_are_suspect_are_not_confirmed_by_time():
     guard = Guard(3, store=0)
     guard.admits(rules(), 0, 0, 100.0, 100.0)
     assert not guard.admits(rules(), 0, 1, 101.0, 101.0)
@@ -73,11 +73,11 @@ def test_a_store_that_is_replaced_while_in_doubt_is_not_believed_by_time():
     assert not guard.admits(rules(), 0, 1, 9999.0, 9999.0)
 
 
-def test_keys_of_another_store_are_believed_where_there_are_some():
+def test_keys_of_another_store_are_not_suspect_where_there_are_some():
     assert Guard(3, store=0).admits(rules(), 2, 1, 0.0, 0.0)
 
 
-def test_keep_waits_for_ever_and_what_is_back_ends_the_doubt():
+def test_keep_waits_for_ever_and_keys_that_are_back_end_the_suspicion():
     guard = Guard(3)
     assert not guard.admits(rules(on_shrink="keep"), 0, 0, 0.0, 9999.0)
     assert guard.admits(rules(on_shrink="keep"), 1, 0, 0.0, 9999.0)
@@ -96,7 +96,7 @@ def edited(keys: int | None = 5, old: Resource | None = None, new: Resource | No
 
 
 @pytest.mark.parametrize(("keys", "more", "admitted"), [(1, {}, True), (4, {"max_shrink": 0.0}, True), (0, {}, False)])
-def test_after_an_edit_fewer_keys_are_believed_and_none_at_all_are_not(keys, more, admitted):
+def test_after_an_edit_fewer_keys_are_not_suspect_but_none_at_all_is(keys, more, admitted):
     assert edited().admits(reading("/app/other", **more), keys, 0, 100.0, 0.0) is admitted
 
 
@@ -112,7 +112,7 @@ def test_no_key_at_all_after_an_edit_waits_for_a_person_and_not_for_another_read
     assert edited().admits(reading("/app/other"), 2, 0, 101.0, 0.0)
 
 
-def test_an_edit_of_the_prefix_is_told_from_one_of_the_keys():
+def test_an_edit_of_the_prefix_is_distinguished_from_one_of_the_keys():
     guard = edited(old=reading("/app/web", strip="/app"), new=reading("/apq/web", strip="/apq"))
     guard.admits(reading("/apq/web", strip="/apq"), 0, 0, 100.0, 0.0)
     assert guard.suspicion is not None
@@ -131,7 +131,7 @@ def test_nothing_is_lost_where_the_target_was_made_from_no_key():
     assert edited(keys=None).admits(reading("/app/other"), 0, 0, 100.0, 0.0)
 
 
-def test_a_second_edit_is_judged_by_what_the_target_was_made_from_and_the_way_back_by_its_count():
+def test_a_second_edit_is_measured_by_what_the_target_was_made_from_and_the_way_back_by_its_count():
     guard = edited().after_edit(reading("/app/other"), reading("/app/third"))
     assert not guard.admits(reading("/app/third"), 0, 0, 100.0, 0.0)
     back = edited().after_edit(reading("/app/other"), reading("/app/web"))
@@ -141,7 +141,7 @@ def test_a_second_edit_is_judged_by_what_the_target_was_made_from_and_the_way_ba
     assert back.suspicion.confirm_at == 130.0
 
 
-def test_another_kind_of_store_is_believed_but_for_one_without_any_key():
+def test_another_kind_of_store_is_not_suspect_unless_it_has_no_key_at_all():
     def guard() -> Guard:
         return Guard(None, made_from=Counted(3, "etcd", ("/app/web",)))
 

@@ -180,7 +180,7 @@ def test_another_key_in_that_spelling_says_how_the_store_spells_it() -> None:
         view.getv("/db/min/conn")
 
 
-def test_a_key_is_judged_once_for_all_renders_of_a_resource(tmp_path: Path) -> None:
+def test_a_key_is_checked_once_for_all_renders_of_a_resource(tmp_path: Path) -> None:
     (tmp_path / "t").write_text('{{exists "/other"}}{{range gets "/other/*"}}{{end}}')
     one, view = Resource(name="web", file="", src="t", dest="/run/web"), View(KeyTree(), ["/h"])
     resolver, renderer, facts = Resolver(folder=str(tmp_path), cache_dir=None), Renderer(), {}

@@ -1,4 +1,4 @@
-"""Files beside the store: what templates may read of them, and when a program is told that they are new."""
+"""Files beside the store: what templates may read of them, and when a program is reloaded since they are new."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_the_content_of_a_watched_file_is_in_no_error(tmp_path):
         assert "s3cret" not in str(caught.value.fields())
 
 
-# --- when its program is told ----------------------------------------------------------------------------------------
+# --- when its program is reloaded ------------------------------------------------------------------------------------
 
 WEB = Resource(
     name="web",
@@ -92,7 +92,7 @@ def facts(**answers):
     return {Lookup("hash", f"/{name}.pem"): answer for name, answer in answers.items()}
 
 
-def test_one_file_that_is_another_is_told_of_until_it_was_delivered():
+def test_one_file_that_is_another_is_new_until_it_was_delivered():
     files = WatchedFiles()
     old, new = files.digest(WEB, facts(a="1", b="2")), files.digest(WEB, facts(a="1", b="3"))
     assert not files.are_renewed(WEB, old), "nobody knows what it was before"
