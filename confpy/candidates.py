@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, TypeAlias
 
 from confpy.config.resource import Resource
 from confpy.errors import ConfpyError
@@ -40,21 +40,20 @@ class Candidate:
         return "torn" if self.torn else "watch_files" if self.renewed else ""
 
 
-class GroupId(NamedTuple):
-    """Identifies what is delivered together or not at all: the resources of a group, or one that is in none."""
-
-    name: str
-    """The group's, or the resource's."""
-    is_lone: bool = False
-
-
 @frozen
 class Group:
     """Candidates that are delivered together or not at all: one of each of its resources."""
 
     name: str
-    """For a resource in no group, its target: no group has such a name."""
+    """The group's; of a resource that is in none, its target."""
     candidates: tuple[Candidate, ...]
+    is_lone: bool = False
+    """It is one resource that is in no group."""
+
+    @property
+    def id(self) -> str:
+        """What the ledger calls it, also after a restart: a group may have the name of a target."""
+        return f"target {self.name}" if self.is_lone else f"group {self.name}"
 
 
 @frozen

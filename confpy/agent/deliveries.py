@@ -9,10 +9,10 @@ from confpy.agent.core import Core
 from confpy.agent.fallback import Fallback
 from confpy.agent.rejections import Rejections
 from confpy.agent.reloads import Commit, PendingReloads
-from confpy.agent.resources import ResourceState, prefixes_of
+from confpy.agent.resources import GroupKey, ResourceState, prefixes_of
 from confpy.agent.shrink import KeyCounts
 from confpy.agent.watched_files import WatchedFiles
-from confpy.candidates import Candidate, GroupId, Report
+from confpy.candidates import Candidate, Report
 from confpy.clock import NEVER
 from confpy.config.resource import Resource
 from confpy.errors import CheckError, ReloadError
@@ -53,7 +53,7 @@ class Deliveries:
         """Take the reports of a batch. ``saves``: the keys of now are those that were delivered."""
         batch = self._batches.end(delivered.batch)
         sent = {one.resource.name: one for group in batch.groups for one in group.candidates}
-        failed: dict[GroupId, ResourceState] = {}
+        failed: dict[GroupKey, ResourceState] = {}
         held: list[ResourceState] = []
         for report in delivered.reports:
             state = self._resources.states.get(report.resource)

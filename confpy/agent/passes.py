@@ -11,8 +11,8 @@ from confpy.agent.fallback import Fallback
 from confpy.agent.rejections import Rejections
 from confpy.agent.reloads import PendingReloads
 from confpy.agent.rendering import Rendering
-from confpy.agent.resources import ResourceState, all_commands, prefixes_of, swaps
-from confpy.candidates import Candidate, Group, GroupId
+from confpy.agent.resources import GroupKey, ResourceState, all_commands, prefixes_of, swaps
+from confpy.candidates import Candidate, Group
 from confpy.clock import NEVER, Damping
 from confpy.errors import ReloadError
 from confpy.templates.lookup import Lookup
@@ -69,7 +69,7 @@ class Passes:
                 self._leave_rejected(states, until)
             elif candidates:
                 name = states[0].resource.dest if group.is_lone else group.name
-                ready.append((states, Group(name, tuple(candidates))))
+                ready.append((states, Group(name, tuple(candidates), group.is_lone)))
         self._rendering.ask(needed)
         self._send(self._without_waiting(ready, groups) if needed else ready)
 
@@ -131,7 +131,7 @@ class Passes:
 
     # --- groups that share a check -----------------------------------------------------------------------------------
 
-    def _awaited_checks(self, groups: Iterable[GroupId]) -> set[str]:
+    def _awaited_checks(self, groups: Iterable[GroupKey]) -> set[str]:
         """Return the shared checks of groups that will have their first try as soon as what they need is known.
 
         The others that share one wait for them: on an empty machine none may pass without all.
@@ -155,7 +155,7 @@ class Passes:
         is_read = all(self._mirror.ready(state.resource.prefixes) for state in states)
         return not is_read and not self._fallback.holds(prefixes_of(states))
 
-    def _without_waiting(self, ready: Sequence[Ready], groups: Iterable[GroupId]) -> list[Ready]:
+    def _without_waiting(self, ready: Sequence[Ready], groups: Iterable[GroupKey]) -> list[Ready]:
         """Leave out the groups that wait for another one whose render has just asked for something."""
         awaited = self._awaited_checks(groups)
         stay: list[Ready] = []

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from confpy.agent.batches import checks_shared
 from confpy.agent.shrink import Guard
-from confpy.candidates import DeliveredState, GroupId, Outcome
+from confpy.candidates import DeliveredState, Outcome
 from confpy.clock import NEVER, Backoff, Damping, Settle
 from confpy.config.resource import Resource, commands_of
 from confpy.errors import ConfpyError
@@ -17,6 +18,14 @@ from confpy.templates.lookup import Lookup
 
 NO_COMMANDS = ""
 """What resources with neither check nor reload share instead of a command."""
+
+
+class GroupKey(NamedTuple):
+    """Whom the agent renders and delivers together: a group, or one resource that is in none."""
+
+    name: str
+    """The group's, or the resource's."""
+    is_lone: bool = False
 
 
 @dataclass(slots=True)
@@ -81,9 +90,9 @@ class ResourceState:
         return self.resource.name
 
     @property
-    def group(self) -> GroupId:
+    def group(self) -> GroupKey:
         """What it is delivered with: a group, or itself alone."""
-        return GroupId(self.resource.group) if self.resource.group else GroupId(self.resource.name, is_lone=True)
+        return GroupKey(self.resource.group) if self.resource.group else GroupKey(self.resource.name, is_lone=True)
 
     @property
     def commands(self) -> tuple[str, ...]:
@@ -105,8 +114,8 @@ class Resources:
 
     def __init__(self) -> None:
         self.states: dict[str, ResourceState] = {}
-        self.groups: dict[GroupId, list[ResourceState]] = {}
-        self._shared: dict[GroupId, frozenset[str]] = {}
+        self.groups: dict[GroupKey, list[ResourceState]] = {}
+        self._shared: dict[GroupKey, frozenset[str]] = {}
         """Of groups that are swapped in together: the checks that they share."""
         self._dirty: dict[int, ResourceState] = {}
         """By order, those that are dirty: a change costs what it touches, not what exists."""
@@ -147,7 +156,7 @@ class Resources:
         """Return those that are dirty, in no order."""
         return self._dirty.values()
 
-    def dirty_groups(self) -> list[GroupId]:
+    def dirty_groups(self) -> list[GroupKey]:
         """Return the groups with a dirty resource, in order."""
         return list(dict.fromkeys(state.group for _, state in sorted(self._dirty.items())))
 
@@ -158,7 +167,7 @@ class Resources:
             if not state.resource.text_prefixes or state.view.shows(path):
                 yield state
 
-    def shared_checks(self, group: GroupId) -> frozenset[str]:
+    def shared_checks(self, group: GroupKey) -> frozenset[str]:
         """Return the checks over swapped in files that a group shares with another."""
         return self._shared.get(group, frozenset())
 

@@ -244,7 +244,7 @@ class Batch:
             # None of them may be new without the others: a power cut takes no rename back once they have passed.
             self._context.sync_folders({it.folder for group in passed for it in group.files})
         try:
-            self._ledger.check_passed((group.record, group.name) for group in passed)
+            self._ledger.check_passed((group.record, group.id) for group in passed)
         except OSError as error:
             for group in passed:
                 group.note_unrecorded(error)
@@ -276,7 +276,7 @@ class Batch:
             if any(group.torn for group in of_record):
                 self._ledger.leave(record)
                 continue
-            failed = [group.name for group in of_record if not group.committed or group.record != record]
+            failed = [group.id for group in of_record if not group.committed or group.record != record]
             by_content = not any(
                 any(it.in_place for it in group.members)
                 or (group.change and any(it.mark for it in group.change.changes))

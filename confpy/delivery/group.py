@@ -29,6 +29,7 @@ class GroupDelivery:
 
     def __init__(self, group: Group, context: Context) -> None:
         self.name = group.name
+        self.id = group.id
         self.members = [Member(one, context) for one in group.candidates]
         self._context = context
         resources = [member.resource for member in self.members]
@@ -204,7 +205,7 @@ class GroupDelivery:
     @property
     def planned(self) -> GroupChange:
         """What is about to be done, for the ledger."""
-        return GroupChange(self.name, tuple(map(self._change, self.recorded)), self.swap, self.rollback)
+        return GroupChange(self.id, tuple(map(self._change, self.recorded)), self.swap, self.rollback)
 
     def _change(self, member: Member) -> Change:
         spec = member.resource.reload_spec if self._context.reloads else None
@@ -363,7 +364,7 @@ class GroupDelivery:
         """Whether its old files stay: until its reloads, or older ones of its group, have succeeded."""
         if not (self.committed and self.rollback and self.record and self.change is not None):
             return False
-        return any(change.key for change in self.change.changes) or self._context.ledger.is_owing(self.name)
+        return any(change.key for change in self.change.changes) or self._context.ledger.is_owing(self.id)
 
 
 def begin_record(groups: Sequence[GroupDelivery], context: Context) -> None:

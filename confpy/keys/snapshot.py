@@ -50,7 +50,7 @@ class PrefixStatus:
     revision: int
     """The store's newest revision, of any key."""
     newest: Mapping[str, int]
-    """Per prefix: the newest revision of a key that still exists, 0 where there is none; those denied now are left out."""
+    """Per prefix: the newest revision of a key that still exists, 0 where there is none. Denied ones are left out."""
     counts: Mapping[str, int]
     """Per prefix: how many raw keys it has; with ``newest`` it betrays a lost deletion."""
 

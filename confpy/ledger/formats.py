@@ -48,6 +48,7 @@ RECORD = {
     "instead": "replaces",
     "passed": "check_passed",
 }
+GROUP_IDS = {"failed", "groups", "instead", "passed"}
 OPERATIONS = {"paid": "cleared", "passed": "checked"}
 KINDS = {"signal": "signal", "url": "http", "line": "socket", "program": "program"}
 """A field that only one kind of action or verifier has → that kind."""
@@ -55,14 +56,14 @@ KINDS = {"signal": "signal", "url": "http", "line": "socket", "program": "progra
 
 def upgrade(entry: Entry) -> Entry:
     """Return an entry of version 1 as the current version has it; what is malformed stays so."""
-    if entry.get("op") in OPERATIONS:
-        return {**entry, "op": OPERATIONS[entry["op"]]}
-    if entry.get("op") != "begin":
-        return entry
+    entry = {**entry, **{name: _group_ids(entry[name]) for name in GROUP_IDS & entry.keys()}}
+    operation = entry.get("op")
+    if operation != "begin":
+        return {**entry, "op": OPERATIONS[operation]} if operation in OPERATIONS else entry
     record = {RECORD.get(name, name): it for name, it in entry.items()}
     for group in _tables(record, "groups"):
         if "group" in group:
-            group["name"] = group.pop("group")
+            group["name"] = _group_ids(group.pop("group"))
         for change in _tables(group, "changes"):
             if "paid" in change:
                 change["cleared"] = change.pop("paid")
@@ -77,6 +78,17 @@ def upgrade(entry: Entry) -> Entry:
 def _tables(holder: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     found = holder.get(name)
     return [it for it in found if isinstance(it, dict)] if isinstance(found, list) else []
+
+
+def _group_ids(written: object) -> object:
+    """Return the ids of groups where there were names, in lists or alone: a resource in no group had its target's."""
+    if isinstance(written, list):
+        return [_group_ids(one) for one in written]
+    return (
+        f"{'target' if written.startswith('/') else 'group'} {written}"
+        if written and isinstance(written, str)
+        else written
+    )
 
 
 def _with_kind(written: object) -> dict[str, Any]:

@@ -1180,3 +1180,20 @@ def test_the_reload_of_a_ledger_that_has_kinds_or_none_is_the_same(state, out, v
     path.write_bytes(path.read_bytes().replace(write_line({"ledger": FORMAT}), write_line({"ledger": version})))
     (owed,) = start(state)[1].reloads
     assert owed.spec == ReloadSpec("reload it", CommandReload(("kill", "-HUP", "7")), 1.0, VerifyCommand("check"))
+
+
+def test_the_groups_of_a_ledger_of_the_first_version_have_the_ids_of_now():
+    written = [
+        {"ledger": 1},
+        {"op": "begin", "deeds": [{"group": "web"}, {"group": "/out/a"}], "instead": [[1, "web"]]},
+        {"op": "passed", "groups": [[2, "web"]]},
+        {"op": "done", "failed": ["/out/a"]},
+    ]
+    _, begun, passed, done = read_lines(b"".join(map(write_line, written)))
+    assert [group["name"] for group in begun["groups"]] == ["group web", "target /out/a"]
+    assert (begun["replaces"], passed["groups"]) == ([[1, "group web"]], [[2, "group web"]])
+    assert done["failed"] == ["target /out/a"]
+
+
+def test_a_group_that_has_the_name_of_a_target_is_another_than_the_resource_that_has_the_target():
+    assert Group("/out/a", ()).id != Group("/out/a", (), is_lone=True).id
