@@ -23,7 +23,7 @@ from confpy.delivery.context import Context
 from confpy.delivery.group import GroupDelivery
 from confpy.frozen import replace
 from confpy.ledger.book import Book
-from confpy.ledger.ledger import Ledger
+from confpy.ledger.restart import Restart
 from confpy.messages import ClearPending, Watch
 from confpy.mirror.reading import Reading
 from confpy.mirror.streams import Streams
@@ -213,7 +213,7 @@ def only_the_newest_commit_of_a_resource_is_paid():
 
 @mutant
 def a_trial_that_was_cut_off_stays():
-    with patched(Ledger, "_judge", lambda self, book, found, notes: []):
+    with patched(Restart, "settle", lambda self, book, paths: []):
         yield
 
 
