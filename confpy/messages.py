@@ -14,7 +14,7 @@ from confpy.errors import ConfpyError, StoreError
 from confpy.events import LogEvent
 from confpy.frozen import NOTHING, frozen
 from confpy.keys.snapshot import Changes, Invalidated, PrefixStatus, Snapshot
-from confpy.reload.spec import ReloadSpec
+from confpy.reload.spec import LastRun, PendingReload, Rejection, ReloadSpec
 from confpy.templates.lookup import Lookup
 
 # --- messages: what jobs, streams and signals post -------------------------------------------------------------------
@@ -112,18 +112,6 @@ class Swept:
 
 
 @frozen
-class PendingReload:
-    """A reload that is owed for the content that its targets have, whichever run of confpy delivered it."""
-
-    spec: ReloadSpec
-    resources: tuple[str, ...]
-    dests: tuple[str, ...]
-    """Of each resource its target."""
-    records: tuple[int, ...] = ()
-    """The ledger's records that owe it."""
-
-
-@frozen
 class Counted:
     """How many keys a resource had when it was delivered, and where they came from."""
 
@@ -134,36 +122,6 @@ class Counted:
     """What it read, as in ``Resource.reads``; None: an earlier version did not record it."""
     strip: str = ""
     """As in ``Resource``."""
-
-
-@frozen
-class LastRun:
-    """The last run of a reload, as the ledger has it for the next start."""
-
-    at: float
-    """When it began, in seconds since 1970."""
-    failures: int = 0
-    """How many runs in a row did not succeed, one that was cut off included."""
-    interval: float = 0.0
-    """Seconds from its start to that of the next run, at least."""
-
-
-@frozen
-class Rejection:
-    """A content that a reload rejected, and that was replaced by the previous one."""
-
-    digest: str
-    """SHA-256 of the content, in hexadecimal digits."""
-    path: str
-    """The target, links followed."""
-    back: str | None
-    """The digest of what was put back; None: no file."""
-    by: str
-    """Identifies the target and the commands that the content had to pass; empty: unknown."""
-    at: float
-    """When it was last rejected, in seconds since 1970."""
-    times: int = 1
-    """How often it was rejected."""
 
 
 @frozen

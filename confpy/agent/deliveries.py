@@ -17,7 +17,8 @@ from confpy.clock import NEVER
 from confpy.config.resource import Resource
 from confpy.errors import CheckError, ReloadError
 from confpy.events import abbreviate
-from confpy.messages import Delivered, Reject, Rejection, Reloaded, Restored
+from confpy.messages import Delivered, Reject, Reloaded, Restored
+from confpy.reload.spec import Rejection
 
 
 class Deliveries:

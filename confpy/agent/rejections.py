@@ -13,7 +13,7 @@ from random import Random
 from confpy.candidates import Candidate
 from confpy.clock import NEVER, jittered
 from confpy.config.resource import Resource
-from confpy.messages import Rejection
+from confpy.reload.spec import Rejection
 
 LONGEST = 86400.0
 """Seconds to which the wait doubles; one that was set longer stays as it is."""

@@ -19,8 +19,8 @@ from confpy.config.resource import Resource
 from confpy.errors import ConfpyError, ReloadError
 from confpy.events import LogEvent
 from confpy.frozen import frozen, replace
-from confpy.messages import Action, ClearPending, LastRun, PendingReload, Reload, Reloaded, Restore
-from confpy.reload.spec import OnFailure, ReloadSpec
+from confpy.messages import Action, ClearPending, Reload, Reloaded, Restore
+from confpy.reload.spec import LastRun, OnFailure, PendingReload, ReloadSpec
 
 LONGEST = 300.0
 """Seconds between two tries of a reload that keeps failing, at most."""

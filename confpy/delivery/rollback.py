@@ -12,8 +12,8 @@ from confpy.frozen import replace
 from confpy.ledger.ledger import Ledger
 from confpy.ledger.locks import BUSY, PATIENCE
 from confpy.ledger.records import Change, GroupChange, Record
-from confpy.messages import PendingReload, Restored
-from confpy.reload.spec import ReloadSpec, UnknownReload
+from confpy.messages import Restored
+from confpy.reload.spec import PendingReload, ReloadSpec, UnknownReload
 from confpy.system.disk import Disk
 from confpy.target.look import digest_at, stamp
 from confpy.target.replace import old_paths, put_back, remove_old

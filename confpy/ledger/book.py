@@ -26,8 +26,8 @@ from confpy.ledger.records import (
     write_rejections,
     write_run,
 )
-from confpy.messages import Counted, LastRun, PendingReload, Rejection
-from confpy.reload.spec import ReloadSpec, UnknownReload
+from confpy.messages import Counted
+from confpy.reload.spec import LastRun, PendingReload, Rejection, ReloadSpec, UnknownReload
 
 KEEP_REJECTIONS = 30 * 86400.0
 """Seconds after which a rejected content is forgotten: its resource is gone, or nobody asked for it again."""

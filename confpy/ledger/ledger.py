@@ -20,8 +20,8 @@ from confpy.ledger.formats import Entry
 from confpy.ledger.locks import LOCKS, locked
 from confpy.ledger.records import GroupChange, Record, write_counts, write_record, write_rejections, write_run
 from confpy.ledger.restart import Restart
-from confpy.messages import Counted, LastRun, Recovered, Rejection
-from confpy.reload.spec import ReloadSpec, UnknownReload
+from confpy.messages import Counted, Recovered
+from confpy.reload.spec import LastRun, Rejection, ReloadSpec, UnknownReload
 from confpy.system.disk import Disk
 from confpy.system.filenames import staged_for
 from confpy.system.ownership import require_private

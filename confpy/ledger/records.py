@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 from confpy.frozen import fields, frozen, is_frozen
 from confpy.ledger.formats import Entry, read_lines
-from confpy.messages import Counted, LastRun, Rejection
-from confpy.reload.spec import ReloadSpec, UnknownReload, read_spec
+from confpy.messages import Counted
+from confpy.reload.spec import LastRun, Rejection, ReloadSpec, UnknownReload, read_spec
 
 T = TypeVar("T")
 

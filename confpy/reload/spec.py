@@ -1,4 +1,4 @@
-"""How a program is reloaded: the action, its verifier, and what a failure leads to. Pure."""
+"""How a program is reloaded: the action, its verifier, what a failure leads to; what earlier runs left. Pure."""
 
 from __future__ import annotations
 
@@ -80,3 +80,45 @@ class ReloadResult:
     """The reload was sent, but the answer does not show whether it succeeded."""
     answer: str = ""
     """That answer."""
+
+
+@frozen
+class PendingReload:
+    """A reload that is owed for the content that its targets have, whichever run of confpy delivered it."""
+
+    spec: ReloadSpec
+    resources: tuple[str, ...]
+    dests: tuple[str, ...]
+    """Of each resource its target."""
+    records: tuple[int, ...] = ()
+    """The ledger's records that owe it."""
+
+
+@frozen
+class LastRun:
+    """The last run of a reload, as the ledger has it for the next start."""
+
+    at: float
+    """When it began, in seconds since 1970."""
+    failures: int = 0
+    """How many runs in a row did not succeed, one that was cut off included."""
+    interval: float = 0.0
+    """Seconds from its start to that of the next run, at least."""
+
+
+@frozen
+class Rejection:
+    """A content that a reload rejected, and that was replaced by the previous one."""
+
+    digest: str
+    """SHA-256 of the content, in hexadecimal digits."""
+    path: str
+    """The target, links followed."""
+    back: str | None
+    """The digest of what was put back; None: no file."""
+    by: str
+    """Identifies the target and the commands that the content had to pass; empty: unknown."""
+    at: float
+    """When it was last rejected, in seconds since 1970."""
+    times: int = 1
+    """How often it was rejected."""

@@ -37,11 +37,9 @@ from confpy.messages import (
     Inspect,
     Inspected,
     Kill,
-    LastRun,
     Load,
     Message,
     Opened,
-    PendingReload,
     Read,
     Recalled,
     Recover,
@@ -61,7 +59,7 @@ from confpy.messages import (
 )
 from confpy.mirror.mirror import Mirror
 from confpy.reload.actions import CommandReload
-from confpy.reload.spec import ReloadSpec
+from confpy.reload.spec import LastRun, PendingReload, ReloadSpec
 from confpy.templates.lookup import Lookup
 from confpy.templates.results import Needs, Rendered, Suspicion
 

@@ -24,7 +24,7 @@ from confpy.ledger.formats import FORMAT, read_lines, write_line
 from confpy.ledger.ledger import Ledger
 from confpy.ledger.records import Change, GroupChange, Record, read_record, write_record
 from confpy.ledger.recovery import plan
-from confpy.messages import Counted, LastRun, PendingReload, Recovered, Rejection
+from confpy.messages import Counted, Recovered
 from confpy.reload.actions import (
     CommandReload,
     HttpReload,
@@ -35,7 +35,7 @@ from confpy.reload.actions import (
     VerifyCommand,
     VerifyProgram,
 )
-from confpy.reload.spec import ReloadSpec
+from confpy.reload.spec import LastRun, PendingReload, Rejection, ReloadSpec
 from confpy.system.disk import Disk
 from confpy.system.subprocesses import Shell
 from tests.run_as_user import Child, as_nobody

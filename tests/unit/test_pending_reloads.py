@@ -16,9 +16,9 @@ from confpy.config.resource import Resource
 from confpy.errors import ReloadError
 from confpy.keys.tree import KeyTree
 from confpy.keys.view import View
-from confpy.messages import ClearPending, LastRun, PendingReload, Reload, Reloaded, Restore
+from confpy.messages import ClearPending, Reload, Reloaded, Restore
 from confpy.reload.actions import CommandReload
-from confpy.reload.spec import ReloadSpec
+from confpy.reload.spec import LastRun, PendingReload, ReloadSpec
 from confpy.system.subprocesses import Ran
 
 

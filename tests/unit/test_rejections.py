@@ -11,8 +11,8 @@ from confpy.agent.rejections import LONGEST, SOON, Rejections
 from confpy.candidates import Candidate
 from confpy.config.resource import Resource
 from confpy.frozen import replace
-from confpy.messages import Rejection
 from confpy.reload.actions import CommandReload
+from confpy.reload.spec import Rejection
 
 WEB = Resource("web", "", "t", "/out/web", reload_cmd=CommandReload("reload"), on_reload_failure="rollback")
 DAY = 86400.0
