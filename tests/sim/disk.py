@@ -33,8 +33,8 @@ class Status(NamedTuple):
     st_ctime_ns: int
 
 
-class SimDisk(Disk):
-    """The disk as one process has it."""
+class _ReadingDisk(Disk):
+    """The calls that change nothing, and what every call goes through."""
 
     def __init__(
         self,
@@ -161,6 +161,10 @@ class SimDisk(Disk):
     def fstat(self, descriptor: int) -> os.stat_result:
         self._look()
         return self._status(self._open[descriptor][0])
+
+
+class SimDisk(_ReadingDisk):
+    """The disk as one process has it."""
 
     # --- folders ---------------------------------------------------------------------------------------------------
 
