@@ -111,7 +111,7 @@ def test_a_member_that_cannot_be_rendered_holds_the_group_and_no_other(installat
         assert (config.read_text(), (installation.folder / "certs").read_text()) == (before, "# none yet\n")
         installation.write("app: {pem: newer, bind: 'bind 127.0.0.1:65001'}")
         shows(installation.folder / "certs", "newer\n")
-        assert "65001" in config.read_text()
+        wait_until(lambda: "65001" in config.read_text(), what="the other file of the group, which is renamed after it")
 
 
 def test_a_fragment_is_tried_in_its_place_by_the_program_that_includes_it(installation):
