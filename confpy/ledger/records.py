@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any
 
 from confpy.frozen import fields, frozen, is_frozen
 from confpy.ledger.formats import Entry, read_lines
 from confpy.messages import Counted
 from confpy.reload.spec import LastRun, Rejection, ReloadSpec, UnknownReload, read_spec
 
-T = TypeVar("T")
+GROUP_FIELDS = frozenset({"name", "changes", "swap", "rollback"})
 
 
 @frozen
@@ -95,9 +95,9 @@ def write_record(record: Record) -> Entry:
 
 def _lean(value: Any) -> Any:
     """Leave out what reads the same without it: most of a record of a thousand changes."""
-    if isinstance(value, ReloadSpec | UnknownReload):
-        return value.to_json()
     if is_frozen(value):
+        if isinstance(value, ReloadSpec | UnknownReload):
+            return value.to_json()
         return {name: _lean(it) for name, it in fields(value).items() if it or it is None}
     return [_lean(it) for it in value] if isinstance(value, list | tuple) else value
 
@@ -125,16 +125,19 @@ def read_record(entry: Entry, ignored: set[str] | None = None) -> Record:
 
 
 def _read_group(written: Mapping[str, Any], ignored: set[str]) -> GroupChange:
-    values = _known(GroupChange, written, ignored)
-    changes = tuple(Change(**_known(Change, change, ignored)) for change in written.get("changes", ()))
-    return GroupChange(**{"name": "", **values, "changes": changes})
+    if not written.keys() <= GROUP_FIELDS:
+        ignored.update(written.keys() - GROUP_FIELDS)
+    found = written.get("changes", ())
+    try:
+        changes = tuple([Change(**change) for change in found])
+    except TypeError:
+        changes = tuple(Change(**_known(Change, change, ignored)) for change in found)
+    return GroupChange(written.get("name", ""), changes, written.get("swap", False), written.get("rollback", False))
 
 
 def _known(cls: type[Any], written: Mapping[str, Any], ignored: set[str]) -> Mapping[str, Any]:
     known: Collection[str] = cls.__slots__
-    if all(name in known for name in written):
-        return written
-    ignored.update(written.keys() - known)
+    ignored.update(name for name in written if name not in known)
     return {name: it for name, it in written.items() if name in known}
 
 
