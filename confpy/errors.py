@@ -21,10 +21,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any, ClassVar, Self, TypeVar
 
-E = TypeVar("E", bound="ConfpyError")
+E = TypeVar("E")
 _NUMBERED = re.compile(r"\w*\d\w*")
 """Numbers, and words with a digit in them: revisions, times, ports, process ids, the ids of cluster members."""
 
@@ -55,7 +55,7 @@ class ConfpyError(Exception):
         self.where = {**where, **self.where}
         return self
 
-    def copy(self, cls: type[E], /, **where: str | int) -> E:
+    def copy(self, cls: Callable[..., E], /, **where: str | int) -> E:
         """Return an error of another class, or of the same, with this one's message, hint and places.
 
         Places of the copy do not show in the original; those in ``where`` replace the original's.

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import field
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, cast, dataclass_transform
 
 from confpy.config.kinds import Kind
 
@@ -56,6 +55,18 @@ class Option(NamedTuple):
         return "" if isinstance(self.default, bool) else str(self.default or "")
 
 
+class Row(NamedTuple):
+    """A row as it is written: what ``Option`` has of it."""
+
+    group: str
+    default: object
+    kind: Kind
+    help: str
+    unset: str
+    flag: str
+    keys: tuple[str, ...] | None
+
+
 def setting(
     group: str,
     default: T,
@@ -67,8 +78,13 @@ def setting(
     keys: tuple[str, ...] | None = None,
 ) -> T:
     """Make a row of the table, below the heading ``group``; names that are not given are made of the field's."""
-    row = {"group": group, "kind": kind, "help": help, "unset": unset, "flag": flag, "keys": keys}
-    return field(default=default, metadata=row, repr=not kind.secret)
+    return cast("T", Row(group, default, kind, help, unset, flag, keys))
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def rows(cls: type[T]) -> type[T]:
+    """Mark a class whose rows are settings; ``Settings`` has them, too."""
+    return cls
 
 
 class Variable(NamedTuple):

@@ -8,17 +8,17 @@ from these rows. Flags weigh more than variables, variables more than the file, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Literal, TypeVar
 
 from confpy.config import confd as dialect
 from confpy.config.kinds import BOOLEAN, DURATION, PATH, PAUSE, SIGNALS, TEXT, TIMEOUT, choice
-from confpy.config.options import Option, setting
+from confpy.config.options import Option, Row, setting
 from confpy.config.stores import tools_variables
 from confpy.config.stores.consul import ConsulSettings
 from confpy.config.stores.file import FileSettings
 from confpy.config.stores.network import NetworkSettings
 from confpy.events import Level
+from confpy.frozen import NOTHING, fields, frozen
 
 CONFDIRS = ("/etc/confpy", "/etc/confd")
 FILES = ("confpy.toml", "confd.toml")
@@ -30,9 +30,28 @@ FOLDERS = "Folders and files"
 STORE = "The store"
 DELIVERING = "Delivering"
 LOGS = "Logs"
+_OWN = (RUNNING, FOLDERS, STORE, DELIVERING, LOGS)
+
+T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+ROWS: dict[str, Row] = {}
+"""Setting → row: filled by ``with_rows``."""
+
+
+def with_rows(cls: type[T]) -> type[T]:
+    """Return a class without bases that has the rows of its bases, too: as fields, with their defaults."""
+    body = {name: value for name, value in vars(cls).items() if name not in {"__dict__", "__weakref__"}}
+    for base in cls.__bases__:
+        ROWS.update({name: row for name, row in vars(base).items() if isinstance(row, Row)})
+    ROWS.update({name: row for name, row in body.items() if isinstance(row, Row)})
+    types = {name: kind for one in (*cls.__bases__, cls) for name, kind in one.__annotations__.items()}
+    defaults = {name: row.default for name, row in ROWS.items()}
+    return type(cls.__name__, (), {**body, **defaults, "__annotations__": types})
+
+
+@frozen
+@with_rows
 class Settings(NetworkSettings, FileSettings, ConsulSettings):
     """What confpy was told. Durations are seconds."""
 
@@ -140,7 +159,7 @@ class Settings(NetworkSettings, FileSettings, ConsulSettings):
     keep_stage_file: bool = setting(DELIVERING, False, BOOLEAN, "Leave failed candidates in place for inspection.")
     sandbox: bool = setting(DELIVERING, False, BOOLEAN, "Render untrusted templates in a sandbox (slower).")
 
-    log_level: Level = setting(  # noqa: RUF009  # a row like the others
+    log_level: Level = setting(
         LOGS,
         "info",
         choice("debug", "info", "warning", "error", trace="debug", warn="warning", fatal="error", panic="error"),
@@ -152,37 +171,42 @@ class Settings(NetworkSettings, FileSettings, ConsulSettings):
 
     left_alone: tuple[str, ...] = ()
     """Variables that are set and would be settings if confpy were called as confd's fork is."""
-    origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    origins: Mapping[str, str] = NOTHING
+    """Setting → where its value comes from, if it is not the default."""
+
+    def __repr__(self) -> str:
+        shown = {name: value for name, value in fields(self).items() if name not in ROWS or not ROWS[name].kind.secret}
+        return f"Settings({shown})"
 
     def origin(self, name: str) -> str:
         """Say where a value comes from: ``flag -interval``, ``variable CONFPY_INTERVAL``, ``file …``, ``default``."""
         return self.origins.get(name, "default")
 
 
-_BASES: tuple[Any, ...] = Settings.__bases__
-GROUPS = (
-    RUNNING,
-    FOLDERS,
-    STORE,
-    *dict.fromkeys(row.metadata["group"] for base in _BASES for row in fields(base)),
-    DELIVERING,
-    LOGS,
-)
+_OF_STORES = tuple(dict.fromkeys(row.group for row in ROWS.values() if row.group not in _OWN))
+GROUPS = (RUNNING, FOLDERS, STORE, *_OF_STORES, DELIVERING, LOGS)
 """The headings of the help and of the manual, in their order."""
 
 
 def _options() -> Iterator[Option]:
-    for row in fields(Settings):
-        if row.metadata:
-            given = dict(row.metadata)
-            given["flag"] = given["flag"] or row.name.replace("_", "-")
-            given["keys"] = (row.name,) if given["keys"] is None else given["keys"]
-            if given["unset"] and (tools := tools_variables(row.name)):
-                given["unset"] = f"{tools}, else {given['unset']}"
-            words = tuple(word for word in dialect.WORDS if row.name in word.means)
-            confds = (dialect.variable(name) for name in (row.name, *(word.name for word in words)))
-            given["variables"] = (f"CONFPY_{row.name.upper()}", *filter(None, confds))
-            yield Option(name=row.name, default=row.default, words=words, **given)
+    for name, row in ROWS.items():
+        unset = row.unset
+        if unset and (tools := tools_variables(name)):
+            unset = f"{tools}, else {unset}"
+        words = tuple(word for word in dialect.WORDS if name in word.means)
+        confds = (dialect.variable(called) for called in (name, *(word.name for word in words)))
+        yield Option(
+            name=name,
+            kind=row.kind,
+            default=row.default,
+            group=row.group,
+            help=row.help,
+            unset=unset,
+            flag=row.flag or name.replace("_", "-"),
+            keys=(name,) if row.keys is None else row.keys,
+            variables=(f"CONFPY_{name.upper()}", *filter(None, confds)),
+            words=words,
+        )
 
 
 OPTIONS = tuple(sorted(_options(), key=lambda option: GROUPS.index(option.group)))

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from confpy.config.kinds import BOOLEAN, PATH, SECRET, TEXT, truth
-from confpy.config.options import StoreOptions, Variable, setting
+from confpy.config.options import StoreOptions, Variable, rows, setting
 
 GROUP = "Consul"
 """The heading of its settings."""
 
 
-@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
+@rows
 class ConsulSettings:
     """Settings of Consul alone."""
 

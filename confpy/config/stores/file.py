@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from confpy.config.kinds import LIST, TEXT, choice
-from confpy.config.options import StoreOptions, setting
+from confpy.config.options import StoreOptions, rows, setting
 
 GROUP = "The file store"
 """The heading of its settings."""
 
 
-@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
+@rows
 class FileSettings:
     """What the file store reads."""
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from confpy.config.kinds import BOOLEAN, DURATION, LIST, PATH, SECRET, TEXT, choice
-from confpy.config.options import setting
+from confpy.config.options import rows, setting
 
 GROUP = "Stores on a network"
 """The heading of its settings."""
 
 
-@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
+@rows
 class NetworkSettings:
     """How to reach, and log in to, a store's servers."""
 

@@ -7,7 +7,6 @@ which the tree happens to be empty, does not choose again.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -75,7 +74,7 @@ class EtcdStore:
         """Return the store that the settings describe. No traffic yet; raises ``UsageError``."""
         named = settings.nodes or settings.srv_domain or settings.srv_record
         # Both APIs are tried at the same address: the port that only etcd v2 had has been closed for years.
-        settings = settings if named else dataclasses.replace(settings, nodes=ETCD.nodes)
+        settings = settings if named else replace(settings, nodes=ETCD.nodes)
         store = cls({"etcdv2": Etcd2Store.open(settings), "etcdv3": Etcd3Store.open(settings)}, settings)
         store.unnamed = "" if named else _UNNAMED[settings.origin("backend") == "default"]
         return store
