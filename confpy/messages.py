@@ -156,7 +156,7 @@ class Restored:
     reports: tuple[Report, ...]
     owed: tuple[PendingReload, ...] = ()
     """Reloads of other programs that read the restored targets."""
-    refused: Mapping[str, tuple[str, str, str | None]] = NOTHING
+    rejected: Mapping[str, tuple[str, str, str | None]] = NOTHING
     """Resource → the digest of the rejected content, the target's path, and the digest of what was put back."""
 
 

@@ -201,7 +201,7 @@ class Deliveries:
         for report in restored.reports:
             name = report.resource
             state = self._resources.states.get(name)
-            if rejected := restored.refused.get(name):
+            if rejected := restored.rejected.get(name):
                 resource = None if state is None else state.resource
                 rejections[name] = self._rejections.add(name, resource, rejected, self._step.now, self._step.wall)
             if state is None:

@@ -66,7 +66,7 @@ class Rejections:
     def add(
         self, name: str, resource: Resource | None, rejected: tuple[str, str, str | None], now: float, wall: float
     ) -> Rejection:
-        """Note that a content was rejected, and that the previous one is back (``Restored.refused``).
+        """Note that a content was rejected, and that the previous one is back (``Restored.rejected``).
 
         ``resource``: None where it is not loaded yet.
         """

@@ -201,7 +201,7 @@ class PendingReloads:
                 yield LogEvent("info", "reload.waiting", {**fields, "retry_in": round(due - now, 1)})
 
     def hurry(self) -> None:
-        """Try at once what has failed: somebody may have repaired the cause. Intervals between reloads still hold."""
+        """Try at once what has failed: the cause may have been repaired. Intervals between reloads still hold."""
         for pending in self._pending.values():
             pending.retry_at = -NEVER
 

@@ -79,7 +79,7 @@ class Rendering:
         self.ask({lookup for state in self._resources for lookup in state.asked if lookup.kind != "template"})
 
     def ask_templates(self) -> None:
-        """Ask for all templates that are used; what nobody uses may be another by the time that somebody does."""
+        """Ask for all templates that are used; what is not used now may have changed by the time that it is."""
         used = self._used()
         self._lookups.keep(used)
         self.ask({lookup for lookup in used if lookup.kind == "template"})

@@ -335,7 +335,7 @@ class Invariants:
 
     def end_rollback(self, restored: Restored, contents: Mapping[str, bytes | None]) -> None:
         for one in self._simulation.resources:
-            if one.name in restored.refused and not one.group and (rejected := contents[one.name]) is not None:
+            if one.name in restored.rejected and not one.group and (rejected := contents[one.name]) is not None:
                 self.rejected[one.name] = (rejected, self._simulation.now)
         for report in restored.reports:
             self._simulation.note(f"restored {report.outcome}")

@@ -185,7 +185,7 @@ def rejected(ledger: Ledger, out: Path) -> Rejection:
     ledger.clear(RELOAD, [report.record])
     give(ledger, (web, b"bad"))
     restored = restore(RELOAD, ledger, Disk())
-    digest, path, back = restored.refused["f"]
+    digest, path, back = restored.rejected["f"]
     assert (digest, path) == (sha256(b"bad").hexdigest(), str(out / "f"))
     assert back == sha256(b"good").hexdigest()
     rejection = Rejection(digest, path, back, "reload", 1e12, 2)
