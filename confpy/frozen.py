@@ -1,4 +1,4 @@
-"""``@frozen``: what ``dataclass(frozen=True, slots=True)`` is, for a sixth of what that costs a start.
+"""``@frozen`` and ``@define``, attrs' words: what dataclasses with slots are, for a sixth of what those cost a start.
 
 ``dataclasses`` compiles six methods for each such class, most of them for nothing: of a hundred classes a one-shot uses
 some thirty. Here a method is compiled when it is first called; ``docs/decisions/0008-frozen-classes.md`` has the
@@ -9,12 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform, get_origin
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast, dataclass_transform, get_origin
 
 T = TypeVar("T")
 
 NOTHING: Mapping[Any, Any] = MappingProxyType({})
 """An empty mapping, as a default."""
+
+
+class _Factory:
+    """A default that is made anew for each instance."""
+
+    __slots__ = ("make",)
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self.make = make
+
+
+def field(*, default_factory: Callable[[], T]) -> T:
+    """Return the default of a field of ``@define`` that is made anew for each instance."""
+    return cast("T", _Factory(default_factory))
 
 
 @dataclass_transform(frozen_default=True)
@@ -24,15 +38,29 @@ def frozen(cls: type[T]) -> type[T]:
     Equal are two of one class that hold the same. Defaults are shared: they have to be immutable. Annotations may be
     text or not; a ``ClassVar`` is no field. Raises ``TypeError`` where the class has a base class.
     """
+    return _slotted(cls, _FROZEN)
+
+
+@dataclass_transform(eq_default=False, field_specifiers=(field,))
+def define(cls: type[T]) -> type[T]:
+    """Return the class with its annotated names as slots that can be set: a record that changes.
+
+    Each is equal to itself only. A mutable default is a ``field(default_factory=…)``. As with ``frozen``, the class has
+    neither base class nor subclasses.
+    """
+    return _slotted(cls, _MUTABLE)
+
+
+def _slotted(cls: type[T], methods: Mapping[str, Any]) -> type[T]:
     if cls.__bases__ != (object,):
-        raise TypeError(f"{cls.__name__}: a frozen class has no base class")
+        raise TypeError(f"{cls.__name__}: a class with such fields has no base class")
     body = dict(vars(cls))
     names = tuple(name for name, kind in body.get("__annotations__", {}).items() if not _is_class_variable(kind))
     defaults = {name: body.pop(name) for name in names if name in body}
     for unslotted in ("__dict__", "__weakref__"):
         del body[unslotted]
     shape = {"__slots__": names, "__match_args__": names, "__defaults__": defaults}
-    return type(cls.__name__, (), {**_METHODS, **body, **shape})
+    return type(cls.__name__, (), {**methods, **body, **shape})
 
 
 def _is_class_variable(kind: object) -> bool:
@@ -62,6 +90,19 @@ def _init(cls: type[Any]) -> str:
     return f"def __init__({', '.join(['self', *given])}):\n " + "\n ".join(body or ["pass"])
 
 
+def _init_mutable(cls: type[Any]) -> str:
+    defaults = cls.__defaults__
+    given = [f"{name}=_defaults[{name!r}]" if name in defaults else name for name in cls.__slots__]
+    made = {name for name, default in defaults.items() if isinstance(default, _Factory)}
+    body = [
+        f"self.{name} = {name}.make() if {name} is _defaults[{name!r}] else {name}"
+        if name in made
+        else f"self.{name} = {name}"
+        for name in cls.__slots__
+    ]
+    return f"def __init__({', '.join(['self', *given])}):\n " + "\n ".join(body or ["pass"])
+
+
 def _eq(cls: type[Any]) -> str:
     same = f"{_held(cls, 'self')} == {_held(cls, 'other')}"
     return f"def __eq__(self, other):\n return {same} if other.__class__ is self.__class__ else NotImplemented"
@@ -85,20 +126,24 @@ def _refuse(self: object, name: str, _: object = None) -> None:
 
 
 def _refuse_subclass(cls: type[Any]) -> None:
-    raise TypeError(f"{cls.__name__}: a frozen class has no subclasses")
+    raise TypeError(f"{cls.__name__}: a class with such fields has no subclasses")
 
 
 def _reduce(self: Any) -> tuple[type[Any], tuple[object, ...]]:
     return type(self), tuple(fields(self).values())
 
 
-_METHODS: Mapping[str, Any] = {
-    **{name: _Compiled(name, write) for name, write in (("__init__", _init), ("__eq__", _eq), ("__hash__", _hash))},
+_MUTABLE: Mapping[str, Any] = {
+    "__init__": _Compiled("__init__", _init_mutable),
     "__repr__": _repr,
+    "__init_subclass__": classmethod(_refuse_subclass),
+}
+_FROZEN: Mapping[str, Any] = {
+    **_MUTABLE,
+    **{name: _Compiled(name, write) for name, write in (("__init__", _init), ("__eq__", _eq), ("__hash__", _hash))},
     "__setattr__": _refuse,
     "__delattr__": _refuse,
     "__reduce__": _reduce,
-    "__init_subclass__": classmethod(_refuse_subclass),
 }
 
 

@@ -9,7 +9,6 @@ repeat at every start.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from random import Random
 from typing import Literal, TypeAlias
 
@@ -18,7 +17,7 @@ from confpy.clock import NEVER, Backoff, Damping
 from confpy.config.resource import Resource
 from confpy.errors import ConfpyError, ReloadError
 from confpy.events import LogEvent
-from confpy.frozen import frozen, replace
+from confpy.frozen import define, field, frozen, replace
 from confpy.messages import Action, ClearPending, Reload, Reloaded, Restore
 from confpy.reload.spec import LastRun, OnFailure, PendingReload, ReloadSpec
 
@@ -102,7 +101,7 @@ class Inherited:
 _Owing: TypeAlias = Commit | Inherited | RolledBack
 
 
-@dataclass(slots=True)
+@define
 class _Pending:
     spec: ReloadSpec
     """The newest, with the longest timeout and interval of all that owe it."""

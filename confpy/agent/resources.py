@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from confpy.agent.batches import checks_shared
@@ -12,6 +11,7 @@ from confpy.candidates import DeliveredState, Outcome
 from confpy.clock import NEVER, Backoff, Damping, Settle
 from confpy.config.resource import Resource, commands_of
 from confpy.errors import ConfpyError
+from confpy.frozen import define, field
 from confpy.keys.prefixes import PrefixIndex, normalise
 from confpy.keys.view import View
 from confpy.templates.lookup import Lookup
@@ -28,7 +28,7 @@ class GroupKey(NamedTuple):
     is_lone: bool = False
 
 
-@dataclass(slots=True)
+@define
 class ResourceState:
     """What the agent holds of one resource.
 

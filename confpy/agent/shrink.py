@@ -10,12 +10,12 @@ confpy on another kind of store, may get fewer keys; but no key at all is more l
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from confpy.candidates import Candidate
 from confpy.clock import NEVER
 from confpy.config.resource import Resource
+from confpy.frozen import define
 from confpy.messages import Count, Counted, Recovered
 
 NAMED = 3
@@ -35,7 +35,7 @@ class ShrinkSuspicion(NamedTuple):
     """What was edited since the target was made, where that is why."""
 
 
-@dataclass(slots=True)
+@define
 class Guard:
     """How many keys one resource had when it was last delivered, and whether those of now are suspect."""
 

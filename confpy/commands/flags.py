@@ -21,7 +21,11 @@ KNOWN = FLAGS.keys() | {word.flag for word in dialect.WORDS}
 def parse(flags: tuple[str, ...]) -> dict[str, Any]:
     """Return flags, written as ``--name=value``, as text by setting; raises ``UsageError``."""
     try:
-        given = click.Command("confpy", params=parameters(), add_help_option=False).make_context("confpy", list(flags)).params
+        given = (
+            click.Command("confpy", params=parameters(), add_help_option=False)
+            .make_context("confpy", list(flags))
+            .params
+        )
     except click.ClickException as error:
         raise UsageError(error.format_message(), hint=SEE) from error
     texts = {name: ",".join(text) if isinstance(text, tuple) else text for name, text in given.items() if text != ()}

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from confpy.candidates import Report
@@ -18,7 +17,7 @@ from confpy.delivery.batch import deliver
 from confpy.delivery.context import Rules
 from confpy.errors import ConfpyError, StoreError, TemplateError
 from confpy.events import LogEvent
-from confpy.frozen import fields, replace
+from confpy.frozen import define, fields, replace
 from confpy.ledger.cached_keys import CachedKeys
 from confpy.ledger.holds import Holds
 from confpy.ledger.ledger import Ledger
@@ -103,7 +102,7 @@ class Resolves(Protocol):
         """Return the answer, or the ``TemplateError`` that stands for it."""
 
 
-@dataclass(slots=True)
+@define
 class Ports:
     """All that jobs touch."""
 

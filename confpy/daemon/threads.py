@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from confpy.daemon.jobs import Failed, Job, store_error
 from confpy.errors import ConfpyError, StoreError, WatchLost, bug
+from confpy.frozen import define
 from confpy.messages import Changed, Lost, Message, Opened, Watch
 from confpy.stores import Store, WatchStream
 
@@ -41,7 +41,7 @@ def start(post: Callable[[Message], None], name: str, job: Job, failed: Failed) 
             post(message)
 
 
-@dataclass(slots=True)
+@define
 class _Handle:
     """Shared by the main thread and a stream's thread: each writes its own field, then reads the other's."""
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, field
 
 from confpy.candidates import Candidate, DeliveredState, Outcome, Report
 from confpy.config.resource import Resource
 from confpy.delivery.context import Context
 from confpy.errors import ConfpyError, TargetError
-from confpy.frozen import replace
+from confpy.frozen import define, field, replace
 from confpy.system.disk import token
 from confpy.system.placeholders import command_line
 from confpy.target.failures import failure
@@ -19,7 +18,7 @@ from confpy.target.replace import back_up, preserve_old, put_back, write_stream
 from confpy.target.stage import NOT_BESIDE, Staged, changes, close, discard, stage, stage_apart
 
 
-@dataclass(slots=True)
+@define
 class Member:
     """A candidate of a group. Its methods raise ``TargetError``; what follows for the group is decided there."""
 

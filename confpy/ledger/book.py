@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TypeAlias
 
-from confpy.frozen import replace
+from confpy.frozen import define, field, replace
 from confpy.ledger.formats import Entry
 from confpy.ledger.records import (
     Change,
@@ -39,7 +38,7 @@ class MissingRecordError(LookupError):
     """An entry speaks of a record that is not there: it was on a torn line, or is over."""
 
 
-@dataclass(slots=True)
+@define
 class Book:
     """What all entries together say."""
 

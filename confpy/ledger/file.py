@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 from confpy.events import LogEvent
+from confpy.frozen import define, field
 from confpy.ledger.formats import HEAD, READABLE, Entry, read_lines, write_line
 from confpy.system.disk import Disk, token
 
@@ -19,7 +19,7 @@ LARGE = 1 << 20
 """Bytes above which a ledger is replaced by one without what is over."""
 
 
-@dataclass(slots=True)
+@define
 class AdoptedFile:
     """A ledger of a process that is gone, open and locked."""
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from random import Random
 
 from confpy.clock import NEVER, Backoff, Damping
 from confpy.errors import StoreError
+from confpy.frozen import define
 
 LONGEST = 20.0
 """Seconds from one read of a denied prefix to the next, at most. With what a store's client remembers of the
 permissions (etcd v3: five seconds) and the answer itself, a prefix that is granted again is back within 30."""
 
 
-@dataclass(slots=True)
+@define
 class DeniedPrefix:
     """What the store said to one prefix."""
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import TypeVar
 
+from confpy.frozen import define, field
 from confpy.keys.prefixes import covers
 from confpy.keys.snapshot import Changes, Snapshot
 
 Change = TypeVar("Change")
 
 
-@dataclass(slots=True)
+@define
 class Reading:
     """A read that was sent, and is not answered yet."""
 

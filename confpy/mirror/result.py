@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from confpy.events import Level, LogEvent
+from confpy.frozen import define, field
 from confpy.messages import Action
 
 
-@dataclass(slots=True)
+@define
 class MirrorResult:
     """What one step led to."""
 

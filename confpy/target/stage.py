@@ -10,10 +10,10 @@ import errno
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from confpy.config.resource import Resource
 from confpy.errors import TargetError
+from confpy.frozen import define, field
 from confpy.system.disk import Disk
 from confpy.target.failures import failure
 from confpy.target.look import Current
@@ -31,7 +31,7 @@ NOT_BESIDE = (errno.EACCES, errno.EPERM, errno.EROFS)
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
-@dataclass(slots=True)
+@define
 class Staged:
     """A candidate on disk, locked as long as it is open."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from posixpath import normpath
 from types import CodeType
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -78,7 +77,7 @@ class World:
     """Lookup → the answer of a ``Resolver``, or the ``ConfpyError`` that it ended in."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Compiled:
     """A template as it was read. Two are equal when they were made of the same bytes at the same place."""
 
@@ -89,12 +88,22 @@ class Compiled:
     """SHA-256 of the file's bytes, hexadecimal."""
     confined: bool
     """The file, all links followed, lies below ``templates/``: others may include it."""
-    source: str = field(compare=False, repr=False)
-    code: CodeType = field(compare=False, repr=False)
-    needs: frozenset[Lookup] = field(compare=False, repr=False)
+    source: str
+    code: CodeType
+    needs: frozenset[Lookup]
     """The lookups that stand in it word for word."""
     engine: Literal["go", "jinja"] = "jinja"
-    warnings: tuple[tuple[int, str], ...] = field(default=(), compare=False, repr=False)
+    warnings: tuple[tuple[int, str], ...] = ()
+
+    def __eq__(self, other: object) -> bool:
+        return self._origin == other._origin if isinstance(other, Compiled) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._origin)
+
+    @property
+    def _origin(self) -> tuple[object, ...]:
+        return self.name, self.file, self.digest, self.confined, self.engine
 
     def within(self, environment: jinja2.Environment) -> jinja2.Template:
         """Return the template with the functions of an environment."""

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import pytest
 
-from confpy.frozen import fields, frozen, replace
+from confpy.frozen import define, field, fields, frozen, replace
 
 
 @frozen
@@ -105,7 +105,7 @@ def test_replace_changes_what_is_named_and_nothing_else():
         replace(point, z=1)
 
 
-def told(value):
+def described(value):
     match value:
         case Pixel():
             return "pixel"
@@ -120,7 +120,14 @@ def told(value):
 
 def test_it_is_matched_by_class_place_and_name():
     values = [Pixel(0, 1), Point(0, 5), Point(1, 1, "here"), One(Point(7, 1)), Point(1, 1), Empty()]
-    assert [told(value) for value in values] == ["pixel", "on the axis at 5", "named", "one with 7", "else", "else"]
+    assert [described(one) for one in values] == [
+        "pixel",
+        "on the axis at 5",
+        "named",
+        "one with 7",
+        "else",
+        "else",
+    ]
 
 
 @pytest.mark.parametrize("value", [Point(1, 2, "a"), Empty(), One([1])])
@@ -171,3 +178,43 @@ def test_threads_may_make_the_first_ones_of_a_class_at_once():
         thread.join()
     assert {value for value, _, _ in made} == {Fresh(number) for number in range(8)}
     assert all(same and hashed == hash(value) for value, hashed, same in made)
+
+
+# --- records that change ---------------------------------------------------------------------------------------------
+
+
+@define
+class Basket:
+    owner: str
+    items: list[str] = field(default_factory=list)
+    size: int = 3
+
+
+def test_a_record_can_be_changed_and_has_no_other_fields():
+    basket = Basket("a")
+    basket.size = 5
+    basket.items.append("x")
+    assert (basket.owner, basket.items, basket.size) == ("a", ["x"], 5)
+    with pytest.raises(AttributeError):
+        basket.colour = "red"
+
+
+def test_a_default_that_is_made_is_made_for_each():
+    one, other = Basket("a"), Basket("b")
+    one.items.append("x")
+    assert other.items == []
+    assert Basket("c", ["y"]).items == ["y"]
+    assert Basket("d", size=1).size == 1
+
+
+def test_a_record_is_equal_to_itself_only_and_shows_what_it_holds():
+    one, other = Basket("a"), Basket("a")
+    assert one == one  # noqa: PLR0124 - that is the promise
+    assert one != other
+    assert len({one, other}) == 2
+    assert repr(one) == "Basket(owner='a', items=[], size=3)"
+
+
+def test_a_record_has_no_subclasses():
+    with pytest.raises(TypeError, match="no subclasses"):
+        type("Crate", (Basket,), {})
