@@ -83,7 +83,7 @@ any run. confpy help lists them.
         switches=("verify",),
     ),
     "help": Command(
-        "help [accept|convert]", 0, 1, "is about one command, or all", "show this message, or the help of a command"
+        "help [COMMAND]", 0, 1, "is about one command, or all", "show this message, or the help of a command"
     ),
     "version": Command("version", 0, 0, "takes no arguments", "show the version"),
 }

@@ -10,9 +10,9 @@ from confpy.errors import ConfpyError
 
 
 def write(text: str) -> None:
-    """Write to stdout; raises ``ConfpyError``."""
+    """Write to stdout, bytes that were ``surrogateescape`` text as they were; raises ``ConfpyError``."""
     try:
-        click.echo(text, nl=False)
+        click.echo(text.encode("utf-8", "surrogateescape"), nl=False)
     except OSError as error:
         # What could not be written is still in the buffer, and would be tried again at the end, with a traceback.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

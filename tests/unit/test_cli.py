@@ -16,6 +16,7 @@ from confpy import __version__, cli, commands
 from confpy.commands import COMMANDS
 from confpy.commands.flags import FLAGS, SEE, parse
 from confpy.commands.help import describe, introduction
+from confpy.commands.stdout import write
 from confpy.config.settings import OPTIONS
 from confpy.config.sources import load_settings
 from confpy.errors import StoreError, UsageError
@@ -187,8 +188,8 @@ def test_help_goes_to_stdout_and_shows_each_flag_with_default_and_variable(capfd
 
 def test_the_command_lines_that_help_shows_are_valid():
     lines = [line.strip() for line in introduction().splitlines() if line.startswith("  confpy ")]
-    assert len(lines) == 7
-    shown = {cli.spell(re.sub(r"[][]|\|convert", "", line).split()[1:]) for line in lines}
+    assert len(lines) == 3 + len(COMMANDS)
+    shown = {cli.spell(re.sub(r"[][]", "", line).split()[1:]) for line in lines}
     assert {line.command for line in shown} == {"", *COMMANDS}
     assert all(line.command or load_settings(parse(line.flags), {}) for line in shown)
 
@@ -233,6 +234,11 @@ def test_words_of_help_go_to_stdout_and_nothing_is_run(daemon, capfd, line, show
     assert not hasattr(daemon, "settings")
 
 
+def test_text_of_any_bytes_is_written_to_stdout_as_these_bytes(capfdbinary):
+    write("name\udcff\n")
+    assert capfdbinary.readouterr().out == b"name\xff\n"
+
+
 def test_each_command_is_a_module_that_is_loaded_when_it_is_called():
     files = {path.stem for path in Path(commands.__file__).parent.glob("*.py")} - {"__init__", "flags", "stdout"}
     assert files == {"run", *COMMANDS}
@@ -261,8 +267,8 @@ def test_help_on_a_command_shows_command_lines_that_are_valid():
             "confpy convert SRC [DEST] [-verify] [flags]",
         ),
         ("version 2", "confpy version takes no arguments", "confpy version"),
-        ("help nobody", "there is no command 'nobody'", "confpy help [accept|convert]"),
-        ("help accept convert", "confpy help is about one command, or all", "confpy help [accept|convert]"),
+        ("help nobody", "there is no command 'nobody'", "confpy help [COMMAND]"),
+        ("help accept convert", "confpy help is about one command, or all", "confpy help [COMMAND]"),
         ("conver a", "unexpected argument 'conver'", "did you mean convert?"),
         ("-onetime -verify", "unknown flag -verify", SEE),
     ],
