@@ -1,4 +1,4 @@
-"""The command line: flags as Go and everybody else write them, and a command among them."""
+"""The command line: flags as Go and as others write them, and at most one command."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from confpy.commands import COMMANDS, Call
 from confpy.commands.flags import FLAGS, KNOWN, SEE, TRUTHS, parse
-from confpy.config import confd as dialect
+from confpy.config import confd
 from confpy.config.kinds import BOOLEAN
 from confpy.config.toml import mend
 from confpy.daemon.startup import release_signals
@@ -19,7 +19,7 @@ from confpy.log import Log
 
 
 class Line(NamedTuple):
-    """A command line, taken apart."""
+    """A parsed command line."""
 
     command: str
     """One of ``COMMANDS``; empty: run."""
@@ -34,11 +34,11 @@ class Line(NamedTuple):
 
 
 def spell(args: Sequence[str]) -> Line:
-    """Take a command line apart; raises ``UsageError``.
+    """Parse a command line; raises ``UsageError``.
 
-    As with Go, what follows a flag that needs a value is the value, whatever it looks like, and a flag that is true
-    or false takes a value only behind "=". What is left are words, wherever they stand: a command and its arguments.
-    The name of a store before any command is that of the fork of confd.
+    As in Go, what follows a flag that needs a value is its value, even if it looks like a flag, and a flag that is true
+    or false takes a value only after "=". All other words, before or after flags, are a command and its arguments. A
+    store may be named before any command, as in confd's fork.
     """
     flags: list[str] = []
     words: list[str] = []
@@ -52,7 +52,7 @@ def spell(args: Sequence[str]) -> Line:
         if not arg.startswith("-") and (words or arg in COMMANDS):
             words.append(arg)
             continue
-        if arg in dialect.STORES and not called:
+        if arg in confd.STORES and not called:
             called = True
             flags.append(f"--store={arg}")
             continue
@@ -61,7 +61,7 @@ def spell(args: Sequence[str]) -> Line:
             if arg.lower() in {"true", "false"}:
                 hint = "values of flags that are true or false are written as in -watch=false"
             raise UsageError(f"unexpected argument {arg!r}", hint=hint)
-        name = {"h": "help", **dialect.SHORT}.get(name, name)
+        name = {"h": "help", **confd.SHORT}.get(name, name)
         if name in asked:
             asked[name] = bool(BOOLEAN.read(value, f"flag -{name}", as_text=True)) if equals else True
             continue

@@ -1,7 +1,7 @@
-"""The log: one line an event, on stderr, and never a reason to fail.
+"""The log: one line per event on stderr; a failed write is ignored.
 
-structlog writes the lines. It brings asyncio and ssl with it, so it is loaded when the first line is written that is
-not the last one, too: a one-shot run that finds everything in order says only that, and does not pay for it.
+structlog writes the lines. It imports asyncio and ssl, so it is loaded with the first line that is not also the last:
+a one-shot that finds everything up to date logs only that, and does not load it.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 WEIGHTS: Mapping[Level, int] = {"debug": 0, "info": 1, "warning": 2, "error": 3}
 PATIENCE_MS = 100
-"""How long a full pipe may hold up a line before the rest of it is given up."""
+"""How long a line waits for a full pipe before the rest of it is dropped."""
 CLAIMED = frozenset({"exc_info", "exception", "stack"})
-"""Fields that structlog's text renderer would write on lines of their own."""
+"""Fields that structlog's text renderer would write on separate lines."""
 
 Event = dict[str, object]
 
 
 class Log:
-    """Where lines go. Any thread may write."""
+    """The log. Any thread may write."""
 
     def __init__(self, level: Level = "info", form: Literal["auto", "text", "json"] = "auto") -> None:
         self._stderr = _stderr()
@@ -41,51 +41,51 @@ class Log:
         """Set the lowest level to write, and how lines look."""
         self._least = WEIGHTS[level]
         self._form = form
-        self._say: Callable[[Event], None] | None = None
+        self._write: Callable[[Event], None] | None = None
 
     def write(
         self, level: Level, event: str, fields: Mapping[str, object] | None = None, *, last: bool = False
     ) -> None:
-        """Write one line; raises nothing. ``event`` is what happened to what (``resource.changed``).
+        """Write one line; raises nothing. ``event`` is a name such as ``resource.changed``.
 
         ``last``: no other is expected to follow.
         """
         if self._stderr is None or WEIGHTS[level] < self._least:
             return
-        # Named twice: it comes first, and no field can take its place.
+        # Given twice: it comes first, and no field can override it.
         head: Event = {"timestamp": "", "level": level, "event": event}
         try:
             whole = {**head, **(fields or {}), **head}
-            if self._say is None and last and not _takes_colour(self._stderr):
+            if self._write is None and last and not _takes_colour(self._stderr):
                 self._stderr.write(_plainly(whole, self._form))
                 return
-            if self._say is None:
-                self._say = _open(self._stderr, self._form)
-            self._say(whole)
+            if self._write is None:
+                self._write = _open(self._stderr, self._form)
+            self._write(whole)
         except Exception as error:  # noqa: BLE001  # without a descriptor to spare, structlog cannot even be imported
             self._stderr.write(f"{level} {event} {quote(fields)} unformatted={quote(error)}\n".encode())
 
     def from_error(self, error: ConfpyError, event: str = "confpy.failed", level: Level = "error") -> None:
-        """Write the line that tells of an error; raises nothing."""
+        """Write the line for an error; raises nothing."""
         self.write(level, event, error.fields())
 
 
 class Stderr(io.FileIO):
-    """The descriptor itself: no buffer that fails later, and a write that fails is over.
+    """The descriptor itself, without a buffer that could fail later.
 
-    Nothing is written that is not known to fit: a reader that stopped would hold up the owner for ever.
+    Writes only what fits: a reader that has stopped must not block confpy.
     """
 
     _patience = PATIENCE_MS
     _torn = False
-    """The line before ended in its middle."""
+    """The previous line was cut off."""
 
     def write(self, line: ReadableBuffer, /) -> int:
         whole = memoryview(line)
         rest = memoryview(b"\n" + bytes(line)) if self._torn else whole
         try:
             while rest and self._wait():
-                # What polls as writable takes so many bytes without waiting (pipe(7)).
+                # A pipe that polls as writable takes PIPE_BUF bytes without blocking (pipe(7)).
                 rest = rest[super().write(rest[: select.PIPE_BUF]) or 0 :]
         except OSError:
             pass
@@ -93,16 +93,16 @@ class Stderr(io.FileIO):
         return max(0, len(whole) - len(rest))
 
     def _wait(self) -> bool:
-        room = select.poll()
-        room.register(self, select.POLLOUT)
-        ready = bool(room.poll(self._patience))
-        # Once given up it is not waited for again, until it takes something: else each line would cost that time.
+        poll = select.poll()
+        poll.register(self, select.POLLOUT)
+        ready = bool(poll.poll(self._patience))
+        # After a timeout it is not waited for until it takes something: else each line would cost that time.
         self._patience = PATIENCE_MS if ready else 0
         return ready
 
 
 def _stderr() -> Stderr | None:
-    """Return stderr, or None where it was closed when we started: its number belongs to what was opened next."""
+    """Return stderr, or None if it was closed at the start: its number may now be that of another file."""
     try:
         return None if sys.stderr is None else Stderr(sys.stderr.fileno(), "wb", closefd=False)
     except (OSError, ValueError):
@@ -112,14 +112,14 @@ def _stderr() -> Stderr | None:
 def _open(stderr: Stderr, form: str) -> Callable[[Event], None]:
     from structlog import BytesLogger
 
-    # It holds a lock while it writes: lines longer than a pipe takes at once stay apart.
+    # It holds a lock while it writes: long lines are not interleaved.
     logger = BytesLogger(stderr)
     render = _json_lines() if form == "json" else _text_lines(_takes_colour(stderr))
     return lambda event: logger.msg(render(event).encode("utf-8", "backslashreplace"))
 
 
 def _plainly(event: Event, form: str) -> bytes:
-    """Return the very line that structlog would write without colours."""
+    """Return the same line that structlog would write without colours."""
     now = time.time()
     day = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
     if form == "json":
@@ -131,7 +131,7 @@ def _plainly(event: Event, form: str) -> bytes:
 
 
 def _takes_colour(stderr: Stderr) -> bool:
-    """Say whether a person reads this in colours: https://no-color.org, and terminals that can only print."""
+    """Return whether stderr is a terminal with colours (https://no-color.org, TERM)."""
     return stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
 
 
@@ -167,7 +167,7 @@ def _text_lines(colours: bool) -> Callable[[Event], str]:
 
 
 def quote(value: object) -> str:
-    """Return a value as text lines show it: quoted where it has spaces, escaped where a terminal would act on it."""
+    """Return a value for a text line: quoted if it has spaces, escaped if a terminal would act on it."""
     text = str(value).lower() if isinstance(value, bool) else str(value)
     shown = "".join(char if char.isprintable() and char not in '"\\' else json.dumps(char)[1:-1] for char in text)
     return shown if shown == text and text and not set(text) & {" ", "="} else f'"{shown}"'

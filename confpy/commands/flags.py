@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from confpy.config import confd as dialect
+from confpy.config import confd
 from confpy.config.kinds import BOOLEAN
 from confpy.config.settings import OPTIONS
 from confpy.errors import UsageError
@@ -14,8 +14,8 @@ from confpy.errors import UsageError
 SEE = "confpy help lists the flags"
 FLAGS = {option.flag: option for option in OPTIONS}
 TRUTHS = {option.flag for option in OPTIONS if option.kind is BOOLEAN}
-TRUTHS |= {word.flag for word in dialect.WORDS if word.truth}
-KNOWN = FLAGS.keys() | {word.flag for word in dialect.WORDS}
+TRUTHS |= {word.flag for word in confd.WORDS if word.truth}
+KNOWN = FLAGS.keys() | {word.flag for word in confd.WORDS}
 
 
 def parse(flags: tuple[str, ...]) -> dict[str, Any]:
@@ -38,6 +38,6 @@ def parameters() -> list[click.Parameter]:
         click.Option([f"--{option.flag}", option.name], multiple=isinstance(option.default, tuple))
         for option in OPTIONS
     ]
-    options += [click.Option([f"--{word.flag}", word.name]) for word in dialect.WORDS]
+    options += [click.Option([f"--{word.flag}", word.name]) for word in confd.WORDS]
     options.append(click.Option(["--store"]))
     return options

@@ -52,7 +52,7 @@ def text(about: str = "") -> str:
 
 
 def introduction() -> str:
-    """Return what stands above the flags: what confpy does, and how it is called."""
+    """Return the text above the flags: what confpy does, and how to call it."""
     commands = "".join(
         f"  confpy {command.usage.removesuffix(' [flags]')}\n      {command.summary}\n" for command in COMMANDS.values()
     )

@@ -1,4 +1,4 @@
-"""Owner, group and mode of a target, as a resource says them."""
+"""The owner, group and mode that a resource sets for its target."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from confpy.config.kinds import LAST_ID
 from confpy.errors import ConfpyError, UsageError
 
 WRITTEN_MODE = re.compile(r"^[ \t]*[\"']?mode[\"']?[ \t]*=[ \t]*(0o?)?(\d{1,4})\b", re.MULTILINE | re.IGNORECASE)
-"""A mode that was written as a number: the file's own text tells 0644, 0o644 and 644, the parsed integer does not."""
+"""A mode that was written as a number: the text distinguishes 0644, 0o644 and 644, the parsed integer does not."""
 
 
 def delivered_with(given: dict[str, Any], strict: bool) -> str:
-    """Take the name of the resources' group that this one is delivered with, if ``group`` means that.
+    """Remove ``group`` from the options, and return it, if it names a group of resources.
 
-    Where there is an ``owner``, or the machine has a group of users of that name, it means that one: as in many of
-    confd's files (``docs/decisions/0005-group-has-two-meanings.md``).
+    Beside an ``owner``, or if the machine has a group of users of that name, it means that one: as in many of confd's
+    files (``docs/decisions/0005-group-has-two-meanings.md``).
     """
     import grp
 
@@ -32,10 +32,10 @@ def delivered_with(given: dict[str, Any], strict: bool) -> str:
 
 
 def account(given: Mapping[str, Any], number: str, name: str, strict: bool, warnings: list[ConfpyError]) -> int | None:
-    """Return the user or group to give the target to: the number, or else what the machine calls so.
+    """Return the ID of the user or group that shall own the target: as a number, or by its name on this machine.
 
-    One that the machine does not have is a warning, since files are often written for another image; ``strict``
-    makes it a ``UsageError``.
+    An unknown name is a warning, since files are often written for another image; with ``strict`` it is a
+    ``UsageError``.
     """
     import grp
     import pwd
@@ -50,15 +50,15 @@ def account(given: Mapping[str, Any], number: str, name: str, strict: bool, warn
             return int(wanted)
         unknown = UsageError(f"{name} is not known on this machine: {wanted!r}", key=name)
         if strict:
-            unknown.hint = "create it, or take strict_owner away"
+            unknown.hint = "create it, or remove strict_owner"
             raise unknown from None
-        unknown.hint = f"going on without; create it, or take {name} away"
+        unknown.hint = f"going on without it; create it, or remove {name}"
         warnings.append(unknown)
         return None
 
 
 def mode_hint(written: re.Match[str] | None) -> str:
-    """Return the mode as it should have been written, for one that was written as a number."""
+    """Return the hint for a mode that was written as a number: how to write it."""
     octal, digits = written.groups() if written else ("0", "644")
     if not octal and not (re.fullmatch("[0-7]+", digits) and is_sensible(int(digits, 8))):
         digits = f"{int(digits):o}"
@@ -66,6 +66,6 @@ def mode_hint(written: re.Match[str] | None) -> str:
 
 
 def is_sensible(mode: int) -> bool:
-    """Say whether others may do no more than the group, and it no more than the owner: 420 is more likely 0644."""
+    """Return whether others may do no more than the group, and the group no more than the owner."""
     owner, group, others = mode >> 6 & 7, mode >> 3 & 7, mode & 7
     return group | owner == owner and others | group == group

@@ -1,9 +1,9 @@
-"""The dialect: what confd and its living fork say that confpy says otherwise, or has no meaning for.
+"""Flags, keys and variables of confd and of its living fork that confpy calls differently, or does not have.
 
-A word that confpy shares with them (``-watch``, ``prefix``) stands in the table of settings alone. All others stand
-here, so that an installation of either goes on: a word that means a setting gives it its value, one without a meaning
-is a warning that names it. confd's words come from its release 0.16 and those before it, the fork's from
-abtreece/confd 0.41. Only data; ``settings`` and ``cli`` look things up in it.
+Names that confpy shares with them (``-watch``, ``prefix``) are in the table of settings alone. All others are here, so
+that an installation of either runs unchanged: a word that means a setting sets it, one without a meaning is a warning.
+confd's words are those of release 0.16 and earlier, the fork's those of abtreece/confd 0.41. Only data; ``settings``
+and the command line look things up here.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ WORDS = (
     Word("diff_context", hint=_DIFF),
     Word("color", hint="log lines are coloured on a terminal", truth=True),
     Word("failure_mode", hint="a failed resource never stops the others (best-effort)"),
-    # Its pause begins with the first change, whatever follows.
+    # Its pause begins with the first change, and is not extended by others.
     Word("debounce", ("settle", "max_wait")),
     Word("batch_interval", ("settle", "max_wait")),
     Word("template_cache", hint=_COMPILED, truth=True),

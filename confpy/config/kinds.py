@@ -13,7 +13,7 @@ from confpy.errors import UsageError
 
 
 class Kind(NamedTuple):
-    """How the values of a setting or of a resource's key are written."""
+    """How the values of a setting or of an option are written."""
 
     expects: str
     """What an error says was expected."""
@@ -32,7 +32,7 @@ class Kind(NamedTuple):
     """What JSON Schema says of a TOML value, as far as it can."""
 
     def read(self, value: object, name: str, *, as_text: bool = False, **where: str) -> object:
-        """Return what ``value`` means; raises ``UsageError`` that speaks of ``name``.
+        """Return the value as confpy uses it; raises ``UsageError``, whose message begins with ``name``.
 
         ``as_text``: a string is the text of a flag or a variable, not a TOML string.
         """
@@ -46,7 +46,7 @@ class Kind(NamedTuple):
 
 
 def shown(value: object) -> str:
-    """Return a value as an error shows it: on one line, short, and nothing of a list (it may be a command's)."""
+    """Return a value for an error message: one line, short, and nothing of a list, which may be a command."""
     if isinstance(value, list | dict):
         return "a list" if isinstance(value, list) else "a table"
     if isinstance(value, int) and value.bit_length() > 128:
@@ -56,7 +56,7 @@ def shown(value: object) -> str:
 
 
 def text(value: object) -> str:
-    # NUL is fine TOML, but no system call takes it.
+    # TOML allows NUL, no system call does.
     if not isinstance(value, str) or "\0" in value:
         raise ValueError
     return value
@@ -118,12 +118,12 @@ def above_zero(value: object) -> float:
 
 
 def limit(value: object) -> float:
-    """Return the seconds of a duration; 0 means no limit, which ``LONGEST`` stands for."""
+    """Return the seconds of a duration; 0 means no limit, and becomes ``LONGEST``."""
     return seconds(value) or LONGEST
 
 
 def choice(*names: str, **aliases: str) -> Kind:
-    """Return the kind whose values are ``names``, in any case; an alias stands for another spelling."""
+    """Return the kind whose values are ``names``, in any case; an alias is another name for one of them."""
     meanings = {name: name for name in names} | aliases
 
     def accept(value: object) -> str:
@@ -157,7 +157,7 @@ LIST = Kind(
     lambda value: tuple(part for item in value.split(",") if (part := item.strip())),
 )
 STOPPING = ("INT", "PWR", "QUIT", "TERM", "USR1", "USR2", "WINCH")
-"""Signals that nobody sends for anything that confpy would have to go on for."""
+"""Signals that have no other use for which confpy would have to go on."""
 
 
 def stopping(names: object) -> tuple[str, ...]:
@@ -176,17 +176,17 @@ SIGNALS = Kind(
 
 
 NO_ID = -1
-"""The user or group that chown leaves alone; confd's way to write "not given"."""
+"""The user or group that chown does not change; in confd, "not set"."""
 LAST_ID = (1 << 32) - 2
 LARGEST_COUNT = (1 << 31) - 1
 MODE = "^(0o?)?[0-7]{0,4}$"
 DELIMITER = r"""[^\w\s"'`]+"""
 BLOCKS = ("{%", "{#", "%}", "#}")
-"""What means something within or beside delimiters, and cannot be one."""
+"""Jinja's other delimiters, which cannot be used."""
 
 
 def permission_bits(value: object) -> int | None:
-    """Return the mode of octal digits in a string, set-id and sticky bits included; an empty one says nothing."""
+    """Return the mode of a string of octal digits, including set-id and sticky bits; None for an empty one."""
     if not isinstance(value, str) or not re.fullmatch(MODE, value):
         raise ValueError
     return int(value, 8) if value else None
@@ -205,7 +205,7 @@ def key_list(value: object) -> tuple[str, ...]:
 
 
 def file_list(value: object) -> tuple[str, ...]:
-    """Return absolute paths, each once and in its simplest form."""
+    """Return absolute paths, normalised and without duplicates."""
     paths = key_list(value)
     if not all(path.startswith("/") for path in paths):
         raise ValueError
@@ -219,7 +219,7 @@ def count(value: object) -> int:
 
 
 def delimiters(value: object) -> tuple[str, ...]:
-    """Return what stands around expressions; what means something within or beside them cannot be used."""
+    """Return the delimiters of expressions; empty for the default ones."""
     found = key_list(value)
     if len(found) != 2 or not all(re.fullmatch(DELIMITER, one) for one in found):
         raise ValueError
@@ -235,7 +235,7 @@ def share(value: object) -> float:
 
 
 def kind(expects: str, accept: Callable[[object], object], type_: str, schema: Mapping[str, Any]) -> Kind:
-    """Return the kind of a value that only a resource has: it stands in TOML alone."""
+    """Return the kind of an option that only resources have: it is written in TOML only."""
     return Kind(expects, accept, accept, type=type_, schema=schema)
 
 

@@ -1,4 +1,4 @@
-"""Resources: what the files below ``conf.d`` ask for. A bad file stops only itself."""
+"""Reads the resources below ``conf.d``. An invalid file affects only its own resource."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple, cast
 
-from confpy.config import confd as dialect
+from confpy.config import confd
 from confpy.config.accounts import WRITTEN_MODE, account, delivered_with, mode_hint
 from confpy.config.kinds import LIST, shown
 from confpy.config.resource import OPTIONS, Loaded, Resource
@@ -24,26 +24,26 @@ from confpy.system.filenames import is_skipped
 from confpy.system.placeholders import Command, command_line, names_candidate
 
 IN_PLACE = {
-    "did": "checks the new file in its place, and puts the old one back where it is refused",
-    "hint": 'the check names no {{.src}}; write check_mode = "staged" if it reads CONFPY_SRC by itself',
+    "did": "checks the new file in its place, and restores the old one if the check fails",
+    "hint": 'the check names no {{.src}}; write check_mode = "staged" if it reads CONFPY_SRC itself',
 }
-"""What is said of a check that can only mean files in their places."""
+"""What is logged for a check that can only refer to files in their places."""
 NO_RELOAD = "that is not the default without a reload: a program that watches the file would read it unchecked"
 NO_STATE = (
     "that is not the default without a state folder (state_dir): a confpy that is killed would leave the file there"
 )
-"""Why such a check is not made in place."""
+"""Why such a check is not run in place."""
 FIELDS = OPTIONS.keys() & Resource.__annotations__
-"""Options that a resource has as they were read, or that ``read_resource`` changes."""
+"""Options that are fields of a resource: as they were read, or changed by ``read_resource``."""
 FALLBACKS = tuple(name for name, option in OPTIONS.items() if option.setting)
-"""Options that have the setting of their name where a resource does not set them."""
+"""Options whose default is the setting of the same name."""
 SPELLED = {plain(key): (key,) for key in OPTIONS} | {
-    plain(word.name): tuple(name for name in word.means if name in OPTIONS) for word in dialect.WORDS
+    plain(word.name): tuple(name for name in word.means if name in OPTIONS) for word in confd.WORDS
 }
-"""Each way to write a key → the keys that it means: of a word of confd's dialect maybe several, or none."""
+"""``plain`` key → the options that it means: for one of confd's words several, or none."""
 
 WRITTEN_KEYS = re.compile(r"^[ \t]*[\"']?(keys|prefix)[\"']?[ \t]*=", re.MULTILINE | re.IGNORECASE)
-"""The lines that say what to read, for messages about an edit of them."""
+"""The lines with what to read, for messages about edits of them."""
 
 
 # --- loading ---------------------------------------------------------------------------------------------------------
@@ -58,10 +58,9 @@ def load_resources(
 ) -> Loaded:
     """Read every ``*toml`` below ``conf.d``, in confd's order: that of the names, folders descended in place.
 
-    ``prefixes_of`` is ``Store.prefixes``: it says what to read for a prefix joined with a key.
-    ``undoes``: a trial that is killed is undone at the next start, so that files may be checked in their places without
-    being asked for it. Raises nothing: each file's error is in the answer, as are the
-    warnings, and notes of lower levels.
+    ``prefixes_of`` is ``Store.prefixes``: what to read for a prefix joined with a key. ``undoes``: a start undoes a
+    check in place during which confpy was killed, so that it may be the default. Raises nothing: the errors of files
+    are in the result.
     """
     root = os.path.join(confdir, "conf.d")
     errors: dict[str, ConfpyError] = {}
@@ -108,16 +107,14 @@ def load_resources(
 
 
 def unverified(resources: Iterable[Resource]) -> Iterator[LogEvent]:
-    """Yield a line for each reload that says nothing of its outcome, of a program that could be looked at."""
+    """Yield an event for each reload command that does not report its outcome, though ``verify`` could."""
     silent: dict[actions.CommandReload, list[str]] = {}
     for resource in resources:
         if isinstance(resource.reload_cmd, actions.CommandReload) and resource.verify_cmd is None:
             silent.setdefault(resource.reload_cmd, []).append(resource.name)
     for action, names in silent.items():
         if program := action.silent_program():
-            hint = (
-                f'it says only that the program was told; verify = "{program}" sees whether it has taken the new file'
-            )
+            hint = f'it does not report whether the program took the new file; verify = "{program}" does'
             fields = {"resource": ", ".join(names), "command": action.describe(), "hint": hint}
             yield LogEvent("info", "reload.unverified", fields)
 
@@ -125,10 +122,10 @@ def unverified(resources: Iterable[Resource]) -> Iterator[LogEvent]:
 def find_files(
     root: str, errors: list[ConfpyError], warnings: list[ConfpyError], notes: list[LogEvent]
 ) -> Iterator[str]:
-    """Yield the resource files below ``root``, or ``root`` itself where it is a file.
+    """Yield the resource files below ``root``, or ``root`` itself if it is a file.
 
-    Links are followed; what is reached twice counts once, so that a loop ends. Adds to ``errors`` what should have been
-    a resource and cannot be read, to ``warnings`` what else cannot be read, and to ``notes`` what its name leaves out.
+    Links are followed; a file that is reached twice counts once, so that a loop ends. Adds resources that cannot be
+    read to ``errors``, other unreadable paths to ``warnings``, and files that are skipped by name to ``notes``.
     """
     seen: set[str] = set()
     left = [root]
@@ -164,14 +161,14 @@ def find_files(
 
 
 class Remarks(NamedTuple):
-    """What there is to say of resources that are right, or are run all the same."""
+    """Remarks on a resource that can be used."""
 
     warnings: list[ConfpyError]
     notes: list[LogEvent]
     in_place: dict[str, list[str]]
-    """Check → the resources that are checked by it in their places since it names no candidate."""
+    """Check → the resources that it checks in their places because it names no candidate."""
     lines: dict[str, int]
-    """Where the file says ``keys`` and ``prefix``."""
+    """The lines with ``keys`` and ``prefix``."""
 
 
 def read_resource(
@@ -183,7 +180,7 @@ def read_resource(
     *,
     undoes: bool,
 ) -> Resource:
-    """Return the resource of one file, and add to the remarks on it; raises ``UsageError``."""
+    """Return the resource of one file, and add remarks on it; raises ``UsageError``."""
     content = read_text(path)
     for match in WRITTEN_KEYS.finditer(content):
         remarks.lines[match[1].lower()] = content.count("\n", 0, match.start(1)) + 1
@@ -238,7 +235,7 @@ def read_resource(
 def mode_of_check(
     name: str, check: Command | None, tells: actions.ReloadAction | None, undoes: bool, remarks: Remarks
 ) -> Literal["staged", "swap"]:
-    """Return how a resource is checked that does not say so: in its place where its check can mean nothing else."""
+    """Return the default ``check_mode``: ``swap`` if the check can only refer to files in their places."""
     if check is None or names_candidate(check):
         return "staged"
     if tells is not None and undoes:
@@ -252,16 +249,14 @@ def mode_of_check(
 
 
 def find_table(tables: Mapping[str, object], warnings: list[ConfpyError]) -> Mapping[str, object]:
-    """Return ``[template]``, in any case, and warn of what stands beside it but seems to belong into it."""
+    """Return ``[template]``, in any case, and warn of keys outside it that probably belong into it."""
     name = next((name for name in tables if plain(name) == "template"), None)
     if name is None:
         meant = "".join(f"; did you mean it by [{name}]?" for name in tables if suggest(name, ["template"]))
-        raise UsageError("the file holds no [template]", hint="write [template] above src and dest" + meant)
+        raise UsageError("the file has no [template]", hint="write [template] above src and dest" + meant)
     table = tables[name]
     if not isinstance(table, dict):
-        raise UsageError(
-            "the file holds no [template], but another kind of it", hint="write [template], once", key=name
-        )
+        raise UsageError("[template] is not a table", hint="write [template], once", key=name)
     for other, content in tables.items():
         if other != name and suggest(other, ["template", *OPTIONS]):
             hint = "did you mean [template]?" if isinstance(content, dict) else "move it below [template]"
@@ -286,7 +281,7 @@ def insist_on_one_store(tables: Mapping[str, object], settings: Settings) -> Non
         files = cast("tuple[str, ...]", LIST.read(wanted, key, key=key))
         if not backend:
             continue
-        if settings.backend not in (backend, dialect.STORES.get(str(backend))):
+        if settings.backend not in (backend, confd.STORES.get(str(backend))):
             other = f"another store: {shown(backend)}"
         elif nodes and not shares_a_node(nodes, settings):
             other = "other nodes of it"
@@ -294,22 +289,22 @@ def insist_on_one_store(tables: Mapping[str, object], settings: Settings) -> Non
             other = "other files"
         else:
             continue
-        hint = f"confpy has one store a process, here {settings.backend}: run another for it, on a confdir of its own"
+        hint = f"confpy has one store per process, here {settings.backend}: run another for it, on a confdir of its own"
         raise UsageError(f"the resource names {other}", hint=hint, key=name)
 
 
 def shares_a_node(nodes: tuple[str, ...], settings: Settings) -> bool:
     """Say whether one of these addresses is a node of the store; raises ``UsageError`` for one that is no address."""
-    from confpy.http.addresses import parse_nodes  # few resources name a store
+    from confpy.http.addresses import parse_nodes  # most resources name no store
 
     port = STORES[settings.backend].port if settings.backend in STORES else 0
-    ours = settings.nodes or ("127.0.0.1",) * (not (settings.srv_domain or settings.srv_record))
+    own = settings.nodes or ("127.0.0.1",) * (not (settings.srv_domain or settings.srv_record))
 
     def addresses(texts: tuple[str, ...]) -> set[tuple[str, int]]:
         found = parse_nodes(texts, scheme=settings.scheme, port=port)
         return {("127.0.0.1" if node.host == "localhost" else node.host, node.port) for node in found}
 
-    return not addresses(nodes).isdisjoint(addresses(ours))
+    return not addresses(nodes).isdisjoint(addresses(own))
 
 
 def read_table(table: Mapping[str, object], if_mode: str, warnings: list[ConfpyError]) -> dict[str, Any]:
@@ -336,7 +331,7 @@ def read_table(table: Mapping[str, object], if_mode: str, warnings: list[ConfpyE
 
 
 def absolute(dest: str) -> str:
-    """Return the target's path from the root; raises ``UsageError`` where it cannot be a file's."""
+    """Return the absolute path of the target; raises ``UsageError`` if it cannot be a file's."""
     if dest.endswith("/"):
         raise UsageError("dest is a folder", hint="end it with the name of a file", key="dest")
     try:
@@ -346,5 +341,5 @@ def absolute(dest: str) -> str:
 
 
 def below(root: str | None, dest: str) -> str:
-    """Return the target's path in the tree that is built below ``root``, out of which no ``..`` leads."""
+    """Return the path of the target below ``root``, which no ``..`` leaves."""
     return os.path.join(os.path.abspath(root), os.path.normpath(dest).lstrip("/")) if root else dest

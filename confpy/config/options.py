@@ -13,7 +13,7 @@ class Word(NamedTuple):
     """A flag, which is as well a key of the settings file and may be a variable of the fork's."""
 
     name: str
-    """As it stands in a file."""
+    """Its name in a file."""
     means: tuple[str, ...] = ()
     """The settings that get its value; none where it has no meaning here."""
     hint: str = ""
@@ -43,7 +43,7 @@ class Option(NamedTuple):
     """In the file, the documented one first; none where a file cannot set it."""
     variables: tuple[str, ...]
     words: tuple[Word, ...]
-    """What else confd's dialect calls it."""
+    """What confd and its fork call it."""
 
     @property
     def shown_default(self) -> str:

@@ -350,11 +350,11 @@ class Loaded:
     """Those that belong to no resource, such as a folder that cannot be read."""
     warnings: tuple[ConfpyError, ...] = ()
     found: bool = True
-    """False where there is no ``conf.d`` to read."""
+    """False if there is no ``conf.d``."""
     notes: tuple[LogEvent, ...] = ()
-    """What to say below the level of a warning; what the last reading said already is not said again."""
+    """What to log below the level of a warning, if the previous reading did not log it."""
     lines: Mapping[str, Mapping[str, int]] = NOTHING
-    """Resource → the lines of its file that say ``keys`` and ``prefix``, where they do."""
+    """Resource → the lines of its file with ``keys`` and ``prefix``, if it has them."""
 
     @property
     def all_errors(self) -> tuple[ConfpyError, ...]:

@@ -1,8 +1,8 @@
-"""The settings: one table, and how flags, variables and a TOML file fill it.
+"""The table of settings.
 
 A row of the table is a field of ``Settings``: its name, type and default, and beside them how it is written and what
 it is for. Flags, ``CONFPY_*`` variables, the keys of ``confpy.toml``, ``--help`` and ``docs/settings.md`` all come
-from these rows. Flags weigh more than variables, variables more than the file, the file more than the default.
+from these rows. ``sources.py`` reads them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Literal, TypeVar
 
-from confpy.config import confd as dialect
+from confpy.config import confd
 from confpy.config.kinds import BOOLEAN, DURATION, PATH, PAUSE, SIGNALS, TEXT, TIMEOUT, choice
 from confpy.config.options import Option, Row, setting
 from confpy.config.stores import tools_variables
@@ -40,7 +40,7 @@ ROWS: dict[str, Row] = {}
 
 
 def with_rows(cls: type[T]) -> type[T]:
-    """Return a class without bases that has the rows of its bases, too: as fields, with their defaults."""
+    """Return a class without bases that also has the rows of its bases, as fields with their defaults."""
     body = {name: value for name, value in vars(cls).items() if name not in {"__dict__", "__weakref__"}}
     for base in cls.__bases__:
         ROWS.update({name: row for name, row in vars(base).items() if isinstance(row, Row)})
@@ -53,7 +53,7 @@ def with_rows(cls: type[T]) -> type[T]:
 @frozen
 @with_rows
 class Settings(NetworkSettings, FileSettings, ConsulSettings):
-    """What confpy was told. Durations are seconds."""
+    """The settings of one run. Durations are seconds."""
 
     onetime: bool = setting(RUNNING, False, BOOLEAN, "Deliver everything once and exit.")
     watch: bool = setting(RUNNING, False, BOOLEAN, "Follow the store and deliver each change as it comes.")
@@ -169,8 +169,8 @@ class Settings(NetworkSettings, FileSettings, ConsulSettings):
         LOGS, "auto", choice("auto", "text", "json"), "The format of log lines; auto: text, coloured on a terminal."
     )
 
-    left_alone: tuple[str, ...] = ()
-    """Variables that are set and would be settings if confpy were called as confd's fork is."""
+    ignored_variables: tuple[str, ...] = ()
+    """Variables that are set, and are settings only if confpy is called like confd's fork."""
     origins: Mapping[str, str] = NOTHING
     """Setting → where its value comes from, if it is not the default."""
 
@@ -179,7 +179,7 @@ class Settings(NetworkSettings, FileSettings, ConsulSettings):
         return f"Settings({shown})"
 
     def origin(self, name: str) -> str:
-        """Say where a value comes from: ``flag -interval``, ``variable CONFPY_INTERVAL``, ``file …``, ``default``."""
+        """Return the origin of a value: ``flag -interval``, ``variable CONFPY_INTERVAL``, ``file …``, ``default``."""
         return self.origins.get(name, "default")
 
 
@@ -193,8 +193,8 @@ def _options() -> Iterator[Option]:
         unset = row.unset
         if unset and (tools := tools_variables(name)):
             unset = f"{tools}, else {unset}"
-        words = tuple(word for word in dialect.WORDS if name in word.means)
-        confds = (dialect.variable(called) for called in (name, *(word.name for word in words)))
+        words = tuple(word for word in confd.WORDS if name in word.means)
+        confds = (confd.variable(called) for called in (name, *(word.name for word in words)))
         yield Option(
             name=name,
             kind=row.kind,
@@ -211,4 +211,4 @@ def _options() -> Iterator[Option]:
 
 OPTIONS = tuple(sorted(_options(), key=lambda option: GROUPS.index(option.group)))
 SECRET_VARIABLES = frozenset(variable for option in OPTIONS if option.kind.secret for variable in option.variables)
-"""Variables of ours that nobody else needs to see."""
+"""Variables with secrets, which commands and templates do not get."""

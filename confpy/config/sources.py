@@ -1,6 +1,6 @@
-"""Where settings come from: flags, ``CONFPY_*`` and other variables, a TOML file.
+"""Reads settings from flags, ``CONFPY_*`` and other variables, and a TOML file.
 
-Flags weigh more than variables, variables more than the file, the file more than the default.
+Flags override variables, variables override the file, and the file overrides the defaults.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import cast
 
-from confpy.config import confd as dialect
+from confpy.config import confd
 from confpy.config.options import Option, Word
 from confpy.config.settings import CACHE_DIR, CONFDIRS, FILES, OPTIONS, STATE_DIR, Settings
 from confpy.config.stores import STORES
@@ -18,29 +18,29 @@ from confpy.errors import ConfpyError, UsageError
 
 Warnings = list[ConfpyError]
 CHILD_VARIABLES = frozenset({"CONFPY_SRC", "CONFPY_DEST", "CONFPY_RESOURCE"})
-"""What commands find in their environment: no settings, though they may start a confpy."""
+"""Variables that confpy sets for commands, which may start another confpy: no settings."""
 
 
 def load_settings(flags: Mapping[str, object], environ: Mapping[str, str]) -> tuple[Settings, Warnings]:
-    """Return the settings, and what to warn of.
+    """Return the settings, and warnings.
 
-    ``flags`` has values by the name of a setting or of a word of the dialect, as text, or as the type that the file
-    would give; ``store`` is what was named without a flag, as in confd's fork. An empty value counts as not given, but
-    for ``prefix``. Raises ``UsageError`` where a value is wrong or a file cannot be read.
+    ``flags`` has values by the name of a setting or of a word of confd's, as text, or with the type of a TOML value;
+    ``store`` is the store that was named without a flag, as in confd's fork. An empty value counts as not given, except
+    for ``prefix``. Raises ``UsageError`` if a value is invalid or a file cannot be read.
     """
     values: dict[str, object] = {}
     origins: dict[str, str] = {}
     warnings: Warnings = []
     called = cast("str", flags.get("store", ""))
-    left_alone = () if called else tuple(_variables_of_the_fork(environ))
-    environ = {name: value for name, value in environ.items() if name not in left_alone}
+    ignored = () if called else tuple(_variables_of_the_fork(environ))
+    environ = {name: value for name, value in environ.items() if name not in ignored}
     for option in OPTIONS:
         for value, origin in _given(option, flags, environ, warnings):
             values[option.name] = value
             origins[option.name] = origin
             break
     if called and not flags.get("backend"):
-        values["backend"], origins["backend"] = dialect.STORES[called], f"argument {called}"
+        values["backend"], origins["backend"] = confd.STORES[called], f"argument {called}"
     path = _settings_file(cast("str | None", values.get("config_file")), cast("str | None", values.get("confdir")))
     if path is not None and "config_file" in values and not os.path.exists(path):
         warnings.append(UsageError("the settings file does not exist: going on without it", file=path))
@@ -50,7 +50,7 @@ def load_settings(flags: Mapping[str, object], environ: Mapping[str, str]) -> tu
             if name not in values:
                 values[name] = value
                 origins[name] = f"file {path}"
-    warnings.extend(_idle_words(flags, environ))
+    warnings.extend(_ignored_words(flags, environ))
     warnings.extend(_stray_variables(environ))
     warnings.extend(_shown_secrets(origins))
 
@@ -68,19 +68,19 @@ def load_settings(flags: Mapping[str, object], environ: Mapping[str, str]) -> tu
             if folder:
                 origins[name] = f"variable {variable}"
     if called:
-        values = {**dialect.IN_THE_FORK, **values}
+        values = {**confd.IN_THE_FORK, **values}
     if values.get("client_insecure"):
         hint = "whoever is on the way to the store can change its answers: name its CA (client_ca_keys)"
         warnings.append(UsageError(f"{origins['client_insecure']}: any certificate is trusted", hint=hint))
-    # Every value went through the kind of its field.
-    settings = Settings(origins=origins, left_alone=left_alone, **values)  # type: ignore[arg-type]
+    # Every value was read by the kind of its field.
+    settings = Settings(origins=origins, ignored_variables=ignored, **values)  # type: ignore[arg-type]
     return settings, warnings
 
 
 def _given(
     option: Option, flags: Mapping[str, object], environ: Mapping[str, str], warnings: Warnings
 ) -> Iterator[tuple[object, str]]:
-    """Yield the values that flags and variables give to a setting, the weightiest first."""
+    """Yield the values that flags and variables give to a setting, the one that counts first."""
     for name, flag in ((option.name, option.flag), *((word.name, word.flag) for word in option.words)):
         value = flags.get(name)
         if value is not None and (value not in EMPTY or name == "prefix"):
@@ -94,29 +94,29 @@ def _given(
             except UsageError as error:
                 if variable.startswith("CONFPY_"):
                     raise
-                # A script that was written for confd itself, which does not read it, may mean anything by it.
+                # confd itself does not read it: a script for confd may use it for anything.
                 error.hint = "going on without it"
                 warnings.append(error)
 
 
 def _variables_of_the_fork(environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield the variables that are set and that confd's fork reads as settings, confd itself not."""
-    for name in sorted(dialect.VARIABLES):
+    """Yield the variables that are set and are settings of confd's fork, but not of confd."""
+    for name in sorted(confd.VARIABLES):
         variable = f"CONFD_{name.upper()}"
-        if environ.get(variable) and variable not in dialect.ALWAYS:
+        if environ.get(variable) and variable not in confd.ALWAYS:
             yield variable
 
 
-def _idle_words(flags: Mapping[str, object], environ: Mapping[str, str]) -> Iterator[ConfpyError]:
-    """Warn of flags and variables of confd's dialect that have no meaning here, or not quite their own."""
-    for word in dialect.WORDS:
+def _ignored_words(flags: Mapping[str, object], environ: Mapping[str, str]) -> Iterator[ConfpyError]:
+    """Warn of flags and variables of confd's that have no meaning here, or a slightly different one."""
+    for word in confd.WORDS:
         if word.hint and flags.get(word.name) is not None:
-            yield _idle(f"flag -{word.flag}", word)
-        if word.hint and environ.get(variable := dialect.variable(word.name)):
-            yield _idle(f"variable {variable}", word)
+            yield _ignored(f"flag -{word.flag}", word)
+        if word.hint and environ.get(variable := confd.variable(word.name)):
+            yield _ignored(f"variable {variable}", word)
 
 
-def _idle(origin: str, word: Word, **where: str) -> UsageError:
+def _ignored(origin: str, word: Word, **where: str) -> UsageError:
     meaning = f"means {' and '.join(word.means)} here" if word.means else "has no meaning here, ignored"
     return UsageError(f"{origin} {meaning}", hint=word.hint, **where)
 
@@ -124,7 +124,7 @@ def _idle(origin: str, word: Word, **where: str) -> UsageError:
 def _take_tools_variables(
     store: str, environ: Mapping[str, str], values: dict[str, object], origins: dict[str, str]
 ) -> None:
-    """Fill in what the variables of the store's own tools say, where nobody said otherwise."""
+    """Add the values of the variables of the store's own tools, for settings that are not given otherwise."""
     kinds = {option.name: option.kind for option in OPTIONS}
     for group in STORES[store].variables if store in STORES else ():
         if any(variable.setting in values for variable in group):
@@ -139,7 +139,7 @@ def _take_tools_variables(
 
 
 def _shown_secrets(origins: Mapping[str, str]) -> Iterator[ConfpyError]:
-    """Warn of secrets that stand where every user of the machine can read them."""
+    """Warn of secrets that every user of the machine can read."""
     for option in OPTIONS:
         if option.kind.secret and origins.get(option.name, "").startswith("flag "):
             hint = f"give -{option.flag}-file or {option.variables[0]} instead"
@@ -149,10 +149,10 @@ def _shown_secrets(origins: Mapping[str, str]) -> Iterator[ConfpyError]:
 
 
 def _usable(folder: str, environ: Mapping[str, str], home: str, below: str) -> str:
-    """Return the system's folder, or the user's own where this is not root and may not write to the system's.
+    """Return the system's folder, or the user's own if confpy does not run as root and may not write to the system's.
 
     ``home`` is the variable of the XDG base directory specification that names the user's, ``below`` its default in the
-    home directory. A user without a home directory keeps the system's folder, which is then warned of.
+    home directory. A user without a home directory gets the system's folder, and a warning later.
     """
     if os.geteuid() == 0 or os.access(folder, os.W_OK | os.X_OK):
         return folder
@@ -167,7 +167,7 @@ def _confdir() -> str:
 
 
 def _settings_file(named: str | None, confdir: str | None) -> str | None:
-    """Return the file that was named, else the confdir's own, else that of confd, which had it in one place only."""
+    """Return the file that was named, else the confdir's, else confd's only one."""
     if named:
         return named
     paths = [os.path.join(confdir or _confdir(), name) for name in FILES]
@@ -176,19 +176,19 @@ def _settings_file(named: str | None, confdir: str | None) -> str | None:
 
 def _read_file(path: str, warnings: Warnings) -> dict[str, object]:
     known = {plain(key): option for option in OPTIONS for key in option.keys}
-    words = {plain(word.name): word for word in dialect.WORDS}
+    words = {plain(word.name): word for word in confd.WORDS}
     values: dict[str, object] = {}
     implied: dict[str, object] = {}
     for key, value in parse_toml(read_text(path), path).items():
         option, word = known.get(plain(key)), words.get(plain(key))
         if isinstance(value, dict):
-            warnings.append(_idle_table(key, path))
+            warnings.append(_ignored_table(key, path))
         elif option is not None:
             if value not in EMPTY or option.name == "prefix":
                 values[option.name] = option.kind.read(value, key, file=path, key=key)
         elif word is not None:
             if word.hint:
-                warnings.append(_idle(key, word, file=path, key=key))
+                warnings.append(_ignored(key, word, file=path, key=key))
             for option in OPTIONS:
                 if word in option.words and value not in EMPTY:
                     implied[option.name] = option.kind.read(value, key, file=path, key=key)
@@ -198,17 +198,17 @@ def _read_file(path: str, warnings: Warnings) -> dict[str, object]:
     return implied | values
 
 
-def _idle_table(key: str, path: str) -> UsageError:
-    """Say why a table of the settings file is ignored; confd's old tutorials name a resource as that file."""
+def _ignored_table(key: str, path: str) -> UsageError:
+    """Return why a table of the settings file is ignored; confd's old tutorials pass a resource as that file."""
     if plain(key) == "template":
-        hint = "it is a resource: conf.d is read without -config-file, and all of it is delivered"
+        hint = "it is a resource: all of conf.d is delivered, without -config-file"
         return UsageError("the settings file holds no settings but a [template]", hint=hint, file=path, key=key)
-    hint = "settings stand above all tables"
+    hint = "write settings above all tables"
     return UsageError(f"the table [{key}] holds no settings, ignored", hint=hint, file=path, key=key)
 
 
 def _stray_variables(environ: Mapping[str, str]) -> Iterator[ConfpyError]:
-    """Warn of variables that look like a mistyped setting; others (Kubernetes makes CONFPY_PORT …) may be anybody's."""
+    """Warn of variables that look like a mistyped setting, not of others: Kubernetes sets CONFPY_PORT …."""
     known = {variable for option in OPTIONS for variable in option.variables}
     stray = sorted(name for name in environ if name.startswith("CONFPY_") and name not in known | CHILD_VARIABLES)
     for name in stray:

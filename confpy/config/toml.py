@@ -10,22 +10,22 @@ from collections.abc import Iterable
 from confpy.errors import UsageError
 
 LARGEST_FILE = 1 << 20
-"""Bytes of a TOML file; one that is larger was not written for us."""
+"""Bytes of a TOML file; a larger one is not for confpy."""
 EMPTY: tuple[object, ...] = ("", [], ())
-"""What counts as not given, so that ``-node "$NODE"`` works without a NODE."""
+"""Values that count as not given, so that ``-node "$NODE"`` works without a NODE."""
 
 
 def read_text(path: str) -> str:
-    """Return a small text file; raises ``UsageError``. A FIFO or a device, which might never end, is refused."""
+    """Return a small text file; raises ``UsageError``. A FIFO or a device, which may never end, is rejected."""
     try:
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise UsageError("the file is not a regular one", file=path)
+                raise UsageError("the file is not a regular file", file=path)
             content = file.read(LARGEST_FILE + 1)
     except OSError as error:
         raise UsageError(f"the path cannot be read: {error.strerror}", file=path) from None
     if len(content) > LARGEST_FILE:
-        raise UsageError("the file is larger than 1 MiB, and so not of settings", file=path)
+        raise UsageError("the file is larger than 1 MiB", file=path)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -51,18 +51,18 @@ def parse_toml(content: str, path: str) -> dict[str, object]:
         hint = ""
         if _UNCLOSED.match(reason):
             reason = "a string is not closed"
-            hint = "it ends on its line, with the quote that it begins with; one of several lines stands between three"
+            hint = "a string ends on the line where it begins, with the same quote; for several lines, use three quotes"
         reason = reason[:1].lower() + reason[1:]
         raise UsageError(f"the file is not valid TOML: {reason}", hint=hint, **where) from None
 
 
 def plain(key: str) -> str:
-    """Return a key without what does not matter in it: case, ``-`` and ``_``."""
+    """Return a key in lower case without ``-`` and ``_``, which do not matter."""
     return key.replace("-", "").replace("_", "").lower()
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """Return the known word that was probably meant, or nothing."""
+    """Return the known word that was probably meant; empty: none."""
     import difflib
 
     spelled = {plain(name): name for name in known}
@@ -70,6 +70,6 @@ def suggest(word: str, known: Iterable[str]) -> str:
 
 
 def mend(word: str, known: Iterable[str]) -> str:
-    """Return the hint for an unknown word: what was probably meant."""
+    """Return the hint for an unknown word; empty: nothing is similar."""
     meant = suggest(word, known)
     return f"did you mean {meant}?" if meant else ""

@@ -151,7 +151,7 @@ class _Writer:
         return f"macro {macro.name}({'data' if self._expressions.uses_data(macro.name) else ''})"
 
     def _macro(self, definition: nodes.Definition) -> None:
-        """Write a macro where its definition stands."""
+        """Write a macro in the place of its definition."""
         assert definition.tag
         assert definition.end_tag
         if definition not in self._here:

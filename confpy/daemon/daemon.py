@@ -53,9 +53,9 @@ def run(settings: Settings, warnings: Sequence[ConfpyError] = ()) -> int:
     log = Log(settings.log_level, settings.log_format)
     for warning in warnings:
         log.write("warning", "settings.warning", warning.fields())
-    if settings.left_alone:
+    if settings.ignored_variables:
         hint = "they count where the store is named as in confd's fork (confpy STORE); CONFPY_* variables always count"
-        log.write("info", "settings.ignored", {"variables": ", ".join(settings.left_alone), "hint": hint})
+        log.write("info", "settings.ignored", {"variables": ", ".join(settings.ignored_variables), "hint": hint})
     daemon = Daemon(settings, open_store(settings.backend, settings), log)
     if not settings.onetime:
         # Imported later, they could be of another version: the package may be upgraded while a daemon runs.

@@ -35,16 +35,16 @@ def settings_of(line):
 @pytest.fixture
 def daemon(monkeypatch):
     """What the command line hands to the daemon; ``daemon.ends`` is what the daemon does then."""
-    told = types.SimpleNamespace(ends=lambda: 0)
+    found = types.SimpleNamespace(ends=lambda: 0)
 
     def run(settings, warnings):
-        told.settings, told.warnings = settings, warnings
-        return told.ends()
+        found.settings, found.warnings = settings, warnings
+        return found.ends()
 
     monkeypatch.setitem(sys.modules, "confpy.daemon.daemon", types.SimpleNamespace(run=run))
     for name in [name for name in os.environ if name.startswith(("CONFPY_", "CONFD_"))]:
         monkeypatch.delenv(name)
-    return told
+    return found
 
 
 @pytest.mark.parametrize(
@@ -123,9 +123,9 @@ def test_bad_input_is_one_line_and_code_2(daemon, capfd, line, error, hint):
     out, err = capfd.readouterr()
     assert (code, out, err.count("\n")) == (2, "", 1)
     if err.startswith("{"):
-        told = json.loads(err)
-        assert told["error"].startswith(error)
-        assert told.get("hint", "") == hint
+        logged = json.loads(err)
+        assert logged["error"].startswith(error)
+        assert logged.get("hint", "") == hint
     else:
         assert error in err
     assert not hasattr(daemon, "settings")
@@ -276,17 +276,17 @@ def test_help_on_a_command_shows_command_lines_that_are_valid():
 def test_a_command_that_is_written_otherwise_says_how_it_is_written(capfd, line, error, hint):
     assert cli.main(shlex.split(line)) == 2
     out, err = capfd.readouterr()
-    told = re.findall(r'(?:error|hint)="([^"]*)"', err)
-    assert (out, told) == ("", [error, hint])
+    logged = re.findall(r'(?:error|hint)="([^"]*)"', err)
+    assert (out, logged) == ("", [error, hint])
 
 
 def test_a_daemon_without_any_confdir_says_what_to_type(daemon, capfd, monkeypatch, tmp_path):
     monkeypatch.setattr("confpy.config.sources.CONFDIRS", (f"{tmp_path}/confpy", f"{tmp_path}/confd"))
     for arguments in ([], ["-watch", "-backend", "env"]):
         assert cli.main([*arguments, "-log-format=json"]) == 2
-        told = json.loads(capfd.readouterr().err)
-        assert told["error"].startswith("there is no confdir: none is named")
-        assert told["hint"].startswith("confpy -confdir PATH ")
+        logged = json.loads(capfd.readouterr().err)
+        assert logged["error"].startswith("there is no confdir: none is named")
+        assert logged["hint"].startswith("confpy -confdir PATH ")
     assert not hasattr(daemon, "settings")
     assert cli.main(["-confdir", f"{tmp_path}/gone"]) == 0
     assert daemon.settings.confdir == f"{tmp_path}/gone"
@@ -299,8 +299,8 @@ def test_a_daemon_without_any_confdir_says_what_to_type(daemon, capfd, monkeypat
 def test_a_report_of_a_daemon_is_refused(daemon, capfd, monkeypatch, tmp_path):
     flags = ["-confdir", str(tmp_path), "-log-format=json"]
     assert cli.main([*flags, "-report", "x"]) == 2
-    told = json.loads(capfd.readouterr().err)
-    assert (told["error"], told["hint"]) == ("flag -report: only a one-shot makes a report", "add -onetime")
+    logged = json.loads(capfd.readouterr().err)
+    assert (logged["error"], logged["hint"]) == ("flag -report: only a one-shot makes a report", "add -onetime")
     assert not hasattr(daemon, "settings")
     assert cli.main([*flags, "-report", "x", "-onetime"]) == 0
     assert daemon.settings.report == "x"

@@ -70,7 +70,7 @@ def test_0_where_everything_is_done(confdir, arguments):
 
 
 @pytest.mark.parametrize(
-    ("changes", "code", "told"),
+    ("changes", "code", "shown"),
     [
         ({"mode": "rw"}, 2, "mode is not a string of octal digits"),
         ({"src": "gone.j2"}, 4, "gone.j2"),
@@ -84,13 +84,13 @@ def test_0_where_everything_is_done(confdir, arguments):
         ({"reload_cmd": ["/nonexistent/command"]}, 7, "/nonexistent/command"),
     ],
 )
-def test_a_failure_has_its_code_and_its_line_and_leaves_the_others_unharmed(confdir, changes, code, told):
+def test_a_failure_has_its_code_and_its_line_and_leaves_the_others_unharmed(confdir, changes, code, shown):
     write(confdir, "bad", **changes)
     ended, lines = run(confdir, "-onetime")
     assert ended == code
     (line,) = [line for line in lines if " error " in line]
     assert "resource=bad" in line
-    assert told in line
+    assert shown in line
     assert (confdir / "good.out").read_text() == "yes\n"
 
 

@@ -168,17 +168,17 @@ def test_the_forks_variables_are_read_and_weigh_less_than_ours_and_than_flags(na
     assert warnings == []
 
 
-def test_the_forks_variables_are_left_alone_where_confpy_is_called_as_confd():
+def test_the_forks_variables_are_ignored_where_confpy_is_called_as_confd():
     environ = {f"CONFD_{name.upper()}": "7" for name in VARIABLES}
     known = {"CONFD_CLIENT_CERT", "CONFD_CLIENT_KEY", "CONFD_CLIENT_CAKEYS"}
-    found, warnings = settings_of("-backend etcd", {**environ, "CONFD_CLIENT_CAKEYS": "ca", "CONFPY_PREFIX": "/ours"})
+    found, warnings = settings_of("-backend etcd", {**environ, "CONFD_CLIENT_CAKEYS": "ca", "CONFPY_PREFIX": "/own"})
     assert warnings == []
     assert (found.client_cert, found.client_key, found.client_ca_keys) == ("7", "7", "ca")
-    assert (found.prefix, found.origin("prefix")) == ("/ours", "variable CONFPY_PREFIX")
+    assert (found.prefix, found.origin("prefix")) == ("/own", "variable CONFPY_PREFIX")
     assert not any("CONFD_" in origin for origin in found.origins.values() if origin.split()[-1] not in known)
-    assert set(found.left_alone) == environ.keys() - known
-    assert settings_of("etcd", environ)[0].left_alone == ()
-    assert settings_of("", {"CONFD_PREFIX": "", "CONFD_NODES": "x", "CONFD_CLIENT_KEY": "k"})[0].left_alone == ()
+    assert set(found.ignored_variables) == environ.keys() - known
+    assert settings_of("etcd", environ)[0].ignored_variables == ()
+    assert settings_of("", {"CONFD_PREFIX": "", "CONFD_NODES": "x", "CONFD_CLIENT_KEY": "k"})[0].ignored_variables == ()
 
 
 def test_a_variable_of_confds_that_makes_no_sense_is_a_warning_since_scripts_may_mean_anything_by_it():
@@ -247,7 +247,7 @@ def test_a_settings_file_that_is_a_resource_is_no_error(tmp_path):
     found, (warning,) = settings_of("-onetime -node a", file=str(file))
     assert (found.onetime, found.nodes) == (True, ("a",))
     assert warning.message == "the settings file holds no settings but a [template]"
-    assert warning.hint == "it is a resource: conf.d is read without -config-file, and all of it is delivered"
+    assert warning.hint == "it is a resource: all of conf.d is delivered, without -config-file"
 
 
 def test_confds_one_settings_file_is_read_where_the_confdir_has_none(tmp_path, monkeypatch):
@@ -335,7 +335,7 @@ def test_a_resource_with_a_store_of_its_own_is_refused_since_another_ones_keys_w
     loaded = load(f"[backend]\n{lines}\n", flags)
     assert loaded.resources == ()
     assert loaded.all_errors[0].message == f"the resource names {message}"
-    assert "one store a process" in loaded.all_errors[0].hint
+    assert "one store per process" in loaded.all_errors[0].hint
 
 
 def test_nodes_that_are_no_addresses_are_refused_without_what_may_be_a_password(load):

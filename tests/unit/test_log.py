@@ -39,9 +39,15 @@ def test_a_json_line_is_one_object(capfd):
     Log("info", "json").write("error", "resource.failed", {"resource": "haproxy", "took": 0.09, "error": "a\nb"})
     line = capfd.readouterr().err
     assert line.count("\n") == 1
-    told = json.loads(line)
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", told.pop("timestamp"))
-    assert told == {"level": "error", "event": "resource.failed", "resource": "haproxy", "took": 0.09, "error": "a\nb"}
+    logged = json.loads(line)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", logged.pop("timestamp"))
+    assert logged == {
+        "level": "error",
+        "event": "resource.failed",
+        "resource": "haproxy",
+        "took": 0.09,
+        "error": "a\nb",
+    }
 
 
 def test_an_error_tells_its_places_and_its_hint(capfd):

@@ -146,7 +146,7 @@ def test_a_fifo_stops_only_itself(confd):
     os.mkfifo(confd / "bad.toml")
     loaded = load(confd)
     assert names(loaded) == ["good"]
-    assert [error.message for error in loaded.all_errors] == ["the file is not a regular one"]
+    assert [error.message for error in loaded.all_errors] == ["the file is not a regular file"]
 
 
 def test_an_unreadable_folder_stops_only_itself(confd, monkeypatch):
@@ -587,11 +587,11 @@ def test_a_key_above_the_table_is_warned_of(confd):
 @pytest.mark.parametrize(
     ("text", "message", "where"),
     [
-        ("", "the file holds no [template]", {}),
-        (MINIMAL, "the file holds no [template]", {}),
-        ("[templte]\n" + MINIMAL, "the file holds no [template]", {}),
-        ("template = 3\n", "the file holds no [template], but another kind of it", {"key": "template"}),
-        ("[[template]]\n" + MINIMAL, "the file holds no [template], but another kind of it", {"key": "template"}),
+        ("", "the file has no [template]", {}),
+        (MINIMAL, "the file has no [template]", {}),
+        ("[templte]\n" + MINIMAL, "the file has no [template]", {}),
+        ("template = 3\n", "[template] is not a table", {"key": "template"}),
+        ("[[template]]\n" + MINIMAL, "[template] is not a table", {"key": "template"}),
         ('[template]\ndest = "/a"\n', "src is missing", {"key": "src"}),
         ('[template]\nsrc = ""\ndest = "/a"\n', "src is missing", {"key": "src"}),
         ('[template]\nsrc = "a"\n', "dest is missing", {"key": "dest"}),

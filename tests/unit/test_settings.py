@@ -161,10 +161,10 @@ def test_an_unknown_key_is_a_warning_with_a_suggestion(confdir):
 @pytest.mark.parametrize(
     ("text", "hint"),
     [
-        ("[confd]\ninterval = 3\n", "settings stand above all tables"),
+        ("[confd]\ninterval = 3\n", "write settings above all tables"),
         (
             '[template]\nsrc = "a"\ndest = "b"\n',
-            "it is a resource: conf.d is read without -config-file, and all of it is delivered",
+            "it is a resource: all of conf.d is delivered, without -config-file",
         ),
     ],
 )
@@ -255,7 +255,7 @@ def test_a_byte_order_mark_and_windows_line_ends_are_read(confdir):
 
 def test_a_fifo_or_a_folder_in_the_files_place_is_refused_and_holds_nothing_up(confdir):
     os.mkfifo(confdir / "confpy.toml")
-    with pytest.raises(UsageError, match="the file is not a regular one"):
+    with pytest.raises(UsageError, match="the file is not a regular file"):
         load(confdir)
     os.unlink(confdir / "confpy.toml")
     os.mkdir(confdir / "confpy.toml")
