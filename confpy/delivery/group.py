@@ -321,7 +321,7 @@ class GroupDelivery:
         """Drop a group whose check failed."""
         rules = self._context.rules
         if not rules.noop:
-            error.at(did="kept the old file" if len(self.members) == 1 else "kept the old files")
+            error.at(did="left the old file" if len(self.members) == 1 else "left the old files")
         if rules.keep_stage_file and (path := member.leave_staged()):
             error.at(candidate=path)
         self.undo(member, error)

@@ -23,7 +23,7 @@ class Streams:
     """The open stream, and the one that is being opened."""
 
     def __init__(self, copy: LocalCopy, wants: Wants, random: Random, numbers: Iterator[int], *, used: bool) -> None:
-        """``numbers``: the next number of what is in flight. ``used``: streams are kept open at all."""
+        """``numbers``: the next number of what is in flight. ``used``: whether streams are opened at all."""
         self._copy = copy
         self._wants = wants
         self._numbers = numbers

@@ -190,7 +190,7 @@ def await_reload(path: str, before: Master | None, timeout: float) -> None:
             idle_since = now if idle_since is None else idle_since
             if now - idle_since >= QUIET:
                 hint = "does the reload reach the master that has this socket?"
-                raise ReloadError("haproxy was not told to reload, and goes on as it was", hint=hint, file=path)
+                raise ReloadError("haproxy got no reload, and goes on as it was", hint=hint, file=path)
         if now + pause >= until:
             raise ReloadError(f"haproxy {reason}", hint=hint, file=path)
         time.sleep(pause)

@@ -224,7 +224,7 @@ def test_a_haproxy_master_that_was_not_told_has_taken_nothing(tmp_path):
         site.way = "haproxy without a socket"
         ended = site.deliver(site.text("two"), reload_cmd="'true'", verify=f"'haproxy unix:{tmp_path}/master.sock'")
         assert ended.code == 7, ended.events
-        assert ended.find("reload.failed")["error"] == "haproxy was not told to reload, and goes on as it was"
+        assert ended.find("reload.failed")["error"] == "haproxy got no reload, and goes on as it was"
 
 
 def test_a_user_who_is_not_root_sees_what_tells(tmp_path):

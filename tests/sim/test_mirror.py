@@ -111,7 +111,7 @@ def live(seed: int, *, restores: bool, follows: bool = True, denies: bool = Fals
     simulation.random.calm = True
     want(simulation, len(RESOURCES))
     # The faults are over. One backoff and two resyncs are enough for all but one: a store that came back from a backup
-    # and has overtaken its old revision since cannot be told from itself, until the tenth resync reads in full.
+    # and has overtaken its old revision since looks like itself, until the tenth resync reads in full.
     simulation.run(60 + (11 if restores else 3) * 1.1 * PERIOD)
     return simulation
 

@@ -597,7 +597,7 @@ def test_a_group_that_makes_the_shared_check_fail_fails_alone(pair, judge):
     before = pair[0].stat().st_ino
     reports = give(alone(pair[0], b"bad", wants), alone(pair[1], b"new", wants))
     assert outcomes(reports) == ["failed", "changed"]
-    assert (reports[0].error.message, reports[0].error.where["did"]) == ("the check exited with 1", "kept the old file")
+    assert (reports[0].error.message, reports[0].error.where["did"]) == ("the check exited with 1", "left the old file")
     assert (contents(pair), pair[0].stat().st_ino) == ([b"old", b"new"], before)
     assert judge.count == 4, "together, each alone, the bad one once more since another is new by now"
     assert names(pair[0].parent) == ["a", "b"]

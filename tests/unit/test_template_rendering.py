@@ -1,4 +1,4 @@
-"""What a render promises: the bytes of the template, its errors with their places, facts asked for and told of."""
+"""What a render promises: the bytes of the template, its errors with their places, facts asked for and reported."""
 
 from __future__ import annotations
 
