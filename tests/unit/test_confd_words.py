@@ -41,7 +41,7 @@ FORK = """
     secretsmanager-version-stage= secretsmanager-no-flatten acm-export-private-key imds-cache-ttl= file= filter=
 """
 """Their flags, as their own -help shows them; ``=`` marks those that take a value."""
-OURS = {option.name for option in OPTIONS}
+SETTINGS = {option.name for option in OPTIONS}
 IDLE = [word for word in WORDS if not word.means]
 
 
@@ -59,12 +59,12 @@ def test_a_word_is_none_of_our_own_and_means_settings_that_there_are():
     assert len(set(names)) == len(names)
     spelled = {key for option in OPTIONS for key in (option.name, *option.keys, option.flag.replace("-", "_"))}
     assert spelled.isdisjoint(names)
-    assert all(OURS.issuperset(word.means) and (word.means or word.hint) for word in WORDS)
-    assert OURS.issuperset(dialect.IN_THE_FORK)
+    assert all(SETTINGS.issuperset(word.means) and (word.means or word.hint) for word in WORDS)
+    assert SETTINGS.issuperset(dialect.IN_THE_FORK)
 
 
 def test_every_variable_of_the_fork_belongs_to_a_setting_or_a_word():
-    named = {dialect.variable(name) for name in (*OURS, *(word.name for word in WORDS))} - {""}
+    named = {dialect.variable(name) for name in (*SETTINGS, *(word.name for word in WORDS))} - {""}
     assert named == {f"CONFD_{name.upper()}" for name in VARIABLES}
     assert len(VARIABLES) == 36
 
@@ -155,7 +155,7 @@ def test_a_look_at_the_configuration_never_becomes_a_delivery():
         assert warnings[0].message == f"flag {flag.split()[0]} means onetime and noop here"
 
 
-@pytest.mark.parametrize("name", sorted(VARIABLES & OURS))
+@pytest.mark.parametrize("name", sorted(VARIABLES & SETTINGS))
 def test_the_forks_variables_are_read_and_weigh_less_than_ours_and_than_flags(name):
     option = next(option for option in OPTIONS if option.name == name)
     text = {bool: "true", float: "7"}.get(type(option.default), option.kind.metavar.split("|")[-1])
