@@ -47,6 +47,7 @@ def simulate(first: int, count: int) -> tuple[dict[str, str], Counter[str]]:
     return found["wrong"], Counter(found["seen"])
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_after_any_faults_targets_programs_and_ledger_end_right(part):
     size = RUNS // PARTS
@@ -61,6 +62,7 @@ def test_a_seed_that_once_showed_a_bug_shows_none(seed):
     assert not wrong
 
 
+@pytest.mark.timeout(900)  # one that shows late needs minutes on a busy machine
 @pytest.mark.parametrize("bug", sorted(MUTANTS))
 def test_a_planted_bug_is_found(bug):
     ended = run("--plant", bug, 0, HUNT)
@@ -76,4 +78,4 @@ def test_a_seed_replays_the_same_run():
 
 def test_every_call_to_the_disk_goes_to_the_simulated_one():
     calls = [name for name in vars(SystemCalls) if not name.startswith("_")]
-    assert [name for name in calls if name not in vars(SimDisk)] == []
+    assert [name for name in calls if getattr(SimDisk, name) is getattr(SystemCalls, name)] == []
