@@ -14,7 +14,6 @@ LONGEST_CLASS = 350
 EXCEPTIONS = {
     "confpy/templates/golang/runtime.py": "the Go runtime: one function after another, as in the docs of Go",
     "confpy/templates/golang/printf.py": "the Go runtime: one verb after another, as Go's fmt lists them",
-    "tests/sim/disk.py:SimDisk": "one method per system call, as the class that it stands for",
 }
 """File, or file and class, → why it may be longer."""
 
