@@ -8,10 +8,11 @@ from contextlib import suppress
 
 from confpy.errors import TargetTorn
 from confpy.events import LogEvent
+from confpy.frozen import replace
 from confpy.ledger.book import Book, MissingRecordError
 from confpy.ledger.file import AdoptedFile, set_aside, sync_folders
 from confpy.ledger.formats import read_lines
-from confpy.ledger.records import read_old_files
+from confpy.ledger.records import GroupChange, read_old_files
 from confpy.ledger.recovery import RecoveryPlan, end, plan, prune, rollback_of
 from confpy.system.disk import Disk
 from confpy.target.look import digest_at
@@ -71,6 +72,10 @@ class Restart:
             found.update((it.change.path, it.change.new if is_rollback else it.change.old) for it in one.steps)
             if not one.missing and not (is_rollback and one.steps):
                 end(book, record, found)
+            elif one.missing and not is_rollback:
+                # The record stays open; what it did deliver has its key counts all the same.
+                delivered = tuple(it for it in record.changes if found[it.path] == it.new)
+                book.count(replace(record, groups=(GroupChange("", delivered),)))
             if one.steps and not is_rollback:
                 one = rollback_of(one, self._number(), self._wall())  # noqa: PLW2901 - what is done about it
                 book.records[one.record.number] = one.record

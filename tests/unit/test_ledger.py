@@ -977,6 +977,21 @@ def test_a_group_of_which_somebody_removed_a_member_after_its_delivery_stays_unc
     assert keys_of(recovered) == {"a": 3, "b": 3}
 
 
+def test_a_target_that_cannot_be_put_back_does_not_lose_the_counts_of_others_in_its_record(state, out):
+    """The line that it was done is lost by a power cut, and another program has written the file in place since."""
+    for name in "ab":
+        (out / name).write_bytes(b"old")
+    ledger, _ = start(state)
+    give(ledger, (resource(out / "a", write="inplace"), b"new"), (resource(out / "b"), b"new"))
+    die(ledger)
+    (path,) = state.glob("ledger-*")
+    path.write_bytes(b"".join(line for line in path.read_bytes().splitlines(True) if b'"op":"done"' not in line))
+    (out / "a").write_bytes(b"theirs")
+    _, recovered = start(state)
+    assert [note.event for note in recovered.notes] == ["delivery.torn"]
+    assert keys_of(recovered) == {"b": 3}
+
+
 def test_what_is_torn_in_place_goes_back_with_its_group():
     assert steps({"/a": "new", "/b": "half"}, record(in_place=True)) == ["a1", "b1"]
 
