@@ -34,7 +34,6 @@ def read_body(response: HTTPResponse, limit: int) -> bytes:
     while piece := response.read(_PIECE):
         body += piece
         if len(body) > limit:
-            response.close()
             raise TooLarge(f"an answer is larger than {limit >> 20} MB")
     if response.length:  # http.client raises it only for chunked bodies
         raise IncompleteRead(b"", response.length)

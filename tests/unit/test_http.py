@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from confpy.errors import StoreError, UsageError, WatchLost
 from confpy.http.addresses import Node, parse_nodes, proxy_of
-from confpy.http.body import Chunks, Lines, read_body
+from confpy.http.body import Chunks, Lines, TooLarge, read_body
 from confpy.http.connection import KEEPALIVE, Connection
 from confpy.http.deadlines import Deadlines
 from confpy.http.endpoints import ROTATION_INTERVAL, Endpoints
@@ -197,9 +197,9 @@ def test_an_answer_that_every_node_would_give_is_not_asked_of_the_next_one():
     assert len(tried) == 1
 
 
-def ask(connection):
+def ask(connection, limit=100):
     with connection.bounded():
-        return read_body(connection.get("/"), 100)
+        return read_body(connection.get("/"), limit)
 
 
 def test_a_name_lookup_that_hangs_is_abandoned(monkeypatch):
@@ -277,6 +277,41 @@ def test_requests_in_a_row_share_a_connection_until_the_server_ends_it():
         closing(endpoints(proxy.endpoint)) as store,
     ):
         assert store.with_failover(call) == 3
+
+
+def test_the_rest_of_an_answer_that_was_too_large_is_not_taken_for_the_next_one():
+    piece = 65536
+    rest = threading.Event()
+
+    class Large(socketserver.StreamRequestHandler):
+        """Its first connection sends a part of an answer, and the rest when it is asked for more."""
+
+        def handle(self):
+            while self.rfile.readline().strip():
+                pass
+            if rest.is_set():
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nhere")
+                return
+            rest.set()
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 2 * piece)
+            if self.rfile.readline():
+                self.wfile.write(b"x" * piece)
+
+    def call(connection):
+        with pytest.raises(TooLarge):
+            ask(connection, piece)
+        assert not connection.arrived()
+        return ask(connection)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Large) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            with closing(endpoints(f"127.0.0.1:{server.server_address[1]}")) as store:
+                assert store.with_failover(call) == b"here"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @pytest.mark.parametrize("ending", ["abort", "close"])
