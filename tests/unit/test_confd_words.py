@@ -23,6 +23,7 @@ from confpy.config.sources import load_settings
 from confpy.config.stores import STORES
 from confpy.errors import UsageError
 from confpy.stores import open_store
+from tests.generated import with_part
 
 CONFD = """
     backend= confdir= config-file= node= interval= watch onetime noop sync-only keep-stage-file prefix= log-level=
@@ -393,7 +394,6 @@ def test_no_arguments_end_in_a_traceback(tmp_path, monkeypatch, arguments):
 # --- the manual ------------------------------------------------------------------------------------------------------
 
 MANUAL = Path(__file__).parents[2] / "docs" / "migrating-from-confd.md"
-BEGIN, END = "<!-- words: begin -->\n", "<!-- words: end -->\n"
 
 
 def regenerated(text):
@@ -405,15 +405,12 @@ def regenerated(text):
         if means and hint:
             meaning += ", with a warning"
         lines.append(f"| {', '.join(f'`{name}`' for name in names)} | {meaning} | {hint} |")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    table = "\n".join(lines)
-    return f"{before}{BEGIN}\n{table}\n\n{END}{after}"
+    return with_part(text, "words", "\n".join(lines))
 
 
 def test_the_manual_shows_the_table_of_words():
     text = MANUAL.read_text()
-    assert text == regenerated(text), "run: python -m tests.unit.test_dialect"
+    assert text == regenerated(text), "run: python -m tests.unit.test_confd_words"
 
 
 if __name__ == "__main__":

@@ -6,6 +6,9 @@ import errno
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count, islice
 from pathlib import Path
 from resource import RLIMIT_NOFILE, getrlimit, setrlimit
 
@@ -55,6 +58,19 @@ def resource(dest, **more) -> Resource:
 def run(*wanted: tuple[Resource, bytes], disk: Disk | None = None, shell: Shell | None = None, **rules) -> list[Report]:
     groups = tuple(Group(one.name, (Candidate(one, content),)) for one, content in wanted)
     return list(deliver(groups, Rules(**rules), disk or Disk(), shell or Shell()))
+
+
+@contextmanager
+def descriptors(free: int) -> Iterator[None]:
+    """Let this process open ``free`` more files, however many other tests have left open in it."""
+    used = {int(name) for name in os.listdir("/proc/self/fd")}
+    unused = (number for number in count() if number not in used)
+    soft, hard = getrlimit(RLIMIT_NOFILE)
+    setrlimit(RLIMIT_NOFILE, (next(islice(unused, free, None)), hard))
+    try:
+        yield
+    finally:
+        setrlimit(RLIMIT_NOFILE, (soft, hard))
 
 
 def outcomes(reports: list[Report]) -> list[str]:
@@ -211,13 +227,8 @@ def test_three_hundred_candidates_go_in_slices_with_one_sync_each(tmp_path):
 
 
 def test_who_may_open_few_files_stages_few_at_once(tmp_path):
-    soft, hard = getrlimit(RLIMIT_NOFILE)
-    # Beside those that other tests have left open in this process.
-    setrlimit(RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 40, hard))
-    try:
+    with descriptors(40):
         reports = run(*((resource(tmp_path / f"{number}"), b"new") for number in range(100)))
-    finally:
-        setrlimit(RLIMIT_NOFILE, (soft, hard))
     assert outcomes(reports) == ["changed"] * 100
 
 
@@ -656,12 +667,8 @@ def test_more_groups_than_may_be_staged_at_once_are_swapped_in_and_checked_once(
     folder.mkdir()
     paths = [folder / str(number) for number in range(SLICE + 20)]
     wants = judge.wants(f"test $(ls {folder} | wc -l) -eq {len(paths)}")
-    soft, hard = getrlimit(RLIMIT_NOFILE)
-    setrlimit(RLIMIT_NOFILE, (64, hard))
-    try:
+    with descriptors(40):
         reports = give(*(alone(path, b"new", wants) for path in paths))
-    finally:
-        setrlimit(RLIMIT_NOFILE, (soft, hard))
     assert set(outcomes(reports)) == {"changed"}
     assert judge.count == 1
     assert len(names(folder)) == len(paths)

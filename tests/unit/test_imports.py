@@ -191,15 +191,20 @@ def test_what_everybody_imports_is_cheap(module):
     assert modules & (HEAVY | {"click", "jinja2", "json", "tomllib", "pathlib", "subprocess", "threading"}) == set()
 
 
-def test_a_run_that_has_nothing_to_do_loads_neither_clients_nor_loggers(tmp_path):
-    (tmp_path / "conf.d").mkdir()
-    (tmp_path / "templates").mkdir()
-    (tmp_path / "conf.d" / "a.toml").write_text(
-        f'[template]\nsrc = "a.j2"\ndest = "{tmp_path}/target"\nkeys = ["/greeting"]\nmode = "0644"\n'
+def rendered_already(confdir):
+    """A confdir with one resource whose target holds what it would be rendered to, from a greeting of hello."""
+    (confdir / "conf.d").mkdir()
+    (confdir / "templates").mkdir()
+    (confdir / "conf.d" / "a.toml").write_text(
+        f'[template]\nsrc = "a.j2"\ndest = "{confdir}/target"\nkeys = ["/greeting"]\nmode = "0644"\n'
     )
-    (tmp_path / "templates" / "a.j2").write_text('{{ getv("/greeting") }}\n')
-    (tmp_path / "target").write_text("hello\n")
-    (tmp_path / "target").chmod(0o644)
+    (confdir / "templates" / "a.j2").write_text('{{ getv("/greeting") }}\n')
+    (confdir / "target").write_text("hello\n")
+    (confdir / "target").chmod(0o644)
+
+
+def test_a_run_that_has_nothing_to_do_loads_neither_clients_nor_loggers(tmp_path):
+    rendered_already(tmp_path)
     environment = {"PATH": os.environ["PATH"], "GREETING": "hello", "CONFPY_CACHE_DIR": str(tmp_path / "cache")}
     arguments = ["-m", "confpy", "-onetime", "-backend", "env", "-confdir", str(tmp_path)]
     modules = loaded(arguments, env=environment)
@@ -243,14 +248,7 @@ def test_a_store_that_is_followed_loads_one_http_client_which_is_confpys_own(nam
 
 def test_a_one_shot_run_over_etcd_loads_no_other_client_and_no_logger(etcd, tmp_path):
     etcd.put("/greeting", "hello")
-    (tmp_path / "conf.d").mkdir()
-    (tmp_path / "templates").mkdir()
-    (tmp_path / "conf.d" / "a.toml").write_text(
-        f'[template]\nsrc = "a.j2"\ndest = "{tmp_path}/target"\nkeys = ["/greeting"]\nmode = "0644"\n'
-    )
-    (tmp_path / "templates" / "a.j2").write_text('{{ getv("/greeting") }}\n')
-    (tmp_path / "target").write_text("hello\n")
-    (tmp_path / "target").chmod(0o644)
+    rendered_already(tmp_path)
     environment = {"PATH": os.environ["PATH"], "CONFPY_CACHE_DIR": str(tmp_path / "cache")}
     environment["CONFPY_STATE_DIR"] = str(tmp_path / "state")
     arguments = ["-m", "confpy", "-onetime", "-backend", "etcdv3", "-node", etcd.endpoint, "-confdir", str(tmp_path)]

@@ -18,12 +18,12 @@ from confpy.config.resource import OPTIONS, REQUIRED
 from confpy.config.settings import OPTIONS as SETTINGS
 from confpy.config.toml import plain
 from confpy.errors import UsageError
+from tests.generated import with_part
 from tests.unit.json_schema import mismatches
 
 ROOT = Path(__file__).parents[2]
 MANUAL = ROOT / "docs" / "resources.md"
 SCHEMA = ROOT / "docs" / "resource.schema.json"
-BEGIN, END = "<!-- options: begin -->\n", "<!-- options: end -->\n"
 FLAGS = {setting.name: setting for setting in SETTINGS}
 
 # --- the table of the manual -----------------------------------------------------------------------------------------
@@ -57,9 +57,7 @@ def table():
 
 
 def regenerated(text):
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{table()}\n\n{END}{after}"
+    return with_part(text, "options", table())
 
 
 def test_the_manual_shows_the_table_of_options():

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from confpy.config.settings import OPTIONS
 from confpy.config.sources import load_settings
+from tests.generated import with_part
 
 MANUAL = Path(__file__).parents[2] / "docs" / "settings.md"
-BEGIN, END = "<!-- tables: begin -->\n", "<!-- tables: end -->\n"
 
 
 def tables():
@@ -37,13 +37,11 @@ def tables():
             )
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
-    return "\n".join(lines)
+    return "\n".join(lines[:-1])
 
 
 def regenerated(text):
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{tables()}\n{END}{after}"
+    return with_part(text, "tables", tables())
 
 
 def test_the_manual_shows_the_table_of_settings():

@@ -15,6 +15,7 @@ import pytest
 from confpy.errors import TemplateError
 from confpy.templates.lookup import Lookup
 from confpy.templates.registry import FUNCTIONS
+from tests.generated import with_part
 from tests.rendering import text
 
 PEM = "pem\n"
@@ -44,7 +45,6 @@ class Manual:
         return text(template, keys, environ=environ, delimiters=tuple(delimiters.split()), **more)
 
 
-BEGIN, END = "<!-- table: begin -->\n", "<!-- table: end -->\n"
 ORIGINS = {"confd": "confd", "fork": "confd's fork", "go": "Go", "confpy": "confpy"}
 
 
@@ -58,9 +58,7 @@ def table():
 
 
 def regenerated(text):
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{table()}\n\n{END}{after}"
+    return with_part(text, "table", table())
 
 
 JINJA, GO = Manual("template-functions.md", "jinja"), Manual("go-templates.md", "go")
