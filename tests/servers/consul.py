@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from tests.servers.persistent import PersistentServer
-from tests.servers.ports import free_port
+from tests.servers.ports import free_ports
 from tests.waiting import wait_until
 
 FETCHED = Path(__file__).parents[2] / ".cache" / "consul" / "consul"
@@ -49,17 +49,18 @@ class Consul(PersistentServer):
         ``https`` is a port for HTTPS, beside that of HTTP. ``config`` goes to Consul's configuration as it stands.
         """
         super().__init__()
-        self.port = free_port()
+        names = ("http", "server", "serf_lan", "serf_wan")
+        ports = dict(zip(names, free_ports(len(names)), strict=True))
+        self.port = ports["http"]
         self.endpoint = f"http://127.0.0.1:{self.port}"
         self.token = MASTER if acl else ""
-        ports = {name: free_port() for name in ("server", "serf_lan", "serf_wan")}
         self.rpc = f"127.0.0.1:{ports['server']}"
         """What the other servers of its cluster call it."""
         self.gossip = f"127.0.0.1:{ports['serf_lan']}"
         settings: dict[str, Any] = {
             "server": True, "bootstrap_expect": 1, "node_name": "n", "datacenter": "dc1",
             "bind_addr": "127.0.0.1", "client_addr": "127.0.0.1", "data_dir": str(self.folder / "data"),
-            "ports": {"http": self.port, "https": https, "dns": -1, "grpc": -1, **ports},
+            "ports": {"https": https, "dns": -1, "grpc": -1, **ports},
             "performance": {"raft_multiplier": 1}, "disable_update_check": True, "leave_on_terminate": False,
             "limits": {"http_max_conns_per_client": 200, "txn_max_req_len": 8 << 20, "kv_max_value_size": 512 << 10},
         }  # fmt: skip

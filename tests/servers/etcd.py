@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 from tests.servers.persistent import PersistentServer
-from tests.servers.ports import free_port
+from tests.servers.ports import free_ports
 from tests.waiting import wait_until
 
 BINARY = os.environ.get("CONFPY_TEST_ETCD", "etcd")
@@ -64,7 +64,7 @@ class Etcd(PersistentServer):
         self.binary = binary
         self.arguments = arguments
         self.scheme = scheme
-        self.port, self.peer_port = free_port(), free_port()
+        self.port, self.peer_port = free_ports(2)
         self.endpoint = f"{scheme}://127.0.0.1:{self.port}"
         self._cluster = 0
         self._api = ""
