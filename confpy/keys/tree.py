@@ -7,152 +7,180 @@ smallest. Order is that of code points, which for UTF-8 is the order of bytes.
 from __future__ import annotations
 
 import builtins
-from bisect import bisect_left, insort
-from collections.abc import Collection, Iterable, Mapping
+from bisect import bisect_left
+from collections.abc import Collection, Mapping
 
+from confpy.frozen import NOTHING
+from confpy.keys.ordered import OrderedKeys
 from confpy.keys.prefixes import ROOT, ancestors, normalise
-
-# A rebuild of the order costs about as much as this many single insertions (measured with 100,000 keys).
-_REBUILD = 100
-
-
-class _Sorted:
-    """Keys and values, the keys also in order."""
-
-    __slots__ = ("order", "values")
-
-    def __init__(self) -> None:
-        self.values: dict[str, str] = {}
-        self.order: list[str] = []
-
-    def apply(self, put: Mapping[str, str], deleted: Iterable[str]) -> None:
-        new = [key for key in put if key not in self.values]
-        old = [key for key in deleted if self.values.pop(key, None) is not None]
-        self.values.update(put)
-        if len(new) + len(old) > _REBUILD:
-            self.order = [key for key in self.order if key in self.values] if old else self.order
-            self.order += new
-            self.order.sort()
-            return
-        for key in old:
-            del self.order[bisect_left(self.order, key)]
-        for key in new:
-            insort(self.order, key)
-
-    def below(self, prefix: str) -> tuple[int, int]:
-        """Return where the keys strictly below the prefix begin and end in the order."""
-        if prefix == ROOT:
-            return int(ROOT in self.values), len(self.order)
-        # "0" is the character after "/".
-        first = bisect_left(self.order, prefix + ROOT)
-        return first, bisect_left(self.order, prefix + "0", first)
-
-    def covered(self, prefix: str) -> list[str]:
-        if prefix == ROOT:
-            return self.order.copy()
-        first, end = self.below(prefix)
-        return [prefix, *self.order[first:end]] if prefix in self.values else self.order[first:end]
-
-    def count(self, prefix: str) -> int:
-        if prefix == ROOT:
-            return len(self.order)
-        first, end = self.below(prefix)
-        return end - first + (prefix in self.values)
 
 
 class KeyTree:
     """All keys that were read from one store."""
 
-    __slots__ = ("_others", "_raw", "_seen")
+    __slots__ = ("_odd", "_plain", "_spellings", "_stand_ins")
 
     def __init__(self) -> None:
-        self._raw = _Sorted()
-        self._seen = _Sorted()
-        # Path → raw keys that are spelled otherwise; most paths have none.
-        self._others: dict[str, set[str]] = {}
+        self._plain: OrderedKeys[str] = OrderedKeys()
+        """Raw keys that are spelled like their path: mostly all."""
+        self._odd: OrderedKeys[str] = OrderedKeys()
+        """Raw keys that are spelled otherwise."""
+        self._stand_ins: OrderedKeys[str] = OrderedKeys()
+        """Paths that no key is spelled like, with what is seen there: the value of an odd one."""
+        self._spellings: dict[str, set[str]] = {}
+        """Path → the odd raw keys of it."""
 
     def __len__(self) -> int:
         """Return the number of paths."""
-        return len(self._seen.order)
+        return len(self._plain) + len(self._stand_ins)
+
+    # --- changing it -------------------------------------------------------------------------------------------------
 
     def set(self, raw: str, value: str) -> bool:
         """Put a raw key; return whether what templates see changed."""
-        return bool(self._apply({raw: value}, ()))
+        return bool(self.apply({raw: value}, ()))
 
     def delete(self, raw: str) -> bool:
         """Remove a raw key, if it is there; return whether what templates see changed."""
-        return bool(self._apply({}, (raw,)))
+        return bool(self.apply({}, (raw,)))
 
     def replace(self, prefix: str, keys: Mapping[str, str], besides: Collection[str] = ()) -> builtins.set[str]:
         """Make what the raw prefix covers equal to the raw keys; return the paths that changed.
 
         What lies at or below a prefix of ``besides`` stays as it is.
         """
-        before = self._raw.values
-        put = {raw: value for raw, value in keys.items() if before.get(raw) != value}
-        deleted = [raw for raw in self._raw.covered(prefix) if raw not in keys]
+        return self.apply(*self._difference(prefix, keys, besides))
+
+    def replace_all(
+        self, listings: Mapping[str, Mapping[str, str]], besides: Mapping[str, Collection[str]] = NOTHING
+    ) -> builtins.set[str]:
+        """Replace by raw prefix, as ``replace`` does one after another, with a single sort for all."""
+        if any(above in listings for prefix in listings for above in ancestors(prefix) if above != prefix):
+            nested = [self.replace(prefix, keys, besides.get(prefix, ())) for prefix, keys in listings.items()]
+            return builtins.set().union(*nested)
+        put: dict[str, str] = {}
+        deleted: list[str] = []
+        for prefix, keys in listings.items():
+            new, old = self._difference(prefix, keys, besides.get(prefix, ()))
+            put |= new
+            deleted += old
+        return self.apply(put, deleted)
+
+    def _difference(
+        self, prefix: str, keys: Mapping[str, str], besides: Collection[str]
+    ) -> tuple[dict[str, str], list[str]]:
+        """Return what to put and what to delete below a raw prefix to make it equal to the raw keys."""
+        put, deleted = {}, []
+        for kind in (self._plain, self._odd) if self._odd else (self._plain,):
+            deleted += [raw for raw in kind.covered(prefix) if raw not in keys]
+        plain, odd = self._plain.values, self._odd.values
+        put = {raw: value for raw, value in keys.items() if plain.get(raw) != value and odd.get(raw) != value}
         if besides:
             apart = frozenset(besides)
             put = {raw: value for raw, value in put.items() if apart.isdisjoint(ancestors(raw))}
             deleted = [raw for raw in deleted if apart.isdisjoint(ancestors(raw))]
-        return self._apply(put, deleted)
+        return put, deleted
+
+    def apply(self, put: Mapping[str, str], deleted: Collection[str]) -> builtins.set[str]:
+        """Put raw keys and remove others, as far as they are there; return the paths whose value changed."""
+        odd = {raw: path for keys in (put, deleted) for raw in keys if (path := normalise(raw)) != raw}
+        if odd or self._spellings:
+            return self._apply_odd(put, deleted, odd)
+        values = self._plain.values
+        changed = {raw for raw, value in put.items() if values.get(raw) != value}
+        changed.update(raw for raw in deleted if raw in values)
+        self._plain.apply(put, deleted)
+        return changed
+
+    def _apply_odd(self, put: Mapping[str, str], deleted: Collection[str], odd: Mapping[str, str]) -> builtins.set[str]:
+        """Do the same where raw keys are not spelled like their paths. ``odd``: those keys, each with its path."""
+        touched = {odd.get(raw, raw) for keys in (put, deleted) for raw in keys}
+        before = {path: self.get(path) for path in touched}
+        self._plain.apply(
+            {raw: value for raw, value in put.items() if raw not in odd}, [raw for raw in deleted if raw not in odd]
+        )
+        self._odd.apply(
+            {raw: value for raw, value in put.items() if raw in odd}, [raw for raw in deleted if raw in odd]
+        )
+        for raw, path in odd.items():
+            spellings = self._spellings.setdefault(path, builtins.set())
+            (spellings.add if raw in self._odd.values else spellings.discard)(raw)
+            if not spellings:
+                del self._spellings[path]
+        stand_ins = {
+            path: self._odd.values[min(self._spellings[path])]
+            for path in touched
+            if path in self._spellings and path not in self._plain.values
+        }
+        self._stand_ins.apply(stand_ins, [path for path in touched if path not in stand_ins])
+        return {path for path, value in before.items() if self.get(path) != value}
+
+    # --- what is in it -----------------------------------------------------------------------------------------------
 
     def get(self, path: str) -> str | None:
-        return self._seen.values.get(path)
+        value = self._plain.values.get(path)
+        return self._stand_ins.values.get(path) if value is None else value
 
     def items(self, prefix: str) -> list[tuple[str, str]]:
         """Return the paths at or below a path, with their values, in order."""
-        values = self._seen.values
-        return [(path, values[path]) for path in self._seen.covered(prefix)]
+        found = _items(self._plain, prefix)
+        return sorted(found + _items(self._stand_ins, prefix)) if self._stand_ins else found
 
     def count(self, prefix: str) -> int:
         """Return how many paths are at or below a path."""
-        return self._seen.count(prefix)
+        return self._plain.count(prefix) + (self._stand_ins.count(prefix) if self._stand_ins else 0)
 
     def raw_count(self, prefix: str) -> int:
         """Return how many raw keys the raw prefix covers."""
-        return self._raw.count(prefix)
+        return self._plain.count(prefix) + (self._odd.count(prefix) if self._odd else 0)
 
     def children(self, path: str) -> dict[str, bool]:
         """Return the names one step below a path, each with whether it has something below itself."""
-        order = self._seen.order
-        position, end = self._seen.below(path)
-        start = len(path) + (path != ROOT)
-        names: dict[str, bool] = {}
-        while position < end:
-            name, slash, _ = order[position][start:].partition(ROOT)
-            if slash:
-                names[name] = True
-                # From child to child, over whatever lies below.
-                position = bisect_left(order, f"{order[position][:start]}{name}0", position, end)
-            else:
-                names[name] = False
-                position += 1
+        names = _children(self._plain, path)
+        if self._stand_ins:
+            for name, below in _children(self._stand_ins, path).items():
+                names[name] = below or names.get(name, False)
         return names
 
-    def _apply(self, put: Mapping[str, str], deleted: Iterable[str]) -> builtins.set[str]:
-        self._raw.apply(put, deleted)
-        touched = set()
-        for raw in (*put, *deleted):
-            path = normalise(raw)
-            touched.add(path)
-            if raw == path:
-                continue
-            others = self._others.setdefault(path, set())
-            (others.add if raw in self._raw.values else others.discard)(raw)
-            if not others:
-                del self._others[path]
-        now = {path: self._value(path) for path in touched}
-        before = self._seen.values
-        changed = {path: value for path, value in now.items() if before.get(path) != value}
-        self._seen.apply(
-            {path: value for path, value in changed.items() if value is not None},
-            [path for path, value in changed.items() if value is None],
-        )
-        return set(changed)
+    def leaves(self, path: str) -> list[tuple[str, str, str]]:
+        """Return the keys exactly one step below a path: name, path and value."""
+        found = _leaves(self._plain, path)
+        return found + _leaves(self._stand_ins, path) if self._stand_ins else found
 
-    def _value(self, path: str) -> str | None:
-        values = self._raw.values
-        if path in values or path not in self._others:
-            return values.get(path)
-        return values[min(self._others[path])]
+
+def _items(keys: OrderedKeys[str], prefix: str) -> list[tuple[str, str]]:
+    values = keys.values
+    return [(path, values[path]) for path in keys.covered(prefix)]
+
+
+def _children(keys: OrderedKeys[str], path: str) -> dict[str, bool]:
+    order = keys.order
+    position, end = keys.below(path)
+    start = len(path) + (path != ROOT)
+    names: dict[str, bool] = {}
+    while position < end:
+        name, slash, _ = order[position][start:].partition(ROOT)
+        if slash:
+            names[name] = True
+            # From child to child, over whatever lies below.
+            position = bisect_left(order, f"{order[position][:start]}{name}0", position, end)
+        else:
+            names[name] = False
+            position += 1
+    return names
+
+
+def _leaves(keys: OrderedKeys[str], path: str) -> list[tuple[str, str, str]]:
+    order, values = keys.order, keys.values
+    position, end = keys.below(path)
+    start = len(path) + (path != ROOT)
+    found = []
+    while position < end:
+        key = order[position]
+        slash = key.find(ROOT, start)
+        if slash < 0:
+            found.append((key[start:], key, values[key]))
+            position += 1
+        else:
+            position = bisect_left(order, key[:slash] + "0", position, end)
+    return found

@@ -16,14 +16,14 @@ What makes it right:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import count
 from random import Random
 from typing import Literal
 
 from confpy.clock import NEVER
 from confpy.errors import AccessDenied, StoreError
-from confpy.keys.prefixes import Lists, ancestors, covers, normalise
+from confpy.keys.prefixes import Lists, ancestors, normalise, select
 from confpy.keys.snapshot import Invalidated, Snapshot
 from confpy.messages import Changed, Listed, Lost, Message, Opened, Polled, Read
 from confpy.mirror.copy import LocalCopy
@@ -83,6 +83,8 @@ class Mirror:
         self._resync = Resync(self._copy, self._wants, random, self._numbers, period=period, follows=follows)
         self._reading: Reading | None = None
         self._next_read_at = NEVER
+        self._complete_at = (0, 0)
+        """The versions of what is wanted and of what was read, for which nothing was missing."""
 
     # --- what the agent asks of it -----------------------------------------------------------------------------------
 
@@ -98,10 +100,10 @@ class Mirror:
         held = {*self._copy.positions, *self._denied}
         self._denied.keep(readers)
         self._choose()
-        for prefix in held:
-            # What lies below a prefix that is still to be read stays until that read replaces it.
-            if not any(one in readers and self._copy.lists(one, prefix) for one in ancestors(prefix)):
-                self._copy.empty(prefix, [one for one in readers if covers(prefix, one)])
+        # What lies below a prefix that is still to be read stays until that read replaces it.
+        gone = [one for one in held if not any(it in readers and self._copy.lists(it, one) for it in ancestors(one))]
+        for prefix, besides in select(gone, readers).items():
+            self._copy.empty(prefix, tuple(besides))
         result = MirrorResult()
         if self._reading is None:
             self._read_new(result)
@@ -204,8 +206,10 @@ class Mirror:
 
     def _read(self, result: MirrorResult, prefixes: tuple[str, ...], *, alone: bool = False) -> None:
         number = next(self._numbers)
-        self._reading = Reading(number, prefixes, dict(self._copy.positions), alone, self._now)
-        result.actions.append(Read(number, prefixes, self._streams.candidates()))
+        positions = self._copy.positions
+        since = {prefix: positions[prefix] for prefix in prefixes if prefix in positions}
+        self._reading = Reading(number, prefixes, since, positions.newest, alone, self._now)
+        result.actions.append(Read(number, prefixes, () if alone else self._streams.candidates()))
 
     def _read_all(self, result: MirrorResult) -> None:
         self._next_read_at = NEVER
@@ -221,9 +225,13 @@ class Mirror:
 
     def _read_new(self, result: MirrorResult) -> None:
         """Read what is wanted and was not read yet, if there is any."""
-        new = tuple(prefix for prefix in self._wants.prefixes if not self._copy.holds(prefix))
-        if new:
-            self._read(result, new)
+        versions = self._wants.version, self._copy.positions.version
+        if versions != self._complete_at:
+            new = tuple(prefix for prefix in self._wants.prefixes if not self._copy.holds(prefix))
+            if new:
+                self._read(result, new)
+            else:
+                self._complete_at = versions
 
     def _take_read(self, result: MirrorResult, reading: Reading, message: Listed, now: float) -> None:
         result.learned = True
@@ -239,11 +247,11 @@ class Mirror:
         result.actions += snapshot.notes
         self.on_missing = snapshot.on_missing or self.on_missing
         self._copy.binary = self._copy.binary if snapshot.binary is None else snapshot.binary
-        is_whole = set(reading.prefixes) >= set(self._wants.prefixes)
+        is_whole = self._wants.within(reading.prefixes)
         if why := reading.contradicts(snapshot, self.identity, self._floor):
             self._start_over(result, why)
             reading.changes.clear()
-            if set(reading.prefixes) != set(self._wants.prefixes):
+            if not is_whole or len(reading.prefixes) > len(self._wants.prefixes):
                 self.identity, self._floor = snapshot.identity, 0
                 self._read_all(result)
                 return
@@ -252,20 +260,23 @@ class Mirror:
         if is_whole:
             self.read_at = reading.began
         self._take_listings(result, snapshot, now)
-        for changes in reading.changes.values():
+        for changes in reading.kept():
             self._copy.apply(changes, result)
         self._resync.forget(reading.prefixes)
         if not reading.alone or self._resync.at == NEVER:
             self._resync.schedule(now)
         self._read_new(result)
         if self._reading is None:
-            self._streams.follow(now)
+            self._streams.follow(now, anew=not reading.alone)
 
     def _take_listings(self, result: MirrorResult, snapshot: Snapshot, now: float) -> None:
         read = {prefix: listing for prefix, listing in snapshot.listings.items() if listing.error is None}
-        self._grant(result, read, now)
+        errors = {prefix: one.error for prefix, one in snapshot.listings.items() if one.error is not None}
+        granted = self._grant(result, read, now)
         self._copy.replace(read, result)
-        self._deny(result, {one: it.error for one, it in snapshot.listings.items() if it.error is not None}, now)
+        denied = self._deny(result, errors, now)
+        if granted or denied or any(prefix not in self._wants for prefix in read):
+            self._choose()
 
     def _start_over(self, result: MirrorResult, why: str) -> None:
         """Forget every position: none of them means anything in the store that answers now."""
@@ -276,37 +287,35 @@ class Mirror:
 
     # --- what the store denies ---------------------------------------------------------------------------------------
 
-    def _deny(self, result: MirrorResult, errors: Mapping[str, StoreError], now: float) -> None:
-        """Leave these prefixes out of all that is shared, and log that."""
-        for prefix in errors:
-            self._copy.positions.pop(prefix, None)
+    def _deny(self, result: MirrorResult, errors: Mapping[str, StoreError], now: float) -> bool:
+        """Log that these prefixes are denied; say whether some were not so far, so that it has to be chosen anew."""
+        are_new = any(prefix not in self._denied for prefix in errors)
+        self._copy.positions.forget(errors)
         for prefixes in self._denied.add(errors, now):
             denied = self._denied[prefixes[0]]
             fields = {**denied.error.fields(), **self._wants.describe(prefixes), "did": "goes on without it"}
             if not self._once:
                 fields |= {"attempt": denied.attempts, "retry_in": round(denied.read_at - now, 1)}
             result.log("error", "prefix.denied", **fields)
-        self._choose()
+        return are_new
 
-    def _grant(self, result: MirrorResult, read: Collection[str], now: float) -> None:
-        """Take it that what was read, and what that brings, is denied no more."""
-        found = [
-            prefix
-            for prefix in self._denied
-            if any(one in read and self._copy.lists(one, prefix) for one in ancestors(prefix))
-        ]
+    def _grant(self, result: MirrorResult, read: Iterable[str], now: float) -> bool:
+        """Take it that what was read, and what that brings, is denied no more; say whether any of it was."""
+        found = {one: None for prefix in read for one in self._denied.covered(prefix) if self._copy.lists(prefix, one)}
         if found:
             since = self._denied.end(found)
-            result.log("info", "prefix.recovered", **self._wants.describe(found), after=round(now - since, 1))
+            result.log("info", "prefix.recovered", **self._wants.describe(list(found)), after=round(now - since, 1))
+        return bool(found)
 
     def _denies(self, result: MirrorResult, error: StoreError, asked: Collection[str], now: float) -> bool:
         """Say whether the error denies one prefix of those asked for, and leave that one out from now on."""
         prefix = error.prefix if isinstance(error, AccessDenied) else ""
         if not prefix or prefix not in asked:
             return False
-        if prefix in self._wants.prefixes:
+        if prefix in self._wants:
             result.learned = True
             self._deny(result, {prefix: error}, now)
+            self._choose()
             if self._reading is None:
                 self._read_new(result)
         elif prefix not in self._denied:
@@ -350,11 +359,11 @@ class Mirror:
             self._read_again(result, now)
             return
         self._health.recover(result, now)
-        went_back = status.revision < self._copy.newest() and self._reading is None
+        went_back = status.revision < self._copy.positions.newest and self._reading is None
         if status.identity != self.identity or went_back:
             self._read_again(result, now)
             return
-        unsaid = tuple(one for one in prefixes if one in self._wants.prefixes and one not in status.newest)
+        unsaid = tuple(one for one in prefixes if one in self._wants and one not in status.newest)
         if unsaid and self._reading is None:
             self._read(result, unsaid, alone=True)
         if missed := self._resync.find_missed(status, now):

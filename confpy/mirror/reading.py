@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
 
 from confpy.frozen import define, field
@@ -13,32 +13,52 @@ Change = TypeVar("Change")
 
 
 @define
+class _Merged:
+    """What one watch brought: the last word on each key."""
+
+    revision: int = 0
+    keys: dict[str, tuple[int, str | None]] = field(default_factory=dict)
+    deleted: dict[str, int] = field(default_factory=dict)
+    folders: dict[str, int] = field(default_factory=dict)
+
+    def add(self, changes: Changes) -> None:
+        if changes.deleted:
+            self.keys = _without(self.keys, changes.deleted)
+            self.folders = _without(self.folders, changes.deleted)
+        self.revision = changes.revision
+        self.keys |= changes.keys
+        self.deleted |= changes.deleted
+        self.folders |= changes.folders
+
+
+@define
 class Reading:
     """A read that was sent, and is not answered yet."""
 
     number: int
     prefixes: tuple[str, ...]
     since: Mapping[str, int]
-    """The positions when it was sent: a linearizable answer is not older."""
+    """The positions of its prefixes when it was sent: a linearizable answer is not older."""
+    newest: int
+    """The newest position of all then."""
     alone: bool
     """It is about denied prefixes only, and about nothing that the others need."""
     began: float
     """Monotonic time."""
-    changes: dict[str, Changes] = field(default_factory=dict)
-    """Per watch, what came meanwhile: the last word on each key."""
+    changes: dict[str, _Merged] = field(default_factory=dict)
+    """Per watch, what came meanwhile."""
 
     def keep(self, changes: Changes) -> None:
         """Preserve changes, to be replayed over the answer."""
-        before = self.changes.get(changes.prefix)
-        if before is not None:
-            changes = Changes(
-                changes.prefix,
-                changes.revision,
-                {**_without(before.keys, changes.deleted), **changes.keys},
-                {**before.deleted, **changes.deleted},
-                {**_without(before.folders, changes.deleted), **changes.folders},
-            )
-        self.changes[changes.prefix] = changes
+        merged = self.changes.get(changes.prefix)
+        if merged is None:
+            merged = self.changes[changes.prefix] = _Merged()
+        merged.add(changes)
+
+    def kept(self) -> Iterator[Changes]:
+        """Yield what was preserved, one value per watch."""
+        for prefix, one in self.changes.items():
+            yield Changes(prefix, one.revision, one.keys, one.deleted, one.folders)
 
     def contradicts(self, snapshot: Snapshot, identity: str, floor: int) -> str:
         """Return why the answer is not from the store, or the state, that was read so far; empty where it may be.
@@ -53,7 +73,7 @@ class Reading:
         listings = {prefix: listing for prefix, listing in snapshot.listings.items() if listing.error is None}
         if snapshot.identity:
             # It counts all its changes together: what it said of one prefix binds it for all.
-            newest = max((floor, *self.since.values()))
+            newest = max(floor, self.newest)
             return any(listing.revision < newest for listing in listings.values())
         return any(
             # Consul's index of a prefix without keys is that of their deletion, or that of the newest change of all:

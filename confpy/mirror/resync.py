@@ -76,7 +76,9 @@ class Resync:
 
     def forget(self, prefixes: Collection[str]) -> None:
         """Take it that these were read."""
-        self._lags = {prefix: lag for prefix, lag in self._lags.items() if prefix not in prefixes}
+        if self._lags:
+            read = set(prefixes)
+            self._lags = {prefix: lag for prefix, lag in self._lags.items() if prefix not in read}
 
     def forget_all(self) -> None:
         """Take it that another stream is open: what it has only begun to bring is not missing yet."""
@@ -102,8 +104,8 @@ class Resync:
         """Return the prefixes of which the store knows more than the copy."""
         found = {}
         for prefix, newest in status.newest.items():
-            position = self._copy.positions.get(prefix)
-            if position is not None:
+            if prefix in self._copy.positions:
+                position = self._copy.positions[prefix]
                 counted = status.counts.get(prefix, 0)
                 if newest > position or counted != self._copy.tree.raw_count(prefix):
                     found[prefix] = _Lag(newest, position, counted)

@@ -35,6 +35,8 @@ class Streams:
         """How many keys there are below prefixes that might be watched in place of several."""
         self._current: int | None = None
         self._opening: int | None = None
+        self._chosen_for: tuple[int, int] | None = None
+        """The versions of what is wanted and of what was read, for which it was last chosen what to watch."""
         self._opened_at = 0.0
         self._lost_at: float | None = None
         """When a loss was logged, until a stream is open again."""
@@ -55,13 +57,20 @@ class Streams:
         """Return the prefixes that a read is to count, to choose what is watched."""
         return self._wants.parents() if self._used else ()
 
-    def follow(self, now: float) -> None:
-        """See to it that a stream follows what was read, and no more."""
-        if self._used and self._choose() != self.watched:
+    def follow(self, now: float, *, anew: bool = True) -> None:
+        """See to it that a stream follows what was read, and no more.
+
+        Unless ``anew``, only where other prefixes are wanted or were read than at the last choice.
+        """
+        if self._used and (anew or self._chosen_for != self._versions()) and self._choose() != self.watched:
             self.open_at = min(self.open_at, now)
+
+    def _versions(self) -> tuple[int, int]:
+        return self._wants.version, self._copy.positions.version
 
     def _choose(self) -> tuple[str, ...]:
         """Return what to watch: several prefixes of a resource as one where that brings at most as many other keys."""
+        self._chosen_for = self._versions()
         chosen = [prefix for prefix in self._wants.prefixes if prefix in self._copy.positions]
         parents = self.counts.keys() & set(self._wants.parents())
         for parent, below in self._copy.below(parents).items():
@@ -79,7 +88,7 @@ class Streams:
         if self._opening is not None:
             result.actions.append(Unwatch(self._opening))
         self._opening = next(self._numbers)
-        positions, below = self._copy.positions, self._copy.below(set(self.watched))
+        positions, below = self._copy.positions.all(), self._copy.below(set(self.watched))
         cursors = {cover: min(positions[prefix] for prefix in prefixes) for cover, prefixes in below.items()}
         result.actions.append(Watch(self._opening, cursors, identity))
 

@@ -15,10 +15,14 @@ class Wants:
     def __init__(self, denied: DeniedPrefixes, lists: Lists) -> None:
         self.prefixes: tuple[str, ...] = ()
         """What is read and followed."""
+        self.version = 0
+        """Counts up whenever that is chosen anew."""
         self.readers: dict[str, list[str]] = {}
         """Prefix → the resources that read it."""
         self._denied = denied
         self._lists = lists
+        self._chosen: frozenset[str] = frozenset()
+        """The same prefixes, to look one up."""
         self._parents: frozenset[str] = frozenset()
         """What all prefixes of a resource with several lie below, per resource."""
 
@@ -34,11 +38,21 @@ class Wants:
     def choose(self) -> None:
         """Leave out what the store denies now."""
         self.prefixes = minimal((prefix for prefix in self.readers if prefix not in self._denied), self._lists)
+        self._chosen = frozenset(self.prefixes)
+        self.version += 1
+
+    def __contains__(self, prefix: object) -> bool:
+        """Say whether a prefix is one of those that are read and followed."""
+        return prefix in self._chosen
+
+    def within(self, prefixes: Sequence[str]) -> bool:
+        """Say whether all that is read and followed is among these prefixes."""
+        return len(prefixes) >= len(self._chosen) and self._chosen.issubset(prefixes)
 
     def parents(self) -> tuple[str, ...]:
         """Return the prefixes that might be watched in place of several of one resource, to be counted."""
         denied = {above for prefix in self._denied for above in ancestors(prefix)}
-        return tuple(sorted(self._parents - set(self.prefixes) - denied - self._denied.parents))
+        return tuple(sorted(self._parents - self._chosen - denied - self._denied.parents))
 
     def describe(self, prefixes: Sequence[str]) -> dict[str, object]:
         """Return for a line which prefixes it is about, and who reads them."""

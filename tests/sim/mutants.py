@@ -67,7 +67,7 @@ def a_watch_is_resumed_from_the_newest_revision_of_another():
         watch(self, turn, identity)
         for at, action in enumerate(turn.actions):
             if isinstance(action, Watch):
-                turn.actions[at] = replace(action, cursors=dict.fromkeys(action.cursors, self._copy.newest()))
+                turn.actions[at] = replace(action, cursors=dict.fromkeys(action.cursors, self._copy.positions.newest))
 
     with patched(Streams, "open", newest):
         yield
