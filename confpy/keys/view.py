@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from confpy.keys.glob import Glob
 
 _WILD = frozenset("*?[")
+_FEW = 16
+"""So many prefixes are compared with a path one by one sooner than it is cut into its ancestors."""
 
 
 class Pair(NamedTuple):
@@ -28,7 +30,7 @@ class Pair(NamedTuple):
 class _Window:
     """A tree as far as some prefixes bring it; asked and answered in paths of the tree."""
 
-    __slots__ = ("_is_whole", "_lists", "_steps", "_texts", "_tree", "head", "named", "prefixes")
+    __slots__ = ("_is_whole", "_lists", "_starts", "_steps", "_texts", "_tree", "head", "named", "prefixes")
 
     def __init__(
         self, head: str, tree: KeyTree, prefixes: Sequence[str], lists: Lists | None, texts: Collection[str]
@@ -41,6 +43,8 @@ class _Window:
         """Of what a prefix covers nothing is hidden: it need not be looked at key by key."""
         self._texts = tuple(texts)
         self.prefixes = frozenset(prefixes)
+        self._starts = tuple(ROOT if prefix == ROOT else prefix + ROOT for prefix in prefixes)
+        """What all that lies below one of the prefixes begins with."""
         self.named = frozenset(texts) or self.prefixes
         """What the resource asks for, as it names it; ``prefixes`` are what is read for that."""
         # Paths above the prefixes → the next steps toward them.
@@ -65,10 +69,10 @@ class _Window:
 
     def children(self, path: str) -> dict[str, bool]:
         """Return the names one step below a path, each with whether it has something below itself."""
+        if self._shows_all(path):
+            return self._tree.children(path)
         steps = self._steps.get(path, set())
         if self._is_read(path):
-            if self._is_whole and (not self._texts or self._begins(path)):
-                return self._tree.children(path)
             steps = steps | self._tree.children(path).keys()
         names = {}
         for name in steps:
@@ -80,21 +84,23 @@ class _Window:
                 names[name] = below
         return names
 
-    def search(self, glob: Glob) -> Iterator[Pair]:
-        """Yield what matches, in no order, looking only below the literal head of the glob."""
+    def search(self, glob: Glob) -> list[Pair]:
+        """Return what matches, in no order, looking only below the literal head of the glob."""
+        found: list[Pair] = []
         if glob.segments is None:
             base = normalise(glob.head.rpartition(ROOT)[0])
             for path in self._paths(self.path(base)):
                 if glob.whole.fullmatch(path[len(self.head) :] or ROOT):
-                    yield from self._pair(path)
-            return
+                    self._add(path, found)
+            return found
         start = self.path(ROOT)
         if glob.whole.fullmatch(ROOT):
-            yield from self._pair(start)
+            self._add(start, found)
         first, *rest = glob.segments
         # Every key begins with a slash: before it stands nothing.
         if rest and (first == "" if isinstance(first, str) else first.fullmatch("")):
-            yield from self._descend(start, rest)
+            self._descend(start, rest, found)
+        return found
 
     def __len__(self) -> int:
         if self._is_whole and not self._texts:
@@ -103,9 +109,15 @@ class _Window:
 
     def _is_read(self, path: str) -> bool:
         """Say whether the tree holds all at or below a path, shown or not."""
+        if self._is_whole and len(self._starts) <= _FEW:
+            return path in self.prefixes or path.startswith(self._starts)
         if self._is_whole:
             return not self.prefixes.isdisjoint(ancestors(path))
         return any(self._lists(prefix, path) for prefix in self.prefixes.intersection(ancestors(path)))
+
+    def _shows_all(self, path: str) -> bool:
+        """Say whether the tree holds all at or below a path, and all of that is shown."""
+        return self._is_whole and self._is_read(path) and (not self._texts or self._begins(path))
 
     def _begins(self, path: str) -> bool:
         return any(begins(text, path) for text in self._texts)
@@ -123,19 +135,27 @@ class _Window:
             for name in self._steps.get(base, ()):
                 yield from self._paths(_child(base, name))
 
-    def _descend(self, path: str, segments: Sequence[str | re.Pattern[str]]) -> Iterator[Pair]:
-        segment, rest = segments[0], segments[1:]
+    def _descend(self, path: str, segments: Sequence[str | re.Pattern[str]], found: list[Pair]) -> None:
+        segment, *rest = segments
         if isinstance(segment, str):
-            names = [segment] if segment else []
+            names: Iterable[str] = (segment,) if segment else ()
+        elif rest or not self._shows_all(path):
+            names = (name for name in self.children(path) if segment.fullmatch(name))
         else:
-            names = [name for name in self.children(path) if segment.fullmatch(name)]
+            cut, matches = len(self.head), segment.fullmatch
+            found += [Pair(key[cut:], value) for name, key, value in self._tree.leaves(path) if matches(name)]
+            return
         for name in names:
-            yield from self._descend(_child(path, name), rest) if rest else self._pair(_child(path, name))
+            child = _child(path, name)
+            if rest:
+                self._descend(child, rest, found)
+            else:
+                self._add(child, found)
 
-    def _pair(self, path: str) -> Iterator[Pair]:
+    def _add(self, path: str, found: list[Pair]) -> None:
         value = self.get(path)
         if value is not None:
-            yield Pair(path[len(self.head) :] or ROOT, value)
+            found.append(Pair(path[len(self.head) :] or ROOT, value))
 
 
 class View:
@@ -265,19 +285,25 @@ class View:
 
     def gets(self, pattern: str) -> list[Pair]:
         """Return the pairs whose whole key matches the glob, by key; raises ``TemplateError`` for a malformed one."""
+        return sorted(self._search(pattern))
+
+    def getvs(self, pattern: str) -> list[str]:
+        """Return the values of ``gets``, by value, with repetitions."""
+        return sorted([value for _, value in self._search(pattern)])
+
+    def _search(self, pattern: str) -> Collection[Pair]:
+        """Return what ``gets`` does, in no order."""
         if not self:
-            return []
+            return ()
         from confpy.keys.glob import compile_glob
 
         try:
             glob = compile_glob(pattern)
         except ValueError as error:
             raise TemplateError(str(error)) from None
-        return sorted({pair.key: pair for window in reversed(self._windows) for pair in window.search(glob)}.values())
-
-    def getvs(self, pattern: str) -> list[str]:
-        """Return the values of ``gets``, by value, with repetitions."""
-        return sorted(pair.value for pair in self.gets(pattern))
+        if len(self._windows) == 1:
+            return self._windows[0].search(glob)
+        return {pair.key: pair for window in reversed(self._windows) for pair in window.search(glob)}.values()
 
     def ls(self, path: str) -> list[str]:
         """Return the names one step below the path, and its own where it is a key itself."""
