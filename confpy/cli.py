@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import NamedTuple
 
 from confpy.commands import COMMANDS, Call
-from confpy.commands.flags import FLAGS, KNOWN, SEE, TRUTHS, parse
+from confpy.commands.flags import FLAGS, KNOWN, SEE, STORE, TRUTHS, parse
 from confpy.config import confd
 from confpy.config.kinds import BOOLEAN
 from confpy.config.toml import mend
@@ -25,8 +25,8 @@ class Line(NamedTuple):
     """One of ``COMMANDS``; empty: run."""
     arguments: tuple[str, ...]
     """Of the command."""
-    flags: tuple[str, ...]
-    """As click reads them: two dashes, and a value behind "="."""
+    flags: tuple[tuple[str, str], ...]
+    """With their values."""
     switches: frozenset[str]
     """The command's own flags that are true."""
     help: bool = False
@@ -40,7 +40,7 @@ def spell(args: Sequence[str]) -> Line:
     or false takes a value only after "=". All other words, before or after flags, are a command and its arguments. A
     store may be named before any command, as in confd's fork.
     """
-    flags: list[str] = []
+    flags: list[tuple[str, str]] = []
     words: list[str] = []
     called = False
     asked = dict.fromkeys(
@@ -54,7 +54,7 @@ def spell(args: Sequence[str]) -> Line:
             continue
         if arg in confd.STORES and not called:
             called = True
-            flags.append(f"--store={arg}")
+            flags.append((STORE, arg))
             continue
         if not name or not arg.startswith("-") or arg.startswith("---"):
             hint = mend(arg, COMMANDS) or SEE
@@ -74,7 +74,7 @@ def spell(args: Sequence[str]) -> Line:
                 value = next(rest)
             except StopIteration:
                 raise UsageError(f"flag -{name} needs a value", hint=SEE) from None
-        flags.append(f"--{name}={value}")
+        flags.append((name, value))
     name, *arguments = words or [""]
     command = COMMANDS.get(name)
     switches = {flag for flag in asked if asked[flag]} - {"help", "version"}

@@ -21,8 +21,6 @@ class LogEvent:
     event: str
     """A dotted name, as ``resource.changed``; ``docs/logs.md`` lists them all."""
     fields: Mapping[str, object] = NOTHING
-    last: bool = False
-    """No other will follow."""
 
 
 def abbreviate(names: Sequence[str]) -> str:

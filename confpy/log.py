@@ -1,7 +1,7 @@
 """The log: one line per event on stderr; a failed write is ignored.
 
-structlog writes the lines. It imports asyncio and ssl, so it is loaded with the first line that is not also the last:
-a one-shot that finds everything up to date logs only that, and does not load it.
+structlog writes the lines of a terminal with colours. It imports asyncio and ssl, 50 ms of a start and 3 MiB of a
+daemon; the same lines without colours need nothing of it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import os
 import select
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal
@@ -35,35 +36,30 @@ class Log:
 
     def __init__(self, level: Level = "info", form: Literal["auto", "text", "json"] = "auto") -> None:
         self._stderr = _stderr()
+        self._guard = threading.Lock()
+        """Long lines are not interleaved."""
         self.configure(level, form)
 
     def configure(self, level: Level = "info", form: Literal["auto", "text", "json"] = "auto") -> None:
         """Set the lowest level to write, and how lines look."""
         self._least = WEIGHTS[level]
         self._form = form
-        self._write: Callable[[Event], None] | None = None
+        self._render: Callable[[Event], str] | None = None
 
-    def write(
-        self, level: Level, event: str, fields: Mapping[str, object] | None = None, *, last: bool = False
-    ) -> None:
-        """Write one line; raises nothing. ``event`` is a name such as ``resource.changed``.
-
-        ``last``: no other is expected to follow.
-        """
+    def write(self, level: Level, event: str, fields: Mapping[str, object] | None = None) -> None:
+        """Write one line; raises nothing. ``event`` is a name such as ``resource.changed``."""
         if self._stderr is None or WEIGHTS[level] < self._least:
             return
         # Given twice: it comes first, and no field can override it.
         head: Event = {"timestamp": "", "level": level, "event": event}
         try:
-            whole = {**head, **(fields or {}), **head}
-            if self._write is None and last and not _takes_colour(self._stderr):
-                self._stderr.write(_plainly(whole, self._form))
-                return
-            if self._write is None:
-                self._write = _open(self._stderr, self._form)
-            self._write(whole)
+            if self._render is None:
+                self._render = _renderer(self._stderr, self._form)
+            line = self._render({**head, **(fields or {}), **head})
         except Exception as error:  # noqa: BLE001  # without a descriptor to spare, structlog cannot even be imported
-            self._stderr.write(f"{level} {event} {quote(fields)} unformatted={quote(error)}\n".encode())
+            line = f"{level} {event} {quote(fields)} unformatted={quote(error)}"
+        with self._guard:
+            self._stderr.write(line.encode("utf-8", "backslashreplace") + b"\n")
 
     def from_error(self, error: ConfpyError, event: str = "confpy.failed", level: Level = "error") -> None:
         """Write the line for an error; raises nothing."""
@@ -109,25 +105,27 @@ def _stderr() -> Stderr | None:
         return None
 
 
-def _open(stderr: Stderr, form: str) -> Callable[[Event], None]:
-    from structlog import BytesLogger
-
-    # It holds a lock while it writes: long lines are not interleaved.
-    logger = BytesLogger(stderr)
-    render = _json_lines() if form == "json" else _text_lines(_takes_colour(stderr))
-    return lambda event: logger.msg(render(event).encode("utf-8", "backslashreplace"))
-
-
-def _plainly(event: Event, form: str) -> bytes:
-    """Return the same line that structlog would write without colours."""
-    now = time.time()
-    day = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
+def _renderer(stderr: Stderr, form: str) -> Callable[[Event], str]:
     if form == "json":
-        return json.dumps({**event, "timestamp": f"{day}.{int(now % 1 * 1e6):06}Z"}).encode() + b"\n"
-    head = [f"{day}Z", str(event.pop("level")), quote(event.pop("event"))]
+        return _json_line
+    return _coloured_lines() if _takes_colour(stderr) else _text_line
+
+
+def _json_line(event: Event) -> str:
+    now = time.time()
+    event["timestamp"] = f"{_second(now)}.{int(now % 1 * 1e6):06}Z"
+    return json.dumps(event, default=repr)
+
+
+def _text_line(event: Event) -> str:
+    head = f"{_second(time.time())}Z {event.pop('level')} {quote(event.pop('event'))}"
     del event["timestamp"]
     rest = [f"{name}_={quote(value)}" if name in CLAIMED else f"{name}={quote(value)}" for name, value in event.items()]
-    return " ".join((*head, *rest)).encode("utf-8", "backslashreplace") + b"\n"
+    return " ".join((head, *rest))
+
+
+def _second(now: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
 
 
 def _takes_colour(stderr: Stderr) -> bool:
@@ -135,25 +133,19 @@ def _takes_colour(stderr: Stderr) -> bool:
     return stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
 
 
-def _json_lines() -> Callable[[Event], str]:
-    from structlog.processors import JSONRenderer, TimeStamper
-
-    stamp, render = TimeStamper(fmt="iso", utc=True), JSONRenderer()
-    return lambda event: str(render(None, "", stamp(None, "", event)))
-
-
-def _text_lines(colours: bool) -> Callable[[Event], str]:
+def _coloured_lines() -> Callable[[Event], str]:
+    """Return what makes the same line as ``_text_line``, with colours."""
     from structlog import dev
     from structlog.processors import TimeStamper
 
-    dim, bold, reset = (dev.DIM, dev.BRIGHT, dev.RESET_ALL) if colours else ("", "", "")
-    styles = {"debug": dev.DIM, "info": dev.GREEN, "warning": dev.YELLOW, "error": dev.RED} if colours else {}
+    dim, bold, reset = dev.DIM, dev.BRIGHT, dev.RESET_ALL
+    styles = {"debug": dev.DIM, "info": dev.GREEN, "warning": dev.YELLOW, "error": dev.RED}
     stamp = TimeStamper(fmt="%Y-%m-%dT%H:%M:%SZ", utc=True)
     render = dev.ConsoleRenderer(
         sort_keys=False,
         columns=[
             dev.Column("timestamp", dev.KeyValueColumnFormatter(None, dim, reset, value_repr=str)),
-            dev.Column("level", lambda _, level: f"{styles.get(str(level), '')}{level}{reset}"),
+            dev.Column("level", lambda _, level: f"{styles[str(level)]}{level}{reset}"),
             dev.Column("event", dev.KeyValueColumnFormatter(None, bold, reset, value_repr=quote)),
             dev.Column("", dev.KeyValueColumnFormatter(dim, "", reset, value_repr=quote)),
         ],
@@ -169,5 +161,7 @@ def _text_lines(colours: bool) -> Callable[[Event], str]:
 def quote(value: object) -> str:
     """Return a value for a text line: quoted if it has spaces, escaped if a terminal would act on it."""
     text = str(value).lower() if isinstance(value, bool) else str(value)
+    if text.isprintable() and '"' not in text and "\\" not in text:
+        return text if text and " " not in text and "=" not in text else f'"{text}"'
     shown = "".join(char if char.isprintable() and char not in '"\\' else json.dumps(char)[1:-1] for char in text)
-    return shown if shown == text and text and not set(text) & {" ", "="} else f'"{shown}"'
+    return f'"{shown}"'

@@ -146,7 +146,7 @@ class Once:
             count = len(states)
             took = round(now - (self._began or 0.0), 3)
             fields = {"resources": count, "changed": 0, "unchanged": count, "took": took}
-            yield LogEvent("info", "onetime.done", fields, last=True)
+            yield LogEvent("info", "onetime.done", fields)
         if len(self._errors) > 1:
             alike: dict[str, list[str]] = {}
             for error in self._errors:

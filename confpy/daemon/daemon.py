@@ -12,7 +12,6 @@ import os
 import queue
 import threading
 from collections.abc import Sequence
-from functools import partial
 from random import Random
 
 from confpy.agent.agent import Agent
@@ -24,7 +23,7 @@ from confpy.config.settings import SECRET_VARIABLES, Settings
 from confpy.daemon.jobs import Jobs, Ports, ledger_unusable
 from confpy.daemon.report import write_report
 from confpy.daemon.signals import signal_handlers
-from confpy.daemon.threads import Streams, start
+from confpy.daemon.threads import Streams, Workers
 from confpy.delivery.context import Rules
 from confpy.errors import ConfpyError
 from confpy.events import LogEvent
@@ -96,7 +95,8 @@ class Daemon:
             self._in_use = expiry.InUse.enter(state.path, os.path.realpath(settings.confdir), self._disk)
         self._ledger = self._open_ledger(state)
         post = self._inbox.put
-        self._start = partial(start, post)
+        self._workers = Workers(post)
+        self._start = self._workers.start
         self._streams = Streams(store, post, self._start)
         self._edits = None
         if not settings.onetime:
@@ -178,6 +178,7 @@ class Daemon:
             self._jobs.save()
             if self._edits is not None:
                 self._edits.close()
+            self._workers.close()
 
     def _loop(self) -> int:
         wake_at = self._jobs.carry_out(self._agent.start())
@@ -203,7 +204,7 @@ class Daemon:
         return messages
 
     def _log_event(self, event: LogEvent) -> None:
-        self._log.write(event.level, event.event, event.fields, last=event.last)
+        self._log.write(event.level, event.event, event.fields)
 
     def _load(self) -> Loaded:
         """As ``Ports.load``."""

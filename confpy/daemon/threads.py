@@ -1,4 +1,4 @@
-"""The threads of the daemon: one per job and per stream. They post messages to the inbox.
+"""The threads of the daemon: for jobs and streams. They post messages to the inbox.
 
 None of them touches the agent's state. They end with the process: what they leave half done is recovered at the next
 start.
@@ -6,8 +6,11 @@ start.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterable
+from queue import Empty, SimpleQueue
+from typing import NamedTuple
 
 from confpy.daemon.jobs import Failed, Job, store_error
 from confpy.errors import ConfpyError, StoreError, WatchLost, bug
@@ -17,28 +20,95 @@ from confpy.stores import Store, WatchStream
 
 UNREAD = 256
 """Messages of streams that may wait in the inbox; beyond that the streams wait, and the server with them."""
+IDLE = 10.0
+"""Seconds that a thread without a job waits for the next one."""
+MOST_IDLE = 8
+"""Threads that wait for a job at the same time; others end with their job."""
 
 
-def start(post: Callable[[Message], None], name: str, job: Job, failed: Failed) -> None:
-    """Run a job on a thread of its own, as ``Ports.start``. A job that fails with a bug is answered as well."""
+class _Task(NamedTuple):
+    """A job with what ``Ports.start`` takes for it."""
 
-    def work() -> None:
+    name: str
+    job: Job
+    failed: Failed
+
+    def run(self) -> Message | None:
+        """Return the message of the job. One that fails with a bug is answered as well."""
         try:
-            message = job()
+            return self.job()
         except ConfpyError as error:
-            message = failed(error)
+            return self.failed(error)
         except Exception as error:  # noqa: BLE001 - a bug in one job is reported, and stops no other
-            message = failed(bug(error))
-        if message is not None:
-            post(message)
+            return self.failed(bug(error))
 
-    try:
-        threading.Thread(target=work, name=f"confpy-{name}", daemon=True).start()
-    except RuntimeError:
-        hint = "raise the limit of threads (ulimit -u, TasksMax, pids.max), or give it memory"
-        message = failed(ConfpyError("no thread can be started", hint=hint))
-        if message is not None:
-            post(message)
+
+class Workers:
+    """The threads that run jobs: each job has one of its own while it runs, so that none waits for another.
+
+    A thread whose job is done stays for a while: to start one takes as long as a small delivery.
+    """
+
+    def __init__(self, post: Callable[[Message], None]) -> None:
+        self._post = post
+        self._idle: list[SimpleQueue[_Task | None]] = []
+        """Of each thread that waits for its next job, where it waits for it; None ends it."""
+        self._closed = False
+
+    def start(self, name: str, job: Job, failed: Failed) -> None:
+        """Run a job, as ``Ports.start``. Called by the main thread only."""
+        task = _Task(name, job, failed)
+        try:
+            self._idle.pop().put(task)
+        except IndexError:
+            self._start_thread(task)
+
+    def close(self) -> None:
+        """End the threads that wait for a job; the others end with theirs."""
+        self._closed = True
+        with contextlib.suppress(IndexError):
+            while True:
+                self._idle.pop().put(None)
+
+    def _start_thread(self, task: _Task) -> None:
+        try:
+            threading.Thread(target=self._work, args=(task,), name=f"confpy-{task.name}", daemon=True).start()
+        except RuntimeError:
+            hint = "raise the limit of threads (ulimit -u, TasksMax, pids.max), or give it memory"
+            message = task.failed(ConfpyError("no thread can be started", hint=hint))
+            if message is not None:
+                self._post(message)
+
+    def _work(self, task: _Task | None) -> None:
+        thread, jobs = threading.current_thread(), SimpleQueue[_Task | None]()
+        while task is not None:
+            thread.name = f"confpy-{task.name}"
+            message = task.run()
+            stays = len(self._idle) < MOST_IDLE
+            if stays:
+                # Before the message is posted: the agent may answer it with the next job.
+                self._idle.append(jobs)
+                if self._closed:
+                    self.close()
+            if message is not None:
+                self._post(message)
+            # Nothing of a job, which may have read a whole store, is held while the thread waits.
+            task = message = None
+            if stays:
+                thread.name = "confpy-idle"
+                task = self._next(jobs)
+
+    def _next(self, jobs: SimpleQueue[_Task | None]) -> _Task | None:
+        """Return the next job of a thread; None if it is to end."""
+        try:
+            return jobs.get(timeout=IDLE)
+        except Empty:
+            pass
+        try:
+            self._idle.remove(jobs)
+        except ValueError:  # the main thread has taken it in this moment, and its job is on the way
+            return jobs.get()
+        return None
 
 
 @define

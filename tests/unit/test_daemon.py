@@ -7,6 +7,7 @@ import threading
 from random import Random
 
 from confpy.config.settings import Settings
+from confpy.daemon import threads
 from confpy.daemon.daemon import Daemon
 from confpy.errors import StoreError, TemplateError
 from confpy.frozen import replace
@@ -124,6 +125,7 @@ def test_a_thread_that_cannot_be_started_is_reported_and_tried_again(tmp_path, m
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", start_or_refuse)
+    monkeypatch.setattr(threads, "MOST_IDLE", 0)  # so that each job needs a new one
     store = MemoryStore({"/a": "0"})
     reload = f'reload_cmd = "touch {tmp_path}/reloaded"'
     with Running(tmp_path, store, {"r": resource(tmp_path, "r", "t", reload)}, {"t": '{{ getv("/a") }}'}):

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import confpy
+from tests.waiting import wait_until
 
 ROOT = Path(confpy.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
@@ -62,8 +63,9 @@ ALLOWED = {
         "system/watching",
         "stores",
         "http",
+        "log",
     },
-    "queue": {"daemon/daemon", "daemon/signals", "system/abandonable", "system/watching", "stores"},
+    "queue": {"daemon/daemon", "daemon/signals", "daemon/threads", "system/abandonable", "system/watching", "stores"},
     "signal": {"daemon", "system/watching", "stores"},
     "subprocess": set(),
     "requests": set(),
@@ -78,7 +80,7 @@ ALLOWED = {
 
 CLIENTS = {"requests", "urllib3", "etcd3gw", "consul"}
 """What brings HTTP clients of its own: for writing to stores, not for following them."""
-HEAVY = CLIENTS | {"dns", "watchdog", "structlog", "ssl", "asyncio", "yaml"}
+HEAVY = CLIENTS | {"dns", "watchdog", "structlog", "ssl", "asyncio", "yaml", "click", "logging", "concurrent"}
 
 
 def layer(path):
@@ -188,7 +190,7 @@ def loaded(arguments, **options):
 def test_what_everybody_imports_is_cheap(module):
     modules = loaded(["-c", f"import confpy.{module}"])
     assert f"confpy.{module}" in modules
-    assert modules & (HEAVY | {"click", "jinja2", "json", "tomllib", "pathlib", "subprocess", "threading"}) == set()
+    assert modules & (HEAVY | {"jinja2", "json", "tomllib", "pathlib", "subprocess", "threading"}) == set()
 
 
 def rendered_already(confdir):
@@ -255,3 +257,32 @@ def test_a_one_shot_run_over_etcd_loads_no_other_client_and_no_logger(etcd, tmp_
     modules = loaded(arguments, env=environment)
     assert "confpy.http.connection" in modules
     assert modules & (HEAVY - {"ssl"}) == set()
+
+
+@pytest.mark.parametrize("name", ["etcdv3", "consul"])
+def test_a_daemon_that_follows_a_store_loads_no_other_client_and_writes_its_log_without_structlog(
+    name, request, tmp_path
+):
+    server = request.getfixturevalue("consul" if name == "consul" else "etcd")
+    put = partial(server.put, "greeting" if name == "consul" else "/greeting")
+    put("hello")
+    rendered_already(tmp_path)
+    environment = {"PATH": os.environ["PATH"], "CONFPY_CACHE_DIR": str(tmp_path / "cache")}
+    environment["CONFPY_STATE_DIR"] = str(tmp_path / "state")
+    command = [sys.executable, "-X", "importtime", "-m", "confpy", "-watch", "-backend", name]
+    command += ["-node", server.endpoint, "-confdir", str(tmp_path)]
+    with (tmp_path / "stderr").open("w") as stderr:
+        run = subprocess.Popen(command, stderr=stderr, cwd=ROOT.parent, env=environment)
+    try:
+        wait_until(lambda: " info confpy.started " in (tmp_path / "stderr").read_text(), what="the start")
+        put("world")
+        wait_until(lambda: (tmp_path / "target").read_text() == "world\n", what="the change")
+        wait_until(lambda: " info resource.changed " in (tmp_path / "stderr").read_text(), what="its line")
+    finally:
+        run.terminate()
+        run.wait(30)
+    lines = (tmp_path / "stderr").read_text().splitlines()
+    modules = {line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:")}
+    assert {"confpy.http.connection", "watchdog"} <= modules
+    # watchdog has its own loggers.
+    assert modules & (HEAVY - {"ssl", "watchdog", "logging"}) == set()
