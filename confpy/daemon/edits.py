@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from confpy.system.watching import Folder
 
 LONGEST_SLEEP = 3600.0
+RECHECK = 15.0
+"""Seconds as ``watching.RECHECK``: longer, as nothing else wakes a daemon that has nothing to do."""
 
 
 class Edits:
@@ -60,7 +62,7 @@ class Edits:
             failure = ConfpyError(f"edits cannot be watched for: {error.strerror}", hint=why_unwatched(error))
             self._unwatched(failure.at(file=paths[0]), f"looks every {POLL:g} s")
 
-        return Folder(paths, unwatched)
+        return Folder(paths, unwatched, RECHECK)
 
     def _post_changes(self, folder: Folder, message: Message) -> None:
         """Post a message at each change in a folder, until it is closed."""

@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
+from watchdog import events
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
@@ -41,7 +42,15 @@ LIMITS = {
 }
 """The errors of ``inotify_init`` and ``inotify_add_watch`` at a limit, inotify(7), and what to do."""
 
-_WRITES = {"attrib", "closed", "created", "deleted", "modified", "moved"}
+_WRITES = [
+    kind
+    for kind in vars(events).values()
+    if isinstance(kind, type)
+    and issubclass(kind, FileSystemEvent)
+    and getattr(kind, "event_type", "") in {"attrib", "closed", "created", "deleted", "modified", "moved"}
+]
+"""The events that something was changed. To read is an event as well, and so is to open a folder in order to sync it:
+the kernel is not asked for those."""
 _TRIES = 10
 
 
@@ -61,11 +70,18 @@ class Folder:
     methods may be called from any thread.
     """
 
-    def __init__(self, paths: Sequence[str], unwatched: Callable[[OSError], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        paths: Sequence[str],
+        unwatched: Callable[[OSError], None] = lambda _: None,
+        recheck: float | None = None,
+    ) -> None:
         """Begin to watch; what changes from here on is reported by the next ``wait``.
 
-        ``unwatched`` is called with the reason if inotify cannot be used: once until it can be used again.
+        ``unwatched`` is called with the reason if inotify cannot be used: once until it can be used again. ``recheck``:
+        seconds in place of ``RECHECK``.
         """
+        self._recheck = RECHECK if recheck is None else recheck
         self._paths = tuple(os.path.abspath(path) for path in paths)
         self._unwatched = unwatched
         self._changed = threading.Condition()
@@ -86,13 +102,13 @@ class Folder:
         """Return True if something may have changed, False after ``timeout`` seconds or when closed."""
         now = time.monotonic()
         end, poll_at = now + timeout, now + POLL
-        changed = self._settle(min(timeout, RECHECK))
+        changed = self._settle(min(timeout, self._pause))
         while not (changed or self._closed) and (left := end - time.monotonic()) > 0 and self._unreplaced():
             if self._polls and time.monotonic() >= poll_at:
                 poll_at = time.monotonic() + POLL
                 if self._arm() or self._differ():
                     return not self._closed
-            changed = self._settle(min(left, RECHECK))
+            changed = self._settle(min(left, self._pause))
         if self._closed:
             return False
         # Other folders may have to be watched now; before the caller looks, so that no change is missed.
@@ -105,6 +121,10 @@ class Folder:
     @property
     def _polls(self) -> bool:
         return self._failed or self._unreported
+
+    @property
+    def _pause(self) -> float:
+        return min(self._recheck, POLL) if self._polls else self._recheck
 
     def _differ(self) -> bool:
         """Check the files if they are polled; returns whether any has changed."""
@@ -167,7 +187,8 @@ class Folder:
     def _observe(self, folders: dict[str, _Watched]) -> None:
         self._observer = Observer()
         for folder, watched in folders.items():
-            self._observer.schedule(_Listener(self._count, watched.names), folder, recursive=watched.names is None)
+            listener, whole = _Listener(self._count, watched.names), watched.names is None
+            self._observer.schedule(listener, folder, recursive=whole, event_filter=_WRITES)
         self._observer.start()
         self._armed = folders
 
@@ -194,9 +215,6 @@ class _Listener(FileSystemEventHandler):
         self._names = names
 
     def dispatch(self, event: FileSystemEvent) -> None:
-        # Reading is an event as well, and confpy reads because of events.
-        if event.event_type not in _WRITES:
-            return
         touched = {os.path.basename(os.fsdecode(path)) for path in (event.src_path, event.dest_path)}
         if self._names is None or self._names & touched:
             self._count()

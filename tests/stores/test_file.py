@@ -303,6 +303,28 @@ def test_reading_a_folder_does_not_stir_it(tmp_path):
         assert not folder.wait(0.3)
 
 
+def test_reading_and_syncing_a_folder_brings_no_event(tmp_path, monkeypatch):
+    (tmp_path / "a.yaml").write_text("a: 1")
+    queue_event, queued = InotifyEmitter.queue_event, []
+
+    def recorded(emitter, event):
+        queued.append(event)
+        queue_event(emitter, event)
+
+    monkeypatch.setattr(InotifyEmitter, "queue_event", recorded)
+    with closing(Folder([str(tmp_path)])) as folder:
+        while folder.wait(0.2):
+            pass
+        queued.clear()
+        (tmp_path / "a.yaml").read_text()
+        descriptor = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+        (tmp_path / "b.yaml").write_text("a: 1")
+        assert folder.wait(5)
+    assert {os.path.basename(event.src_path) for event in queued} == {"b.yaml", tmp_path.name}
+
+
 def test_a_folder_says_nothing_of_its_neighbours(tmp_path):
     (tmp_path / "own").mkdir()
     with closing(Folder([str(tmp_path / "own")])) as folder:
