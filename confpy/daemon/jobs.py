@@ -5,8 +5,7 @@ The simulator and the agent's tests run these jobs, too: they bring other ports,
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -69,9 +68,6 @@ from confpy.templates.lookup import Lookup
 if TYPE_CHECKING:
     from confpy.keys.snapshot import PrefixStatus, Snapshot
 
-RESOLVERS = 8
-"""Lookups that are answered at the same time."""
-
 Job: TypeAlias = Callable[[], Message | None]
 Failed: TypeAlias = Callable[[ConfpyError], Message | None]
 Start: TypeAlias = Callable[[str, Job, Failed], None]
@@ -98,8 +94,8 @@ class FollowsStreams(Protocol):
 class Resolves(Protocol):
     """Answers the lookups of templates."""
 
-    def resolve(self, lookup: Lookup) -> object:
-        """Return the answer, or the ``TemplateError`` that stands for it."""
+    def resolve_all(self, lookups: Sequence[Lookup]) -> Iterable[Mapping[Lookup, object]]:
+        """Yield the answers, or the errors that stand for them: those that are ready together."""
 
 
 @define
@@ -203,25 +199,18 @@ class Jobs:
         self._ports.start("load", self._ports.load, lambda error: Loaded((), other_errors=(error,)))
 
     def _start_resolve(self, action: Resolve) -> None:
-        """Answer several lookups at a time, and post each answer as it comes: one that hangs delays no other."""
-        waiting = deque(action.lookups)
-
-        def left() -> Iterator[Lookup]:
-            try:
-                while True:
-                    yield waiting.popleft()
-            except IndexError:
-                return
+        """Post the answers as they come: those that are ready together in one message."""
+        left = set(action.lookups)
 
         def resolve() -> None:
-            for lookup in left():
-                self._ports.post(Resolved(action.resolve, {lookup: self._ports.resolver.resolve(lookup)}))
+            for facts in self._ports.resolver.resolve_all(action.lookups):
+                left.difference_update(facts)
+                self._ports.post(Resolved(action.resolve, facts))
 
         def failed(error: ConfpyError) -> Message:
-            return Resolved(action.resolve, {lookup: error.copy(TemplateError) for lookup in left()})
+            return Resolved(action.resolve, {lookup: error.copy(TemplateError) for lookup in left})
 
-        for number in range(min(RESOLVERS, len(action.lookups))):
-            self._ports.start(f"resolve-{number}", resolve, failed)
+        self._ports.start("resolve", resolve, failed)
 
     # --- targets -----------------------------------------------------------------------------------------------------
 

@@ -30,17 +30,18 @@ SWEPT = ".swept"
 """The file whose modification time is that of the last sweep of its folder."""
 DAY = 86400.0
 UNUSED = 30 * DAY
-"""Seconds without use after which a state folder whose confdir is gone, or a compiled template, is removed."""
+"""Seconds without use after which a state folder whose confdir is gone, or a file of compiled templates, is removed."""
 PRECIOUS = 180 * DAY
 """The same for a folder with an owed reload, a hold or an open delivery: its volume may just not be mounted."""
 MOST = 1000
-"""Folders, or compiled templates, that one sweep checks."""
+"""Folders, or files of compiled templates, that one sweep checks."""
 TRIES = 100
 """How often a folder that others remove at the same time is created again."""
 WAIT = 1.0
 """Seconds to wait for a process that is about to remove the folder."""
 COMPILED = r"[0-9a-f]{40}|\.[0-9a-f]{40}\.(confpy-)?[0-9a-f]{8}"
-"""Names in the folder of compiled templates, including those that are being written."""
+"""Names in the folder of compiled templates: one file for the templates of a confdir, one for each template of earlier
+versions, and those that are being written."""
 STATE = (
     rf"{re.escape(LOCKS)}|{CONFDIR}|(keys|etcd|files|held-.+)\.json(\.set-aside)?|\..+\.stage|\..+\.confpy-[0-9a-f]{{8}}(\.old)?"
     rf"|{re.escape(NAME)}[0-9a-f]{{8}}({re.escape(ENDING)}(\.set-aside)?|\.v\d+)"
@@ -115,6 +116,8 @@ def is_due(state_dir: str, now: float) -> bool:
 def sweep(state_dir: str, cache_dir: str, disk: Disk, now: float, random: Random | None = None) -> None:
     """Remove what was not used for long, once a day for each of the two folders. ``now``: seconds since 1970."""
     for folder, remove in ((state_dir, _sweep_state), (cache_dir, _sweep_compiled)):
+        if not folder:  # the path would be that of the working directory
+            continue
         with suppress(OSError):
             path = require_private(folder, disk, volumes=True)
             if _begin(os.path.join(path, SWEPT), now):

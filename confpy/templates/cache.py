@@ -1,7 +1,8 @@
-"""Compiled templates on disk. They are code, so one is used only if nobody but root or us can have put it there.
+"""Compiled templates on disk. They are code, so they are used only if nobody but root or us can have put them there.
 
-One file a template, named by its place; in it a line that says what it was made of, then a digest, then the code. What
-does not fit is made anew and takes its place. Nothing that goes wrong here is an error: it costs a compilation.
+One file for all templates of a folder: a line that says what they were made with, a digest, and the entries, each named
+by the text that it was made of. What does not fit is made anew and takes its place. Nothing that goes wrong here is an
+error: it costs a compilation.
 """
 
 from __future__ import annotations
@@ -9,71 +10,124 @@ from __future__ import annotations
 import marshal
 import os
 import stat
+import threading
 import time
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from hashlib import sha256
 from importlib.util import MAGIC_NUMBER
+from typing import TypeAlias
 
 from confpy.system.disk import Disk
 from confpy.system.ownership import is_trusted, require_private
 from confpy.templates.lookup import Lookup
 from confpy.templates.results import CompileResult
 
-FORMAT = "confpy-code 3"
+FORMAT = "confpy-code 4"
 DISK = Disk()
-USED_EVERY = 86400.0
-"""Seconds after which a use of compiled code is noted, as its modification time: what is not used expires."""
+UNUSED_DAYS = 7
+"""How long the code of texts that this process has not used stays in the file."""
+_DAY = 86400
 _DIGEST = 32
+
+Entry: TypeAlias = tuple[int, bytes]
+"""The day of the last use that was noted, and the code with what belongs to it."""
 
 
 class CodeCache:
-    """A folder of compiled templates. For any number of threads and processes."""
+    """The compiled templates of a folder. For any number of threads and processes."""
 
-    def __init__(self, folder: str, made_with: str) -> None:
-        """``made_with`` names everything but the source that the code depends on: engine, options, versions."""
+    def __init__(self, folder: str, templates: str, made_with: Callable[[], str]) -> None:
+        """``made_with`` names everything but the text that code depends on: options, versions."""
         self._folder = folder
-        self._made_with = f"{FORMAT} {made_with} {MAGIC_NUMBER.hex()}"
+        self._templates = templates
+        self._made_with = made_with
+        self._writing = threading.Lock()
+        """Held while the file is written."""
+        self._guard = threading.Lock()
+        """Held while ``_new`` changes."""
+        self._found: dict[str, Entry] | None = None
+        """What the file has; None: it was not read yet, or what was read is no longer needed."""
+        self._new: dict[str, bytes] = {}
+        """What is not in the file."""
+        self._is_old = False
+        """A use is to be noted."""
 
-    def load(self, lookup: Lookup, file: str, digest: str) -> CompileResult | None:
-        """Return what was made of a template, or None where it is not there for this very source."""
-        try:
-            path = os.path.join(require_private(self._folder, DISK), _entry(lookup, file))
-            found = DISK.lstat(path)
-            if not is_trusted(found) or not stat.S_ISREG(found.st_mode):
-                return None
-            content = DISK.read(path)
-        except OSError:
+    def load(self, key: str) -> CompileResult | None:
+        """Return what was made of the text that a key stands for, or None."""
+        found = self._found
+        if found is None:
+            found = self._found = self._read()
+        entry = found.get(key)
+        if entry is None:
             return None
-        head = self._head(digest)
-        body = content[len(head) + _DIGEST :]
-        if content[: len(head) + _DIGEST] != head + sha256(body).digest():
-            return None
-        engine, code, needs, warnings = marshal.loads(body)  # noqa: S302 - trusted, and whole
-        if time.time() - found.st_mtime > USED_EVERY:
-            with suppress(OSError):
-                os.utime(path)
-        return CompileResult(engine, code, frozenset(Lookup(*need) for need in needs), warnings)
+        day, code = entry
+        self._is_old = self._is_old or day < _today()
+        engine, compiled, needs, warnings = marshal.loads(code)  # noqa: S302 - trusted, and whole
+        return CompileResult(engine, compiled, frozenset(Lookup(*need) for need in needs), warnings)
 
-    def save(self, lookup: Lookup, file: str, digest: str, made: CompileResult) -> None:
-        """Put a template's code in its place, whole or not at all."""
+    def add(self, key: str, made: CompileResult) -> None:
+        """Take what was made of a text, for the next ``save``."""
         needs = sorted((need.kind, need.name, need.engine, need.delimiters) for need in made.needs)
-        body = marshal.dumps((made.engine, made.code, needs, made.warnings))
-        entry = _entry(lookup, file)
-        try:
+        code = marshal.dumps((made.engine, made.code, needs, made.warnings))
+        with self._guard:
+            self._new[key] = code
+
+    @property
+    def is_new(self) -> bool:
+        """There is something to save."""
+        return bool(self._new) or self._is_old
+
+    def save(self, in_use: Collection[str]) -> None:
+        """Write what is new, all or nothing. ``in_use``: the texts that templates have now."""
+        with self._writing, suppress(OSError):
+            if not self.is_new:
+                return
+            with self._guard:
+                new, self._new = self._new, {}
+            self._is_old = False
             os.makedirs(self._folder, 0o700, exist_ok=True)
             folder = require_private(self._folder, DISK)
-        except OSError:
-            return
-        content = self._head(digest) + sha256(body).digest() + body
-        with suppress(OSError):
+            # Another process may have written it meanwhile: what it added stays.
+            entries = _kept(self._read(), in_use) | {key: (_today(), code) for key, code in new.items()}
+            body = marshal.dumps(entries)
             # What a power cut takes is compiled again.
-            DISK.write_file(os.path.join(folder, entry), content, durable=False)
+            name, head = self._place()
+            DISK.write_file(os.path.join(folder, name), head + sha256(body).digest() + body, durable=False)
 
-    def _head(self, digest: str) -> bytes:
-        return f"{self._made_with} {digest}\n".encode()
+    def forget(self) -> None:
+        """Free what was read: it is read again when it is needed."""
+        self._found = None
+
+    def _read(self) -> dict[str, Entry]:
+        name, head = self._place()
+        try:
+            path = os.path.join(require_private(self._folder, DISK), name)
+            found = DISK.lstat(path)
+            if not is_trusted(found) or not stat.S_ISREG(found.st_mode):
+                return {}
+            content = memoryview(DISK.read(path))
+        except OSError:
+            return {}
+        start = len(head) + _DIGEST
+        if content[:start] != head + sha256(content[start:]).digest():
+            return {}
+        entries: dict[str, Entry] = marshal.loads(content[start:])  # noqa: S302 - trusted, and whole
+        return entries
+
+    def _place(self) -> tuple[str, bytes]:
+        """Return the name of the file, and the line that it begins with."""
+        head = f"{FORMAT} {self._made_with()} {MAGIC_NUMBER.hex()}\n".encode()
+        return sha256(head + os.fsencode(self._templates)).hexdigest()[:40], head
 
 
-def _entry(lookup: Lookup, file: str) -> str:
-    # The name is part of the code, the file of its error lines.
-    place = "\0".join((lookup.name, lookup.engine, file, *lookup.delimiters))
-    return sha256(place.encode("utf-8", "surrogateescape")).hexdigest()[:40]
+def _kept(found: dict[str, Entry], in_use: Collection[str]) -> dict[str, Entry]:
+    """Return the entries that stay: those that are in use, and as many that others may use, or that were replaced."""
+    today = _today()
+    others = sorted((day, key) for key, (day, _) in found.items() if key not in in_use and day >= today - UNUSED_DAYS)
+    kept = {key: found[key] for _, key in others[-len(in_use) - 1 :]}
+    return kept | {key: (today, code) for key, (_, code) in found.items() if key in in_use}
+
+
+def _today() -> int:
+    return int(time.time()) // _DAY

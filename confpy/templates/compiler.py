@@ -69,7 +69,7 @@ class Compiler:
             if made is None:
                 from confpy.templates.golang.compile import compile_tree
 
-                made = compile_tree(tree, lookup, file, self._go_environment())
+                made = compile_tree(tree, lookup, self._go_environment())
             return made
         made = None
         if lookup.engine == "auto" and (_STATEMENT.search(source) or _signs(lookup.delimiters).call.search(source)):

@@ -23,6 +23,7 @@ from confpy.templates.lookup import Lookup
 from confpy.templates.registry import FUNCTIONS, known_lookups
 from confpy.templates.results import (
     BRACES,
+    NO_FILE,
     CompileResult,
     Needs,
     Rendered,
@@ -326,7 +327,10 @@ def compile_source(source: str, lookup: Lookup, file: str, environment: jinja2.E
     try:
         tree = environment.parse(source, name, file)
         needs = frozenset(_needs(tree, lookup.delimiters))
-        return CompileResult("jinja", environment.compile(tree, name, file), needs)
+        # Jinja writes it into the error of a macro that an imported template does not have.
+        names_itself = tree.find(nodes.FromImport) is not None
+        code = environment.compile(tree, name if names_itself else "", NO_FILE)
+        return CompileResult("jinja", code, needs, names_itself=names_itself)
     except jinja2.TemplateSyntaxError as error:
         message = error.message or "syntax error"
         failure = TemplateError(message, hint=suggest(message, environment), template=name, line=error.lineno)

@@ -4,25 +4,38 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from confpy.errors import ConfpyError, TemplateError
-from confpy.system.abandonable import call_within
+from confpy.system.abandonable import CallGroup, call_within
 from confpy.templates.cache import CodeCache
 from confpy.templates.lookup import Lookup
-from confpy.templates.results import Compiled, CompileResult, Service, TemplateMissing
+from confpy.templates.results import JINJA_NAMES, Compiled, CompileResult, Service, TemplateMissing
 
 if TYPE_CHECKING:
     from confpy.templates.compiler import Compiler
 
 PATIENCE = 5.0
 """Seconds that an answer may take."""
+AT_ONCE = 8
+"""Lookups that are answered at the same time."""
 LARGEST = 16 * 1024 * 1024
 """Bytes that a template may have."""
 LARGEST_FILE = 1024 * 1024
 """Bytes that a watched file may have."""
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+"""Without O_NONBLOCK a pipe in the place of a template would block."""
+
+
+class _Text(NamedTuple):
+    """A template's text: many templates may have the same."""
+
+    source: str
+    made: CompileResult
 
 
 class Resolver:
@@ -37,56 +50,70 @@ class Resolver:
     ) -> None:
         """``folder`` is ``templates/``."""
         self._folder = folder
-        self._cache_dir = cache_dir
         self._sandbox = sandbox
+        self._cache = CodeCache(cache_dir, os.path.abspath(folder), self._made_with) if cache_dir else None
         # Filled by whichever thread comes first: a second one would put the same there.
         self._compiler: Compiler | None = None
-        self._cache: CodeCache | None = None
         self._known: dict[Lookup, Compiled] = {}
+        self._texts: dict[str, _Text] = {}
         self._abandoned: set[Lookup] = set()
         """What a call that nobody waits for any more still asks: a mount that hangs is asked once, not for ever."""
 
     def resolve(self, lookup: Lookup) -> object:
-        """Return the answer within seconds, or the ``ConfpyError`` that says why there is none.
+        """Return the answer to one lookup, as ``resolve_all`` gives it."""
+        facts: dict[Lookup, object] = {}
+        for answers in self.resolve_all((lookup,)):
+            facts |= answers
+        return facts[lookup]
 
-        ``template`` → ``Compiled``; ``ip``, ``interface`` → a tuple of addresses; ``srv`` → a tuple of ``Service``;
-        ``exists`` → bool; ``file`` → the content; ``hash`` → its digest.
+    def resolve_all(self, lookups: Sequence[Lookup]) -> Iterator[Mapping[Lookup, object]]:
+        """Yield the answers within seconds, those that are ready together; one that hangs delays no other.
+
+        An answer is a ``ConfpyError`` that says why there is none, or of ``template`` a ``Compiled``; of ``ip`` and
+        ``interface`` a tuple of addresses; of ``srv`` a tuple of ``Service``; of ``exists`` a bool; of ``file`` the
+        content; of ``hash`` its digest.
         """
-        answers: dict[str, Callable[[], object]] = {
-            "template": lambda: self._template(lookup),
-            "ip": lambda: addresses(lookup.name),
-            "srv": lambda: services(lookup.name),
-            "exists": lambda: _exists(lookup.name),
-            "interface": lambda: interface(lookup.name),
-            "file": lambda: read_file(lookup.name).decode("utf-8", "surrogateescape"),
-            "hash": lambda: sha256(read_file(lookup.name)).hexdigest(),
-        }
+        hanging = self._abandoned.intersection(lookups)
+        if hanging:
+            yield {lookup: TemplateError(f"{self._told(lookup)}: still no answer") for lookup in hanging}
+        # Templates are quick, unless their mount hangs: they come first. Others wait for a name server or any mount.
+        asked = sorted((one for one in lookups if one not in hanging), key=lambda lookup: lookup.kind != "template")
+        others = sum(lookup.kind != "template" for lookup in asked)
+        threads = min(others + (others < len(asked)), AT_ONCE)
+        files = _Files(self._folder)
+        ended: set[Lookup] = set()
+        calls = CallGroup([partial(self._answer, lookup, files, ended) for lookup in asked])
+        left = len(asked)
+        for outcomes in calls.outcomes(PATIENCE, threads, AT_ONCE):
+            left -= len(outcomes)
+            if not left:
+                self._save()
+            facts = {}
+            for number, outcome in outcomes:
+                lookup = asked[number]
+                facts[lookup] = self._failure(lookup, outcome, ended) if isinstance(outcome, BaseException) else outcome
+            yield facts
 
-        ended = []
-
-        def answer() -> object:
-            try:
-                return answers[lookup.kind]()
-            finally:
-                ended.append(True)
-                self._abandoned.discard(lookup)
-
-        what = self._told(lookup)
-        if lookup in self._abandoned:
-            return TemplateError(f"{what}: still no answer")
+    def _answer(self, lookup: Lookup, files: _Files, ended: set[Lookup]) -> object:
         try:
-            return call_within(PATIENCE, answer)
-        except ConfpyError as error:
+            return self._template(lookup, files) if lookup.kind == "template" else ANSWERS[lookup.kind](lookup.name)
+        finally:
+            ended.add(lookup)
+            self._abandoned.discard(lookup)
+
+    def _failure(self, lookup: Lookup, error: BaseException, ended: set[Lookup]) -> ConfpyError:
+        """Return the answer to a lookup that failed: a template that cannot be answered must not stop a worker."""
+        what = self._told(lookup)
+        if isinstance(error, ConfpyError):
             return error if lookup.kind == "template" else type(error)(f"{what}: {error.message}", hint=error.hint)
-        except TimeoutError:
+        if isinstance(error, TimeoutError):
             self._abandoned.add(lookup)
-            if ended:
+            if lookup in ended:
                 self._abandoned.discard(lookup)
             return TemplateError(f"{what}: no answer within {PATIENCE:g} s")
-        except OSError as error:
-            return TemplateError(f"{what}: {error.strerror or type(error).__name__}")
-        except Exception as error:  # noqa: BLE001 - a template that cannot be answered must not stop a worker
-            return TemplateError(f"{what}: {type(error).__name__}")
+        if isinstance(error, OSError) and error.strerror:
+            return TemplateError(f"{what}: {error.strerror}")
+        return TemplateError(f"{what}: {type(error).__name__}")
 
     def _told(self, lookup: Lookup) -> str:
         """Name a lookup: one that stands in no template word for word may be made of a key's value."""
@@ -98,26 +125,43 @@ class Resolver:
         )
         return f"{kind[lookup.kind]} {repr(lookup.name) if known else 'a name that is not shown, as it may be a value'}"
 
-    def _template(self, lookup: Lookup) -> Compiled:
-        name = lookup.name
-        path = os.path.join(self._folder, name)
-        file = os.path.realpath(path)
-        content = _read(file, path)
+    # --- templates ---------------------------------------------------------------------------------------------------
+
+    def _template(self, lookup: Lookup, files: _Files) -> Compiled:
+        path = os.path.join(self._folder, lookup.name)
+        content, confined = files.read(path)
         digest = sha256(content).hexdigest()
-        confined = file.startswith(os.path.realpath(self._folder) + "/")
         known = self._known.get(lookup)
         if known is not None and (known.digest, known.file, known.confined) == (digest, path, confined):
             return known
-        source = content.decode("utf-8", "surrogateescape")
-        cache = self._code_cache()
-        made = cache.load(lookup, path, digest) if cache else None
-        if made is None:
-            made = self._compile(source, lookup, path)
-            if cache:
-                cache.save(lookup, path, digest, made)
-        compiled = Compiled(name, path, digest, confined, source, made.code, made.needs, made.engine, made.warnings)
+        source, made = self._text(lookup, path, digest, content)
+        compiled = Compiled(
+            lookup.name, path, digest, confined, source, made.code, made.needs, made.engine, made.warnings
+        )
         self._known[lookup] = compiled
         return compiled
+
+    def _text(self, lookup: Lookup, path: str, digest: str, content: bytes) -> _Text:
+        """Return a text with its code: from memory, from the cache, or compiled."""
+        keys = _keys(lookup, digest)
+        for key in keys:
+            text = self._texts.get(key)
+            if text is not None:
+                return text
+        source = content.decode("utf-8", "surrogateescape")
+        cache, made = self._cache, None
+        if cache is not None:
+            for key in keys:
+                made = cache.load(key)
+                if made is not None:
+                    break
+        if made is None:
+            made = self._compile(source, lookup, path)
+            key = keys[made.names_itself]
+            if cache is not None:
+                cache.add(key, made)
+        text = self._texts[key] = _Text(source, made)
+        return text
 
     def _compile(self, source: str, lookup: Lookup, path: str) -> CompileResult:
         from confpy.templates import compiler as choose  # brings jinja2
@@ -126,37 +170,84 @@ class Resolver:
             self._compiler = choose.Compiler(sandbox=self._sandbox)
         return self._compiler.compile(source, lookup, path)
 
-    def _code_cache(self) -> CodeCache | None:
-        if self._cache_dir is None:
-            return None
-        if self._cache is None:
-            import jinja2  # the first template is about to be rendered
+    def _made_with(self) -> str:
+        import jinja2  # the first template is about to be rendered
 
-            import confpy
+        import confpy
 
-            made_with = f"confpy={confpy.__version__} jinja2={jinja2.__version__} sandbox={self._sandbox}"
-            self._cache = CodeCache(self._cache_dir, made_with)
-        return self._cache
+        return f"confpy={confpy.__version__} jinja2={jinja2.__version__} sandbox={self._sandbox}"
+
+    def _save(self) -> None:
+        """Write what was compiled to the cache, and forget the texts that no template has any more."""
+        cache = self._cache
+        is_new = cache is not None and cache.is_new
+        if is_new or len(self._texts) > len(self._known):
+            in_use = {key for lookup, one in self._known.copy().items() for key in _keys(lookup, one.digest)}
+            self._texts = {key: text for key, text in self._texts.copy().items() if key in in_use}
+            if cache is not None and is_new:
+                with suppress(TimeoutError, RuntimeError):  # it hangs, or there is no thread: they are compiled again
+                    call_within(PATIENCE, partial(cache.save, in_use))
+        if cache is not None:
+            cache.forget()
+
+
+def _keys(lookup: Lookup, digest: str) -> tuple[str, str]:
+    """Return what code depends on: for all templates with a text, and for one whose name stands in its code."""
+    kind = "jinja" if lookup.name.endswith(JINJA_NAMES) else "go" if lookup.name.endswith(".tmpl") else ""
+    key = " ".join((digest, lookup.engine, kind, *lookup.delimiters))
+    return key, f"{key}\0{lookup.name}"
+
+
+class _Files:
+    """Reads templates. Links in the paths of their folders are followed once."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._folders: dict[str, str] = {}
+
+    def read(self, path: str) -> tuple[bytes, bool]:
+        """Return a file's content, and whether it lies below the root, all links followed; raises ``TemplateError``."""
+        folder, name = os.path.split(path)
+        file = os.path.join(self._resolve(folder), name)
+        try:
+            descriptor = os.open(file, _READ | os.O_NOFOLLOW)
+        except OSError:  # a link, or an error, which comes again
+            file = os.path.realpath(path)
+            descriptor = _open(file, path)
+        return _content(descriptor, path), file.startswith(self._resolve(self._root) + "/")
+
+    def _resolve(self, folder: str) -> str:
+        real = self._folders.get(folder)
+        if real is None:
+            real = self._folders[folder] = os.path.realpath(folder)
+        return real
 
 
 def read_source(path: str) -> str:
     """Return a template's text, any bytes in it as surrogates; raises ``TemplateError``."""
-    return _read(path, path).decode("utf-8", "surrogateescape")
+    return _content(_open(path, path), path).decode("utf-8", "surrogateescape")
 
 
-def _read(file: str, path: str) -> bytes:
+def _open(file: str, path: str) -> int:
     try:
-        # Without O_NONBLOCK a pipe in the place of a template would block.
-        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        return os.open(file, _READ)
     except (FileNotFoundError, NotADirectoryError):
         raise TemplateMissing(f"there is no template {path}", hint="src is relative to templates/") from None
     except OSError as error:
         raise TemplateError(f"cannot read {path}: {error.strerror}") from None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+
+
+def _content(descriptor: int, path: str) -> bytes:
+    """Return the content of a template that was opened, and close it."""
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise TemplateError(f"{path} is not a file")
+        content = os.read(descriptor, min(status.st_size, LARGEST) + 1)
+        while len(content) <= LARGEST and (more := os.read(descriptor, len(content) + 1)):
+            content += more
+    finally:
         os.close(descriptor)
-        raise TemplateError(f"{path} is not a file")
-    with open(descriptor, "rb") as opened:
-        content = opened.read(LARGEST + 1)
     if len(content) > LARGEST:
         raise TemplateError(f"{path} is larger than {LARGEST >> 20} MiB")
     return content
@@ -235,3 +326,22 @@ def _exists(path: str) -> bool:
     except (OSError, ValueError):
         return True
     return True
+
+
+def _text_of(path: str) -> str:
+    return read_file(path).decode("utf-8", "surrogateescape")
+
+
+def _hash_of(path: str) -> str:
+    return sha256(read_file(path)).hexdigest()
+
+
+ANSWERS: dict[str, Callable[[str], object]] = {
+    "ip": addresses,
+    "srv": services,
+    "exists": _exists,
+    "interface": interface,
+    "file": _text_of,
+    "hash": _hash_of,
+}
+"""Kind of a lookup, but for ``template`` → what answers it, given its name."""

@@ -22,6 +22,8 @@ BRACES = (
     'delimiters = ["[[", "]]"] in the resource, or in Jinja {% raw %} … {% endraw %}'
 )
 """The hint where a name that is not known may be none of a template: Prometheus, Helm and others have braces, too."""
+NO_FILE = "<template>"
+"""The file of code: equal texts have the same, wherever they lie."""
 
 
 @frozen
@@ -107,7 +109,10 @@ class Compiled:
 
     def within(self, environment: jinja2.Environment) -> jinja2.Template:
         """Return the template with the functions of an environment."""
-        return environment.template_class.from_code(environment, self.code, environment.globals)
+        template = environment.template_class.from_code(environment, self.code, environment.globals)
+        # The code is that of all templates with this text.
+        template.name, template.filename = self.name, self.file
+        return template
 
 
 class CompileResult(NamedTuple):
@@ -118,6 +123,8 @@ class CompileResult(NamedTuple):
     needs: frozenset[Lookup]
     warnings: tuple[tuple[int, str], ...] = ()
     """What is right, but hardly meant: the line, and what to do."""
+    names_itself: bool = False
+    """The template's name stands in the code: it is not that of another one with the same text."""
 
 
 class TemplateMissing(TemplateError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from random import Random
 
 from confpy.agent.agent import Agent
@@ -165,8 +165,18 @@ class AgentSimulation(World):
     def time(self) -> float:
         return 1e9 + self.now
 
-    def resolve(self, lookup: Lookup) -> object:
-        """As ``Resolves.resolve``."""
+    def resolve_all(self, lookups: Sequence[Lookup]) -> Iterable[Mapping[Lookup, object]]:
+        """As ``Resolves.resolve_all``: some are ready together."""
+        facts: dict[Lookup, object] = {}
+        for lookup in lookups:
+            facts[lookup] = self._resolve(lookup)
+            if self.random.fails(0.5):
+                yield facts
+                facts = {}
+        if facts:
+            yield facts
+
+    def _resolve(self, lookup: Lookup) -> object:
         if self.random.fails(0.2):
             return TemplateError("no answer")
         return f"code of {lookup.name}" if lookup.kind == "template" else self.address

@@ -15,7 +15,7 @@ import os
 import signal
 import zlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
 from unittest import mock
 
@@ -99,9 +99,9 @@ class Simulation:
         """Return a template's text."""
         return f"{name} v{self.template_version}"
 
-    def resolve(self, lookup: Lookup) -> str:
-        """As ``Resolves.resolve``: only templates are asked for."""
-        return self.template(lookup.name)
+    def resolve_all(self, lookups: Sequence[Lookup]) -> Iterable[Mapping[Lookup, object]]:
+        """As ``Resolves.resolve_all``: only templates are asked for."""
+        yield {lookup: self.template(lookup.name) for lookup in lookups}
 
     # --- processes -------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from hashlib import sha256
 from random import Random
@@ -279,8 +279,8 @@ class Harness:
     def close(self, _stream: int) -> None:
         """Nothing comes from it in any case."""
 
-    def resolve(self, _lookup: Lookup) -> str:
-        return "10.0.0.1"
+    def resolve_all(self, lookups: Sequence[Lookup]) -> Iterable[Mapping[Lookup, object]]:
+        yield dict.fromkeys(lookups, "10.0.0.1")
 
     def terminate_all(self) -> None:
         self.ends.append((round(self.now, 3), Terminate))

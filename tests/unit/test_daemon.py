@@ -14,6 +14,7 @@ from confpy.frozen import replace
 from confpy.log import Log
 from confpy.messages import Signalled
 from confpy.stores.memory import MemoryStore
+from confpy.templates.resolve import ANSWERS
 from tests.waiting import wait_until
 
 
@@ -143,7 +144,7 @@ def test_a_lookup_that_hangs_holds_up_no_other_resource(tmp_path, monkeypatch):
         stuck.wait()
         return ()
 
-    monkeypatch.setattr("confpy.templates.resolve.addresses", hang)
+    monkeypatch.setitem(ANSWERS, "ip", hang)
     names = "".join(f'{{{{ lookup_ip("dead{number}")|length }}}}' for number in range(20))
     templates = {"dead": names, "live": '{{ file_exists("/") }}{{ getv("/a") }}'}
     resources = {name: resource(tmp_path, name, name) for name in templates}
@@ -162,7 +163,7 @@ def test_a_render_that_failed_on_an_answer_is_made_again_with_a_new_one(tmp_path
             raise answers[0]
         return answers[0]
 
-    monkeypatch.setattr("confpy.templates.resolve.addresses", addresses)
+    monkeypatch.setitem(ANSWERS, "ip", addresses)
     templates = {
         "name": '{{ lookup_ip("web.test")[0] }}',
         "path": f'{{% if not file_exists("{tmp_path}/there") %}}{{{{ fail("not yet") }}}}{{% endif %}}there',

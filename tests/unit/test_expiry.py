@@ -224,6 +224,13 @@ def test_compiled_templates_go_after_a_month_without_use_and_nothing_else_does(s
     assert sorted(os.listdir(cache)) == sorted([".swept", young, other])
 
 
+def test_without_a_folder_of_compiled_templates_the_working_directory_is_left_alone(state_dir, tmp_path, monkeypatch):
+    tmp_path.chmod(0o700)
+    monkeypatch.chdir(tmp_path)
+    sweep(state_dir, "")
+    assert not (tmp_path / ".swept").exists()
+
+
 def test_a_sweep_is_made_once_a_day(state_dir):
     sweep(state_dir)
     path = make(state_dir, "/gone", days=31)

@@ -61,6 +61,7 @@ ALLOWED = {
         "system/abandonable",
         "system/forking",
         "system/watching",
+        "templates/cache",
         "stores",
         "http",
         "log",

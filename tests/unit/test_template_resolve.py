@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,9 +13,13 @@ import pytest
 
 from confpy.errors import ConfpyError, TemplateError
 from confpy.templates import cache, engine
+from confpy.templates import resolve as resolve_module
 from confpy.templates.lookup import Lookup
+from confpy.templates.renderer import Renderer
 from confpy.templates.resolve import LARGEST, Resolver
-from confpy.templates.results import Compiled, TemplateMissing
+from confpy.templates.results import Compiled, TemplateMissing, World
+from tests.rendering import resource, view_of
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -86,32 +91,74 @@ def test_a_file_in_the_place_of_a_folder_is_a_missing_template(folder):
     [TimeoutError(), OSError(5, "Input/output error"), RuntimeError("secret"), TemplateError("no")],
 )
 def test_nothing_that_goes_wrong_is_raised(error, monkeypatch):
-    def call_within(seconds, call):
-        assert seconds == 5.0
+    def fail(*_):
         raise error
 
-    monkeypatch.setattr("confpy.templates.resolve.call_within", call_within)
+    monkeypatch.setattr(Resolver, "_template", fail)
+    for kind in ("ip", "srv", "exists"):
+        monkeypatch.setitem(resolve_module.ANSWERS, kind, fail)
     for kind in ("template", "ip", "srv", "exists"):
         answer = Resolver(folder="/x", cache_dir=None).resolve(Lookup(kind, "n"))
         assert isinstance(answer, TemplateError)
         assert "secret" not in str(answer)
 
 
-def test_a_call_that_hangs_is_not_made_again_while_it_does(monkeypatch):
-    hanging = []
+class Mount:
+    """Paths below ``/dead`` hang until they are released."""
 
-    def call_within(seconds, call):
-        hanging.append(call)
-        raise TimeoutError
+    def __init__(self, monkeypatch):
+        self.asked = []
+        self.released = threading.Event()
+        monkeypatch.setitem(resolve_module.ANSWERS, "exists", self._exists)
 
-    monkeypatch.setattr("confpy.templates.resolve.call_within", call_within)
+    def _exists(self, path: str) -> bool:
+        self.asked.append(path)
+        if path.startswith("/dead"):
+            self.released.wait(10)
+        return True
+
+
+@pytest.fixture
+def mount(monkeypatch):
+    made = Mount(monkeypatch)
+    yield made
+    made.released.set()
+
+
+def test_a_call_that_hangs_is_not_made_again_while_it_does(mount, monkeypatch):
+    monkeypatch.setattr(resolve_module, "PATIENCE", 0.1)
     resolver = Resolver(folder="/x", cache_dir=None)
     for _ in range(3):
-        assert isinstance(resolver.resolve(Lookup("exists", "/dead")), TemplateError)
-    assert len(hanging) == 1
-    hanging[0]()
-    resolver.resolve(Lookup("exists", "/dead"))
-    assert len(hanging) == 2
+        answer = resolver.resolve(Lookup("exists", "/dead"))
+        assert isinstance(answer, TemplateError)
+    assert "still no answer" in str(answer)
+    assert len(mount.asked) == 1
+    mount.released.set()
+    wait_until(lambda: resolver.resolve(Lookup("exists", "/dead")) is True)
+    assert len(mount.asked) == 2
+
+
+def test_lookups_that_hang_delay_no_other(mount, monkeypatch):
+    monkeypatch.setattr(resolve_module, "PATIENCE", 3.0)
+    paths = [f"/{'dead' if number < 5 else 'there'}/{number}" for number in range(30)]
+    answers = Resolver(folder="/x", cache_dir=None).resolve_all([Lookup("exists", path) for path in paths])
+    began = time.monotonic()
+    facts: dict[Lookup, object] = {}
+    while len(facts) < 25:
+        facts |= next(answers)
+    assert time.monotonic() - began < 2.5
+    assert {lookup.name for lookup in facts} == set(paths[5:])
+    late = [answer for facts in answers for answer in facts.values()]
+    assert len(late) == 5
+    assert all(isinstance(answer, TemplateError) for answer in late)
+
+
+def test_what_is_ready_together_is_answered_together(folder):
+    for number in range(200):
+        (folder / f"t{number}").write_text("{{ getv('/k') }}")
+    answers = list(Resolver(folder=str(folder), cache_dir=None).resolve_all([source(f"t{n}") for n in range(200)]))
+    assert sum(map(len, answers)) == 200
+    assert len(answers) < 20
 
 
 def test_a_name_is_told_only_where_a_template_has_it_word_for_word(folder):
@@ -304,21 +351,108 @@ def test_a_full_disk_leaves_no_half_entry(folder, cache_dir, monkeypatch):
     assert entries(cache_dir) == []
 
 
-def test_many_threads_may_ask_at_once(folder, cache_dir):
+def test_many_threads_may_ask_at_once(folder, cache_dir, compiler):
     for number in range(20):
-        (folder / f"t{number}").write_text("{{ getv('/k') }}" * 20)
+        (folder / f"t{number}").write_text("{{ getv('/k') }}" * (number + 1))
     resolver = Resolver(folder=str(folder), cache_dir=str(cache_dir))
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda number: resolver.resolve(source(f"t{number % 20}")), range(200)))
     assert all(isinstance(answer, Compiled) for answer in answers)
-    assert len(entries(cache_dir)) == 20
+    resolver.resolve(source("main"))
+    assert len(entries(cache_dir)) == 1
+    compiler.count = 0
+    again = Resolver(folder=str(folder), cache_dir=str(cache_dir))
+    list(again.resolve_all([source(f"t{number}") for number in range(20)]))
+    assert compiler.count == 0
 
 
-def test_a_use_of_compiled_code_is_noted_once_a_day(folder, cache_dir):
+def test_a_thousand_templates_with_one_text_are_compiled_once_and_share_their_code(folder, cache_dir, compiler):
+    lookups = [source(f"t{number}") for number in range(1000)]
+    for lookup in lookups:
+        (folder / lookup.name).write_text("{{ getv('/k') }}")
+    for _ in range(2):
+        facts = {}
+        for answers in Resolver(folder=str(folder), cache_dir=str(cache_dir)).resolve_all(lookups):
+            facts |= answers
+        assert len(facts) == 1000
+        assert len({id(answer.code) for answer in facts.values()}) == 1
+        assert {answer.name for answer in facts.values()} == {lookup.name for lookup in lookups}
+    assert compiler.count == 1
+
+
+def test_a_warm_start_reads_one_file_of_the_cache_and_writes_none(folder, cache_dir, compiler, monkeypatch):
+    lookups = [source(f"t{number}") for number in range(100)]
+    for number, lookup in enumerate(lookups):
+        (folder / lookup.name).write_text(f"{{{{ getv('/k{number}') }}}}")
+    list(Resolver(folder=str(folder), cache_dir=str(cache_dir)).resolve_all(lookups))
+    assert compiler.count == 100
+    reads, writes = [], []
+    real = cache.DISK.read
+    monkeypatch.setattr(cache.DISK, "read", lambda path: reads.append(path) or real(path))
+    monkeypatch.setattr(cache.DISK, "write_file", lambda *given, **_: writes.append(given))
+    list(Resolver(folder=str(folder), cache_dir=str(cache_dir)).resolve_all(lookups))
+    assert (compiler.count, len(reads), writes) == (100, 1, [])
+
+
+def test_the_name_of_a_template_stands_in_its_errors_though_others_share_its_text(folder, cache_dir):
+    (folder / "part").write_text("{% macro one() %}{% endmacro %}")
+    lookups = [source("a"), source("b")]
+    for text, said in (("\n{{ 1 // 0 }}", ""), ("{# a, b #}{% from 'part' import other %}{{ other() }}", " in '{}'")):
+        for lookup in lookups:
+            (folder / lookup.name).write_text(text)
+        for _ in range(2):
+            resolver = Resolver(folder=str(folder), cache_dir=str(cache_dir))
+            facts = {lookup: resolver.resolve(lookup) for lookup in [*lookups, source("part")]}
+            for name in "ab":
+                with pytest.raises(TemplateError) as caught:
+                    Renderer().render(resource(name), view_of({}), World(0.0, {}, facts))
+                assert caught.value.where["template"] == name
+                assert said.format(name) in caught.value.message
+
+
+def test_the_cache_keeps_for_a_week_what_others_use_and_never_grows_beyond_twice_what_is_in_use(
+    folder, cache_dir, compiler, monkeypatch
+):
+    for name in "abc":
+        (folder / name).write_text(f"{name} {{{{ getv('/k') }}}}")
+    all_three = [source(name) for name in "abc"]
+    list(Resolver(folder=str(folder), cache_dir=str(cache_dir)).resolve_all(all_three))
+    size = entries(cache_dir)[0].stat().st_size
+    resolver = Resolver(folder=str(folder), cache_dir=str(cache_dir))
+    for number in range(10):  # one process, many edits of one template
+        (folder / "a").write_text(f"{number} {{{{ getv('/k') }}}}")
+        resolver.resolve(source("a"))
+    assert entries(cache_dir)[0].stat().st_size < 2.5 * size
+    compiler.count = 0
+    list(Resolver(folder=str(folder), cache_dir=str(cache_dir)).resolve_all(all_three))
+    assert compiler.count <= 2
+    later = time.time() + 8 * 86400
+    monkeypatch.setattr(cache.time, "time", lambda: later)
+    Resolver(folder=str(folder), cache_dir=str(cache_dir)).resolve(source("a"))
+    assert entries(cache_dir)[0].stat().st_size < 0.6 * size
+
+
+def test_two_processes_that_share_a_cache_do_not_undo_each_others_work(folder, cache_dir, compiler):
+    one, other = (Resolver(folder=str(folder), cache_dir=str(cache_dir)) for _ in range(2))
+    (folder / "a").write_text("a")
+    (folder / "b").write_text("b")
+    for name in ("a", "b"):
+        one.resolve(source(name))
+        other.resolve(source(name))
+    one.resolve(source("main"))
+    compiler.count = 0
+    for name in ("a", "b", "main"):
+        Resolver(folder=str(folder), cache_dir=str(cache_dir)).resolve(source(name))
+    assert compiler.count == 0
+
+
+def test_a_use_of_compiled_code_is_noted_once_a_day(folder, cache_dir, monkeypatch):
     resolve(folder, cache_dir)
     (entry,) = cache_dir.iterdir()
-    for hours, noted in ((23, False), (25, True)):
-        then = time.time() - hours * 3600
-        os.utime(entry, (then, then))
+    now = time.time()
+    for days, noted in ((0, False), (1, True), (1, False)):
+        os.utime(entry, (1000, 1000))
+        moment = now + days * 86400
+        monkeypatch.setattr(cache.time, "time", lambda moment=moment: moment)
         resolve(folder, cache_dir)
-        assert (entry.stat().st_mtime > then + 60) is noted
+        assert (entry.stat().st_mtime > 1000) is noted

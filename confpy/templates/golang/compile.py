@@ -12,15 +12,15 @@ from confpy.templates.golang.translate import translate
 from confpy.templates.golang.values import ANY, NOTHING
 from confpy.templates.lookup import Lookup
 from confpy.templates.registry import known_lookups
-from confpy.templates.results import CompileResult, template_lookup
+from confpy.templates.results import NO_FILE, CompileResult, template_lookup
 
 
-def compile_tree(template: nodes.Template, lookup: Lookup, file: str, environment: jinja2.Environment) -> CompileResult:
+def compile_tree(template: nodes.Template, lookup: Lookup, environment: jinja2.Environment) -> CompileResult:
     """Return what a tree is compiled to; raises ``TemplateError``."""
     try:
         tree = translate(template, ANY if lookup.engine == "included" else NOTHING)
         tree.set_environment(environment)
-        code = environment.compile(tree, lookup.name, file)
+        code = environment.compile(tree, "", NO_FILE)
         warnings = () if lookup.engine == "included" else tuple(_warnings(template.main.body))
         return CompileResult("go", code, frozenset(_needs(template, lookup.delimiters)), warnings)
     except (RecursionError, SyntaxError, MemoryError):
