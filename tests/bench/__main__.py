@@ -10,61 +10,14 @@ import argparse
 import shutil
 import sys
 import traceback
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from tests.bench import report, rows
 from tests.bench.bench import FULL, QUICK, Bench, Sizes, say
-from tests.bench.changes import measure_changes
-from tests.bench.once import measure_cold_start, measure_once, measure_start
+from tests.bench.parts import PARTS
 from tests.bench.programs import confpy, peers
-
-ETCD, CONSUL = ("confpy", "confd"), ("confpy", "confd", "consul-template")
-
-
-def parts(bench: Bench) -> dict[str, Callable[[], None]]:
-    """Return what can be measured by itself, in the order in which it is."""
-    sizes = bench.sizes
-
-    def once() -> None:
-        measure_once(bench, "etcd", sizes.many, 20, kinds=ETCD, rounds=sizes.rounds, cold=True)
-
-    def once_consul() -> None:
-        measure_once(bench, "consul", sizes.many, 20, kinds=CONSUL, rounds=sizes.rounds)
-
-    def cold() -> None:
-        measure_cold_start(bench)
-        measure_once(bench, "etcd", sizes.few, 20, kinds=ETCD, rounds=sizes.starts)
-
-    def scale() -> None:
-        steps = (1, sizes.few, sizes.most) if sizes.many >= sizes.most else (1, 10, sizes.few, sizes.many, sizes.most)
-        for size in steps:
-            rounds = {sizes.most: 1, sizes.many: min(2, sizes.rounds)}.get(size, sizes.rounds)
-            measure_once(bench, "etcd", size, 5, kinds=ETCD, rounds=rounds)
-            measure_start(bench, size, 5, rounds=rounds)
-        for run in ("once", "start"):
-            bench.figures.per_resource(run, "cpu", (1, sizes.few, sizes.most), 5)
-
-    def start() -> None:
-        measure_start(bench, sizes.many, 20, rounds=sizes.rounds - 1)
-
-    def change() -> None:
-        for size in (1, sizes.few, sizes.many):
-            measure_changes(bench, "etcd", size, 20, kinds=ETCD)
-
-    def change_consul() -> None:
-        measure_changes(bench, "consul", sizes.many, 20, kinds=("confpy", "consul-template"))
-
-    return {
-        "cold": cold,
-        "once": once,
-        "once-consul": once_consul,
-        "start": start,
-        "change": change,
-        "change-consul": change_consul,
-        "scale": scale,
-    }
+from tests.bench.table import table
 
 
 def options() -> argparse.Namespace:
@@ -79,9 +32,7 @@ def options() -> argparse.Namespace:
         help="measure confd=PATH or consul-template=PATH too",
     )
     parser.add_argument("--compare", metavar="CHECKOUT", help="measure another checkout of confpy too")
-    parser.add_argument(
-        "--only", metavar="PART,…", help="measure these parts alone: " + ", ".join(parts(Bench([], QUICK)))
-    )
+    parser.add_argument("--only", metavar="PART,…", help="measure these parts alone: " + ", ".join(PARTS))
     parser.add_argument("--rounds", type=int, metavar="N", help="how often each is measured")
     parser.add_argument("--resources", type=int, metavar="N", help="how many are many (1000)")
     parser.add_argument("--json", metavar="FILE", help="write the figures to FILE")
@@ -105,16 +56,15 @@ def main() -> int:
         return 2
     only = chosen.only.split(",") if chosen.only else []
     about = report.machine()
-    runs = parts(bench)
-    if unknown := set(only) - set(runs):
-        say(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(runs)}")
+    if unknown := set(only) - set(PARTS):
+        say(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
         return 2
-    wanted = rows.of_parts(rows.table(sizes.few, sizes.many, sizes.most), only)
+    wanted = rows.of_parts(table(sizes), only)
     try:
-        for name, run in runs.items():
+        for name, measure in PARTS.items():
             if not only or name in only:
                 try:
-                    run()
+                    measure(bench)
                 except Exception:  # noqa: BLE001 - the other parts are worth having, and its rows are missing in the end
                     traceback.print_exc()
     finally:

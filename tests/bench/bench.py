@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.bench.confdirs import Confdir
+from tests.bench.confdirs import PAIRS, Confdir, Content
 from tests.bench.figures import Figures
 from tests.bench.processes import BrokenError, Running, TooSlowError
 from tests.bench.programs import Kind, Program
@@ -39,13 +39,15 @@ class Sizes:
     storm: int = 20_000
     idle: float = 60.0
     growth: int = 100_000
-    keys: int = 100_000
+    keys: int = 100
+    """Of each of many resources, where there are many keys."""
+    key_steps: Sequence[int] = (1, 10, 100, 1000)
     servers: int = 5_000
 
 
 QUICK = Sizes(
-    rounds=1, starts=2, few=10, many=40, most=120, batches=1, changes=5, consul_changes=4, limit=30, patience=30,
-    storm=2000, idle=2, growth=2000, keys=2000, servers=100,
+    rounds=1, starts=2, few=10, many=40, most=120, batches=1, changes=4, consul_changes=3, limit=60, patience=60,
+    storm=2000, idle=2, growth=2000, keys=10, key_steps=(1,), servers=100,
 )  # fmt: skip
 FULL = Sizes(
     rounds=7, starts=31, batches=15, consul_changes=20, limit=600, patience=300, idle=300,
@@ -70,8 +72,8 @@ class Bench:
     def of(self, *kinds: Kind) -> list[Program]:
         return [program for program in self.programs if program.kind in kinds]
 
-    def confdir(self, program: Program, resources: int, keys: int) -> Confdir:
-        return Confdir(self.fresh(program.name), program, resources, keys)
+    def confdir(self, program: Program, resources: int, keys: int, content: Content = PAIRS) -> Confdir:
+        return Confdir(self.fresh(program.name), program, resources, keys, content)
 
     def fresh(self, name: str) -> Path:
         """Return the path of a folder that is not there yet."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from tests.bench.bench import Bench, say
 from tests.bench.clients import Keys, StreamReader
-from tests.bench.confdirs import Confdir
+from tests.bench.confdirs import PAIRS, Confdir, Content
 from tests.bench.figures import FLOOR
 from tests.bench.folders import Folder
 from tests.bench.once import start, start_names
@@ -36,11 +36,14 @@ class Follower:
         """Change one key; return the seconds from the answer to the put until it is in its file."""
         turn = next(self._turns)
         number = (turn * 47 + 13) % self.confdir.resources
-        key, value = self.confdir.key(number, turn % self.confdir.keys), f"turn{turn}."
-        target, wanted = self.confdir.target(number), value.encode()
-        self.changed[key] = value
+        return self.change_of(number, self.confdir.key(number, turn % self.confdir.keys), f"turn{turn}.", limit=limit)
+
+    def change_of(self, number: int, key: str, mark: str, *, limit: float = 30) -> float:
+        """Change this key of a resource; return the same."""
+        target, wanted = self.confdir.target(number), mark.encode()
+        self.changed[key] = mark
         self._folder.drain()
-        self._keys.put(key, value)
+        self._keys.put(key, self.confdir.content.value(mark))
         put = time.perf_counter()
         return self._folder.wait(lambda: wanted in target.read_bytes(), limit) - put
 
@@ -79,12 +82,15 @@ def followers(
 
 
 def names(place: str) -> list[str]:
-    return [f"change.{place}.{what}" for what in ("latency", "cpu", "memory", "shared-memory")]
+    place = place if place.startswith("haproxy") else f"change.{place}"
+    return [f"{place}.{what}" for what in ("latency", "cpu", "memory", "shared-memory")]
 
 
-def measure_changes(bench: Bench, named: str, resources: int, keys: int, *, kinds: Sequence[str]) -> None:
+def measure_changes(
+    bench: Bench, named: str, resources: int, keys: int, *, kinds: Sequence[str], content: Content = PAIRS
+) -> None:
     """Measure changes in turns: a batch of each daemon, and on etcd one of a bare reader of its stream."""
-    place = f"{named}.{resources}x{keys}"
+    place = f"{named}.{resources}x{keys}" if content is PAIRS else f"haproxy.{keys}-servers"
     say(f"changes, {place}")
     sizes = bench.sizes
     changes, gap = (sizes.changes, GAP) if named == "etcd" else (sizes.consul_changes, 0.3)
@@ -92,7 +98,7 @@ def measure_changes(bench: Bench, named: str, resources: int, keys: int, *, kind
     more = ("-settle", "0s") if resources == 1 else ()
     latency, processor, memory, shared = names(place)
     with opened(named) as store:
-        confdirs = [bench.confdir(program, resources, keys) for program in bench.of(*kinds)]
+        confdirs = [bench.confdir(program, resources, keys, content) for program in bench.of(*kinds)]
         for confdir in confdirs:
             store.keys.put_all(confdir.all_keys())
         with followers(bench, confdirs, store, place, *more) as ready:

@@ -2,42 +2,76 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.processes import BrokenError
 from tests.bench.programs import Program
 from tests.bench.stores import Store
 
-TEMPLATES = {
-    "confpy": '# {name}\n{{% for key, value in gets("/svc/{name}/*") %}}{{{{ key }}}}={{{{ value }}}}\n{{% endfor %}}',
-    "confd": '# {name}\n{{{{range gets "/svc/{name}/*"}}}}{{{{.Key}}}}={{{{.Value}}}}\n{{{{end}}}}',
-    "consul-template": (
-        '# {name}\n{{{{range ls "{root}/svc/{name}"}}}}/svc/{name}/{{{{.Key}}}}={{{{.Value}}}}\n{{{{end}}}}'
-    ),
-}
-"""Each resource has a template of its own, as real ones have; none is equal to another."""
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What the targets hold: the same in the language of each program, and what a key becomes in it."""
+
+    templates: Mapping[str, str]
+    """Kind of program → template; ``NAME`` is the resource, ``ROOT`` the folder of the program's keys."""
+    value: Callable[[str], str]
+    """Mark → the value of a key that shows it in the target."""
+    line: Callable[[str, str], str]
+    """Key, mark → its line."""
+
+
+PAIRS = Content(
+    {
+        "confpy": '# NAME\n{% for key, value in gets("/svc/NAME/*") %}{{ key }}={{ value }}\n{% endfor %}',
+        "confd": '# NAME\n{{range gets "/svc/NAME/*"}}{{.Key}}={{.Value}}\n{{end}}',
+        "consul-template": '# NAME\n{{range ls "ROOT/svc/NAME"}}/svc/NAME/{{.Key}}={{.Value}}\n{{end}}',
+    },
+    value=lambda mark: mark,
+    line=lambda key, mark: f"{key}={mark}\n",
+)
+"""A line for each key. Each resource has a template of its own, as real ones have; none is equal to another."""
+SERVERS = Content(
+    {
+        "confpy": (
+            '# NAME\nbackend web\n{% for key, value in gets("/svc/NAME/*") %}{% set server = json(value) %}'
+            "    server {{ base(key) }} {{ server.host }}:{{ server.port }} weight {{ server.weight }} check\n"
+            "{% endfor %}"
+        ),
+        "confd": (
+            '# NAME\nbackend web\n{{range gets "/svc/NAME/*"}}{{$server := json .Value}}'
+            "    server {{base .Key}} {{$server.host}}:{{$server.port}} weight {{$server.weight}} check\n{{end}}"
+        ),
+    },
+    value=lambda mark: json.dumps({"host": mark, "port": 8080, "weight": 10, "zone": "a", "up": True}),
+    line=lambda key, mark: f"    server {key.rpartition('/')[2]} {mark}:8080 weight 10 check\n",
+)
+"""A backend of HAProxy, of one server for each key, whose value is JSON."""
 
 
 class Confdir:
     """``resources`` of ``keys`` each, for one program, under a root of its own: programs run side by side."""
 
-    def __init__(self, folder: Path, program: Program, resources: int, keys: int) -> None:
+    def __init__(self, folder: Path, program: Program, resources: int, keys: int, content: Content = PAIRS) -> None:
         self.folder = folder
         self.program = program
         self.resources = resources
         self.keys = keys
+        self.content = content
         self.root = f"x{program.name.replace('-', '')}"
         """No variable of the environment store begins as those of settings do."""
         for part in ("conf.d", "templates", "out", "state", "cache"):
             (folder / part).mkdir(parents=True, mode=0o700)
         end = ".j2" if program.kind == "confpy" else ".tmpl"
-        blocks = []
+        blocks, template = [], content.templates[program.kind]
         for number in range(resources):
             name = self.name(number)
             source = folder / "templates" / f"{name}{end}"
-            source.write_text(TEMPLATES[program.kind].format(name=name, root=self.root))
+            source.write_text(template.replace("NAME", name).replace("ROOT", self.root))
             if program.kind == "consul-template":
                 blocks.append(f'template {{\n  source = "{source}"\n  destination = "{self.target(number)}"\n}}\n')
             else:
@@ -56,9 +90,10 @@ class Confdir:
 
     def key(self, number: int, key: int) -> str:
         """Return the full name of a key in etcd; in Consul it lacks the leading slash."""
-        return f"/{self.root}/svc/{self.name(number)}/{key:03}"
+        return f"/{self.root}/svc/{self.name(number)}/{key:04}"
 
-    def all_keys(self, value: str = "1") -> dict[str, str]:
+    def all_keys(self) -> dict[str, str]:
+        value = self.content.value("1")
         return {self.key(number, key): value for number in range(self.resources) for key in range(self.keys)}
 
     # --- how the program is run --------------------------------------------------------------------------------------
@@ -102,11 +137,12 @@ class Confdir:
     def complete(self) -> bool:
         return self.count() >= self.resources
 
-    def expected(self, number: int, changed: Mapping[str, str] | None = None, value: str = "1") -> str:
-        """Return what a target has to be, where its keys have ``value`` unless ``changed`` says otherwise."""
+    def expected(self, number: int, changed: Mapping[str, str] | None = None) -> str:
+        """Return what a target has to be; ``changed`` are the marks of keys that are not as in the beginning."""
         keys = [self.key(number, key) for key in range(self.keys)]
-        lines = [f"{key.removeprefix('/' + self.root)}={(changed or {}).get(key, value)}\n" for key in keys]
-        return f"# {self.name(number)}\n{''.join(lines)}"
+        begin = "" if self.content is PAIRS else "backend web\n"
+        lines = [self.content.line(key.removeprefix(f"/{self.root}"), (changed or {}).get(key, "1")) for key in keys]
+        return f"# {self.name(number)}\n{begin}{''.join(lines)}"
 
     def is_final(self, number: int, changed: Mapping[str, str] | None = None) -> bool:
         try:

@@ -91,13 +91,13 @@ class Figures:
 
     def per_resource(self, run: str, of: str, sizes: tuple[int, int, int], keys: int) -> None:
         """Derive how much more a resource costs among many than among few: ``sizes`` are one, few and many."""
-        many = sizes[-1]
-        for subject in self.subjects(f"{run}.{many}x{keys}.{of}"):
-            costs = [self.median(f"{run}.{size}x{keys}.{of}", subject) for size in sizes]
+        figures = [f"{run}.etcd.{size}x{keys}.{of}" for size in sizes]
+        for subject in self.subjects(figures[-1]):
+            costs = [self.median(figure, subject) for figure in figures]
             if None not in costs:
                 value = growth(costs, sizes)  # type: ignore[arg-type]
                 self.samples.setdefault(f"{run}.per-resource.{of}", {})[subject] = [value]
-            elif failure := self.failures.get(f"{run}.{many}x{keys}.{of}", {}).get(subject):
+            elif failure := self.failures.get(figures[-1], {}).get(subject):
                 self.failures.setdefault(f"{run}.per-resource.{of}", {})[subject] = failure
 
     def over_floor(self, figure: str, derived: str) -> None:

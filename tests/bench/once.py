@@ -68,7 +68,7 @@ def measure_cold_start(bench: Bench) -> None:
                     bench.figures.add(f"cold.{name}.wall", FLOOR, bare.wall)
                 for confdir in confdirs:
                     names = [f"cold.{name}.cpu", f"cold.{name}.wall"]
-                    environment = {**confdir.environment(), f"{confdir.root}_SVC_00000_000".upper(): "1"}
+                    environment = {**confdir.environment(), f"{confdir.root}_SVC_00000_0000".upper(): "1"}
                     command = confdir.once(one_store)
 
                     def one(command=command, environment=environment, confdir=confdir) -> list[float]:

@@ -144,12 +144,12 @@ class Running:
             time.sleep(min(max(0.005, took / 50), 0.1))
 
     def rest(self, *, limit: float = 4) -> None:
-        """Return when it has nothing to do: under 2 ms of processor time in half a second."""
+        """Return when it has nothing to do: under 1 ms of processor time in a quarter of a second."""
         deadline = time.monotonic() + limit
         while time.monotonic() < deadline:
             used = cpu(self.pid)
-            time.sleep(0.5)
-            if cpu(self.pid) - used < 0.002:
+            time.sleep(0.25)
+            if cpu(self.pid) - used < 0.001:
                 return
 
     def stop(self) -> None:

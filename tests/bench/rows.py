@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tests.bench.figures import FLOOR, Figures, Summary
+from tests.bench.figures import Figures, Summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def unit(figure: str) -> str:
     last = figure.rpartition(".")[2]
     if figure.endswith(("memory", "growth")):
         return "B"
-    if ".per-resource." in figure or last in ("wakeups", "reloads", "share"):
+    if ".per-resource." in figure or last in ("wakeups", "reloads"):
         return ""
     return "s"
 
@@ -100,63 +100,3 @@ def as_json(cells: Iterable[tuple[str, Cell]]) -> list[dict[str, Any]]:
         }
         for subject, one in cells
     ]  # fmt: skip
-
-
-CONFD, CONSUL_TEMPLATE = "confd", "consul-template"
-
-
-def table(few: int, many: int, most: int) -> list[Row]:
-    """Return the rows of a run over so many resources."""
-    return [
-        *once(few, many),
-        *scale(most),
-        *change(few, many),
-        *consul(many),
-    ]
-
-
-def once(few: int, many: int) -> list[Row]:
-    etcd, consul = f"etcd.{many}x20", f"consul.{many}x20"
-    made = f"one-shot, {many:,} resources × 20 keys"
-    return [
-        Row("once", f"{made}, etcd, warm: wall", f"once.{etcd}.wall", CONFD, 0.6),
-        Row("once", f"{made}, etcd, warm: CPU", f"once.{etcd}.cpu", CONFD, 0.9),
-        Row("once", f"{made}, etcd, cold template cache: wall", f"once-cold.{etcd}.wall", CONFD, 1.3),
-        Row("once", f"{made}, etcd, cold template cache: CPU", f"once-cold.{etcd}.cpu", CONFD, 2.0),
-        Row("once-consul", f"{made}, Consul, warm: wall", f"once.{consul}.wall", CONFD, 0.8),
-        Row("once-consul", f"{made}, Consul, warm: wall", f"once.{consul}.wall", CONSUL_TEMPLATE),
-        Row("cold", "one-shot, 1 resource, environment: CPU", "cold.env.cpu", FLOOR, 1.3),
-        Row("cold", "one-shot, 1 resource, etcd: CPU", "cold.etcd.cpu", FLOOR, 1.5),
-        Row("cold", f"one-shot, {few} resources × 20 keys, etcd: CPU", f"once.etcd.{few}x20.cpu", "", 0.3),
-    ]
-
-
-def scale(most: int) -> list[Row]:
-    return [
-        Row("scale", f"one-shot, CPU per resource at {most:,} ÷ at 100", "once.per-resource.cpu", "", 1.2),
-        Row("scale", f"daemon start, CPU per resource at {most:,} ÷ at 100", "start.per-resource.cpu", "", 1.2),
-        Row("scale", f"daemon start, {most:,} resources × 5 keys: wall", f"start.etcd.{most}x5.wall", CONFD, 0.4),
-        Row("scale", f"daemon start, {most:,} resources × 5 keys: memory", f"start.etcd.{most}x5.memory", CONFD, 0.65),
-    ]
-
-
-def change(few: int, many: int) -> list[Row]:
-    rows = [Row("start", f"daemon start, {many:,} resources × 20 keys: wall", f"start.etcd.{many}x20.wall", CONFD, 0.3)]
-    sizes = ((1, 0.9, 1.0), (few, 1.0, 0.95), (many, 1.0, 0.65))
-    for size, latency, memory in sizes:
-        place, among = f"change.etcd.{size}x20", f"at {size:,} resource{'s' if size > 1 else ''}"
-        rows += [
-            Row("change", f"latency over its floor, {among}", f"{place}.latency-over-floor", CONFD, latency),
-            Row("change", f"CPU per change, {among}", f"{place}.cpu", CONFD, 0.9),
-            Row("change", f"memory, {among}", f"{place}.memory", CONFD, memory),
-        ]
-    return rows
-
-
-def consul(many: int) -> list[Row]:
-    place, among = f"change.consul.{many}x20", f"Consul, {many:,} resources"
-    return [
-        Row("change-consul", f"{among}: latency", f"{place}.latency", CONSUL_TEMPLATE, 0.04),
-        Row("change-consul", f"{among}: CPU per change", f"{place}.cpu", CONSUL_TEMPLATE, 0.02),
-        Row("change-consul", f"{among}: memory", f"{place}.memory", CONSUL_TEMPLATE, 0.65),
-    ]

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.bench.measure import memory
+from tests.bench.processes import memory
 from tests.e2e.installation import Installation, Program
 from tests.servers.consul import Consul
 from tests.servers.etcd import Etcd
