@@ -1,17 +1,20 @@
 """``@frozen`` and ``@define``, attrs' words: what dataclasses with slots are, for a sixth of what those cost a start.
 
 ``dataclasses`` compiles six methods for each such class, most of them for nothing: of a hundred classes a one-shot uses
-some thirty. Here a method is compiled when it is first called; ``docs/decisions/0008-frozen-classes.md`` has the
-figures.
+some thirty, and most of those once. Here a method is compiled when it has been called some times;
+``docs/decisions/0008-frozen-classes.md`` has the figures.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from types import MappingProxyType, MethodType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast, dataclass_transform, get_origin
 
 T = TypeVar("T")
+
+UNCOMPILED = 16
+"""Calls of a method before it is compiled for its class: that takes as long as some forty calls that are not."""
 
 NOTHING: Mapping[Any, Any] = MappingProxyType({})
 """An empty mapping, as a default."""
@@ -70,18 +73,27 @@ def _is_class_variable(kind: object) -> bool:
 
 
 class _Compiled:
-    """A method that is written for a class when it is first asked for, and then takes its place there."""
+    """A method that is written for a class when it was asked for some times, and then takes its place there."""
 
-    def __init__(self, name: str, write: Callable[[type[Any]], str]) -> None:
+    def __init__(self, name: str, write: Callable[[type[Any]], str], plain: Callable[..., Any]) -> None:
+        """``plain`` does the same for any class, slowly."""
         self._name = name
         self._write = write
+        self._plain = plain
+        self._calls: dict[type[Any], int] = {}
 
     def __get__(self, value: object | None, cls: type[Any]) -> Any:
+        calls = self._calls[cls] = self._calls.get(cls, 0) + 1
+        if value is not None and calls <= UNCOMPILED:
+            return MethodType(self._plain, value)
+        return self.compile(cls).__get__(value, cls)
+
+    def compile(self, cls: type[Any]) -> Any:
         names: dict[str, Any] = {"_set": object.__setattr__, "_defaults": cls.__defaults__}
         exec(self._write(cls), names)  # noqa: S102  # the fields' names, which stand in our own source
         method = names[self._name]
         setattr(cls, self._name, method)
-        return method.__get__(value, cls)
+        return method
 
 
 def _init(cls: type[Any]) -> str:
@@ -101,6 +113,31 @@ def _init_mutable(cls: type[Any]) -> str:
         for name in cls.__slots__
     ]
     return f"def __init__({', '.join(['self', *given])}):\n " + "\n ".join(body or ["pass"])
+
+
+def _init_plain(self: Any, /, *args: Any, **named: Any) -> None:
+    cls, names = type(self), type(self).__slots__
+    given = {**cls.__defaults__, **dict(zip(names, args, strict=False)), **named}
+    twice = bool(named) and not named.keys().isdisjoint(names[: len(args)])
+    if twice or len(args) > len(names) or given.keys() != set(names):
+        # The compiled method says what is missing or too much.
+        method = vars(cls)["__init__"]
+        (method.compile(cls) if isinstance(method, _Compiled) else method)(self, *args, **named)
+        return
+    for name, value in given.items():
+        object.__setattr__(self, name, value.make() if type(value) is _Factory else value)
+
+
+def _eq_plain(self: Any, other: object) -> Any:
+    return _values(self) == _values(other) if other.__class__ is self.__class__ else NotImplemented
+
+
+def _hash_plain(self: Any) -> int:
+    return hash(_values(self))
+
+
+def _values(value: Any) -> tuple[object, ...]:
+    return tuple([getattr(value, name) for name in value.__slots__])
 
 
 def _eq(cls: type[Any]) -> str:
@@ -130,17 +167,19 @@ def _refuse_subclass(cls: type[Any]) -> None:
 
 
 def _reduce(self: Any) -> tuple[type[Any], tuple[object, ...]]:
-    return type(self), tuple(fields(self).values())
+    return type(self), _values(self)
 
 
 _MUTABLE: Mapping[str, Any] = {
-    "__init__": _Compiled("__init__", _init_mutable),
+    "__init__": _Compiled("__init__", _init_mutable, _init_plain),
     "__repr__": _repr,
     "__init_subclass__": classmethod(_refuse_subclass),
 }
 _FROZEN: Mapping[str, Any] = {
     **_MUTABLE,
-    **{name: _Compiled(name, write) for name, write in (("__init__", _init), ("__eq__", _eq), ("__hash__", _hash))},
+    "__init__": _Compiled("__init__", _init, _init_plain),
+    "__eq__": _Compiled("__eq__", _eq, _eq_plain),
+    "__hash__": _Compiled("__hash__", _hash, _hash_plain),
     "__setattr__": _refuse,
     "__delattr__": _refuse,
     "__reduce__": _reduce,

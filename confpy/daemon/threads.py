@@ -20,8 +20,8 @@ from confpy.stores import Store, WatchStream
 
 UNREAD = 256
 """Messages of streams that may wait in the inbox; beyond that the streams wait, and the server with them."""
-IDLE = 10.0
-"""Seconds that a thread without a job waits for the next one."""
+IDLE = 100.0
+"""Seconds that a thread without a job waits for the next one: longer than from one resync to the next."""
 MOST_IDLE = 8
 """Threads that wait for a job at the same time; others end with their job."""
 

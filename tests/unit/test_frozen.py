@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import pickle
 from threading import Barrier, Thread
+from types import FunctionType
 from typing import ClassVar
 
 import pytest
 
-from confpy.frozen import define, field, fields, frozen, replace
+from confpy.frozen import UNCOMPILED, define, field, fields, frozen, replace
 
 
 @frozen
@@ -218,3 +219,44 @@ def test_a_record_is_equal_to_itself_only_and_shows_what_it_holds():
 def test_a_record_has_no_subclasses():
     with pytest.raises(TypeError, match="no subclasses"):
         type("Crate", (Basket,), {})
+
+
+def test_a_class_does_the_same_before_and_after_its_methods_are_compiled():
+    @frozen
+    class Local:
+        x: int
+        y: int = 2
+
+    @define
+    class Record:
+        x: int
+        found: list[int] = field(default_factory=list)
+
+    compiled = []
+    for number in range(3 * UNCOMPILED):
+        one = Local(number)
+        assert fields(one) == fields(Local(x=number, y=2)) == {"x": number, "y": 2}
+        assert one == Local(number, 2) != Local(number, 3)
+        assert one != number
+        assert hash(one) == hash(Local(number))
+        record, other = Record(number), Record(number, [1])
+        assert (record.found, other.found) == ([], [1])
+        assert record.found is not Record(number).found
+        compiled.append([type(vars(cls)["__init__"]) for cls in (Local, Record)])
+    assert compiled[0] != [FunctionType] * 2
+    assert compiled[-1] == [FunctionType] * 2
+
+
+@pytest.mark.parametrize(
+    "given", [((), {}), ((1, 2, 3), {}), ((1,), {"x": 1}), ((1,), {"z": 1}), ((), {"y": 1, "z": 1})]
+)
+def test_a_first_call_with_other_arguments_is_refused_as_by_a_function(given):
+    @frozen
+    class Local:
+        x: int
+        y: int = 2
+
+    positional, named = given
+    with pytest.raises(TypeError, match=r"__init__\(\) (missing|takes|got)"):
+        Local(*positional, **named)
+    assert fields(Local(1)) == {"x": 1, "y": 2}
