@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from types import TracebackType
+from types import CodeType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 import jinja2
@@ -24,6 +24,7 @@ from confpy.templates.registry import FUNCTIONS, known_lookups
 from confpy.templates.results import (
     BRACES,
     NO_FILE,
+    Compiled,
     CompileResult,
     Needs,
     Rendered,
@@ -34,9 +35,13 @@ from confpy.templates.results import (
     template_lookup,
     template_name,
 )
+from confpy.templates.runtime import PlainEnvironment, new_context
 
 if TYPE_CHECKING:
     from confpy.keys.view import View
+
+MOST_TEMPLATES = 64
+"""Templates of resources that are kept from one render to the next."""
 
 # Random output would change the target, and reload its program, at every pass.
 RANDOM = {"random": "filters", "lipsum": "globals"}
@@ -96,7 +101,7 @@ class _Absent(jinja2.TemplateNotFound):
 
 def environment(context: RenderContext, *, sandbox: bool) -> jinja2.Environment:
     """Return the one environment of a ``Renderer``, or of a ``Resolver``, which only compiles in it."""
-    kind: type[jinja2.Environment] = jinja2.Environment
+    kind: type[jinja2.Environment] = PlainEnvironment
     if sandbox:
         from jinja2.sandbox import SandboxedEnvironment  # loaded where it is asked for
 
@@ -127,6 +132,10 @@ class Engine:
         self._environment = environment(self._context, sandbox=sandbox)
         self._sandbox = sandbox
         self._go: jinja2.Environment | None = None
+        self._templates: dict[int, jinja2.Template] = {}
+        """The ``id`` of code → the template of resources that was made of it."""
+        self._codes: list[CodeType] = []
+        """That code, which so stays alive."""
 
     def render(self, resource: Resource, view: View, world: World) -> Rendered:
         """Render; raises ``Needs`` or ``TemplateError``."""
@@ -134,9 +143,9 @@ class Engine:
         context.begin(view, world, resource.delimiters, resource.watch_files)
         try:
             compiled = context.source(template_lookup(resource.src, resource.engine, resource.delimiters))
-            template = compiled.within(self._go_environment() if compiled.engine == "go" else self._environment)
+            template = self._template(compiled)
             # Not template.render(): it dresses up the traceback, which is read as it is below.
-            text = "".join(template.root_render_func(template.new_context()))
+            text = "".join(template.root_render_func(new_context(template)))
             content = text.encode("utf-8", "surrogateescape")
             suspicions, outside = self._suspect()
             return Rendered(content, frozenset(context.asked), context.timely, context.left_out, suspicions, outside)
@@ -158,6 +167,20 @@ class Engine:
             loader.forget()
         # Raised out here, it does not carry the first error along, whose frames hold the values of keys.
         raise failure
+
+    def _template(self, compiled: Compiled) -> jinja2.Template:
+        """Return the template of a resource. Nobody imports it: Jinja keeps nothing of a render in it."""
+        code = compiled.code
+        template = self._templates.get(id(code))
+        if template is None:
+            if len(self._templates) >= MOST_TEMPLATES:
+                self._templates.clear()
+                self._codes.clear()
+            template = compiled.within(self._go_environment() if compiled.engine == "go" else self._environment)
+            self._templates[id(code)] = template
+            self._codes.append(code)
+        template.name, template.filename = compiled.name, compiled.file
+        return template
 
     def _go_environment(self) -> jinja2.Environment:
         if self._go is None:
@@ -192,7 +215,7 @@ class Engine:
             made = self._make_environment(compiled.engine)
             tracing(made, context)
             template = compiled.within(made)
-            for _ in template.root_render_func(template.new_context()):
+            for _ in template.root_render_func(new_context(template)):
                 pass
         except Needs:
             return ""

@@ -20,9 +20,15 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 def from_json(text: object) -> Any:
     """Read JSON. Numbers with a whole value are integers however they are spelled, as in JavaScript and in Go."""
-    source = _ESCAPED_BYTE.sub("\ufffd", as_text(text))
+    source = as_text(text)
+    if not source.isascii():
+        source = _ESCAPED_BYTE.sub("\ufffd", source)
+        if source.startswith("\ufeff"):
+            raise InvalidArgument(
+                "this is not JSON: Unexpected UTF-8 BOM (decode using utf-8-sig), line 1 column 1", text
+            )
     try:
-        value = json.loads(source, parse_float=_number, parse_constant=_constant)
+        value = _DECODER.decode(source)
     except json.JSONDecodeError as error:
         problem = error.msg.partition(":")[0]
         raise InvalidArgument(f"this is not JSON: {problem}, line {error.lineno} column {error.colno}", text) from None
@@ -31,7 +37,7 @@ def from_json(text: object) -> Any:
     except RecursionError:
         raise InvalidArgument("this JSON is nested too deeply", text) from None
     # Half of a surrogate pair is no character; in confpy's texts it would stand for a byte.
-    return _whole(value) if _SURROGATE_ESCAPE.search(source) else value
+    return _whole(value) if "\\u" in source and _SURROGATE_ESCAPE.search(source) else value
 
 
 def json_object(text: object) -> dict[str, Any]:
@@ -63,6 +69,9 @@ def _number(digits: str) -> float | int:
 
 def _constant(name: str) -> Any:
     raise ValueError(name)  # NaN and Infinity are Python's idea of JSON
+
+
+_DECODER = json.JSONDecoder(parse_float=_number, parse_constant=_constant)
 
 
 def _whole(value: Any) -> Any:

@@ -37,7 +37,8 @@ def printed(value: object) -> object:
 
     Nor what has no text but its place in memory, which would change the target, and reload its program, at every pass.
     """
-    if isinstance(value, str | Undefined):
+    kind = type(value)
+    if kind is str or kind is int or isinstance(value, (str, Undefined)):
         return value
     if value is True:
         return "true"
@@ -58,7 +59,7 @@ def as_text(value: object) -> str:
         return value
     if isinstance(value, Undefined):
         return str(value)  # raises, naming what is undefined
-    if isinstance(value, bool | int | float):
+    if isinstance(value, (bool, int, float)):
         return str(printed(value))
     raise InvalidArgument(f"text is needed here, not {type(value).__name__}", value)
 

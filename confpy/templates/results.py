@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from posixpath import normpath
 from types import CodeType
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -22,6 +23,8 @@ BRACES = (
     'delimiters = ["[[", "]]"] in the resource, or in Jinja {% raw %} … {% endraw %}'
 )
 """The hint where a name that is not known may be none of a template: Prometheus, Helm and others have braces, too."""
+MOST_LOOKUPS = 20000
+"""Look-ups of templates that are kept, and not made anew for each render."""
 NO_FILE = "<template>"
 """The file of code: equal texts have the same, wherever they lie."""
 
@@ -146,6 +149,7 @@ def template_name(path: str) -> str:
     return normpath(path.lstrip("/"))
 
 
+@lru_cache(maxsize=MOST_LOOKUPS)
 def template_lookup(
     path: str, engine: Literal["auto", "go", "jinja", "included"] = "auto", delimiters: tuple[str, ...] = ()
 ) -> Lookup:

@@ -41,6 +41,8 @@ def shown(value: object) -> str:
         return value
     if type(value) is int:
         return str(value)
+    if type(value) is float and -1e6 < value < 1e6 and (whole := int(value)) and whole == value:
+        return str(whole)  # most numbers of JSON
     printer = _Printer()
     printer.argument(value, "v")
     return "".join(printer.parts)

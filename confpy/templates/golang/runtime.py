@@ -480,9 +480,11 @@ _DECODER = json.JSONDecoder(parse_int=_finite, parse_float=_finite, parse_consta
 
 def from_json(text: str, function: str = "fromJson") -> Any:
     """Read JSON as Go does: every number is a float, what is no UTF-8 becomes U+FFFD."""
-    source = text if text.isascii() else _NOT_UTF8.sub("\ufffd", text)
+    is_ascii = text.isascii()
+    source = text if is_ascii else _NOT_UTF8.sub("\ufffd", text)
     try:
-        return _typed(_DECODER.decode(source))
+        value = _DECODER.decode(source)
+        return value if is_ascii and "[" not in text and "\\u" not in text else _typed(value)
     except json.JSONDecodeError as error:
         problem = f"{error.msg.partition(':')[0]}, line {error.lineno} column {error.colno}"
     except ValueError:
