@@ -20,11 +20,11 @@ def delivered_with(given: dict[str, Any], strict: bool) -> str:
     Beside an ``owner``, or if the machine has a group of users of that name, it means that one: as in many of confd's
     files (``docs/decisions/0005-group-has-two-meanings.md``).
     """
-    import grp
-
     name: str = given.get("group", "")
     if not name or name.isdecimal() or strict or given.get("owner") or given.get("uid") is not None:
         return ""
+    import grp  # most resources name none
+
     with contextlib.suppress(KeyError, ValueError, OSError):
         grp.getgrnam(name)
         return ""
@@ -37,12 +37,12 @@ def account(given: Mapping[str, Any], number: str, name: str, strict: bool, warn
     An unknown name is a warning, since files are often written for another image; with ``strict`` it is a
     ``UsageError``.
     """
-    import grp
-    import pwd
-
     wanted: str = given.get(name, "")
     if given.get(number) is not None or not wanted:
         return cast("int | None", given.get(number))
+    import grp
+    import pwd
+
     try:
         return pwd.getpwnam(wanted).pw_uid if name == "owner" else grp.getgrnam(wanted).gr_gid
     except (KeyError, ValueError, OSError):

@@ -76,17 +76,23 @@ def load_resources(
     lines: dict[str, Mapping[str, int]] = {}
     notes: list[LogEvent] = []
     in_place: dict[str, list[str]] = {}
-    for path in find_files(root, other_errors, warnings, notes):
+    unreadable = _Unreadable(other_errors, warnings, notes)
+    defaults = {name: getattr(settings, name) for name in FALLBACKS}
+    folders: dict[str, str] = {}
+    for path in find_files(root, unreadable, notes):
         name = path[len(confdir) :].lstrip("/").removeprefix("conf.d/").removesuffix(".toml")
         noted = Remarks([], notes, in_place, {})
         try:
-            resource = read_resource(path, name, settings, prefixes_of, noted, undoes=undoes)
+            resource = read_resource(path, name, settings, prefixes_of, noted, defaults=defaults, undoes=undoes)
             lines[name] = noted.lines
         except UsageError as error:
-            errors[name] = error.at(resource=name, file=path)
+            if not unreadable.take(path):
+                errors[name] = error.at(resource=name, file=path)
         else:
             folder, base = os.path.split(resource.dest)
-            dest = os.path.join(os.path.realpath(folder), base)
+            if folder not in folders:
+                folders[folder] = os.path.realpath(folder)
+            dest = os.path.join(folders[folder], base)
             earlier = by_dest.pop(dest, None)
             by_dest[dest] = resource
             if earlier is not None:
@@ -119,45 +125,86 @@ def unverified(resources: Iterable[Resource]) -> Iterator[LogEvent]:
             yield LogEvent("info", "reload.unverified", fields)
 
 
-def find_files(
-    root: str, errors: list[ConfpyError], warnings: list[ConfpyError], notes: list[LogEvent]
-) -> Iterator[str]:
+class _Unreadable(NamedTuple):
+    """What is said of paths below ``conf.d`` that cannot be read."""
+
+    errors: list[ConfpyError]
+    warnings: list[ConfpyError]
+    notes: list[LogEvent]
+
+    def take(self, path: str) -> bool:
+        """Say it of one that cannot be looked at; returns False for any other."""
+        try:
+            os.stat(path)
+        except OSError as error:
+            self.add(path, error)
+            return True
+        return False
+
+    def add(self, path: str, error: OSError) -> None:
+        """Add a resource to the errors, another path to the warnings; one that was removed meanwhile is nothing."""
+        name = os.path.basename(path)
+        if error.errno not in {errno.ENOENT, errno.ELOOP}:
+            self.errors.append(UsageError(f"the path cannot be read: {error.strerror}", file=path))
+        elif not os.path.islink(path):
+            pass  # removed since its folder was read
+        elif _is_resource(name):
+            self.errors.append(UsageError("the link leads nowhere", file=path))
+        elif is_skipped(name):
+            self.notes.append(LogEvent("debug", "file.skipped", {"file": path, "reason": "its name"}))
+        else:
+            self.warnings.append(UsageError("the link leads nowhere, left out", file=path))
+
+
+class _Path(NamedTuple):
+    """A path below ``conf.d`` as its folder has it."""
+
+    path: str
+    real: str = ""
+    """With all links followed; empty: it may be a link."""
+    is_folder: bool = False
+    """If it is none."""
+
+
+def find_files(root: str, unreadable: _Unreadable, notes: list[LogEvent]) -> Iterator[str]:
     """Yield the resource files below ``root``, or ``root`` itself if it is a file.
 
-    Links are followed; a file that is reached twice counts once, so that a loop ends. Adds resources that cannot be
-    read to ``errors``, other unreadable paths to ``warnings``, and files that are skipped by name to ``notes``.
+    Links are followed; a file that is reached twice counts once, so that a loop ends. Adds paths that cannot be read to
+    ``unreadable``, and files that are skipped by name to ``notes``. Only links are looked at: what else a folder has is
+    known from its list.
     """
     seen: set[str] = set()
-    left = [root]
+    left = [_Path(root)]
     while left:
-        path = left.pop()
+        path, real, is_folder = left.pop()
         name = os.path.basename(path)
-        is_resource = name.endswith("toml") and not is_skipped(name)
         try:
-            is_folder = stat.S_ISDIR(os.stat(path).st_mode)
-            if path != root and (is_skipped(name, folder=True) if is_folder else not is_resource):
+            if not real:
+                is_folder = stat.S_ISDIR(os.stat(path).st_mode)
+            if path != root and (is_skipped(name, folder=True) if is_folder else not _is_resource(name)):
                 notes.append(LogEvent("debug", "file.skipped", {"file": path, "reason": "its name"}))
                 continue
-            real = os.path.realpath(path)
+            real = real or os.path.realpath(path)
             if real in seen:
                 continue
             seen.add(real)
             if is_folder:
-                names = sorted(os.listdir(path), key=os.fsencode, reverse=True)
-                left += [os.path.join(path, name) for name in names]
+                with os.scandir(path) as entries:
+                    found = sorted(entries, key=lambda entry: os.fsencode(entry.name), reverse=True)
+                left += [
+                    _Path(one.path)
+                    if one.is_symlink()
+                    else _Path(one.path, f"{real}/{one.name}", one.is_dir(follow_symlinks=False))
+                    for one in found
+                ]
             else:
                 yield path
         except OSError as error:
-            if error.errno not in {errno.ENOENT, errno.ELOOP}:
-                errors.append(UsageError(f"the path cannot be read: {error.strerror}", file=path))
-            elif not os.path.islink(path):
-                continue  # removed since its folder was read
-            elif is_resource:
-                errors.append(UsageError("the link leads nowhere", file=path))
-            elif is_skipped(name):
-                notes.append(LogEvent("debug", "file.skipped", {"file": path, "reason": "its name"}))
-            else:
-                warnings.append(UsageError("the link leads nowhere, left out", file=path))
+            unreadable.add(path, error)
+
+
+def _is_resource(name: str) -> bool:
+    return name.endswith("toml") and not is_skipped(name)
 
 
 class Remarks(NamedTuple):
@@ -178,9 +225,13 @@ def read_resource(
     prefixes_of: Callable[[str], tuple[str, ...]],
     remarks: Remarks,
     *,
+    defaults: Mapping[str, object],
     undoes: bool,
 ) -> Resource:
-    """Return the resource of one file, and add remarks on it; raises ``UsageError``."""
+    """Return the resource of one file, and add remarks on it; raises ``UsageError``.
+
+    ``defaults`` are the settings of the options that have one.
+    """
     content = read_text(path)
     for match in WRITTEN_KEYS.finditer(content):
         remarks.lines[match[1].lower()] = content.count("\n", 0, match.start(1)) + 1
@@ -198,7 +249,7 @@ def read_resource(
         if not given.get(key):
             raise UsageError(f"{key} is missing", hint=f'write {key} = "…" below [template]', key=key)
 
-    given = {**{name: getattr(settings, name) for name in FALLBACKS}, **given}
+    given = {**defaults, **given}
     prefix = settings.prefix or given.get("prefix", "")
     if given["join_prefixes"] and settings.prefix and given.get("prefix"):
         prefix = join(settings.prefix, given["prefix"])
@@ -315,13 +366,13 @@ def read_table(table: Mapping[str, object], if_mode: str, warnings: list[ConfpyE
     values: dict[str, Any] = {}
     implied: dict[str, Any] = {}
     for written, value in table.items():
-        keys = SPELLED.get(plain(written), ())
+        keys = (written,) if written in OPTIONS else SPELLED.get(plain(written), ())
         if not keys:
             meant = suggest(written, OPTIONS)
             hint = f"did you mean {meant}?" if meant else ""
             warnings.append(UsageError(f"unknown key {written}, ignored", hint=hint, key=written))
         for key in keys:
-            own = plain(key) == plain(written)
+            own = key == written or plain(key) == plain(written)
             try:
                 (values if own else implied)[key] = OPTIONS[key].kind.read(value, key if own else written, key=written)
             except UsageError as error:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
 from collections.abc import Iterable
 
 from confpy.errors import UsageError
+from confpy.system.reading import read_up_to
 
 LARGEST_FILE = 1 << 20
 """Bytes of a TOML file; a larger one is not for confpy."""
@@ -18,10 +20,16 @@ EMPTY: tuple[object, ...] = ("", [], ())
 def read_text(path: str) -> str:
     """Return a small text file; raises ``UsageError``. A FIFO or a device, which may never end, is rejected."""
     try:
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            status = os.fstat(descriptor)
+            if stat.S_ISDIR(status.st_mode):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            if not stat.S_ISREG(status.st_mode):
                 raise UsageError("the file is not a regular file", file=path)
-            content = file.read(LARGEST_FILE + 1)
+            content = read_up_to(descriptor, status.st_size, LARGEST_FILE)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise UsageError(f"the path cannot be read: {error.strerror}", file=path) from None
     if len(content) > LARGEST_FILE:
@@ -36,9 +44,63 @@ def read_text(path: str) -> str:
 _UNCLOSED = re.compile(r"""(Illegal|Found invalid) character '\\n'|Unterminated string|Expected "'+"$""")
 
 
+_PLAIN = re.compile(r"[\t\n\x20-\x7e]*")
+_STRING = r'"[^"\\]*"'
+_LINE = re.compile(
+    rf"""[ \t]*(?:
+        (?P<key>[A-Za-z0-9_-]+)[ \t]*=[ \t]*(?:
+            (?P<string>{_STRING}|'[^']*')
+            |\[[ \t]*(?P<strings>(?:{_STRING}[ \t]*(?:,[ \t]*{_STRING}[ \t]*)*,?)?)[ \t]*\]
+            |(?P<number>0|[1-9][0-9]{{0,17}})
+            |(?P<truth>true|false)
+        )
+        |\[(?P<table>[A-Za-z0-9_-]+)\]
+    )?[ \t]*(?:\#.*)?""",
+    re.VERBOSE,
+)
+"""A line of the plain files that most resources are: one value of a simple type, or the name of a table."""
+
+
+def parse_plain(content: str) -> dict[str, object] | None:
+    """Return the tables of a TOML file that has plain lines alone; None of any other, right or wrong."""
+    if not _PLAIN.fullmatch(content):
+        return None
+    tables: dict[str, object] = {}
+    values = tables
+    for line in content.split("\n"):
+        found = _LINE.fullmatch(line)
+        if found is None:
+            return None
+        kind = found.lastgroup
+        if kind is None:
+            continue
+        if kind == "table":
+            name = found["table"]
+            if name in tables:
+                return None
+            tables[name] = values = {}
+            continue
+        name = found["key"]
+        if name in values:
+            return None
+        written = found[kind]
+        if kind == "string":
+            values[name] = written[1:-1]
+        elif kind == "strings":
+            values[name] = written.split('"')[1::2]
+        elif kind == "number":
+            values[name] = int(written)
+        else:
+            values[name] = written == "true"
+    return tables
+
+
 def parse_toml(content: str, path: str) -> dict[str, object]:
     """Return the tables of a TOML file; raises ``UsageError`` with file and line."""
-    import tomllib
+    tables = parse_plain(content)
+    if tables is not None:
+        return tables
+    import tomllib  # many confdirs have plain files alone
 
     try:
         return tomllib.loads(content)

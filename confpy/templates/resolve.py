@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from confpy.errors import ConfpyError, TemplateError
 from confpy.system.abandonable import CallGroup, call_within
+from confpy.system.reading import read_up_to
 from confpy.templates.cache import CodeCache
 from confpy.templates.lookup import Lookup
 from confpy.templates.results import JINJA_NAMES, Compiled, CompileResult, Service, TemplateMissing
@@ -243,9 +244,7 @@ def _content(descriptor: int, path: str) -> bytes:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise TemplateError(f"{path} is not a file")
-        content = os.read(descriptor, min(status.st_size, LARGEST) + 1)
-        while len(content) <= LARGEST and (more := os.read(descriptor, len(content) + 1)):
-            content += more
+        content = read_up_to(descriptor, status.st_size, LARGEST)
     finally:
         os.close(descriptor)
     if len(content) > LARGEST:

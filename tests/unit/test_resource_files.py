@@ -14,6 +14,7 @@ from confpy.clock import LONGEST
 from confpy.config.load import NO_RELOAD, load_resources
 from confpy.config.resource import OPTIONS
 from confpy.config.settings import Settings
+from confpy.config.toml import read_text
 from confpy.reload.actions import CommandReload, HttpReload, SignalReload, SocketReload, VerifyCommand, VerifyProgram
 from confpy.stores.env import EnvStore
 
@@ -153,16 +154,46 @@ def test_an_unreadable_folder_stops_only_itself(confd, monkeypatch):
     write(confd, "good.toml", f"[template]\n{MINIMAL}")
     (confd / "closed").mkdir()
 
-    def listdir(path, real=os.listdir):
+    def scandir(path, real=os.scandir):
         # Permissions alone would not stop root, who may run this.
         if path.endswith("closed"):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
         return real(path)
 
-    monkeypatch.setattr(os, "listdir", listdir)
+    monkeypatch.setattr(os, "scandir", scandir)
     loaded = load(confd)
     assert names(loaded) == ["good"]
     assert [error.message for error in loaded.all_errors] == ["the path cannot be read: Permission denied"]
+
+
+def test_a_file_that_is_removed_while_its_folder_is_read_is_none(confd, monkeypatch):
+    write(confd, "bad.toml", f"[template]\n{MINIMAL}")
+    write(confd, "good.toml", f"[template]\n{MINIMAL}")
+    monkeypatch.setattr("confpy.config.load.read_text", lambda path, real=read_text: real(remove(path, "bad.toml")))
+    loaded = load(confd)
+    assert names(loaded) == ["good"]
+    assert loaded.all_errors == ()
+
+
+def remove(path: str, name: str) -> str:
+    if path.endswith(name):
+        os.unlink(path)
+    return path
+
+
+def test_a_start_looks_at_links_and_reads_each_other_file_with_one_look(confd, monkeypatch):
+    for number in range(50):
+        write(confd, f"{number}.toml", f'[template]\nsrc = "a"\ndest = "/out/{number}"\n')
+    looks: list[str] = []
+
+    def counted(name, real):
+        return lambda path, *more, **named: looks.append(name) or real(path, *more, **named)
+
+    for name in ("stat", "lstat", "scandir", "open"):
+        monkeypatch.setattr(os, name, counted(name, getattr(os, name)))
+    assert len(load(confd).resources) == 50
+    assert looks.count("open") == 50
+    assert len(looks) < 50 + 40
 
 
 # --- what is in them -------------------------------------------------------------------------------------------------
