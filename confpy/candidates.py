@@ -56,15 +56,8 @@ class Group:
         return f"target {self.name}" if self.is_lone else f"group {self.name}"
 
 
-@frozen
-class FileStamp:
-    """Identity and times of a target: equal stamps mean that it is unchanged, and need not be read again."""
-
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
+FileStamp: TypeAlias = bytes
+"""Identity and times of a target: equal stamps mean that it is unchanged, and need not be read again."""
 
 
 @frozen

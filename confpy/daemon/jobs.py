@@ -302,6 +302,7 @@ class Jobs:
             action, self._unsaved = self._unsaved, None
             if action is not None:
                 self._ports.cached_keys.save(action.keys, action.prefixes, action.carried)
+                self._ports.ledger.save_stamps()
 
 
 def ledger_unusable(error: ConfpyError) -> LogEvent:

@@ -27,6 +27,7 @@ from confpy.ledger.locks import PATIENCE
 from confpy.system.disk import Disk
 from confpy.system.placeholders import Command
 from confpy.system.subprocesses import Shell
+from confpy.target.look import Folders
 
 SLICE = 64
 """Candidates staged at once: each holds a descriptor."""
@@ -43,9 +44,9 @@ def deliver(
     groups: tuple[Group, ...], rules: Rules, disk: Disk, shell: Shell, ledger: Ledger | None = None
 ) -> tuple[Report, ...]:
     """Deliver groups; returns a report for each candidate, in their order, and raises nothing for what fails."""
-    root = disk.resolve(rules.root) if rules.root else ""
     private = PrivateFolder(disk)
-    context = Context(rules, disk, shell, ledger or Ledger(), root, private, time.monotonic())
+    folders = Folders(disk, rules.root)
+    context = Context(rules, disk, shell, ledger or Ledger(), folders, private, time.monotonic())
     deliveries = [GroupDelivery(group, context) for group in groups]
     try:
         Batch(context).deliver(deliveries)
@@ -141,6 +142,7 @@ class Batch:
         self, group: GroupDelivery, free: frozenset[str], all_groups: list[GroupDelivery]
     ) -> CheckFailure | None:
         """Swap in a group and check it; returns why it failed and was put back. None: its reports are made."""
+        self._context.folders.forget()
         if not group.look() or not self._swap_in([group], free, all_groups):
             return None
         failure = self._check([group])
@@ -181,6 +183,7 @@ class Batch:
         """Keep other processes, which may take so long, away from the targets; yields the paths that are locked."""
         paths = [member.path for group in groups for member in group.differing]
         with self._ledger.locked(paths, max(PATIENCE, seconds)) as free:
+            self._context.folders.forget()  # others may have had the targets meanwhile
             try:
                 yield free
             finally:
@@ -222,7 +225,7 @@ class Batch:
         """Record what is about to be done: for all groups of the batch at once, as far as it is known."""
         if not self._ledger.folder:
             return
-        groups = [group for group in ready if group.needs_record and group.change != group.planned]
+        groups = [group for group in ready if group.needs_record and not group.is_recorded]
         if not groups:
             return
         if not any(group.records for group in all_groups):

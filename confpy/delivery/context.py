@@ -10,6 +10,7 @@ from confpy.frozen import frozen
 from confpy.ledger.ledger import Ledger
 from confpy.system.disk import Disk
 from confpy.system.subprocesses import Shell
+from confpy.target.look import Folders
 
 
 @frozen
@@ -61,8 +62,8 @@ class Context:
     disk: Disk
     shell: Shell
     ledger: Ledger
-    root: str
-    """``rules.root``, resolved."""
+    folders: Folders
+    """Those of the targets, as they are now."""
     private: PrivateFolder
     began: float
     """When the batch began, in seconds of the monotonic clock."""

@@ -19,7 +19,6 @@ from confpy.ledger.locks import BUSY
 from confpy.ledger.records import Change, GroupChange
 from confpy.reload.spec import ReloadSpec
 from confpy.system.placeholders import Command
-from confpy.target.look import digest
 from confpy.target.replace import replace_target, write_in_place
 from confpy.target.stage import discard
 
@@ -207,6 +206,11 @@ class GroupDelivery:
         """What is about to be done, for the ledger."""
         return GroupChange(self.id, tuple(map(self._change, self.recorded)), self.swap, self.rollback)
 
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the ledger holds what is about to be done."""
+        return self.change is not None and self.change == self.planned
+
     def _change(self, member: Member) -> Change:
         spec = member.resource.reload_spec if self._context.reloads else None
         return Change(
@@ -214,7 +218,7 @@ class GroupDelivery:
             member.resource.dest,
             member.path,
             member.before.digest,
-            digest(member.candidate.content).hex(),
+            member.digest.hex(),
             member.candidate.keys,
             member.mark if self.preserves or member.in_place else "",
             spec.key if spec else "",

@@ -13,9 +13,10 @@ from confpy.frozen import define, field, replace
 from confpy.system.disk import token
 from confpy.system.placeholders import command_line
 from confpy.target.failures import failure
-from confpy.target.look import Current, differences, digest, look, stamp
+from confpy.target.look import Current, Wanted, differences, digest, look
 from confpy.target.replace import back_up, preserve_old, put_back, write_stream
 from confpy.target.stage import NOT_BESIDE, Staged, changes, close, discard, stage, stage_apart
+from confpy.target.stamps import stamp
 
 
 @define
@@ -30,13 +31,25 @@ class Member:
     staged: Staged | None = None
     old: str = ""
     """Where the old file is preserved."""
-    mark: str = field(default_factory=token)
-    """Part of that name. It stays the same in a second try: the ledger holds it."""
     status: os.stat_result | None = None
     """What was put in place."""
     notes: list[str] = field(default_factory=list)
     """What to report of it if it is only checked (noop)."""
     report: Report | None = None
+    _mark: str = ""
+    _digest: bytes = b""
+
+    @property
+    def mark(self) -> str:
+        """Part of the name of the old file. It stays the same in a second try: the ledger holds it."""
+        self._mark = self._mark or token()
+        return self._mark
+
+    @property
+    def digest(self) -> bytes:
+        """That of the candidate's content."""
+        self._digest = self._digest or digest(self.candidate.content)
+        return self._digest
 
     @property
     def resource(self) -> Resource:
@@ -70,13 +83,14 @@ class Member:
 
     def look(self) -> None:
         """Compare the target with the candidate."""
-        current = self.current = look(self.resource, self.context.disk, self.context.root)
+        context = self.context
+        wanted = Wanted(self.candidate.content, self.digest, context.ledger.stamps, self.current)
+        current = self.current = look(self.resource, context.disk, context.folders, wanted)
         there = current.status is not None and not current.stream
         stays = self.candidate.only_missing and there
         stays = stays or (self.resource.write_once and (there or current.linked))
-        wanted = self.candidate.content
-        written = current.stream and self.candidate.delivered == digest(wanted)
-        self.differs = [] if stays or written else differences(self.resource, current, wanted)
+        written = current.stream and self.candidate.delivered == self.digest
+        self.differs = [] if stays or written else differences(self.resource, current, self.candidate.content)
         if self.candidate.again and not stays:
             self.differs = self.differs or [self.candidate.again]
 
@@ -91,12 +105,15 @@ class Member:
             self.staged = self._stage_apart() if inspected else bare
             return
         staged = stage(self.resource, self.before, content, disk, self.context.ledger.folder)
+        if self.before.content != content or self.candidate.again:
+            self.staged = staged
+            return
         try:
             status = disk.fstat(staged.descriptor)
         except OSError as error:
             discard(staged, disk)
             raise failure("the candidate cannot be looked at", self.resource, error) from error
-        if self.candidate.again or changes(staged, status):
+        if changes(staged, status):
             self.staged = staged
         else:
             discard(staged, disk)
@@ -188,7 +205,8 @@ class Member:
             known = DeliveredState(self.candidate.delivered, None)
         else:
             identity = stamp(current.status) if current.status else None
-            known = DeliveredState(digest(current.content or b""), identity)
+            same = current.content == self.candidate.content
+            known = DeliveredState(self.digest if same else digest(current.content or b""), identity)
         self._report("unchanged", known=known)
 
     def report_delivered(self, record: int) -> None:
@@ -197,7 +215,7 @@ class Member:
             self.report_unchanged()
             return
         identity = None if self.before.stream else stamp(self.status)
-        known = DeliveredState(digest(self.candidate.content), identity)
+        known = DeliveredState(self.digest, identity)
         if self.candidate.again or changes(self.staged, self.status):
             self._report("changed", known=known, notes=tuple(self.staged.notes), record=record)
         else:

@@ -15,8 +15,9 @@ from confpy.ledger.records import Change, GroupChange, Record
 from confpy.messages import Restored
 from confpy.reload.spec import PendingReload, ReloadSpec, UnknownReload
 from confpy.system.disk import Disk
-from confpy.target.look import digest_at, stamp
+from confpy.target.look import digest_at
 from confpy.target.replace import old_paths, put_back, remove_old
+from confpy.target.stamps import stamp
 
 
 def restore(key: str, ledger: Ledger, disk: Disk) -> Restored:

@@ -19,6 +19,7 @@ from confpy.ledger.file import ENDING, NAME
 from confpy.ledger.folder import confdir_of, folder_name
 from confpy.ledger.formats import read_lines
 from confpy.ledger.locks import LOCKS, PLACES
+from confpy.ledger.stamps import NAME as STAMPS
 from confpy.system.disk import Disk
 from confpy.system.ownership import require_private
 
@@ -43,7 +44,7 @@ COMPILED = r"[0-9a-f]{40}|\.[0-9a-f]{40}\.(confpy-)?[0-9a-f]{8}"
 """Names in the folder of compiled templates: one file for the templates of a confdir, one for each template of earlier
 versions, and those that are being written."""
 STATE = (
-    rf"{re.escape(LOCKS)}|{CONFDIR}|(keys|etcd|files|held-.+)\.json(\.set-aside)?|\..+\.stage|\..+\.confpy-[0-9a-f]{{8}}(\.old)?"
+    rf"{re.escape(LOCKS)}|{CONFDIR}|{STAMPS}|(keys|etcd|files|held-.+)\.json(\.set-aside)?|\..+\.stage|\..+\.confpy-[0-9a-f]{{8}}(\.old)?"
     rf"|{re.escape(NAME)}[0-9a-f]{{8}}({re.escape(ENDING)}(\.set-aside)?|\.v\d+)"
 )
 """Names of files in a state folder. A folder with any other file is not removed."""
@@ -184,7 +185,7 @@ def _alone(folder: str, disk: Disk) -> Iterator[bool]:
 def _is_precious(path: str, disk: Disk) -> bool:
     """Return whether a file of a state folder is still needed: it has an owed reload, an open delivery or a hold."""
     name = os.path.basename(path)
-    if name in {LOCKS, CONFDIR, "keys.json", "etcd.json", "files.json"} or name.endswith(".stage"):
+    if name in {LOCKS, CONFDIR, "keys.json", "etcd.json", "files.json", STAMPS} or name.endswith(".stage"):
         return False
     if not (name.startswith(NAME) and name.endswith(ENDING)):
         return True

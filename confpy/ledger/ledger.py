@@ -20,6 +20,7 @@ from confpy.ledger.formats import Entry
 from confpy.ledger.locks import LOCKS, locked
 from confpy.ledger.records import GroupChange, Record, write_counts, write_record, write_rejections, write_run
 from confpy.ledger.restart import Restart
+from confpy.ledger.stamps import FEW, load, save
 from confpy.messages import Counted, Recovered
 from confpy.reload.spec import LastRun, Rejection, ReloadSpec, UnknownReload
 from confpy.system.disk import Disk
@@ -27,6 +28,7 @@ from confpy.system.filenames import staged_for
 from confpy.system.ownership import require_private
 from confpy.target.look import digest_at
 from confpy.target.replace import remove_old
+from confpy.target.stamps import Stamps
 
 OTHERS_TIME = 10.0
 """Seconds that the start waits for another confpy that delivers a target at this moment."""
@@ -52,6 +54,8 @@ class Ledger:
         self.folder = folder or ""
         self.warning: ConfpyError | None = None
         """Why nothing is recorded."""
+        self.fewest_stamps = FEW
+        """From so many targets on, what was learned of them is saved."""
         self._disk = disk or Disk()
         self._guard = guard or nullcontext()
         self._wall = wall
@@ -59,6 +63,7 @@ class Ledger:
         self._root = root
         self._book = Book()
         self._file = LedgerFile(self.folder, self._disk)
+        self._stamps: Stamps | None = None
         self._numbers = 0
         self._left: set[int] = set()
         """Records whose deliveries are over, or of processes that are gone: what is open in them stays so."""
@@ -110,6 +115,8 @@ class Ledger:
                 if not (self._book.records or waits or self._has_counts(compares=compares)):
                     self._disk.discard(self._file.path)
                     sync_folders({self.folder}, self._disk)
+                else:
+                    self._save_stamps()
 
     def _has_counts(self, *, compares: bool) -> bool:
         if compares:
@@ -192,6 +199,24 @@ class Ledger:
         """Return what was delivered since a reload last succeeded, and can be undone, in its order."""
         with self._guard:
             return self._book.to_undo(key)
+
+    @property
+    def stamps(self) -> Stamps:
+        """What is known of the content of targets."""
+        if self._stamps is None:
+            with self._guard:
+                self._stamps = self._stamps or load(self.folder, self._disk)
+        return self._stamps
+
+    def save_stamps(self) -> None:
+        """Save what was learned of targets, for the next start."""
+        with self._guard:
+            if self._file.is_open:  # else nothing of this process is to stay in the folder
+                self._save_stamps()
+
+    def _save_stamps(self) -> None:
+        if self._stamps is not None:
+            save(self._stamps, self.folder, self._disk, self.fewest_stamps)
 
     def locked(self, paths: Iterable[str], seconds: float) -> AbstractContextManager[frozenset[str]]:
         """Lock targets against other processes; the context is those paths that were free within the time."""

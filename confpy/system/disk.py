@@ -13,7 +13,7 @@ import select
 import stat
 import struct
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import AbstractContextManager, suppress
 
 from confpy.system.filenames import STAGE_MARK
@@ -29,6 +29,7 @@ POLL = 0.02
 """Seconds between two tries to get a lock that another process holds."""
 PIECE = 1 << 16
 """Bytes of a file that are compared, and written where they differ."""
+BOOT, MOUNTS = "/proc/sys/kernel/random/boot_id", "/proc/self/mountinfo"
 NO_ATTRIBUTES = (errno.ENOTSUP, errno.ENODATA, errno.ENOENT)
 TRIES = 8
 """Names that are tried for a stage file."""
@@ -53,14 +54,58 @@ class SystemCalls:
         """Return what is at ``path``, a link itself; raises ``FileNotFoundError``."""
         return os.lstat(path)
 
+    def find(self, path: str) -> os.stat_result | None:
+        """Return what is at ``path``, a link itself, or None if there is nothing."""
+        try:
+            return os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
     def resolve(self, path: str) -> str:
         """Return ``path`` with all links followed: what a rename would have to replace."""
         return os.path.realpath(path)
 
-    def read(self, path: str) -> bytes:
-        """Read a file. A link or a FIFO that was just put in its place is not followed or waited for."""
-        with open(os.open(path, READ), "rb") as file:
-            return file.read()
+    def read_version(self, path: str) -> tuple[bytes, os.stat_result]:
+        """Read a file; returns its content, and what it was before that: whatever changes meanwhile is newer.
+
+        A link or a FIFO that was just put in its place is not followed or waited for.
+        """
+        descriptor = os.open(path, READ)
+        try:
+            status = os.fstat(descriptor)
+            # One byte more, so that a second read is empty: a file of /proc has no size.
+            parts = [os.read(descriptor, status.st_size + 1)]
+            while parts[-1]:
+                parts.append(os.read(descriptor, PIECE))
+        finally:
+            os.close(descriptor)
+        return parts[0] if len(parts) <= 2 else b"".join(parts), status
+
+    def clock(self) -> int:
+        """Return the nanoseconds since 1970 of the clock that sets the times of files."""
+        return time.time_ns()
+
+    def boot(self) -> str:
+        """Return what names the time since the machine was started, in 36 characters; empty if that is unknown."""
+        try:
+            return self.read_version(BOOT)[0].decode("ascii").strip()
+        except (OSError, ValueError):
+            return ""
+
+    def devices(self, kinds: Collection[str]) -> frozenset[int]:
+        """Return the devices of the mounted file systems that are of these kinds."""
+        try:
+            lines = self.read_version(MOUNTS)[0].splitlines()
+        except OSError:
+            return frozenset()
+        found = set()
+        for line in lines:
+            # man 5 proc: the device is the third field, the kind the first one after the lone hyphen.
+            fields, _, rest = line.partition(b" - ")
+            if rest.split(b" ", 1)[0].decode("ascii", "replace") in kinds:
+                major, _, minor = fields.split(b" ", 3)[2].partition(b":")
+                found.add(os.makedev(int(major), int(minor)))
+        return frozenset(found)
 
     def read_link(self, path: str) -> str | None:
         """Return where a link leads, or None if there is no link."""
@@ -349,6 +394,10 @@ class SystemCalls:
 
 class Disk(SystemCalls):
     """The file system as confpy uses it."""
+
+    def read(self, path: str) -> bytes:
+        """Return the content of a file, as ``read_version``."""
+        return self.read_version(path)[0]
 
     def create_beside(self, path: str, access: int = os.O_WRONLY) -> tuple[str, int]:
         """Create an empty stage file beside ``path``; returns its path and descriptor. ``access``: as in ``create``."""

@@ -7,7 +7,8 @@ from confpy.config.resource import Resource
 from confpy.errors import TargetError
 from confpy.messages import Inspected
 from confpy.system.disk import Disk
-from confpy.target.look import differences, digest, look, stamp
+from confpy.target.look import Folders, differences, digest, look
+from confpy.target.stamps import stamp
 
 
 def inspect(targets: tuple[tuple[Resource, DeliveredState], ...], disk: Disk, root: str = "") -> Inspected:
@@ -17,13 +18,13 @@ def inspect(targets: tuple[tuple[Resource, DeliveredState], ...], disk: Disk, ro
     """
     drifted: dict[str, str] = {}
     stamps: dict[str, FileStamp] = {}
-    root = disk.resolve(root) if root else ""
+    folders = Folders(disk, root)
     for resource, delivered in targets:
         try:
             status = disk.stat(resource.dest)
             if status is not None and (resource.write_once or stamp(status) == delivered.stamp):
                 continue
-            current = look(resource, disk, root)
+            current = look(resource, disk, folders)
             if current.stream:
                 if delivered.stamp is not None:
                     drifted[resource.name] = "a stream"

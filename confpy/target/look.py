@@ -9,12 +9,12 @@ import stat
 import sys
 from collections.abc import Iterator
 
-from confpy.candidates import FileStamp
 from confpy.config.resource import Resource
 from confpy.errors import TargetError
 from confpy.frozen import frozen
 from confpy.system.disk import Disk, is_stream
 from confpy.target.failures import failure
+from confpy.target.stamps import Stamps, is_settled, stamp
 
 NEW_MODE = 0o644
 """Permission bits of a target that did not exist and whose resource does not set any."""
@@ -31,11 +31,6 @@ def digest(content: bytes) -> bytes:
     return hashlib.sha256(content).digest()
 
 
-def stamp(status: os.stat_result) -> FileStamp:
-    """Return what identifies a version of a file without reading it."""
-    return FileStamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-
-
 @frozen
 class Current:
     """What a target is before a delivery."""
@@ -48,6 +43,8 @@ class Current:
     """The target is a link, which will be replaced."""
     stream: bool = False
     """It can be written but neither read back nor replaced: a FIFO, a character device, an output of this process."""
+    read_at: int = 0
+    """When it was read, in nanoseconds of the clock of the disk; 0: it was not."""
 
     @property
     def mode(self) -> int:
@@ -59,16 +56,62 @@ class Current:
         return None if self.content is None else digest(self.content).hex()
 
 
-def look(resource: Resource, disk: Disk, root: str = "") -> Current:
-    """Read a resource's target; raises ``TargetError`` if it cannot be a target or cannot be read.
+class Folders:
+    """Folders of targets with all links followed. Each is resolved once, however many targets it has."""
 
-    ``root`` is a folder, resolved, out of which no link may lead.
+    def __init__(self, disk: Disk, root: str = "") -> None:
+        """``root``: a folder out of which no link may lead; empty: any may."""
+        self.root = disk.resolve(root) if root else ""
+        self._disk = disk
+        self._resolved: dict[str, str] = {}
+
+    def resolve(self, folder: str) -> str:
+        """Return the path of a folder, links followed; raises ``OSError``."""
+        found = self._resolved.get(folder)
+        if found is None:
+            found = self._resolved[folder] = self._disk.resolve(folder)
+        return found
+
+    def has(self, folder: str) -> bool:
+        """Return whether a resolved folder lies in the root."""
+        return not self.root or os.path.commonpath((self.root, folder)) == self.root
+
+    def forget(self) -> None:
+        """Resolve all anew from now on: their links may lead elsewhere by then."""
+        self._resolved.clear()
+
+
+@frozen
+class Wanted:
+    """What a target may have already, so that it need not be read to know it."""
+
+    content: bytes
+    digest: bytes
+    stamps: Stamps
+    """What is known of the targets, and what is learned of this one is added."""
+    last: Current | None = None
+    """What the target was at the last look."""
+
+    def known(self, path: str, status: os.stat_result) -> Current | None:
+        """Return what a target is, if that is certain without reading it."""
+        if self.stamps.recognise(path, status, self.digest):
+            return Current(path, status, self.content)
+        last = self.last
+        if last is None or last.path != path or last.status is None or not last.read_at:
+            return None
+        is_same = stamp(last.status) == stamp(status) and is_settled(last.status, last.read_at)
+        return Current(path, status, last.content, read_at=last.read_at) if is_same else None
+
+
+def look(resource: Resource, disk: Disk, folders: Folders | None = None, wanted: Wanted | None = None) -> Current:
+    """Look at a resource's target, and read it unless its content is certain (``wanted``).
+
+    Raises ``TargetError`` if it cannot be a target or cannot be read.
     """
     try:
-        path, linked = _find(resource, disk, root)
-        status = None if linked else disk.stat(path)
-        if status is None:
-            return Current(path, None, None, linked)
+        path, status = _find(resource, disk, folders or Folders(disk))
+        if status is None or stat.S_ISLNK(status.st_mode):
+            return Current(path, None, None, linked=status is not None)
         if is_stream(status.st_mode) or is_descriptor(path, disk):
             _require_stream(resource, path, status, disk)
             return Current(path, status, None, stream=True)
@@ -79,40 +122,54 @@ def look(resource: Resource, disk: Disk, root: str = "") -> Current:
         if status.st_size > LARGEST:
             hint = "is dest right? then remove it"
             raise TargetError(f"the target is larger than {LARGEST >> 30} GB", hint=hint, target=resource.dest)
-        return Current(path, status, disk.read(path))
+        if wanted is not None and (known := wanted.known(path, status)) is not None:
+            return known
+        read_at = disk.clock()
+        content, status = disk.read_version(path)
+        if wanted is not None and content == wanted.content:
+            wanted.stamps.learn(path, status, wanted.digest, read_at)
+        return Current(path, status, content, read_at=read_at)
     except OSError as error:
         raise failure("the target cannot be read", resource, error) from error
 
 
-def _find(resource: Resource, disk: Disk, root: str) -> tuple[str, bool]:
-    """Return the path that a rename has to replace, and whether it is a link."""
-    for path, linked in places(resource.dest, disk, root):
-        if not linked:
-            return path, False
+def _find(resource: Resource, disk: Disk, folders: Folders) -> tuple[str, os.stat_result | None]:
+    """Return the path that a rename has to replace, and what is there: a link if that is to be replaced."""
+    for path, status in places(resource.dest, disk, folders):
+        if status is None or not stat.S_ISLNK(status.st_mode):
+            return path, status
         if resource.symlink == "refuse":
             hint = 'name the file itself, or write symlink = "follow" or "replace"'
             raise TargetError("the target is a link", hint=hint, target=resource.dest)
         if resource.symlink == "replace" or _others_may_write(os.path.dirname(path), disk):
-            return path, True
+            return path, status
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
 
-def places(dest: str, disk: Disk, root: str) -> Iterator[tuple[str, bool]]:
-    """Yield the paths at which a target may be, and whether each is a link: ``dest``, then where each link leads.
+def places(dest: str, disk: Disk, folders: Folders) -> Iterator[tuple[str, os.stat_result | None]]:
+    """Yield the paths at which a target may be, and what is there: ``dest``, then where each link leads.
 
     Raises ``TargetError`` if the next one is outside of the root.
     """
     path = dest
     for _ in range(LINKS):
-        folder = disk.resolve(os.path.dirname(path))
-        if root and os.path.commonpath((root, folder)) != root:
+        above, name = os.path.split(path)
+        folder = folders.resolve(above)
+        if not folders.has(folder):
             raise TargetError("the target lies outside of the root", hint="a link leads there", target=dest)
-        path = os.path.join(folder, os.path.basename(path))
-        link = None if is_descriptor(path, disk) else disk.read_link(path)
-        yield path, link is not None
-        if link is None:
+        if folder != above:
+            path = os.path.join(folder, name)
+        if is_descriptor(path, disk):
+            yield path, disk.stat(path)
             return
-        path = root + link if link.startswith("/") else os.path.join(folder, link)
+        status = disk.find(path)
+        yield path, status
+        if status is None or not stat.S_ISLNK(status.st_mode):
+            return
+        link = disk.read_link(path)
+        if link is None:  # it has just been replaced
+            continue
+        path = folders.root + link if link.startswith("/") else os.path.join(folder, link)
 
 
 def is_descriptor(path: str, disk: Disk) -> bool:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from confpy.errors import TargetError
 from confpy.system.disk import Disk
 from confpy.system.filenames import staged_for
-from confpy.target.look import places
+from confpy.target.look import Folders, places
 
 
 def sweep(dests: tuple[str, ...], disk: Disk, root: str = "") -> tuple[str, ...]:
@@ -16,12 +16,12 @@ def sweep(dests: tuple[str, ...], disk: Disk, root: str = "") -> tuple[str, ...]
 
     ``root``: as in ``Rules``.
     """
-    root = disk.resolve(root) if root else ""
+    folders = Folders(disk, root)
     targets: dict[str, set[str]] = {}
     for dest in dests:
         with suppress(OSError, TargetError):
             # The candidate of a link that is replaced lies beside the link, else beside the file that it leads to.
-            for path, _ in places(dest, disk, root):
+            for path, _ in places(dest, disk, folders):
                 targets.setdefault(os.path.dirname(path), set()).add(os.path.basename(path))
     removed = []
     for folder, wanted in targets.items():

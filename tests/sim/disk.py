@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
@@ -17,6 +17,8 @@ from confpy.system.disk import Disk
 from tests.sim.kernel import Died, Folder, Inode, Kernel
 
 DEVICE = 1
+GRAIN = 100_000_001
+"""Nanoseconds from one moment of the simulated clock to the next: all file times differ, and none is too young."""
 
 
 class Status(NamedTuple):
@@ -122,20 +124,34 @@ class _ReadingDisk(Disk):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         return found
 
+    def find(self, path: str) -> os.stat_result | None:
+        self._look()
+        inode = self._kernel.find(path)
+        return self.stat(path) if inode is None else self._status(inode)
+
+    def clock(self) -> int:
+        return (self._kernel.now + 1) * GRAIN
+
+    def boot(self) -> str:
+        return f"{self._kernel.boots:036}"
+
+    def devices(self, kinds: Collection[str]) -> frozenset[int]:
+        return frozenset({DEVICE})
+
     def _status(self, it: Inode) -> os.stat_result:
-        size = len(it.content)
-        return Status(it.mode, it.number, DEVICE, it.names, os.geteuid(), os.getegid(), size, it.written, it.changed)  # type: ignore[return-value]
+        size, times = len(it.content), (it.written * GRAIN, it.changed * GRAIN)
+        return Status(it.mode, it.number, DEVICE, it.names, os.geteuid(), os.getegid(), size, *times)  # type: ignore[return-value]
 
     def resolve(self, path: str) -> str:
         self._look()
         return self._kernel.follow(path)
 
-    def read(self, path: str) -> bytes:
+    def read_version(self, path: str) -> tuple[bytes, os.stat_result]:
         self._look()
         inode = self._need(path)
         if inode.link is not None:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-        return inode.content
+        return inode.content, self._status(inode)
 
     def read_link(self, path: str) -> str | None:
         self._look()

@@ -83,8 +83,14 @@ class Kernel:
         self.faults: Counter[str] = Counter()
         self.suspect: set[str] = set()
         """Folders in which something failed."""
+        self.boots = 0
         self._clock = 0
         self._numbers = 0
+
+    @property
+    def now(self) -> int:
+        """The moment of the last change."""
+        return self._clock
 
     def tick(self) -> int:
         self._clock += 1
@@ -153,6 +159,7 @@ class Kernel:
     def cut_power(self) -> None:
         """Forget what was not synced: of each folder some changes, of each content some bytes."""
         random = self.random
+        self.boots += 1
         for path in sorted(self.folders):
             folder = self.folders[path]
             names = dict(folder.durable)

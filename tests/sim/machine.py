@@ -95,6 +95,7 @@ class Process:
         """Open its files; it may die meanwhile."""
         simulation, machine = self._simulation, self._simulation.machine
         self.ledger = Ledger.open(STATE, self.disk, self.alone, backend=BACKEND, wall=machine.time)
+        self.ledger.fewest_stamps = 1
         folder = StateFolder(STATE, simulation.log, self.disk)
         ports = Ports(
             disk=self.disk,

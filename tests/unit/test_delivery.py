@@ -103,7 +103,7 @@ def test_a_target_that_is_right_is_only_looked_at(old):
         before.st_mtime_ns,
         before.st_ctime_ns,
     )
-    assert set(disk.names_of()) == {"resolve", "read_link", "stat", "read"}
+    assert set(disk.names_of()) == {"resolve", "find", "clock", "read_version"}
     assert inspect(((wanted, report.known),), Disk()).drifted == {}
 
 
@@ -357,7 +357,7 @@ def test_noop_reports_what_would_change_and_does_nothing(old, tmp_path):
     ]
     assert old.stat() == before
     assert names(tmp_path) == ["f", "link"]
-    assert set(disk.names_of()) == {"resolve", "read_link", "stat", "read"}
+    assert set(disk.names_of()) == {"resolve", "find", "read_link", "clock", "read_version", "stat"}
 
 
 def test_sync_only_writes_and_runs_no_check(old):
@@ -378,7 +378,7 @@ def test_targets_that_nobody_touched_are_not_read(tmp_path):
     (tmp_path / "3").write_bytes(b"CONTENT")
     disk = Counting()
     assert inspect(known, disk).drifted == {"3": "content"}
-    assert [arguments for name, arguments in disk.steps if name == "read"] == [(str(tmp_path / "3"),)]
+    assert [arguments for name, arguments in disk.steps if name == "read_version"] == [(str(tmp_path / "3"),)]
 
 
 @pytest.mark.parametrize(

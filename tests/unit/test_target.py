@@ -248,8 +248,8 @@ class Between(Disk):
     def __init__(self, act) -> None:
         self.act = act
 
-    def stat(self, path):
-        status = super().stat(path)
+    def find(self, path):
+        status = super().find(path)
         self.act()
         return status
 
