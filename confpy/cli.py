@@ -80,7 +80,8 @@ def spell(args: Sequence[str]) -> Line:
     switches = {flag for flag in asked if asked[flag]} - {"help", "version"}
     for flag in switches.difference(command.switches if command else ()):
         raise _unknown(flag)
-    if command is not None and not asked["help"] and not command.least <= len(arguments) <= command.most:
+    is_run = not asked["help"] or name == "help"
+    if command is not None and is_run and not command.least <= len(arguments) <= command.most:
         raise UsageError(f"confpy {name} {command.needs}", hint=f"confpy {command.usage}")
     return Line(name, tuple(arguments), tuple(flags), frozenset(switches), help=asked["help"], version=asked["version"])
 

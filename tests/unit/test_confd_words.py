@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies
+from hypothesis import HealthCheck, example, given, settings, strategies
 
 from confpy import cli
 from confpy.commands import COMMANDS
@@ -378,6 +378,7 @@ WORD = strategies.one_of(
 ARGUMENT = WORD | strategies.tuples(WORD, strategies.sampled_from(VALUES)).map("=".join)
 
 
+@example(["-h", "help", "env", "env"])
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(strategies.lists(ARGUMENT, max_size=6))
 def test_no_arguments_end_in_a_traceback(tmp_path, monkeypatch, arguments):
