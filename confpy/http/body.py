@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
-from http.client import HTTPResponse, IncompleteRead
 from typing import TYPE_CHECKING, Protocol
 
 from confpy.errors import StoreError, WatchLost
+from confpy.http.response import SIZE, NotHTTP, Response
 
 if TYPE_CHECKING:
     from confpy.http.connection import Connection
 
 _PIECE = 65536
 _HEAD_BYTES = 1024
-_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;|\Z)")
-"""The size of a chunk; extensions may follow. Neither a sign nor what else ``int`` takes."""
 
 
 class Headers(Protocol):
@@ -28,33 +25,35 @@ class TooLarge(StoreError):
     """An answer is larger than the caller wants to hold."""
 
 
-def read_body(response: HTTPResponse, limit: int) -> bytes:
-    """Return the body of an answer; raises ``TooLarge`` above ``limit`` bytes."""
-    body = bytearray()
+def read_body(response: Response, limit: int) -> bytes:
+    """Return the body of an answer; raises ``TooLarge`` above ``limit`` bytes, else as ``Response``."""
+    pieces: list[bytes] = []
+    size = 0
     while piece := response.read(_PIECE):
-        body += piece
-        if len(body) > limit:
+        pieces.append(piece)
+        size += len(piece)
+        if size > limit:
             raise TooLarge(f"an answer is larger than {limit >> 20} MB")
-    if response.length:  # http.client raises it only for chunked bodies
-        raise IncompleteRead(b"", response.length)
-    return bytes(body)
+    if response.rest:
+        raise NotHTTP("the body of the answer was broken off")
+    return b"".join(pieces)
 
 
-def await_body(response: HTTPResponse) -> None:
+def await_body(response: Response) -> None:
     """Wait, without a limit, until the body of an answer begins to arrive, or ends."""
-    if response.fp is not None:
+    if (source := response.source) is not None:
         with suppress(ValueError):  # closed by another thread a moment ago
-            response.fp.peek(1)
+            source.peek(1)
 
 
 class Stream:
     """The body of an answer that does not end, as it arrives: never waits for more than there is."""
 
-    def __init__(self, connection: Connection, response: HTTPResponse) -> None:
+    def __init__(self, connection: Connection, response: Response) -> None:
         self.node = connection.node
         self._connection = connection
         # Not by the response itself, which waits for a whole chunk where only a part of it, or its end, has arrived.
-        self._source = response.fp
+        self._source = response.source
         self._chunks = Chunks() if response.chunked else None
 
     def read(self) -> bytes | None:
@@ -110,7 +109,7 @@ class Chunks:
             if end < 0 and len(data) - at < _HEAD_BYTES:
                 self._head = data[at:]
                 break
-            found = _SIZE.match(data, at, end) if end >= 0 else None
+            found = SIZE.match(data, at, end) if end >= 0 else None
             if found is None:
                 raise StoreError("the stream is not HTTP")
             size = int(found[1], 16)

@@ -13,15 +13,17 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from functools import partial
-from http.client import HTTPConnection, HTTPResponse
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from confpy.errors import ConfpyError, StoreError
 from confpy.http.addresses import Node, Proxy, basic_authorization
 from confpy.http.deadlines import Deadlines
 from confpy.http.errors import FOREIGN, NoAddress, NoAnswer, NoConnection, TunnelRefused, describe_error
-from confpy.http.tls import Trust
+from confpy.http.response import Response, request_bytes
 from confpy.system.abandonable import AbandonableCall, Abandoned
+
+if TYPE_CHECKING:
+    from confpy.http.tls import Trust
 
 Describe: TypeAlias = Callable[[BaseException, Node], ConfpyError]
 _Addresses: TypeAlias = list[tuple[Any, ...]]
@@ -61,7 +63,7 @@ class Connection:
         """Timeouts are seconds: for each address of the server, and for a request as a whole.
 
         ``trust`` may be None for ``http``. With a ``socket_file``, that is connected to in place of ``node``.
-        ``describe`` makes an error for people of what the system and ``http.client`` raise.
+        ``describe`` makes an error for people of what the system and ``response`` raise.
         """
         self.node = node
         self.login: tuple[bytes, bytes] | None = None
@@ -83,8 +85,9 @@ class Connection:
         self._dialed: Proxy | None = None
         """The proxy that is being connected to."""
         self._proxy: Proxy | None = None
-        self._http: HTTPConnection | None = None
-        self._response: HTTPResponse | None = None
+        self._end: socket.socket | None = None
+        """What is sent to and read from."""
+        self._response: Response | None = None
         self._socket: socket.socket | None = None
         """A second descriptor of the socket: TLS detaches the first one, and this one shuts it down all the same."""
         self._lookup: AbandonableCall[_Addresses] | None = None
@@ -120,30 +123,30 @@ class Connection:
     def _disconnect(self) -> None:
         with self._lock:
             response, self._response = self._response, None
-            http, self._http = self._http, None
+            end, self._end = self._end, None
         if response is not None:
             response.close()
-        if http is not None:
-            http.close()
+        if end is not None:
+            end.close()
 
     # --- requests ----------------------------------------------------------------------------------------------------
 
-    def get(self, path: str, headers: Mapping[str, str] | None = None) -> HTTPResponse:
+    def get(self, path: str, headers: Mapping[str, str] | None = None) -> Response:
         """Send a GET; return the answer, whose body is still to be read. To be called within ``bounded``."""
         return self.request("GET", path, headers or {})
 
-    def post(self, path: str, body: bytes, headers: Mapping[str, str] | None = None) -> HTTPResponse:
+    def post(self, path: str, body: bytes, headers: Mapping[str, str] | None = None) -> Response:
         """Send JSON; return the answer, whose body is still to be read. To be called within ``bounded``."""
         return self.request("POST", path, {"Content-Type": "application/json", **(headers or {})}, body)
 
-    def request(self, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None) -> HTTPResponse:
+    def request(self, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None) -> Response:
         """Send a request; return the answer, whose body is still to be read. To be called within ``bounded``.
 
         The connection of the previous request serves again if that one's answer was read to its end.
         """
         if self._cause is not None:
             raise self._cause
-        http = self._ready()
+        end = self._ready()
         at = _authority(self._peer)
         sent = {"Host": at, "User-Agent": "confpy", **headers}
         if self.login is not None:
@@ -152,8 +155,13 @@ class Connection:
             path = f"http://{at}{path}"
             if self._proxy.authorization:
                 sent["Proxy-Authorization"] = self._proxy.authorization
-        http.request(method, path, body, sent)
-        response = http.getresponse()
+        end.sendall(request_bytes(method, path, sent, body))
+        response = Response(end, method)
+        try:
+            response.begin()
+        except BaseException:
+            response.close()
+            raise
         with self._lock:
             if self._cause is None:
                 self._response = response
@@ -161,19 +169,21 @@ class Connection:
         response.close()  # a ``close`` while the answer came did not see it
         raise self._cause
 
-    def _ready(self) -> HTTPConnection:
+    def _ready(self) -> socket.socket:
         """Return the connection as it is ready for a request, else a new one."""
-        http, response = self._http, self._response
-        open_ = http is not None and http.sock is not None and response is not None and response.isclosed()
-        if http is not None and open_ and not self.arrived():  # what arrived now would be no answer, or the end
-            return http
-        self._disconnect()
-        http = HTTPConnection(self._peer.host, self._peer.port)
-        http.auto_open = 0
-        http.sock = self._connect()
+        end, response = self._end, self._response
         with self._lock:
-            self._http = http
-        return http
+            self._response = None
+        is_ready = response is not None and response.ended and response.reusable
+        if end is not None and is_ready and not self.arrived():  # what arrived now would be no answer, or the end
+            return end
+        if response is not None:
+            response.close()
+        self._disconnect()
+        end = self._connect()
+        with self._lock:
+            self._end = end
+        return end
 
     def arrived(self) -> bool:
         """Whether bytes wait to be read, or the end does."""
@@ -199,7 +209,7 @@ class Connection:
 
     @contextmanager
     def described(self) -> Iterator[None]:
-        """Raise what the system and ``http.client`` raise in the block as an error for people."""
+        """Raise what the system and ``response`` raise in the block as an error for people."""
         try:
             yield
         except ConfpyError as error:
@@ -211,7 +221,7 @@ class Connection:
         except (AttributeError, ValueError) as error:
             if self._cause is None:
                 raise
-            raise self._cause from error  # ``close`` took the socket away between two lines of http.client
+            raise self._cause from error  # ``close`` took the socket away between two lines
         if self._cause is not None:  # an abort can look like the end of a body
             raise self._cause
 
@@ -304,7 +314,7 @@ class Connection:
         at = f"{_ascii_host(self._peer)}:{self._peer.port}"
         login = f"Proxy-Authorization: {proxy.authorization}\r\n" if proxy.authorization else ""
         end.sendall(f"CONNECT {at} HTTP/1.1\r\nHost: {at}\r\n{login}\r\n".encode("ascii"))
-        with closing(HTTPResponse(end, method="CONNECT")) as answer:
+        with closing(Response(end, "CONNECT")) as answer:
             answer.begin()
             if answer.status != 200:
                 raise TunnelRefused(answer.status)

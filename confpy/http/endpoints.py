@@ -5,14 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from confpy.errors import AccessDenied, NoApi, StoreError, WatchLost
 from confpy.http.addresses import Node, proxy_of
 from confpy.http.connection import Connection
 from confpy.http.deadlines import Deadlines
-from confpy.http.tls import Trust
 from confpy.system.abandonable import AbandonableCall, Abandoned
+
+if TYPE_CHECKING:
+    from confpy.http.tls import Trust
 
 Result = TypeVar("Result")
 Find: TypeAlias = Callable[[], Sequence[Node]]

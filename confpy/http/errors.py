@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import socket
-import ssl
-from http.client import HTTPException
+import sys
+from typing import TYPE_CHECKING
 
 from confpy.errors import StoreError
 from confpy.http.addresses import Node
+from confpy.http.response import NotHTTP
 
-FOREIGN = (OSError, HTTPException)
-"""What the system, the resolver, ``ssl`` and ``http.client`` raise while a request is under way."""
+if TYPE_CHECKING:
+    import ssl
+
+FOREIGN = (OSError, NotHTTP)
+"""What the system, the resolver, ``ssl`` and ``response`` raise while a request is under way."""
 
 
 class NoAnswer(TimeoutError):
@@ -40,9 +44,12 @@ class TunnelRefused(OSError):
 
 def describe_error(error: BaseException, node: Node) -> StoreError:
     """Return the error for people for one of ``FOREIGN``, met on the way to ``node`` or back."""
-    match error:
-        case ssl.SSLError():
+    if "ssl" in sys.modules:  # otherwise it is no error of TLS
+        import ssl
+
+        if isinstance(error, ssl.SSLError):
             return _describe_tls(error)
+    match error:
         case ConnectionRefusedError():
             return StoreError("connection refused", hint="does the server run, are host and port right?")
         case NoConnection():
@@ -56,11 +63,11 @@ def describe_error(error: BaseException, node: Node) -> StoreError:
             return StoreError(f"the name {node.host} is not known ({error.strerror})", hint=hint)
         case TimeoutError():
             return StoreError("no answer in time", hint="is the address right, is the server alive?")
-        case ConnectionError():  # also http.client's RemoteDisconnected
+        case ConnectionError():  # also ``Disconnected``
             wanted = "https://" if node.scheme == "http" else "http://, or a client certificate that it trusts"
             hint = f"if it stays so: does the server want {wanted}?"
             return StoreError("the connection was broken before the answer came", hint=hint)
-        case HTTPException():
+        case NotHTTP():
             return StoreError("its answer is not HTTP, or was broken off", hint="is it the right port?")
         case OSError() if error.strerror:
             return StoreError(error.strerror[0].lower() + error.strerror[1:])
@@ -68,6 +75,8 @@ def describe_error(error: BaseException, node: Node) -> StoreError:
 
 
 def _describe_tls(error: ssl.SSLError) -> StoreError:
+    import ssl
+
     reason = getattr(error, "reason", None) or type(error).__name__  # only OpenSSL's own errors have one
     if isinstance(error, ssl.SSLCertVerificationError):
         return StoreError(

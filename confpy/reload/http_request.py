@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from contextlib import closing
-from http.client import HTTPException
 from urllib.parse import urlsplit
 
 from confpy.errors import ReloadError
 from confpy.http.addresses import Node
 from confpy.http.connection import Connection
 from confpy.http.deadlines import Deadlines
-from confpy.http.tls import Trust
+from confpy.http.response import Disconnected
 from confpy.reload.haproxy import not_sent
 from confpy.system.subprocesses import TAIL, for_people
 
@@ -23,6 +22,11 @@ def send_request(method: str, url: str, timeout: float) -> None:
     node = Node(
         "https" if is_tls else "http", "localhost" if file else parts.hostname or "", parts.port or (80, 443)[is_tls]
     )
+    trust = None
+    if is_tls:
+        from confpy.http.tls import Trust  # it loads ssl
+
+        trust = Trust()
     target = f"{path or '/'}?{parts.query}" if parts.query else path or "/"
     with (
         closing(Deadlines()) as deadlines,
@@ -32,7 +36,7 @@ def send_request(method: str, url: str, timeout: float) -> None:
                 deadlines=deadlines,
                 connect_timeout=timeout,
                 answer_timeout=timeout,
-                trust=Trust() if is_tls else None,
+                trust=trust,
                 socket_file=file,
                 describe=_describe,
             )
@@ -50,6 +54,6 @@ def send_request(method: str, url: str, timeout: float) -> None:
 
 
 def _describe(error: BaseException, _: Node) -> ReloadError:
-    if isinstance(error, OSError) and not isinstance(error, HTTPException):
+    if isinstance(error, OSError) and not isinstance(error, Disconnected):
         return not_sent(error)
     return ReloadError("the reload was not answered in HTTP", hint="is it the right port?")

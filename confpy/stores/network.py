@@ -10,7 +10,6 @@ from confpy.config.toml import read_text
 from confpy.errors import UsageError
 from confpy.http.addresses import Node, parse_nodes
 from confpy.http.endpoints import Endpoints, Find
-from confpy.http.tls import Trust
 
 if TYPE_CHECKING:
     from confpy.config.options import StoreOptions
@@ -37,6 +36,8 @@ def open_endpoints(title: str, store: StoreOptions, settings: Settings, *, schem
     trust = None
     named = settings.client_ca_keys or settings.client_cert or settings.client_key
     if find or named or any(node.scheme == "https" for node in nodes):
+        from confpy.http.tls import Trust  # it loads ssl
+
         trust = Trust(
             ca=settings.client_ca_keys,
             cert=settings.client_cert,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import socket
 import socketserver
 import ssl
@@ -17,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from confpy.errors import StoreError, UsageError, WatchLost
+from confpy.http import response
 from confpy.http.addresses import Node, parse_nodes, proxy_of
 from confpy.http.body import Chunks, Lines, TooLarge, read_body
 from confpy.http.connection import KEEPALIVE, Connection
@@ -418,7 +418,7 @@ FOREIGN_CLASSES = sorted(
         kind
         for root in FOREIGN
         for kind in every(root)
-        if kind.__module__ in ("builtins", "socket", "ssl", "http.client", "confpy.http.errors")
+        if kind.__module__ in ("builtins", "socket", "ssl", "confpy.http.response", "confpy.http.errors")
     },
     key=lambda kind: kind.__name__,
 )
@@ -427,13 +427,10 @@ FOREIGN_CLASSES = sorted(
 @pytest.mark.parametrize("kind", FOREIGN_CLASSES)
 def test_every_error_of_the_system_of_tls_and_of_http_is_described_for_people(kind):
     arguments = {
-        "IncompleteRead": (b"s3cret", 1),
-        "BadStatusLine": ("s3cret",),
-        "RemoteDisconnected": ("s3cret",),
-        "LineTooLong": ("header line",),
+        "Disconnected": ("s3cret",),
+        "NotHTTP": ("s3cret",),
         "TunnelRefused": (403,),
         "NoAddress": (),
-        "UnknownProtocol": ("HTTP/9",),
     }
     made = kind(*arguments.get(kind.__name__, (2.0,) if kind.__module__ == "confpy.http.errors" else (5, "Reason")))
     if isinstance(made, ssl.SSLCertVerificationError):
@@ -447,13 +444,13 @@ def test_every_error_of_the_system_of_tls_and_of_http_is_described_for_people(ki
 
 def test_the_map_of_errors_covers_the_modules_that_a_connection_is_built_on():
     names = {kind.__name__ for kind in FOREIGN_CLASSES}
-    assert {kind.__name__ for kind in vars(http.client).values() if is_error(kind)} <= names
+    assert {kind.__name__ for kind in vars(response).values() if is_error(kind)} <= names
     assert {kind.__name__ for kind in vars(ssl).values() if is_error(kind)} <= names
     assert {"gaierror", "herror", "ConnectionResetError", "BrokenPipeError", "TimeoutError"} <= names
 
 
 def is_error(what):
-    return isinstance(what, type) and issubclass(what, (OSError, http.client.HTTPException))
+    return isinstance(what, type) and issubclass(what, (OSError, response.NotHTTP))
 
 
 # --- deadlines -------------------------------------------------------------------------------------------------------

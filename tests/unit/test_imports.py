@@ -234,7 +234,7 @@ store.close()
 
 
 @pytest.mark.parametrize("name", ["etcdv3", "consul"])
-def test_a_store_that_is_followed_loads_one_http_client_which_is_confpys_own(name, request):
+def test_a_store_that_is_followed_without_tls_loads_no_http_client_but_confpys_own_and_no_ssl(name, request):
     server = request.getfixturevalue("consul" if name == "consul" else "etcd")
     put = partial(server.put, "a/x" if name == "consul" else "/a/x")
     put("1")
@@ -245,8 +245,8 @@ def test_a_store_that_is_followed_loads_one_http_client_which_is_confpys_own(nam
         _, errors = run.communicate(timeout=30)
     modules = {line.rpartition("|")[2].strip() for line in errors.splitlines() if line.startswith("import time:")}
     assert run.returncode == 0, errors
-    assert "http.client" in modules
-    assert modules & (HEAVY - {"ssl"}) == set()
+    assert "confpy.http.response" in modules
+    assert modules & {*HEAVY, "http.client", "email"} == set()
 
 
 def test_a_one_shot_run_over_etcd_loads_no_other_client_and_no_logger(etcd, tmp_path):
@@ -257,7 +257,7 @@ def test_a_one_shot_run_over_etcd_loads_no_other_client_and_no_logger(etcd, tmp_
     arguments = ["-m", "confpy", "-onetime", "-backend", "etcdv3", "-node", etcd.endpoint, "-confdir", str(tmp_path)]
     modules = loaded(arguments, env=environment)
     assert "confpy.http.connection" in modules
-    assert modules & (HEAVY - {"ssl"}) == set()
+    assert modules & {*HEAVY, "http.client", "email"} == set()
 
 
 @pytest.mark.parametrize("name", ["etcdv3", "consul"])

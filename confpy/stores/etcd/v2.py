@@ -27,9 +27,8 @@ from confpy.stores.etcd.v2_wire import WATCH_HEADS, LongPoll, Reading, error_of,
 from confpy.stores.network import basic_auth, etcd_scheme, open_endpoints
 
 if TYPE_CHECKING:
-    from http.client import HTTPResponse
-
     from confpy.config.settings import Settings
+    from confpy.http.response import Response
 
 Login: TypeAlias = "Callable[[], tuple[bytes, bytes] | None]"
 
@@ -224,13 +223,13 @@ class _Api:
         self._at = connection.node
         self._nodes = nodes
 
-    def get(self, path: str) -> HTTPResponse:
+    def get(self, path: str) -> Response:
         """Return the answer, whose body is still to be read; follows redirects. To be called within ``bounded``."""
         for _ in range(_REDIRECTS + 1):
             response = self.connection.get(path)
             if response.status not in _REDIRECTED:
                 return response
-            path = self._follow(response.headers.get("Location", ""))
+            path = self._follow(response.headers.get("Location") or "")
         raise StoreError(f"it redirects more than {_REDIRECTS} times", hint="do its nodes agree on their leader?")
 
     def _follow(self, location: str) -> str:

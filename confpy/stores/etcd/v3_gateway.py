@@ -18,9 +18,8 @@ from confpy.stores.etcd.v3_wire import Body, LoggedOut, error_of, gateway_path, 
 from confpy.stores.network import secret
 
 if TYPE_CHECKING:
-    from http.client import HTTPResponse
-
     from confpy.config.settings import Settings
+    from confpy.http.response import Response
 
 Result = TypeVar("Result")
 Paths: TypeAlias = dict[Node, str]
@@ -136,7 +135,7 @@ class Gateway:
         headers = {"Connection": "close", "Grpc-Metadata-hasleader": "true"}
         return Stream(self.connection, self._open(path, body, **headers))
 
-    def _open(self, path: str, body: bytes, **headers: str) -> HTTPResponse:
+    def _open(self, path: str, body: bytes, **headers: str) -> Response:
         # Without "Accept", etcd takes the user of the gateway's own certificate for the one who asks.
         headers["Accept"] = "application/json"
         if token := self._login.token:
