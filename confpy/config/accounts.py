@@ -10,7 +10,7 @@ from typing import Any, cast
 from confpy.config.kinds import LAST_ID
 from confpy.errors import ConfpyError, UsageError
 
-WRITTEN_MODE = re.compile(r"^[ \t]*[\"']?mode[\"']?[ \t]*=[ \t]*(0o?)?(\d{1,4})\b", re.MULTILINE | re.IGNORECASE)
+WRITTEN_MODE = r"(?mi)^[ \t]*[\"']?mode[\"']?[ \t]*=[ \t]*(0o?)?(\d{1,4})\b"
 """A mode that was written as a number: the text distinguishes 0644, 0o644 and 644, the parsed integer does not."""
 
 
@@ -57,8 +57,16 @@ def account(given: Mapping[str, Any], number: str, name: str, strict: bool, warn
         return None
 
 
-def mode_hint(written: re.Match[str] | None) -> str:
-    """Return the hint for a mode that was written as a number: how to write it."""
+def written_mode(content: str) -> tuple[int, str]:
+    """Return the line of a file with a mode that was written as a number, and the hint: how to write it.
+
+    0 if there is none.
+    """
+    written = re.search(WRITTEN_MODE, content)
+    return content.count("\n", 0, written.start(2)) + 1 if written else 0, _mode_hint(written)
+
+
+def _mode_hint(written: re.Match[str] | None) -> str:
     octal, digits = written.groups() if written else ("0", "644")
     if not octal and not (re.fullmatch("[0-7]+", digits) and is_sensible(int(digits, 8))):
         digits = f"{int(digits):o}"

@@ -86,7 +86,7 @@ def truth(value: str) -> bool:
 
 
 UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-SPAN = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)", re.ASCII)
+SPAN = r"(?a)(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)"
 AMOUNT = r"([0-9]+(\.[0-9]+)?|([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)"
 
 
@@ -94,12 +94,12 @@ def seconds(value: object) -> float:
     """Return the seconds of a number, "600", "500ms" or "1m30s" (Go's time.ParseDuration, but for the sign)."""
     if isinstance(value, str):
         value = value.strip()
-        if not value or SPAN.sub("", value):
+        if not value or re.sub(SPAN, "", value):
             if not re.fullmatch(r"\d+(\.\d+)?", value, re.ASCII):
                 raise ValueError
             amount = float(value)
         else:
-            amount = sum(float(count) * UNITS[unit] for count, unit in SPAN.findall(value))
+            amount = sum(float(count) * UNITS[unit] for count, unit in re.findall(SPAN, value))
     elif isinstance(value, int | float) and not isinstance(value, bool):
         # Compared before it is converted: an integer of TOML may be too large for a float.
         amount = float(value) if value <= LONGEST else LONGEST + 1

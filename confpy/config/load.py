@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple, cast
 
 from confpy.config import confd
-from confpy.config.accounts import WRITTEN_MODE, account, delivered_with, mode_hint
+from confpy.config.accounts import account, delivered_with, written_mode
 from confpy.config.kinds import LIST, shown
 from confpy.config.resource import OPTIONS, Loaded, Resource
 from confpy.config.settings import Settings
@@ -235,15 +235,19 @@ def read_resource(
     content = read_text(path)
     for match in WRITTEN_KEYS.finditer(content):
         remarks.lines[match[1].lower()] = content.count("\n", 0, match.start(1)) + 1
-    written = WRITTEN_MODE.search(content)
-    hint = mode_hint(written)
     try:
         tables = parse_toml(content, path)
     except UsageError as error:
-        if written and error.where.get("line") == content.count("\n", 0, written.start(2)) + 1:
+        line, hint = written_mode(content)
+        if line and error.where.get("line") == line:
             error.hint = hint
         raise
-    given = read_table(find_table(tables, remarks.warnings), hint, remarks.warnings)
+    table = find_table(tables, remarks.warnings)
+    try:
+        given = read_table(table, remarks.warnings)
+    except UsageError as error:
+        error.hint = written_mode(content)[1] if plain(str(error.where.get("key"))) == "mode" else ""
+        raise
     insist_on_one_store(tables, settings)
     for key in ("src", "dest"):
         if not given.get(key):
@@ -358,11 +362,8 @@ def shares_a_node(nodes: tuple[str, ...], settings: Settings) -> bool:
     return not addresses(nodes).isdisjoint(addresses(own))
 
 
-def read_table(table: Mapping[str, object], if_mode: str, warnings: list[ConfpyError]) -> dict[str, Any]:
-    """Return the values of ``[template]`` by their documented keys; raises ``UsageError``.
-
-    ``if_mode`` is the hint for a wrong mode.
-    """
+def read_table(table: Mapping[str, object], warnings: list[ConfpyError]) -> dict[str, Any]:
+    """Return the values of ``[template]`` by their documented keys; raises ``UsageError``."""
     values: dict[str, Any] = {}
     implied: dict[str, Any] = {}
     for written, value in table.items():
@@ -373,11 +374,7 @@ def read_table(table: Mapping[str, object], if_mode: str, warnings: list[ConfpyE
             warnings.append(UsageError(f"unknown key {written}, ignored", hint=hint, key=written))
         for key in keys:
             own = key == written or plain(key) == plain(written)
-            try:
-                (values if own else implied)[key] = OPTIONS[key].kind.read(value, key if own else written, key=written)
-            except UsageError as error:
-                error.hint = if_mode if key == "mode" else ""
-                raise
+            (values if own else implied)[key] = OPTIONS[key].kind.read(value, key if own else written, key=written)
     return implied | values
 
 

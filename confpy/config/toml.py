@@ -41,7 +41,7 @@ def read_text(path: str) -> str:
         raise UsageError("the file is not UTF-8, as TOML must be", file=path, line=line) from None
 
 
-_UNCLOSED = re.compile(r"""(Illegal|Found invalid) character '\\n'|Unterminated string|Expected "'+"$""")
+_UNCLOSED = r"""(Illegal|Found invalid) character '\\n'|Unterminated string|Expected "'+"$"""
 
 
 _PLAIN = re.compile(r"[\t\n\x20-\x7e]*")
@@ -111,7 +111,7 @@ def parse_toml(content: str, path: str) -> dict[str, object]:
         line = re.match(r"line (\d+)", place)
         where: dict[str, str | int] = {"file": path, "line": int(line[1])} if line else {"file": path}
         hint = ""
-        if _UNCLOSED.match(reason):
+        if re.match(_UNCLOSED, reason):
             reason = "a string is not closed"
             hint = "a string ends on the line where it begins, with the same quote; for several lines, use three quotes"
         reason = reason[:1].lower() + reason[1:]

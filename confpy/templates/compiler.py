@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import jinja2
 
 from confpy.errors import TemplateError
-from confpy.templates import engine
+from confpy.templates import engine, jinja
 from confpy.templates.context import RenderContext
 from confpy.templates.lookup import Lookup
 from confpy.templates.results import BRACES, JINJA_NAMES, CompileResult
@@ -97,12 +97,12 @@ class Compiler:
 
     def _compile_jinja(self, source: str, lookup: Lookup, file: str) -> CompileResult:
         if self._jinja is None:
-            self._jinja = engine.environment(self._context, sandbox=self._sandbox)
+            self._jinja = engine.environment(self._context, sandbox=self._sandbox, extensions=jinja.EXTENSIONS)
         made = self._jinja
         if lookup.delimiters:
-            made = engine.with_delimiters(made, lookup.delimiters)
+            made = jinja.with_delimiters(made, lookup.delimiters)
         try:
-            return engine.compile_source(source, lookup, file, made)
+            return jinja.compile_source(source, lookup, file, made)
         except TemplateError as refused:
             if not refused.hint and _signs(lookup.delimiters).go.search(source):
                 as_jinja = 'this looks like a Go template, as confd has them; here it is Jinja: {{ getv("/key") }}'

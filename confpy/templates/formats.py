@@ -13,16 +13,16 @@ from jinja2 import Undefined
 
 from confpy.templates.functions import InvalidArgument, as_text
 
-_ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
-_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_ESCAPED_BYTE = "[\udc80-\udcff]"
+_SURROGATE_ESCAPE = r"\\u[dD][89a-fA-F]"
+_LONE_SURROGATE = "[\ud800-\udfff]"
 
 
 def from_json(text: object) -> Any:
     """Read JSON. Numbers with a whole value are integers however they are spelled, as in JavaScript and in Go."""
     source = as_text(text)
     if not source.isascii():
-        source = _ESCAPED_BYTE.sub("\ufffd", source)
+        source = re.sub(_ESCAPED_BYTE, "\ufffd", source)
         if source.startswith("\ufeff"):
             raise InvalidArgument(
                 "this is not JSON: Unexpected UTF-8 BOM (decode using utf-8-sig), line 1 column 1", text
@@ -37,7 +37,7 @@ def from_json(text: object) -> Any:
     except RecursionError:
         raise InvalidArgument("this JSON is nested too deeply", text) from None
     # Half of a surrogate pair is no character; in confpy's texts it would stand for a byte.
-    return _whole(value) if "\\u" in source and _SURROGATE_ESCAPE.search(source) else value
+    return _whole(value) if "\\u" in source and re.search(_SURROGATE_ESCAPE, source) else value
 
 
 def json_object(text: object) -> dict[str, Any]:
@@ -76,7 +76,7 @@ _DECODER = json.JSONDecoder(parse_float=_number, parse_constant=_constant)
 
 def _whole(value: Any) -> Any:
     if isinstance(value, str):
-        return _LONE_SURROGATE.sub("\ufffd", value)
+        return re.sub(_LONE_SURROGATE, "\ufffd", value)
     if isinstance(value, list):
         return [_whole(item) for item in value]
     if isinstance(value, dict):

@@ -17,8 +17,8 @@ from jinja2 import Undefined
 Item = TypeVar("Item")
 
 _INTEGER = re.compile(r"[+-]?[0-9]+")
-_DIGITS = re.compile(r"([0-9]+)")
-_NOT_UTF8 = re.compile("[\ud800-\udfff]")
+_DIGITS = r"([0-9]+)"
+_NOT_UTF8 = "[\ud800-\udfff]"
 _LONGEST_SEQUENCE = 1_000_000
 
 
@@ -113,7 +113,7 @@ def _simple(text: str, convert: Callable[[str], str], otherwise: Callable[[str],
     if text.isascii():
         return convert(text)
     mapped = []
-    for character in _NOT_UTF8.sub("\ufffd", text):
+    for character in re.sub(_NOT_UTF8, "\ufffd", text):
         one = convert(character)
         if len(one) > 1:
             one = otherwise(character)
@@ -293,7 +293,7 @@ def natural_sort(items: Iterable[Item]) -> list[Item]:
 
     def parts(item: Item) -> tuple[list[str | tuple[int, str]], str]:
         # Texts and digits alternate, so that like is compared with like; digits by size without reading them as int.
-        split = _DIGITS.split(_name(item))
+        split = re.split(_DIGITS, _name(item))
         return [(len(p.lstrip("0")), p.lstrip("0")) if i % 2 else p for i, p in enumerate(split)], _name(item)
 
     return sorted(items, key=parts)

@@ -14,6 +14,9 @@ from confpy.templates import formats, functions, validators
 from confpy.templates.lookup import Lookup
 from confpy.templates.results import service_lookup
 
+RANDOM = {"random": "filters", "lipsum": "globals"}
+"""What Jinja has and confpy has not: random output would change the target, and reload its program, at every pass."""
+
 Origin: TypeAlias = Literal["confd", "fork", "go", "confpy"]
 Ask: TypeAlias = Callable[..., "Lookup | None"]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address, ip_address
 from shlex import quote
 from typing import NamedTuple
@@ -15,8 +16,19 @@ from confpy.templates.formats import json_object
 from confpy.templates.functions import InvalidArgument, as_text, atoi
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
-_HOSTPORT = re.compile(r"(?:\[(?P<v6>[^\[\]]*)\]|(?P<host>[^\[\]:]*)):(?P<port>[^:]*)")
+
+
+# Compiled when they are first used: most templates need none of them.
+
+
+@cache
+def _label() -> re.Pattern[str]:
+    return re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
+
+
+@cache
+def _host_and_port() -> re.Pattern[str]:
+    return re.compile(r"(?:\[(?P<v6>[^\[\]]*)\]|(?P<host>[^\[\]:]*)):(?P<port>[^:]*)")
 
 
 class HostPort(NamedTuple):
@@ -67,7 +79,7 @@ def _ip(value: str) -> str:
 def _hostname(value: str) -> str:
     """RFC 1123, and underscores, which resolvers and containers use."""
     labels = value.removesuffix(".").split(".")
-    if len(value) > 254 or not all(_LABEL.fullmatch(label) for label in labels):
+    if len(value) > 254 or not all(map(_label().fullmatch, labels)):
         return "not a host name"
     # What ends in a number is meant as an IPv4 address.
     return "not a host name" if labels[-1].isdigit() and not _address(value, IPv4Address) else ""
@@ -80,7 +92,7 @@ def _host(value: str) -> str:
 def _hostport(value: str) -> str:
     if _CONTROL.search(value):
         return "a control character or line end in it"
-    parts = _HOSTPORT.fullmatch(value)
+    parts = _host_and_port().fullmatch(value)
     if parts is None:
         return "not host:port, or an IPv6 address without brackets"
     if parts["v6"] is not None:

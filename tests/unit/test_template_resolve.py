@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from confpy.errors import ConfpyError, TemplateError
-from confpy.templates import cache, engine
+from confpy.templates import cache, jinja
 from confpy.templates import resolve as resolve_module
 from confpy.templates.lookup import Lookup
 from confpy.templates.renderer import Renderer
@@ -231,13 +231,13 @@ class Compiler:
 
     def __init__(self, monkeypatch):
         self.count = 0
-        real = engine.compile_source
+        real = jinja.compile_source
 
         def counted(*arguments):
             self.count += 1
             return real(*arguments)
 
-        monkeypatch.setattr(engine, "compile_source", counted)
+        monkeypatch.setattr(jinja, "compile_source", counted)
 
 
 @pytest.fixture

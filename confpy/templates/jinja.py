@@ -1,0 +1,79 @@
+"""From a template's text in Jinja to its code, and what is known of what it will ask for. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+import jinja2
+from jinja2 import nodes
+from jinja2.ext import Extension, LoopControlExtension, do
+from jinja2.lexer import Token
+
+from confpy.errors import TemplateError
+from confpy.templates.explain import suggest
+from confpy.templates.lookup import Lookup
+from confpy.templates.registry import known_lookups
+from confpy.templates.results import NO_FILE, CompileResult, template_lookup
+
+# Jinja makes all line ends alike. What stands for a carriage return while it reads must be white space to it, and no
+# line end: the space of the Ogham script is, and such a space in a template is set aside as half of a character.
+_HIDE = str.maketrans({"\r": "\u1680", "\u1680": "\ud800"})
+_SHOW = str.maketrans({"\u1680": "\r", "\ud800": "\u1680"})
+_HIDDEN = re.compile("[\u1680\ud800]")
+
+
+class LineEnds(Extension):
+    """Keeps the carriage returns of a template where they are."""
+
+    def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:  # noqa: ARG002
+        return source.translate(_HIDE) if "\r" in source or "\u1680" in source else source
+
+    def filter_stream(self, stream: Iterable[Token]) -> Iterator[Token]:
+        for token in stream:
+            if token.type in {"data", "string"} and _HIDDEN.search(token.value):
+                yield Token(token.lineno, token.type, token.value.translate(_SHOW))
+            else:
+                yield token
+
+
+EXTENSIONS: tuple[type[Extension], ...] = (LineEnds, do, LoopControlExtension)
+"""What an environment needs to compile templates."""
+
+
+def with_delimiters(environment: jinja2.Environment, delimiters: tuple[str, ...]) -> jinja2.Environment:
+    """Return the same environment for templates whose expressions stand between other delimiters."""
+    left, right = delimiters
+    return environment.overlay(variable_start_string=left, variable_end_string=right)
+
+
+def compile_source(source: str, lookup: Lookup, file: str, environment: jinja2.Environment) -> CompileResult:
+    """Return a template's code and the lookups that stand in it word for word; raises ``TemplateError``."""
+    name = lookup.name
+    try:
+        tree = environment.parse(source, name, file)
+        needs = frozenset(_needs(tree, lookup.delimiters))
+        # Jinja writes it into the error of a macro that an imported template does not have.
+        names_itself = tree.find(nodes.FromImport) is not None
+        code = environment.compile(tree, name if names_itself else "", NO_FILE)
+        return CompileResult("jinja", code, needs, names_itself=names_itself)
+    except jinja2.TemplateSyntaxError as error:
+        message = error.message or "syntax error"
+        failure = TemplateError(message, hint=suggest(message, environment), template=name, line=error.lineno)
+    except RecursionError:
+        failure = TemplateError("nested too deeply", template=name)
+    raise failure
+
+
+def _needs(tree: nodes.Template, delimiters: tuple[str, ...]) -> Iterator[Lookup]:
+    for reference in tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)):
+        named = getattr(reference, "template", None)
+        for constant in named.items if isinstance(named, nodes.List | nodes.Tuple) else [named]:
+            if isinstance(constant, nodes.Const) and isinstance(constant.value, str):
+                yield template_lookup(constant.value, "jinja", delimiters)
+    for call in tree.find_all(nodes.Call):
+        constants = [argument.value for argument in call.args if isinstance(argument, nodes.Const)]
+        words = [value for value in constants if isinstance(value, str)]
+        if not isinstance(call.node, nodes.Name) or len(words) != len(call.args):
+            continue
+        yield from known_lookups(call.node.name, words)
