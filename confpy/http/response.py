@@ -20,6 +20,7 @@ LINE_BYTES = 65536
 _LINES = 100
 """The most lines of a head."""
 _STATUS = re.compile(rb"HTTP/1\.(\d+)[ \t]+(\d{3})(?:[ \t]+([^\r\n]*))?\r?\n")
+_LENGTH = re.compile("[0-9]{1,18}")
 SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;|\Z)")
 """The size of a chunk; extensions may follow. Neither a sign nor what else ``int`` takes."""
 
@@ -90,7 +91,7 @@ class Response:
         length = self.headers.get("Content-Length") or ""
         if not self._has_body or self.status < 200 or self.status in (204, 304):
             self.rest, self.chunked = 0, False
-        elif not self.chunked and length.isdecimal() and length.isascii():
+        elif not self.chunked and _LENGTH.fullmatch(length):
             self.rest = int(length)
         kept = (self.headers.get("Connection") or "").lower()
         self.reusable = (self.rest is not None or self.chunked) and (

@@ -98,6 +98,7 @@ def test_what_comes_before_the_answer_is_no_answer():
         (b"HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\nx", False),
         (b"HTTP/1.0 200 OK\r\nContent-Length: 1\r\nConnection: Keep-Alive\r\n\r\nx", True),
         (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nx", False),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: " + b"1" * 5000 + b"\r\n\r\nx", False),
         (b"HTTP/1.1 200 OK\r\n\r\nx", False),
     ],
 )
