@@ -25,14 +25,15 @@ from confpy.agent.passes import Passes
 from confpy.agent.rejections import Rejections
 from confpy.agent.reloads import PendingReloads
 from confpy.agent.rendering import Rendering, Renders
-from confpy.agent.resources import ResourceState, paths, prefixes_of
+from confpy.agent.resources import ResourceState, paths
 from confpy.agent.shrink import KeyCounts
 from confpy.agent.shutdown import Shutdown
+from confpy.agent.store_status import StoreStatus
 from confpy.agent.suspect_keys import SuspectKeys
 from confpy.agent.watched_files import WatchedFiles
 from confpy.clock import NEVER, Backoff, Settle
 from confpy.config.resource import Loaded, Resource
-from confpy.errors import StoreError, TemplateError
+from confpy.errors import TemplateError
 from confpy.keys.view import View
 from confpy.messages import (
     Accepted,
@@ -87,6 +88,7 @@ class Agent:
         self._shutdown = Shutdown(core.step, config.stop_timeout)
         self._suspect_keys = suspect_keys = SuspectKeys(core)
         self._fallback = fallback = Fallback(core, counts)
+        self._store_status = StoreStatus(core, fallback)
         self._rendering = rendering = Rendering(
             core, renderer, environ, suspect_keys=suspect_keys, fallback=fallback, watched=watched
         )
@@ -125,10 +127,12 @@ class Agent:
         if not self._ended:
             self._do_what_is_due()
             if self._recovered:
-                swapped = self._batches.swapped_unchecked()
+                freed, swapped = self._batches.take_freed(), self._batches.swapped_unchecked()
+                self.reloads.end_deliveries(freed)
                 self._step.actions += self.reloads.start(now, self._batches.busy, swapped)
+                freed += self.reloads.take_freed()
                 if not self._shutdown.has_begun:
-                    self._passes.run()
+                    self._passes.run(freed)
             self._stop_if_done()
             self._step.do(WakeAt(self._wake_at()))
         return self._step.actions
@@ -157,6 +161,7 @@ class Agent:
                 self._suspect_keys.take_acceptance(message)
             case Recalled():
                 self._fallback.take(message)
+                self._passes.note_store()
             case Edited():
                 self.loading.note_edit()
             case Touched():
@@ -219,6 +224,7 @@ class Agent:
                 edited.append(state)
             states.append(state)
         self.resources.adopt(states)
+        self._passes.forget_first_tries()
         for state in edited:
             self.resources.mark(state, "edit")
         followed = tuple(sorted({path for state in states for path in state.resource.watch_files}))
@@ -229,6 +235,7 @@ class Agent:
             self._step.log("info", "resource.removed", resource=name, did="left its target unchanged")
             self._drift.forget(state)
             self._suspect_keys.release(state)
+            self._rendering.forget(state)
 
     def _new_state(self, resource: Resource) -> ResourceState:
         settle, backoff = Settle(resource.settle, resource.max_wait), Backoff(self._random)
@@ -247,8 +254,8 @@ class Agent:
         state.resource = resource
         state.view = self._view(resource)
         state.settle = Settle(resource.settle, resource.max_wait)
-        state.awaited = state.stale = frozenset()
         state.suspicions = frozenset()
+        self._rendering.forget_failed(state)
 
     def _view(self, resource: Resource) -> View:
         mirror, texts = self.mirror, resource.text_prefixes
@@ -263,29 +270,8 @@ class Agent:
         if result.learned or not self._config.names_deletions:
             self._inferred |= result.changed
         if result.learned:
-            self._take_status()
-
-    def _take_status(self) -> None:
-        """Take what is known of the store now: which prefixes it denies, and whether it can be read at all."""
-        lost = self.mirror.lost
-        if lost is None:
-            self._end.note_answer(self._step.now)
-        else:
-            self._fallback.request()
-            if self._end.waits_for_store(self._step.now) or (self._end.is_final and self._fallback.is_awaited):
-                return
-        for state in self.resources:
-            error = self.mirror.error(state.resource.prefixes)
-            if error is None:
-                if isinstance(state.error, StoreError):
-                    state.retry_at = -NEVER
-            elif self._end.is_final and (
-                state.tried or (error is lost and self._fallback.holds(prefixes_of(self.resources.groups[state.group])))
-            ):
-                continue
-            elif state.error is None or state.error.kind != error.kind:
-                # Each gets a copy: what one resource adds to it must not show in another's.
-                self._failures.fail(state, _own(error, state), quiet=True)  # the mirror logs it, once for all
+            self._passes.note_store()
+            self._store_status.take()
 
     def _mark_changed(self) -> None:
         """Mark whom the changed paths concern. What arrived together counts as one change to each."""
@@ -313,16 +299,15 @@ class Agent:
             self.loading.load_edit()
             for state in self.resources:
                 if isinstance(state.error, TemplateError):
-                    state.retry_at = -NEVER
+                    self.resources.retry(state, -NEVER)
             self._rendering.ask_templates()
         if self._drift.is_due(delivering=bool(self._batches)) and not self.loading.is_changing:
             self._look()
         self._fallback.save_if_due()
         if self._end.is_final and self.loading.is_done:
-            if self.mirror.lost is not None:
-                self._take_status()
+            self._store_status.take_loss()
             if self._step.now >= self._end.deadline():
-                self._give_up()
+                self._store_status.fail_untried()
 
     def _look(self) -> None:
         """Look at every target, and ask the world again."""
@@ -331,13 +316,6 @@ class Agent:
                 self.resources.mark(state, "time")
         self._rendering.ask_again()
 
-    def _give_up(self) -> None:
-        """Fail what has no outcome in time."""
-        for state in self.resources:
-            if not state.tried and not state.in_flight:
-                error = self.mirror.error(state.resource.prefixes) or StoreError("no outcome in time (timeout)")
-                self._failures.fail(state, _own(error, state))
-
     def _wake_at(self) -> float:
         now = self._step.now
         moments = [self.mirror.wake_at(), self.reloads.wake_at(now), self._shutdown.next_at()]
@@ -345,7 +323,7 @@ class Agent:
             if not self.loading.is_changing:
                 moments.append(self._drift.look_at)
             moments += (self.loading.next_at(), self._fallback.saves_at, self._passes.next_at())
-            moments += (*self._end.moments(now), *self._passes.due_times())
+            moments += self._end.moments(now)
         return min(moments)
 
     # --- the end -----------------------------------------------------------------------------------------------------
@@ -371,7 +349,7 @@ class Agent:
         self.reloads.hurry()
         for name, moment in self.rejections.lift(now):
             if name in self.resources.states:
-                self.resources.states[name].retry_at = moment
+                self.resources.retry(self.resources.states[name], moment)
 
     def _stop_if_done(self) -> None:
         """Stop where there is nothing left to do, or no time left to do it."""
@@ -382,11 +360,14 @@ class Agent:
                 self._stop(self._end.stopped_code(self._shutdown.stopped_by, forced=self._shutdown.was_forced))
             elif self._shutdown.end_commands():
                 self.reloads.stop()
-        elif self.loading.is_done and not self._batches:
-            states = self.resources.states.values()
-            if self._end.has_ended(states, owes=bool(self.reloads)):
-                self._step.actions += self._end.report(states, self._step.now)
-                self._stop(self._end.exit_code())
+        elif self._has_ended():
+            self._step.actions += self._end.report(self.resources.states.values(), self._step.now)
+            self._stop(self._end.exit_code())
+
+    def _has_ended(self) -> bool:
+        if not self.loading.is_done or self._batches:
+            return False
+        return self._end.has_ended(waits=bool(self.resources.untried), owes=bool(self.reloads))
 
     def _stop(self, code: int) -> None:
         self._ended = True
@@ -399,10 +380,3 @@ class Agent:
     def outcomes(self) -> list[dict[str, object]]:
         """Return the outcome of each resource, including those whose file could not be read."""
         return self._end.outcomes(self.resources)
-
-
-def _own(error: StoreError, state: ResourceState) -> StoreError:
-    """Return the error for one of the resources that it concerns."""
-    own = error.copy(StoreError)
-    own.at(resource=state.name)
-    return own

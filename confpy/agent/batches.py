@@ -34,6 +34,9 @@ class Batches:
     def __init__(self) -> None:
         self.busy: set[str] = set()
         """The commands of all of them."""
+        self._swapped: set[str] = set()
+        """Of these, the commands of those that put files in place before they are checked."""
+        self._freed: list[str] = []
         self._all: dict[int, Batch] = {}
         self._in_flight: set[int] = set()
         self._waiting: deque[int] = deque()
@@ -48,6 +51,8 @@ class Batches:
         self._all[self._number] = batch
         self._waiting.append(self._number)
         self.busy |= batch.commands
+        if batch.swaps:
+            self._swapped |= batch.commands
 
     def send(self) -> Iterator[Deliver]:
         """Yield what may start now."""
@@ -61,7 +66,14 @@ class Batches:
         self._in_flight.discard(number)
         batch = self._all.pop(number)
         self.busy -= batch.commands
+        self._swapped -= batch.commands
+        self._freed += batch.commands
         return batch
+
+    def take_freed(self) -> list[str]:
+        """Return the commands that have become free since this was asked last."""
+        freed, self._freed = self._freed, []
+        return freed
 
     def drop_waiting(self) -> None:
         while self._waiting:
@@ -69,7 +81,7 @@ class Batches:
 
     def swapped_unchecked(self) -> set[str]:
         """Return the commands of those that put files in place before they are checked."""
-        return {command for batch in self._all.values() if batch.swaps for command in batch.commands}
+        return self._swapped
 
 
 def batches(items: Sequence[tuple[Item, Sequence[str]]]) -> list[list[Item]]:

@@ -9,7 +9,7 @@ from confpy.agent.core import Core
 from confpy.agent.fallback import Fallback
 from confpy.agent.rejections import Rejections
 from confpy.agent.reloads import Commit, PendingReloads
-from confpy.agent.resources import GroupKey, ResourceState, prefixes_of
+from confpy.agent.resources import GroupKey, ResourceState
 from confpy.agent.shrink import KeyCounts
 from confpy.agent.watched_files import WatchedFiles
 from confpy.candidates import Candidate, Report
@@ -76,7 +76,7 @@ class Deliveries:
 
     def _take_report(self, state: ResourceState, candidate: Candidate, report: Report) -> str:
         """Take the report of one resource; returns its outcome."""
-        state.in_flight = False
+        self._resources.land(state)
         if report.error is not None or candidate.only_missing:
             state.changes |= state.changes_in_flight  # not delivered yet
         state.changes_in_flight = set()
@@ -88,7 +88,7 @@ class Deliveries:
             is_newer = state.dirty
             self._failures.fail(state, report.error, content=candidate.content)
             if is_newer:  # it changed meanwhile: what failed is not what it wants now
-                state.retry_at = -NEVER
+                self._resources.retry(state, -NEVER)
         elif report.outcome != "held":
             self._succeed(state, report, candidate)
         return report.outcome
@@ -99,7 +99,7 @@ class Deliveries:
         self._resources.mark(state)
         self._failures.hold_back(state, culprit)
         if is_newer:
-            state.retry_at = -NEVER
+            self._resources.retry(state, -NEVER)
 
     def _log_unchecked(self, reports: Iterable[Report]) -> None:
         unchecked: dict[str, list[str]] = {}
@@ -116,14 +116,16 @@ class Deliveries:
         checks = {check for state in rejected for check in self._resources.shared_checks(state.group)}
         if not checks:
             return
+        sharing = [self._resources.groups[group] for group in self._resources.groups_sharing(checks)]
         alike = {
             state.group: state.retry_at
-            for state in self._resources.dirty()
-            if isinstance(state.error, CheckError) and not checks.isdisjoint(self._resources.shared_checks(state.group))
+            for states in sharing
+            for state in states
+            if state.dirty and isinstance(state.error, CheckError)
         }
         moment = min(alike.values(), default=NEVER)
         for state in (state for group in alike for state in self._resources.groups[group]):
-            state.retry_at = min(state.retry_at, moment)
+            self._resources.retry(state, min(state.retry_at, moment))
 
     def _take_of_removed(self, candidate: Candidate, report: Report) -> None:
         resource = candidate.resource
@@ -155,9 +157,10 @@ class Deliveries:
         resource = candidate.resource
         if state.logged and report.outcome == "unchanged":
             self._step.log("info", "resource.recovered", resource=report.resource)
-        state.tried, state.logged = True, False
+        self._resources.note_try(state)
+        self._resources.set_error(state, None)
+        state.logged = False
         state.damping.reset()
-        state.error = None
         state.known = report.known if state.resource.dest == resource.dest else None
         # What came meanwhile has been noted, and may still be suspect.
         state.guard.trust(candidate.keys, self._mirror.store, named=state.guard.named_in_flight)
@@ -177,10 +180,8 @@ class Deliveries:
     def count(self, *, at_end: bool = False) -> None:
         """Have the ledger note the counts of keys that no record of a delivery has, and which store they are from."""
         if not self._config.noop:
-            self._step.actions += self._counts.unsaved(self._mirror.identity, self._revision, at_end=at_end)
-
-    def _revision(self) -> int:
-        return self._mirror.revision(prefixes_of(self._resources))
+            mirror = self._mirror
+            self._step.actions += self._counts.unsaved(mirror.identity, mirror.newest, at_end=at_end)
 
     # --- reloads and rollbacks ---------------------------------------------------------------------------------------
 

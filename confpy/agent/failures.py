@@ -33,14 +33,14 @@ class Failures:
         ``content``: what could not be delivered. ``quiet``: it is logged elsewhere. ``attempt``, ``wait``: how many
         times it was tried, and the seconds to the next, where nothing was tried now; else the backoff has them.
         """
-        state.error = error
+        self._resources.set_error(state, error)
         state.outcome = "failed"
-        state.tried = True
+        self._resources.note_try(state)
         self._resources.mark(state)
         tries = 0 if attempt else state.backoff.attempts + 1
         if not attempt:
             attempt, wait = tries, state.backoff.wait()
-        state.retry_at = self._step.now + wait
+        self._resources.retry(state, self._step.now + wait)
         self._end.add(error)
         if quiet:
             return
@@ -59,6 +59,7 @@ class Failures:
     def hold_back(self, state: ResourceState, culprit: ResourceState) -> None:
         """Let a resource wait until the one of its group that failed is tried again."""
         state.outcome = "held"
-        state.tried = state.tried or self._end.is_final
+        if self._end.is_final:
+            self._resources.note_try(state)
         if state.dirty:
-            state.retry_at = culprit.retry_at
+            self._resources.retry(state, culprit.retry_at)

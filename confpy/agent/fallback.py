@@ -12,7 +12,7 @@ from confpy.clock import NEVER
 from confpy.config.resource import Resource
 from confpy.events import LogEvent
 from confpy.frozen import replace
-from confpy.keys.prefixes import ROOT, covers, minimal
+from confpy.keys.prefixes import ROOT, ancestors, minimal
 from confpy.keys.tree import KeyTree
 from confpy.keys.view import View
 from confpy.messages import Recall, Recalled, Save
@@ -57,7 +57,7 @@ class Fallback:
         self._is_requested = False
         self._tree: KeyTree | None = None
         """None where none are known."""
-        self._prefixes: tuple[str, ...] = ()
+        self._prefixes: frozenset[str] = frozenset()
         self._saving = Saving()
         self.is_awaited = False
         """They were asked for and are not here yet."""
@@ -76,14 +76,21 @@ class Fallback:
             return
         self._tree = KeyTree()
         self._tree.replace(ROOT, recalled.keys)
-        self._prefixes = recalled.prefixes
+        self._prefixes = frozenset(recalled.prefixes)
         did = "makes missing targets from the cached keys"
         fields = {"keys": len(recalled.keys), "age": round(recalled.age), "did": did}
         self._step.do(LogEvent("warning", "store.stale", fields))
 
     def holds(self, prefixes: Sequence[str]) -> bool:
         """Say whether all keys of these prefixes are cached."""
-        return bool(prefixes) and all(any(covers(one, prefix) for one in self._prefixes) for prefix in prefixes)
+        if not (prefixes and self._prefixes):
+            return False
+        return all(not self._prefixes.isdisjoint(ancestors(prefix)) for prefix in prefixes)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there are any."""
+        return self._tree is not None
 
     def view(self, resource: Resource) -> View | None:
         """Return what a resource sees of the cached keys, None where there are none."""
@@ -95,8 +102,8 @@ class Fallback:
     def take_delivery(self, state: ResourceState, candidate: Candidate, report: Report) -> None:
         """Take that a target was made from cached keys: it still wants those of the store."""
         if self._end.is_final:
-            state.tried = True
-            state.error = None
+            self._resources.note_try(state)
+            self._resources.set_error(state, None)
         self._resources.mark(state)
         if report.outcome == "changed":
             # An empty answer would take these keys from it as well.

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Collection
 from collections.abc import Set as AbstractSet
 
+from confpy.agent.resources import ResourceState
 from confpy.errors import ConfpyError
 from confpy.events import LogEvent
 from confpy.messages import Resolve, Resolved
 from confpy.templates.lookup import Lookup
 from confpy.templates.results import Compiled
 
+NOTHING: frozenset[Lookup] = frozenset()
+
 
 class Lookups:
-    """Look-ups under way, and their answers."""
+    """Look-ups under way, their answers, and who uses them."""
 
     def __init__(self) -> None:
         self.facts: dict[Lookup, object] = {}
         """Lookup → its answer, or the error that it ended in."""
         self._asked: set[Lookup] = set()
+        self._users: dict[Lookup, str | set[str]] = {}
+        """Lookup → the resources that use it; most are used by one alone, which needs no set."""
         self._number = 0
 
     def ask(self, lookups: AbstractSet[Lookup]) -> list[Resolve]:
@@ -30,21 +35,52 @@ class Lookups:
         self._asked.update(new)
         return [Resolve(self._number, new)]
 
-    def awaits(self, lookups: AbstractSet[Lookup]) -> bool:
-        """Say whether one of them is under way."""
-        return not self._asked.isdisjoint(lookups)
+    def under_way(self, lookups: AbstractSet[Lookup]) -> Lookup | None:
+        """Return one of them that is under way, None where none is."""
+        return next(iter(self._asked & lookups), None)
 
-    def keep(self, used: AbstractSet[Lookup]) -> None:
+    def use(
+        self,
+        state: ResourceState,
+        asked: frozenset[Lookup],
+        *,
+        awaited: frozenset[Lookup] = NOTHING,
+        stale: frozenset[Lookup] = NOTHING,
+    ) -> None:
+        """Take what a resource uses from now on: see ``ResourceState``."""
+        if asked == state.asked and not (awaited or stale or state.awaited or state.stale):
+            return
+        before = state.asked | state.awaited | state.stale
+        state.asked, state.awaited, state.stale = asked, awaited, stale
+        after = asked | awaited | stale
+        for lookup in after - before:
+            self._add_user(lookup, state.name)
+        for lookup in before - after:
+            self._remove_user(lookup, state.name)
+
+    def wait(self, state: ResourceState, lookups: frozenset[Lookup]) -> None:
+        """Take what the render of a resource waits for, beside what it has waited for."""
+        for lookup in lookups - state.awaited:
+            self._add_user(lookup, state.name)
+        state.awaited |= lookups
+
+    def users(self, lookup: Lookup) -> Collection[str]:
+        """Return the resources that use a look-up."""
+        found = self._users.get(lookup, ())
+        return (found,) if isinstance(found, str) else found
+
+    def used(self) -> AbstractSet[Lookup]:
+        """Return the look-ups that some resource uses."""
+        return self._users.keys()
+
+    def forget_unused(self) -> None:
         """Forget the answers that are not in use."""
-        self.facts = {lookup: answer for lookup, answer in self.facts.items() if lookup in used}
+        self.facts = {lookup: answer for lookup, answer in self.facts.items() if lookup in self._users}
 
-    def take(
-        self, resolved: Resolved, readers: Callable[[Lookup], Iterable[str]]
-    ) -> tuple[set[Lookup], list[LogEvent]]:
+    def take(self, resolved: Resolved) -> tuple[set[Lookup], list[LogEvent]]:
         """Take answers; returns those that differ from the previous ones, and log events.
 
-        An error replaces only an error, or a template: a previous address is worth more than none. ``readers`` names
-        the resources that asked.
+        An error replaces only an error, or a template: a previous address is worth more than none.
         """
         self._asked.difference_update(resolved.facts)
         moved: set[Lookup] = set()
@@ -57,7 +93,7 @@ class Lookups:
                 stays = before is not None and not isinstance(before, ConfpyError)
                 if stays or not isinstance(before, ConfpyError) or before.kind != answer.kind:
                     did = "keeps the previous answer" if stays else "the template sees no answer"
-                    fields = answer.at(resource=", ".join(sorted(readers(lookup)))).fields()
+                    fields = answer.at(resource=", ".join(sorted(self.users(lookup)))).fields()
                     events.append(LogEvent("warning", "lookup.failed", {**fields, "did": did}))
                 if stays:
                     continue
@@ -65,6 +101,22 @@ class Lookups:
                 moved.add(lookup)
             self.facts[lookup] = answer
         return moved, events
+
+    def _add_user(self, lookup: Lookup, name: str) -> None:
+        users = self._users.get(lookup)
+        if users is None:
+            self._users[lookup] = name
+        elif isinstance(users, set):
+            users.add(name)
+        elif users != name:
+            self._users[lookup] = {users, name}
+
+    def _remove_user(self, lookup: Lookup, name: str) -> None:
+        users = self._users[lookup]
+        if isinstance(users, set):
+            users.discard(name)
+        if not users or users == name:
+            del self._users[lookup]
 
 
 def _describe(template: Compiled) -> list[LogEvent]:

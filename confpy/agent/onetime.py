@@ -63,8 +63,8 @@ class Forever:
         """Return what the line of a failure adds about the next try, in ``wait`` seconds."""
         return {"attempt": attempt, "retry_in": round(wait, 1)}
 
-    def has_ended(self, states: Iterable[ResourceState], *, owes: bool) -> bool:  # noqa: ARG002
-        """Say whether there is nothing left to do. ``owes``: reloads are owed."""
+    def has_ended(self, *, waits: bool, owes: bool) -> bool:  # noqa: ARG002
+        """Say whether there is nothing left to do. ``waits``: for an outcome of some resource; ``owes``: reloads."""
         return False
 
     def report(self, states: Collection[ResourceState], now: float) -> Iterator[LogEvent]:  # noqa: ARG002
@@ -137,8 +137,8 @@ class Once:
     def retry_fields(self, attempt: int, wait: float) -> dict[str, object]:  # noqa: ARG002
         return {}
 
-    def has_ended(self, states: Iterable[ResourceState], *, owes: bool) -> bool:
-        return all(state.tried for state in states) and not owes
+    def has_ended(self, *, waits: bool, owes: bool) -> bool:
+        return not waits and not owes
 
     def report(self, states: Collection[ResourceState], now: float) -> Iterator[LogEvent]:
         """Yield a line that lists all failures, those with one message together, or that there was nothing to do."""

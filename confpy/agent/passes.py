@@ -1,27 +1,40 @@
-"""Which groups are rendered now, and which of them are delivered together. Pure."""
+"""Which groups are rendered now, and which of them are delivered together. Pure.
+
+A pass looks at the groups that were woken, and at no other: each of the rest waits for one thing that will wake it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeAlias
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, TypeAlias
 
 from confpy.agent.batches import Batch, Batches, batches
 from confpy.agent.core import Core
 from confpy.agent.fallback import Fallback
+from confpy.agent.first_tries import FirstTries
 from confpy.agent.rejections import Rejections
 from confpy.agent.reloads import PendingReloads
 from confpy.agent.rendering import Rendering
 from confpy.agent.resources import GroupKey, ResourceState, all_commands, prefixes_of, swaps
+from confpy.agent.runqueue import Wait
 from confpy.candidates import Candidate, Group
-from confpy.clock import NEVER, Damping
+from confpy.clock import Damping
 from confpy.errors import ReloadError
 from confpy.templates.lookup import Lookup
 
-FIRST_TRIES = 10.0
-"""Seconds for which groups wait for the first try of another one that shares their check."""
 REJECTED = "its reload has rejected this content: the previous file stays"
 
 Ready: TypeAlias = tuple[list[ResourceState], Group]
+
+
+class _FirstTry(NamedTuple):
+    """What groups wait for that share a check with others."""
+
+    check: str
+
+
+_STORE = object()
+"""What groups wait for whose keys were not read yet."""
 
 
 class Passes:
@@ -47,44 +60,72 @@ class Passes:
         self._batches = batches
         self._reloads = reloads
         self._rejections = rejections
-        self._waiting_since = NEVER
-        """When the first group began to wait for the first try of another."""
+        self._queue = core.resources.queue
+        self._first_tries = FirstTries()
+        self._waited_for_store = False
+        """A store that could not be read did not fail anything yet."""
 
-    def run(self) -> None:
-        """Render what is dirty and due, and send it off in batches."""
+    def run(self, freed: Iterable[str] = ()) -> None:
+        """Render what was woken and can be rendered now, and send it off in batches.
+
+        ``freed``: commands that are in use no more.
+        """
+        now = self._step.now
+        for command in freed:
+            self._queue.wake_for(command)
+        for check in self._first_tries.late(now):
+            self._queue.wake_for(_FirstTry(check))
+        waits_for_store = self._end.waits_for_store(now)
+        if self._waited_for_store and not waits_for_store:
+            self._resources.wake_dirty()
+        self._waited_for_store = waits_for_store
+        self._look_at_woken()
+
+    def _look_at_woken(self) -> None:
         world = self._rendering.world()
         needed: set[Lookup] = set()
         ready: list[Ready] = []
-        groups = self._resources.dirty_groups()
-        awaited = self._awaited_checks(groups)
-        for group in groups:
+        unfinished: list[GroupKey] = []
+        for group in self._take_woken():
             states = self._resources.groups[group]
-            if not awaited.isdisjoint(self._resources.shared_checks(group)):
+            if (wait := self._wait_of(group, states)) is not None:
+                self._queue.wait(group, wait)
                 continue
             cached = self._uses_cached_keys(states)
-            if not cached and not self._is_due(states):
-                continue
             candidates = self._rendering.render(states, world, needed, cached=cached)
             if candidates and not cached and (until := self._rejected_until(states, candidates)) is not None:
                 self._leave_rejected(states, until)
             elif candidates:
                 name = states[0].resource.dest if group.is_lone else group.name
                 ready.append((states, Group(name, tuple(candidates), group.is_lone)))
+                continue
+            unfinished.append(group)
         self._rendering.ask(needed)
-        self._send(self._without_waiting(ready, groups) if needed else ready)
+        self._note_first_tries(unfinished)
+        ready, waiting = self._without_waiting(ready) if needed else (ready, [])
+        self._send(ready)
+        for group in (*unfinished, *waiting):
+            wait = self._wait_of(group, self._resources.groups[group])
+            if wait is None:
+                self._queue.wake(group)
+            else:
+                self._queue.wait(group, wait)
+
+    def note_store(self) -> None:
+        """Take it that a read has ended, or that the cached keys are here."""
+        self._queue.wake_for(_STORE)
+        for group in self._first_tries:
+            self._queue.wake(group)
+        if self._fallback.is_known:
+            self._resources.wake_dirty()
+
+    def forget_first_tries(self) -> None:
+        """Take it that other groups are run now."""
+        self._first_tries.clear()
 
     def next_at(self) -> float:
-        """Return the monotonic time from which groups wait no more for the first try of another."""
-        moment = self._waiting_since + FIRST_TRIES
-        return moment if self._step.now < moment else NEVER
-
-    def due_times(self) -> Iterator[float]:
-        """Yield the monotonic times at which dirty resources are due."""
-        for state in self._resources.dirty():
-            if not state.in_flight:
-                moment = max(state.retry_at, state.settle.due())
-                if moment > self._step.now:
-                    yield moment
+        """Return the monotonic time at which a group is due that waits for nothing else."""
+        return min(self._queue.next_at(), self._first_tries.next_at(self._step.now))
 
     def _send(self, ready: Sequence[Ready]) -> None:
         for batch in batches([(pair, all_commands(pair[0])) for pair in ready]):
@@ -97,75 +138,97 @@ class Passes:
 
     # --- which groups are due ----------------------------------------------------------------------------------------
 
-    def _is_due(self, states: Sequence[ResourceState]) -> bool:
-        """Say whether a group can be rendered now: one of it should be, and nothing that it needs is amiss."""
-        now = self._step.now
+    def _take_woken(self) -> list[GroupKey]:
+        """Return the dirty groups that were woken, and those that waited for the first try of one of them."""
+        woken = self._queue.take(self._step.now)
+        self._note_first_tries(woken)
+        return self._resources.in_order(woken | self._queue.take(self._step.now))
+
+    def _wait_of(self, group: GroupKey, states: Sequence[ResourceState]) -> Wait | None:
+        """Return what a group with a dirty resource waits for, None where it can be rendered now.
+
+        Of several things one is enough: when that has come, it is asked again.
+        """
+        if any(state.in_flight for state in states):
+            return Wait()  # the end of its delivery wakes it
+        if (lookup := self._rendering.awaited(states)) is not None:
+            return Wait(on=lookup)
+        if not self._uses_cached_keys(states) and (wait := self._wait_for_keys(states)) is not None:
+            return wait
+        if (command := self._command_in_use(states)) is not None:
+            return Wait(on=command)
+        check = self._first_tries.awaited(self._resources.shared_checks(group), self._step.now)
+        return None if check is None else Wait(on=_FirstTry(check))
+
+    def _wait_for_keys(self, states: Sequence[ResourceState]) -> Wait | None:
+        """Return what a group waits for that is made from the store's keys: one of it should be, and they are here."""
+        if self._end.is_final and any(state.tried for state in states):
+            return Wait()  # it had its one try
         dirty = [state for state in states if state.dirty]
-        return (
-            any(now >= state.retry_at for state in dirty)
-            and all(now >= state.settle.due() for state in dirty)
-            and not any(state.in_flight or (state.tried and self._end.is_final) for state in states)
-            and not self._rendering.awaits(states)
-            and self._are_commands_free(states)
-            and all(self._mirror.ready(state.resource.prefixes) for state in states)
-        )
+        moment = max(min(state.retry_at for state in dirty), *(state.settle.due() for state in dirty))
+        if moment > self._step.now:
+            return Wait(moment)
+        is_read = all(self._mirror.ready(state.resource.prefixes) for state in states)
+        return None if is_read else Wait(on=_STORE)
 
     def _uses_cached_keys(self, states: Sequence[ResourceState]) -> bool:
-        """Say whether a group is made from cached keys now: the store has not been read, and it was not made yet."""
+        """Say whether a group is made from cached keys: the store has not been read, and it was not made yet."""
+        if not self._fallback.is_known:
+            return False
         prefixes = prefixes_of(states)
         return (
             self._fallback.holds(prefixes)
-            and not any(state.cached or state.known is not None or state.in_flight for state in states)
+            and not any(state.cached or state.known is not None for state in states)
             and not self._end.waits_for_store(self._step.now)
             and not self._mirror.ready(prefixes)
-            and not self._rendering.awaits(states)
-            and self._are_commands_free(states)
         )
 
-    def _are_commands_free(self, states: Sequence[ResourceState]) -> bool:
-        """Say whether no command of a group is in use: no program may read files that are swapped in unchecked."""
-        taken = self._batches.busy | self._reloads.restoring()
-        if swaps(states):
-            taken |= self._reloads.reloading()
-        return taken.isdisjoint(all_commands(states))
+    def _command_in_use(self, states: Sequence[ResourceState]) -> str | None:
+        """Return a command of a group that is in use: no program may read files that are swapped in unchecked."""
+        busy, reloads = self._batches.busy, self._reloads
+        swapped = swaps(states)
+        for command in all_commands(states):
+            if command in busy or reloads.is_restoring(command) or (swapped and reloads.is_reloading(command)):
+                return command
+        return None
 
     # --- groups that share a check -----------------------------------------------------------------------------------
 
-    def _awaited_checks(self, groups: Iterable[GroupKey]) -> set[str]:
-        """Return the shared checks of groups that will have their first try as soon as what they need is known.
-
-        The others that share one wait for them: on an empty machine none may pass without all.
-        """
-        found: set[str] = set()
+    def _note_first_tries(self, groups: Iterable[GroupKey]) -> None:
+        """Take which of these have their first try to come: it is awaited by those that share a check with them."""
+        ended: list[str] = []
         for group in groups:
-            checks = self._resources.shared_checks(group)
-            if checks and self._is_to_come(self._resources.groups[group]):
-                found |= checks
-        self._waiting_since = min(self._waiting_since, self._step.now) if found else NEVER
-        return found if self._step.now < self._waiting_since + FIRST_TRIES else set()
+            if checks := self._resources.shared_checks(group):
+                is_to_come = self._is_to_come(self._resources.groups[group])
+                ended += self._first_tries.note(group, checks, is_to_come=is_to_come)
+        self._first_tries.begin(self._step.now)
+        for check in ended:
+            self._queue.wake_for(_FirstTry(check))
 
     def _is_to_come(self, states: Sequence[ResourceState]) -> bool:
         """Say whether a group has had no try, and waits for nothing but look-ups and the first read of its keys."""
-        if all(state.tried for state in states):
+        if all(state.tried for state in states) or not any(state.dirty for state in states):
             return False
         if any(state.in_flight or state.error is not None or state.guard.suspicion is not None for state in states):
             return False
-        if self._rendering.awaits(states):
+        if self._rendering.awaited(states) is not None:
             return True
         is_read = all(self._mirror.ready(state.resource.prefixes) for state in states)
         return not is_read and not self._fallback.holds(prefixes_of(states))
 
-    def _without_waiting(self, ready: Sequence[Ready], groups: Iterable[GroupKey]) -> list[Ready]:
-        """Leave out the groups that wait for another one whose render has just asked for something."""
-        awaited = self._awaited_checks(groups)
+    def _without_waiting(self, ready: Sequence[Ready]) -> tuple[list[Ready], list[GroupKey]]:
+        """Leave out, and return too, the groups that wait for one whose render has just asked for something."""
         stay: list[Ready] = []
-        for states, group in ready:
-            if awaited.isdisjoint(self._resources.shared_checks(states[0].group)):
-                stay.append((states, group))
-            else:
-                for state in states:
-                    state.cached = False
-        return stay
+        waiting: list[GroupKey] = []
+        for states, one in ready:
+            group = states[0].group
+            if self._first_tries.awaited(self._resources.shared_checks(group), self._step.now) is None:
+                stay.append((states, one))
+                continue
+            waiting.append(group)
+            for state in states:
+                state.cached = False
+        return stay, waiting
 
     # --- contents that a reload rejected -----------------------------------------------------------------------------
 
@@ -187,7 +250,7 @@ class Passes:
                 REJECTED, hint=self._end.rejection_hint, resource=state.name, target=state.resource.dest
             )
             self._failures.fail(state, error, attempt=self._rejections[state.name].times, wait=until - now)
-            state.retry_at = min(until, now + Damping.INTERVAL)
+            self._resources.retry(state, min(until, now + Damping.INTERVAL))
         for state in states:
             if state.name not in self._rejections:
                 self._failures.hold_back(state, rejected[0])

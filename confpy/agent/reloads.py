@@ -9,9 +9,12 @@ repeat at every start.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from heapq import heappop, heappush
+from itertools import count
 from random import Random
 from typing import Literal, TypeAlias
 
+from confpy.agent.runqueue import RunQueue, Wait
 from confpy.candidates import Report
 from confpy.clock import NEVER, Backoff, Damping
 from confpy.config.resource import Resource
@@ -122,6 +125,10 @@ class _Pending:
     """Resources whose previous files could not be put back."""
     since: float = 0.0
     retry_at: float = -NEVER
+    number: int = 0
+    """Its place in the order in which they began to be owed."""
+    is_next: bool = False
+    """It is one of those that run next."""
 
 
 class PendingReloads:
@@ -137,6 +144,14 @@ class PendingReloads:
         self._is_final = is_final
         self._stopped = False
         self._pending: dict[str, _Pending] = {}
+        self._running: dict[str, _Pending] = {}
+        """Those with a run in flight, what follows from its failure included."""
+        self._queue: RunQueue[str] = RunQueue()
+        """When what is owed, and not in flight, is to be run, or looked at again."""
+        self._next: list[tuple[int, str]] = []
+        """A heap: those that run as soon as there is a free place, by ``number``."""
+        self._numbers = count(1)
+        self._freed: list[str] = []
         self._began: dict[str, float] = {}
         """Command → when its last run began."""
 
@@ -145,9 +160,7 @@ class PendingReloads:
         resource = commit.resource
         spec = resource.reload_spec
         assert spec is not None
-        pending = self._pending.get(spec.key)
-        if pending is None:
-            pending = self._pending[spec.key] = _Pending(spec, self._backoff())
+        pending = self._pending.get(spec.key) or self._add(spec)
         if not pending.owed:
             pending.since = now
             pending.splay = self._random.uniform(0.0, resource.splay)
@@ -156,12 +169,12 @@ class PendingReloads:
         pending.spec = replace(spec, timeout=timeout, interval=interval, verifier=spec.verifier or before.verifier)
         pending.owed[resource.name] = commit
         pending.records.add(commit.record)
-        pending.retry_at = -NEVER
+        self._retry_at(spec.key, pending, -NEVER)
 
     def inherit(self, owed: PendingReload, now: float) -> None:
         """Take what an earlier run still owed, or what a rollback of another reload has put back."""
         spec = owed.spec
-        pending = self._pending.setdefault(spec.key, _Pending(spec, self._backoff()))
+        pending = self._pending.get(spec.key) or self._add(spec)
         if not pending.owed:
             pending.since = now
         timeout = max(pending.spec.timeout, spec.timeout)
@@ -169,7 +182,7 @@ class PendingReloads:
         pairs = zip(owed.resources, owed.dests, strict=True)
         pending.owed = {**{name: Inherited(name, dest, spec.on_failure) for name, dest in pairs}, **pending.owed}
         pending.records.update(owed.records)
-        pending.retry_at = -NEVER
+        self._retry_at(spec.key, pending, -NEVER)
 
     def stop(self) -> None:
         """Start no more reloads: what is owed stays so, for the next start."""
@@ -194,41 +207,84 @@ class PendingReloads:
             wait = pending.backoff.wait() if run.failures else 0.0
             if self._is_final:
                 continue
-            pending.retry_at = began + wait
+            self._retry_at(key, pending, began + wait)
             if (due := self._due(key, pending)) > now:
                 fields = {"command": key, "resource": ", ".join(pending.owed), "attempt": run.failures}
                 yield LogEvent("info", "reload.waiting", {**fields, "retry_in": round(due - now, 1)})
 
     def hurry(self) -> None:
         """Try at once what has failed: the cause may have been repaired. Intervals between reloads still hold."""
-        for pending in self._pending.values():
-            pending.retry_at = -NEVER
+        for key, pending in self._pending.items():
+            self._retry_at(key, pending, -NEVER)
 
-    def _backoff(self) -> Backoff:
-        return Backoff(self._random, cap=LONGEST)
+    def end_deliveries(self, commands: Iterable[str]) -> None:
+        """Take it that no delivery uses these commands any more."""
+        for key in commands:
+            if (pending := self._pending.get(key)) is not None:
+                self._schedule(key, pending)
+
+    def _add(self, spec: ReloadSpec) -> _Pending:
+        pending = self._pending[spec.key] = _Pending(spec, Backoff(self._random, cap=LONGEST))
+        pending.number = next(self._numbers)
+        return pending
+
+    def _retry_at(self, key: str, pending: _Pending, moment: float) -> None:
+        pending.retry_at = moment
+        self._schedule(key, pending)
+
+    def _schedule(self, key: str, pending: _Pending) -> None:
+        """Have what is owed looked at when it is due."""
+        if pending.owed and not pending.in_flight:
+            self._queue.wait(key, Wait(self._due(key, pending)))
 
     def start(self, now: float, delivering: Collection[str], swapped: Collection[str] = ()) -> Iterator[Action]:
         """Yield the reloads to start; ``delivering`` are the commands of the deliveries in flight.
 
         ``swapped``: of those, the ones whose targets may be swapped in unchecked: no program may read them.
         """
-        free = self._free()
-        for key, pending in self._pending.items():
+        for key, pending in self._running.items():
             if pending.back == "wanted" and key not in delivering:
                 # A delivery under way may have found unchanged what is about to be put back.
                 pending.back = "in flight"
                 yield Restore(key)
-            if self._stopped or not pending.owed or pending.in_flight or now < self._due(key, pending) or not free:
+        if self._stopped:
+            return
+        for key in self._queue.take(now):
+            pending = self._pending[key]
+            if not pending.is_next:
+                pending.is_next = True
+                heappush(self._next, (pending.number, key))
+        while self._next and self._free():
+            _, key = heappop(self._next)
+            found = self._pending.get(key)
+            if found is None or not found.is_next:
+                continue  # it was cleared, and may be owed anew
+            found.is_next = False
+            if not found.owed or found.in_flight:
                 continue
-            if key in swapped or (key in delivering and now < pending.since + self._longest_wait):
+            if (wait := self._wait_of(key, found, now, delivering, swapped)) is not None:
+                self._queue.wait(key, wait)
                 continue
-            pending.in_flight, pending.owed = pending.owed, {}
-            pending.records_in_flight, pending.records = pending.records, set()
-            free -= 1
-            yield self._run(key, pending, now)
+            self._queue.forget(key)
+            found.in_flight, found.owed = found.owed, {}
+            found.records_in_flight, found.records = found.records, set()
+            yield self._run(key, found, now)
+
+    def _wait_of(
+        self, key: str, pending: _Pending, now: float, delivering: Collection[str], swapped: Collection[str]
+    ) -> Wait | None:
+        """Return until when one waits that is owed, None where it may run now; the end of a delivery ends its wait."""
+        if now < (due := self._due(key, pending)):
+            return Wait(due)
+        if key in swapped:
+            return Wait()
+        if key in delivering and now < pending.since + self._longest_wait:
+            return Wait(pending.since + self._longest_wait)
+        return None
 
     def _run(self, key: str, pending: _Pending, now: float) -> Reload:
         self._began[key] = now
+        self._running[key] = pending
         dests = _lines(commit.dest for commit in pending.in_flight.values())
         environment = {"CONFPY_RESOURCE": _lines(pending.in_flight), "CONFPY_DEST": dests, "CONFPY_SRC": dests}
         return Reload(pending.spec, environment, pending.backoff.attempts)
@@ -247,13 +303,14 @@ class PendingReloads:
             return
         if self._stopped and reloaded.error is not None:
             # It was cut short, which says nothing about the files.
-            pending.owed, pending.in_flight = {**pending.in_flight, **pending.owed}, {}
+            pending.owed = {**pending.in_flight, **pending.owed}
+            self._end_run(reloaded.key, pending)
             return
         error = reloaded.error and reloaded.error.at(resource=", ".join(pending.in_flight))
         if error is None:
             pending.backoff.reset()
             pending.damping.reset()
-            cleared, pending.in_flight = pending.in_flight, {}
+            cleared = self._end_run(reloaded.key, pending)
             yield _clear(reloaded.key, pending)
             back = [name for name, one in cleared.items() if isinstance(one, RolledBack)]
             if back:
@@ -273,7 +330,7 @@ class PendingReloads:
                 "error", "reload.failed", {**error.fields(), "did": "puts the previous files back (rollback)"}
             )
         elif policies == {"keep"}:
-            pending.in_flight = {}
+            self._end_run(reloaded.key, pending)
             yield LogEvent("error", "reload.failed", {**error.fields(), "did": "leaves it so (on_reload_failure)"})
             yield _clear(reloaded.key, pending)
             self._forget_if_cleared(reloaded.key)
@@ -284,7 +341,7 @@ class PendingReloads:
         self, key: str, pending: _Pending, error: ConfpyError, now: float, *, is_back: bool = False
     ) -> Iterator[Action]:
         """Owe again a reload that failed, of the new files or, ``is_back``, of the previous ones, which stay."""
-        tried, pending.in_flight = pending.in_flight, {}
+        tried = self._end_run(key, pending)
         if self._is_final:
             fields: dict[str, object] = {**error.fields(), "did": "the reload stays owed, for the next start"}
             if _all_inherited(tried.values()):
@@ -299,7 +356,7 @@ class PendingReloads:
         pending.owed = {**tried, **back, **pending.owed}
         pending.records |= pending.records_in_flight
         wait = pending.backoff.wait()
-        pending.retry_at = now + wait
+        self._retry_at(key, pending, now + wait)
         if pending.damping.admits(error.identity, pending.backoff.attempts, now, content=(is_back, *tried.values())):
             did = "the previous files are back; their reload stays owed" if is_back else "the reload stays owed"
             fields = {**error.fields(), "did": did, "attempt": pending.backoff.attempts, "retry_in": round(wait, 1)}
@@ -312,6 +369,7 @@ class PendingReloads:
         pending.records_in_flight.update(report.record for report in back)
         pending.stuck = frozenset(report.resource for report in reports if report.error is not None)
         pending.back = "done" if back else "no"
+        self._freed.append(key)
         if not back:
             error = ReloadError("there are no previous files to put back", command=key)
             yield from self._retry(key, pending, error.at(resource=", ".join(pending.in_flight)), now)
@@ -325,17 +383,31 @@ class PendingReloads:
         if reloaded.error is not None:
             yield from self._retry(reloaded.key, pending, reloaded.error.at(resource=names), now, is_back=True)
             return
-        pending.in_flight = {}
+        self._end_run(reloaded.key, pending)
         yield _rolled_back([names], reloaded.key)
         yield _clear(reloaded.key, pending)
         self._forget_if_cleared(reloaded.key)
+
+    def _end_run(self, key: str, pending: _Pending) -> dict[str, _Owing]:
+        """Take it that the run in flight is over; returns what it was to clear."""
+        tried, pending.in_flight = pending.in_flight, {}
+        self._running.pop(key, None)
+        self._freed.append(key)
+        self._schedule(key, pending)
+        return tried
 
     def _forget_if_cleared(self, key: str) -> None:
         pending = self._pending[key]
         if not pending.owed:
             if not pending.spec.interval:
                 self._began.pop(key, None)
+            self._queue.forget(key)
             del self._pending[key]
+
+    def take_freed(self) -> list[str]:
+        """Return the commands that have become free for deliveries since this was asked last."""
+        freed, self._freed = self._freed, []
+        return freed
 
     def in_flight(self, key: str) -> frozenset[str]:
         """Return the resources that the run in flight reloads."""
@@ -345,20 +417,21 @@ class PendingReloads:
         """Say whether all that a run reloads was committed by an earlier run of confpy."""
         return _all_inherited(self._pending[key].in_flight.values())
 
-    def reloading(self) -> set[str]:
-        """Return the commands of the reloads in flight."""
-        return {key for key, pending in self._pending.items() if pending.in_flight}
+    def is_reloading(self, command: str) -> bool:
+        """Say whether a reload is in flight."""
+        return command in self._running
 
-    def restoring(self) -> set[str]:
-        """Return the commands of what is put back now, or as soon as no delivery of it is under way."""
-        return {key for key, pending in self._pending.items() if pending.back in ("wanted", "in flight")}
+    def is_restoring(self, command: str) -> bool:
+        """Say whether something of a reload is put back now, or as soon as no delivery of it is under way."""
+        pending = self._running.get(command)
+        return pending is not None and pending.back in ("wanted", "in flight")
 
     def running(self) -> bool:
-        return self._free() < RELOADS_AT_ONCE
+        return bool(self._running)
 
     def _free(self) -> int:
         """Return how many more reloads may run now."""
-        return RELOADS_AT_ONCE - sum(bool(pending.in_flight) for pending in self._pending.values())
+        return RELOADS_AT_ONCE - len(self._running)
 
     def owed(self) -> dict[str, str]:
         """Return what is owed, including what is being reloaded: command → its resources."""
@@ -372,13 +445,8 @@ class PendingReloads:
         return bool(self._pending)
 
     def wake_at(self, now: float) -> float:
-        """Return the monotonic time at which a reload that waits may start."""
-        waiting = [(key, pending) for key, pending in self._pending.items() if pending.owed and not pending.in_flight]
-        if self._stopped or not waiting or not self._free():
-            return NEVER
-        dues = ((self._due(key, pending), pending.since + self._longest_wait) for key, pending in waiting)
-        # One that is due and does not run is held up by a delivery, whose end comes as a message.
-        return min(due if due > now else longest if longest > now else NEVER for due, longest in dues)
+        """Return the monotonic time at which a reload that waits may start: the end of another comes as a message."""
+        return NEVER if self._stopped or not self._free() else max(now, self._queue.next_at())
 
 
 def _rolled_back(names: Iterable[str], key: str) -> LogEvent:

@@ -13,6 +13,7 @@ from confpy.agent.suspect_keys import SuspectKeys
 from confpy.agent.watched_files import WatchedFiles
 from confpy.agent.watched_files import lookups as watched_lookups
 from confpy.candidates import Candidate
+from confpy.clock import NEVER
 from confpy.config.resource import Resource
 from confpy.errors import ConfpyError, StoreError, TemplateError, bug
 from confpy.events import abbreviate
@@ -66,45 +67,49 @@ class Rendering:
         """Return what is known of the world now."""
         return World(self._step.wall, self._environ, self._lookups.facts)
 
-    def awaits(self, states: Sequence[ResourceState]) -> bool:
-        """Say whether one of a group waits for a look-up."""
-        return any(self._lookups.awaits(state.awaited) for state in states)
+    def awaited(self, states: Sequence[ResourceState]) -> Lookup | None:
+        """Return a look-up under way that one of a group waits for, None where there is none."""
+        found = (self._lookups.under_way(state.awaited) for state in states if state.awaited)
+        return next((lookup for lookup in found if lookup is not None), None)
 
     def ask(self, lookups: set[Lookup]) -> None:
         self._step.actions += self._lookups.ask(lookups)
 
     def ask_again(self) -> None:
         """Ask the world again, for those who asked it; what nobody uses is forgotten."""
-        self._lookups.keep(self._used())
+        self._lookups.forget_unused()
         self.ask({lookup for state in self._resources for lookup in state.asked if lookup.kind != "template"})
 
     def ask_templates(self) -> None:
         """Ask for all templates that are used; what is not used now may have changed by the time that it is."""
-        used = self._used()
-        self._lookups.keep(used)
-        self.ask({lookup for lookup in used if lookup.kind == "template"})
+        self._lookups.forget_unused()
+        self.ask({lookup for lookup in self._lookups.used() if lookup.kind == "template"})
 
     def ask_files(self) -> None:
         """Ask again for the files of resources that watch some."""
-        states = (state for state in self._resources if state.resource.watch_files)
+        states = self._resources.with_watched_files
         self.ask({one for state in states for one in (*state.asked, *state.stale) if one.kind in FILES})
-
-    def _used(self) -> set[Lookup]:
-        return {lookup for state in self._resources for lookup in state.lookups}
 
     def take(self, resolved: Resolved) -> None:
         """Take answers: a resource is dirty where one that it asked for has changed."""
-
-        def readers(lookup: Lookup) -> list[str]:
-            return [state.name for state in self._resources if lookup in state.asked or lookup in state.awaited]
-
-        moved, events = self._lookups.take(resolved, readers)
+        moved, events = self._lookups.take(resolved)
         self._step.actions += events
-        for state in self._resources if moved else ():
+        for lookup in resolved.facts:
+            self._resources.queue.wake_for(lookup)
+        for name in {name for lookup in moved for name in self._lookups.users(lookup)}:
+            state = self._resources.states[name]
             if touched := moved & state.asked:
                 kinds = {lookup.kind for lookup in touched}
                 why = "template" if "template" in kinds else "file" if kinds & FILES else "world"
                 self._resources.mark(state, state.trigger if state.dirty else why)
+
+    def forget_failed(self, state: ResourceState) -> None:
+        """Forget what an unfinished render of a resource has met: its file was edited."""
+        self._lookups.use(state, state.asked)
+
+    def forget(self, state: ResourceState) -> None:
+        """Forget what a resource asked for that was removed."""
+        self._lookups.use(state, frozenset())
 
     # --- rendering ---------------------------------------------------------------------------------------------------
 
@@ -137,12 +142,12 @@ class Rendering:
 
     def _await(self, states: Sequence[ResourceState], state: ResourceState, needs: Needs, needed: set[Lookup]) -> None:
         """Let a group wait for what the render of one of it needs."""
-        state.awaited |= needs.lookups
+        self._lookups.wait(state, needs.lookups)
         needed |= needs.lookups
         for one in states:
             one.cached = False
         if len(state.awaited) > MOST_LOOKUPS:
-            state.awaited = frozenset()
+            self._lookups.use(state, state.asked)
             error = TemplateError(f"the template asks for more than {MOST_LOOKUPS} names, paths or templates")
             self._failures.fail_group(states, state, error)
 
@@ -171,18 +176,19 @@ class Rendering:
         if not cached and (missing := self._missing_key(resource)) is not None:
             raise missing
         if state.stale:
-            state.awaited, state.stale = state.stale, frozenset()
+            self._lookups.use(state, state.asked, awaited=state.stale)
             raise Needs(state.awaited)
         try:
             rendered = self._renderer.render(resource, self._view(state, cached=cached), world)
         except TemplateError as error:
-            state.awaited, state.stale = frozenset(), error.asked
+            self._lookups.use(state, state.asked, stale=error.asked)
             raise
         watched = watched_lookups(resource)
-        if unknown := watched - world.facts.keys():
+        # Not as a difference of sets: that would go through all facts.
+        if unknown := frozenset(lookup for lookup in watched if lookup not in world.facts):
             raise Needs(unknown)
-        state.awaited = frozenset()
-        state.asked, state.timely = rendered.asked | watched, rendered.timely
+        self._lookups.use(state, rendered.asked | watched)
+        state.timely = rendered.timely
         self._log_skipped(state, rendered)
         if rendered.outside and resource.prefixes:
             raise _outside(rendered.outside)
@@ -200,9 +206,10 @@ class Rendering:
             for state in states
             if self._missing_key(state.resource) is None and not self._suspect_keys.admits(state)
         ]
+        moment = min((one.retry_at for one in suspect), default=NEVER)
         for state in states if suspect else ():
             if state.dirty:
-                state.retry_at = min(one.retry_at for one in suspect)
+                self._resources.retry(state, moment)
         return not suspect
 
     def _missing_key(self, resource: Resource) -> StoreError | None:

@@ -1,4 +1,7 @@
-"""The resources: what the agent holds of each, their groups, which are dirty, which a path concerns. Pure."""
+"""The resources: what the agent holds of each, their groups, which are dirty, which a path concerns. Pure.
+
+What a step needs is found by an index, never by a walk over all of them: they may be ten thousand.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from confpy.agent.batches import checks_shared
+from confpy.agent.runqueue import RunQueue
 from confpy.agent.shrink import Guard
 from confpy.candidates import DeliveredState, Outcome
 from confpy.clock import NEVER, Backoff, Damping, Settle
 from confpy.config.resource import Resource, commands_of
-from confpy.errors import ConfpyError
+from confpy.errors import ConfpyError, StoreError
 from confpy.frozen import define, field
 from confpy.keys.prefixes import PrefixIndex, normalise
 from confpy.keys.view import View
@@ -101,13 +105,6 @@ class ResourceState:
             self.ties = self.resource, commands_of(self.resource) or (NO_COMMANDS,)
         return self.ties[1]
 
-    @property
-    def lookups(self) -> Iterator[Lookup]:
-        """Yield all look-ups that it uses."""
-        yield from self.asked
-        yield from self.awaited
-        yield from self.stale
-
 
 class Resources:
     """The resources that are run now."""
@@ -115,10 +112,21 @@ class Resources:
     def __init__(self) -> None:
         self.states: dict[str, ResourceState] = {}
         self.groups: dict[GroupKey, list[ResourceState]] = {}
+        self.queue: RunQueue[GroupKey] = RunQueue()
+        """Which groups the next pass looks at, and what the other dirty ones wait for."""
+        self.untried: dict[str, ResourceState] = {}
+        """Those that had no outcome, and of which no delivery is under way."""
+        self.failed_by_store: dict[str, ResourceState] = {}
+        """Those whose error is one of the store."""
+        self.version = 0
+        """How often they were replaced."""
+        self.with_watched_files: tuple[ResourceState, ...] = ()
         self._shared: dict[GroupKey, frozenset[str]] = {}
         """Of groups that are swapped in together: the checks that they share."""
+        self._sharing: dict[str, list[GroupKey]] = {}
+        """Such a check → the groups that share it."""
         self._dirty: dict[int, ResourceState] = {}
-        """By order, those that are dirty: a change costs what it touches, not what exists."""
+        """By order, those that are dirty."""
         self._index = PrefixIndex()
 
     def __iter__(self) -> Iterator[ResourceState]:
@@ -126,8 +134,13 @@ class Resources:
 
     def adopt(self, states: Sequence[ResourceState]) -> None:
         """Run these from now on, in this order."""
+        self.version += 1
         self.states = {state.name: state for state in states}
         self.groups, self._dirty, self._index = {}, {}, PrefixIndex()
+        self.untried = {state.name: state for state in states if not (state.tried or state.in_flight)}
+        self.failed_by_store = {state.name: state for state in states if isinstance(state.error, StoreError)}
+        self.with_watched_files = tuple(state for state in states if state.resource.watch_files)
+        self.queue.clear()
         for order, state in enumerate(states):
             state.order = order
             self.groups.setdefault(state.group, []).append(state)
@@ -136,6 +149,10 @@ class Resources:
             for path in paths(state.resource):
                 self._index.add(path, state.name)
         self._shared = checks_shared({key: [one.resource for one in group] for key, group in self.groups.items()})
+        self._sharing = {}
+        for key, checks in self._shared.items():
+            for check in checks:
+                self._sharing.setdefault(check, []).append(key)
 
     def mark(self, state: ResourceState, trigger: str = "") -> None:
         """Make it dirty. A new trigger replaces the old one, and the wait that an older failure asked for."""
@@ -143,22 +160,53 @@ class Resources:
         self._dirty[state.order] = state
         if trigger:
             state.trigger, state.retry_at = trigger, -NEVER
+        self.queue.wake(state.group)
+
+    def retry(self, state: ResourceState, moment: float) -> None:
+        """Let it be due no sooner, and no later, than at this monotonic time."""
+        state.retry_at = moment
+        if state.dirty:
+            self.queue.wake(state.group)
+
+    def note_try(self, state: ResourceState) -> None:
+        """Take it that it had an outcome."""
+        state.tried = True
+        self.untried.pop(state.name, None)
+
+    def set_error(self, state: ResourceState, error: ConfpyError | None) -> None:
+        """Take why it could not be delivered, None where it could."""
+        state.error = error
+        if isinstance(error, StoreError):
+            self.failed_by_store[state.name] = state
+        else:
+            self.failed_by_store.pop(state.name, None)
 
     def send(self, state: ResourceState) -> None:
-        """Take it that a delivery of what it wants now begins: it is no more dirty."""
+        """Take it that a delivery of what it wants now begins, which ``land`` ends: it is no more dirty."""
         state.in_flight, state.dirty, state.drift = True, False, ""
         state.guard.named_in_flight = True
         state.changes_in_flight, state.changes = state.changes, set()
         state.settle.done()
         self._dirty.pop(state.order, None)
+        self.untried.pop(state.name, None)
+        self.queue.forget(state.group)
 
-    def dirty(self) -> Iterable[ResourceState]:
-        """Return those that are dirty, in no order."""
-        return self._dirty.values()
+    def land(self, state: ResourceState) -> None:
+        """Take it that its delivery has ended."""
+        state.in_flight = False
+        if not state.tried:
+            self.untried[state.name] = state
+        self.queue.wake(state.group)
 
-    def dirty_groups(self) -> list[GroupKey]:
-        """Return the groups with a dirty resource, in order."""
-        return list(dict.fromkeys(state.group for _, state in sorted(self._dirty.items())))
+    def wake_dirty(self) -> None:
+        """Have all that is dirty looked at: what has changed may concern each of them."""
+        for state in self._dirty.values():
+            self.queue.wake(state.group)
+
+    def in_order(self, groups: Iterable[GroupKey]) -> list[GroupKey]:
+        """Return those of the groups that have a dirty resource, by the first of these."""
+        firsts = ((next((one.order for one in self.groups[key] if one.dirty), None), key) for key in groups)
+        return [key for _, key in sorted((order, key) for order, key in firsts if order is not None)]
 
     def concerned(self, path: str) -> Iterator[ResourceState]:
         """Yield those that a change of a path concerns."""
@@ -170,6 +218,10 @@ class Resources:
     def shared_checks(self, group: GroupKey) -> frozenset[str]:
         """Return the checks over swapped in files that a group shares with another."""
         return self._shared.get(group, frozenset())
+
+    def groups_sharing(self, checks: Iterable[str]) -> list[GroupKey]:
+        """Return the groups that share one of these checks."""
+        return list(dict.fromkeys(key for check in checks for key in self._sharing[check]))
 
     def prefixes(self) -> Mapping[str, Sequence[str]]:
         """Return what each resource reads."""

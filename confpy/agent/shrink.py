@@ -175,7 +175,7 @@ class KeyCounts:
     def unsaved(self, identity: str, revision: Callable[[], int], *, at_end: bool = False) -> Iterator[Count]:
         """Yield what the ledger does not have yet, and the store's identity; ``at_end``: also its newest revision.
 
-        ``revision`` is called only where it is needed: it costs a look at all resources.
+        ``revision`` is called only where it is needed: it costs a look at all prefixes.
         """
         if not (self._may_lose_keys or self._unsaved):
             return

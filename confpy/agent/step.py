@@ -9,10 +9,12 @@ from confpy.messages import Action
 class Step:
     """The time of the step under way and its actions so far; the parts of the agent share it."""
 
-    __slots__ = ("actions", "now", "wall")
+    __slots__ = ("actions", "now", "number", "wall")
 
     def __init__(self) -> None:
         self.actions: list[Action] = []
+        self.number = 0
+        """How many there were, with this one."""
         self.now = 0.0
         """Monotonic seconds."""
         self.wall = 0.0
@@ -20,6 +22,7 @@ class Step:
 
     def begin(self, now: float, wall: float) -> None:
         """Forget the actions of the step before."""
+        self.number += 1
         self.now, self.wall, self.actions = now, wall, []
 
     def do(self, action: Action) -> None:

@@ -27,6 +27,10 @@ class SuspectKeys:
         self._end = core.end
         self._lines: dict[str, Mapping[str, int]] = {}
         """Resource → the lines of ``keys`` and ``prefix`` in its file."""
+        self._with_keys: ResourceState | None = None
+        """One that has a key in this store."""
+        self._without_keys = 0
+        """The last step in which none had one."""
 
     def note_lines(self, lines: Mapping[str, Mapping[str, int]]) -> None:
         """Take where the files of resources set ``keys`` and ``prefix``."""
@@ -36,8 +40,7 @@ class SuspectKeys:
         """Say whether a resource may be rendered with the keys that it has; if not, have them confirmed."""
         guard, mirror, now, keys = state.guard, self._mirror, self._step.now, len(state.view)
         before = guard.suspicion
-        # Asked of all resources only after another kind of store, and then answered by the first that has a key.
-        others = len(mirror.tree) > 0 and (guard.made_from is None or any(len(one.view) for one in self._resources))
+        others = len(mirror.tree) > 0 and (guard.made_from is None or self._some_have_keys())
         admitted = guard.admits(state.resource, keys, mirror.store, now, mirror.read_at, others=others)
         if admitted or state.accepted:
             self._end_suspicion(state, before, keys)
@@ -45,6 +48,19 @@ class SuspectKeys:
         assert guard.suspicion is not None
         self._hold(state, guard.suspicion, is_new=guard.suspicion != before)
         return False
+
+    def _some_have_keys(self) -> bool:
+        """Say whether the store has a key for some resource: asked only after another kind of store.
+
+        The answer is the one of the last time where that resource still has a key, or where this step gave it.
+        """
+        with_keys, step = self._with_keys, self._step.number
+        if with_keys is not None and len(with_keys.view):
+            return True
+        if self._without_keys != step:
+            self._with_keys = next((one for one in self._resources if len(one.view)), None)
+            self._without_keys = step if self._with_keys is None else 0
+        return self._with_keys is not None
 
     def _end_suspicion(self, state: ResourceState, before: ShrinkSuspicion | None, keys: int) -> None:
         """Log why keys that were suspect ``before`` are rendered now."""
@@ -69,7 +85,8 @@ class SuspectKeys:
         now, confirm_at = self._step.now, suspicion.confirm_at
         if now >= confirm_at:
             self._step.actions += self._mirror.reread(now).actions
-        state.retry_at = min(now + ACCEPTANCE_INTERVAL, confirm_at if confirm_at > now else NEVER)
+        again_at = min(now + ACCEPTANCE_INTERVAL, confirm_at if confirm_at > now else NEVER)
+        self._resources.retry(state, again_at)
 
     def release(self, state: ResourceState) -> None:
         """Take it that a resource was removed, or reads other keys now."""
@@ -86,7 +103,7 @@ class SuspectKeys:
         group = self._resources.groups[state.group]
         if state.accepted:
             for one in group:
-                one.retry_at = -NEVER
+                self._resources.retry(one, -NEVER)
         elif self._end.ends_before(suspicion.confirm_at) and not state.tried:
             advice = self._advise(state, suspicion)
             hint = str(advice.pop("hint"))

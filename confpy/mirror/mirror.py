@@ -135,6 +135,14 @@ class Mirror:
         """Return the newest revision that is in the tree for these prefixes."""
         return self._copy.revision(prefixes)
 
+    def newest(self) -> int:
+        """Return the newest revision that is in the tree for any prefix."""
+        return self._copy.positions.newest
+
+    def denied_readers(self) -> set[str]:
+        """Return the resources that read a prefix that the store denies."""
+        return {name for prefix in self._denied for name in self._wants.readers.get(prefix, ())}
+
     def expect(self, identity: str, revision: int) -> None:
         """Take it that the store was this one, at this revision, when confpy ended: another one will be noticed."""
         self.identity = self.identity or identity

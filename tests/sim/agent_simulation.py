@@ -30,6 +30,7 @@ from tests.sim.disk import Alone, SimDisk
 from tests.sim.kernel import Kernel
 from tests.sim.plan import reload_line
 from tests.sim.timeline import NEVER, SimulatedThreads
+from tests.sim.wakeups import forgotten
 from tests.sim.world import World
 
 OUT, STATE = "/out", "/state"
@@ -196,7 +197,9 @@ class AgentSimulation(World):
 
     def _step(self, messages: Sequence[Message]) -> None:
         if self.ended is None:
-            self._take(self.agent.step(messages, self.now, self.time()))
+            actions = self.agent.step(messages, self.now, self.time())
+            assert forgotten(self.agent) == []
+            self._take(actions)
 
     def wakes_at(self) -> float:
         return self._wakes if self.ended is None else NEVER

@@ -17,6 +17,8 @@ from confpy.agent.batches import Batches
 from confpy.agent.deliveries import Deliveries
 from confpy.agent.rejections import Rejections
 from confpy.agent.reloads import PendingReloads
+from confpy.agent.resources import Resources
+from confpy.clock import NEVER
 from confpy.delivery import group as groups
 from confpy.delivery.batch import Batch
 from confpy.delivery.context import Context
@@ -222,6 +224,26 @@ def a_trial_that_was_cut_off_stays():
 def a_failed_rename_leaves_its_group_as_it_is():
     # Not in ``undo`` alone: what that leaves, the end of its slice puts back.
     with patched(GroupDelivery, "put_back", lambda self: ""):
+        yield
+
+
+@mutant
+def whoever_waits_for_a_command_is_not_woken():
+    with patched(Batches, "take_freed", lambda self: []):
+        yield
+
+
+@mutant
+def whoever_waits_for_a_moment_is_not_woken_by_a_change():
+    mark = Resources.mark
+
+    def quiet(self, state, trigger=""):
+        waits = self.queue.wait_of(state.group)
+        mark(self, state, trigger)
+        if waits is not None and waits.until < NEVER:
+            self.queue.wait(state.group, waits)
+
+    with patched(Resources, "mark", quiet):
         yield
 
 

@@ -33,6 +33,7 @@ from tests.sim.plan import ALWAYS, KEYS, STATE, Plan
 from tests.sim.programs import Programs
 from tests.sim.store import Server
 from tests.sim.timeline import Chance, Wrong
+from tests.sim.wakeups import forgotten
 
 LONG = 700.0
 """Seconds in which all is right once the faults are over: a reload is tried again within 300, a resync reads in full
@@ -207,6 +208,8 @@ class Simulation:
         process = self.process
         steps, process.steps = process.steps, True
         actions = step()
+        if left := forgotten(process.agent):
+            raise Wrong(f"left for nothing to take up: {left}")
         for action in actions:
             if isinstance(action, Deliver):
                 self.invariants.look_at_candidates(action)

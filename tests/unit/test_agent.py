@@ -14,7 +14,7 @@ import pytest
 from confpy.agent.agent import Agent
 from confpy.agent.batches import Batch
 from confpy.agent.config import AgentConfig
-from confpy.agent.passes import FIRST_TRIES
+from confpy.agent.first_tries import LONGEST as FIRST_TRIES
 from confpy.agent.rendering import MOST_SUSPICIONS
 from confpy.candidates import Candidate, DeliveredState, Group, Report
 from confpy.config.resource import Loaded, Resource
@@ -62,6 +62,7 @@ from confpy.reload.actions import CommandReload
 from confpy.reload.spec import LastRun, PendingReload, ReloadSpec
 from confpy.templates.lookup import Lookup
 from confpy.templates.results import Needs, Rendered, Suspicion
+from tests.sim.wakeups import forgotten
 
 
 class Answers(Jobs):
@@ -235,7 +236,9 @@ class Harness:
     def step(self, *messages: Message) -> None:
         self.steps += 1
         assert self.steps < 5000, "it spins"
-        self.take(self.agent.step(messages, self.now, self.time()))
+        actions = self.agent.step(messages, self.now, self.time())
+        assert forgotten(self.agent) == []
+        self.take(actions)
 
     def take(self, actions) -> None:
         self.done += actions

@@ -155,7 +155,7 @@ def test_what_an_earlier_confpy_owed_is_taken_back_where_its_resources_say_so():
     (run,) = reloads.start(0.0, ())
     (_,) = reloads.take(Reloaded(run.key, ReloadError("the reload exited with 1"), 0.1), 1.0)
     assert [*reloads.start(1.0, {"reload"})] == [], "not while one of its targets is being delivered"
-    assert reloads.restoring() == {"reload"}
+    assert reloads.is_restoring("reload")
     assert [*reloads.start(1.0, ())] == [Restore("reload")]
     assert [*reloads.start(1.0, ())] == [], "once"
 
@@ -175,7 +175,7 @@ def test_a_reload_of_the_old_files_that_fails_stays_owed_and_puts_nothing_back_a
     (third,) = reloads.start(400.0, ())
     assert isinstance(third, Reload)
     list(reloads.take(Reloaded(run.key, refused, 0.1), 401.0))
-    assert reloads.restoring() == set()
+    assert not reloads.is_restoring("reload")
     (_,) = reloads.start(900.0, ())
     back, cleared = sorted(
         reloads.take(Reloaded(run.key, None, 0.1), 901.0), key=lambda one: isinstance(one, ClearPending)
@@ -194,6 +194,7 @@ def test_what_an_earlier_run_owed_waits_while_its_target_is_swapped_in_unchecked
         0.0,
     )
     assert [*reloads.start(9.0, state.commands, state.commands)] == []
+    reloads.end_deliveries(state.commands)
     assert [type(action) for action in reloads.start(9.0, ())] == [Reload]
 
 
