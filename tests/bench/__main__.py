@@ -12,11 +12,14 @@ import sys
 import traceback
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from tests.bench import report, rows
+from tests.bench import fleet, report, rows, soak
 from tests.bench.bench import FULL, QUICK, Bench, Sizes, say
+from tests.bench.fleet import measure_fleet
 from tests.bench.parts import PARTS
 from tests.bench.programs import confpy, peers
+from tests.bench.soak import measure_soak
 from tests.bench.table import table
 
 
@@ -39,7 +42,33 @@ def options() -> argparse.Namespace:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--quick", action="store_true", help="small sizes, once: whether all can be measured (a minute)")
     how.add_argument("--full", action="store_true", help="more rounds, more patience (two hours)")
+    other = parser.add_mutually_exclusive_group()
+    other.add_argument("--soak", metavar="TIME", help="run random changes for TIME (30m, 90s) in place of the table")
+    other.add_argument("--fleet", type=int, metavar="N", help="run N confpys on one etcd in place of the table")
     return parser.parse_args()
+
+
+def duration(text: str) -> float:
+    """Return the seconds of ``90s``, ``30m`` or ``2h``; raises ``ValueError``."""
+    return float(text[:-1]) * {"s": 1, "m": 60, "h": 3600}[text[-1]]
+
+
+def beside_the_table(bench: Bench, chosen: argparse.Namespace, about: dict[str, Any]) -> int:
+    """Run the fleet or the soak; return the exit code: 1 where files were wrong."""
+    try:
+        if chosen.fleet:
+            name, found = "fleet", measure_fleet(bench, chosen.fleet)
+            lines, wrong = fleet.told(found), False
+        else:
+            name, found = "soak", measure_soak(bench, duration(chosen.soak))
+            lines, wrong = soak.told(found), bool(found["late"] or found["wrong_in_the_end"])
+    finally:
+        shutil.rmtree(bench.folder, ignore_errors=True)
+    sys.stdout.write("\n".join(lines) + "\n")
+    if chosen.json:
+        what = {"measured": report.measured(), "machine": about, "version": bench.own.version(), **found}
+        report.update(Path(chosen.json), {name: what})
+    return int(wrong)
 
 
 def main() -> int:
@@ -56,6 +85,8 @@ def main() -> int:
         return 2
     only = chosen.only.split(",") if chosen.only else []
     about = report.machine()
+    if chosen.fleet or chosen.soak:
+        return beside_the_table(bench, chosen, about)
     if unknown := set(only) - set(PARTS):
         say(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
         return 2
@@ -72,7 +103,7 @@ def main() -> int:
         cells = report.paired(bench, wanted)
         sys.stdout.write("\n".join(report.lines(cells)) + "\n")
         if chosen.json:
-            Path(chosen.json).write_text(report.document(bench, about, wanted), encoding="utf-8")
+            report.update(Path(chosen.json), report.document(bench, about, wanted))
     # A program that is too slow, or a peer that fails, is a figure; a figure of this confpy that is missing is not.
     missing = [now.row.what for now, _ in cells if now.own is None or (now.own.failed and not now.own.limit)]
     for what in missing:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import statistics
 import time
 from collections.abc import Iterator, Sequence
 
 from tests.bench.bench import Bench, say
-from tests.bench.clients import Keys, StreamReader
+from tests.bench.clients import Delay, Keys, StreamReader, less_the_put
 from tests.bench.confdirs import PAIRS, Confdir, Content
 from tests.bench.figures import FLOOR
 from tests.bench.folders import Folder
@@ -32,30 +31,31 @@ class Follower:
         self._turns = itertools.count()
         self._folder = Folder(confdir.folder / "out")
 
-    def change(self, *, limit: float = 30) -> float:
-        """Change one key; return the seconds from the answer to the put until it is in its file."""
+    def change(self, *, limit: float = 30) -> Delay:
+        """Change one key; return when it was in its file."""
         turn = next(self._turns)
         number = (turn * 47 + 13) % self.confdir.resources
         return self.change_of(number, self.confdir.key(number, turn % self.confdir.keys), f"turn{turn}.", limit=limit)
 
-    def change_of(self, number: int, key: str, mark: str, *, limit: float = 30) -> float:
+    def change_of(self, number: int, key: str, mark: str, *, limit: float = 30) -> Delay:
         """Change this key of a resource; return the same."""
         target, wanted = self.confdir.target(number), mark.encode()
         self.changed[key] = mark
         self._folder.drain()
+        began = time.perf_counter()
         self._keys.put(key, self.confdir.content.value(mark))
         put = time.perf_counter()
-        return self._folder.wait(lambda: wanted in target.read_bytes(), limit) - put
+        return Delay(self._folder.wait(lambda: wanted in target.read_bytes(), limit) - began, put - began)
 
-    def batch(self, size: int, gap: float) -> tuple[list[float], float]:
-        """Make ``size`` changes; return the seconds of each, and the processor time for one."""
+    def batch(self, size: int, gap: float) -> tuple[float, float]:
+        """Make ``size`` changes; return their latency, and the processor time for one."""
         used = cpu(self.running.pid)
         delays = []
         for _ in range(size):
             delays.append(self.change())
             time.sleep(gap)
         time.sleep(0.15)  # what is put off until it is quiet is done as well
-        return delays, (cpu(self.running.pid) - used) / size
+        return less_the_put(delays), (cpu(self.running.pid) - used) / size
 
     def stop(self) -> None:
         self.running.stop()
@@ -109,16 +109,16 @@ def measure_changes(
                     if bench.figures.failed(latency, program.name):
                         continue
                     with bench.trying(program, [latency, processor]):
-                        delays, used = follower.batch(changes, gap)
+                        delay, used = follower.batch(changes, gap)
                         if turn:  # the first is not counted
-                            bench.figures.add(latency, program.name, statistics.median(delays))
+                            bench.figures.add(latency, program.name, delay)
                             bench.figures.add(processor, program.name, used)
                 if reader:
                     delays = []
                     for one in range(changes):
                         delays.append(reader.change(store.keys, f"/floor/{one}", f"floor{turn}.{one}."))
                         time.sleep(gap)
-                    bench.figures.add(latency, FLOOR, statistics.median(delays))
+                    bench.figures.add(latency, FLOOR, less_the_put(delays))
             if reader:
                 reader.close()
             for follower in ready:

@@ -7,17 +7,33 @@ import http.client
 import itertools
 import json
 import socket
+import statistics
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 from urllib.parse import quote
 
 
 def _base64(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
+
+
+class Delay(NamedTuple):
+    """Seconds since a put was sent: until what was waited for, and until the answer to the put."""
+
+    total: float
+    put: float
+
+
+def less_the_put(delays: Sequence[Delay]) -> float:
+    """Return the latency of changes: the median, less that of the puts. Below zero where a line overtakes the answer.
+
+    Of each by itself, since the answer may come late where the daemon is served first.
+    """
+    return statistics.median(one.total for one in delays) - statistics.median(one.put for one in delays)
 
 
 class Keys(ABC):
@@ -130,11 +146,12 @@ class StreamReader:
             assert self._changed.wait_for(lambda: text in self._came[1], seconds), f"no line with {text}"
             return self._came[0]
 
-    def change(self, keys: Keys, key: str, value: str) -> float:
-        """Return the seconds from the answer to a put to the line about it; below zero where that came first."""
+    def change(self, keys: Keys, key: str, value: str) -> Delay:
+        """Put a key; return when the line about it was here."""
+        began = time.perf_counter()
         keys.put(key, value)
         put = time.perf_counter()
-        return self.wait(_base64(value), 10) - put
+        return Delay(self.wait(_base64(value), 10) - began, put - began)
 
     def close(self) -> None:
         self._socket.shutdown(socket.SHUT_RDWR)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +44,18 @@ class Figures:
 
     samples: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     failures: dict[str, dict[str, Summary]] = field(default_factory=dict)
+    loaded: dict[str, dict[str, Summary]] = field(default_factory=dict)
+    """Those of an earlier run, of which the samples are not known any more."""
+
+    @classmethod
+    def load(cls, data: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Figures:
+        """Return what ``as_json`` was made of, without the samples."""
+        return cls(
+            loaded={
+                figure: {subject: Summary(**found) for subject, found in subjects.items()}
+                for figure, subjects in data.items()
+            }
+        )
 
     def add(self, figure: str, subject: str, *values: float) -> None:
         self.samples.setdefault(figure, {}).setdefault(subject, []).extend(values)
@@ -63,7 +75,7 @@ class Figures:
 
     def get(self, figure: str, subject: str) -> Summary | None:
         """Return a summary; None where the subject was not measured. A failure counts for more than samples."""
-        failure = self.failures.get(figure, {}).get(subject)
+        failure = self.failures.get(figure, {}).get(subject) or self.loaded.get(figure, {}).get(subject)
         samples = self.samples.get(figure, {}).get(subject)
         return failure or (summary(samples) if samples else None)
 
@@ -72,10 +84,14 @@ class Figures:
         return None if found is None or found.failed else found.median
 
     def names(self) -> list[str]:
-        return list(dict.fromkeys([*self.samples, *self.failures]))
+        return list(dict.fromkeys([*self.samples, *self.failures, *self.loaded]))
 
     def subjects(self, figure: str) -> list[str]:
-        return list(dict.fromkeys([*self.samples.get(figure, {}), *self.failures.get(figure, {})]))
+        return list(
+            dict.fromkeys(
+                subject for table in (self.samples, self.failures, self.loaded) for subject in table.get(figure, {})
+            )
+        )
 
     def as_json(self) -> dict[str, dict[str, dict[str, Any]]]:
         return {
@@ -113,10 +129,3 @@ def growth(costs: Sequence[float], sizes: Sequence[int]) -> float:
     """Return the cost of each further resource among many ÷ among few, given what one, few and many cost."""
     (one, few, many), (first, second, third) = costs, sizes
     return ((many - one) / (third - first)) / ((few - one) / (second - first))
-
-
-def summaries(data: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Iterator[tuple[str, str, Summary]]:
-    """Yield figure, subject and summary of what ``Figures.as_json`` made."""
-    for figure, subjects in data.items():
-        for subject, found in subjects.items():
-            yield figure, subject, Summary(**found)

@@ -18,12 +18,13 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class Folder:
-    """Wakes its reader when a file of the folder was replaced. ``wait`` costs no processor time while nothing is."""
+    """Wakes its reader when a file of one of the folders was replaced; to wait costs no processor time."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, *folders: Path) -> None:
         self._descriptor = LIBC.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
-        if LIBC.inotify_add_watch(self._descriptor, os.fsencode(folder), CREATED | MOVED_TO | CLOSED) < 0:
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(folder))
+        for folder in folders:
+            if LIBC.inotify_add_watch(self._descriptor, os.fsencode(folder), CREATED | MOVED_TO | CLOSED) < 0:
+                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(folder))
         self._poll = select.poll()
         self._poll.register(self._descriptor, select.POLLIN)
 

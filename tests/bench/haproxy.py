@@ -120,7 +120,7 @@ def measure_hanging(bench: Bench) -> None:
                     key, mark = confdir.key(1 + turn % 19, 0), f"turn{turn}."
                     delays.append(follower.change_of(1 + turn % 19, key, mark))
                     time.sleep(0.15)
-                bench.figures.add("hanging.etcd.latency", bench.own.name, *delays)
+                bench.figures.add("hanging.etcd.latency", bench.own.name, *(one.total - one.put for one in delays))
 
 
 def hang(confdir: Confdir) -> None:

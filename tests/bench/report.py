@@ -105,17 +105,44 @@ def said(program: str, flag: str) -> str:
     return subprocess.run([program, flag], capture_output=True, text=True, check=False).stdout.partition("\n")[0]
 
 
-def document(bench: Bench, about: dict[str, Any], wanted: Sequence[Row]) -> str:
-    """Return a run as JSON."""
+def document(bench: Bench, about: dict[str, Any], wanted: Sequence[Row]) -> dict[str, Any]:
+    """Return a run as it goes into JSON."""
     cells = paired(bench, wanted)
     other = next((program.name for program in bench.of("confpy") if program is not bench.own), "")
     told = [(bench.own.name, now) for now, _ in cells] + [(other, before) for _, before in cells if before]
-    data = {
-        "measured": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    return {
+        "measured": measured(),
         "machine": about,
         "programs": {program.name: program.version() for program in bench.programs},
         "sizes": asdict(bench.sizes),
         "rows": rows.as_json(told),
         "figures": bench.figures.as_json(),
     }
-    return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+
+
+def measured() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def update(path: Path, data: dict[str, Any]) -> None:
+    """Write ``data`` over what of it a file of JSON holds; leave the rest, such as a soak of another day."""
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        stored = {}
+    path.write_text(pretty(stored | data) + "\n", encoding="utf-8")
+
+
+def pretty(data: Any, depth: int = 0) -> str:
+    """Return JSON whose inner objects take one line each."""
+    flat = json.dumps(data, ensure_ascii=False)
+    if len(flat) < 110 or depth > 2 or not isinstance(data, (dict, list)):
+        return flat
+    pad = " " * (depth + 1)
+    if isinstance(data, dict):
+        inner = [f"{json.dumps(name)}: {pretty(value, depth + 1)}" for name, value in data.items()]
+        begin, end = "{}"
+    else:
+        inner = [pretty(value, depth + 1) for value in data]
+        begin, end = "[]"
+    return f"{begin}\n{pad}" + f",\n{pad}".join(inner) + f"\n{' ' * depth}{end}"
