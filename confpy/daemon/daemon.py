@@ -7,11 +7,10 @@ agent decides what they lead to, and ``Jobs`` does it.
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 
 from confpy.agent.agent import Agent
@@ -33,7 +32,7 @@ from confpy.ledger.folder import StateFolder
 from confpy.ledger.holds import Holds
 from confpy.ledger.ledger import Ledger
 from confpy.log import Log
-from confpy.messages import Message, Stop
+from confpy.messages import Delivered, Message, Stop
 from confpy.mirror.mirror import Mirror
 from confpy.stores import Store, open_store
 from confpy.system.disk import Disk
@@ -43,6 +42,8 @@ from confpy.templates.renderer import Renderer
 from confpy.templates.resolve import Resolver
 
 LONGEST_SLEEP = 3600.0
+REST = 1.0
+"""Seconds without a message after which the first pass is over."""
 LONGEST_WAIT, EAGER = 60.0, 3.0
 """Seconds from one attempt to read the store to the next, at most: of a daemon, and of a one-shot."""
 
@@ -55,17 +56,18 @@ def run(settings: Settings, warnings: Sequence[ConfpyError] = ()) -> int:
     if settings.ignored_variables:
         hint = "they count where the store is named as in confd's fork (confpy STORE); CONFPY_* variables always count"
         log.write("info", "settings.ignored", {"variables": ", ".join(settings.ignored_variables), "hint": hint})
-    daemon = Daemon(settings, open_store(settings.backend, settings), log)
+    store = open_store(settings.backend, settings)
+    at_rest = None
     if not settings.onetime:
         # Imported later, they could be of another version: the package may be upgraded while a daemon runs.
         from confpy.delivery import check, rollback  # noqa: F401
         from confpy.reload import run as reload  # noqa: F401
+        from confpy.system import memory
         from confpy.target import drift  # noqa: F401
 
-        # The command disabled it for start-up. What start-up created lives on: it need not be scanned again.
-        gc.freeze()
-        gc.enable()
-    return daemon.run()
+        memory.prepare()
+        at_rest = memory.settle
+    return Daemon(settings, store, log, at_rest=at_rest).run()
 
 
 class Daemon:
@@ -81,12 +83,16 @@ class Daemon:
         shell: Shell | None = None,
         clock: Clock | None = None,
         random: Random | None = None,
+        at_rest: Callable[[], None] | None = None,
     ) -> None:
+        """``at_rest`` is called once, when something was delivered and no message comes for a while."""
         self._settings = settings
         self._store = store
         self._log = log
         self._disk = disk or Disk()
         self._clock = clock or SystemClock()
+        self._at_rest = at_rest
+        self._delivered = False
         self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         state = StateFolder.of(settings, self._log_event)
         self._state_dir = os.path.dirname(state.path)
@@ -186,6 +192,7 @@ class Daemon:
             messages = self._receive(wake_at)
             actions = self._agent.step(messages, self._clock.monotonic(), self._clock.time())
             self._streams.note_taken(messages)
+            self._delivered = self._delivered or any(isinstance(message, Delivered) for message in messages)
             wake_at = self._jobs.carry_out(actions)
             for action in actions:
                 if isinstance(action, Stop):
@@ -198,10 +205,20 @@ class Daemon:
         messages: list[Message] = []
         wait = min(wake_at - self._clock.monotonic(), LONGEST_SLEEP)
         with contextlib.suppress(queue.Empty):
-            messages.append(self._inbox.get(timeout=max(wait, 0.0)))
+            messages.append(self._next(max(wait, 0.0)))
             while True:
                 messages.append(self._inbox.get_nowait())
         return messages
+
+    def _next(self, wait: float) -> Message:
+        """Return the next message; raises ``queue.Empty`` if there is none for so many seconds."""
+        if self._at_rest is not None and self._delivered and wait > REST:
+            with contextlib.suppress(queue.Empty):
+                return self._inbox.get(timeout=REST)
+            at_rest, self._at_rest = self._at_rest, None
+            at_rest()
+            wait -= REST
+        return self._inbox.get(timeout=wait)
 
     def _log_event(self, event: LogEvent) -> None:
         self._log.write(event.level, event.event, event.fields)

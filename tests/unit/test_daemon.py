@@ -182,3 +182,14 @@ def test_a_template_that_asks_for_ever_new_things_fails_instead_of_spinning(tmp_
     with Running(tmp_path, MemoryStore({"/a": "0"}), {"r": resource(tmp_path, "r", "t")}, templates) as daemon:
         error = wait_until(lambda: next((t.error for t in daemon._agent.resources), None), what="its error")
         assert "more than" in error.message
+
+
+def test_when_the_first_files_are_delivered_and_nothing_comes_memory_is_given_back_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("confpy.daemon.daemon.REST", 0.05)
+    store, rests = MemoryStore({"/a": "0"}), []
+    with Running(tmp_path, store, {"r": resource(tmp_path, "r", "t")}, {"t": '{{ getv("/a") }}'}) as daemon:
+        daemon._at_rest = lambda: rests.append(read(tmp_path, "r"))
+        wait_until(lambda: rests, what="a moment without messages")
+        store.set("/a", "1")
+        wait_until(lambda: read(tmp_path, "r") == "1", what="the change")
+    assert rests == ["0"]
