@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from base64 import b64encode
+from binascii import b2a_base64
 from collections.abc import Sequence
 from contextlib import suppress
 from urllib.parse import unquote, urlsplit
@@ -48,14 +48,25 @@ def _parse_node(text: str, scheme: str, port: int) -> Node:
         raise UsageError(
             f"{text!r} is not the address of a node: it has a scope", hint="give one that is not link-local, or a name"
         )
-    with suppress(ValueError):
-        return Node(scheme, str(ipaddress.IPv6Address(text)), port)  # bare, without brackets
+    if text.count(":") > 1:
+        with suppress(ValueError):
+            return Node(scheme, str(ipaddress.IPv6Address(text)), port)  # bare, without brackets
     with suppress(ValueError):
         parts = urlsplit(text if "://" in text else f"{scheme}://{text}")
         host = parts.hostname or ""
-        if parts.scheme in ("http", "https") and host.encode("idna") and parts.path in ("", "/") and not parts.query:
+        if parts.scheme in ("http", "https") and is_host(host) and parts.path in ("", "/") and not parts.query:
             return Node(parts.scheme, host, parts.port or port)
     raise UsageError(f"{text!r} is not the address of a node", hint="write host:port or http://host:port")
+
+
+def is_host(name: str) -> bool:
+    """Say whether a name can be one of a host; for one that is not ASCII that takes the tables of IDNA to be loaded."""
+    if not name.isascii():
+        with suppress(UnicodeError):
+            return bool(name.encode("idna"))
+        return False
+    *labels, last = name.split(".")
+    return bool(name) and all(0 < len(label) < 64 for label in labels) and len(last) < 64
 
 
 def proxy_of(node: Node) -> Proxy | None:
@@ -86,4 +97,4 @@ def _parse_proxy(text: str, scheme: str) -> Proxy:
 
 def basic_authorization(login: bytes) -> str:
     """Return the value of ``Authorization`` for ``user:password``."""
-    return f"Basic {b64encode(login).decode()}"
+    return f"Basic {b2a_base64(login, newline=False).decode()}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from base64 import b64decode
+from binascii import a2b_base64
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, urlencode
@@ -145,6 +145,6 @@ _NOTHING = _Last(None, b"", {})
 def _items(body: bytes) -> dict[str, tuple[int, bytes | None]]:
     """Return the keys of an answer; raises one of ``UNEXPECTED``."""
     return {
-        f"/{item['Key']}": (int(item["ModifyIndex"]), None if item["Value"] is None else b64decode(item["Value"]))
+        f"/{item['Key']}": (int(item["ModifyIndex"]), None if item["Value"] is None else a2b_base64(item["Value"]))
         for item in json.loads(body.decode("utf-8", "replace"))
     }

@@ -9,7 +9,7 @@ prefix is a *part*. etcd denies a whole request for one key that is not granted,
 
 from __future__ import annotations
 
-from base64 import b64decode
+from binascii import a2b_base64
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
@@ -65,7 +65,7 @@ class Grants(NamedTuple):
         """Merge the permissions of all roles, each as the gateway writes it."""
         spans: list[Range] = []
         reads = (one for one in permissions if one.get("permType", "READ") in ("READ", "READWRITE"))
-        decoded = (tuple(b64decode(one.get(name, "")) for name in ("key", "range_end")) for one in reads)
+        decoded = (tuple(a2b_base64(one.get(name, "")) for name in ("key", "range_end")) for one in reads)
         for start, end in sorted(_span((key, range_end)) for key, range_end in decoded):
             if spans and _reaches(spans[-1][1], start):
                 before = spans[-1]

@@ -7,7 +7,7 @@ in base64, 64-bit integers as strings, zero values left out. ``v3_permissions`` 
 from __future__ import annotations
 
 import json
-from base64 import b64decode, b64encode
+from binascii import a2b_base64, b2a_base64
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -54,11 +54,11 @@ class LoggedOut(StoreError):
 
 def to_text(base64: str) -> str:
     """Return a key or a value of an answer as text; any bytes survive."""
-    return b64decode(base64).decode("utf-8", "surrogateescape")
+    return a2b_base64(base64).decode("utf-8", "surrogateescape")
 
 
 def _base64(data: bytes) -> str:
-    return b64encode(data).decode()
+    return b2a_base64(data, newline=False).decode()
 
 
 def not_etcd() -> StoreError:
@@ -197,7 +197,7 @@ class Reading:
             for span, found in zip(self._requested, ranges, strict=False):
                 self._store(span.prefix, found.get("kvs", ()))
                 if found.get("more"):
-                    last = b64decode(found["kvs"][-1]["key"]) + b"\0"
+                    last = a2b_base64(found["kvs"][-1]["key"]) + b"\0"
                     if last <= span.start:  # otherwise the same page would be read for ever
                         raise not_etcd()
                     # Neighbours sort before all that is below the prefix, and one page of them is enough.
@@ -260,10 +260,12 @@ class Reading:
 
     def _store(self, prefix: str, pairs: Sequence[Body]) -> None:
         stored = self._keys[prefix]
+        below = ("" if prefix == ROOT else prefix) + ROOT
         for pair in pairs:
             key = to_text(pair["key"])
-            if covers(prefix, key):
-                stored[key] = to_text(pair.get("value", ""))
+            if key.startswith(below) or covers(prefix, key):
+                value = pair.get("value")
+                stored[key] = to_text(value) if value else ""
 
 
 class StatusRequest:
