@@ -161,6 +161,29 @@ def test_an_index_that_goes_back_over_the_same_keys_is_followed_down():
     assert news(follower, 51, {"/a/x": (51, b"2")}) == {"/a/x": (51, "2")}
 
 
+@given(st.lists(ITEMS, min_size=1, max_size=6))
+def test_an_answer_that_is_compared_with_the_one_before_brings_the_same_news_as_a_whole_one(answers):
+    whole, compared, keys = blocking(), blocking(), {}
+    for turn, found in enumerate(answers, 1):
+        # Every other key is as it was.
+        keys = {
+            f"/a/{key}": keys.get(f"/a/{key}" if at % 2 else "", (turn * 100 + at, b"1")) for key, at in found.items()
+        }
+        text = body({key: modified for key, (modified, _) in keys.items()})
+        answer = Answer(turn * 1000, keys, None, text)
+        if compared.last:
+            gone, new = (parsed(part) for part in differing(compared.last, text))
+            answer = Answer(turn * 1000, {key: keys[key] for key in new}, gone.keys(), text)
+        assert compared.take(answer) == whole.take(Answer(turn * 1000, keys))
+
+
+def test_an_answer_that_is_too_large_to_be_stored_is_not_compared_with(monkeypatch):
+    monkeypatch.setattr("confpy.stores.consul.wire.COMPARED_BYTES", 10)
+    follower = blocking()
+    follower.take(Answer(3, {"/a/x": (3, b"1")}, None, b"[" + b" " * 10 + b"]"))
+    assert follower.last == b""
+
+
 @pytest.mark.parametrize("keys", [{}, {"/a/x": (2, b"old")}, {"/a/x": (3, b"1"), "/a/y": (9, b"")}])
 def test_an_index_that_goes_back_over_other_keys_means_to_read_again(keys):
     with pytest.raises(WatchLost, match="went back"):

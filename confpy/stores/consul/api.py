@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 ANSWER_BYTES = 64 << 20
 """The largest answer that is held in memory: Consul has no pages."""
-COMPARED_BYTES = 1 << 20
-"""The largest answer that is stored to compare the next one with."""
 LEADER, STALE, SURE = "default", "stale", "consistent"
 """Who answers: the leader; any server, from its own copy; the leader, after it has verified that it still is."""
 
@@ -60,24 +58,27 @@ class Api:
         connection.login = login.basic_auth
         self._connection = connection
         self._datacenter = datacenter
-        self._last = _NOTHING
 
-    def read(self, query: str, index: int = 0, wait: float = 0.0, consistency: str = LEADER) -> Answer:
-        """Return what lies below a string prefix: at once, or after up to ``wait`` seconds while it is at ``index``."""
-        blocking = {"index": index, "wait": f"{max(1, round(wait))}s"} if index else {}
-        reply = self._get(query, consistency, {**blocking, "recurse": 1})
-        keys: dict[str, tuple[int, bytes | None]] = {}
+    def read(self, query: str, consistency: str = LEADER) -> Answer:
+        """Return what lies below a string prefix."""
+        reply = self._get(query, consistency, {"recurse": 1})
         with parsing(self._not_consul):
-            new = reply.body
-            if query == self._last.query and reply.found:
-                gone, new = differing(self._last.body, reply.body)
-                keys |= self._last.keys
-                for name in _items(gone):
-                    keys.pop(name, None)
-            items = _items(new) if reply.found else {}
-        keys |= items
-        self._last = _Last(query, reply.body, keys) if items and len(reply.body) <= COMPARED_BYTES else _NOTHING
-        return Answer(reply.at, keys)
+            return Answer(reply.at, _items(reply.body) if reply.found else {}, body=reply.body)
+
+    def follow(self, query: str, index: int, wait: float, last: bytes) -> Answer:
+        """Return the same after up to ``wait`` seconds while it is at ``index``; at once if that is 0.
+
+        ``last`` is the body of the previous answer, if there is any: then only what differs from it is parsed.
+        """
+        blocking = {"index": index, "wait": f"{max(1, round(wait))}s"} if index else {}
+        reply = self._get(query, LEADER, {**blocking, "recurse": 1})
+        if not reply.found:
+            return Answer(reply.at, {})
+        with parsing(self._not_consul):
+            if not last:
+                return Answer(reply.at, _items(reply.body), body=reply.body)
+            gone, new = differing(last, reply.body)
+            return Answer(reply.at, _items(new), _items(gone).keys(), reply.body)
 
     def read_index(self, query: str, consistency: str = LEADER) -> int:
         """Return the index of a query alone: of the keys come only the names, cut at the next slash."""
@@ -129,17 +130,6 @@ class _Reply(NamedTuple):
     at: int
     """Its index."""
     body: bytes
-
-
-class _Last(NamedTuple):
-    """The previous answer, and the query that it was to."""
-
-    query: str | None
-    body: bytes
-    keys: dict[str, tuple[int, bytes | None]]
-
-
-_NOTHING = _Last(None, b"", {})
 
 
 def _items(body: bytes) -> dict[str, tuple[int, bytes | None]]:

@@ -23,7 +23,17 @@ from confpy.keys.prefixes import ROOT, ancestors, covers, select
 from confpy.keys.snapshot import Changes, Listing, PrefixStatus, Snapshot
 from confpy.stores.consul.api import LEADER, STALE, SURE, Api, Credentials, Login
 from confpy.stores.consul.stream import ConsulStream
-from confpy.stores.consul.wire import Answer, BlockingQuery, Cover, Reported, contradicts, cover, last_resort, to_text
+from confpy.stores.consul.wire import (
+    COMPARED_BYTES,
+    Answer,
+    BlockingQuery,
+    Cover,
+    Reported,
+    contradicts,
+    cover,
+    last_resort,
+    to_text,
+)
 from confpy.stores.network import open_endpoints
 
 if TYPE_CHECKING:
@@ -52,17 +62,25 @@ class ConsulStore:
         text_prefixes=True,
     )
 
-    def __init__(self, endpoints: Endpoints, login: Login, datacenter: str | None, *, polls: bool = False) -> None:
-        """``polls``: nothing is watched, and any server may answer the queries of a later read."""
+    def __init__(
+        self, endpoints: Endpoints, login: Login, datacenter: str | None, *, polls: bool = False, once: bool = False
+    ) -> None:
+        """``polls``: nothing is watched, and any server may answer the queries of a later read.
+
+        ``once``: nothing is watched or read later.
+        """
         self._endpoints = endpoints
         self._login = login
         self._datacenter = datacenter
         self._polls = polls
+        self._follows = not polls and not once
         self._random = random.Random()
         self._lock = threading.Lock()
         self._reported: dict[str, Reported] = {}
         self._indexes: dict[str, int] = {}
         """String prefix → the index of the last answer that was reported."""
+        self._bodies: dict[str, Answer] = {}
+        """String prefix → the answer of the last read, until a stream goes on from there; without its keys."""
         self._denied: dict[str, tuple[float, StoreError]] = {}
         """String prefix that Consul does not answer → when to try it again, and why it does not."""
         self._streams: set[ConsulStream] = set()
@@ -77,7 +95,8 @@ class ConsulStore:
         endpoints = open_endpoints("consul", CONSUL, settings)
         login = Login(settings)
         login.read()
-        return cls(endpoints, login, settings.datacenter, polls=not (settings.watch or settings.onetime))
+        once, polls = settings.onetime, not (settings.watch or settings.onetime)
+        return cls(endpoints, login, settings.datacenter, polls=polls, once=once)
 
     def prefixes(self, path: str) -> tuple[str, ...]:
         """Return the path with a leading slash: no key of Consul's needs one, and every raw key here has one."""
@@ -93,6 +112,7 @@ class ConsulStore:
         with self._lock:
             before = {prefix: reported.revision for prefix, reported in self._reported.items()}
         indexes: dict[str, int] = {}
+        bodies: dict[str, Answer] = {}
         found: dict[str, tuple[int, dict[str, tuple[int, bytes | None]]]] = {}
         listings: dict[str, Listing] = {}
         denied = self._denials()
@@ -111,6 +131,8 @@ class ConsulStore:
                     continue
                 indexes[query] = answer.at
                 found |= {prefix: (answer.at, keys) for prefix, keys in select(below, answer.keys).items()}
+                if self._follows and len(answer.body) <= COMPARED_BYTES:
+                    bodies[query] = answer._replace(keys={})
         with self._lock:
             outdated = list(self._streams) if self._new_login(api.login) else []
             now = time.monotonic()
@@ -125,10 +147,13 @@ class ConsulStore:
                 self._suspect.pop(prefix, None)
                 revision = max(index, before.get(prefix, 0))
                 modified = {key: at for key, (at, _) in keys.items()}
-                reported = self._reported.setdefault(prefix, Reported(revision, modified))
-                reported.read(revision, modified)
+                if prefix in self._reported:
+                    self._reported[prefix].read(revision, modified)
+                else:
+                    self._reported[prefix] = Reported(revision, modified)
                 listings[prefix] = Listing(revision, {key: to_text(value) for key, (_, value) in keys.items()})
             self._indexes |= indexes
+            self._bodies = {} if self._streams else bodies
         for stream in outdated:
             stream.fail(StoreError("the token changed", hint="confpy follows with the new one"))
         return Snapshot(listings)
@@ -224,6 +249,7 @@ class ConsulStore:
             raise errors[0]
         with self._lock:
             queries = [self._blocking_query(query, below, cursors, index) for query, (index, below) in status.items()]
+            self._bodies = {}
         stream = ConsulStream(queries, self._connect, self._record, self._deny, self._streams.discard)
         with self._lock:
             self._streams.add(stream)
@@ -242,7 +268,10 @@ class ConsulStore:
             reported = self._reported[above]
             current = current and reported.revision <= cursors[prefix]
             known |= {key: at for key, at in reported.at(cursors[prefix]).items() if covers(prefix, key)}
-        return BlockingQuery(query, below, known, index if current else 0, min(cursors[prefix] for prefix in below))
+        body = self._bodies.get(query)
+        last = body.body if current and body is not None and body.at == index else b""
+        cursor = min(cursors[prefix] for prefix in below)
+        return BlockingQuery(query, below, known, index if current else 0, cursor, last=last)
 
     def _record(self, query: str, index: int, news: Sequence[Changes]) -> None:
         """Record the answer to a query of a stream."""

@@ -98,7 +98,7 @@ class ConsulStream:
         began = time.monotonic()
         since, wait = blocking.since, jittered(wait, self._random)
         try:
-            answer = api.read(blocking.query, since, wait)
+            answer = api.follow(blocking.query, since, wait, blocking.last)
         except (AccessDenied, TooLarge) as error:
             self._deny(blocking.query, blocking.prefixes, error)
             raise error.copy(WatchLost) from error

@@ -26,6 +26,8 @@ QUERIES = 16
 """The most queries that one confpy keeps open: Consul refuses a client that has many connections."""
 FRESH_MS = 2000
 """How long the leader may have been silent to a server whose own copy is believed."""
+COMPARED_BYTES = 1 << 20
+"""The largest answer that is stored to compare the next one with."""
 REMEMBERED = 10_000
 """How many deletions below a prefix are remembered, for streams that begin before them."""
 
@@ -39,6 +41,11 @@ class Answer(NamedTuple):
     at: int
     """Its index."""
     keys: Keys
+    gone: AbstractSet[str] | None = None
+    """None where ``keys`` are all there are. Otherwise they are those that differ from the previous answer, and these
+    are the ones that differed there."""
+    body: bytes = b""
+    """As it came."""
 
 
 def is_fresh(headers: Headers) -> bool:
@@ -244,17 +251,27 @@ class BlockingQuery:
     """One blocking query of a stream: its last answer, and what is new in the next one."""
 
     def __init__(
-        self, query: str, prefixes: Iterable[str], known: Mapping[str, int], index: int, cursor: int = 0
+        self,
+        query: str,
+        prefixes: Iterable[str],
+        known: Mapping[str, int],
+        index: int,
+        cursor: int = 0,
+        *,
+        last: bytes = b"",
     ) -> None:
         """``known``: raw key → ModifyIndex, as reported. ``index``: where to wait from, 0 for an answer at once.
 
-        ``cursor``: up to where all of its prefixes were reported; what is new to them has a higher index.
+        ``cursor``: up to where all of its prefixes were reported; what is new to them has a higher index. ``last``: the
+        body of an answer that brought what is known, if there is one.
         """
         self.query = query
         self.index = index
         self.since = index
         """The index to wait from next."""
         self.prefixes = frozenset(prefixes)
+        self.last = last
+        """The body of the last answer, to compare the next one with; empty where that is not stored."""
         self._known = dict(known)
         self._cursor = cursor
 
@@ -264,7 +281,7 @@ class BlockingQuery:
         ``early``: it arrived long before the end of its wait. Servers that are restored from a snapshot end a query so,
         with their previous content; a query that continued from there would wait for an index that they do not reach.
         """
-        index, keys = answer
+        index, keys, gone = answer.at, answer.keys, answer.gone
         news: dict[str, dict[str, tuple[int, str | None]]] = {}
         restored = False
         for key, (modified, value) in keys.items():
@@ -273,13 +290,20 @@ class BlockingQuery:
                 restored = restored or modified < (before or 0)
                 for prefix in self._above(key):
                     news.setdefault(prefix, {})[key] = modified, to_text(value)
-        for key in self._known.keys() - keys.keys():
+        lost = (self._known.keys() if gone is None else self._known.keys() & gone) - keys.keys()
+        for key in lost:
             for prefix in self._above(key):
                 news.setdefault(prefix, {})[key] = index, None
         # A write or a deletion has a higher index than all before it: with a lower one, it is not new but old.
         if restored or (news and index < max(self.index, self._cursor)):
             raise WatchLost("Consul's index went back: was it replaced, or restored from a snapshot?")
-        self._known = {key: modified for key, (modified, _) in keys.items()}
+        if gone is None:
+            self._known = {key: modified for key, (modified, _) in keys.items()}
+        else:
+            for key in lost:
+                del self._known[key]
+            self._known |= {key: modified for key, (modified, _) in keys.items()}
+        self.last = answer.body if len(answer.body) <= COMPARED_BYTES else b""
         self.since = 0 if early and index == self.index else index
         self.index = index
         return [Changes(prefix, index, changed) for prefix, changed in news.items()]
