@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import traceback
 from dataclasses import replace
@@ -73,6 +74,7 @@ def beside_the_table(bench: Bench, chosen: argparse.Namespace, about: dict[str, 
 
 def main() -> int:
     chosen = options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what was started is ended
     sizes = QUICK if chosen.quick else FULL if chosen.full else Sizes()
     if chosen.rounds:
         sizes = replace(sizes, rounds=chosen.rounds, batches=chosen.rounds, starts=max(chosen.rounds, 3))

@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.bench.confdirs import PAIRS, Confdir, Content
 from tests.bench.figures import Figures
 from tests.bench.processes import BrokenError, Running, TooSlowError
-from tests.bench.programs import Kind, Program
+from tests.bench.programs import BEFORE, Kind, Program
 from tests.bench.stores import Store
 
 
@@ -32,7 +32,7 @@ class Sizes:
     changes: int = 20
     """In a batch."""
     consul_changes: int = 10
-    limit: float = 60.0
+    limit: float = 90.0
     """Seconds that one run or start may take."""
     patience: float = 25.0
     """The same for the other checkout, which is measured to show a difference and not its size."""
@@ -80,7 +80,7 @@ class Bench:
         return self.folder / f"{next(self._numbers):03}-{name}"
 
     def limit(self, program: Program) -> float:
-        return self.sizes.limit if program is self.own or program.kind != "confpy" else self.sizes.patience
+        return self.sizes.patience if program.name == BEFORE else self.sizes.limit
 
     def attempt(self, program: Program, figures: Sequence[str], measure: Callable[[], Sequence[float]]) -> bool:
         """Add what ``measure`` returns, one sample a figure, or why it failed; do nothing where it failed before."""

@@ -18,6 +18,7 @@ from tests.bench import fleet, soak
 from tests.bench.bench import Sizes
 from tests.bench.figures import Figures
 from tests.bench.plots import Axis, chart
+from tests.bench.programs import BEFORE
 from tests.bench.report import number, value
 from tests.bench.rows import Cell, Row, cell, shown, unit
 from tests.bench.table import table
@@ -120,12 +121,12 @@ def machine(data: Mapping[str, Any]) -> str:
 def cells(data: Mapping[str, Any]) -> Iterator[tuple[Row, Cell, Cell]]:
     figures = Figures.load(data["figures"])
     for row in table(Sizes(**data["sizes"])):
-        yield row, cell(figures, row, "confpy"), cell(figures, row, "before")
+        yield row, cell(figures, row, "confpy"), cell(figures, row, BEFORE)
 
 
 def figures_table(data: Mapping[str, Any]) -> Iterator[str]:
     """Yield the lines of the table, with a column for another checkout where one was measured."""
-    compared = "before" in data["programs"]
+    compared = BEFORE in data["programs"]
     yield "| | confpy | compared with | ratio | at most |" + (" ratio before |" if compared else "")
     yield "|---|---|---|---|---|" + ("---|" if compared else "")
     for row, now, before in cells(data):

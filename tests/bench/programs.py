@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 ROOT = Path(__file__).parents[2]
+BEFORE = "before"
+"""What the other checkout is called."""
 Kind = Literal["confpy", "confd", "consul-template"]
 
 
@@ -63,7 +65,7 @@ def confpy(name: str = "confpy", root: Path = ROOT) -> Program:
 
 def peers(named: Sequence[str], other: str | None) -> list[Program]:
     """Return the programs of ``--peer NAME=PATH`` and ``--compare PATH``; raises ``ValueError``."""
-    found = [confpy("before", Path(other).resolve())] if other else []
+    found = [confpy(BEFORE, Path(other).resolve())] if other else []
     for text in named:
         name, _, path = text.partition("=")
         if name not in ("confd", "consul-template") or not os.access(path, os.X_OK):
