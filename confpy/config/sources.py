@@ -33,7 +33,8 @@ def load_settings(flags: Mapping[str, object], environ: Mapping[str, str]) -> tu
     warnings: Warnings = []
     called = cast("str", flags.get("store", ""))
     ignored = () if called else tuple(_variables_of_the_fork(environ))
-    environ = {name: value for name, value in environ.items() if name not in ignored}
+    if ignored:
+        environ = {name: value for name, value in environ.items() if name not in ignored}
     for option in OPTIONS:
         for value, origin in _given(option, flags, environ, warnings):
             values[option.name] = value

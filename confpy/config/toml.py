@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import stat
+from codecs import BOM_UTF8
 from collections.abc import Iterable
 
 from confpy.errors import UsageError
@@ -34,8 +35,9 @@ def read_text(path: str) -> str:
         raise UsageError(f"the path cannot be read: {error.strerror}", file=path) from None
     if len(content) > LARGEST_FILE:
         raise UsageError("the file is larger than 1 MiB", file=path)
+    content = content.removeprefix(BOM_UTF8)
     try:
-        return content.decode("utf-8-sig")
+        return content.decode()
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise UsageError("the file is not UTF-8, as TOML must be", file=path, line=line) from None

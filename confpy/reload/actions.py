@@ -283,10 +283,13 @@ class SocketReload:
 ReloadAction: TypeAlias = CommandReload | SignalReload | HttpReload | SocketReload
 ACTIONS: Mapping[str, type[ReloadAction]] = {action.kind: action for action in get_args(ReloadAction)}
 """By kind, as the ledger names it."""
+_OF_ACTIONS = frozenset(key for action in ACTIONS.values() for key in action.options)
 
 
 def parse_action(given: Mapping[str, Any]) -> ReloadAction | None:
     """Return the reload action that a resource's options describe; raises ``UsageError`` for two, or half a one."""
+    if _OF_ACTIONS.isdisjoint(given):  # most resources
+        return None
     found = [key for action in ACTIONS.values() if given.get(key := next(iter(action.options)))]
     if len(found) > 1:
         raise UsageError(f"there are both {found[0]} and {found[1]}", hint="a reload is one of them", key=found[1])
@@ -382,10 +385,13 @@ class VerifyProgram:
 Verifier: TypeAlias = VerifyCommand | VerifyProgram
 VERIFIERS: Mapping[str, type[Verifier]] = {verifier.kind: verifier for verifier in get_args(Verifier)}
 """By kind, as the ledger names it."""
+_OF_VERIFIERS = frozenset(key for verifier in VERIFIERS.values() for key in verifier.options)
 
 
 def parse_verifier(given: Mapping[str, Any]) -> Verifier | None:
     """Return what verifies the reload of a resource with these options; raises ``UsageError`` for two."""
+    if _OF_VERIFIERS.isdisjoint(given):
+        return None
     found = [it for it in (verifier.parse(given) for verifier in VERIFIERS.values()) if it is not None]
     if len(found) > 1:
         raise UsageError("there are both verify and verify_cmd", hint="a reload is verified by one", key="verify_cmd")

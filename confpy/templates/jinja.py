@@ -52,9 +52,10 @@ def compile_source(source: str, lookup: Lookup, file: str, environment: jinja2.E
     name = lookup.name
     try:
         tree = environment.parse(source, name, file)
-        needs = frozenset(_needs(tree, lookup.delimiters))
+        asking = [*tree.find_all(_ASKING)]
+        needs = frozenset(need for node in asking for need in _needs(node, lookup.delimiters))
         # Jinja writes it into the error of a macro that an imported template does not have.
-        names_itself = tree.find(nodes.FromImport) is not None
+        names_itself = any(isinstance(node, nodes.FromImport) for node in asking)
         code = environment.compile(tree, name if names_itself else "", NO_FILE)
         return CompileResult("jinja", code, needs, names_itself=names_itself)
     except jinja2.TemplateSyntaxError as error:
@@ -65,15 +66,18 @@ def compile_source(source: str, lookup: Lookup, file: str, environment: jinja2.E
     raise failure
 
 
-def _needs(tree: nodes.Template, delimiters: tuple[str, ...]) -> Iterator[Lookup]:
-    for reference in tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)):
-        named = getattr(reference, "template", None)
-        for constant in named.items if isinstance(named, nodes.List | nodes.Tuple) else [named]:
-            if isinstance(constant, nodes.Const) and isinstance(constant.value, str):
-                yield template_lookup(constant.value, "jinja", delimiters)
-    for call in tree.find_all(nodes.Call):
-        constants = [argument.value for argument in call.args if isinstance(argument, nodes.Const)]
+_ASKING = (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends, nodes.Call)
+
+
+def _needs(node: nodes.Node, delimiters: tuple[str, ...]) -> Iterator[Lookup]:
+    """Yield the lookups that stand in a node of a template, but not in those below it."""
+    if isinstance(node, nodes.Call):
+        constants = [argument.value for argument in node.args if isinstance(argument, nodes.Const)]
         words = [value for value in constants if isinstance(value, str)]
-        if not isinstance(call.node, nodes.Name) or len(words) != len(call.args):
-            continue
-        yield from known_lookups(call.node.name, words)
+        if isinstance(node.node, nodes.Name) and len(words) == len(node.args):
+            yield from known_lookups(node.node.name, words)
+        return
+    named = getattr(node, "template", None)
+    for constant in named.items if isinstance(named, nodes.List | nodes.Tuple) else [named]:
+        if isinstance(constant, nodes.Const) and isinstance(constant.value, str):
+            yield template_lookup(constant.value, "jinja", delimiters)

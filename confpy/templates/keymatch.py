@@ -22,20 +22,23 @@ def match_keys(loaded: Loaded, templates: str, *, in_text_store: bool) -> Loaded
     asks for a path or a pattern that goes on within the last segment of a key. ``templates`` is their folder.
     """
     resources: list[Resource] = []
+    sources: dict[str, str] = {}
     notes = list(loaded.notes)
     for resource in loaded.resources:
-        matched, note = _matched(resource, templates, in_text_store=in_text_store)
+        matched, note = _matched(resource, templates, sources, in_text_store=in_text_store)
         resources.append(matched)
         notes += [note] if note else []
     return replace(loaded, resources=tuple(resources), notes=tuple(notes))
 
 
-def _matched(resource: Resource, templates: str, *, in_text_store: bool) -> tuple[Resource, LogEvent | None]:
+def _matched(
+    resource: Resource, templates: str, sources: dict[str, str], *, in_text_store: bool
+) -> tuple[Resource, LogEvent | None]:
     if resource.keys_match == "text":
         return by_text(resource), None
     if resource.keys_match == "segment" or not in_text_store or not resource.prefixes:
         return resource, None
-    asked = extension(resource, templates)
+    asked = extension(resource, templates, sources)
     if not asked:
         return resource, None
     fields = {
@@ -61,8 +64,11 @@ def by_text(resource: Resource) -> Resource:
     return replace(resource, prefixes=unique[0], text_prefixes=unique[1])
 
 
-def extension(resource: Resource, templates: str) -> str:
-    """Return what its template asks for that goes on within the last segment of a key, else nothing."""
+def extension(resource: Resource, templates: str, sources: dict[str, str]) -> str:
+    """Return what its template asks for that goes on within the last segment of a key, else nothing.
+
+    ``sources`` are the templates that were read, by path: resources may share one.
+    """
     if resource.engine == "jinja" or (resource.engine == "auto" and resource.src.endswith(JINJA_NAMES)):
         return ""
     from confpy.templates.resolve import read_source  # most stores are not read by text
@@ -72,11 +78,12 @@ def extension(resource: Resource, templates: str) -> str:
     keys = [path.removeprefix(cut) or ROOT if covers(resource.strip, path) else path for path in paths]
     lookup = template_lookup(resource.src, resource.engine, resource.delimiters)
     file = os.path.join(templates, lookup.name)
-    try:
-        source = read_source(file)
-    except TemplateError:
-        return ""  # reported when it is rendered
-    return asked_beyond(keys, source, lookup, file)
+    if file not in sources:
+        try:
+            sources[file] = read_source(file)
+        except TemplateError:
+            sources[file] = ""  # reported when it is rendered
+    return asked_beyond(keys, sources[file], lookup, file)
 
 
 def asked_beyond(keys: Sequence[str], source: str, lookup: Lookup, file: str) -> str:
