@@ -110,6 +110,7 @@ class Daemon:
 
             self._edits = Edits(post, self._start, self._log_event)
         self._templates = os.path.join(settings.confdir, "templates")
+        self._resolver = Resolver(folder=self._templates, cache_dir=settings.cache_dir, sandbox=settings.sandbox)
         folder_guard = threading.Lock()
         ports = Ports(
             disk=self._disk,
@@ -120,7 +121,7 @@ class Daemon:
             ledger=self._ledger,
             cached_keys=CachedKeys(state, self._clock, folder_guard, settings.backend),
             holds=Holds(state, folder_guard),
-            resolver=Resolver(folder=self._templates, cache_dir=settings.cache_dir, sandbox=settings.sandbox),
+            resolver=self._resolver,
             load=self._load,
             follow=self._follow,
             post=post,
@@ -182,6 +183,7 @@ class Daemon:
             return self._loop()
         finally:
             self._jobs.save()
+            self._resolver.close()
             if self._edits is not None:
                 self._edits.close()
             self._workers.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -28,6 +29,8 @@ LARGEST = 16 * 1024 * 1024
 """Bytes that a template may have."""
 LARGEST_FILE = 1024 * 1024
 """Bytes that a watched file may have."""
+SAVES = 20
+"""How many times as long as a write of the cache takes must pass until the next one."""
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 """Without O_NONBLOCK a pipe in the place of a template would block."""
 
@@ -55,6 +58,8 @@ class Resolver:
         self._cache = CodeCache(cache_dir, os.path.abspath(folder), self._made_with) if cache_dir else None
         # Filled by whichever thread comes first: a second one would put the same there.
         self._compiler: Compiler | None = None
+        self._next_save = 0.0
+        """When the cache may be written again, as monotonic time."""
         self._known: dict[Lookup, Compiled] = {}
         self._texts: dict[str, _Text] = {}
         self._abandoned: set[Lookup] = set()
@@ -178,16 +183,26 @@ class Resolver:
 
         return f"confpy={confpy.__version__} jinja2={jinja2.__version__} sandbox={self._sandbox}"
 
-    def _save(self) -> None:
-        """Write what was compiled to the cache, and forget the texts that no template has any more."""
+    def close(self) -> None:
+        """Write to the cache what was not written yet."""
+        self._save(at_end=True)
+
+    def _save(self, *, at_end: bool = False) -> None:
+        """Write what was compiled to the cache, and forget the texts that no template has any more.
+
+        The cache is written as a whole: where lookups follow each other closely, not for each of them.
+        """
         cache = self._cache
-        is_new = cache is not None and cache.is_new
-        if is_new or len(self._texts) > len(self._known):
+        writes = cache is not None and cache.is_new and (at_end or time.monotonic() >= self._next_save)
+        if writes or len(self._texts) > len(self._known):
             in_use = {key for lookup, one in self._known.copy().items() for key in _keys(lookup, one.digest)}
             self._texts = {key: text for key, text in self._texts.copy().items() if key in in_use}
-            if cache is not None and is_new:
+            if cache is not None and writes:
+                began = time.monotonic()
                 with suppress(TimeoutError, RuntimeError):  # it hangs, or there is no thread: they are compiled again
                     call_within(PATIENCE, partial(cache.save, in_use))
+                ended = time.monotonic()
+                self._next_save = ended + SAVES * (ended - began)
         if cache is not None:
             cache.forget()
 

@@ -358,7 +358,7 @@ def test_many_threads_may_ask_at_once(folder, cache_dir, compiler):
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda number: resolver.resolve(source(f"t{number % 20}")), range(200)))
     assert all(isinstance(answer, Compiled) for answer in answers)
-    resolver.resolve(source("main"))
+    resolver.close()
     assert len(entries(cache_dir)) == 1
     compiler.count = 0
     again = Resolver(folder=str(folder), cache_dir=str(cache_dir))
@@ -422,6 +422,7 @@ def test_the_cache_keeps_for_a_week_what_others_use_and_never_grows_beyond_twice
     for number in range(10):  # one process, many edits of one template
         (folder / "a").write_text(f"{number} {{{{ getv('/k') }}}}")
         resolver.resolve(source("a"))
+        resolver.close()
     assert entries(cache_dir)[0].stat().st_size < 2.5 * size
     compiler.count = 0
     list(Resolver(folder=str(folder), cache_dir=str(cache_dir)).resolve_all(all_three))
@@ -439,10 +440,32 @@ def test_two_processes_that_share_a_cache_do_not_undo_each_others_work(folder, c
     for name in ("a", "b"):
         one.resolve(source(name))
         other.resolve(source(name))
-    one.resolve(source("main"))
+    for resolver in (one, other):
+        resolver.close()
     compiler.count = 0
-    for name in ("a", "b", "main"):
+    for name in ("a", "b"):
         Resolver(folder=str(folder), cache_dir=str(cache_dir)).resolve(source(name))
+    assert compiler.count == 0
+
+
+def test_lookups_that_follow_each_other_closely_do_not_each_write_the_cache(folder, cache_dir, compiler, monkeypatch):
+    writes = []
+
+    def write(*given, real=cache.DISK.write_file, **more):
+        writes.append(given)
+        time.sleep(0.05)
+        real(*given, **more)
+
+    monkeypatch.setattr(cache.DISK, "write_file", write)
+    resolver = Resolver(folder=str(folder), cache_dir=str(cache_dir))
+    for number in range(20):
+        (folder / f"t{number}").write_text(f"{number}")
+        resolver.resolve(source(f"t{number}"))
+    assert len(writes) == 1
+    resolver.close()
+    assert len(writes) == 2
+    compiler.count = 0
+    list(Resolver(folder=str(folder), cache_dir=str(cache_dir)).resolve_all([source(f"t{n}") for n in range(20)]))
     assert compiler.count == 0
 
 
