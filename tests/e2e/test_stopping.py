@@ -155,7 +155,7 @@ def test_a_reload_that_is_cut_short_puts_no_old_file_back(tmp_path):
     assert (tmp_path / "out/web").read_text() == "new"
 
 
-MODULES = ["confpy.cli", "click", "confpy.daemon.daemon", "confpy.daemon.signals"]
+MODULES = ["confpy.cli", "confpy.config.sources", "confpy.daemon.daemon", "confpy.daemon.signals"]
 
 
 @pytest.mark.parametrize("module", MODULES)
