@@ -6,13 +6,15 @@ needed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from posixpath import normpath
 from typing import TypeAlias, TypeVar
 
 Value = TypeVar("Value")
 
 ROOT = "/"
+NONE: frozenset[str] = frozenset()
 
 Lists: TypeAlias = Callable[[str, str], bool]
 """Whether a listing of a prefix brings a key: a store may hide some of those that the prefix covers."""
@@ -64,7 +66,23 @@ def ancestors(key: str) -> Iterator[str]:
 def minimal(prefixes: Iterable[str], lists: Lists = covers) -> tuple[str, ...]:
     """Return the prefixes, sorted, without those that a listing of another one brings."""
     every = set(prefixes)
-    return tuple(sorted(p for p in every if not any(a != p and a in every and lists(a, p) for a in ancestors(p))))
+    return tuple(sorted(prefix for prefix in every if not _is_brought(prefix, every, lists)))
+
+
+def _is_brought(prefix: str, others: Collection[str], lists: Lists) -> bool:
+    """Say whether a listing of another one of the prefixes brings this one."""
+    slash = prefix.rfind(ROOT)
+    while slash > 0:
+        above = prefix[:slash]
+        if above in others and lists(above, prefix):
+            return True
+        slash = prefix.rfind(ROOT, 0, slash)
+    return prefix != ROOT and ROOT in others and lists(ROOT, prefix)
+
+
+def are_nested(prefixes: Collection[str]) -> bool:
+    """Say whether one of the prefixes covers another."""
+    return any(_is_brought(prefix, prefixes, covers) for prefix in prefixes)
 
 
 def select(prefixes: Iterable[str], keys: Mapping[str, Value]) -> dict[str, dict[str, Value]]:
@@ -89,6 +107,15 @@ class PrefixIndex:
         """Note that the prefix, raw or a path, concerns the resource of this name."""
         self._names.setdefault(normalise(prefix), set()).add(name)
 
-    def match(self, path: str) -> set[str]:
+    def match(self, path: str) -> AbstractSet[str]:
         """Return the names of the resources whose prefixes cover the path."""
-        return set().union(*(self._names.get(prefix, ()) for prefix in ancestors(path)))
+        names = self._names
+        found: AbstractSet[str] = names.get(ROOT, NONE)
+        slash = path.find(ROOT, 1)
+        while slash > 0:
+            more = names.get(path[:slash])
+            if more:
+                found = found | more if found else more
+            slash = path.find(ROOT, slash + 1)
+        more = names.get(path)
+        return found | more if found and more else more or found

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 
 from confpy.frozen import NOTHING
 from confpy.keys.ordered import OrderedKeys
-from confpy.keys.prefixes import ROOT, ancestors, normalise
+from confpy.keys.prefixes import ROOT, ancestors, are_nested, normalise
 
 
 class KeyTree:
@@ -55,7 +55,7 @@ class KeyTree:
         self, listings: Mapping[str, Mapping[str, str]], besides: Mapping[str, Collection[str]] = NOTHING
     ) -> builtins.set[str]:
         """Replace by raw prefix, as ``replace`` does one after another, with a single sort for all."""
-        if any(above in listings for prefix in listings for above in ancestors(prefix) if above != prefix):
+        if are_nested(listings):
             nested = [self.replace(prefix, keys, besides.get(prefix, ())) for prefix, keys in listings.items()]
             return builtins.set().union(*nested)
         put: dict[str, str] = {}
@@ -70,7 +70,9 @@ class KeyTree:
         self, prefix: str, keys: Mapping[str, str], besides: Collection[str]
     ) -> tuple[dict[str, str], list[str]]:
         """Return what to put and what to delete below a raw prefix to make it equal to the raw keys."""
-        put, deleted = {}, []
+        if not (self._plain or self._odd or besides):
+            return dict(keys), []
+        deleted: list[str] = []
         for kind in (self._plain, self._odd) if self._odd else (self._plain,):
             deleted += [raw for raw in kind.covered(prefix) if raw not in keys]
         plain, odd = self._plain.values, self._odd.values
@@ -83,7 +85,13 @@ class KeyTree:
 
     def apply(self, put: Mapping[str, str], deleted: Collection[str]) -> builtins.set[str]:
         """Put raw keys and remove others, as far as they are there; return the paths whose value changed."""
-        odd = {raw: path for keys in (put, deleted) for raw in keys if (path := normalise(raw)) != raw}
+        odd = {
+            raw: path
+            for keys in (put, deleted)
+            if not _are_plain(keys)
+            for raw in keys
+            if (path := normalise(raw)) != raw
+        }
         if odd or self._spellings:
             return self._apply_odd(put, deleted, odd)
         values = self._plain.values
@@ -146,6 +154,18 @@ class KeyTree:
         """Return the keys exactly one step below a path: name, path and value."""
         found = _leaves(self._plain, path)
         return found + _leaves(self._stand_ins, path) if self._stand_ins else found
+
+
+def _are_plain(keys: Collection[str]) -> bool:
+    """Say whether keys are spelled like their paths, all looked at together; of ``/`` it is not said."""
+    text = "\n".join(("", *keys, ""))
+    return (
+        text.count("\n") == len(keys) + 1
+        and text.count("\n/") == len(keys)
+        and "//" not in text
+        and "/." not in text
+        and "/\n" not in text
+    )
 
 
 def _items(keys: OrderedKeys[str], prefix: str) -> list[tuple[str, str]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from confpy.errors import KeyMissing, TemplateError
-from confpy.keys.prefixes import ROOT, Lists, ancestors, begins, covers, minimal, normalise, text_parent
+from confpy.keys.prefixes import NONE, ROOT, Lists, ancestors, begins, covers, minimal, normalise, text_parent
 from confpy.keys.tree import KeyTree
 
 if TYPE_CHECKING:
@@ -47,11 +48,8 @@ class _Window:
         """What all that lies below one of the prefixes begins with."""
         self.named = frozenset(texts) or self.prefixes
         """What the resource asks for, as it names it; ``prefixes`` are what is read for that."""
-        # Paths above the prefixes → the next steps toward them.
         self._steps: dict[str, set[str]] = {}
-        for prefix in prefixes:
-            for path, step in pairwise(ancestors(prefix)):
-                self._steps.setdefault(path, set()).add(step.rpartition(ROOT)[2])
+        """Paths above the prefixes → the next steps toward them; made when they are asked for."""
 
     def path(self, key: str) -> str:
         """Return the path of a template's key."""
@@ -63,6 +61,14 @@ class _Window:
             return False
         return self._is_read(path)
 
+    def _steps_from(self, path: str) -> AbstractSet[str]:
+        """Return the names of the next steps from a path toward the prefixes."""
+        if not self._steps:
+            for prefix in self.prefixes:
+                for above, step in pairwise(ancestors(prefix)):
+                    self._steps.setdefault(above, set()).add(step.rpartition(ROOT)[2])
+        return self._steps.get(path, NONE)
+
     def get(self, path: str) -> str | None:
         value = self._tree.get(path)
         return value if value is not None and self.shows(path) else None
@@ -71,7 +77,7 @@ class _Window:
         """Return the names one step below a path, each with whether it has something below itself."""
         if self._shows_all(path):
             return self._tree.children(path)
-        steps = self._steps.get(path, set())
+        steps = self._steps_from(path)
         if self._is_read(path):
             steps = steps | self._tree.children(path).keys()
         names = {}
@@ -132,15 +138,19 @@ class _Window:
             for path, _ in self._tree.items(base):
                 yield path
         else:
-            for name in self._steps.get(base, ()):
+            for name in self._steps_from(base):
                 yield from self._paths(_child(base, name))
 
     def _descend(self, path: str, segments: Sequence[str | re.Pattern[str]], found: list[Pair]) -> None:
         segment, *rest = segments
         if isinstance(segment, str):
             names: Iterable[str] = (segment,) if segment else ()
-        elif rest or not self._shows_all(path):
-            names = (name for name in self.children(path) if segment.fullmatch(name))
+        elif rest:
+            # Those without anything below lead to nothing, and need not be left out.
+            below = {name for name, more in self._tree.children(path).items() if more} if self._is_read(path) else NONE
+            names = [name for name in below | self._steps_from(path) if segment.fullmatch(name)]
+        elif not self._shows_all(path):
+            names = [name for name in self.children(path) if segment.fullmatch(name)]
         else:
             cut, matches = len(self.head), segment.fullmatch
             found += [Pair(key[cut:], value) for name, key, value in self._tree.leaves(path) if matches(name)]
@@ -185,12 +195,13 @@ class View:
         """By function, keys whose form was checked already: each render asks for the same ones."""
         self._spells = spells
         strip = normalise(strip)
-        paths = set(texts) or {normalise(prefix) for prefix in prefixes}
-        inside = {path for path in paths if covers(strip, normalise(path))}
+        paths = set(texts) or set(map(normalise, prefixes))
+        inside = paths if strip == ROOT else {path for path in paths if covers(strip, normalise(path))}
         self._windows = []
         for head, group in (("" if strip == ROOT else strip, inside), ("", paths - inside)):
             if group:
-                read = minimal(map(text_parent, group) if texts else group, lists or covers)
+                read: Collection[str] = set(map(text_parent, group)) if texts else group
+                read = minimal(read, lists or covers) if len(read) > 1 else tuple(read)
                 self._windows.append(_Window(head, tree, read, lists, group if texts else ()))
 
     def __len__(self) -> int:
@@ -293,13 +304,13 @@ class View:
 
     def _search(self, pattern: str) -> Collection[Pair]:
         """Return what ``gets`` does, in no order."""
-        if not self:
-            return ()
         from confpy.keys.glob import compile_glob
 
         try:
             glob = compile_glob(pattern)
         except ValueError as error:
+            if len(self) == 0:
+                return ()
             raise TemplateError(str(error)) from None
         if len(self._windows) == 1:
             return self._windows[0].search(glob)

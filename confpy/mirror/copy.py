@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
-from confpy.keys.prefixes import Lists, ancestors, begins, covers, text_parent
+from confpy.keys.prefixes import Lists, ancestors, are_nested, begins, covers, text_parent
 from confpy.keys.snapshot import Changes, Listing
 from confpy.keys.tree import KeyTree
 from confpy.mirror.positions import Positions
@@ -83,7 +83,7 @@ class LocalCopy:
     def replace(self, listings: Mapping[str, Listing], result: MirrorResult) -> None:
         """Put in what was read, except where the copy is newer than the read."""
         self.positions.set({prefix: listing.revision for prefix, listing in listings.items()})
-        besides = self._besides(listings)
+        besides = self._besides(listings) if len(self.positions) > len(listings) or are_nested(listings) else {}
         for listing in listings.values() if not self.binary else ():
             self._examine(listing.keys, result)
         result.changed |= self.tree.replace_all({prefix: one.keys for prefix, one in listings.items()}, besides)

@@ -69,6 +69,8 @@ class Positions:
 
     def find(self, key: str) -> str | None:
         """Return the nearest prefix that brings a raw key or prefix: cut it segment by segment."""
+        if key in self._set.values:
+            return key
         path = key
         while path:
             if path in self._set.values and self._lists(path, key):

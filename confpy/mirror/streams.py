@@ -35,8 +35,10 @@ class Streams:
         """How many keys there are below prefixes that might be watched in place of several."""
         self._current: int | None = None
         self._opening: int | None = None
+        self._chosen: tuple[str, ...] = ()
+        """What to watch, as it was last chosen."""
         self._chosen_for: tuple[int, int] | None = None
-        """The versions of what is wanted and of what was read, for which it was last chosen what to watch."""
+        """The versions of what was wanted then, and of what had been read."""
         self._opened_at = 0.0
         self._lost_at: float | None = None
         """When a loss was logged, until a stream is open again."""
@@ -71,17 +73,23 @@ class Streams:
     def _choose(self) -> tuple[str, ...]:
         """Return what to watch: several prefixes of a resource as one where that brings at most as many other keys."""
         self._chosen_for = self._versions()
+        self._chosen = self._choice()
+        return self._chosen
+
+    def _choice(self) -> tuple[str, ...]:
         chosen = [prefix for prefix in self._wants.prefixes if prefix in self._copy.positions]
+        wanted = len(chosen)
         parents = self.counts.keys() & set(self._wants.parents())
         for parent, below in self._copy.below(parents).items():
             if self.counts[parent] <= 2 * sum(map(self._copy.tree.raw_count, below)):
                 chosen.append(parent)
-        return minimal(chosen, self._copy.lists)
+        # What is wanted is minimal itself.
+        return minimal(chosen, self._copy.lists) if len(chosen) > wanted else tuple(chosen)
 
     def open(self, result: MirrorResult, identity: str) -> None:
         """Open a stream for what is to be followed now; the current one stays until that is open."""
         self.open_at = NEVER
-        self.watched = self._choose()
+        self.watched = self._chosen if self._chosen_for == self._versions() else self._choose()
         if not self.watched:
             self.close(result)
             return
