@@ -371,7 +371,8 @@ class Mirror:
         if status.identity != self.identity or went_back:
             self._read_again(result, now)
             return
-        unsaid = tuple(one for one in prefixes if one in self._wants and one not in status.newest)
+        is_whole = len(status.newest) == len(prefixes)
+        unsaid = () if is_whole else tuple(one for one in prefixes if one in self._wants and one not in status.newest)
         if unsaid and self._reading is None:
             self._read(result, unsaid, alone=True)
         if missed := self._resync.find_missed(status, now):

@@ -55,6 +55,11 @@ class Positions:
         return revision
 
     @property
+    def turn(self) -> int:
+        """How often revisions were set or moved on."""
+        return self._turn
+
+    @property
     def newest(self) -> int:
         """The newest revision of all, 0 where there is none."""
         if self._newest is None:

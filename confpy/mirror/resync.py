@@ -45,6 +45,8 @@ class Resync:
         self._follows = follows
         self._lags: Mapping[str, _Lag] = {}
         """What the stream is given a moment to bring."""
+        self._agreed: tuple[PrefixStatus, int] | None = None
+        """The status that the copy last agreed with, and the turn of its positions then."""
         self._count = 0
         self._poll: Poll | None = None
         """The one in flight."""
@@ -102,6 +104,9 @@ class Resync:
 
     def _behind(self, status: PrefixStatus) -> dict[str, _Lag]:
         """Return the prefixes of which the store knows more than the copy."""
+        agreed = status, self._copy.positions.turn
+        if self._agreed is not None and self._agreed[0] is status and self._agreed[1] == agreed[1]:
+            return {}  # a store at rest answers with the very same one
         found = {}
         for prefix, newest in status.newest.items():
             if prefix in self._copy.positions:
@@ -109,6 +114,7 @@ class Resync:
                 counted = status.counts.get(prefix, 0)
                 if newest > position or counted != self._copy.tree.raw_count(prefix):
                     found[prefix] = _Lag(newest, position, counted)
+        self._agreed = None if found else agreed
         return found
 
     def _is_unresolved(self, lags: Collection[str]) -> bool:

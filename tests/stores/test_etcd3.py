@@ -202,6 +202,20 @@ def test_an_ask_agrees_with_a_read_and_is_small(etcd, proxy, etcd_store):
     assert status.newest["/a"] == status.revision - 2
 
 
+def test_an_ask_of_a_store_at_rest_costs_the_same_for_one_prefix_and_for_many(etcd, proxy, etcd_store):
+    prefixes = [f"/a/{number:03}" for number in range(300)]
+    etcd.put_all({f"{prefix}/k": "v" for prefix in prefixes})
+    store = etcd_store(proxy.endpoint)
+    first = store.poll(prefixes)
+    asked, received = len(proxy.requests), proxy.bytes_down
+    assert store.poll(prefixes) == first
+    assert len(proxy.requests) - asked == 1
+    assert proxy.bytes_down - received < 1000
+    assert len(store.poll(prefixes[:2]).counts) == 2, "that is another question"
+    etcd.delete("/a/007/k")
+    assert store.poll(prefixes).counts == first.counts | {"/a/007": 0}
+
+
 def test_an_ask_betrays_a_deletion_by_its_count(etcd, etcd_store):
     etcd.put_all({"/a/1": "v", "/a/2": "v"})
     store = etcd_store(etcd.endpoint)

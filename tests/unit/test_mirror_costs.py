@@ -12,8 +12,8 @@ from random import Random
 import pytest
 
 from confpy.errors import AccessDenied, StoreError
-from confpy.keys.snapshot import Changes, Listing, Snapshot
-from confpy.messages import Changed, Listed, Opened, Read, Watch, Woken
+from confpy.keys.snapshot import Changes, Listing, PrefixStatus, Snapshot
+from confpy.messages import Changed, Listed, Opened, Poll, Polled, Read, Watch, Woken
 from confpy.mirror.mirror import Mirror
 
 FEW, MANY = 20, 10_000
@@ -113,6 +113,21 @@ def test_a_denied_prefix_that_is_read_alone_costs_the_same_among_few_and_among_m
 def test_a_start_costs_the_same_for_each_prefix_among_few_and_among_many():
     few, many = lines(follow, FEW) / FEW, lines(follow, MANY) / MANY
     assert many <= few * 1.1
+
+
+def test_a_poll_of_a_store_at_rest_costs_the_same_among_few_and_among_many():
+    costs = []
+    for prefixes in (FEW, MANY):
+        mirror, _ = follow(prefixes)
+        names = [name(number) for number in range(prefixes)]
+        status = PrefixStatus("a", 10, dict.fromkeys(names, 10), dict.fromkeys(names, 1))
+        found = []
+        for now in (0.0, 1.0):
+            mirror.resync(now)
+            (poll,) = (one for one in mirror.step(Woken(), now).actions if isinstance(one, Poll))
+            found.append(lines(mirror.step, Polled(poll.poll, status), now))
+        costs.append(found)
+    assert costs[0][1] == costs[1][1] < costs[0][0] < costs[1][0]
 
 
 def test_a_read_that_fails_and_a_lost_store_cost_the_same_among_few_and_among_many():

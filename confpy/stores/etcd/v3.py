@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from confpy.config.stores.etcd import ETCDV3
 from confpy.errors import StoreError
@@ -51,6 +51,8 @@ class Etcd3Store:
         self._login = login
         self._paths: Paths = {}
         self._page_keys = PAGE_KEYS
+        self._polled: _Polled | None = None
+        """The last poll."""
 
     @classmethod
     def open(cls, settings: Settings) -> Etcd3Store:
@@ -108,7 +110,11 @@ class Etcd3Store:
         return reading.snapshot()
 
     def poll(self, prefixes: Sequence[str]) -> PrefixStatus:
-        """Return the status of the prefixes, in some hundred bytes each, however many keys they have."""
+        """Return the status of the prefixes, in some hundred bytes each, however many keys they have.
+
+        While etcd is at the revision of the last poll, nothing has changed, and that is all that is asked for. With
+        users, permissions may have changed nevertheless.
+        """
         return self._endpoints.with_failover(lambda one: self._with_grants(self._gateway(one), self._poll, prefixes))
 
     def _with_grants(self, gateway: Gateway, call: Callable[..., Result], *arguments: object) -> Result:
@@ -119,11 +125,14 @@ class Etcd3Store:
             return call(gateway, gateway.learn(), *arguments)
 
     def _poll(self, gateway: Gateway, grants: Grants | None, prefixes: Sequence[str]) -> PrefixStatus:
-        query = StatusRequest(prefixes, grants)
-        while (request := query.next_request()) is not None:
-            answer, _ = gateway.post("kv/txn", request)
-            query.take(answer)
-        return query.status()
+        last = self._polled
+        if last is not None and last.prefixes == tuple(prefixes) and not self._login.user:
+            one = _ask(gateway, StatusRequest(prefixes[:1]))
+            if one.origin() == last.origin:
+                return last.status
+        query = _ask(gateway, StatusRequest(prefixes, grants))
+        self._polled = _Polled(tuple(prefixes), query.origin(), query.status())
+        return self._polled.status
 
     def watch(self, cursors: Mapping[str, int], identity: str = "") -> Etcd3Stream:
         """Follow every prefix on one stream; returns when etcd has answered for each.
@@ -150,6 +159,22 @@ class Etcd3Store:
     def close(self) -> None:
         """Abort every connection; waiting calls raise ``StoreError``, iterations end."""
         self._endpoints.close()
+
+
+class _Polled(NamedTuple):
+    """What a poll was about, and brought."""
+
+    prefixes: tuple[str, ...]
+    origin: tuple[str, str, int]
+    status: PrefixStatus
+
+
+def _ask(gateway: Gateway, query: StatusRequest) -> StatusRequest:
+    """Send a status query, and return it with its answers."""
+    while (request := query.next_request()) is not None:
+        answer, _ = gateway.post("kv/txn", request)
+        query.take(answer)
+    return query
 
 
 class Etcd3Stream:

@@ -284,6 +284,7 @@ class StatusRequest:
         self._counts = dict(self._newest)
         self._revision = 0
         self._identity = ""
+        self._term = ""
 
     def next_request(self) -> Body | None:
         """Return the next transaction, or None if all is known."""
@@ -299,11 +300,16 @@ class StatusRequest:
         with parsing(not_etcd):
             self._revision = self._revision or int(answer["header"]["revision"])
             self._identity = str(answer["header"]["cluster_id"])
+            self._term = str(answer["header"].get("raft_term", ""))
             for prefix, response in zip(self._requested, answer.get("responses", ()), strict=True):
                 found = response["response_range"]
                 self._counts[prefix] += int(found.get("count", 0))
                 for pair in found.get("kvs", ()):
                     self._newest[prefix] = max(self._newest[prefix], int(pair["mod_revision"]))
+
+    def origin(self) -> tuple[str, str, int]:
+        """Return which state of which cluster answered: its id, the term of its leader, the revision."""
+        return self._identity, self._term, self._revision
 
     def status(self) -> PrefixStatus:
         """Return the status of the prefixes."""
