@@ -304,6 +304,7 @@ class Agent:
         if self._drift.is_due(delivering=bool(self._batches)) and not self.loading.is_changing:
             self._look()
         self._fallback.save_if_due()
+        self._step.actions += self._watched.save(self._step.now)
         if self._end.is_final and self.loading.is_done:
             self._store_status.take_loss()
             if self._step.now >= self._end.deadline():
@@ -322,7 +323,7 @@ class Agent:
         if not self._shutdown.has_begun:
             if not self.loading.is_changing:
                 moments.append(self._drift.look_at)
-            moments += (self.loading.next_at(), self._fallback.saves_at, self._passes.next_at())
+            moments += (self.loading.next_at(), self._fallback.saves_at, self._watched.save_at, self._passes.next_at())
             moments += self._end.moments(now)
         return min(moments)
 
@@ -372,6 +373,7 @@ class Agent:
     def _stop(self, code: int) -> None:
         self._ended = True
         self._fallback.save_at_end()
+        self._step.actions += self._watched.save(self._step.now, at_end=True)
         self._deliveries.count(at_end=True)
         for command, names in self.reloads.owed().items():
             self._step.log("warning", "reload.owed", command=command, resource=names, did="stops without it")

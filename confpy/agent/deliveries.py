@@ -69,7 +69,7 @@ class Deliveries:
         self._log_unchecked(delivered.reports)
         self._try_again_together(failed.values())
         self.count()
-        self._step.actions += self._watched.save()
+        self._step.actions += self._watched.save(self._step.now)
         if saves:
             self._fallback.save_if_due()
         self._step.actions += self._batches.send()

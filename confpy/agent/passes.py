@@ -82,11 +82,13 @@ class Passes:
         self._look_at_woken()
 
     def _look_at_woken(self) -> None:
+        if not (woken := self._take_woken()):
+            return
         world = self._rendering.world()
         needed: set[Lookup] = set()
         ready: list[Ready] = []
         unfinished: list[GroupKey] = []
-        for group in self._take_woken():
+        for group in woken:
             states = self._resources.groups[group]
             if (wait := self._wait_of(group, states)) is not None:
                 self._queue.wait(group, wait)
@@ -103,7 +105,8 @@ class Passes:
         self._rendering.ask(needed)
         self._note_first_tries(unfinished)
         ready, waiting = self._without_waiting(ready) if needed else (ready, [])
-        self._send(ready)
+        if ready:
+            self._send(ready)
         for group in (*unfinished, *waiting):
             wait = self._wait_of(group, self._resources.groups[group])
             if wait is None:

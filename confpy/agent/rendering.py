@@ -68,8 +68,11 @@ class Rendering:
         return World(self._step.wall, self._environ, self._lookups.facts)
 
     def awaited(self, states: Sequence[ResourceState]) -> Lookup | None:
-        """Return a look-up under way that one of a group waits for, None where there is none."""
-        found = (self._lookups.under_way(state.awaited) for state in states if state.awaited)
+        """Return a look-up under way that one of a group waits for, None where there is none.
+
+        The last one's first: where they are answered in order, the group is not looked at for each.
+        """
+        found = (self._lookups.under_way(state.awaited) for state in reversed(states) if state.awaited)
         return next((lookup for lookup in found if lookup is not None), None)
 
     def ask(self, lookups: set[Lookup]) -> None:
@@ -125,11 +128,12 @@ class Rendering:
         for state in states:
             state.cached = cached
         candidates = []
-        for state in states:
+        for number, state in enumerate(states):
             try:
                 content = self._render_one(state, world, cached=cached)
             except Needs as needs:
                 self._await(states, state, needs, needed)
+                self._await_first_needs(states[number + 1 :], world, needed, cached=cached)
                 return None
             except ConfpyError as error:
                 self._failures.fail_group(states, state, error)
@@ -150,6 +154,25 @@ class Rendering:
             self._lookups.use(state, state.asked)
             error = TemplateError(f"the template asks for more than {MOST_LOOKUPS} names, paths or templates")
             self._failures.fail_group(states, state, error)
+
+    def _await_first_needs(
+        self, states: Sequence[ResourceState], world: World, needed: set[Lookup], *, cached: bool
+    ) -> None:
+        """Let the rest of a group that waits ask, too, where it was never rendered: not each after the one before.
+
+        Whatever else comes of it is left to the render that is made when all is known.
+        """
+        for state in states:
+            if state.asked or state.awaited:
+                continue
+            try:
+                self._render_one(state, world, cached=cached)
+            except Needs as needs:
+                if len(needs.lookups) <= MOST_LOOKUPS:
+                    self._lookups.wait(state, needs.lookups)
+                    needed |= needs.lookups
+            except Exception:  # noqa: BLE001 - it will be raised again
+                self._lookups.use(state, state.asked)
 
     def _candidate(self, state: ResourceState, content: bytes, world: World, *, cached: bool) -> Candidate:
         resource = state.resource

@@ -9,9 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from hashlib import sha256
 
+from confpy.clock import NEVER
 from confpy.config.resource import Resource
 from confpy.messages import Remember
 from confpy.templates.lookup import Lookup
+
+SAVE_SECONDS = 1e-4
+"""Seconds for each digest that is known from one saving to the next, at least: all of them are written each time."""
 
 
 def lookups(resource: Resource) -> frozenset[Lookup]:
@@ -24,7 +28,9 @@ class WatchedFiles:
 
     def __init__(self) -> None:
         self._known: dict[str, str] = {}
-        self._unsaved = False
+        self._saved_at = -NEVER
+        self.save_at = NEVER
+        """The monotonic time of the next saving."""
 
     def take_over(self, known: Mapping[str, str]) -> None:
         """Take what an earlier run has saved."""
@@ -49,11 +55,14 @@ class WatchedFiles:
         """Note that a resource was delivered with these files."""
         if digest and self._known.get(resource.dest) != digest:
             self._known[resource.dest] = digest
-            self._unsaved = True
+            self.save_at = self._saved_at + SAVE_SECONDS * len(self._known)
 
-    def save(self) -> list[Remember]:
-        """Return what saves the digests for a later start, where there are new ones."""
-        if not self._unsaved:
+    def save(self, now: float, *, at_end: bool = False) -> list[Remember]:
+        """Return what saves the digests for a later start, where there are new ones and it is time to.
+
+        ``at_end``: it is the last chance.
+        """
+        if self.save_at == NEVER or (now < self.save_at and not at_end):
             return []
-        self._unsaved = False
+        self._saved_at, self.save_at = now, NEVER
         return [Remember(dict(self._known))]

@@ -14,7 +14,7 @@ from confpy.agent.resources import ResourceState
 from confpy.config.resource import Resource
 from confpy.errors import CheckError
 from confpy.keys.snapshot import Changes, Listing
-from confpy.messages import Changed, Resolved, Touched, Woken
+from confpy.messages import Changed, Resolve, Resolved, Touched, Woken
 from confpy.reload.actions import CommandReload
 from confpy.templates.lookup import Lookup
 from tests.unit.test_agent import ASKS, Harness, Report
@@ -111,6 +111,11 @@ def sharing_a_check(number: int) -> Resource:
     return Resource(f"r{number}", "", ASKS, f"/out/{number}", prefixes=(f"/k{number}",), **checked)
 
 
+def in_a_group(number: int) -> Resource:
+    """Return one that is delivered together with all others."""
+    return Resource(f"r{number}", "", ASKS, f"/out/{number}", prefixes=(f"/k{number}",), group="g")
+
+
 KINDS = (plain, asking, with_commands, with_one_command, sharing_a_check)
 
 
@@ -125,10 +130,16 @@ def many(kind: Callable[[int], Resource], size: int, **config: object) -> Many:
 # --- starts ----------------------------------------------------------------------------------------------------------
 
 
-def cost_of_start(kind: Callable[[int], Resource], size: int, *, onetime: bool = False) -> float:
-    """Return how often one resource is looked at until all are delivered."""
+def cost_of_start(
+    kind: Callable[[int], Resource], size: int, *, onetime: bool = False, one_by_one: bool = False
+) -> float:
+    """Return how often one resource is looked at until all are delivered. ``one_by_one``: as look-ups are answered."""
     harness = many(kind, size, onetime=onetime)
+    harness.waits = ("resolve",) if one_by_one else ()
     with counted() as looks:
+        harness.until(1.0)
+        asked = [one for action in harness.done if one_by_one and isinstance(action, Resolve) for one in action.lookups]
+        harness.post(*(Resolved(1, {lookup: "10.0.0.1"}) for lookup in asked))
         harness.until(30.0)
     assert len(harness.targets) == size
     assert harness.ended == (0 if onetime else None)
@@ -136,10 +147,16 @@ def cost_of_start(kind: Callable[[int], Resource], size: int, *, onetime: bool =
 
 
 @pytest.mark.parametrize("onetime", [False, True])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, in_a_group])
 def test_a_start_looks_at_each_of_many_resources_no_oftener_than_at_each_of_few(kind, onetime):
     few = cost_of_start(kind, 50, onetime=onetime)
     assert cost_of_start(kind, 500, onetime=onetime) <= few * GROWTH
+
+
+@pytest.mark.parametrize("kind", [asking, with_one_command, sharing_a_check, in_a_group])
+def test_so_it_does_where_each_look_up_is_answered_by_a_message_of_its_own(kind):
+    few = cost_of_start(kind, 50, one_by_one=True)
+    assert cost_of_start(kind, 500, one_by_one=True) <= few * GROWTH
 
 
 def test_a_start_looks_at_each_of_ten_thousand_resources_no_oftener_than_at_each_of_a_hundred():

@@ -8,8 +8,10 @@ from hashlib import sha256
 import pytest
 
 from confpy.agent.watched_files import WatchedFiles, lookups
+from confpy.clock import NEVER
 from confpy.config.resource import Resource
 from confpy.errors import TemplateError
+from confpy.frozen import replace
 from confpy.reload.actions import CommandReload
 from confpy.templates.lookup import Lookup
 from confpy.templates.resolve import Resolver
@@ -107,14 +109,27 @@ def test_one_file_that_is_another_is_new_until_it_was_delivered():
 def test_what_was_delivered_is_known_to_a_later_start_and_saved_once():
     files = WatchedFiles()
     files.note(WEB, "old")
-    (saved,) = files.save()
-    assert files.save() == []
+    (saved,) = files.save(0.0)
+    assert files.save(100.0) == []
     files.note(WEB, "old")
-    assert files.save() == []
+    assert files.save(200.0) == []
     later = WatchedFiles()
     later.take_over(saved.files)
     assert later.are_renewed(WEB, "new")
     assert not later.are_renewed(WEB, "old")
+
+
+def test_ten_thousand_digests_are_saved_once_a_second_and_at_the_end():
+    files = WatchedFiles()
+    saved = []
+    for number in range(10_000):
+        files.note(replace(WEB, name=str(number), dest=f"/run/{number}"), "old")
+        saved += files.save(number / 1000)
+    assert len(saved) < 100, "not all at each delivery"
+    assert files.save_at <= 10.0 + 1.0
+    saved += files.save(10.0, at_end=True)
+    assert len(saved[-1].files) == 10_000
+    assert files.save_at == NEVER
 
 
 def test_a_file_that_cannot_be_read_counts_as_other_than_one_that_can():
