@@ -13,7 +13,6 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from resource import RLIMIT_NOFILE, getrlimit
 from typing import TypeAlias
 
 from confpy.agent.batches import batches
@@ -29,10 +28,13 @@ from confpy.system.placeholders import Command
 from confpy.system.subprocesses import Shell
 from confpy.target.look import Folders
 
-SLICE = 64
-"""Candidates staged at once: each holds a descriptor."""
-SHARE = 16
-"""A slice takes at most this part (one in so many) of the descriptors: other batches and the store need some, too."""
+SLICE = 512
+"""Candidates staged at once: each holds a descriptor, whose lock keeps the sweep of another confpy away."""
+SHARE = 4
+"""A slice takes at most this part (one in so many) of the descriptors that are free: other batches and the store need
+some, too."""
+FEW = 8
+"""Candidates for which there are descriptors without asking."""
 SYNC_ALL_FROM = 32
 """From so many candidates on, one ``syncfs`` is cheaper than a sync for each."""
 
@@ -70,11 +72,12 @@ class Batch:
         """Deliver groups; each member has its report afterwards."""
         differing = [group for group in groups if group.look()]
         if self._context.rules.noop:
-            for some in _slices(differing):
+            for some in _slices(differing, self._context.disk):
                 self._only_check(some)
             return
         connected = batches([(group, group.shared_checks) for group in differing])
-        for some in _slices([group for group, *others in connected if not others]):
+        alone = [group for group, *others in connected if not others]
+        for some in _slices(alone, self._context.disk):
             self._deliver(some, differing)
         for some in connected:
             if len(some) > 1:
@@ -156,7 +159,7 @@ class Batch:
     ) -> list[GroupDelivery]:
         """Put groups in place before they are checked; returns those that are there."""
         swapped = []
-        for some in _slices(groups):
+        for some in _slices(groups, self._context.disk):
             ready = self._prepare(some, free)
             self._record(ready, all_groups)
             swapped += self._put_in_place(ready)
@@ -288,16 +291,18 @@ class Batch:
             self._ledger.done(record, failed, plain=by_content and not failed)
 
 
-def _slices(groups: list[GroupDelivery]) -> Iterator[list[GroupDelivery]]:
+def _slices(groups: list[GroupDelivery], disk: Disk) -> Iterator[list[GroupDelivery]]:
     """Yield groups whose candidates can be staged at once; a group that is larger than that is alone."""
-    most = max(1, min(SLICE, getrlimit(RLIMIT_NOFILE)[0] // SHARE))
     some: list[GroupDelivery] = []
-    size = 0
+    size, most = 0, FEW
     for group in groups:
-        if some and size + len(group.differing) > most:
-            yield some
-            some, size = [], 0
+        count = len(group.differing)
+        if some and size + count > most:
+            most = max(FEW, min(SLICE, disk.free_descriptors() // SHARE))
+            if size + count > most:
+                yield some
+                some, size, most = [], 0, FEW
         some.append(group)
-        size += len(group.differing)
+        size += count
     if some:
         yield some

@@ -15,6 +15,7 @@ import struct
 import time
 from collections.abc import Collection, Iterable
 from contextlib import AbstractContextManager, suppress
+from resource import RLIMIT_NOFILE, getrlimit
 
 from confpy.system.filenames import STAGE_MARK
 from confpy.system.forking import writing
@@ -84,28 +85,6 @@ class SystemCalls:
     def clock(self) -> int:
         """Return the nanoseconds since 1970 of the clock that sets the times of files."""
         return time.time_ns()
-
-    def boot(self) -> str:
-        """Return what names the time since the machine was started, in 36 characters; empty if that is unknown."""
-        try:
-            return self.read_version(BOOT)[0].decode("ascii").strip()
-        except (OSError, ValueError):
-            return ""
-
-    def devices(self, kinds: Collection[str]) -> frozenset[int]:
-        """Return the devices of the mounted file systems that are of these kinds."""
-        try:
-            lines = self.read_version(MOUNTS)[0].splitlines()
-        except OSError:
-            return frozenset()
-        found = set()
-        for line in lines:
-            # man 5 proc: the device is the third field, the kind the first one after the lone hyphen.
-            fields, _, rest = line.partition(b" - ")
-            if rest.split(b" ", 1)[0].decode("ascii", "replace") in kinds:
-                major, _, minor = fields.split(b" ", 3)[2].partition(b":")
-                found.add(os.makedev(int(major), int(minor)))
-        return frozenset(found)
 
     def read_link(self, path: str) -> str | None:
         """Return where a link leads, or None if there is no link."""
@@ -281,6 +260,14 @@ class SystemCalls:
     def drop_attribute(self, descriptor: int, name: str) -> None:
         os.removexattr(descriptor, name)
 
+    def free_descriptors(self) -> int:
+        """Return about how many more files this process may open."""
+        most = getrlimit(RLIMIT_NOFILE)[0]
+        try:
+            return most - len(os.listdir("/proc/self/fd"))
+        except OSError:
+            return most // 4
+
     def print(self, path: str, content: bytes) -> None:
         """Write to a file as it is, a terminal or a pipe: not atomically."""
         with open(path, "wb") as file:
@@ -398,6 +385,28 @@ class Disk(SystemCalls):
     def read(self, path: str) -> bytes:
         """Return the content of a file, as ``read_version``."""
         return self.read_version(path)[0]
+
+    def boot(self) -> str:
+        """Return what names the time since the machine was started, in 36 characters; empty if that is unknown."""
+        try:
+            return self.read(BOOT).decode("ascii").strip()
+        except (OSError, ValueError):
+            return ""
+
+    def devices(self, kinds: Collection[str]) -> frozenset[int]:
+        """Return the devices of the mounted file systems that are of these kinds."""
+        try:
+            lines = self.read(MOUNTS).splitlines()
+        except OSError:
+            return frozenset()
+        found = set()
+        for line in lines:
+            # man 5 proc: the device is the third field, the kind the first one after the lone hyphen.
+            fields, _, rest = line.partition(b" - ")
+            if rest.split(b" ", 1)[0].decode("ascii", "replace") in kinds:
+                major, _, minor = fields.split(b" ", 3)[2].partition(b":")
+                found.add(os.makedev(int(major), int(minor)))
+        return frozenset(found)
 
     def create_beside(self, path: str, access: int = os.O_WRONLY) -> tuple[str, int]:
         """Create an empty stage file beside ``path``; returns its path and descriptor. ``access``: as in ``create``."""

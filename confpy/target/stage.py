@@ -183,6 +183,8 @@ def give_owner(staged: Staged, descriptor: int, disk: Disk) -> list[str]:
     Raises ``TargetError`` if the owner is required and cannot be set.
     """
     resource, old = staged.resource, staged.current.status
+    if resource.uid is None and resource.gid is None and old is None:
+        return []
     now = disk.fstat(descriptor)
     uid = resource.uid if resource.uid is not None else old.st_uid if old else now.st_uid
     gid = resource.gid if resource.gid is not None else old.st_gid if old else now.st_gid

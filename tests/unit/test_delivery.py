@@ -209,14 +209,15 @@ def test_each_folder_is_synced_once(tmp_path):
     assert disk.names_of().count("sync_folder") == 2
 
 
-def test_three_hundred_candidates_go_in_slices_with_one_sync_each(tmp_path):
-    disk = Counting()
-    wanted = [(resource(tmp_path / f"{number}"), b"%d" % number) for number in range(300)]
-    assert outcomes(run(*wanted, disk=disk)) == ["changed"] * 300
-    assert all((tmp_path / f"{number}").read_bytes() == b"%d" % number for number in range(300))
-    assert len(names(tmp_path)) == 300
+def test_many_candidates_go_in_slices_with_one_sync_each(tmp_path):
+    disk, many = Counting(), 2 * SLICE + 44
+    wanted = [(resource(tmp_path / f"{number}"), b"%d" % number) for number in range(many)]
+    with descriptors(5 * SLICE):
+        assert outcomes(run(*wanted, disk=disk)) == ["changed"] * many
+    assert all((tmp_path / f"{number}").read_bytes() == b"%d" % number for number in range(many))
+    assert len(names(tmp_path)) == many
     steps = disk.names_of()
-    assert (steps.count("sync_all"), steps.count("sync_folder")) == (5, 1)
+    assert (steps.count("sync_all"), steps.count("sync_folder")) == (3, 1)
     # The last slice of 44 is above the bound too: no file is synced by itself.
     assert steps.count("sync") == 0
     held = most = 0
@@ -227,9 +228,15 @@ def test_three_hundred_candidates_go_in_slices_with_one_sync_each(tmp_path):
 
 
 def test_who_may_open_few_files_stages_few_at_once(tmp_path):
+    disk = Counting()
     with descriptors(40):
-        reports = run(*((resource(tmp_path / f"{number}"), b"new") for number in range(100)))
+        reports = run(*((resource(tmp_path / f"{number}"), b"new") for number in range(100)), disk=disk)
     assert outcomes(reports) == ["changed"] * 100
+    most = held = 0
+    for step in disk.names_of():
+        held += (step == "create") - (step == "close")
+        most = max(most, held)
+    assert most in (9, 10)  # to count them takes one, too
 
 
 def test_each_candidate_is_synced_if_syncfs_fails(tmp_path):
@@ -665,7 +672,7 @@ def test_a_check_that_names_the_target_of_one_is_that_of_another_that_names_it_a
 def test_more_groups_than_may_be_staged_at_once_are_swapped_in_and_checked_once(tmp_path, judge):
     folder = tmp_path / "many"
     folder.mkdir()
-    paths = [folder / str(number) for number in range(SLICE + 20)]
+    paths = [folder / str(number) for number in range(84)]
     wants = judge.wants(f"test $(ls {folder} | wc -l) -eq {len(paths)}")
     with descriptors(40):
         reports = give(*(alone(path, b"new", wants) for path in paths))
@@ -745,7 +752,8 @@ def test_what_was_left_torn_is_checked_even_where_it_is_as_it_should_be(old):
 def test_a_slice_splits_no_group(tmp_path):
     many = [group(*((resource(tmp_path / f"{at}-{n}"), b"new") for n in range(3)), name=str(at)) for at in range(50)]
     large = group(*((resource(tmp_path / f"l{n}", check_cmd="true {{src}}"), b"new") for n in range(100)), name="l")
-    assert outcomes(give(*many, large)) == ["changed"] * 250
+    with descriptors(200):
+        assert outcomes(give(*many, large)) == ["changed"] * 250
     assert len(names(tmp_path)) == 250
 
 
