@@ -90,6 +90,8 @@ class Damping:
         ``attempt``: how many failed in a row, this one included. ``now``: monotonic seconds. ``content``: what was
         tried, where that can change between two attempts.
         """
+        if isinstance(content, bytes):
+            content = hash(content)  # a rendered file is not held for as long as it fails
         if content != self._content:
             self._content = content
             self._reasons.clear()

@@ -172,5 +172,13 @@ def bug(error: Exception) -> ConfpyError:
     return ConfpyError(f"a bug in confpy: {type(error).__name__} at {place}", hint="please report this line")
 
 
+def forget_frames(error: BaseException) -> None:
+    """Let go of the calls in which an error and its causes were raised: they hold what was read or rendered there."""
+    found: BaseException | None = error
+    while found is not None:
+        found.__traceback__ = None
+        found = found.__cause__ or found.__context__
+
+
 def _without_numbers(text: str) -> str:
     return _NUMBERED.sub("", text)

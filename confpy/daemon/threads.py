@@ -13,7 +13,7 @@ from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
 from confpy.daemon.jobs import Failed, Job, store_error
-from confpy.errors import ConfpyError, StoreError, WatchLost, bug
+from confpy.errors import ConfpyError, StoreError, WatchLost, bug, forget_frames
 from confpy.frozen import define
 from confpy.messages import Changed, Lost, Message, Opened, Watch
 from confpy.stores import Store, WatchStream
@@ -38,6 +38,7 @@ class _Task(NamedTuple):
         try:
             return self.job()
         except ConfpyError as error:
+            forget_frames(error)
             return self.failed(error)
         except Exception as error:  # noqa: BLE001 - a bug in one job is reported, and stops no other
             return self.failed(bug(error))

@@ -8,7 +8,7 @@ import time
 from confpy.candidates import Candidate, DeliveredState, Outcome, Report
 from confpy.config.resource import Resource
 from confpy.delivery.context import Context
-from confpy.errors import ConfpyError, TargetError
+from confpy.errors import ConfpyError, TargetError, forget_frames
 from confpy.frozen import define, field, replace
 from confpy.system.disk import token
 from confpy.system.placeholders import command_line
@@ -257,6 +257,8 @@ class Member:
         differs: tuple[str, ...] = (),
         unchecked: str = "",
     ) -> None:
+        if error is not None:
+            forget_frames(error)
         took = time.monotonic() - self.context.began
         name = self.resource.name
         self.report = Report(name, outcome, error, known, notes, record, torn, differs, unchecked, took)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from itertools import pairwise
 from random import Random
 
@@ -146,6 +147,12 @@ def test_what_fails_in_one_way_is_logged_at_the_attempts_1_4_16_and_64():
 
 def test_another_reason_is_logged_once_and_so_is_each_of_two_that_alternate():
     assert logged((float(number), ("no", "never")[number % 2], None) for number in range(20)) == [1, 2, 4, 16]
+
+
+def test_the_content_of_a_failure_is_not_held():
+    damping, content = Damping(), b"a large file"
+    damping.admits("no", 1, 0.0, content)
+    assert not [held for held in gc.get_referents(damping) if isinstance(held, bytes)]
 
 
 def test_another_content_is_logged_though_it_fails_for_the_same_reason():

@@ -681,6 +681,14 @@ def test_more_groups_than_may_be_staged_at_once_are_swapped_in_and_checked_once(
     assert len(names(folder)) == len(paths)
 
 
+def test_the_error_of_a_report_holds_no_frame_and_thereby_no_content(pair):
+    (report,) = give(alone(pair[0], b"new", {}), disk=Refusing("a"))
+    error = report.error
+    while error is not None:
+        assert error.__traceback__ is None
+        error = error.__cause__ or error.__context__
+
+
 def test_a_group_that_cannot_be_put_in_place_does_not_stop_the_check_of_the_others(pair, judge):
     wants = judge.wants("true")
     reports = give(*(alone(path, b"new", wants) for path in pair), disk=Refusing("a"))
