@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterable
 from contextlib import AbstractContextManager, suppress
 from resource import RLIMIT_NOFILE, getrlimit
 
+from confpy.system import mounts
 from confpy.system.filenames import STAGE_MARK
 from confpy.system.forking import writing
 
@@ -30,7 +31,7 @@ POLL = 0.02
 """Seconds between two tries to get a lock that another process holds."""
 PIECE = 1 << 16
 """Bytes of a file that are compared, and written where they differ."""
-BOOT, MOUNTS = "/proc/sys/kernel/random/boot_id", "/proc/self/mountinfo"
+BOOT = "/proc/sys/kernel/random/boot_id"
 NO_ATTRIBUTES = (errno.ENOTSUP, errno.ENODATA, errno.ENOENT)
 TRIES = 8
 """Names that are tried for a stage file."""
@@ -97,6 +98,11 @@ class SystemCalls:
 
     def names(self, folder: str) -> list[str]:
         return os.listdir(folder)
+
+    def entries(self, folder: str) -> list[tuple[str, bool]]:
+        """Return the names in a folder, and which of them are links."""
+        with os.scandir(folder) as found:
+            return [(entry.name, entry.is_symlink()) for entry in found]
 
     def make_folder(self, path: str) -> None:
         """Create a folder that only confpy may enter, and those above it; one that exists is left unchanged."""
@@ -396,17 +402,9 @@ class Disk(SystemCalls):
     def devices(self, kinds: Collection[str]) -> frozenset[int]:
         """Return the devices of the mounted file systems that are of these kinds."""
         try:
-            lines = self.read(MOUNTS).splitlines()
+            return mounts.devices(self.read(mounts.FILE), kinds)
         except OSError:
             return frozenset()
-        found = set()
-        for line in lines:
-            # man 5 proc: the device is the third field, the kind the first one after the lone hyphen.
-            fields, _, rest = line.partition(b" - ")
-            if rest.split(b" ", 1)[0].decode("ascii", "replace") in kinds:
-                major, _, minor = fields.split(b" ", 3)[2].partition(b":")
-                found.add(os.makedev(int(major), int(minor)))
-        return frozenset(found)
 
     def create_beside(self, path: str, access: int = os.O_WRONLY) -> tuple[str, int]:
         """Create an empty stage file beside ``path``; returns its path and descriptor. ``access``: as in ``create``."""

@@ -17,20 +17,41 @@ def sweep(dests: tuple[str, ...], disk: Disk, root: str = "") -> tuple[str, ...]
     ``root``: as in ``Rules``.
     """
     folders = Folders(disk, root)
-    targets: dict[str, set[str]] = {}
+    targets: dict[str, dict[str, str]] = {}
     for dest in dests:
+        above, name = os.path.split(dest)
+        with suppress(OSError):
+            folder = folders.resolve(above)
+            if folders.has(folder):
+                targets.setdefault(folder, {})[name] = dest
+    found = {folder: _Found(folder, wanted, disk) for folder, wanted in targets.items()}
+    # The candidate of a link that is replaced lies beside the link, else beside the file that it leads to.
+    for dest in [dest for one in found.values() for dest in one.linked]:
         with suppress(OSError, TargetError):
-            # The candidate of a link that is replaced lies beside the link, else beside the file that it leads to.
             for path, _ in places(dest, disk, folders):
-                targets.setdefault(os.path.dirname(path), set()).add(os.path.basename(path))
+                folder, name = os.path.split(path)
+                targets.setdefault(folder, {})[name] = dest
     removed = []
     for folder, wanted in targets.items():
-        try:
-            names = disk.names(folder)
-        except OSError:
-            continue
-        for name in names:
+        one = found.get(folder) or _Found(folder, wanted, disk)
+        for name in one.staged:
             path = os.path.join(folder, name)
             if staged_for(name) in wanted and disk.remove_if_abandoned(path):
                 removed.append(path)
     return tuple(removed)
+
+
+class _Found:
+    """What a folder has: it is read once, however many targets are there."""
+
+    def __init__(self, folder: str, wanted: dict[str, str], disk: Disk) -> None:
+        """``wanted``: name → ``dest`` of targets."""
+        self.staged: list[str] = []
+        self.linked: list[str] = []
+        """The targets that are links."""
+        with suppress(OSError):
+            for name, is_link in disk.entries(folder):
+                if is_link and name in wanted:
+                    self.linked.append(wanted[name])
+                elif staged_for(name) is not None:
+                    self.staged.append(name)

@@ -167,6 +167,9 @@ class _ReadingDisk(Disk):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), folder)
         return sorted(self._kernel.folders[folder].names)
 
+    def entries(self, folder: str) -> list[tuple[str, bool]]:
+        return [(name, self._kernel.folders[folder].names[name].link is not None) for name in self.names(folder)]
+
     def attributes(self, path: str) -> dict[str, bytes]:
         self._look()
         return {}

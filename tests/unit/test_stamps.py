@@ -14,6 +14,7 @@ from confpy.delivery.context import Rules
 from confpy.ledger import stamps as file
 from confpy.ledger.ledger import Ledger
 from confpy.messages import Counted
+from confpy.system import mounts
 from confpy.system.disk import Disk
 from confpy.system.subprocesses import Shell
 from confpy.target.stamps import COARSE, FINE, is_settled, stamp
@@ -227,7 +228,7 @@ def test_a_target_on_a_file_system_that_may_be_late_is_read(confpy):
 
 
 class Young(Reading):
-    later = 0
+    later = -60_000_000_000
 
 
 def test_young_targets_are_neither_learned_nor_saved(tmp_path):
@@ -423,3 +424,14 @@ def test_the_mounts_and_the_boot_of_this_machine_are_known(tmp_path):
     proc = os.stat("/proc").st_dev
     assert proc in disk.devices({"proc"})
     assert proc not in disk.devices({"ext4", "tmpfs"})
+
+
+def test_mounts_are_read_whatever_optional_fields_they_have():
+    lines = (
+        b"22 27 0:21 / /proc rw,relatime shared:5 master:2 - proc proc rw",
+        rb"27 1 253:1 / /a\040-\040b rw - ext4 /dev/vda1 rw,errors=remount-ro",
+        b"30 27 0:40 / /net rw - nfs4 server:/x rw",
+        b"31 27 8:300 /sub /c rw propagate_from:3 - ext4 /dev/sd rw",
+    )
+    found = mounts.devices(b"\n".join(lines) + b"\n", {"ext4"})
+    assert found == {os.makedev(253, 1), os.makedev(8, 300)}
