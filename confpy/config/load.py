@@ -74,6 +74,8 @@ def load_resources(
         return Loaded((), other_errors=(UsageError(f"the path cannot be read: {error.strerror}", file=root),))
     by_dest: dict[str, Resource] = {}
     lines: dict[str, Mapping[str, int]] = {}
+    layouts: dict[tuple[tuple[str, int], ...], Mapping[str, int]] = {}
+    """Of files with the same lines one mapping is kept."""
     notes: list[LogEvent] = []
     in_place: dict[str, list[str]] = {}
     unreadable = _Unreadable(other_errors, warnings, notes)
@@ -84,7 +86,7 @@ def load_resources(
         noted = Remarks([], notes, in_place, {})
         try:
             resource = read_resource(path, name, settings, prefixes_of, noted, defaults=defaults, undoes=undoes)
-            lines[name] = noted.lines
+            lines[name] = layouts.setdefault(tuple(noted.lines.items()), noted.lines)
         except UsageError as error:
             if not unreadable.take(path):
                 errors[name] = error.at(resource=name, file=path)

@@ -39,6 +39,7 @@ class _Text(NamedTuple):
     """A template's text: many templates may have the same."""
 
     source: str
+    digest: str
     made: CompileResult
 
 
@@ -140,7 +141,7 @@ class Resolver:
         known = self._known.get(lookup)
         if known is not None and (known.digest, known.file, known.confined) == (digest, path, confined):
             return known
-        source, made = self._text(lookup, path, digest, content)
+        source, digest, made = self._text(lookup, path, digest, content)
         compiled = Compiled(
             lookup.name, path, digest, confined, source, made.code, made.needs, made.engine, made.warnings
         )
@@ -166,7 +167,7 @@ class Resolver:
             key = keys[made.names_itself]
             if cache is not None:
                 cache.add(key, made)
-        text = self._texts[key] = _Text(source, made)
+        text = self._texts[key] = _Text(source, digest, made)
         return text
 
     def _compile(self, source: str, lookup: Lookup, path: str) -> CompileResult:
