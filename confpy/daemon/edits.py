@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from confpy.system.watching import Folder
 
 LONGEST_SLEEP = 3600.0
-RECHECK = 30.0
+RECHECK = 60.0
 """Seconds as ``watching.RECHECK``: longer, as nothing else wakes a daemon that has nothing to do."""
 
 

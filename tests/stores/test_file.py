@@ -325,6 +325,20 @@ def test_reading_and_syncing_a_folder_brings_no_event(tmp_path, monkeypatch):
     assert {os.path.basename(event.src_path) for event in queued} == {"b.yaml", tmp_path.name}
 
 
+def test_a_folder_below_one_that_was_replaced_is_noticed_at_the_next_recheck(tmp_path):
+    folders = tmp_path / "up" / "conf", tmp_path / "new" / "conf"
+    for path in folders:
+        path.mkdir(parents=True)
+    with closing(Folder([str(folders[0])], recheck=0.05)) as folder:
+        while folder.wait(0.2):
+            pass
+        (tmp_path / "up").rename(tmp_path / "old")
+        (tmp_path / "new").rename(tmp_path / "up")
+        assert folder.wait(1)
+        (folders[0] / "x").write_text("x")
+        assert folder.wait(1)
+
+
 def test_a_folder_says_nothing_of_its_neighbours(tmp_path):
     (tmp_path / "own").mkdir()
     with closing(Folder([str(tmp_path / "own")])) as folder:
