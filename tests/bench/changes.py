@@ -16,8 +16,10 @@ from tests.bench.once import start, start_names
 from tests.bench.processes import Running, cpu, proportional, resident
 from tests.bench.stores import Store, opened
 
-GAP = 0.02
+GAP, CONSUL_GAP = 0.02, 0.15
 """Seconds between two changes: what follows a delivery is over by then."""
+STEPS = 10
+"""Resources whose keys become more from step to step."""
 
 
 class Follower:
@@ -93,7 +95,7 @@ def measure_changes(
     place = f"{named}.{resources}x{keys}" if content is PAIRS else f"haproxy.{keys}-servers"
     say(f"changes, {place}")
     sizes = bench.sizes
-    changes, gap = (sizes.changes, GAP) if named == "etcd" else (sizes.consul_changes, 0.3)
+    changes, gap = (sizes.changes, GAP) if named == "etcd" else (sizes.consul_changes, CONSUL_GAP)
     # Changes of one resource that follow within the pause that makes a burst would wait for it.
     more = ("-settle", "0s") if resources == 1 else ()
     latency, processor, memory, shared = names(place)

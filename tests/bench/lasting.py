@@ -88,13 +88,12 @@ def measure_growth(bench: Bench) -> None:
     few, number = bench.sizes.few, bench.sizes.growth
     say(f"growth over {number:,} changes")
     with opened("etcd") as store:
-        for program in bench.of("confpy"):
-            confdir = bench.confdir(program, few, 20)
-            store.keys.put_all(confdir.all_keys())
-            with followers(bench, [confdir], store, f"etcd.{few}x20") as ready:
-                for follower in ready:
-                    with bench.trying(program, ["growth.etcd.growth"]):
-                        grow(bench, follower, store, number)
+        confdir = bench.confdir(bench.own, few, 20)
+        store.keys.put_all(confdir.all_keys())
+        with followers(bench, [confdir], store, f"etcd.{few}x20") as ready:
+            for follower in ready:
+                with bench.trying(bench.own, ["growth.etcd.growth"]):
+                    grow(bench, follower, store, number)
 
 
 def grow(bench: Bench, follower: Follower, store: Store, number: int) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from tests.bench import fleet, soak
 from tests.bench.bench import Sizes
+from tests.bench.changes import STEPS
 from tests.bench.figures import Figures
 from tests.bench.plots import Axis, chart
 from tests.bench.programs import BEFORE
@@ -57,7 +58,7 @@ CHARTS = {
     ),
     "keys.svg": (
         "CPU for one change", Axis("keys of the resource", COUNT), Axis("", seconds),
-        r"change\.etcd\.FEWx(\d+)\.cpu",
+        rf"change\.etcd\.{STEPS}x(\d+)\.cpu",
     ),
     "growth.svg": (
         "Memory after many changes", Axis("changes", COUNT), Axis("", mebibytes),
@@ -76,7 +77,7 @@ def images(data: Mapping[str, Any]) -> dict[str, str]:
     names = list(data["programs"])
     made = {}
     for file, (title, across, up, pattern) in CHARTS.items():
-        series = lines(figures, names, pattern.replace("FEW", str(data["sizes"]["few"])))
+        series = lines(figures, names, pattern)
         if series:
             made[file] = chart(title, across, up, series)
     return made

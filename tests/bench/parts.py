@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.bench.bench import Bench
-from tests.bench.changes import measure_changes
+from tests.bench.changes import STEPS, measure_changes
 from tests.bench.confdirs import SERVERS
 from tests.bench.haproxy import measure_hanging, measure_reloads
 from tests.bench.lasting import measure_growth, measure_rest, measure_storm
@@ -54,7 +54,7 @@ def scale(bench: Bench) -> None:
 def keys(bench: Bench) -> None:
     measure_changes(bench, "etcd", bench.sizes.many, bench.sizes.keys, kinds=("confpy",))
     for number in bench.sizes.key_steps:
-        measure_changes(bench, "etcd", bench.sizes.few, number, kinds=ETCD)
+        measure_changes(bench, "etcd", STEPS, number, kinds=ETCD)
 
 
 def servers(bench: Bench) -> None:

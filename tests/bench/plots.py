@@ -30,7 +30,7 @@ Points = Sequence[tuple[float, float]]
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """``shown`` writes a value of it."""
+    """What stands below it, if anything; ``shown`` writes a value of it."""
 
     label: str
     shown: Callable[[float], str]
@@ -75,7 +75,7 @@ def chart(title: str, across: Axis, up: Axis, series: Mapping[str, Points]) -> s
     x = span([one for one, _ in points], LEFT, WIDTH - RIGHT)
     y = span([one for _, one in points], HEIGHT - BOTTOM, TOP)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}">',
         f"<title>{escape(title)}</title>",
         f"<style>\n{STYLE}\n</style>",
         f'<text class="title" x="{LEFT}" y="24">{escape(title)}</text>',
@@ -114,4 +114,4 @@ def _axes(across: Axis, up: Axis, x: Scale, y: Scale) -> list[str]:
         parts.append(f'<text x="{LEFT - 8}" y="{at + 4:.1f}" text-anchor="end">{escape(up.shown(value))}</text>')
     middle = (LEFT + right) / 2
     parts.append(f'<text x="{middle:.0f}" y="{HEIGHT - 14}" text-anchor="middle">{escape(across.label)}</text>')
-    return [*parts, f'<text x="{LEFT}" y="{TOP - 5}" font-size="12">{escape(up.label)}</text>']
+    return parts
