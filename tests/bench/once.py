@@ -88,7 +88,8 @@ def measure_cold_start(bench: Bench) -> None:
                     if turn:
                         bench.attempt(confdir.program, names, one)
                     else:  # the first fills the cache, and is not counted
-                        one()
+                        with bench.trying(confdir.program, names):
+                            one()
 
 
 def start(bench: Bench, confdir: Confdir, store: Store, *more: str) -> tuple[Running, list[float]]:
