@@ -71,7 +71,7 @@ class Streams:
         return self._wants.version, self._copy.positions.version
 
     def _choose(self) -> tuple[str, ...]:
-        """Return what to watch: several prefixes of a resource as one where that brings at most as many other keys."""
+        """Return what to watch: several prefixes as one where that brings at most as many other keys."""
         self._chosen_for = self._versions()
         self._chosen = self._choice()
         return self._chosen

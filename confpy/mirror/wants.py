@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from confpy.events import abbreviate
-from confpy.keys.prefixes import ROOT, Lists, ancestors, minimal
+from confpy.keys.prefixes import ROOT, Lists, ancestors, minimal, text_parent
 from confpy.mirror.denied import DeniedPrefixes
+
+MANY = 64
+"""So many prefixes directly below another may be watched as that one: a watch for each costs their store more."""
 
 
 class Wants:
@@ -24,7 +28,7 @@ class Wants:
         self._chosen: frozenset[str] = frozenset()
         """The same prefixes, to look one up."""
         self._parents: frozenset[str] = frozenset()
-        """What all prefixes of a resource with several lie below, per resource."""
+        """What all prefixes of a resource with several lie below, per resource, and what many lie directly below."""
 
     def replace(self, resources: Mapping[str, Sequence[str]]) -> None:
         """Take what each resource reads from now on."""
@@ -33,7 +37,9 @@ class Wants:
             for prefix in prefixes:
                 self.readers.setdefault(prefix, []).append(name)
         several = {frozenset(prefixes) for prefixes in resources.values() if len(set(prefixes)) > 1}
-        self._parents = frozenset(map(_parent, several)) - {ROOT}
+        siblings = Counter(map(text_parent, self.readers))
+        shared = {parent for parent, number in siblings.items() if number >= MANY}
+        self._parents = frozenset({*map(_parent, several), *shared} - {ROOT})
 
     def choose(self) -> None:
         """Leave out what the store denies now."""
@@ -50,7 +56,7 @@ class Wants:
         return len(prefixes) >= len(self._chosen) and self._chosen.issubset(prefixes)
 
     def parents(self) -> tuple[str, ...]:
-        """Return the prefixes that might be watched in place of several of one resource, to be counted."""
+        """Return the prefixes that might be watched in place of several, to be counted."""
         denied = {above for prefix in self._denied for above in ancestors(prefix)}
         return tuple(sorted(self._parents - self._chosen - denied - self._denied.parents))
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from random import Random
 
+import pytest
+
 from confpy.errors import StoreError
 from confpy.events import LogEvent
 from confpy.keys.snapshot import Changes, Invalidated, Listing, PrefixStatus, Snapshot
@@ -65,6 +67,27 @@ def test_new_prefixes_get_a_second_stream_and_the_first_is_closed_when_it_stands
     assert isinstance(second, Watch)
     assert second.cursors == {"/one": 10, "/two": 12}
     assert mirror.step(Opened(second.stream), 2.0).actions == [Unwatch(watch.stream)]
+
+
+@pytest.mark.parametrize(("number", "others", "watched"), [(63, 0, 63), (64, 0, 1), (64, 64, 1), (64, 65, 64)])
+def test_many_prefixes_below_another_are_watched_as_that_one_if_it_has_at_most_as_many_other_keys(
+    number, others, watched
+):
+    prefixes = [f"/app/{one:02}" for one in range(number)]
+    mirror = Mirror(Random(1), follows=True, period=60.0)
+    (read,) = mirror.want({prefix: (prefix,) for prefix in prefixes}).actions
+    assert isinstance(read, Read)
+    assert read.counted == (("/app",) if number == 64 else ())
+    listings = {prefix: Listing(10, {f"{prefix}/k": "old"}) for prefix in prefixes}
+    counts = dict.fromkeys(read.counted, number + others)
+    (watch,) = mirror.step(Listed(read.read, Snapshot(listings, "a", counts)), 0.0).actions
+    assert isinstance(watch, Watch)
+    assert len(watch.cursors) == watched
+    if watched == 1:
+        mirror.step(Opened(watch.stream), 0.0)
+        news = Changes("/app", 12, {"/app/07/k": (11, "new"), "/app/other": (12, "x")})
+        assert mirror.step(Changed(watch.stream, news), 1.0).changed == {"/app/07/k"}
+        assert (mirror.revision(("/app/07",)), mirror.revision(("/app/08",))) == (12, 12)
 
 
 def reopen(mirror: Mirror, watch: Watch, now: float) -> tuple[Watch, float]:

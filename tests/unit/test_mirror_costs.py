@@ -53,7 +53,9 @@ def follow(prefixes: int, *, denied: int = 0, cover: bool = False) -> tuple[Mirr
     assert isinstance(read, Read)
     listings = {name(number): Listing(10, {f"{name(number)}/k": "old"}) for number in range(prefixes)}
     listings |= {name(number): Listing(0, error=AccessDenied("no")) for number in range(prefixes - denied, prefixes)}
-    result = mirror.step(Listed(read.read, Snapshot(listings, "a", dict.fromkeys(read.counted, prefixes))), 0.0)
+    result = mirror.step(
+        Listed(read.read, Snapshot(listings, "a", dict.fromkeys(read.counted, prefixes * (1 if cover else 3)))), 0.0
+    )
     (watch,) = (action for action in result.actions if isinstance(action, Watch))
     assert (len(watch.cursors) == 1) == cover
     mirror.step(Opened(watch.stream), 0.0)
