@@ -425,6 +425,26 @@ def test_a_sweep_touches_no_name_but_those_that_confpy_gives(tmp_path):
     assert names(tmp_path) == before
 
 
+def test_a_sweep_reads_each_folder_once_and_looks_at_no_target(tmp_path):
+    class Counting(Disk):
+        def __init__(self):
+            self.read = []
+
+        def entries(self, folder):
+            self.read.append(folder)
+            return super().entries(folder)
+
+        def find(self, path):
+            raise AssertionError(path)
+
+    dests = [str(tmp_path / f"f{number}") for number in range(9)]
+    for dest in dests[:4]:
+        stage_and_die(resource(dest))
+    disk = Counting()
+    assert len(sweep(tuple(dests), disk)) == 4
+    assert disk.read == [str(tmp_path)]
+
+
 def test_a_sweep_looks_where_a_link_leads(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real/f")
