@@ -1,7 +1,6 @@
 """HTTP/1.1 as a client speaks it (RFC 9112): what is sent, and an answer as it is read.
 
-Not by ``http.client``: that loads ``ssl`` and the parser of mail, 20 ms of a start and 6 MB of memory, and takes the
-head of each answer apart by that.
+Not by ``http.client``: that loads ``ssl``, and the parser of mail for the head of each answer: 11 ms of a start of 129.
 """
 
 from __future__ import annotations
