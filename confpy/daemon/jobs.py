@@ -280,7 +280,7 @@ class Jobs:
         def look() -> None:
             hold = self._ports.holds.hold
             found = [Accepted(one.resource, accepted=records and hold(one.resource, one.reason)) for one in holds]
-            # Posted in a row: each step of the agent checks everything that waits for acceptance.
+            # Posted in a row: the agent takes them in one step.
             for accepted in found:
                 self._ports.post(accepted)
 
