@@ -22,8 +22,9 @@ UNREAD = 256
 """Messages of streams that may wait in the inbox; beyond that the streams wait, and the server with them."""
 IDLE = 100.0
 """Seconds that a thread without a job waits for the next one: longer than from one resync to the next."""
-MOST_IDLE = 8
-"""Threads that wait for a job at the same time; others end with their job."""
+MOST_IDLE = 1
+"""Threads that wait for a job at the same time; others end with their job. One is enough for changes that come one
+after the other, and after a burst there are no more threads than before."""
 
 
 class _Task(NamedTuple):
@@ -85,12 +86,8 @@ class Workers:
         while task is not None:
             thread.name = f"confpy-{task.name}"
             message = task.run()
-            stays = len(self._idle) < MOST_IDLE
-            if stays:
-                # Before the message is posted: the agent may answer it with the next job.
-                self._idle.append(jobs)
-                if self._closed:
-                    self.close()
+            # Before the message is posted: the agent may answer it with the next job.
+            stays = self._offer(jobs)
             if message is not None:
                 self._post(message)
             # Nothing of a job, which may have read a whole store, is held while the thread waits.
@@ -98,6 +95,17 @@ class Workers:
             if stays:
                 thread.name = "confpy-idle"
                 task = self._next(jobs)
+
+    def _offer(self, jobs: SimpleQueue[_Task | None]) -> bool:
+        """Let a thread be given the next job; returns False if it is to end, since enough others wait."""
+        self._idle.append(jobs)
+        if self._closed:
+            self.close()
+        elif len(self._idle) > MOST_IDLE:
+            with contextlib.suppress(ValueError):  # the main thread has taken it in this moment
+                self._idle.remove(jobs)
+                return False
+        return True
 
     def _next(self, jobs: SimpleQueue[_Task | None]) -> _Task | None:
         """Return the next job of a thread; None if it is to end."""

@@ -323,7 +323,7 @@ class NetworkContract(WatchContract):
         look_up = socket.getaddrinfo
 
         def slow(host, *arguments, **options):
-            if host != "slow.invalid" or options.get("flags") == socket.AI_NUMERICHOST:
+            if host not in ("slow.invalid", b"slow.invalid") or options.get("flags") == socket.AI_NUMERICHOST:
                 return look_up(host, *arguments, **options)
             looking.set()
             answered.wait(30)

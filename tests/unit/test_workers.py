@@ -9,7 +9,7 @@ from queue import SimpleQueue
 import pytest
 
 from confpy.daemon import threads
-from confpy.daemon.threads import MOST_IDLE, Workers
+from confpy.daemon.threads import Workers
 from confpy.errors import StoreError
 from tests.waiting import wait_until
 
@@ -57,18 +57,30 @@ def test_a_job_that_hangs_holds_up_no_other(workers, posted):
     assert sorted(posted.get(timeout=10) for _ in range(20)) == list(range(20))
 
 
-def test_after_a_burst_only_some_threads_stay_and_they_end_when_there_is_nothing_to_do(workers, posted, monkeypatch):
-    monkeypatch.setattr(threads, "IDLE", 0.2)
-    everybody = threading.Barrier(3 * MOST_IDLE)
+def burst(workers, posted):
+    """Jobs that all run at the same time; returns their threads."""
+    everybody = threading.Barrier(20)
 
     def job():
         everybody.wait(10)
         return Answer()
 
-    for _ in range(3 * MOST_IDLE):
+    for _ in range(20):
         workers.start("burst", job, str)
-    found = {posted.get(timeout=10).thread for _ in range(3 * MOST_IDLE)}
-    assert len(found) == 3 * MOST_IDLE
+    found = {posted.get(timeout=10).thread for _ in range(20)}
+    assert len(found) == 20
+    return found
+
+
+def test_after_a_burst_there_is_one_thread_that_waits_for_a_job(workers, posted):
+    for _ in range(10):
+        found = burst(workers, posted)
+        wait_until(lambda found=found: sum(thread.is_alive() for thread in found) <= 1, what="the end of the others")
+
+
+def test_a_thread_ends_when_there_is_nothing_to_do_for_long(workers, posted, monkeypatch):
+    monkeypatch.setattr(threads, "IDLE", 0.2)
+    found = burst(workers, posted)
     wait_until(lambda: not any(thread.is_alive() for thread in found), what="the end of the threads")
     workers.start("later", lambda: "later", str)
     wait_for(posted, "later")
