@@ -89,7 +89,7 @@ def fan_out(
     """
     etcd, busy = at_rest
     first, middle, last, at_etcd, at_each = [], [], [], [], []
-    with Folder(*(confdir.folder / "out" for confdir in confdirs)) as folder:
+    with contextlib.closing(Folder(*(confdir.folder / "out" for confdir in confdirs))) as folder:
         for turn in range(puts + 1):
             mark, began = f"turn{turn}.", time.perf_counter()
             used, own = cpu(etcd), sum(cpu(one.pid) for one in running)

@@ -39,10 +39,10 @@ ENVIRONMENT = Store("env", "env", "", None, None)
 def opened(name: str) -> Iterator[Store]:
     """Start etcd or Consul; end it after the block."""
     if name == "etcd":
-        with Etcd() as etcd, EtcdKeys(etcd.port) as keys:
+        with Etcd() as etcd, contextlib.closing(EtcdKeys(etcd.port)) as keys:
             yield Store(name, "etcdv3", etcd.endpoint, etcd, keys)
     else:
-        with Consul(limits=limits()) as consul, ConsulKeys(consul.port) as keys:
+        with Consul(limits=limits()) as consul, contextlib.closing(ConsulKeys(consul.port)) as keys:
             yield Store(name, "consul", consul.endpoint, consul, keys)
 
 
