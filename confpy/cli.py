@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import NamedTuple
 
-from confpy.commands import COMMANDS, Call
+from confpy.commands import COMMANDS, Call, Flag
 from confpy.commands.flags import FLAGS, KNOWN, SEE, STORE, TRUTHS, parse
 from confpy.config import confd
 from confpy.config.kinds import BOOLEAN
@@ -29,8 +29,17 @@ class Line(NamedTuple):
     """With their values."""
     switches: frozenset[str]
     """The command's own flags that are true."""
+    options: Mapping[str, str]
+    """The command's own flags that have a value."""
+    program: tuple[str, ...] | None = None
+    """The words after ``--``, or after ``-exec``."""
     help: bool = False
     version: bool = False
+
+
+GENERAL = (Flag("help", ""), Flag("version", ""))
+OWN = {flag.name: flag for flag in (*GENERAL, *(flag for command in COMMANDS.values() for flag in command.flags))}
+"""Flags of commands. Commands that share a name agree on whether it has a value."""
 
 
 def spell(args: Sequence[str]) -> Line:
@@ -38,23 +47,26 @@ def spell(args: Sequence[str]) -> Line:
 
     As in Go, what follows a flag that needs a value is its value, even if it looks like a flag, and a flag that is true
     or false takes a value only after "=". All other words, before or after flags, are a command and its arguments. A
-    store may be named before any command, as in confd's fork.
+    store may be named before any command, as in confd's fork. Everything after ``--`` or ``-exec`` is another program.
     """
-    flags: list[tuple[str, str]] = []
+    found: list[tuple[str, str]] = []
     words: list[str] = []
+    program: tuple[str, ...] | None = None
+    ends = ""
+    """What the words of the program come after."""
     called = False
-    asked = dict.fromkeys(
-        ("help", "version", *(flag for command in COMMANDS.values() for flag in command.switches)), False
-    )
     rest = iter(args)
     for arg in rest:
         name, equals, value = arg.lstrip("-").partition("=")
+        if arg in {"--", "-exec", "--exec"}:
+            program, ends = tuple(rest), arg
+            continue
         if not arg.startswith("-") and (words or arg in COMMANDS):
             words.append(arg)
             continue
         if arg in confd.STORES and not called:
             called = True
-            flags.append((STORE, arg))
+            found.append((STORE, arg))
             continue
         if not name or not arg.startswith("-") or arg.startswith("---"):
             hint = mend(arg, COMMANDS) or SEE
@@ -62,32 +74,57 @@ def spell(args: Sequence[str]) -> Line:
                 hint = "values of flags that are true or false are written as in -watch=false"
             raise UsageError(f"unexpected argument {arg!r}", hint=hint)
         name = {"h": "help", **confd.SHORT}.get(name, name)
-        if name in asked:
-            asked[name] = bool(BOOLEAN.read(value, f"flag -{name}", as_text=True)) if equals else True
-            continue
-        if name not in KNOWN:
+        if name not in OWN and name not in KNOWN:
             raise _unknown(name)
-        if not equals and name in TRUTHS:
+        if not equals and (name in TRUTHS or (name in OWN and not OWN[name].metavar)):
             value = "true"
         elif not equals:
             try:
                 value = next(rest)
             except StopIteration:
                 raise UsageError(f"flag -{name} needs a value", hint=SEE) from None
-        flags.append((name, value))
+        found.append((name, value))
     name, *arguments = words or [""]
     command = COMMANDS.get(name)
-    switches = {flag for flag in asked if asked[flag]} - {"help", "version"}
-    for flag in switches.difference(command.switches if command else ()):
-        raise _unknown(flag)
-    is_run = not asked["help"] or name == "help"
+    own = {flag.name for flag in (*GENERAL, *(command.flags if command else ()))}
+    options = {flag: _checked(OWN[flag], value) for flag, value in found if flag in own}
+    flags = tuple((flag, value) for flag, value in found if flag not in own)
+    for flag, _ in flags:
+        if flag not in KNOWN and flag != STORE:
+            takers = (taker for taker, one in COMMANDS.items() if OWN[flag] in one.flags)
+            raise UsageError(f"unknown flag -{flag}", hint=f"it is a flag of confpy {next(takers)}")
+    if ends and not (command and command.takes_program):
+        raise UsageError(f"unexpected argument {ends!r}", hint=SEE)
+    if ends and not program:
+        raise UsageError(f"{ends} needs a command", hint=SEE)
+    switches = {flag for flag in options if not OWN[flag].metavar and options[flag]}
+    is_run = "help" not in switches or name == "help"
     if command is not None and is_run and not command.least <= len(arguments) <= command.most:
         raise UsageError(f"confpy {name} {command.needs}", hint=f"confpy {command.usage}")
-    return Line(name, tuple(arguments), tuple(flags), frozenset(switches), help=asked["help"], version=asked["version"])
+    return Line(
+        name,
+        tuple(arguments),
+        flags,
+        frozenset(switches - {"help", "version"}),
+        {flag: value for flag, value in options.items() if OWN[flag].metavar},
+        program,
+        help="help" in switches,
+        version="version" in switches,
+    )
+
+
+def _checked(flag: Flag, value: str) -> str:
+    """Return the value of a command's own flag, empty for false; raises ``UsageError``."""
+    if not flag.metavar:
+        return "true" if BOOLEAN.read(value, f"flag -{flag.name}", as_text=True) else ""
+    if flag.choices and value not in flag.choices:
+        hint = mend(value, flag.choices) or f"it is one of {', '.join(flag.choices)}"
+        raise UsageError(f"flag -{flag.name}: {value!r} is unknown", hint=hint)
+    return value
 
 
 def _unknown(flag: str) -> UsageError:
-    return UsageError(f"unknown flag -{flag}", hint=mend(flag, (f"-{known}" for known in FLAGS)) or SEE)
+    return UsageError(f"unknown flag -{flag}", hint=mend(flag, (f"-{known}" for known in (*FLAGS, *OWN))) or SEE)
 
 
 def called(line: Line) -> tuple[str, tuple[str, ...]]:
@@ -113,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             # Only a run takes its signals by itself, as soon as it can.
             release_signals()
         command = import_module(f"confpy.commands.{name}")
-        code: int = command.run(Call(arguments, flags, line.switches, log))
+        code: int = command.run(Call(arguments, flags, line.switches, log, line.options, line.program))
     except ConfpyError as error:
         log.from_error(error)
         return error.exit_code

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from confpy.frozen import NOTHING
 from confpy.log import Log
 
 
@@ -18,8 +19,23 @@ class Call(NamedTuple):
     flags: Mapping[str, str]
     """The flags that were given, as text by setting."""
     switches: frozenset[str]
-    """The command's own flags that were given."""
+    """The command's own flags that are true."""
     log: Log
+    options: Mapping[str, str] = NOTHING
+    """The command's own flags that have a value, with it."""
+    program: tuple[str, ...] | None = None
+    """The words after ``--`` or ``-exec``: a program with its arguments."""
+
+
+class Flag(NamedTuple):
+    """A flag of some commands, unknown to the others. Where it has the name of a setting, these commands read it."""
+
+    name: str
+    help: str
+    metavar: str = ""
+    """What stands for its value in the help; empty: it is true or false."""
+    choices: tuple[str, ...] = ()
+    """The values that it may have; empty: any."""
 
 
 class Command(NamedTuple):
@@ -35,8 +51,10 @@ class Command(NamedTuple):
     """What the general help says."""
     help: str = ""
     """What follows the usage in its own help; empty: it has none."""
-    switches: tuple[str, ...] = ()
-    """Its own flags: true or false, and unknown to the other commands."""
+    flags: tuple[Flag, ...] = ()
+    """Its own flags."""
+    takes_program: bool = False
+    """Whether a program with its arguments may follow after ``--``."""
 
 
 COMMANDS: Mapping[str, Command] = {
@@ -80,7 +98,7 @@ changes are shown as a diff; what could not be converted is reported on stderr, 
 -verify renders the old and the new templates with the keys of the store and compares the results; it takes the flags of
 any run. confpy help lists them.
 """,
-        switches=("verify",),
+        flags=(Flag("verify", "Render the old and the new templates with the store's keys and compare the results."),),
     ),
     "help": Command(
         "help [COMMAND]", 0, 1, "is about one command, or all", "show this message, or the help of a command"

@@ -189,7 +189,7 @@ def test_help_goes_to_stdout_and_shows_each_flag_with_default_and_variable(capfd
 def test_the_command_lines_that_help_shows_are_valid():
     lines = [line.strip() for line in introduction().splitlines() if line.startswith("  confpy ")]
     assert len(lines) == 3 + len(COMMANDS)
-    shown = {cli.spell(re.sub(r"[][]", "", line).split()[1:]) for line in lines}
+    shown = [cli.spell(re.sub(r"[][]", "", line).split()[1:]) for line in lines]
     assert {line.command for line in shown} == {"", *COMMANDS}
     assert all(line.command or load_settings(parse(line.flags), {}) for line in shown)
 
@@ -270,7 +270,9 @@ def test_help_on_a_command_shows_command_lines_that_are_valid():
         ("help nobody", "there is no command 'nobody'", "confpy help [COMMAND]"),
         ("help accept convert", "confpy help is about one command, or all", "confpy help [COMMAND]"),
         ("conver a", "unexpected argument 'conver'", "did you mean convert?"),
-        ("-onetime -verify", "unknown flag -verify", SEE),
+        ("-onetime -verify", "unknown flag -verify", "it is a flag of confpy convert"),
+        ("accept web -- true", "unexpected argument '--'", SEE),
+        ("-onetime --", "unexpected argument '--'", SEE),
     ],
 )
 def test_a_command_that_is_written_otherwise_says_how_it_is_written(capfd, line, error, hint):
