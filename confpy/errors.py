@@ -62,6 +62,12 @@ class ConfpyError(Exception):
         """
         return cls(self.message, hint=self.hint, kind=self._kind, **{**self.where, **where})
 
+    def hide_output(self) -> Self:
+        """Leave out what a command wrote: it may quote a file whose content is not to be seen. Returns itself."""
+        if "output" in self.where:
+            self.where = {**self.where, "output": "not shown: the resource is sensitive"}
+        return self
+
     def fields(self) -> dict[str, str | int]:
         """Return the fields of the log line for this error."""
         return {"error": self.message, **self.where, **({"hint": self.hint} if self.hint else {})}

@@ -17,6 +17,7 @@ from confpy.clock import NEVER
 from confpy.config.resource import Resource
 from confpy.errors import CheckError, ReloadError
 from confpy.events import abbreviate
+from confpy.frozen import replace
 from confpy.messages import Delivered, Reject, Reloaded, Restored
 from confpy.reload.spec import Rejection
 
@@ -187,6 +188,8 @@ class Deliveries:
 
     def take_reload(self, reloaded: Reloaded) -> None:
         names = self._reloads.in_flight(reloaded.key)
+        if any(self._resources.states[name].resource.sensitive for name in names & self._resources.states.keys()):
+            reloaded = replace(reloaded, error=reloaded.error and reloaded.error.hide_output(), answer="")
         if not self._reloads.is_inherited(reloaded.key):
             if reloaded.error is not None:
                 self._end.add(reloaded.error)

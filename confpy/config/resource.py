@@ -248,6 +248,12 @@ class Resource:
     )
     """Each once, in its simplest form."""
     backup: int = option(0, COUNT, "how many versions of the target to keep beside it")
+    sensitive: bool = option(
+        False,
+        BOOLEAN,
+        "its content is not to be shown: neither in a diff, nor on a page, nor by what its commands write to the log;"
+        " [more](history.md#sensitive-resources)",
+    )
     check_cmd: Command | None = option(
         None,
         COMMAND,

@@ -221,6 +221,9 @@ class Batch:
         ran: set[Command] = set()
         for group in groups:
             if (failure := group.check(ran)) is not None:
+                # A check that reads files in their places may quote any of them.
+                if any(member.resource.sensitive for one in groups for member in one.members):
+                    failure[1].hide_output()
                 return failure
         return None
 

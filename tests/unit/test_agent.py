@@ -497,6 +497,18 @@ def test_a_reload_that_ends_in_time_after_a_signal_makes_the_end_a_good_one():
     assert (harness.ended, harness.ends, harness.events("reload.owed")) == (0, [], [])
 
 
+def test_a_reload_that_serves_a_sensitive_resource_shows_no_output():
+    harness = Harness(
+        resource("a", reload_cmd=CommandReload("lb"), sensitive=True), resource("b", reload_cmd=CommandReload("lb"))
+    )
+    harness.hangs = {"lb"}
+    harness.until(10)
+    harness.post(Reloaded("lb", ReloadError("it failed", output="password hunter2"), 1.0))
+    harness.until(11)
+    (failed,) = harness.events("reload.failed")
+    assert failed.fields["output"] == "not shown: the resource is sensitive"
+
+
 @pytest.mark.parametrize("policy", ["retry", "rollback", "keep"])
 def test_a_reload_that_was_cut_short_is_owed_and_nothing_is_put_back(policy):
     harness = Harness(resource("a", reload_cmd=CommandReload("lb"), on_reload_failure=policy))

@@ -293,6 +293,19 @@ def test_a_check_that_fails_leaves_the_old_file_and_no_candidate(old):
     assert names(old.parent) == ["f"]
 
 
+def test_what_the_check_of_a_sensitive_resource_writes_is_not_shown(old):
+    (report,) = run((resource(old, check_cmd="cat {{.src}}; exit 9", sensitive=True), b"hunter2"))
+    assert report.error.fields()["output"] == "not shown: the resource is sensitive"
+
+
+def test_nor_what_that_of_another_one_of_its_group_writes(tmp_path):
+    one = resource(tmp_path / "one", group="g", check_cmd="echo hunter2; exit 9")
+    secret = resource(tmp_path / "secret", group="g", sensitive=True)
+    group = Group("g", (Candidate(one, b"1"), Candidate(secret, b"hunter2")))
+    reports = deliver((group,), Rules(), Disk(), Shell())
+    assert reports[0].error.where["output"] == "not shown: the resource is sensitive"
+
+
 def test_a_candidate_whose_check_failed_is_left_for_inspection_if_asked(old):
     (report,) = run((resource(old, check_cmd="false"), b"new"), keep_stage_file=True)
     candidate = Path(report.error.where["candidate"])
