@@ -9,9 +9,8 @@ slash. https://pkg.go.dev/path#Match
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
-
-from confpy.frozen import frozen
 
 _TOKEN = re.compile(
     r"""
@@ -23,25 +22,77 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+_WILD = re.compile(r"[*?]")
 _RANGE = re.compile(r"\\?(?P<low>.)(?:-\\?(?P<high>.))?", re.DOTALL)
 
 
-@frozen
 class Glob:
     """A pattern, ready to match."""
 
-    whole: re.Pattern[str]
-    """Use ``fullmatch``."""
-    head: str
-    """What every text that it matches begins with."""
-    segments: tuple[str | re.Pattern[str], ...] | None
-    """One for each segment of the text; None where a class can match a slash, so that there is no telling."""
+    __slots__ = ("_regex", "_whole", "head", "segments")
+
+    def __init__(self, head: str, segments: tuple[str | re.Pattern[str], ...] | None, regex: Callable[[], str]) -> None:
+        """``regex`` returns the regular expression of the whole."""
+        self.head = head
+        """What every text that it matches begins with."""
+        self.segments = segments
+        """One for each segment of the text; None where a class can match a slash, so that there is no telling."""
+        self._regex = regex
+        self._whole: re.Pattern[str] | None = None
+
+    @property
+    def whole(self) -> re.Pattern[str]:
+        """Use ``fullmatch``. It is compiled when it is first asked for: keys are found by segments."""
+        if self._whole is None:
+            self._whole = re.compile(self._regex(), re.DOTALL)
+        return self._whole
+
+    def matches_root(self) -> bool:
+        """Say whether it matches ``/`` alone."""
+        if self.segments is None:
+            return self.whole.fullmatch("/") is not None
+        return len(self.segments) == 2 and all(
+            not segment if isinstance(segment, str) else segment.fullmatch("") for segment in self.segments
+        )
 
 
 @lru_cache(maxsize=1024)
 def compile_glob(pattern: str) -> Glob:
     """Take a pattern apart; raises ``ValueError`` where it is malformed."""
+    if "[" not in pattern and "\\" not in pattern:
+        # A resource has patterns of its own, but few that differ in more than their literal segments.
+        return Glob(
+            head=_WILD.split(pattern, 1)[0],
+            segments=tuple(map(_plain_segment, pattern.split("/"))),
+            regex=lambda: _regex(_tokens(pattern)),
+        )
+    tokens = _tokens(pattern)
     segments: list[list[re.Match[str]]] = [[]]
+    for token in tokens:
+        if _literal(token) == "/":
+            segments.append([])
+        else:
+            segments[-1].append(token)
+    spans = any(token["ranges"] and re.fullmatch(_class(token), "/") for token in tokens)
+    return Glob(
+        head=_head(tokens),
+        segments=None if spans else tuple(_segment(tokens) for tokens in segments),
+        regex=lambda: _regex(tokens),
+    )
+
+
+@lru_cache(maxsize=256)
+def _segment_of(pattern: str) -> str | re.Pattern[str]:
+    return _segment(_tokens(pattern))
+
+
+def _plain_segment(pattern: str) -> str | re.Pattern[str]:
+    """Return the segment of a pattern in which nothing but stars and question marks has a meaning."""
+    return _segment_of(pattern) if "*" in pattern or "?" in pattern else pattern
+
+
+def _tokens(pattern: str) -> list[re.Match[str]]:
+    """Return the tokens of a pattern; raises ``ValueError`` where it is malformed."""
     tokens: list[re.Match[str]] = []
     position = 0
     while position < len(pattern):
@@ -50,16 +101,7 @@ def compile_glob(pattern: str) -> Glob:
             raise ValueError(f"syntax error in pattern {pattern!r}")
         position = token.end()
         tokens.append(token)
-        if _literal(token) == "/":
-            segments.append([])
-        else:
-            segments[-1].append(token)
-    spans = any(token["ranges"] and re.fullmatch(_class(token), "/") for token in tokens)
-    return Glob(
-        whole=re.compile(_regex(tokens), re.DOTALL),
-        head=_head(tokens),
-        segments=None if spans else tuple(_segment(tokens) for tokens in segments),
-    )
+    return tokens
 
 
 def _literal(token: re.Match[str]) -> str | None:

@@ -100,7 +100,7 @@ class _Window:
                     self._add(path, found)
             return found
         start = self.path(ROOT)
-        if glob.whole.fullmatch(ROOT):
+        if glob.matches_root():
             self._add(start, found)
         first, *rest = glob.segments
         # Every key begins with a slash: before it stands nothing.

@@ -46,7 +46,9 @@ def once(sizes: Sizes) -> list[Row]:
 def scale(sizes: Sizes) -> list[Row]:
     few, most = sizes.few, sizes.most
     further = "What each further resource costs among many, divided by what it costs among few: 1 is a straight line"
-    start = "From the start of the daemon, without any target, until all files are there"
+    start = (
+        "From the start of the daemon, with a filled template cache and without any target, until all files are there"
+    )
     memory = "Resident memory when the daemon has come to rest after its start"
     place = f"start.etcd.{most}x5"
     return [

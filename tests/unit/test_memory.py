@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 
@@ -19,6 +20,12 @@ def test_what_there_is_when_a_daemon_starts_and_after_its_first_pass_is_not_scan
     enabled, frozen = run(f"{code}; print(gc.isenabled(), gc.get_freeze_count())").stdout.split()
     assert enabled == "True"
     assert int(frozen) > 1000
+
+
+def test_garbage_is_collected_while_a_daemon_starts_and_as_python_does_it_afterwards():
+    code = "import gc; gc.disable(); memory.prepare(); first = gc.isenabled(), gc.get_threshold()[0] < 1_000_000"
+    after = f"from confpy.system import memory; {code}; memory.settle(); print(*first, *gc.get_threshold())"
+    assert run(after).stdout.split() == ["True", "True", *map(str, gc.get_threshold())]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
