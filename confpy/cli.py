@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import NamedTuple
 
-from confpy.commands import COMMANDS, Call, Flag
+from confpy.commands import COMMANDS, COMPLETE, Call, Flag
 from confpy.commands.flags import FLAGS, KNOWN, SEE, STORE, TRUTHS, parse
 from confpy.config import confd
 from confpy.config.kinds import BOOLEAN
@@ -138,6 +138,11 @@ def called(line: Line) -> tuple[str, tuple[str, ...]]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run confpy with these arguments, and return its exit code (``docs/exit-codes.md``)."""
+    if COMPLETE in os.environ:
+        release_signals()
+        from confpy.commands.completion import answer  # a shell asks
+
+        return answer(os.environ[COMPLETE])
     # A flag that is wrong is reported in the form that the environment asks for: no flag is known yet.
     log = Log(form="json" if os.environ.get("CONFPY_LOG_FORMAT") == "json" else "auto")
     try:

@@ -11,6 +11,9 @@ from typing import NamedTuple
 from confpy.frozen import NOTHING
 from confpy.log import Log
 
+COMPLETE = "_CONFPY_COMPLETE"
+"""The variable with which a shell asks for completions, named as all programs that use click have it."""
+
 
 class Call(NamedTuple):
     """What a command is called with. Its module has ``run(call)``, which returns the exit code."""
@@ -75,6 +78,28 @@ running confpy accepts it within seconds, a one-shot at its next run.
   confpy accept haproxy -confdir /srv/confpy
 
 -confdir and -state-dir must be those of the confpy that holds the resource. confpy help lists all flags.
+""",
+    ),
+    "completion": Command(
+        "completion bash|zsh|fish",
+        1,
+        1,
+        "needs the name of one shell",
+        "show the script with which a shell completes commands and flags",
+        """\
+Show the script with which a shell completes confpy's commands, flags, values and resources.
+
+\b
+  bash, in ~/.bashrc:                     eval "$(confpy completion bash)"
+  zsh, in ~/.zshrc after compinit:        eval "$(confpy completion zsh)"
+  fish, in ~/.config/fish/config.fish:    confpy completion fish | source
+
+For all users, a package or an image writes it to a file once:
+
+\b
+  bash    /usr/share/bash-completion/completions/confpy
+  zsh     /usr/share/zsh/vendor-completions/_confpy
+  fish    /usr/share/fish/vendor_completions.d/confpy.fish
 """,
     ),
     "convert": Command(

@@ -13,6 +13,7 @@ from confpy.config.settings import OPTIONS
 from confpy.errors import UsageError
 
 WIDTH = 110
+HELP = "Show this message and exit."
 ABOUT = """\
 Keep configuration files in sync with a key store.
 
@@ -47,7 +48,8 @@ def text(about: str = "") -> str:
     name = "confpy"
     if about and COMMANDS[about].help:
         _, _, usage = COMMANDS[about].usage.partition(" ")
-        command, name = click.Command(about, help=COMMANDS[about].help, options_metavar=usage), f"confpy {about}"
+        command = _Own(about, help=COMMANDS[about].help, options_metavar=usage, add_help_option=False)
+        name = f"confpy {about}"
     return command.get_help(click.Context(command, info_name=name, max_content_width=WIDTH)) + "\n"
 
 
@@ -65,6 +67,17 @@ def describe(option: Option) -> tuple[str, str]:
     return f"-{option.flag} {option.kind.metavar}".rstrip(), f"{option.help}  [{default}{option.variables[0]}]"
 
 
+class _Own(click.Command):
+    """A command whose help lists its own flags."""
+
+    def format_options(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        own = COMMANDS[self.name or ""].flags
+        with formatter.section("Flags"):
+            formatter.write_dl(
+                [*((f"-{one.name} {one.metavar}".rstrip(), one.help) for one in own), ("-h, -help", HELP)]
+            )
+
+
 class _General(click.Command):
     """A command whose help lists the flags as Go writes them."""
 
@@ -76,6 +89,6 @@ class _General(click.Command):
             formatter.write_dl(
                 [
                     ("-version", "Show the version and exit."),
-                    ("-h, -help", "Show this message and exit."),
+                    ("-h, -help", HELP),
                 ]
             )

@@ -27,5 +27,8 @@ def _reject(settings: Settings) -> None:
     if settings.report:
         raise UsageError(f"{settings.origin('report')}: only a one-shot makes a report", hint="add -onetime")
     if settings.origin("confdir") == "default" and not os.path.isdir(settings.confdir):
-        hint = "confpy -confdir PATH -backend STORE -watch follows a store; confpy help shows more"
+        hint = (
+            "confpy init haproxy DIR writes one to start from;"
+            " confpy -confdir DIR -backend STORE -watch follows a store; confpy help shows more"
+        )
         raise UsageError(f"there is no confdir: none is named, and there is no {' and no '.join(CONFDIRS)}", hint=hint)

@@ -138,6 +138,7 @@ def choice(*names: str, **aliases: str) -> Kind:
 TEXT = Kind("a string", text, text)
 SECRET = Kind("a string", text, text, "SECRET", secret=True)
 PATH = Kind("a path", text, text, "PATH")
+FOLDER = Kind("a path", text, text, "PATH")
 BOOLEAN = Kind("true or false", boolean, truth, "", type="boolean", schema={"type": "boolean"})
 DURATION = Kind(
     'a duration above zero, such as 30, "500ms" or "1m30s"',

@@ -82,7 +82,7 @@ def load_resources(
     defaults = {name: getattr(settings, name) for name in FALLBACKS}
     folders: dict[str, str] = {}
     for path in find_files(root, unreadable, notes):
-        name = path[len(confdir) :].lstrip("/").removeprefix("conf.d/").removesuffix(".toml")
+        name = resource_name(confdir, path)
         noted = Remarks([], notes, in_place, {})
         try:
             resource = read_resource(path, name, settings, prefixes_of, noted, defaults=defaults, undoes=undoes)
@@ -203,6 +203,18 @@ def find_files(root: str, unreadable: _Unreadable, notes: list[LogEvent]) -> Ite
                 yield path
         except OSError as error:
             unreadable.add(path, error)
+
+
+def resource_files(confdir: str) -> Iterator[tuple[str, str]]:
+    """Yield the name and the path of each resource file of a confdir, without a word on those that cannot be read."""
+    root = os.path.join(confdir, "conf.d")
+    for path in find_files(root, _Unreadable([], [], []), []):
+        yield resource_name(confdir, path), path
+
+
+def resource_name(confdir: str, path: str) -> str:
+    """Return what the resource of a file is called: its path below ``conf.d`` without its ending."""
+    return path[len(confdir) :].lstrip("/").removeprefix("conf.d/").removesuffix(".toml")
 
 
 def _is_resource(name: str) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Literal, TypeVar
 
 from confpy.config import confd
-from confpy.config.kinds import BOOLEAN, DURATION, PATH, PAUSE, SIGNALS, TEXT, TIMEOUT, choice
+from confpy.config.kinds import BOOLEAN, DURATION, FOLDER, PATH, PAUSE, SIGNALS, TEXT, TIMEOUT, choice
 from confpy.config.options import Option, Row, setting
 from confpy.config.stores import tools_variables
 from confpy.config.stores.consul import ConsulSettings
@@ -86,7 +86,7 @@ class Settings(NetworkSettings, FileSettings, ConsulSettings):
     timeout: float = setting(RUNNING, 60.0, DURATION, "With -onetime: how long the delivery may take after that.")
     no_reload: bool = setting(RUNNING, False, BOOLEAN, "Run checks, but no reloads.")
     root: str | None = setting(
-        RUNNING, None, PATH, "Put every target below this folder, create missing folders, and set no owners."
+        RUNNING, None, FOLDER, "Put every target below this folder, create missing folders, and set no owners."
     )
     report: str | None = setting(
         RUNNING, None, PATH, "With -onetime: write the outcome of each resource to this file, as JSON."
@@ -95,7 +95,7 @@ class Settings(NetworkSettings, FileSettings, ConsulSettings):
     confdir: str = setting(
         FOLDERS,
         CONFDIRS[0],
-        PATH,
+        FOLDER,
         "The folder with conf.d/ and templates/.",
         unset="/etc/confpy if it exists, else /etc/confd",
     )
@@ -110,7 +110,7 @@ class Settings(NetworkSettings, FileSettings, ConsulSettings):
     cache_dir: str | None = setting(
         FOLDERS,
         None,
-        PATH,
+        FOLDER,
         "The folder for compiled templates.",
         unset=f"$CACHE_DIRECTORY, else {CACHE_DIR}; if that is not writable and confpy is not root: "
         "$XDG_CACHE_HOME/confpy, else ~/.cache/confpy",
@@ -119,7 +119,7 @@ class Settings(NetworkSettings, FileSettings, ConsulSettings):
     state_dir: str | None = setting(
         FOLDERS,
         None,
-        PATH,
+        FOLDER,
         "The folder for what must survive a restart.",
         unset=f"$STATE_DIRECTORY, else {STATE_DIR}; if that is not writable and confpy is not root: "
         "$XDG_STATE_HOME/confpy, else ~/.local/state/confpy",

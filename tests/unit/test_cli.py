@@ -288,7 +288,7 @@ def test_a_daemon_without_any_confdir_says_what_to_type(daemon, capfd, monkeypat
         assert cli.main([*arguments, "-log-format=json"]) == 2
         logged = json.loads(capfd.readouterr().err)
         assert logged["error"].startswith("there is no confdir: none is named")
-        assert logged["hint"].startswith("confpy -confdir PATH ")
+        assert logged["hint"].startswith("confpy init haproxy DIR ")
     assert not hasattr(daemon, "settings")
     assert cli.main(["-confdir", f"{tmp_path}/gone"]) == 0
     assert daemon.settings.confdir == f"{tmp_path}/gone"
