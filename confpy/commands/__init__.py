@@ -60,6 +60,10 @@ class Command(NamedTuple):
     """Whether a program with its arguments may follow after ``--``."""
 
 
+DATA = Flag("data", "Take the keys from this file (YAML, JSON or TOML) instead of the store; -: from stdin.", "FILE")
+VALUES = Flag("values", "Show the values of keys.")
+JSON = Flag("json", "Print JSON.")
+
 COMMANDS: Mapping[str, Command] = {
     "accept": Command(
         "accept RESOURCE [flags]",
@@ -127,6 +131,49 @@ any run. confpy help lists them.
     ),
     "help": Command(
         "help [COMMAND]", 0, 1, "is about one command, or all", "show this message, or the help of a command"
+    ),
+    "keys": Command(
+        "keys [PREFIX] [-values] [-json] [flags]",
+        0,
+        1,
+        "takes at most one prefix",
+        "show the keys of the store as confpy sees them",
+        """\
+Show the keys of the store as confpy sees them.
+
+Without PREFIX, these are the keys that the resources of the confdir read. Values are masked unless -values asks for
+them. -json also names the resources that read each key.
+
+\b
+  confpy keys
+  confpy keys /services/web -values -backend etcdv3 -node http://10.0.0.1:2379
+
+It takes the flags of any run; confpy help lists them.
+""",
+        flags=(DATA, VALUES, JSON),
+    ),
+    "render": Command(
+        "render RESOURCE|TEMPLATE [-data FILE] [-watch] [flags]",
+        1,
+        1,
+        "needs one resource or template",
+        "print what a template makes of the keys",
+        """\
+Print what a template makes of the keys.
+
+RESOURCE is the name of a resource, its file in conf.d, or its target. TEMPLATE is a file; if a resource of its confdir
+uses it, it is rendered with the keys and the prefix of that resource, else with all keys. The keys are those of the
+store, or of a file: then no store is needed. Nothing is written but to stdout, and no command is run.
+
+\b
+  confpy render haproxy
+  confpy render templates/haproxy.cfg.j2 -data keys.yaml
+  confpy render templates/haproxy.cfg.j2 -data keys.yaml -watch
+
+-watch renders again after each edit of the template, the resource, the file, or the keys in the store. An error names
+the line of the template; the exit code is 4. It takes the flags of any run; confpy help lists them.
+""",
+        flags=(DATA, Flag("watch", "Render again after each edit.")),
     ),
     "version": Command("version", 0, 0, "takes no arguments", "show the version"),
 }

@@ -107,7 +107,7 @@ def test_every_flag_of_confd_that_is_no_login_is_known():
             "unexpected argument 'false'",
             "values of flags that are true or false are written as in -watch=false",
         ),
-        ("-onetime render", "unexpected argument 'render'", SEE),
+        ("-onetime deliver", "unexpected argument 'deliver'", SEE),
         ("---watch", "unexpected argument '---watch'", SEE),
         ("--", "unexpected argument '--'", SEE),
         ("-", "unexpected argument '-'", SEE),
@@ -240,7 +240,12 @@ def test_text_of_any_bytes_is_written_to_stdout_as_these_bytes(capfdbinary):
 
 
 def test_each_command_is_a_module_that_is_loaded_when_it_is_called():
-    files = {path.stem for path in Path(commands.__file__).parent.glob("*.py")} - {"__init__", "flags", "stdout"}
+    files = {path.stem for path in Path(commands.__file__).parent.glob("*.py")} - {
+        "__init__",
+        "authoring",
+        "flags",
+        "stdout",
+    }
     assert files == {"run", *COMMANDS}
     code = "import sys, confpy.cli; print(*[name for name in sys.modules if name.startswith('confpy.commands.')])"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=30)

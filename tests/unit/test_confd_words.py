@@ -224,7 +224,7 @@ def test_what_is_given_counts_more_than_what_a_way_of_calling_brings(tmp_path):
     assert settings_of("-backend etcd")[0].allow_empty is False
 
 
-@pytest.mark.parametrize("line", ["etcd consul", "etcd etcd", "-watch false", "etcd render"])
+@pytest.mark.parametrize("line", ["etcd consul", "etcd etcd", "-watch false", "etcd deliver"])
 def test_another_argument_is_refused(line):
     with pytest.raises(UsageError, match="unexpected argument"):
         cli.spell(shlex.split(line))
@@ -389,7 +389,8 @@ def test_no_arguments_end_in_a_traceback(tmp_path, monkeypatch, arguments):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "confpy.daemon.daemon", types.SimpleNamespace(run=run))
-    assert cli.main(arguments) in {0, 2}
+    # A command that reads the store may find none.
+    assert cli.main(arguments) in {0, 2, 3}
 
 
 # --- the manual ------------------------------------------------------------------------------------------------------

@@ -25,12 +25,13 @@ COMMON = {"errors", "clock", "frozen", "events"}
 LAYERS = {
     "__main__": {"cli", "daemon"},
     "cli": {"commands", "config", "daemon", "log"},
-    "commands": {"config", "convert", "daemon", "ledger", "log"},
+    "commands": {"config", "convert", "daemon", "keys", "ledger", "log", "preview"},
     "daemon": {
         "agent", "candidates", "config", "delivery", "keys", "ledger", "log", "messages", "mirror", "reload", "stores",
         "system", "target", "templates",
     },
     "convert": {"config", "keys", "stores", "system", "templates"},
+    "preview": {"config", "keys", "stores", "system", "templates"},
     "stores": {"config", "http", "keys", "ledger", "system"},
     "delivery": {"candidates", "agent", "config", "ledger", "messages", "reload", "system", "target"},
     "ledger": {"candidates", "config", "keys", "messages", "reload", "system", "target"},

@@ -1,0 +1,65 @@
+"""``confpy render``: what a template makes of keys, on stdout."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+from confpy.commands import Call
+from confpy.commands.authoring import find, open_confdir, visible
+from confpy.commands.stdout import write
+from confpy.errors import ConfpyError
+from confpy.preview.confdir import Confdir, notes_on
+from confpy.preview.watch import changes
+
+CLEAR = "\x1b[H\x1b[2J"
+
+
+def run(call: Call) -> int:
+    """Render, and print the result; raises ``ConfpyError``. With -watch it renders at each edit, until a signal."""
+    (what,) = call.arguments
+    confdir = open_confdir(call, what, call.options.get("data", ""))
+    try:
+        if "watch" not in call.switches:
+            _print(_rendered(confdir, what, call))
+            return 0
+        _follow(confdir, what, call)
+    finally:
+        confdir.close()
+    return 0
+
+
+def _rendered(confdir: Confdir, what: str, call: Call) -> bytes:
+    resource = find(confdir, what)
+    rendered = confdir.render(resource, confdir.read(resource).view)
+    for note in notes_on(resource, rendered):
+        call.log.write(note.level, note.event, note.fields)
+    return rendered.content
+
+
+def _follow(confdir: Confdir, what: str, call: Call) -> None:
+    last: bytes | str = b""
+    for why in _first_and(changes(confdir, lambda: find(confdir, what).prefixes)):
+        confdir.forget()
+        try:
+            found: bytes | str = _rendered(confdir, what, call)
+        except ConfpyError as error:
+            found = str(error)
+            if found != last:
+                call.log.write("error", "render.failed", error.fields())
+        else:
+            if found != last or not why:
+                _print(found, clear=True)
+            call.log.write("info", "render.done", {"trigger": why or "start", "changed": found != last})
+        last = found
+
+
+def _first_and(rest: Iterator[str]) -> Iterator[str]:
+    yield ""
+    yield from rest
+
+
+def _print(content: bytes | str, *, clear: bool = False) -> None:
+    text = content if isinstance(content, str) else content.decode("utf-8", "surrogateescape")
+    write((CLEAR if clear and sys.stdout.isatty() else "") + visible(text))
+    sys.stdout.flush()

@@ -1,0 +1,220 @@
+"""A confdir and its store, or a file with keys in the store's place, for commands that render and deliver nothing."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from confpy.config.load import load_resources
+from confpy.config.resource import Loaded, Resource
+from confpy.config.settings import SECRET_VARIABLES, Settings
+from confpy.config.toml import mend
+from confpy.errors import StoreError, TemplateError, UsageError
+from confpy.events import LogEvent
+from confpy.frozen import replace
+from confpy.keys.prefixes import covers, join, normalise
+from confpy.keys.tree import KeyTree
+from confpy.keys.view import View
+from confpy.stores import Store, open_store
+from confpy.templates.keymatch import match_keys
+from confpy.templates.lookup import Lookup
+from confpy.templates.renderer import Renderer
+from confpy.templates.resolve import Resolver
+from confpy.templates.results import Needs, Rendered, World, template_name
+
+ROUNDS = 100
+"""Renders of one template, each with the look-ups that the one before asked for."""
+
+
+class Keys(NamedTuple):
+    """The keys of a resource."""
+
+    view: View
+    tree: KeyTree
+    revision: int
+    """Of the store; 0 where it counts none."""
+
+
+class Confdir:
+    """The resources of a confdir, and where their keys come from. ``close`` ends it."""
+
+    def __init__(self, settings: Settings, environ: Mapping[str, str], data: str = "") -> None:
+        """``data``: a file with keys, read as the file store reads it; empty: the store of the settings.
+
+        Raises ``UsageError`` for settings that the store refuses.
+        """
+        self.settings = settings
+        self.templates = os.path.join(settings.confdir, "templates")
+        self._environ = {name: value for name, value in environ.items() if name not in SECRET_VARIABLES}
+        self._data = data
+        self._store = self._open()
+        self._loaded: Loaded | None = None
+        self._renderer = Renderer(sandbox=settings.sandbox)
+
+    def _open(self) -> Store:
+        if not self._data:
+            return open_store(self.settings.backend, self.settings)
+        of_file = replace(self.settings, files=(self._data,), filter="*", file_format="document")
+        return open_store("file", of_file)
+
+    def close(self) -> None:
+        self._store.close()
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The paths whose edits can change a result: of the confdir, and the files with the keys."""
+        own = [os.path.join(self.settings.confdir, name) for name in ("conf.d", "templates")]
+        keys = [self._data] if self._data else self.settings.files if self.settings.backend == "file" else []
+        return (*filter(os.path.exists, own), *keys)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the keys come from a server."""
+        return self._store.capabilities.remote
+
+    # --- resources ---------------------------------------------------------------------------------------------------
+
+    @property
+    def loaded(self) -> Loaded:
+        """Return the resources, as a run reads them."""
+        if self._loaded is None:
+            loaded = load_resources(self.settings.confdir, self.settings, self._store.prefixes)
+            texts = self._store.capabilities.text_prefixes
+            self._loaded = match_keys(loaded, self.templates, in_text_store=texts)
+        return self._loaded
+
+    def forget(self) -> None:
+        """Read resources and templates anew when they are needed: they were edited."""
+        self._loaded = None
+
+    def find(self, name: str) -> Resource | None:
+        """Return the resource with a name, a file, a template or a target; None if there is none.
+
+        Raises ``UsageError`` where several have it, or its file cannot be used.
+        """
+        loaded = self.loaded
+        path = os.path.realpath(name)
+        for broken, error in loaded.errors.items():
+            if name == broken or os.path.realpath(str(error.where.get("file", ""))) == path:
+                raise error
+        for found in (
+            [one for one in loaded.resources if one.name == name],
+            [one for one in loaded.resources if os.path.realpath(one.file) == path],
+            [one for one in loaded.resources if one.dest == os.path.abspath(name)],
+            [one for one in loaded.resources if os.path.realpath(os.path.join(self.templates, one.src)) == path],
+            [one for one in loaded.resources if template_name(one.src) == template_name(name)],
+            [one for one in loaded.resources if os.path.basename(one.dest) == name],
+        ):
+            if len(found) > 1:
+                names = ", ".join(sorted(one.name for one in found))
+                raise UsageError(f"several resources have {name!r}", hint=f"name one of them: {names}")
+            if found:
+                return found[0]
+        return None
+
+    def alone(self, path: str) -> Resource:
+        """Return a resource for a template that none reads: it sees all keys, and includes what lies beside it."""
+        file = os.path.abspath(path)
+        above = confdir_of(file)
+        self.templates = os.path.join(above, "templates") if above else os.path.dirname(file)
+        prefixes = self._store.prefixes(join(self.settings.prefix, "/"))
+        src = os.path.relpath(file, self.templates)
+        return Resource(path, "", src, "", normalise(prefixes[0]), prefixes)
+
+    def unknown(self, name: str) -> UsageError:
+        """Return the error for a name that nothing has."""
+        names = [one.name for one in self.loaded.resources]
+        hint = mend(name, names) or (f"it has {', '.join(names[:10])}" if names else "it has no resource")
+        return UsageError(f"no resource, template or target {name!r} in {self.settings.confdir}", hint=hint)
+
+    # --- keys --------------------------------------------------------------------------------------------------------
+
+    def read(self, resource: Resource) -> Keys:
+        """Return the keys of a resource as its template sees them; raises ``StoreError``."""
+        keys, _ = self.listed(resource.prefixes)
+        texts = resource.text_prefixes
+        self._insist(resource, keys.tree)
+        can = self._store.capabilities
+        paths = tuple(dict.fromkeys(map(normalise, resource.prefixes)))
+        view = View(keys.tree, paths, resource.strip, can.lists, can.spells, texts=texts)
+        return keys._replace(view=view)
+
+    def listed(self, prefixes: Sequence[str]) -> tuple[Keys, dict[str, str]]:
+        """Return what the store has at and below raw prefixes: as a tree, and as it spells them."""
+        tree, revision = KeyTree(), 0
+        raw: dict[str, str] = {}
+        for listing in self._store.read(prefixes).listings.values() if prefixes else ():
+            if listing.error is not None:
+                raise listing.error
+            revision = max(revision, listing.revision)
+            for key, value in listing.keys.items():
+                tree.set(key, value)
+                raw[key] = value
+        # Files and variables count nothing that people could look up.
+        return Keys(View(tree, ("/",)), tree, revision if self._store.capabilities.remote else 0), raw
+
+    def state(self, prefixes: Sequence[str]) -> object:
+        """Return what is equal while the keys are; raises ``StoreError``."""
+        return self._store.poll(prefixes) or self._store.read(prefixes)
+
+    def prefixes_of(self, path: str) -> tuple[str, ...]:
+        """Return what the store is asked for a path."""
+        return self._store.prefixes(path)
+
+    def _insist(self, resource: Resource, tree: KeyTree) -> None:
+        """Raise ``StoreError`` where a resource fails without a key that is not there."""
+        on_missing = resource.on_missing or ("empty" if self._data else self._store.capabilities.missing)
+        for prefix in resource.text_prefixes or resource.prefixes if on_missing == "error" else ():
+            path = normalise(prefix)
+            if not resource.text_prefixes and not tree.count(path):
+                hint = 'put it there, or write on_missing = "empty"'
+                raise StoreError("the key is not in the store", hint=hint, key=path, resource=resource.name)
+
+    # --- rendering ---------------------------------------------------------------------------------------------------
+
+    def render(self, resource: Resource, view: View, renderer: Renderer | None = None) -> Rendered:
+        """Return what a resource's template makes of keys; raises ``ConfpyError``. Look-ups are made as in a run."""
+        resolver = Resolver(folder=self.templates, cache_dir=None, sandbox=self.settings.sandbox)
+        facts: dict[Lookup, object] = {}
+        now = time.time()
+        for _ in range(ROUNDS):
+            try:
+                world = World(now, self._environ, facts)
+                return (renderer or self._renderer).render(resource, view, world)
+            except Needs as needs:
+                for answers in resolver.resolve_all(tuple(needs.lookups)):
+                    facts |= answers
+        raise TemplateError("it needs more and more look-ups", resource=resource.name, template=resource.src)
+
+
+def notes_on(resource: Resource, rendered: Rendered) -> Iterable[LogEvent]:
+    """Yield what a run would log of a render."""
+    for one in rendered.left_out:
+        yield LogEvent("warning", "value.skipped", {"resource": resource.name, "key": one.key, "reason": one.reason})
+    for suspicion in rendered.suspicions:
+        where = {"resource": resource.name, "template": resource.src}
+        yield LogEvent("warning", "template.suspicious", {**where, "asked": suspicion.asked, "hint": suspicion.hint})
+    if rendered.outside:
+        where = {"resource": resource.name, "template": resource.src}
+        hint = "that is not below any of the resource's keys: see keys and prefix in its file"
+        yield LogEvent("warning", "template.suspicious", {**where, "asked": ", ".join(rendered.outside), "hint": hint})
+
+
+def confdir_of(path: str) -> str:
+    """Return the confdir that a template or a resource file lies in, empty if it lies in none."""
+    folder = os.path.dirname(os.path.abspath(path))
+    while folder != os.path.dirname(folder):
+        parent = os.path.dirname(folder)
+        if os.path.basename(folder) in {"templates", "conf.d"} and os.path.isdir(os.path.join(parent, "conf.d")):
+            return parent
+        folder = parent
+    return ""
+
+
+def seen_by(resource: Resource, key: str) -> bool:
+    """Say whether a resource reads a key of the store."""
+    if resource.text_prefixes:
+        return any(key.startswith(text.rstrip("/")) for text in resource.text_prefixes)
+    return any(covers(normalise(prefix), key) for prefix in resource.prefixes)

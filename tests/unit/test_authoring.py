@@ -1,0 +1,227 @@
+"""The commands for authors of templates: they render and show, and deliver nothing."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import json
+from pathlib import Path
+
+import pytest
+
+from confpy import cli
+from confpy.config.sources import load_settings
+from confpy.preview.confdir import Confdir
+from confpy.preview.watch import changes
+from tests.waiting import wait_until
+
+KEYS = """\
+services:
+  web:
+    port: 8080
+    password: hunter2
+    backends: {a: "10.0.0.1:80", b: "10.0.0.2:80"}
+"""
+RESOURCE = """\
+[template]
+src = "{src}"
+dest = "/run/web/web.cfg"
+prefix = "/services"
+keys = ["/web"]
+reload_cmd = "false"
+"""
+JINJA = """\
+port {{ getv("/web/port") }}
+{% for key, value in gets("/web/backends/*") %}
+server {{ base(key) }} {{ value }}
+{% endfor %}
+"""
+GO = """\
+port {{getv "/web/port"}}
+{{range gets "/web/backends/*"}}server {{base .Key}} {{.Value}}
+{{end}}"""
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch):
+    for name in ("CONFPY_CONFDIR", "CONFPY_BACKEND", "CONFPY_LOG_FORMAT"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def confdir(folder: Path, template: str, src: str = "web.cfg.j2", resource: str = RESOURCE) -> Path:
+    (folder / "conf.d").mkdir()
+    (folder / "templates").mkdir()
+    (folder / "conf.d/web.toml").write_text(resource.format(src=src))
+    (folder / "templates" / src).write_text(template)
+    (folder / "keys.yaml").write_text(KEYS)
+    return folder
+
+
+def run(capfd: pytest.CaptureFixture[str], *line: object) -> tuple[int, str, str]:
+    code = cli.main([str(one) for one in line])
+    out, err = capfd.readouterr()
+    return code, out, err
+
+
+@pytest.mark.parametrize("language", [("web.cfg.j2", JINJA), ("web.cfg.tmpl", GO)])
+@pytest.mark.parametrize("named", ["web", "conf.d/web.toml", "templates/{src}", "{src}", "/run/web/web.cfg", "web.cfg"])
+def test_render_finds_a_resource_by_its_name_its_file_its_template_and_its_target(tmp_path, capfd, language, named):
+    src, template = language
+    confdir(tmp_path, template, src)
+    with contextlib.chdir(tmp_path):
+        code, out, _ = run(capfd, "render", named.format(src=src), "-confdir", tmp_path, "-data", "keys.yaml")
+    assert code == 0
+    assert [line for line in out.split("\n") if line] == ["port 8080", "server a 10.0.0.1:80", "server b 10.0.0.2:80"]
+
+
+def test_render_of_a_template_needs_no_confdir_named_where_it_lies_in_one(tmp_path, capfd):
+    confdir(tmp_path, JINJA)
+    code, out, _ = run(capfd, "render", tmp_path / "templates/web.cfg.j2", "-data", tmp_path / "keys.yaml")
+    assert (code, out.split("\n")[0]) == (0, "port 8080")
+
+
+def test_render_of_a_template_that_no_resource_reads_gives_it_all_keys(tmp_path, capfd):
+    (tmp_path / "keys.json").write_text('{"a": {"b": "c"}}')
+    (tmp_path / "one.j2").write_text('{{ getv("/a/b") }} {% include "two.j2" %}')
+    (tmp_path / "two.j2").write_text('{{ ls("/a") | join(",") }}\n')
+    code, out, _ = run(capfd, "render", tmp_path / "one.j2", "-data", tmp_path / "keys.json")
+    assert (code, out) == (0, "c b\n")
+
+
+def test_render_takes_the_keys_of_the_store_where_no_file_is_named(tmp_path, capfd, monkeypatch):
+    confdir(tmp_path, JINJA)
+    monkeypatch.setenv("SERVICES_WEB_PORT", "81")
+    code, out, _ = run(capfd, "render", "web", "-confdir", tmp_path, "-backend", "env")
+    assert (code, out.split("\n")[0]) == (0, "port 81")
+
+
+def test_render_of_a_resource_that_names_another_store_takes_the_keys_of_the_file(tmp_path, capfd):
+    confdir(tmp_path, JINJA)
+    with (tmp_path / "conf.d/web.toml").open("a") as file:
+        file.write("\n[backend]\nbackend = 'consul'\n")
+    line = ("render", "web", "-backend", "consul", "-confdir", tmp_path, "-data", tmp_path / "keys.yaml")
+    code, out, err = run(capfd, *line)
+    assert (code, out.split("\n")[0], err) == (0, "port 8080", "")
+
+
+def test_render_writes_nothing_but_to_stdout(tmp_path, capfd):
+    confdir(tmp_path, JINJA, resource=RESOURCE.replace("/run/web", str(tmp_path / "run")))
+    before = sorted(tmp_path.rglob("*"))
+    assert run(capfd, "render", "web", "-confdir", tmp_path, "-data", tmp_path / "keys.yaml")[0] == 0
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("a\n{{ getv('/web/none') }}\n", 'error="key does not exist"'),
+        ("a\n{% if %}\n", "error="),
+        ("a\n{{ atoi(getv('/web/password')) }}\n", "key=/web/password"),
+    ],
+)
+def test_a_template_that_fails_ends_with_4_and_names_its_line_and_never_a_value(tmp_path, capfd, template, message):
+    confdir(tmp_path, template)
+    code, out, err = run(capfd, "render", "web", "-confdir", tmp_path, "-data", tmp_path / "keys.yaml")
+    assert (code, out) == (4, "")
+    assert message in err
+    assert "line=2" in err
+    assert "template=web.cfg.j2" in err
+    assert "hunter2" not in err
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (["render", "webb"], "did you mean web?"),
+        (["render", "nothing.j2"], "no resource, template or target"),
+        (["render", "web", "-data", "/nowhere.yaml"], "there is no such file with keys"),
+    ],
+)
+def test_what_is_not_there_is_an_error_of_usage(tmp_path, capfd, line, message):
+    confdir(tmp_path, JINJA)
+    code, _, err = run(capfd, *line, "-confdir", tmp_path)
+    assert code == 2
+    assert message in err
+
+
+def test_a_name_that_several_resources_have_is_refused(tmp_path, capfd):
+    confdir(tmp_path, JINJA)
+    (tmp_path / "conf.d/two.toml").write_text(RESOURCE.format(src="web.cfg.j2").replace('web.cfg"', 'two.cfg"'))
+    code, _, err = run(capfd, "render", "web.cfg.j2", "-confdir", tmp_path)
+    assert code == 2
+    assert "name one of them: two, web" in err
+
+
+def test_a_resource_whose_file_is_wrong_says_so(tmp_path, capfd):
+    confdir(tmp_path, JINJA, resource="[template]\nsrc = 1\n")
+    code, _, err = run(capfd, "render", "web", "-confdir", tmp_path, "-data", tmp_path / "keys.yaml")
+    assert code == 2
+    assert "dest is missing" in err or "src" in err
+
+
+def test_keys_are_shown_without_their_values(tmp_path, capfd):
+    confdir(tmp_path, JINJA)
+    code, out, err = run(capfd, "keys", "-confdir", tmp_path, "-data", tmp_path / "keys.yaml")
+    assert code == 0
+    assert "/services/web/password = ***\n" in out
+    assert "hunter2" not in out + err
+    _, out, err = run(capfd, "keys", "/services/web/backends", "-confdir", tmp_path, "-data", tmp_path / "keys.yaml")
+    assert out == "/services/web/backends/a = ***\n/services/web/backends/b = ***\n"
+
+
+def test_keys_are_shown_with_their_values_where_they_are_asked_for(tmp_path, capfd):
+    confdir(tmp_path, JINJA)
+    _, out, _ = run(capfd, "keys", "-values", "-confdir", tmp_path, "-data", tmp_path / "keys.yaml")
+    assert '/services/web/password = "hunter2"\n' in out
+
+
+def test_keys_as_json_name_the_resources_that_read_them(tmp_path, capfd):
+    confdir(tmp_path, JINJA)
+    (tmp_path / "keys.yaml").write_text(KEYS + "other: {x: 1}\n")
+    _, out, _ = run(capfd, "keys", "/", "-json", "-confdir", tmp_path, "-data", tmp_path / "keys.yaml")
+    entries = {one["key"]: one for one in json.loads(out)["keys"]}
+    assert entries["/services/web/port"] == {"key": "/services/web/port", "resources": ["web"]}
+    assert entries["/other/x"]["resources"] == []
+
+
+def test_control_characters_in_keys_and_values_do_not_reach_a_terminal(tmp_path, capfd, monkeypatch):
+    confdir(tmp_path, '{{ getv("/web/x") }}')
+    (tmp_path / "keys.json").write_text(r'{"services": {"web": {"x": "a\u001b[31mb", "\u001bkey": "y"}}}')
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    for line in (["render", "web"], ["keys", "-values"]):
+        _, out, _ = run(capfd, *line, "-confdir", tmp_path, "-data", tmp_path / "keys.json")
+        assert "\x1b" not in out
+
+
+def test_watch_renders_again_after_each_edit_and_survives_a_mistake(tmp_path, capfd, monkeypatch):
+    confdir(tmp_path, JINJA)
+    template = tmp_path / "templates/web.cfg.j2"
+
+    def edits(*_):
+        template.write_text("{{ nothing }}")
+        yield "files"
+        template.write_text("second")
+        yield "files"
+        yield "files"
+
+    monkeypatch.setattr("confpy.commands.render.changes", edits)
+    code, out, err = run(capfd, "render", "web", "-watch", "-confdir", tmp_path, "-data", tmp_path / "keys.yaml")
+    assert code == 0
+    assert out.startswith("port 8080\n")
+    assert out.endswith("second")
+    assert out.count("second") == 1
+    assert err.count("render.failed") == 1
+    assert err.count("render.done") == 3
+
+
+def test_what_is_watched_are_the_confdir_and_the_file_with_the_keys(tmp_path):
+    confdir(tmp_path, JINJA)
+    settings, _ = load_settings({"confdir": str(tmp_path)}, {})
+    of = Confdir(settings, {}, str(tmp_path / "keys.yaml"))
+    following = changes(of, tuple)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        found = pool.submit(next, following)
+        # Written until it is seen: the watch begins at a moment of its own.
+        wait_until(lambda: (tmp_path / "keys.yaml").write_text(KEYS + "# more\n") and found.done())
+    assert found.result() == "files"
+    following.close()
