@@ -180,6 +180,13 @@ class Recalled:
 
 
 @frozen
+class FoundTargets:
+    """Which targets are there was looked at."""
+
+    missing: tuple[str, ...]
+
+
+@frozen
 class Edited:
     """Something below ``conf.d`` or ``templates`` changed."""
 
@@ -217,6 +224,7 @@ Message: TypeAlias = (
     | Restored
     | Accepted
     | Recalled
+    | FoundTargets
     | Edited
     | Touched
     | Signalled
@@ -302,6 +310,13 @@ class Inspect:
     """Compare these targets with what was delivered; answered by ``Inspected``."""
 
     targets: tuple[tuple[Resource, DeliveredState], ...]
+
+
+@frozen
+class FindTargets:
+    """Look which of these targets are there; answered by ``FoundTargets``."""
+
+    targets: tuple[str, ...]
 
 
 @frozen
@@ -428,6 +443,7 @@ Action: TypeAlias = (
     | Deliver
     | Reload
     | Inspect
+    | FindTargets
     | Sweep
     | Recover
     | ClearPending

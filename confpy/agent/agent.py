@@ -13,6 +13,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Mapping, Sequence
 from random import Random
+from typing import TYPE_CHECKING
 
 from confpy.agent.batches import Batches
 from confpy.agent.config import AgentConfig
@@ -28,6 +29,7 @@ from confpy.agent.rendering import Rendering, Renders
 from confpy.agent.resources import ResourceState, paths
 from confpy.agent.shrink import KeyCounts
 from confpy.agent.shutdown import Shutdown
+from confpy.agent.started import Started
 from confpy.agent.store_status import StoreStatus
 from confpy.agent.suspect_keys import SuspectKeys
 from confpy.agent.watched_files import WatchedFiles
@@ -41,6 +43,7 @@ from confpy.messages import (
     Delivered,
     Edited,
     Follow,
+    FoundTargets,
     Inspected,
     Message,
     Recalled,
@@ -60,6 +63,9 @@ from confpy.messages import (
 from confpy.mirror.mirror import Mirror
 from confpy.mirror.result import MirrorResult
 
+if TYPE_CHECKING:
+    from confpy.status.model import Status
+
 MOST_CHANGES = 10_000
 """Changed keys that are counted for the log while a resource cannot be delivered."""
 
@@ -73,6 +79,7 @@ class Agent:
         core = Core(config, mirror, random)
         self.mirror = mirror
         self.resources = core.resources
+        self._core = core
         self._config = config
         self._random = random
         self._step = core.step
@@ -84,6 +91,7 @@ class Agent:
         self._counts = counts = KeyCounts(config.backend, may_lose_keys=config.may_lose_keys)
         self._watched = watched = WatchedFiles()
         self.loading = Loading(core)
+        self._started = Started(core, self.loading, config.ready_timeout)
         self._drift = Drift(core)
         self._shutdown = Shutdown(core.step, config.stop_timeout)
         self._suspect_keys = suspect_keys = SuspectKeys(core)
@@ -133,6 +141,7 @@ class Agent:
                 freed += self.reloads.take_freed()
                 if not self._shutdown.has_begun:
                     self._passes.run(freed)
+            self._started.evaluate()
             self._stop_if_done()
             self._step.do(WakeAt(self._wake_at()))
         return self._step.actions
@@ -162,6 +171,8 @@ class Agent:
             case Recalled():
                 self._fallback.take(message)
                 self._passes.note_store()
+            case FoundTargets():
+                self._started.take(message)
             case Edited():
                 self.loading.note_edit()
             case Touched():
@@ -325,6 +336,7 @@ class Agent:
                 moments.append(self._drift.look_at)
             moments += (self.loading.next_at(), self._fallback.saves_at, self._watched.save_at, self._passes.next_at())
             moments += self._end.moments(now)
+            moments.append(self._started.next_at())
         return min(moments)
 
     # --- the end -----------------------------------------------------------------------------------------------------
@@ -378,6 +390,21 @@ class Agent:
         for command, names in self.reloads.owed().items():
             self._step.log("warning", "reload.owed", command=command, resource=names, did="stops without it")
         self._step.do(Stop(code))
+
+    # --- what it tells others ----------------------------------------------------------------------------------------
+
+    @property
+    def is_started(self) -> bool:
+        """Whether it has started: see ``started``."""
+        return self._started.at is not None
+
+    def status(self) -> Status:
+        """Return how all is now. Called between two steps, on request: it looks at every resource."""
+        from confpy.agent.status import Parts, make_status  # most runs are never asked
+
+        core, fallback = self._core, self._fallback
+        parts = Parts(core, self.loading, self._batches, self.reloads, self.rejections, self._drift, fallback)
+        return make_status(parts, started_at=self._started.at, is_stopping=self._shutdown.has_begun)
 
     def outcomes(self) -> list[dict[str, object]]:
         """Return the outcome of each resource, including those whose file could not be read."""

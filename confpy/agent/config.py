@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from confpy.clock import NEVER
 from confpy.config.settings import Settings
+from confpy.config.stores import STORES
 from confpy.frozen import frozen
 from confpy.keys.capabilities import Capabilities
 
@@ -15,6 +17,7 @@ class AgentConfig:
     """How the agent is configured."""
 
     onetime: bool = False
+    watch: bool = False
     period: float = 600.0
     """Seconds from one look at the targets and the world to the next."""
     noop: bool = False
@@ -38,12 +41,16 @@ class AgentConfig:
     """The store may answer with less than there is."""
     backend: str = ""
     """The kind of store, as the setting names it."""
+    nodes: tuple[str, ...] = ()
+    """The addresses of its store, without passwords."""
     prefix: str = ""
     """The setting that replaces the resources' own ``prefix``."""
     allow_stale: bool = False
     """One-shot may make targets from cached keys."""
     retry_for: float = 0.0
     """Seconds for which one-shot waits for a store that is not up."""
+    ready_timeout: float = 30.0
+    """Seconds that a store which does not answer has before it is started without it."""
     timeout: float = NEVER
     """Seconds that one-shot has for its try, from when the store answered or was given up."""
 
@@ -52,6 +59,7 @@ class AgentConfig:
         """Return what the settings say, for a kind of store."""
         return cls(
             onetime=settings.onetime,
+            watch=settings.watch,
             period=settings.resync if settings.watch else settings.interval,
             noop=settings.noop,
             sync_only=settings.sync_only,
@@ -65,13 +73,30 @@ class AgentConfig:
             saves_keys=capabilities.remote and not settings.noop,
             may_lose_keys=capabilities.can_change,
             backend=settings.backend,
+            nodes=_nodes(settings),
             prefix=settings.prefix or "",
             allow_stale=settings.allow_stale,
             retry_for=settings.retry_for,
             timeout=settings.timeout,
+            ready_timeout=settings.ready_timeout,
         )
+
+    @property
+    def mode(self) -> str:
+        """As ``Status.mode``."""
+        mode = "onetime" if self.onetime else "watch" if self.watch else "poll"
+        return f"{mode} noop" if self.noop else mode
 
     @property
     def reloads(self) -> bool:
         """Whether reloads are run, and owed."""
         return not (self.sync_only or self.no_reload)
+
+
+def _nodes(settings: Settings) -> tuple[str, ...]:
+    """Return where the store is looked for: never with a password, which a URL may hold before an ``@``."""
+    if settings.srv_domain or settings.srv_record:
+        return (f"SRV {settings.srv_record or settings.srv_domain}",)
+    options = STORES.get(settings.backend)
+    nodes = settings.nodes or (options.nodes if options is not None else ())
+    return tuple(re.sub(r"^([^/]*//)?[^/]*@", r"\1", node) for node in nodes)

@@ -22,6 +22,6 @@ class Core:
         self.mirror = mirror
         self.random = random
         self.step = Step()
-        self.resources = Resources()
+        self.resources = Resources(self.step)
         self.end = end_policy(config)
         self.failures = Failures(self.step, self.resources, self.end)

@@ -137,6 +137,8 @@ class Deliveries:
 
     def _succeed(self, state: ResourceState, report: Report, candidate: Candidate) -> None:
         resource = candidate.resource
+        if report.outcome == "changed":
+            state.changed_at = self._step.now
         if candidate.only_missing:
             self._fallback.take_delivery(state, candidate, report)
         else:
@@ -160,6 +162,7 @@ class Deliveries:
             self._step.log("info", "resource.recovered", resource=report.resource)
         self._resources.note_try(state)
         self._resources.set_error(state, None)
+        state.revision, state.right_since = candidate.revision, self._step.now
         state.logged = False
         state.damping.reset()
         state.known = report.known if state.resource.dest == resource.dest else None

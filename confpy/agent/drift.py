@@ -16,12 +16,14 @@ SHORTEST, LONGEST = 60.0, 3600.0
 
 class _Restored:
     # No dataclass: to make one costs a start half a millisecond.
-    __slots__ = ("drift", "not_before", "times")
+    __slots__ = ("drift", "is_left", "not_before", "times")
 
     def __init__(self, drift: str) -> None:
         self.drift = drift
         self.times = 0
         self.not_before = -NEVER
+        self.is_left = False
+        """The last look found it, and it was not restored."""
 
 
 class Restores:
@@ -37,7 +39,8 @@ class Restores:
         found = self._all.get(resource)
         if found is None or found.drift != drift:
             found = self._all[resource] = _Restored(drift)
-        if now < found.not_before:
+        found.is_left = now < found.not_before
+        if found.is_left:
             return False
         found.times += 1
         if found.times >= FREE_RESTORES:
@@ -60,6 +63,10 @@ class Restores:
     def forget(self, resource: str) -> None:
         """Forget a resource that was edited or removed."""
         self._all.pop(resource, None)
+
+    def contested(self) -> dict[str, tuple[str, float]]:
+        """Return the drift that waits to be restored, and until what monotonic time, by resource."""
+        return {name: (one.drift, one.not_before) for name, one in self._all.items() if one.is_left}
 
     def allow_all(self) -> None:
         """Let the next look restore everything: a person asked for it."""
@@ -100,6 +107,15 @@ class Drift:
     def forget(self, state: ResourceState) -> None:
         """Take it that a resource was edited or removed."""
         self._restores.forget(state.name)
+
+    def contested(self) -> dict[str, tuple[str, float]]:
+        """As ``Restores``."""
+        return self._restores.contested()
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether a look that was asked for has not ended yet."""
+        return self._is_requested or self._is_looking
 
     def is_due(self, *, delivering: bool) -> bool:
         """Say whether to look now. A look that was asked for waits for what is being written or looked at."""

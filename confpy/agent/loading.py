@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from confpy.agent.core import Core
 from confpy.clock import NEVER, Backoff, Damping
 from confpy.config.resource import Loaded
-from confpy.errors import UsageError
+from confpy.errors import ConfpyError, UsageError
 from confpy.events import LogEvent
 from confpy.messages import Load
 
@@ -26,6 +26,10 @@ class Loading:
         self._end = core.end
         self.is_done = False
         """Resources are known, even if there are none."""
+        self.invalid: Mapping[str, ConfpyError] = {}
+        """Resource → why its file is invalid; what belongs to no resource has an empty name."""
+        self.invalid_since = 0.0
+        """Monotonic time since which there are any."""
         self._is_pending = False
         """``Loaded`` is yet to come."""
         self._edited_at = NEVER
@@ -90,6 +94,10 @@ class Loading:
         self._end.note_invalid(loaded.errors)
         if is_empty and self._end.waits_for_resources:
             self._load_at = self._missing_at
+        if not self.invalid:
+            self.invalid_since = self._step.now
+        others = loaded.other_errors
+        self.invalid = {**({"": others[0]} if others else {}), **loaded.errors}
         self.is_done = True
         return True
 

@@ -27,13 +27,13 @@ REJECTED = "its reload has rejected this content: the previous file stays"
 Ready: TypeAlias = tuple[list[ResourceState], Group]
 
 
-class _FirstTry(NamedTuple):
+class FirstTry(NamedTuple):
     """What groups wait for that share a check with others."""
 
     check: str
 
 
-_STORE = object()
+STORE = object()
 """What groups wait for whose keys were not read yet."""
 
 
@@ -74,7 +74,7 @@ class Passes:
         for command in freed:
             self._queue.wake_for(command)
         for check in self._first_tries.late(now):
-            self._queue.wake_for(_FirstTry(check))
+            self._queue.wake_for(FirstTry(check))
         waits_for_store = self._end.waits_for_store(now)
         if self._waited_for_store and not waits_for_store:
             self._resources.wake_dirty()
@@ -116,7 +116,7 @@ class Passes:
 
     def note_store(self) -> None:
         """Take it that a read has ended, or that the cached keys are here."""
-        self._queue.wake_for(_STORE)
+        self._queue.wake_for(STORE)
         for group in self._first_tries:
             self._queue.wake(group)
         if self._fallback.is_known:
@@ -161,7 +161,7 @@ class Passes:
         if (command := self._command_in_use(states)) is not None:
             return Wait(on=command)
         check = self._first_tries.awaited(self._resources.shared_checks(group), self._step.now)
-        return None if check is None else Wait(on=_FirstTry(check))
+        return None if check is None else Wait(on=FirstTry(check))
 
     def _wait_for_keys(self, states: Sequence[ResourceState]) -> Wait | None:
         """Return what a group waits for that is made from the store's keys: one of it should be, and they are here."""
@@ -172,7 +172,7 @@ class Passes:
         if moment > self._step.now:
             return Wait(moment)
         is_read = all(self._mirror.ready(state.resource.prefixes) for state in states)
-        return None if is_read else Wait(on=_STORE)
+        return None if is_read else Wait(on=STORE)
 
     def _uses_cached_keys(self, states: Sequence[ResourceState]) -> bool:
         """Say whether a group is made from cached keys: the store has not been read, and it was not made yet."""
@@ -206,7 +206,7 @@ class Passes:
                 ended += self._first_tries.note(group, checks, is_to_come=is_to_come)
         self._first_tries.begin(self._step.now)
         for check in ended:
-            self._queue.wake_for(_FirstTry(check))
+            self._queue.wake_for(FirstTry(check))
 
     def _is_to_come(self, states: Sequence[ResourceState]) -> bool:
         """Say whether a group has had no try, and waits for nothing but look-ups and the first read of its keys."""

@@ -105,7 +105,9 @@ _Owing: TypeAlias = Commit | Inherited | RolledBack
 
 
 @define
-class _Pending:
+class Pending:
+    """One reload that is owed."""
+
     spec: ReloadSpec
     """The newest, with the longest timeout and interval of all that owe it."""
     backoff: Backoff
@@ -124,6 +126,10 @@ class _Pending:
     stuck: frozenset[str] = frozenset()
     """Resources whose previous files could not be put back."""
     since: float = 0.0
+    owed_since: float = 0.0
+    """Monotonic time since which one has been owed without a success."""
+    error: ConfpyError | None = None
+    """Why its last run failed."""
     retry_at: float = -NEVER
     number: int = 0
     """Its place in the order in which they began to be owed."""
@@ -143,8 +149,8 @@ class PendingReloads:
         self._longest_wait = longest_wait
         self._is_final = is_final
         self._stopped = False
-        self._pending: dict[str, _Pending] = {}
-        self._running: dict[str, _Pending] = {}
+        self._pending: dict[str, Pending] = {}
+        self._running: dict[str, Pending] = {}
         """Those with a run in flight, what follows from its failure included."""
         self._queue: RunQueue[str] = RunQueue()
         """When what is owed, and not in flight, is to be run, or looked at again."""
@@ -160,7 +166,7 @@ class PendingReloads:
         resource = commit.resource
         spec = resource.reload_spec
         assert spec is not None
-        pending = self._pending.get(spec.key) or self._add(spec)
+        pending = self._pending.get(spec.key) or self._add(spec, now)
         if not pending.owed:
             pending.since = now
             pending.splay = self._random.uniform(0.0, resource.splay)
@@ -174,7 +180,7 @@ class PendingReloads:
     def inherit(self, owed: PendingReload, now: float) -> None:
         """Take what an earlier run still owed, or what a rollback of another reload has put back."""
         spec = owed.spec
-        pending = self._pending.get(spec.key) or self._add(spec)
+        pending = self._pending.get(spec.key) or self._add(spec, now)
         if not pending.owed:
             pending.since = now
         timeout = max(pending.spec.timeout, spec.timeout)
@@ -223,16 +229,17 @@ class PendingReloads:
             if (pending := self._pending.get(key)) is not None:
                 self._schedule(key, pending)
 
-    def _add(self, spec: ReloadSpec) -> _Pending:
-        pending = self._pending[spec.key] = _Pending(spec, Backoff(self._random, cap=LONGEST))
+    def _add(self, spec: ReloadSpec, now: float) -> Pending:
+        pending = self._pending[spec.key] = Pending(spec, Backoff(self._random, cap=LONGEST))
         pending.number = next(self._numbers)
+        pending.owed_since = now
         return pending
 
-    def _retry_at(self, key: str, pending: _Pending, moment: float) -> None:
+    def _retry_at(self, key: str, pending: Pending, moment: float) -> None:
         pending.retry_at = moment
         self._schedule(key, pending)
 
-    def _schedule(self, key: str, pending: _Pending) -> None:
+    def _schedule(self, key: str, pending: Pending) -> None:
         """Have what is owed looked at when it is due."""
         if pending.owed and not pending.in_flight:
             self._queue.wait(key, Wait(self._due(key, pending)))
@@ -271,7 +278,7 @@ class PendingReloads:
             yield self._run(key, found, now)
 
     def _wait_of(
-        self, key: str, pending: _Pending, now: float, delivering: Collection[str], swapped: Collection[str]
+        self, key: str, pending: Pending, now: float, delivering: Collection[str], swapped: Collection[str]
     ) -> Wait | None:
         """Return until when one waits that is owed, None where it may run now; the end of a delivery ends its wait."""
         if now < (due := self._due(key, pending)):
@@ -282,14 +289,14 @@ class PendingReloads:
             return Wait(pending.since + self._longest_wait)
         return None
 
-    def _run(self, key: str, pending: _Pending, now: float) -> Reload:
+    def _run(self, key: str, pending: Pending, now: float) -> Reload:
         self._began[key] = now
         self._running[key] = pending
         dests = _lines(commit.dest for commit in pending.in_flight.values())
         environment = {"CONFPY_RESOURCE": _lines(pending.in_flight), "CONFPY_DEST": dests, "CONFPY_SRC": dests}
         return Reload(pending.spec, environment, pending.backoff.attempts)
 
-    def _due(self, key: str, pending: _Pending) -> float:
+    def _due(self, key: str, pending: Pending) -> float:
         """Return the monotonic time before which it does not run."""
         return max(
             pending.retry_at, pending.since + pending.splay, self._began.get(key, -NEVER) + pending.spec.interval
@@ -298,6 +305,7 @@ class PendingReloads:
     def take(self, reloaded: Reloaded, now: float) -> Iterator[Action]:
         """Take how a reload ended, and yield what follows from it."""
         pending = self._pending[reloaded.key]
+        pending.error = reloaded.error
         if pending.back == "done":
             yield from self._take_rollback(reloaded, pending, now)
             return
@@ -310,6 +318,7 @@ class PendingReloads:
         if error is None:
             pending.backoff.reset()
             pending.damping.reset()
+            pending.owed_since = pending.since  # of what was owed since the run began
             cleared = self._end_run(reloaded.key, pending)
             yield _clear(reloaded.key, pending)
             back = [name for name, one in cleared.items() if isinstance(one, RolledBack)]
@@ -338,7 +347,7 @@ class PendingReloads:
             yield from self._retry(reloaded.key, pending, error, now)
 
     def _retry(
-        self, key: str, pending: _Pending, error: ConfpyError, now: float, *, is_back: bool = False
+        self, key: str, pending: Pending, error: ConfpyError, now: float, *, is_back: bool = False
     ) -> Iterator[Action]:
         """Owe again a reload that failed, of the new files or, ``is_back``, of the previous ones, which stay."""
         tried = self._end_run(key, pending)
@@ -376,7 +385,7 @@ class PendingReloads:
             return
         yield self._run(key, self._pending[key], now)
 
-    def _take_rollback(self, reloaded: Reloaded, pending: _Pending, now: float) -> Iterator[Action]:
+    def _take_rollback(self, reloaded: Reloaded, pending: Pending, now: float) -> Iterator[Action]:
         """Take how the reload of the previous files ended: their program may have read the new ones."""
         pending.back = "no"
         names = ", ".join(pending.in_flight)
@@ -388,7 +397,7 @@ class PendingReloads:
         yield _clear(reloaded.key, pending)
         self._forget_if_cleared(reloaded.key)
 
-    def _end_run(self, key: str, pending: _Pending) -> dict[str, _Owing]:
+    def _end_run(self, key: str, pending: Pending) -> dict[str, _Owing]:
         """Take it that the run in flight is over; returns what it was to clear."""
         tried, pending.in_flight = pending.in_flight, {}
         self._running.pop(key, None)
@@ -437,6 +446,11 @@ class PendingReloads:
         """Return what is owed, including what is being reloaded: command → its resources."""
         return {key: ", ".join({**pending.in_flight, **pending.owed}) for key, pending in self._pending.items()}
 
+    def states(self) -> Iterator[tuple[str, Pending, float]]:
+        """Yield what is owed: its command, its state, and the monotonic time before which it does not run."""
+        for key, pending in self._pending.items():
+            yield key, pending, self._due(key, pending)
+
     def owes(self, resource: str) -> bool:
         """Say whether a reload of a resource is owed, or in flight."""
         return any(resource in pending.owed or resource in pending.in_flight for pending in self._pending.values())
@@ -457,7 +471,7 @@ def _all_inherited(commits: Iterable[_Owing]) -> bool:
     return all(isinstance(commit, Inherited) for commit in commits)
 
 
-def _clear(key: str, pending: _Pending) -> ClearPending:
+def _clear(key: str, pending: Pending) -> ClearPending:
     cleared, pending.records_in_flight = pending.records_in_flight, set()
     return ClearPending(key, tuple(sorted(cleared - {0})))
 

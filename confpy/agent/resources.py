@@ -5,12 +5,13 @@ What a step needs is found by an index, never by a walk over all of them: they m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from confpy.agent.batches import checks_shared
 from confpy.agent.runqueue import RunQueue
 from confpy.agent.shrink import Guard
+from confpy.agent.step import Step
 from confpy.candidates import DeliveredState, Outcome
 from confpy.clock import NEVER, Backoff, Damping, Settle
 from confpy.config.resource import Resource, commands_of
@@ -86,6 +87,18 @@ class ResourceState:
     """It was made from cached keys, or could not be."""
     unread: ConfpyError | None = None
     """Why its program has not read it."""
+    wrong_since: float = 0.0
+    """Monotonic time since which it is not as it should be, where it is not."""
+    failed_since: float = 0.0
+    """And since which it fails."""
+    sent_at: float = 0.0
+    """When its last delivery began."""
+    right_since: float = 0.0
+    """And since which it is as it should be."""
+    changed_at: float | None = None
+    """When its target was last changed by this process."""
+    revision: int = 0
+    """The store's revision that its target was last delivered or compared with."""
     ties: tuple[Resource, tuple[str, ...]] | None = None
     """Its ``commands``, and the resource that they are of: asked for in each pass."""
 
@@ -109,15 +122,20 @@ class ResourceState:
 class Resources:
     """The resources that are run now."""
 
-    def __init__(self) -> None:
+    def __init__(self, step: Step) -> None:
+        self._step = step
         self.states: dict[str, ResourceState] = {}
         self.groups: dict[GroupKey, list[ResourceState]] = {}
         self.queue: RunQueue[GroupKey] = RunQueue()
         """Which groups the next pass looks at, and what the other dirty ones wait for."""
         self.untried: dict[str, ResourceState] = {}
         """Those that had no outcome, and of which no delivery is under way."""
+        self.failed: dict[str, ResourceState] = {}
+        """Those that have an error."""
         self.failed_by_store: dict[str, ResourceState] = {}
         """Those whose error is one of the store."""
+        self.first_deliveries: set[str] = set()
+        """Those whose first delivery is under way."""
         self.version = 0
         """How often they were replaced."""
         self.with_watched_files: tuple[ResourceState, ...] = ()
@@ -139,6 +157,8 @@ class Resources:
         self.groups, self._dirty, self._index = {}, {}, PrefixIndex()
         self.untried = {state.name: state for state in states if not (state.tried or state.in_flight)}
         self.failed_by_store = {state.name: state for state in states if isinstance(state.error, StoreError)}
+        self.first_deliveries = {state.name for state in states if state.in_flight and not state.tried}
+        self.failed = {state.name: state for state in states if state.error is not None}
         self.with_watched_files = tuple(state for state in states if state.resource.watch_files)
         self.queue.clear()
         for order, state in enumerate(states):
@@ -156,6 +176,8 @@ class Resources:
 
     def mark(self, state: ResourceState, trigger: str = "") -> None:
         """Make it dirty. A new trigger replaces the old one, and the wait that an older failure asked for."""
+        if not (state.dirty or state.in_flight) and state.error is None:
+            state.wrong_since = self._step.now
         state.dirty = True
         self._dirty[state.order] = state
         if trigger:
@@ -175,6 +197,12 @@ class Resources:
 
     def set_error(self, state: ResourceState, error: ConfpyError | None) -> None:
         """Take why it could not be delivered, None where it could."""
+        if error is None:
+            self.failed.pop(state.name, None)
+        else:
+            if state.error is None:
+                state.failed_since = self._step.now
+            self.failed[state.name] = state
         state.error = error
         if isinstance(error, StoreError):
             self.failed_by_store[state.name] = state
@@ -184,11 +212,14 @@ class Resources:
     def send(self, state: ResourceState) -> None:
         """Take it that a delivery of what it wants now begins, which ``land`` ends: it is no more dirty."""
         state.in_flight, state.dirty, state.drift = True, False, ""
+        state.sent_at = self._step.now
         state.guard.named_in_flight = True
         state.changes_in_flight, state.changes = state.changes, set()
         state.settle.done()
         self._dirty.pop(state.order, None)
         self.untried.pop(state.name, None)
+        if not state.tried:
+            self.first_deliveries.add(state.name)
         self.queue.forget(state.group)
 
     def land(self, state: ResourceState) -> None:
@@ -196,7 +227,13 @@ class Resources:
         state.in_flight = False
         if not state.tried:
             self.untried[state.name] = state
+            self.first_deliveries.discard(state.name)
         self.queue.wake(state.group)
+
+    @property
+    def dirty(self) -> Collection[ResourceState]:
+        """Those that are dirty."""
+        return self._dirty.values()
 
     def wake_dirty(self) -> None:
         """Have all that is dirty looked at: what has changed may concern each of them."""

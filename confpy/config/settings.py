@@ -84,6 +84,12 @@ class Settings(NetworkSettings, FileSettings, ConsulSettings):
     )
     retry_for: float = setting(RUNNING, 0.0, PAUSE, "With -onetime: how long to wait for a store that is down.")
     timeout: float = setting(RUNNING, 60.0, DURATION, "With -onetime: how long the delivery may take after that.")
+    ready_timeout: float = setting(
+        RUNNING,
+        30.0,
+        PAUSE,
+        "How long a store that does not answer may hold up the start, if every target exists.",
+    )
     no_reload: bool = setting(RUNNING, False, BOOLEAN, "Run checks, but no reloads.")
     root: str | None = setting(
         RUNNING, None, FOLDER, "Put every target below this folder, create missing folders, and set no owners."

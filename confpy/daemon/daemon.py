@@ -12,7 +12,9 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from random import Random
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from confpy import __version__
 from confpy.agent.agent import Agent
 from confpy.agent.config import AgentConfig
 from confpy.clock import Clock, SystemClock
@@ -20,12 +22,14 @@ from confpy.config.load import load_resources
 from confpy.config.resource import Loaded
 from confpy.config.settings import SECRET_VARIABLES, Settings
 from confpy.daemon.jobs import Jobs, Ports, ledger_unusable
+from confpy.daemon.questions import Question
 from confpy.daemon.report import write_report
 from confpy.daemon.signals import signal_handlers
 from confpy.daemon.threads import Streams, Workers
 from confpy.delivery.context import Rules
 from confpy.errors import ConfpyError
 from confpy.events import LogEvent
+from confpy.frozen import replace
 from confpy.ledger import expiry
 from confpy.ledger.cached_keys import CachedKeys
 from confpy.ledger.folder import StateFolder
@@ -41,6 +45,10 @@ from confpy.templates.keymatch import match_keys
 from confpy.templates.renderer import Renderer
 from confpy.templates.resolve import Resolver
 
+if TYPE_CHECKING:
+    from confpy.status.model import Status
+
+T = TypeVar("T")
 LONGEST_SLEEP = 3600.0
 REST = 1.0
 """Seconds without a message after which the first pass is over."""
@@ -93,7 +101,7 @@ class Daemon:
         self._clock = clock or SystemClock()
         self._at_rest = at_rest
         self._delivered = False
-        self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Message | Question[Any]] = queue.SimpleQueue()
         state = StateFolder.of(settings, self._log_event)
         self._state_dir = os.path.dirname(state.path)
         self._in_use = None
@@ -191,28 +199,35 @@ class Daemon:
     def _loop(self) -> int:
         wake_at = self._jobs.carry_out(self._agent.start())
         while True:
-            messages = self._receive(wake_at)
+            messages, questions = self._receive(wake_at)
             actions = self._agent.step(messages, self._clock.monotonic(), self._clock.time())
             self._streams.note_taken(messages)
             self._delivered = self._delivered or any(isinstance(message, Delivered) for message in messages)
             wake_at = self._jobs.carry_out(actions)
+            for question in questions:
+                question.answer()
             for action in actions:
                 if isinstance(action, Stop):
                     if self._settings.report:
                         write_report(self._settings.report, self._agent.outcomes(), self._disk)
                     return action.code
 
-    def _receive(self, wake_at: float) -> list[Message]:
-        """Return all messages in the inbox as soon as there is one; none at ``wake_at``."""
+    def _receive(self, wake_at: float) -> tuple[list[Message], list[Question[Any]]]:
+        """Return all messages and questions in the inbox as soon as there is one; none at ``wake_at``."""
         messages: list[Message] = []
+        questions: list[Question[Any]] = []
         wait = min(wake_at - self._clock.monotonic(), LONGEST_SLEEP)
         with contextlib.suppress(queue.Empty):
-            messages.append(self._next(max(wait, 0.0)))
+            found = self._next(max(wait, 0.0))
             while True:
-                messages.append(self._inbox.get_nowait())
-        return messages
+                if isinstance(found, Question):
+                    questions.append(found)
+                else:
+                    messages.append(found)
+                found = self._inbox.get_nowait()
+        return messages, questions
 
-    def _next(self, wait: float) -> Message:
+    def _next(self, wait: float) -> Message | Question[Any]:
         """Return the next message; raises ``queue.Empty`` if there is none for so many seconds."""
         if self._at_rest is not None and self._delivered and wait > REST:
             with contextlib.suppress(queue.Empty):
@@ -221,6 +236,19 @@ class Daemon:
             at_rest()
             wait -= REST
         return self._inbox.get(timeout=wait)
+
+    def ask(self, ask: Callable[[], T], seconds: float) -> T:
+        """Have the main thread work something out, and return that; called by any other thread.
+
+        Raises ``NoAnswer`` after so many seconds, and what ``ask`` raises.
+        """
+        question = Question(ask)
+        self._inbox.put(question)
+        return question.wait(seconds)
+
+    def status(self) -> Status:
+        """Return how all is now; called by the main thread."""
+        return replace(self._agent.status(), version=__version__, pid=os.getpid())
 
     def _log_event(self, event: LogEvent) -> None:
         self._log.write(event.level, event.event, event.fields)

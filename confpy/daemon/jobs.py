@@ -27,7 +27,9 @@ from confpy.messages import (
     Count,
     Deliver,
     Delivered,
+    FindTargets,
     Follow,
+    FoundTargets,
     Hold,
     Inspect,
     Inspected,
@@ -161,6 +163,7 @@ class Jobs:
             Deliver: self._start_deliver,
             Reload: self._start_reload,
             Inspect: self._start_inspect,
+            FindTargets: self._start_find_targets,
             Sweep: self._start_sweep,
         }
 
@@ -234,6 +237,18 @@ class Jobs:
         from confpy.target import drift  # a one-shot inspects nothing
 
         return drift.inspect(action.targets, self._ports.disk, self._rules.root)
+
+    def _start_find_targets(self, action: FindTargets) -> None:
+        self._ports.start("find", lambda: self.find_targets(action), lambda _: FoundTargets(action.targets))
+
+    def find_targets(self, action: FindTargets) -> FoundTargets:
+        return FoundTargets(tuple(path for path in action.targets if not self._is_there(path)))
+
+    def _is_there(self, path: str) -> bool:
+        try:
+            return self._ports.disk.stat(path) is not None
+        except OSError:
+            return False
 
     def _start_sweep(self, action: Sweep) -> None:
         self._ports.start("sweep", lambda: self.sweep(action), lambda _: Swept(()))

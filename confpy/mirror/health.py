@@ -16,6 +16,8 @@ class StoreHealth:
         """``patience``: seconds from one try to the next, at most. ``once``: there is no next one."""
         self.error: StoreError | None = None
         """Why the store cannot be read now."""
+        self.answered_at: float | None = None
+        """Monotonic time of its last answer."""
         self._once = once
         self._since = 0.0
         self._backoff = Backoff(random, cap=patience)
@@ -36,6 +38,7 @@ class StoreHealth:
 
     def recover(self, result: MirrorResult, now: float) -> None:
         """Take it that the store answers."""
+        self.answered_at = now
         self._backoff.reset()
         self._damping.reset()
         if self.error is not None:

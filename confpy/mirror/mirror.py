@@ -32,6 +32,7 @@ from confpy.mirror.health import StoreHealth
 from confpy.mirror.reading import Reading
 from confpy.mirror.result import MirrorResult
 from confpy.mirror.resync import Resync
+from confpy.mirror.status import MirrorStatus, describe
 from confpy.mirror.streams import Streams
 from confpy.mirror.wants import Wants
 
@@ -92,6 +93,11 @@ class Mirror:
     def lost(self) -> StoreError | None:
         """Why the store cannot be read now."""
         return self._health.error
+
+    def status(self, now: float) -> MirrorStatus:
+        """Return how the store and its stream are."""
+        at = self._next_read_at if self._reading is None else -NEVER
+        return describe(self._health, self._streams, self._resync, self._denied, next_read_at=at, now=now)
 
     def want(self, resources: Mapping[str, Sequence[str]]) -> MirrorResult:
         """Follow from now on what these resources read; one's prefixes are seen in one order where that is cheap."""
@@ -334,7 +340,7 @@ class Mirror:
     # --- watching and polling ----------------------------------------------------------------------------------------
 
     def _take_changes(self, result: MirrorResult, message: Changed, now: float) -> None:
-        self._streams.note_change()
+        self._streams.note_change(now)
         changes = message.changes
         if isinstance(changes, Invalidated):
             # That may be what was wrong with them.

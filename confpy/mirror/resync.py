@@ -55,6 +55,11 @@ class Resync:
     def is_polling(self) -> bool:
         return self._poll is not None
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether the stream is given a moment to bring what a poll has found."""
+        return bool(self._lags)
+
     def schedule(self, now: float) -> None:
         self.at = now + jittered(self._period, self._random)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from random import Random
+from typing import Literal
 
 from confpy.clock import NEVER, Backoff, Damping
 from confpy.keys.prefixes import minimal
@@ -33,6 +34,8 @@ class Streams:
         """Monotonic time at which the next is opened."""
         self.counts: Mapping[str, int] = {}
         """How many keys there are below prefixes that might be watched in place of several."""
+        self.brought_at: float | None = None
+        """Monotonic time at which a stream last brought something."""
         self._current: int | None = None
         self._opening: int | None = None
         self._chosen: tuple[str, ...] = ()
@@ -54,6 +57,15 @@ class Streams:
     @property
     def is_open(self) -> bool:
         return self._current is not None
+
+    @property
+    def state(self) -> Literal["", "open", "opening", "waiting"]:
+        """In a word: whether one is open; empty where none is used."""
+        if self._current is not None:
+            return "open"
+        if self._opening is not None:
+            return "opening"
+        return "waiting" if self._used else ""
 
     def candidates(self) -> tuple[str, ...]:
         """Return the prefixes that a read is to count, to choose what is watched."""
@@ -112,8 +124,9 @@ class Streams:
             result.log("info", "watch.recovered", after=round(now - self._lost_at, 1))
             self._lost_at = None
 
-    def note_change(self) -> None:
+    def note_change(self, now: float) -> None:
         """Take it that a stream delivered."""
+        self.brought_at = now
         self._backoff.reset()
         self._damping.reset()
 

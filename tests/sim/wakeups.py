@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from confpy.agent.agent import Agent
 from confpy.agent.first_tries import LONGEST
-from confpy.agent.passes import _STORE, Passes, _FirstTry
+from confpy.agent.passes import STORE, FirstTry, Passes
 from confpy.agent.resources import GroupKey, ResourceState, all_commands, prefixes_of, swaps
 from confpy.clock import NEVER
 from confpy.errors import StoreError
@@ -54,14 +54,14 @@ def _why_never(passes: Passes, states: Sequence[ResourceState], thing: object) -
         comes = thing in passes._rendering._lookups._asked
     elif isinstance(thing, str):
         comes = thing in passes._batches.busy or passes._reloads.is_reloading(thing)
-    elif isinstance(thing, _FirstTry):
+    elif isinstance(thing, FirstTry):
         comes = passes._step.now < passes._first_tries._since + LONGEST and any(
             thing.check in passes._resources.shared_checks(group)
             and _is_to_come(passes, passes._resources.groups[group])
             for group in passes._first_tries
         )
     else:
-        comes = thing is _STORE and not all(passes._mirror.ready(state.resource.prefixes) for state in states)
+        comes = thing is STORE and not all(passes._mirror.ready(state.resource.prefixes) for state in states)
     return "" if comes else f"{thing} will not come"
 
 

@@ -33,6 +33,8 @@ from confpy.messages import (
     Deliver,
     Delivered,
     Edited,
+    FindTargets,
+    FoundTargets,
     Hold,
     Inspect,
     Inspected,
@@ -91,6 +93,10 @@ class Answers(Jobs):
     def inspect(self, action: Inspect) -> Inspected | None:
         return self._harness.inspect(action)
 
+    def find_targets(self, action: FindTargets) -> FoundTargets:
+        there = self._harness.there | {f"/out/{name}" for name in self._harness.targets}
+        return FoundTargets(tuple(path for path in action.targets if path not in there))
+
     def sweep(self, _: Sweep) -> None:
         return None
 
@@ -128,6 +134,8 @@ class Harness:
         self.lines: dict[str, dict[str, int]] = {}
         self.recovered = Recovered()
         self.targets: dict[str, bytes] = {}
+        self.there: set[str] = set()
+        """Targets that are there from before."""
         self.commits: list[tuple[float, str]] = []
         self.runs: list[tuple[float, str]] = []
         self.fails: set[str] = set()

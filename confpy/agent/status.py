@@ -1,0 +1,288 @@
+"""How all resources, the store and the owed reloads are: the ``Status`` of the agent. Pure.
+
+Made on request, by a walk over all resources; a step pays nothing for it but a few times that it notes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from confpy.agent.passes import STORE, FirstTry
+from confpy.agent.reloads import Pending
+from confpy.agent.resources import ResourceState
+from confpy.clock import NEVER
+from confpy.errors import AccessDenied, ConfpyError, StoreError
+from confpy.events import abbreviate
+from confpy.status.model import Cause, ReloadStatus, ResourceStatus, State, Status, StoreStatus
+from confpy.templates.lookup import Lookup
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from confpy.agent.batches import Batches
+    from confpy.agent.core import Core
+    from confpy.agent.drift import Drift
+    from confpy.agent.fallback import Fallback
+    from confpy.agent.loading import Loading
+    from confpy.agent.rejections import Rejections
+    from confpy.agent.reloads import PendingReloads
+
+
+class Parts(NamedTuple):
+    """The parts of the agent that are asked."""
+
+    core: Core
+    loading: Loading
+    batches: Batches
+    reloads: PendingReloads
+    rejections: Rejections
+    drift: Drift
+    fallback: Fallback
+
+
+class _Reason(NamedTuple):
+    """What a resource waits for."""
+
+    state: State
+    cause: Cause
+    why: str
+    since: float
+    """Monotonic seconds."""
+    until: float = NEVER
+
+
+def make_status(parts: Parts, *, started_at: float | None, is_stopping: bool) -> Status:
+    """Return how all is now; the daemon adds what belongs to its process. ``started_at``: monotonic seconds."""
+    return _Snapshot(parts).status(started_at, is_stopping=is_stopping)
+
+
+class _Snapshot:
+    """The status at one moment."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._config = parts.core.config
+        self._resources = parts.core.resources
+        self._mirror = parts.core.mirror
+        self._step = parts.core.step
+        self._contested = parts.drift.contested()
+        self._reloads = {one.command: one for one in self._describe_reloads()}
+        self._owed = {name: one for one in self._reloads.values() for name in one.resources}
+
+    def status(self, started_at: float | None, *, is_stopping: bool) -> Status:
+        config = self._config
+        _, began_at = self._step.began or (self._step.now, self._step.wall)
+        return Status(
+            version="",
+            pid=0,
+            confdir=config.confdir,
+            backend=config.backend,
+            mode=config.mode,
+            since=began_at,
+            now=self._step.wall,
+            is_started=started_at is not None,
+            resources=(*map(self._describe, self._resources), *self._invalid()),
+            stores=(self._store(),),
+            reloads=tuple(self._reloads.values()),
+            is_stopping=is_stopping,
+            started_at=0.0 if started_at is None else self._wall(started_at),
+        )
+
+    def _wall(self, moment: float | None) -> float:
+        """Return a monotonic time as seconds since 1970; 0 where it is none, or will not come."""
+        if moment is None or abs(moment) == NEVER:
+            return 0.0
+        return round(self._step.wall + moment - self._step.now, 3)
+
+    # --- resources ---------------------------------------------------------------------------------------------------
+
+    def _describe(self, state: ResourceState) -> ResourceStatus:
+        resource = state.resource
+        reason = self._reason(state)
+        owed = self._owed.get(state.name)
+        error = state.error or self._parts.loading.invalid.get(state.name)
+        fields = error.fields() if error is not None and reason.state != "current" else None
+        sensitive = bool(getattr(resource, "sensitive", False))
+        return ResourceStatus(
+            name=state.name,
+            target=resource.dest,
+            group=resource.group,
+            state=reason.state,
+            cause=reason.cause,
+            why=reason.why,
+            since=self._wall(reason.since),
+            changed_at=self._wall(state.changed_at),
+            revision=state.revision,
+            digest="" if state.known is None or sensitive else state.known.digest.hex(),
+            reload="" if owed is None else owed.command,
+            error=owed.error if reason.state == "owed" and owed is not None else fields,
+            next_at=self._wall(reason.until),
+            sensitive=sensitive,
+        )
+
+    def _reason(self, state: ResourceState) -> _Reason:
+        """Return how a resource is, and what it waits for."""
+        if state.in_flight:
+            return _Reason("delivering", "delivery", "it is being delivered", state.sent_at)
+        if state.dirty:
+            return self._reason_of_dirty(state)
+        if (owed := self._owed.get(state.name)) is not None:
+            why = owed.waits_for or f"its reload runs: {owed.command}"
+            if owed.error is not None:
+                why = f"its reload failed: {owed.error.get('error')}; {why}"
+            since = self._step.now - (self._step.wall - owed.since)
+            until = owed.next_at - self._step.wall + self._step.now if owed.next_at else NEVER
+            return _Reason("owed", owed.cause, why, since, until)
+        if state.unread is not None:
+            why = f"its reload failed, and is not tried again (on_reload_failure): {state.unread.message}"
+            return _Reason("failed", "reload retry", why, state.right_since)
+        if state.name in self._contested:
+            drift, until = self._contested[state.name]
+            why = f"something else changes its target again and again ({drift}); it is restored later"
+            return _Reason("drifted", "drift", why, state.right_since, until)
+        if state.drift:
+            why = f'something else changed its target ({state.drift}); on_drift = "warn" leaves it so'
+            return _Reason("drifted", "on_drift", why, state.right_since)
+        if (invalid := self._parts.loading.invalid.get(state.name)) is not None:
+            why = f"its file is invalid, and it goes on as it was: {invalid.message}"
+            return _Reason("failed", "invalid file", why, self._parts.loading.invalid_since)
+        if state.outcome == "would change":
+            return _Reason("held", "noop", "its target would change; -noop writes nothing", state.right_since)
+        return _Reason("current", "", "", state.right_since)
+
+    def _reason_of_dirty(self, state: ResourceState) -> _Reason:
+        wait = self._resources.queue.wait_of(state.group)
+        until = state.retry_at if wait is None or wait.until == NEVER else wait.until
+        suspicion = state.guard.suspicion
+        if suspicion is not None:
+            ends = suspicion.confirm_at
+            then = "reads again then" if ends < NEVER else f"run confpy accept {state.name} if they are to be gone"
+            return _Reason("held", "keys suspect", f"{suspicion.reason}; {then}", suspicion.since, ends)
+        if state.name in self._parts.rejections and state.error is not None:
+            return _Reason("held", "rejected content", state.error.message, state.failed_since, until)
+        if state.cached and state.error is None:
+            why = "it was made from cached keys, and waits for those of the store"
+            return _Reason("stale", "cached keys", why, state.sent_at or state.wrong_since)
+        if state.error is not None:
+            cause, why = self._cause_of_error(state, state.error)
+            return _Reason("failed", cause, why, state.failed_since, until)
+        if (culprit := self._culprit(state)) is not None:
+            assert culprit.error is not None
+            why = f"{culprit.name}, of its group {state.group.name}, failed: {culprit.error.message}"
+            return _Reason("held", "group", why, culprit.failed_since, until)
+        cause, why, ends = self._cause(state)
+        return _Reason("waiting", cause, why, state.wrong_since, ends)
+
+    def _cause_of_error(self, state: ResourceState, error: ConfpyError) -> tuple[Cause, str]:
+        message = error.message
+        if isinstance(error, StoreError):
+            now = self._mirror.error(state.resource.prefixes)
+            if isinstance(now, AccessDenied):
+                return "prefix denied", message
+            return ("missing key", message) if now is None else ("store away", message)
+        return "backoff", f"{message}; it is tried again"
+
+    def _culprit(self, state: ResourceState) -> ResourceState | None:
+        """Return the one of its group that failed, so that this one waits; None where there is none."""
+        group = self._resources.groups[state.group]
+        return next((one for one in group if one.error is not None and one.dirty), None)
+
+    def _cause(self, state: ResourceState) -> tuple[Cause, str, float]:
+        """Return what a resource waits for that has not failed, and until when."""
+        group = self._resources.groups[state.group]
+        wait = self._resources.queue.wait_of(state.group)
+        if wait is None:
+            return "pass", "it is delivered next", NEVER
+        on = wait.on
+        if isinstance(on, Lookup):
+            return "lookup", f"its template asks for {on.kind} {on.name}, and the answer is awaited", NEVER
+        if on is STORE:
+            return self._cause_of_store(group)
+        if isinstance(on, FirstTry):
+            why = f"a resource that shares its check has had no try yet: {on.check}"
+            return "first try", why, NEVER
+        if isinstance(on, str):
+            return "command", f"{self._user_of(on)}: {on or 'resources without commands are delivered together'}", NEVER
+        if any(one.in_flight for one in group):
+            return "group", f"others of its group {state.group.name} are being delivered", NEVER
+        held = next((one for one in group if one.guard.suspicion is not None), None)
+        if held is not None and held.guard.suspicion is not None:
+            return "group", f"{held.name}, of its group, is held: {held.guard.suspicion.reason}", wait.until
+        if wait.until < NEVER:
+            return "settle", "its keys change, and it waits until they are quiet", wait.until
+        return "pass", "it had its one try", NEVER
+
+    def _cause_of_store(self, group: Sequence[ResourceState]) -> tuple[Cause, str, float]:
+        prefixes = [prefix for one in group for prefix in one.resource.prefixes if not self._mirror.ready((prefix,))]
+        lost = self._mirror.lost
+        if lost is not None:
+            return "store away", f"its keys were not read yet: {lost.message}", self._mirror.wake_at()
+        return "read", f"the first read of its keys is awaited: {abbreviate(prefixes)}", NEVER
+
+    def _user_of(self, command: str) -> str:
+        if self._parts.reloads.is_restoring(command):
+            return "the previous files of a command are being put back"
+        if command in self._parts.batches.busy:
+            return "a command is in use by another delivery"
+        return "a command is in use by a reload"
+
+    def _invalid(self) -> Iterator[ResourceStatus]:
+        """Yield the resources that are not run, since their files are invalid."""
+        loading = self._parts.loading
+        since = self._wall(loading.invalid_since)
+        for name, error in loading.invalid.items():
+            if name not in self._resources.states:
+                file = str(error.where.get("file", "conf.d"))
+                yield ResourceStatus(
+                    name or file, "", "", "failed", "invalid file", error.message, since, error=error.fields()
+                )
+
+    # --- the store ---------------------------------------------------------------------------------------------------
+
+    def _store(self) -> StoreStatus:
+        found = self._mirror.status(self._step.now)
+        return StoreStatus(
+            name=self._config.backend,
+            nodes=self._config.nodes,
+            is_up=found.error is None
+            and (found.answered_at is not None or not any(one.resource.prefixes for one in self._resources)),
+            revision=self._mirror.newest(),
+            answered_at=self._wall(found.answered_at),
+            stream=found.stream,
+            error=None if found.error is None else found.error.fields(),
+            next_at=self._wall(found.next_at),
+            denied=found.denied,
+        )
+
+    # --- reloads -----------------------------------------------------------------------------------------------------
+
+    def _describe_reloads(self) -> Iterator[ReloadStatus]:
+        for command, pending, due in self._parts.reloads.states():
+            cause, waits_for, next_at = self._wait_of_reload(command, pending, due)
+            yield ReloadStatus(
+                command=command,
+                resources=tuple({**pending.in_flight, **pending.owed}),
+                since=self._wall(pending.owed_since),
+                attempts=pending.backoff.attempts,
+                is_running=bool(pending.in_flight) and pending.back in {"no", "done"},
+                waits_for=waits_for,
+                cause=cause,
+                next_at=self._wall(next_at),
+                error=None if pending.error is None else pending.error.fields(),
+            )
+
+    def _wait_of_reload(self, command: str, pending: Pending, due: float) -> tuple[Cause, str, float]:
+        """Return what a reload waits for, as ``ReloadStatus``; the time is monotonic."""
+        if pending.in_flight:
+            if pending.back in {"wanted", "in flight"}:
+                return "rollback", "the previous files are being put back", NEVER
+            return "reload", "", NEVER
+        if due > self._step.now:
+            if due == pending.retry_at:
+                return "reload retry", f"it has failed {pending.backoff.attempts} times and is tried again", due
+            if due == pending.since + pending.splay:
+                return "splay", "it waits for a random time (splay)", due
+            return "min_reload_interval", "the last run was less than min_reload_interval ago", due
+        if command in self._parts.batches.busy:
+            return "reload after deliveries", "a delivery of the same command is under way", NEVER
+        return "reload", "it starts next", NEVER
