@@ -84,6 +84,37 @@ running confpy accepts it within seconds, a one-shot at its next run.
 -confdir and -state-dir must be those of the confpy that holds the resource. confpy help lists all flags.
 """,
     ),
+    "check": Command(
+        "check [CONFDIR...] [flags]",
+        0,
+        1000,
+        "takes confdirs",
+        "find all mistakes in the files of a confdir",
+        """\
+Find all mistakes in the files of a confdir: settings, resources and templates. Nothing is delivered or changed.
+
+Each mistake is one line: file, line, column, what is wrong and what to write instead. Unknown keys are errors here.
+Without -host and -connect only the files of the confdir are read, and the result is the same on every machine. The exit
+code is 2 if there is an error; warnings alone are 0.
+
+\b
+  confpy check
+  confpy check /etc/confpy -host
+  confpy check proxies/web proxies/api -format github
+  confpy check -connect -backend etcdv3 -node http://10.0.0.1:2379
+""",
+        flags=(
+            Flag("host", "Also look for the users, folders and programs that resources name on this machine."),
+            Flag("connect", "Also ask each node of the store for the keys."),
+            Flag(
+                "format",
+                "How mistakes are written; github: as annotations of a workflow.",
+                "FORMAT",
+                ("text", "github", "json"),
+            ),
+            Flag("json", "The same as -format json."),
+        ),
+    ),
     "completion": Command(
         "completion bash|zsh|fish",
         1,

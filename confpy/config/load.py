@@ -263,6 +263,23 @@ def read_resource(
         error.hint = written_mode(content)[1] if plain(str(error.where.get("key"))) == "mode" else ""
         raise
     insist_on_one_store(tables, settings)
+    return make_resource(
+        path, name, given, remarks, settings=settings, prefixes_of=prefixes_of, defaults=defaults, undoes=undoes
+    )
+
+
+def make_resource(
+    path: str,
+    name: str,
+    given: dict[str, Any],
+    remarks: Remarks,
+    *,
+    settings: Settings,
+    prefixes_of: Callable[[str], tuple[str, ...]],
+    defaults: Mapping[str, object],
+    undoes: bool,
+) -> Resource:
+    """Return the resource that options make, as ``read_table`` returns them; raises ``UsageError``."""
     for key in ("src", "dest"):
         if not given.get(key):
             raise UsageError(f"{key} is missing", hint=f'write {key} = "…" below [template]', key=key)

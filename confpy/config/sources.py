@@ -55,7 +55,7 @@ def load_settings(flags: Mapping[str, object], environ: Mapping[str, str]) -> tu
     warnings.extend(_stray_variables(environ))
     warnings.extend(_shown_secrets(origins))
 
-    values.setdefault("confdir", _confdir())
+    values.setdefault("confdir", default_confdir())
     values["config_file"] = path
     _take_tools_variables(str(values.get("backend", "etcd")), environ, values, origins)
     for name, variable, default, home, below in (
@@ -163,7 +163,8 @@ def _usable(folder: str, environ: Mapping[str, str], home: str, below: str) -> s
     return folder
 
 
-def _confdir() -> str:
+def default_confdir() -> str:
+    """Return the confdir that is used if none is named."""
     return next((folder for folder in CONFDIRS if os.path.isdir(folder)), CONFDIRS[-1])
 
 
@@ -171,16 +172,21 @@ def _settings_file(named: str | None, confdir: str | None) -> str | None:
     """Return the file that was named, else the confdir's, else confd's only one."""
     if named:
         return named
-    paths = [os.path.join(confdir or _confdir(), name) for name in FILES]
+    paths = [os.path.join(confdir or default_confdir(), name) for name in FILES]
     return next((path for path in (*paths, os.path.join(CONFDIRS[-1], FILES[-1])) if os.path.lexists(path)), None)
 
 
 def _read_file(path: str, warnings: Warnings) -> dict[str, object]:
+    return read_tables(parse_toml(read_text(path), path), path, warnings)
+
+
+def read_tables(tables: Mapping[str, object], path: str, warnings: Warnings) -> dict[str, object]:
+    """Return the settings of a file's tables by their names, and add warnings; raises ``UsageError``."""
     known = {plain(key): option for option in OPTIONS for key in option.keys}
     words = {plain(word.name): word for word in confd.WORDS}
     values: dict[str, object] = {}
     implied: dict[str, object] = {}
-    for key, value in parse_toml(read_text(path), path).items():
+    for key, value in tables.items():
         option, word = known.get(plain(key)), words.get(plain(key))
         if isinstance(value, dict):
             warnings.append(_ignored_table(key, path))

@@ -36,7 +36,7 @@ def suspicions(unanswered: Iterable[Question], view: View, sources: Iterable[str
         checked = view.checked.setdefault(function, set())
         if function not in _LISTS and len(checked) < 10 * MOST_QUESTIONS:
             checked.add(asked)
-        hint = _advise(function, asked, view) or (OUTSIDE if _is_outside(function, asked, view) else "")
+        hint = _advise(function, asked, view) or (OUTSIDE if is_outside(function, asked, view) else "")
         if hint and len(found) < MOST:
             texts = texts or "\n".join(sources)
             known = asked in texts
@@ -52,7 +52,7 @@ def all_outside(unanswered: Iterable[Question], view: View, sources: Iterable[st
     outside = []
     for function, asked in unanswered:
         if function in _LISTS and not _advise(function, asked, view):
-            if not _is_outside(function, asked, view):
+            if not is_outside(function, asked, view):
                 return ()
             outside.append((function, asked))
     texts = "\n".join(sources) if outside else ""
@@ -64,7 +64,8 @@ def _shown(function: str, asked: str, texts: str) -> str:
     return f'{function} "{asked}"' if asked in texts else f"{function} (of what the template computes)"
 
 
-def _is_outside(function: str, asked: str, view: View) -> bool:
+def is_outside(function: str, asked: str, view: View) -> bool:
+    """Say whether a question, by its form, lies outside of the resource's keys."""
     if function in {"gets", "getvs"}:
         glob = _glob(asked)
         return glob is not None and not view.reaches(glob)

@@ -25,11 +25,12 @@ COMMON = {"errors", "clock", "frozen", "events"}
 LAYERS = {
     "__main__": {"cli", "daemon"},
     "cli": {"commands", "config", "daemon", "log"},
-    "commands": {"config", "convert", "daemon", "keys", "ledger", "log", "preview"},
+    "commands": {"check", "config", "convert", "daemon", "keys", "ledger", "log", "preview"},
     "daemon": {
         "agent", "candidates", "config", "delivery", "keys", "ledger", "log", "messages", "mirror", "reload", "stores",
         "status", "system", "target", "templates",
     },
+    "check": {"config", "keys", "reload", "stores", "system", "templates"},
     "convert": {"config", "keys", "stores", "system", "templates"},
     "preview": {"config", "keys", "stores", "system", "templates"},
     "stores": {"config", "http", "keys", "ledger", "system"},

@@ -19,10 +19,14 @@ class KeyPath(NamedTuple):
     text: str
     """All of it, or what it begins with."""
     whole: bool
+    function: str = ""
+    """What it is given to."""
+    pos: int = 0
+    """Where that stands in the source, in characters."""
 
 
 def key_paths(template: nodes.Template) -> Iterator[KeyPath]:
-    """Yield what the functions of a template that look up keys are given."""
+    """Yield what the functions of a template that look up keys are given: an empty beginning where nothing is known."""
     for definition in (template.main, *template.order):
         for statement in nodes.statements(definition.body):
             if isinstance(statement, nodes.Action | nodes.Call | nodes.Branch) and statement.pipeline:
@@ -35,8 +39,8 @@ def _within(pipeline: nodes.Pipeline) -> Iterator[KeyPath]:
         function, *arguments = command.operands
         if isinstance(function, nodes.Function) and function.name in _FUNCTIONS:
             asked = _text(arguments[0]) if arguments else piped
-            if asked is not None:
-                yield asked
+            place = next((one for one in arguments if isinstance(one, nodes.String)), function)
+            yield (asked or KeyPath("", whole=False))._replace(function=function.name, pos=place.pos)
         piped = _value(command)
         for operand in command.operands:
             inner = nodes.innermost(operand)

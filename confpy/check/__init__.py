@@ -1,0 +1,1 @@
+"""``confpy check``: what is wrong with a confdir, found without a delivery."""

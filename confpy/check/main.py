@@ -1,0 +1,76 @@
+"""All checks of a confdir, one after the other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from confpy.check.findings import Finding, Findings
+from confpy.check.resources import check_resources
+from confpy.check.settings import check_settings
+from confpy.config.stores import STORES
+from confpy.errors import ConfpyError
+from confpy.keys.capabilities import Capabilities
+from confpy.keys.prefixes import normalise
+from confpy.stores import open_store
+
+
+class Checked(NamedTuple):
+    """The result of a check."""
+
+    findings: list[Finding]
+    resources: int
+    answers: list[str]
+    """A line for each node that answers."""
+
+
+def check(
+    confdir: str, flags: Mapping[str, str], environ: Mapping[str, str], *, host: bool = False, connect: bool = False
+) -> Checked:
+    """Return all that is wrong with a confdir. Raises nothing for what it finds.
+
+    ``host``: also look for the users, folders and commands of this machine; otherwise, files of the confdir alone are
+    read, and the result is the same on every machine. ``connect``: also ask the store.
+    """
+    findings = Findings()
+    if not os.path.isdir(confdir):
+        return Checked([Finding("error", "there is no such folder", "", confdir)], 0, [])
+    loaded = check_settings(confdir, flags, environ, findings)
+    if loaded is None:
+        return Checked(findings.sorted(), 0, [])
+    settings = loaded.settings
+    capabilities = Capabilities()
+    prefixes: Callable[[str], tuple[str, ...]] = _prefixes
+    try:
+        store = open_store(settings.backend, settings)
+    except ConfpyError as error:
+        if (host or connect) and settings.backend in STORES:
+            findings.take(error, str(error.where.get("file", "")))
+    else:
+        capabilities, prefixes = store.capabilities, store.prefixes
+        store.close()
+    same = os.path.realpath if host else os.path.normpath
+    resources = check_resources(confdir, settings, prefixes, findings, same=same)
+    if resources:
+        from confpy.check.templates import TemplateChecks  # brings Jinja
+
+        templates = TemplateChecks(confdir, capabilities, findings, sandbox=settings.sandbox)
+        for one in resources:
+            templates.check(one)
+    if host:
+        from confpy.check.host import check_host
+
+        for one in resources:
+            check_host(one, settings, findings)
+    answers: list[str] = []
+    if connect:
+        from confpy.check.connect import check_store
+
+        answers = [*check_store(settings, [one.resource for one in resources], findings)]
+    return Checked(findings.sorted(), len(resources), answers)
+
+
+def _prefixes(path: str) -> tuple[str, ...]:
+    """Return what is read for a key by a store that cannot be opened here: as most stores spell it."""
+    return (normalise(path),)
