@@ -214,6 +214,7 @@ class Agent:
         if is_first:
             self._drift.schedule()
         self._take_result(self.mirror.want(self.resources.prefixes()))
+        self._rendering.ask_first()
 
     def _adopt(self, loaded: Loaded, *, is_first: bool) -> None:
         """Run these resources from now on; those whose file has become invalid go on as they were."""

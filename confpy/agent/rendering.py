@@ -20,7 +20,7 @@ from confpy.events import abbreviate
 from confpy.keys.view import View
 from confpy.messages import Resolved
 from confpy.templates.lookup import Lookup
-from confpy.templates.results import Needs, Rendered, World
+from confpy.templates.results import Needs, Rendered, World, template_lookup
 
 MOST_LOOKUPS = 5000
 """Look-ups that one render may need: one that asks for something else each time would never end."""
@@ -82,6 +82,13 @@ class Rendering:
         """Ask the world again, for those who asked it; what nobody uses is forgotten."""
         self._lookups.forget_unused()
         self.ask({lookup for state in self._resources for lookup in state.asked if lookup.kind != "template"})
+
+    def ask_first(self) -> None:
+        """Ask for the templates of resources that were not rendered yet, so that they come while the keys are read."""
+        facts = self._lookups.facts
+        new = (one.resource for one in self._resources if not (one.asked or one.awaited or one.stale))
+        lookups = {template_lookup(one.src, one.engine, one.delimiters) for one in new}
+        self.ask({lookup for lookup in lookups if lookup not in facts})
 
     def ask_templates(self) -> None:
         """Ask for all templates that are used; what is not used now may have changed by the time that it is."""

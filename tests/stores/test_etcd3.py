@@ -13,7 +13,7 @@ import pytest
 from confpy.errors import StoreError, UsageError, WatchLost
 from confpy.stores.etcd import v3 as etcd3_module
 from confpy.stores.etcd import v3_gateway
-from confpy.stores.etcd import v3_wire as etcd3_wire
+from confpy.stores.etcd import v3_reading as etcd3_reading
 from tests.servers.authority import Authority
 from tests.servers.etcd import Etcd
 from tests.servers.faulty import Endless
@@ -52,11 +52,11 @@ def merged(changes):
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_thousand_prefixes_are_eight_reads_and_one_stream(etcd, proxy, etcd_store):
+def test_a_thousand_prefixes_side_by_side_are_two_reads_and_one_stream(etcd, proxy, etcd_store):
     etcd.put_all({f"{service}/a": service for service in SERVICES})
     store = etcd_store(proxy.endpoint)
     snapshot = store.read(SERVICES, ["/services"])
-    assert proxy.count("kv/txn") == 8
+    assert proxy.count("kv/txn") == 2
     assert all(dict(snapshot.listings[service].keys) == {f"{service}/a": service} for service in SERVICES)
     assert {listing.revision for listing in snapshot.listings.values()} == {etcd.revision()}
     assert snapshot.counts == {"/services": 1000}
@@ -67,7 +67,7 @@ def test_a_thousand_prefixes_are_eight_reads_and_one_stream(etcd, proxy, etcd_st
     assert proxy.count("/watch") == 1
     etcd.put_all({f"{service}/a": "new" for service in SERVICES})
     assert merged(collect(stream, 1000)) == {f"{service}/a": "new" for service in SERVICES}
-    assert (proxy.count("kv/txn"), proxy.count("/watch"), len(proxy.requests)) == (8, 1, 10)  # and one GET /version
+    assert (proxy.count("kv/txn"), proxy.count("/watch"), len(proxy.requests)) == (2, 1, 4)  # and one GET /version
 
 
 def test_one_common_prefix_is_one_read_and_one_stream(etcd, proxy, etcd_store):
@@ -488,7 +488,7 @@ def test_a_version_that_is_none_is_one_line_that_names_its_address(etcd_store, v
 
 @pytest.mark.parametrize(("keys", "size"), [(100, 20_000), (20_000, 0)])
 def test_a_store_that_always_has_more_fills_no_memory(etcd_store, monkeypatch, keys, size):
-    monkeypatch.setattr(etcd3_wire, "READ_BYTES", 20 << 20)
+    monkeypatch.setattr(etcd3_reading, "READ_BYTES", 20 << 20)
     with Endless("/a", keys=keys, size=size) as server:
         with pytest.raises(StoreError, match=r"what is to be read is larger than 20 MB.*most keys are below /a:"):
             etcd_store(server.endpoint).read(["/a"])

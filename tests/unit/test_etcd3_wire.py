@@ -10,13 +10,12 @@ import pytest
 from confpy.errors import AccessDenied, NoApi, StoreError, WatchLost
 from confpy.http.body import TooLarge
 from confpy.keys.snapshot import Changes, Invalidated
-from confpy.stores.etcd import v3_wire as etcd3_wire
+from confpy.stores.etcd import v3_reading as etcd3_reading
 from confpy.stores.etcd.v3_permissions import Denied, Grants, to_bytes
+from confpy.stores.etcd.v3_reading import PAGE_KEYS, Reading
 from confpy.stores.etcd.v3_wire import (
-    PAGE_KEYS,
     Compacted,
     LoggedOut,
-    Reading,
     StatusRequest,
     Watches,
     error_of,
@@ -60,8 +59,8 @@ def test_any_bytes_survive_as_text(data):
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_thousand_prefixes_take_eight_transactions_at_one_revision():
-    reading = Reading([f"/s/{number}" for number in range(1000)])
+def test_a_thousand_prefixes_that_lie_far_apart_take_eight_transactions_at_one_revision():
+    reading = Reading([f"/{number}/s" for number in range(1000)])
     sizes, revisions = [], []
     while (request := reading.next_request()) is not None:
         sizes.append(len(request["success"]))
@@ -113,7 +112,7 @@ def test_a_page_that_does_not_go_on_is_no_answer_of_etcd():
 
 @pytest.mark.parametrize(("size", "fit"), [(300_000, 3), (100, 8)])
 def test_a_read_has_a_bound_in_bytes_and_in_keys(monkeypatch, size, fit):
-    monkeypatch.setattr(etcd3_wire, "READ_BYTES", 1 << 20)
+    monkeypatch.setattr(etcd3_reading, "READ_BYTES", 1 << 20)
     reading = Reading(["/a"])
 
     def turn(page):

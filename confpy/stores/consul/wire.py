@@ -179,8 +179,7 @@ def differing(before: bytes, after: bytes) -> tuple[bytes, bytes]:
     if not all(answer[:1] == b"[" and answer[-1:] == b"]" for answer in (before, after)):
         return before, after
     start = before.rfind(_NEXT, 0, _common(before, after)) + 2  # 1 where there is none: after the bracket
-    room = min(len(before), len(after)) - start
-    same = min(_common(before[::-1], after[::-1]), room)
+    same = _common_end(before, after, min(len(before), len(after)) - start)
     end = before.find(_NEXT, len(before) - same)
     rest = len(before) - (end + 1) if end >= 0 else 1
     return b"[%b]" % before[start : len(before) - rest], b"[%b]" % after[start : len(after) - rest]
@@ -192,6 +191,20 @@ def _common(one: bytes, other: bytes) -> int:
     while low < high:
         middle = (low + high + 1) // 2
         if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _common_end(one: bytes, other: bytes, most: int) -> int:
+    """Return how many bytes at the end are the same, ``most`` at most."""
+    low, high = 0, most
+    ends = len(one), len(other)
+    while low < high:
+        middle = (low + high + 1) // 2
+        # Turning both round, to compare beginnings, takes ten times as long.
+        if one[ends[0] - middle : ends[0] - low] == other[ends[1] - middle : ends[1] - low]:
             low = middle
         else:
             high = middle - 1

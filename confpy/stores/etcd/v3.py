@@ -1,7 +1,7 @@
 """etcd v3, over its JSON gateway: reads at one revision, cheap status queries, one stream for all changes.
 
-``v3_wire`` has the requests and answers, ``v3_gateway`` the login and the traffic. The reasons are in
-``docs/decisions/0003-etcd3-over-the-gateway.md``.
+``v3_wire`` has the requests and answers, ``v3_reading`` one read, ``v3_gateway`` the login and the traffic. The reasons
+are in ``docs/decisions/0003-etcd3-over-the-gateway.md``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from confpy.keys.prefixes import ROOT
 from confpy.keys.snapshot import Changes, Invalidated, PrefixStatus, Snapshot
 from confpy.stores.etcd.v3_gateway import ANSWER_BYTES, Gateway, Login, Paths
 from confpy.stores.etcd.v3_permissions import Denied, Grants
-from confpy.stores.etcd.v3_wire import PAGE_BYTES, PAGE_KEYS, READ_BYTES, Compacted, Reading, StatusRequest, Watches
+from confpy.stores.etcd.v3_reading import PAGE_BYTES, PAGE_KEYS, READ_BYTES, Reading
+from confpy.stores.etcd.v3_wire import Compacted, StatusRequest, Watches
 from confpy.stores.network import etcd_scheme, open_endpoints
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Etcd3Store:
         return (path,) if path.startswith(ROOT) else (ROOT + path, path)
 
     def read(self, prefixes: Sequence[str], counted: Sequence[str] = ()) -> Snapshot:
-        """Read all prefixes at one revision, in ⌈prefixes/128⌉ requests if the pages suffice.
+        """Read all prefixes at one revision, 128 in a request, and siblings after these together.
 
         A prefix that the user may not read has an error as its listing; the others are read without it.
         """

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 from confpy.errors import AccessDenied, NoApi, StoreError, WatchLost
 from confpy.http.body import TooLarge
 from confpy.keys.prefixes import ROOT, covers
-from confpy.keys.snapshot import Changes, Invalidated, Listing, PrefixStatus, Snapshot
+from confpy.keys.snapshot import Changes, Invalidated, PrefixStatus
 from confpy.stores.answers import UNEXPECTED, parsing, tls_only
 from confpy.stores.etcd.v3_permissions import Denied, Grants, Range, alone, below, whole
 
@@ -23,15 +23,6 @@ Body: TypeAlias = dict[str, Any]
 
 TXN_OPERATIONS = 128
 """The most operations of one transaction (etcd's default ``--max-txn-ops``)."""
-PAGE_BYTES = 4 << 20
-"""How large an answer should be, as JSON: 3 MB of data, since the gateway of etcd 3.3 takes 4 MB from its etcd."""
-PAGE_KEYS = 16_384
-"""The most keys of one page while nothing is known about their size."""
-READ_BYTES = 256 << 20
-"""The largest read in total, as JSON: more is not configuration, but other data, or a broken server."""
-KEY_BYTES = 128
-"""What a key counts at least: the memory that an empty one takes."""
-
 _PERMISSION_DENIED, _UNAVAILABLE, _UNAUTHENTICATED = 7, 14, 16  # https://grpc.io/docs/guides/status-codes/
 _LOGGED_OUT = (
     "invalid auth token",  # it expired, or etcd was restarted and forgot it
@@ -130,7 +121,7 @@ def gateway_path(status: int, text: bytes) -> str:
 # --- ranges ----------------------------------------------------------------------------------------------------------
 
 
-def _request(start: bytes, end: bytes, revision: int = 0, **options: object) -> Body:
+def range_request(start: bytes, end: bytes, revision: int = 0, **options: object) -> Body:
     request: Body = {"key": _base64(start), **options}
     if end:
         request["range_end"] = _base64(end)
@@ -139,133 +130,12 @@ def _request(start: bytes, end: bytes, revision: int = 0, **options: object) -> 
     return {"request_range": request}
 
 
-class _Span(NamedTuple):
-    """What is still to be read of a prefix."""
+class Span(NamedTuple):
+    """What is asked of a prefix: all of it, or a part."""
 
     prefix: str
     start: bytes
     end: bytes
-
-
-class Reading:
-    """One read of many prefixes at one revision, page by page: send ``next_request``, pass the answer to ``take``.
-
-    If etcd denies the request, ``restrict`` the read to what may be read, and send the next one.
-    """
-
-    def __init__(self, prefixes: Sequence[str], counted: Sequence[str] = (), *, page_keys: int = PAGE_KEYS) -> None:
-        self.page_keys = page_keys
-        """The most keys of the next page: adapts to the sizes seen."""
-        self._keys: dict[str, dict[str, str]] = {prefix: {} for prefix in prefixes}
-        self._spans = deque(_Span(prefix, *whole(prefix)) for prefix in self._keys)
-        self._to_count = deque(dict.fromkeys(counted))
-        self._counts: dict[str, int] = {}
-        self._requested: list[_Span] = []
-        self._counted: list[str] = []
-        self._grants: Grants | None = None
-        self._size = 0
-        self._revision = 0
-        self._identity = ""
-
-    def next_request(self) -> Body | None:
-        """Return the next transaction, or None if all is read.
-
-        Prefixes to count fill the space that those to read leave; the others are left out.
-        """
-        self._spans.extendleft(reversed(self._requested))  # of an answer that never came
-        self._requested, self._counted = [], []
-        if not self._spans and (self._revision or not (self._to_count or self._grants)):
-            return None
-        while self._spans and len(self._requested) < min(TXN_OPERATIONS, self.page_keys):
-            self._requested.append(self._spans.popleft())
-        limit = self.page_keys // max(1, len(self._requested))
-        requests = [_request(span.start, span.end, self._revision, limit=str(limit)) for span in self._requested]
-        while self._to_count and len(requests) < TXN_OPERATIONS:
-            cover = self._to_count.popleft()
-            self._counted.append(cover)
-            requests.append(_request(*below(cover), self._revision, count_only=True))
-        return {"success": requests}
-
-    def take(self, answer: Body, size: int) -> None:
-        """Take the answer of ``size`` bytes to the last request; raises ``StoreError``."""
-        with parsing(not_etcd):
-            self._pin(answer["header"])
-            ranges = [response["response_range"] for response in answer.get("responses", ())]
-            if len(ranges) != len(self._requested) + len(self._counted):
-                raise not_etcd()
-            rest = []
-            for span, found in zip(self._requested, ranges, strict=False):
-                self._store(span.prefix, found.get("kvs", ()))
-                if found.get("more"):
-                    last = a2b_base64(found["kvs"][-1]["key"]) + b"\0"
-                    if last <= span.start:  # otherwise the same page would be read for ever
-                        raise not_etcd()
-                    # Neighbours sort before all that is below the prefix, and one page of them is enough.
-                    rest.append(span._replace(start=last if span.prefix == ROOT else max(last, below(span.prefix)[0])))
-            for cover, found in zip(self._counted, ranges[len(self._requested) :], strict=True):
-                self._counts[cover] = int(found.get("count", 0))
-            keys = sum(len(found.get("kvs", ())) for found in ranges)
-        self._size += max(size, KEY_BYTES * keys)
-        if self._size > READ_BYTES:
-            raise self._too_much()
-        self._requested, self._counted = [], []
-        self._spans.extendleft(reversed(rest))
-        if keys:
-            self.page_keys = max(1, min(PAGE_KEYS, self.page_keys * 4, PAGE_BYTES * keys // size))
-
-    def restrict(self, grants: Grants) -> None:
-        """Drop from the rest of the read what may not be read."""
-        self._grants = grants
-        rest = [*self._requested, *self._spans]
-        self._spans.clear()
-        for span in rest:
-            if grants.allow((span.start, span.end)):
-                self._spans.append(span)
-            else:
-                self._spans.extend(_Span(span.prefix, *part) for part in grants.readable(span.prefix))
-        self._to_count = deque(cover for cover in [*self._counted, *self._to_count] if grants.allow(below(cover)))
-        self._requested, self._counted = [], []
-
-    def shrink(self) -> bool:
-        """Let the next request be the last page with fewer keys, as it was too large; False if it had only one."""
-        if self.page_keys == 1:
-            return False
-        self.page_keys = max(1, min(self.page_keys // 64, len(self._requested)))
-        self._to_count.extendleft(reversed(self._counted))
-        return True
-
-    def snapshot(self) -> Snapshot:
-        """Return what was read."""
-        listings = {prefix: self._listing(prefix, keys) for prefix, keys in self._keys.items()}
-        return Snapshot(listings, self._identity, self._counts)
-
-    def _listing(self, prefix: str, keys: Mapping[str, str]) -> Listing:
-        if self._grants is not None and not keys:
-            # A user who may read only the key, and finds none, probably lacks the grant for what is below it.
-            readable = self._grants.readable(prefix)
-            if not readable or readable == (alone(prefix),):
-                return Listing(0, error=self._grants.denial(prefix))
-        return Listing(self._revision, keys)
-
-    def _too_much(self) -> StoreError:
-        fullest = max(self._keys, key=lambda prefix: len(self._keys[prefix]))
-        hint = f"most keys are below {fullest}: let resources name what they need of it"
-        return StoreError(f"what is to be read is larger than {READ_BYTES >> 20} MB", hint=hint)
-
-    def _pin(self, header: Body) -> None:
-        self._revision = self._revision or int(header["revision"])
-        self._identity = self._identity or str(header["cluster_id"])
-        if self._identity != str(header["cluster_id"]):
-            raise StoreError("another cluster answers in the middle of a read")
-
-    def _store(self, prefix: str, pairs: Sequence[Body]) -> None:
-        stored = self._keys[prefix]
-        below = ("" if prefix == ROOT else prefix) + ROOT
-        for pair in pairs:
-            key = to_text(pair["key"])
-            if key.startswith(below) or covers(prefix, key):
-                value = pair.get("value")
-                stored[key] = to_text(value) if value else ""
 
 
 class StatusRequest:
@@ -277,7 +147,7 @@ class StatusRequest:
 
     def __init__(self, prefixes: Sequence[str], grants: Grants | None = None) -> None:
         self._rest = deque(
-            _Span(prefix, *part) for prefix in dict.fromkeys(prefixes) for part in _counted_parts(prefix, grants)
+            Span(prefix, *part) for prefix in dict.fromkeys(prefixes) for part in _counted_parts(prefix, grants)
         )
         self._requested: list[str] = []
         self._newest = {span.prefix: 0 for span in self._rest}
@@ -293,7 +163,7 @@ class StatusRequest:
         page = [self._rest.popleft() for _ in range(min(TXN_OPERATIONS, len(self._rest)))]
         self._requested = [span.prefix for span in page]
         newest = {"sort_target": "MOD", "sort_order": "DESCEND", "limit": "1", "keys_only": True}
-        return {"success": [_request(span.start, span.end, self._revision, **newest) for span in page]}
+        return {"success": [range_request(span.start, span.end, self._revision, **newest) for span in page]}
 
     def take(self, answer: Body) -> None:
         """Take the answer to the last request; raises ``StoreError``."""
@@ -337,7 +207,7 @@ class Watches:
         self._cursors = cursors
         self._identity = identity
         self._spans = [
-            _Span(prefix, *part)
+            Span(prefix, *part)
             for prefix in cursors
             for part in ([whole(prefix)] if grants is None else _watched_parts(prefix, grants))
         ]
