@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 from confpy.config.resource import Resource
 from confpy.errors import ConfpyError
 from confpy.frozen import frozen
+from confpy.history.records import Previous
 
 
 @frozen
@@ -93,3 +94,5 @@ class Report:
     """The check that was not run, as it needs the file in its place (noop)."""
     took: float = 0.0
     """Seconds."""
+    previous: Previous | None = None
+    """What a target was that has changed, where a history is kept; None for a stream."""

@@ -13,6 +13,7 @@ from confpy.config.resource import Loaded, Resource
 from confpy.errors import ConfpyError, StoreError
 from confpy.events import LogEvent
 from confpy.frozen import NOTHING, frozen
+from confpy.history.records import Accept, Answer, FindUndo, Undo, UndoFound, WriteHistory
 from confpy.keys.snapshot import Changes, Invalidated, PrefixStatus, Snapshot
 from confpy.reload.spec import LastRun, PendingReload, Rejection, ReloadSpec
 from confpy.templates.lookup import Lookup
@@ -146,6 +147,8 @@ class Recovered:
     """Resource → the content that was last rejected."""
     in_place: frozenset[str] = frozenset()
     """Those of them whose target has that content nevertheless, and for which the reload is still owed."""
+    undone: Mapping[str, str] = NOTHING
+    """Resource → why it is held: ``confpy undo`` has put a previous file back, and nobody has accepted another."""
 
 
 @frozen
@@ -162,7 +165,7 @@ class Restored:
 
 @frozen
 class Accepted:
-    """Whether ``confpy accept`` has confirmed that keys of a resource were deleted."""
+    """Whether ``confpy accept`` has ended the hold of a resource."""
 
     resource: str
     accepted: bool
@@ -223,6 +226,9 @@ Message: TypeAlias = (
     | Recovered
     | Restored
     | Accepted
+    | Undo
+    | Accept
+    | UndoFound
     | Recalled
     | FoundTargets
     | Edited
@@ -452,6 +458,9 @@ Action: TypeAlias = (
     | Count
     | Hold
     | Release
+    | WriteHistory
+    | FindUndo
+    | Answer
     | Save
     | Remember
     | Follow

@@ -15,34 +15,36 @@ from collections.abc import Mapping, Sequence
 from random import Random
 from typing import TYPE_CHECKING
 
+from confpy.agent.adoption import Adoption
 from confpy.agent.batches import Batches
 from confpy.agent.config import AgentConfig
 from confpy.agent.core import Core
 from confpy.agent.deliveries import Deliveries
 from confpy.agent.drift import Drift
 from confpy.agent.fallback import Fallback
+from confpy.agent.history import DeliveryHistory
 from confpy.agent.loading import Loading
 from confpy.agent.passes import Passes
 from confpy.agent.rejections import Rejections
 from confpy.agent.reloads import PendingReloads
 from confpy.agent.rendering import Rendering, Renders
-from confpy.agent.resources import ResourceState, paths
+from confpy.agent.resources import ResourceState
 from confpy.agent.shrink import KeyCounts
 from confpy.agent.shutdown import Shutdown
 from confpy.agent.started import Started
 from confpy.agent.store_status import StoreStatus
 from confpy.agent.suspect_keys import SuspectKeys
+from confpy.agent.undone import Undone
 from confpy.agent.watched_files import WatchedFiles
-from confpy.clock import NEVER, Backoff, Settle
-from confpy.config.resource import Loaded, Resource
+from confpy.clock import NEVER
+from confpy.config.resource import Loaded
 from confpy.errors import TemplateError
-from confpy.keys.view import View
+from confpy.history.records import Accept, Undo, UndoFound
 from confpy.messages import (
     Accepted,
     Action,
     Delivered,
     Edited,
-    Follow,
     FoundTargets,
     Inspected,
     Message,
@@ -81,7 +83,6 @@ class Agent:
         self.resources = core.resources
         self._core = core
         self._config = config
-        self._random = random
         self._step = core.step
         self._end = core.end
         self._failures = core.failures
@@ -96,12 +97,20 @@ class Agent:
         self._shutdown = Shutdown(core.step, config.stop_timeout)
         self._suspect_keys = suspect_keys = SuspectKeys(core)
         self._fallback = fallback = Fallback(core, counts)
+        self._history = history = DeliveryHistory(core)
+        self._undone = undone = Undone(core, history)
         self._store_status = StoreStatus(core, fallback)
         self._rendering = rendering = Rendering(
             core, renderer, environ, suspect_keys=suspect_keys, fallback=fallback, watched=watched
         )
         self._passes = Passes(
-            core, rendering=rendering, fallback=fallback, batches=batches, reloads=reloads, rejections=rejections
+            core,
+            rendering=rendering,
+            fallback=fallback,
+            batches=batches,
+            reloads=reloads,
+            rejections=rejections,
+            undone=undone,
         )
         self._deliveries = Deliveries(
             core,
@@ -111,9 +120,18 @@ class Agent:
             rejections=rejections,
             counts=counts,
             watched=watched,
+            history=history,
+            undone=undone,
         )
-        self._followed: tuple[str, ...] = ()
-        """The files whose changes are reported."""
+        self._adoption = Adoption(
+            core,
+            counts=counts,
+            drift=self._drift,
+            passes=self._passes,
+            rendering=rendering,
+            suspect_keys=suspect_keys,
+            undone=undone,
+        )
         self._changed: set[str] = set()
         self._inferred: set[str] = set()
         """Of the changed paths, those whose deletion no stream would have named."""
@@ -142,6 +160,7 @@ class Agent:
                 if not self._shutdown.has_begun:
                     self._passes.run(freed)
             self._started.evaluate()
+            self._step.actions += self._history.write_if_due()
             self._stop_if_done()
             self._step.do(WakeAt(self._wake_at()))
         return self._step.actions
@@ -168,6 +187,14 @@ class Agent:
                 self._deliveries.take_rollback(message)
             case Accepted():
                 self._suspect_keys.take_acceptance(message)
+                self._undone.take_acceptance(message)
+            case Accept():
+                self._suspect_keys.look(message.resource)
+                self._undone.look_if_due(is_asked=True)
+            case Undo():
+                self._undone.begin(message, stops=self._shutdown.has_begun)
+            case UndoFound():
+                self._undone.take_found(message)
             case Recalled():
                 self._fallback.take(message)
                 self._passes.note_store()
@@ -190,6 +217,7 @@ class Agent:
         now, wall = self._step.now, self._step.wall
         self._recovered = True
         self._watched.take_over(recovered.files)
+        self._undone.take_over(recovered.undone)
         self._step.actions += recovered.notes
         self._counts.take_over(recovered)
         if self._config.may_lose_keys:
@@ -210,68 +238,11 @@ class Agent:
         if not self._config.noop:
             known = {state.resource.dest for state in self.resources}
             self._step.do(Sweep(tuple(one.dest for one in loaded.resources if one.dest not in known)))
-        self._adopt(loaded, is_first=is_first)
+        self._adoption.adopt(loaded, is_first=is_first)
         if is_first:
             self._drift.schedule()
         self._take_result(self.mirror.want(self.resources.prefixes()))
         self._rendering.ask_first()
-
-    def _adopt(self, loaded: Loaded, *, is_first: bool) -> None:
-        """Run these resources from now on; those whose file has become invalid go on as they were."""
-        before = dict(self.resources.states)
-        self._suspect_keys.note_lines(loaded.lines)
-        wanted = {resource.name: resource for resource in loaded.resources}
-        invalid = loaded.errors.keys() - wanted.keys()
-        wanted |= {name: one.resource for name, one in before.items() if name in invalid}
-        states: list[ResourceState] = []
-        edited: list[ResourceState] = []
-        for name, resource in wanted.items():
-            state = before.pop(name, None)
-            if state is None:
-                state = self._new_state(resource)
-                if not is_first:
-                    self._step.log("info", "resource.added", resource=name)
-            elif state.resource != resource:
-                self._renew(state, resource)
-                edited.append(state)
-            states.append(state)
-        self.resources.adopt(states)
-        self._passes.forget_first_tries()
-        for state in edited:
-            self.resources.mark(state, "edit")
-        followed = tuple(sorted({path for state in states for path in state.resource.watch_files}))
-        if followed != self._followed and self._end.follows_files:
-            self._followed = followed
-            self._step.do(Follow(followed))
-        for name, state in before.items():
-            self._step.log("info", "resource.removed", resource=name, did="left its target unchanged")
-            self._drift.forget(state)
-            self._suspect_keys.release(state)
-            self._rendering.forget(state)
-
-    def _new_state(self, resource: Resource) -> ResourceState:
-        settle, backoff = Settle(resource.settle, resource.max_wait), Backoff(self._random)
-        guard = self._counts.guard(resource, self.mirror.store)
-        return ResourceState(0, resource, settle, backoff, self._view(resource), guard=guard)
-
-    def _renew(self, state: ResourceState, resource: Resource) -> None:
-        """Take it that a resource's file was edited: everything about it may differ."""
-        self._step.log("info", "resource.edited", resource=resource.name)
-        self._drift.forget(state)
-        if state.resource.dest != resource.dest:
-            state.known = None
-        if set(state.resource.reads) != set(resource.reads):
-            self._suspect_keys.release(state)
-            state.guard, state.accepted = state.guard.after_edit(state.resource, resource), False
-        state.resource = resource
-        state.view = self._view(resource)
-        state.settle = Settle(resource.settle, resource.max_wait)
-        state.suspicions = frozenset()
-        self._rendering.forget_failed(state)
-
-    def _view(self, resource: Resource) -> View:
-        mirror, texts = self.mirror, resource.text_prefixes
-        return View(mirror.tree, paths(resource), resource.strip, mirror.lists, mirror.spells, texts=texts)
 
     # --- keys --------------------------------------------------------------------------------------------------------
 
@@ -315,6 +286,8 @@ class Agent:
             self._rendering.ask_templates()
         if self._drift.is_due(delivering=bool(self._batches)) and not self.loading.is_changing:
             self._look()
+        self._undone.act()
+        self._undone.look_if_due()
         self._fallback.save_if_due()
         self._step.actions += self._watched.save(self._step.now)
         if self._end.is_final and self.loading.is_done:
@@ -337,7 +310,7 @@ class Agent:
                 moments.append(self._drift.look_at)
             moments += (self.loading.next_at(), self._fallback.saves_at, self._watched.save_at, self._passes.next_at())
             moments += self._end.moments(now)
-            moments.append(self._started.next_at())
+            moments += (self._started.next_at(), self._history.writes_at, self._undone.looks_at)
         return min(moments)
 
     # --- the end -----------------------------------------------------------------------------------------------------
@@ -386,6 +359,7 @@ class Agent:
     def _stop(self, code: int) -> None:
         self._ended = True
         self._fallback.save_at_end()
+        self._step.actions += self._history.write_if_due(at_end=True)
         self._step.actions += self._watched.save(self._step.now, at_end=True)
         self._deliveries.count(at_end=True)
         for command, names in self.reloads.owed().items():

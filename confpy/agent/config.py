@@ -51,6 +51,8 @@ class AgentConfig:
     """Seconds for which one-shot waits for a store that is not up."""
     ready_timeout: float = 30.0
     """Seconds that a store which does not answer has before it is started without it."""
+    history: bool = False
+    """Deliveries are recorded in the history."""
     timeout: float = NEVER
     """Seconds that one-shot has for its try, from when the store answered or was given up."""
 
@@ -77,6 +79,7 @@ class AgentConfig:
             prefix=settings.prefix or "",
             allow_stale=settings.allow_stale,
             retry_for=settings.retry_for,
+            history=keeps_history(settings, capabilities),
             timeout=settings.timeout,
             ready_timeout=settings.ready_timeout,
         )
@@ -100,3 +103,8 @@ def _nodes(settings: Settings) -> tuple[str, ...]:
     options = STORES.get(settings.backend)
     nodes = settings.nodes or (options.nodes if options is not None else ())
     return tuple(re.sub(r"^([^/]*//)?[^/]*@", r"\1", node) for node in nodes)
+
+
+def keeps_history(settings: Settings, capabilities: Capabilities) -> bool:
+    """Say whether deliveries are recorded: a one-shot over keys that cannot change leaves nothing behind."""
+    return settings.history > 0 and not settings.noop and (capabilities.can_change or not settings.onetime)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from confpy.agent.batches import Batches
+from confpy.agent.batches import Batch, Batches
 from confpy.agent.core import Core
 from confpy.agent.fallback import Fallback
+from confpy.agent.history import DeliveryHistory
 from confpy.agent.rejections import Rejections
 from confpy.agent.reloads import Commit, PendingReloads
 from confpy.agent.resources import GroupKey, ResourceState
 from confpy.agent.shrink import KeyCounts
+from confpy.agent.undone import Undone
 from confpy.agent.watched_files import WatchedFiles
 from confpy.candidates import Candidate, Report
 from confpy.clock import NEVER
@@ -18,6 +20,7 @@ from confpy.config.resource import Resource
 from confpy.errors import CheckError, ReloadError
 from confpy.events import abbreviate
 from confpy.frozen import replace
+from confpy.history.records import UNDO
 from confpy.messages import Delivered, Reject, Reloaded, Restored
 from confpy.reload.spec import Rejection
 
@@ -35,6 +38,8 @@ class Deliveries:
         rejections: Rejections,
         counts: KeyCounts,
         watched: WatchedFiles,
+        history: DeliveryHistory,
+        undone: Undone,
     ) -> None:
         self._config = core.config
         self._step = core.step
@@ -48,6 +53,8 @@ class Deliveries:
         self._counts = counts
         self._watched = watched
         self._fallback = fallback
+        self._history = history
+        self._undone = undone
 
     # --- deliveries --------------------------------------------------------------------------------------------------
 
@@ -57,6 +64,8 @@ class Deliveries:
         sent = {one.resource.name: one for group in batch.groups for one in group.candidates}
         failed: dict[GroupKey, ResourceState] = {}
         held: list[ResourceState] = []
+        if self._history.is_kept:
+            self._record(delivered, batch)
         for report in delivered.reports:
             state = self._resources.states.get(report.resource)
             if state is None:  # its file was removed meanwhile: its program is notified of the change all the same
@@ -67,6 +76,8 @@ class Deliveries:
                 failed[state.group] = state
         for state in held:
             self._hold(state, failed.get(state.group, state))
+        if undone := [name for name, one in sent.items() if one.trigger == UNDO]:
+            self._undone.take(delivered.reports, undone)
         self._log_unchecked(delivered.reports)
         self._try_again_together(failed.values())
         self.count()
@@ -75,10 +86,22 @@ class Deliveries:
             self._fallback.save_if_due()
         self._step.actions += self._batches.send()
 
+    def _record(self, delivered: Delivered, batch: Batch) -> None:
+        """Have the history note what has changed."""
+        groups = {
+            one.resource.name: (number, group, one)
+            for number, group in enumerate(batch.groups)
+            for one in group.candidates
+        }
+        states = self._resources.states
+        changed = [report.resource for report in delivered.reports if report.outcome == "changed"]
+        keys = {name: states[name].changes_in_flight for name in changed if name in states}
+        self._history.note(delivered, groups, keys)
+
     def _take_report(self, state: ResourceState, candidate: Candidate, report: Report) -> str:
         """Take the report of one resource; returns its outcome."""
         self._resources.land(state)
-        if report.error is not None or candidate.only_missing:
+        if report.error is not None or candidate.only_missing or candidate.trigger == UNDO:
             state.changes |= state.changes_in_flight  # not delivered yet
         state.changes_in_flight = set()
         state.outcome = report.outcome
@@ -141,6 +164,8 @@ class Deliveries:
             state.changed_at = self._step.now
         if candidate.only_missing:
             self._fallback.take_delivery(state, candidate, report)
+        elif candidate.trigger == UNDO:
+            self._take_undone(state, report)
         else:
             self._take_success(state, report, candidate)
         cause = (candidate.trigger, candidate.changes, candidate.revision)
@@ -176,6 +201,15 @@ class Deliveries:
         if resource.name not in self._rejections:
             state.backoff.reset()
 
+    def _take_undone(self, state: ResourceState, report: Report) -> None:
+        """Take it that a target is what it was before; what the store wants is still to be delivered."""
+        self._resources.note_try(state)
+        self._resources.set_error(state, None)
+        state.logged = False
+        state.damping.reset()
+        state.backoff.reset()
+        state.known = report.known
+
     def _owe(self, commit: Commit) -> None:
         """Take a commit whose reload is still to come."""
         self._step.do(commit.committed_event())
@@ -198,6 +232,8 @@ class Deliveries:
                 self._end.add(reloaded.error)
             for name in names & self._resources.states.keys():
                 self._resources.states[name].unread = reloaded.error
+        self._history.note_reload(reloaded, names)
+        self._undone.take_reload(names, reloaded.error)
         if reloaded.error is None and self._rejections:
             self._rejections.accept(names)
         self._step.actions += self._reloads.take(reloaded, self._step.now)
@@ -205,6 +241,7 @@ class Deliveries:
     def take_rollback(self, restored: Restored) -> None:
         """Take it that the previous files are back: what the store wants is tried again later, as after a failure."""
         rejections: dict[str, Rejection | None] = {}
+        self._history.note_rollback(restored)
         for report in restored.reports:
             name = report.resource
             state = self._resources.states.get(name)

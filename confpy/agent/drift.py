@@ -126,7 +126,8 @@ class Drift:
         """Look at every target that is neither about to be written nor being so; returns these resources."""
         self.schedule()
         self._is_requested = self._is_requested and (delivering or self._is_looking)
-        idle = [state for state in self._resources if not state.dirty and not state.in_flight]
+        # What a person has put back stays so, whatever is done to it.
+        idle = [one for one in self._resources if not (one.dirty or one.in_flight or one.undone)]
         targets = tuple((state.resource, state.known) for state in idle if state.known is not None)
         if targets and not self._is_looking and not self._noop:
             self._is_looking = True

@@ -17,6 +17,7 @@ from confpy.agent.reloads import PendingReloads
 from confpy.agent.rendering import Rendering
 from confpy.agent.resources import GroupKey, ResourceState, all_commands, prefixes_of, swaps
 from confpy.agent.runqueue import Wait
+from confpy.agent.undone import Undone
 from confpy.candidates import Candidate, Group
 from confpy.clock import Damping
 from confpy.errors import ReloadError
@@ -49,6 +50,7 @@ class Passes:
         batches: Batches,
         reloads: PendingReloads,
         rejections: Rejections,
+        undone: Undone,
     ) -> None:
         self._step = core.step
         self._mirror = core.mirror
@@ -60,6 +62,7 @@ class Passes:
         self._batches = batches
         self._reloads = reloads
         self._rejections = rejections
+        self._undone = undone
         self._queue = core.resources.queue
         self._first_tries = FirstTries()
         self._waited_for_store = False
@@ -93,13 +96,15 @@ class Passes:
             if (wait := self._wait_of(group, states)) is not None:
                 self._queue.wait(group, wait)
                 continue
+            if (candidates := self._undone.candidates(states)) is not None:
+                ready.append((states, _group(states, candidates)))
+                continue
             cached = self._uses_cached_keys(states)
             candidates = self._rendering.render(states, world, needed, cached=cached)
             if candidates and not cached and (until := self._rejected_until(states, candidates)) is not None:
                 self._leave_rejected(states, until)
             elif candidates:
-                name = states[0].resource.dest if group.is_lone else group.name
-                ready.append((states, Group(name, tuple(candidates), group.is_lone)))
+                ready.append((states, _group(states, candidates)))
                 continue
             unfinished.append(group)
         self._rendering.ask(needed)
@@ -154,6 +159,8 @@ class Passes:
         """
         if any(state.in_flight for state in states):
             return Wait()  # the end of its delivery wakes it
+        if self._undone.holds(states):
+            return self._wait_of_held(states)
         if (lookup := self._rendering.awaited(states)) is not None:
             return Wait(on=lookup)
         if not self._uses_cached_keys(states) and (wait := self._wait_for_keys(states)) is not None:
@@ -162,6 +169,14 @@ class Passes:
             return Wait(on=command)
         check = self._first_tries.awaited(self._resources.shared_checks(group), self._step.now)
         return None if check is None else Wait(on=FirstTry(check))
+
+    def _wait_of_held(self, states: Sequence[ResourceState]) -> Wait | None:
+        """Return what a held group waits for: a person, or what is to be put back may be put back now."""
+        if self._undone.candidates(states) is None:
+            self._undone.note_held(states)
+            return Wait()
+        command = self._command_in_use(states)
+        return None if command is None else Wait(on=command)
 
     def _wait_for_keys(self, states: Sequence[ResourceState]) -> Wait | None:
         """Return what a group waits for that is made from the store's keys: one of it should be, and they are here."""
@@ -212,6 +227,8 @@ class Passes:
         """Say whether a group has had no try, and waits for nothing but look-ups and the first read of its keys."""
         if all(state.tried for state in states) or not any(state.dirty for state in states):
             return False
+        if self._undone.holds(states):
+            return False
         if any(state.in_flight or state.error is not None or state.guard.suspicion is not None for state in states):
             return False
         if self._rendering.awaited(states) is not None:
@@ -257,3 +274,9 @@ class Passes:
         for state in states:
             if state.name not in self._rejections:
                 self._failures.hold_back(state, rejected[0])
+
+
+def _group(states: Sequence[ResourceState], candidates: Iterable[Candidate]) -> Group:
+    """Return the candidates of a group's resources as a group."""
+    group = states[0].group
+    return Group(states[0].resource.dest if group.is_lone else group.name, tuple(candidates), group.is_lone)

@@ -17,6 +17,7 @@ from confpy.clock import NEVER, Backoff, Damping, Settle
 from confpy.config.resource import Resource, commands_of
 from confpy.errors import ConfpyError, StoreError
 from confpy.frozen import define, field
+from confpy.history.records import Previous
 from confpy.keys.prefixes import PrefixIndex, normalise
 from confpy.keys.view import View
 from confpy.templates.lookup import Lookup
@@ -99,6 +100,12 @@ class ResourceState:
     """When its target was last changed by this process."""
     revision: int = 0
     """The store's revision that its target was last delivered or compared with."""
+    undone: str = ""
+    """Why it is held, where ``confpy undo`` has put back, or is to, what it was; empty: it is not held so."""
+    undone_at: float = 0.0
+    """Monotonic time since which it is held so."""
+    to_restore: Previous | None = None
+    """What is to be put back now."""
     ties: tuple[Resource, tuple[str, ...]] | None = None
     """Its ``commands``, and the resource that they are of: asked for in each pass."""
 

@@ -93,7 +93,7 @@ class Started:
 
     def _waits_for_store(self, state: ResourceState) -> bool:
         """Say whether a resource was not delivered since the store did not answer."""
-        return not self._mirror.ready(state.resource.prefixes) and not self._is_denied(state)
+        return not (state.undone or self._mirror.ready(state.resource.prefixes) or self._is_denied(state))
 
     def _is_denied(self, state: ResourceState) -> bool:
         error = self._mirror.error(state.resource.prefixes)
@@ -101,7 +101,7 @@ class Started:
 
     def _is_pending(self, state: ResourceState) -> bool:
         """Say whether an outcome of a resource is still to be waited for."""
-        if state.guard.suspicion is not None:
+        if state.guard.suspicion is not None or state.undone:
             return False
         return self._step.now < self._deadline() or not self._waits_for_store(state)
 

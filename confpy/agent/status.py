@@ -102,7 +102,7 @@ class _Snapshot:
         owed = self._owed.get(state.name)
         error = state.error or self._parts.loading.invalid.get(state.name)
         fields = error.fields() if error is not None and reason.state != "current" else None
-        sensitive = bool(getattr(resource, "sensitive", False))
+        sensitive = resource.sensitive
         return ResourceStatus(
             name=state.name,
             target=resource.dest,
@@ -124,6 +124,9 @@ class _Snapshot:
         """Return how a resource is, and what it waits for."""
         if state.in_flight:
             return _Reason("delivering", "delivery", "it is being delivered", state.sent_at)
+        if state.undone:
+            why = f"{state.undone}; confpy accept {state.name} delivers what the store wants"
+            return _Reason("held", "undo", why, state.undone_at)
         if state.dirty:
             return self._reason_of_dirty(state)
         if (owed := self._owed.get(state.name)) is not None:

@@ -93,6 +93,12 @@ class SuspectKeys:
         if state.guard.suspicion is not None:
             self._step.do(Release(state.name))
 
+    def look(self, resource: str) -> None:
+        """Look now whether a person has accepted that the keys of a resource are gone."""
+        state = self._resources.states.get(resource)
+        if state is not None and state.guard.suspicion is not None:
+            self._step.do(Hold(resource, ""))
+
     def take_acceptance(self, accepted: Accepted) -> None:
         """Take whether a person accepted that the keys are gone."""
         state = self._resources.states.get(accepted.resource)

@@ -219,6 +219,11 @@ def count(value: object) -> int:
     return value
 
 
+def counted(written: str) -> int:
+    """Return the number that a flag or a variable has as text."""
+    return count(int(written)) if written.isdecimal() else count(None)
+
+
 def delimiters(value: object) -> tuple[str, ...]:
     """Return the delimiters of expressions; empty for the default ones."""
     found = key_list(value)
@@ -244,7 +249,14 @@ DIGITS = kind("a string of octal digits", permission_bits, "string", {"type": "s
 ID = kind(
     "a number of a user or group", account_id, "integer", {"type": "integer", "minimum": NO_ID, "maximum": LAST_ID}
 )
-COUNT = kind("a number from 0 on", count, "integer", {"type": "integer", "minimum": 0, "maximum": LARGEST_COUNT})
+COUNT = Kind(
+    "a number from 0 on",
+    count,
+    counted,
+    "N",
+    type="integer",
+    schema={"type": "integer", "minimum": 0, "maximum": LARGEST_COUNT},
+)
 SHARE = kind("a share from 0 to 1, such as 0.5", share, "number", {"type": "number", "minimum": 0, "maximum": 1})
 KEYS = kind(
     'a list of strings, such as ["/services"]',

@@ -254,6 +254,13 @@ class Resource:
         "its content is not to be shown: neither in a diff, nor on a page, nor by what its commands write to the log;"
         " [more](history.md#sensitive-resources)",
     )
+    undo: bool | None = option(
+        None,
+        BOOLEAN,
+        "previous contents of the target are kept in [the history](history.md), for `confpy undo`",
+        unset="true; false if it is `sensitive`",
+    )
+    """None: as ``keeps_content`` says."""
     check_cmd: Command | None = option(
         None,
         COMMAND,
@@ -333,6 +340,11 @@ class Resource:
     def reads(self) -> tuple[str, ...]:
         """What it asks the store for; ``*`` marks what keys begin with within a segment."""
         return tuple(f"{one}*" for one in self.text_prefixes) or self.prefixes
+
+    @property
+    def keeps_content(self) -> bool:
+        """Whether previous contents of its target are kept in the history."""
+        return not self.sensitive if self.undo is None else self.undo
 
     @property
     def reload_spec(self) -> ReloadSpec | None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Literal, TypeVar
 
 from confpy.config import confd
-from confpy.config.kinds import BOOLEAN, DURATION, FOLDER, PATH, PAUSE, SIGNALS, TEXT, TIMEOUT, choice
+from confpy.config.kinds import BOOLEAN, COUNT, DURATION, FOLDER, PATH, PAUSE, SIGNALS, TEXT, TIMEOUT, choice
 from confpy.config.options import Option, Row, setting
 from confpy.config.stores import tools_variables
 from confpy.config.stores.consul import ConsulSettings
@@ -161,6 +161,9 @@ class Settings(NetworkSettings, FileSettings, ConsulSettings):
     )
     strict_owner: bool = setting(
         DELIVERING, False, BOOLEAN, "Fail, instead of warning, if a target's owner cannot be set."
+    )
+    history: int = setting(
+        DELIVERING, 10, COUNT, "How many deliveries of each target confpy history shows, and confpy undo can take back."
     )
     keep_stage_file: bool = setting(DELIVERING, False, BOOLEAN, "Leave failed candidates in place for inspection.")
     sandbox: bool = setting(DELIVERING, False, BOOLEAN, "Render untrusted templates in a sandbox (slower).")

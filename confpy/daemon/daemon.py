@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from confpy import __version__
 from confpy.agent.agent import Agent
-from confpy.agent.config import AgentConfig
+from confpy.agent.config import AgentConfig, keeps_history
 from confpy.clock import Clock, SystemClock
 from confpy.config.load import load_resources
 from confpy.config.resource import Loaded
@@ -33,6 +33,7 @@ from confpy.frozen import replace
 from confpy.ledger import expiry
 from confpy.ledger.cached_keys import CachedKeys
 from confpy.ledger.folder import StateFolder
+from confpy.ledger.history import History
 from confpy.ledger.holds import Holds
 from confpy.ledger.ledger import Ledger
 from confpy.log import Log
@@ -69,6 +70,7 @@ def run(settings: Settings, warnings: Sequence[ConfpyError] = ()) -> int:
     if not settings.onetime:
         # Imported later, they could be of another version: the package may be upgraded while a daemon runs.
         from confpy.delivery import check, rollback  # noqa: F401
+        from confpy.ledger import undo  # noqa: F401
         from confpy.reload import run as reload  # noqa: F401
         from confpy.system import memory
         from confpy.target import drift  # noqa: F401
@@ -108,6 +110,7 @@ class Daemon:
         if not settings.noop:
             self._in_use = expiry.InUse.enter(state.path, os.path.realpath(settings.confdir), self._disk)
         self._ledger = self._open_ledger(state)
+        self._ledger.history = self._open_history()
         post = self._inbox.put
         self._workers = Workers(post)
         self._start = self._workers.start
@@ -151,6 +154,14 @@ class Daemon:
         if ledger.warning is not None:
             self._log_event(ledger_unusable(ledger.warning))
         return ledger
+
+    def _open_history(self) -> History | None:
+        """Return where the history is kept; None if it is not."""
+        settings = self._settings
+        if not (self._ledger.folder and keeps_history(settings, self._store.capabilities)):
+            return None
+        log = self._log_event
+        return History(self._ledger.folder, self._disk, most=settings.history, guard=threading.Lock(), log=log)
 
     def _make_agent(self, random: Random) -> Agent:
         settings, capabilities = self._settings, self._store.capabilities

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from confpy.candidates import Report
@@ -14,10 +15,12 @@ from confpy.clock import NEVER, Clock
 from confpy.config.resource import Loaded
 from confpy.delivery.batch import deliver
 from confpy.delivery.context import Rules
-from confpy.errors import ConfpyError, StoreError, TemplateError
+from confpy.errors import ConfpyError, StoreError, TemplateError, UsageError
 from confpy.events import LogEvent
 from confpy.frozen import define, fields, replace
+from confpy.history.records import Answer, FindUndo, UndoFound, WriteHistory
 from confpy.ledger.cached_keys import CachedKeys
+from confpy.ledger.history import History
 from confpy.ledger.holds import Holds
 from confpy.ledger.ledger import Ledger
 from confpy.messages import (
@@ -124,6 +127,8 @@ class Ports:
     log: Callable[[LogEvent], None]
     guard: AbstractContextManager[object]
     """Keeps jobs apart."""
+    answer: Callable[[Answer], None] = lambda _: None
+    """Answer a person's request."""
 
 
 class Jobs:
@@ -152,6 +157,9 @@ class Jobs:
             Kill: lambda _: ports.shell.kill_all(),
             Stop: lambda _: None,
             Hold: self._held.append,
+            Answer: ports.answer,
+            WriteHistory: self._write_history,
+            FindUndo: self._start_find_undo,
             Save: self._save,
             Recover: self._start_recover,
             Restore: self._start_restore,
@@ -260,7 +268,8 @@ class Jobs:
         self._ports.start("recover", self.recover, lambda error: Recovered(notes=(ledger_unusable(error),)))
 
     def recover(self) -> Recovered:
-        return replace(self._ports.ledger.recover(), files=self._ports.cached_keys.files())
+        ports = self._ports
+        return replace(ports.ledger.recover(), files=ports.cached_keys.files(), undone=ports.holds.undone())
 
     def _start_restore(self, action: Restore) -> None:
         self._ports.start("restore", lambda: self.restore(action), lambda _: Restored(action.key, ()))
@@ -285,6 +294,42 @@ class Jobs:
         from confpy.reload.run import reload  # brings socket, which a run that reloads nothing does not need
 
         return Reloaded(action.key, **fields(reload(action.spec, action.environment, self._ports.shell)))
+
+    # --- the history -------------------------------------------------------------------------------------------------
+
+    def _write_history(self, action: WriteHistory) -> None:
+        if action.at_end:
+            self.write_history(action)
+        elif self._ports.ledger.history is not None:
+            self._ports.start("history", lambda: self.write_history(action), lambda _: None)
+
+    def write_history(self, action: WriteHistory) -> None:
+        if (history := self._ports.ledger.history) is not None:
+            history.write(action.entries, action.reloads)
+
+    def _start_find_undo(self, action: FindUndo) -> None:
+        failed = partial(self._undo_failed, action.request)
+        self._ports.start("undo", lambda: self.find_undo(action), failed)
+
+    def find_undo(self, action: FindUndo) -> UndoFound:
+        """Find what is to be put back, and record that it is held: before it is in place."""
+        from confpy.ledger import undo  # most runs do not need it
+
+        ports = self._ports
+        self.write_history(action.unwritten)
+        resource = next(one for one in action.group if one.name == action.resource)
+        try:
+            history = ports.ledger.history or History()
+            previous, undoes = undo.find(history, resource, action.group, ports.disk, self._rules.root)
+        except OSError as error:
+            raise UsageError(f"the history cannot be read: {error.strerror}", target=resource.dest) from error
+        if not ports.holds.hold_undone([one.name for one in action.group], action.reason):
+            raise UsageError("that it is held cannot be saved in the state folder", target=resource.dest)
+        return UndoFound(action.request, previous, undoes)
+
+    @staticmethod
+    def _undo_failed(request: int, error: ConfpyError) -> UndoFound:
+        return UndoFound(request, error=error)
 
     # --- cached keys -------------------------------------------------------------------------------------------------
 

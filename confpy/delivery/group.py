@@ -217,7 +217,7 @@ class GroupDelivery:
             member.resource.name,
             member.resource.dest,
             member.path,
-            member.before.digest,
+            member.old_digest,
             member.digest.hex(),
             member.candidate.keys,
             member.mark if self.preserves or member.in_place else "",
@@ -258,6 +258,7 @@ class GroupDelivery:
         for member in self.files:
             try:
                 member.back_up()
+                member.keep_previous()
                 self._put(member)
             except TargetError as error:
                 self.undo(member, error)
@@ -277,6 +278,7 @@ class GroupDelivery:
                     context.disk.discard(member.old)
                     member.preserve()
                     context.sync_folders({os.path.dirname(member.old)})
+            member.drop_previous(is_overwritten=True)
             status = write_in_place(staged, context.disk)
             discard(staged, context.disk)
         member.status = status
@@ -319,6 +321,7 @@ class GroupDelivery:
                     member.put_back()
                 except OSError as error:
                     failed = f"{member.resource.dest}: {error.strerror}; its old file is {member.old}"
+            member.drop_previous()
         return failed
 
     def reject(self, member: Member, error: CheckError) -> None:

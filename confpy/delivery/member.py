@@ -10,6 +10,7 @@ from confpy.config.resource import Resource
 from confpy.delivery.context import Context
 from confpy.errors import ConfpyError, TargetError, forget_frames
 from confpy.frozen import define, field, replace
+from confpy.history.records import UNDO, Previous
 from confpy.system.disk import token
 from confpy.system.placeholders import command_line
 from confpy.target.failures import failure
@@ -36,8 +37,11 @@ class Member:
     notes: list[str] = field(default_factory=list)
     """What to report of it if it is only checked (noop)."""
     report: Report | None = None
+    previous: Previous | None = None
+    """What the target was, for the history."""
     _mark: str = ""
     _digest: bytes = b""
+    _old_digest: str | None = ""
 
     @property
     def mark(self) -> str:
@@ -50,6 +54,13 @@ class Member:
         """That of the candidate's content."""
         self._digest = self._digest or digest(self.candidate.content)
         return self._digest
+
+    @property
+    def old_digest(self) -> str | None:
+        """That of what the target was, as the ledger stores it; None if there was no file."""
+        if self._old_digest == "":
+            self._old_digest = self.before.digest
+        return self._old_digest
 
     @property
     def resource(self) -> Resource:
@@ -84,6 +95,7 @@ class Member:
     def look(self) -> None:
         """Compare the target with the candidate."""
         context = self.context
+        self._old_digest = ""
         wanted = Wanted(self.candidate.content, self.digest, context.ledger.stamps, self.current)
         current = self.current = look(self.resource, context.disk, context.folders, wanted)
         there = current.status is not None and not current.stream
@@ -183,6 +195,30 @@ class Member:
             except OSError as error:
                 raise failure("the old version cannot be saved", self.resource, error) from error
 
+    def keep_previous(self) -> None:
+        """Take for the history what the target is, as a second name of the old file where that is possible."""
+        history, resource, current = self.context.ledger.history, self.resource, self.before
+        if history is None:
+            return
+        kept, content = "", None
+        if resource.keeps_content and self.candidate.trigger != UNDO and current.content is not None:
+            # Without a digest it could not be seen whether somebody has written to the old file meanwhile.
+            if not (resource.sensitive or self.in_place):
+                kept = history.keep(self.path, len(current.content))
+            content = None if kept else current.content
+        known = "" if resource.sensitive or current.linked else self.old_digest
+        status = current.status
+        what = (current.mode, status.st_uid, status.st_gid) if status is not None else (0, -1, -1)
+        self.previous = Previous(self.path, known, *what, kept, content)
+
+    def drop_previous(self, *, is_overwritten: bool = False) -> None:
+        """Forget the second name of the old file: it is back, or (``is_overwritten``) is written in place."""
+        history = self.context.ledger.history
+        if self.previous is not None and history is not None and self.previous.kept:
+            history.discard(self.previous.kept)
+            content = self.before.content if is_overwritten else None
+            self.previous = replace(self.previous, kept="", content=content)
+
     def write_stream(self) -> None:
         write_stream(self.resource, self.before, self.candidate.content, self.context.disk)
         self.discard()
@@ -219,6 +255,7 @@ class Member:
         if self.candidate.again or changes(self.staged, self.status):
             self._report("changed", known=known, notes=tuple(self.staged.notes), record=record)
         else:
+            self.drop_previous()
             self._report("unchanged", known=known)
 
     def report_would_change(self, *, swap: bool) -> None:
@@ -261,4 +298,5 @@ class Member:
             forget_frames(error)
         took = time.monotonic() - self.context.began
         name = self.resource.name
-        self.report = Report(name, outcome, error, known, notes, record, torn, differs, unchecked, took)
+        previous = self.previous if outcome == "changed" else None
+        self.report = Report(name, outcome, error, known, notes, record, torn, differs, unchecked, took, previous)

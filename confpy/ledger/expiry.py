@@ -18,6 +18,7 @@ from confpy.ledger.book import Book
 from confpy.ledger.file import ENDING, NAME
 from confpy.ledger.folder import confdir_of, folder_name
 from confpy.ledger.formats import read_lines
+from confpy.ledger.history import FOLDER as HISTORY
 from confpy.ledger.locks import LOCKS, PLACES
 from confpy.ledger.stamps import NAME as STAMPS
 from confpy.system.disk import Disk
@@ -44,7 +45,7 @@ COMPILED = r"[0-9a-f]{40}|\.[0-9a-f]{40}\.(confpy-)?[0-9a-f]{8}"
 """Names in the folder of compiled templates: one file for the templates of a confdir, one for each template of earlier
 versions, and those that are being written."""
 STATE = (
-    rf"{re.escape(LOCKS)}|{CONFDIR}|{STAMPS}|(keys|etcd|files|held-.+)\.json(\.set-aside)?|\..+\.stage|\..+\.confpy-[0-9a-f]{{8}}(\.old)?"
+    rf"{re.escape(LOCKS)}|{CONFDIR}|{STAMPS}|{HISTORY}|(keys|etcd|files|held-.+)\.json(\.set-aside)?|\..+\.stage|\..+\.confpy-[0-9a-f]{{8}}(\.old)?"
     rf"|{re.escape(NAME)}[0-9a-f]{{8}}({re.escape(ENDING)}(\.set-aside)?|\.v\d+)"
 )
 """Names of files in a state folder. A folder with any other file is not removed."""
@@ -155,7 +156,8 @@ def _remove_if_unused(folder: str, disk: Disk, now: float) -> None:
         paths = [os.path.join(folder, name) for name in names]
         found = [disk.lstat(path) for path in paths]
         used = max(status.st_mtime for status in found)
-        if used >= now - UNUSED or not all(stat.S_ISREG(status.st_mode) for status in found):
+        expected = [stat.S_IFDIR if name == HISTORY else stat.S_IFREG for name in names]
+        if used >= now - UNUSED or [stat.S_IFMT(status.st_mode) for status in found] != expected:
             return
         if used < now - PRECIOUS or not any(_is_precious(path, disk) for path in paths):
             _remove(folder, disk)
@@ -185,7 +187,7 @@ def _alone(folder: str, disk: Disk) -> Iterator[bool]:
 def _is_precious(path: str, disk: Disk) -> bool:
     """Return whether a file of a state folder is still needed: it has an owed reload, an open delivery or a hold."""
     name = os.path.basename(path)
-    if name in {LOCKS, CONFDIR, "keys.json", "etcd.json", "files.json", STAMPS} or name.endswith(".stage"):
+    if name in {LOCKS, CONFDIR, "keys.json", "etcd.json", "files.json", STAMPS, HISTORY} or name.endswith(".stage"):
         return False
     if not (name.startswith(NAME) and name.endswith(ENDING)):
         return True
@@ -202,7 +204,10 @@ def _is_precious(path: str, disk: Disk) -> bool:
 def _remove(folder: str, disk: Disk) -> None:
     """Remove a state folder that is locked exclusively, its lock file last; raises ``OSError``."""
     for name in sorted(disk.names(folder), key=lambda name: name == LOCKS):
-        disk.remove(os.path.join(folder, name))
+        if name == HISTORY:
+            disk.remove_folder(os.path.join(folder, name))
+        else:
+            disk.remove(os.path.join(folder, name))
     os.rmdir(folder)
 
 

@@ -1,8 +1,10 @@
-"""Which resources are held back since their keys are suspect, and whether an operator has accepted that."""
+"""Which resources are held: their keys are suspect, or an operator has undone a delivery; and what was accepted."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 from confpy.errors import UsageError
 from confpy.ledger.folder import StateFolder, folder_name
@@ -37,16 +39,38 @@ class Holds:
                 return False
         return record is not None and bool(record.get("accepted"))
 
+    def hold_undone(self, resources: Sequence[str], reason: str) -> bool:
+        """Record that resources stay as an operator has put them back; returns whether that is on disk, of all."""
+        with self._guard:
+            record = {"reason": reason, "accepted": False, "undone": list(resources)}
+            return all(self._folder.write(HELD + folder_name(name), {"resource": name, **record}) for name in resources)
+
+    def undone(self) -> dict[str, str]:
+        """Return why resources are held that an operator has put back; the records of accepted ones are removed."""
+        with self._guard:
+            names = self._folder.names(HELD)
+            records = [(name, record) for name in names if _is_undone(record := self._folder.read(name) or {})]
+            accepted = {one for _, record in records if record.get("accepted") for one in record["undone"]}
+            for name, record in records:
+                if record["resource"] in accepted:
+                    self._folder.remove(name)
+            return {it["resource"]: str(it.get("reason")) for _, it in records if it["resource"] not in accepted}
+
     def release(self, resource: str) -> None:
-        """Record that a resource's keys are no longer suspect."""
+        """Record that a resource is no longer held."""
         name = HELD + folder_name(resource)
         with self._guard:
             self._unsaved.pop(name, None)
             self._folder.remove(name)
 
 
+def _is_undone(record: Mapping[str, Any]) -> bool:
+    undone = record.get("undone")
+    return isinstance(record.get("resource"), str) and isinstance(undone, list) and set(map(type, undone)) == {str}
+
+
 def accept(folder: StateFolder, resource: str) -> str:
-    """Record that an operator accepts a resource's keys; returns why they were suspect. Raises ``UsageError``."""
+    """Record that an operator accepts what holds a resource back; returns what that was. Raises ``UsageError``."""
     name = HELD + folder_name(resource)
     record = folder.read(name)
     if folder.unusable:

@@ -17,6 +17,7 @@ from confpy.events import LogEvent
 from confpy.ledger.book import Book
 from confpy.ledger.file import LedgerFile, adopt, sync_folders
 from confpy.ledger.formats import Entry
+from confpy.ledger.history import History
 from confpy.ledger.locks import LOCKS, locked
 from confpy.ledger.records import GroupChange, Record, write_counts, write_record, write_rejections, write_run
 from confpy.ledger.restart import Restart
@@ -54,6 +55,8 @@ class Ledger:
         self.folder = folder or ""
         self.warning: ConfpyError | None = None
         """Why nothing is recorded."""
+        self.history: History | None = None
+        """Where deliveries are recorded for people; None: nowhere."""
         self.fewest_stamps = FEW
         """From so many targets on, what was learned of them is saved."""
         self._disk = disk or Disk()

@@ -37,6 +37,10 @@ def _why_forgotten(agent: Agent, group: GroupKey, states: Sequence[ResourceState
         return "it waits for nothing, and is not in flight"
     if any(state.in_flight for state in states):
         return ""
+    if any(state.undone for state in states):
+        # Until a person accepts, but for what is to be put back.
+        waits = any(state.to_restore is None for state in states) or not _has_all(passes, states)
+        return "" if waits else f"it can be put back, and waits for {wait}"
     checks = agent.resources.shared_checks(group)
     waits_for_others = passes._first_tries.awaited(checks, now) is not None
     can_be = _is_due(passes, states) or _uses_cached_keys(passes, states)
@@ -113,6 +117,8 @@ def _is_to_come(passes: Passes, states: Sequence[ResourceState]) -> bool:
     if all(state.tried for state in states):
         return False
     if any(state.in_flight or state.error is not None or state.guard.suspicion is not None for state in states):
+        return False
+    if any(state.undone for state in states):
         return False
     asked = {lookup for state in states for lookup in state.awaited}
     return not passes._rendering._lookups._asked.isdisjoint(asked) or not all(

@@ -55,6 +55,7 @@ class Many(Harness):
     """Many resources, each with a key of its own."""
 
     def __init__(self, *resources: Resource, **config: object) -> None:
+        config.setdefault("history", True)
         super().__init__(*resources, keys={f"{one.prefixes[0]}/k": "1" for one in resources}, **config)
         self.waits = ()
         self.delivered = 0

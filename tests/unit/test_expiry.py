@@ -119,6 +119,17 @@ def test_the_state_of_a_confdir_that_is_gone_goes_after_a_month_without_use(stat
     assert sorted(os.listdir(state_dir)) == sorted([".swept", os.path.basename(young)])
 
 
+def test_a_history_goes_with_it(state_dir):
+    path = make(state_dir, "/srv/gone", days=31)
+    folder = os.path.join(path, "history")
+    os.mkdir(folder, 0o700)
+    with open(os.path.join(folder, "deliveries.log"), "w") as file:
+        file.write("x")
+    grow_old(path, 31)
+    sweep(state_dir)
+    assert not os.path.exists(path)
+
+
 def test_the_state_of_a_confdir_that_is_there_stays_for_ever(state_dir, tmp_path):
     path = make(state_dir, str(tmp_path), days=1000)
     sweep(state_dir)

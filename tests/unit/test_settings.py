@@ -119,6 +119,7 @@ def test_every_setting_can_be_given_by_each_of_its_names(confdir):
         text, typed = {
             bool: ("true", "true"),
             float: ("7", "7"),
+            int: ("7", "7"),
             tuple: ("PWR,USR2", '["PWR", "USR2"]'),
         }.get(type(option.default), (option.kind.metavar.split("|")[-1], f'"{option.kind.metavar.split("|")[-1]}"'))
         by_flag, _ = load(confdir, {option.name: text})

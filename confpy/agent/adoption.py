@@ -1,0 +1,105 @@
+"""Which resources are run: those of the newest reading of ``conf.d``, and what that says of those of before. Pure."""
+
+from __future__ import annotations
+
+from confpy.agent.core import Core
+from confpy.agent.drift import Drift
+from confpy.agent.passes import Passes
+from confpy.agent.rendering import Rendering
+from confpy.agent.resources import ResourceState, paths
+from confpy.agent.shrink import KeyCounts
+from confpy.agent.suspect_keys import SuspectKeys
+from confpy.agent.undone import Undone
+from confpy.clock import Backoff, Settle
+from confpy.config.resource import Loaded, Resource
+from confpy.keys.view import View
+from confpy.messages import Follow
+
+
+class Adoption:
+    """Takes resources in, takes edits, and lets go of those that were removed."""
+
+    def __init__(
+        self,
+        core: Core,
+        *,
+        counts: KeyCounts,
+        drift: Drift,
+        passes: Passes,
+        rendering: Rendering,
+        suspect_keys: SuspectKeys,
+        undone: Undone,
+    ) -> None:
+        self._step = core.step
+        self._end = core.end
+        self._mirror = core.mirror
+        self._random = core.random
+        self._resources = core.resources
+        self._counts = counts
+        self._drift = drift
+        self._passes = passes
+        self._rendering = rendering
+        self._suspect_keys = suspect_keys
+        self._undone = undone
+        self._followed: tuple[str, ...] = ()
+        """The files whose changes are reported."""
+
+    def adopt(self, loaded: Loaded, *, is_first: bool) -> None:
+        """Run these resources from now on; those whose file has become invalid go on as they were."""
+        before = dict(self._resources.states)
+        self._suspect_keys.note_lines(loaded.lines)
+        wanted = {resource.name: resource for resource in loaded.resources}
+        invalid = loaded.errors.keys() - wanted.keys()
+        wanted |= {name: one.resource for name, one in before.items() if name in invalid}
+        states: list[ResourceState] = []
+        edited: list[ResourceState] = []
+        for name, resource in wanted.items():
+            state = before.pop(name, None)
+            if state is None:
+                state = self._new_state(resource)
+                if not is_first:
+                    self._step.log("info", "resource.added", resource=name)
+            elif state.resource != resource:
+                self._renew(state, resource)
+                edited.append(state)
+            states.append(state)
+        self._resources.adopt(states)
+        self._passes.forget_first_tries()
+        for state in edited:
+            self._resources.mark(state, "edit")
+        followed = tuple(sorted({path for state in states for path in state.resource.watch_files}))
+        if followed != self._followed and self._end.follows_files:
+            self._followed = followed
+            self._step.do(Follow(followed))
+        for name, state in before.items():
+            self._step.log("info", "resource.removed", resource=name, did="left its target unchanged")
+            self._drift.forget(state)
+            self._suspect_keys.release(state)
+            self._undone.release(state)
+            self._rendering.forget(state)
+
+    def _new_state(self, resource: Resource) -> ResourceState:
+        settle, backoff = Settle(resource.settle, resource.max_wait), Backoff(self._random)
+        guard = self._counts.guard(resource, self._mirror.store)
+        state = ResourceState(0, resource, settle, backoff, self._view(resource), guard=guard)
+        self._undone.adopt(state)
+        return state
+
+    def _renew(self, state: ResourceState, resource: Resource) -> None:
+        """Take it that a resource's file was edited: everything about it may differ."""
+        self._step.log("info", "resource.edited", resource=resource.name)
+        self._drift.forget(state)
+        if state.resource.dest != resource.dest:
+            state.known = None
+        if set(state.resource.reads) != set(resource.reads):
+            self._suspect_keys.release(state)
+            state.guard, state.accepted = state.guard.after_edit(state.resource, resource), False
+        state.resource = resource
+        state.view = self._view(resource)
+        state.settle = Settle(resource.settle, resource.max_wait)
+        state.suspicions = frozenset()
+        self._rendering.forget_failed(state)
+
+    def _view(self, resource: Resource) -> View:
+        mirror, texts = self._mirror, resource.text_prefixes
+        return View(mirror.tree, paths(resource), resource.strip, mirror.lists, mirror.spells, texts=texts)

@@ -1,0 +1,1 @@
+"""What was delivered, as values: the entries of the history, and what asks for them."""
