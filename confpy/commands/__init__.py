@@ -206,5 +206,28 @@ the line of the template; the exit code is 4. It takes the flags of any run; con
 """,
         flags=(DATA, Flag("watch", "Render again after each edit.")),
     ),
+    "why": Command(
+        "why KEY|TARGET[:LINE] [-values] [-json] [flags]",
+        1,
+        1,
+        "needs a key or a target",
+        "show what a key is used for, or what a file or a line of it comes from",
+        """\
+Show what a key is used for, or what a file or a line of it comes from.
+
+TARGET is a file that confpy writes, or the name of its resource. The template is rendered again with the keys that the
+store has now. For each line, confpy tells which keys it comes from, on which line and column of the template, at which
+revision of the store, and which other keys decided on it. If the file on disk is not what rendering gives now, it says
+so. For a KEY, it lists the resources that read it, and the lines that depend on it.
+
+\b
+  confpy why /etc/haproxy/haproxy.cfg:31
+  confpy why haproxy
+  confpy why /services/web/backends/a
+
+Values are not shown; -values shows the line itself. It takes the flags of any run; confpy help lists them.
+""",
+        flags=(DATA, VALUES, JSON),
+    ),
     "version": Command("version", 0, 0, "takes no arguments", "show the version"),
 }

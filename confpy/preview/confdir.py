@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 from confpy.config.load import load_resources
 from confpy.config.resource import Loaded, Resource
@@ -24,8 +24,17 @@ from confpy.templates.renderer import Renderer
 from confpy.templates.resolve import Resolver
 from confpy.templates.results import Needs, Rendered, World, template_name
 
+Result_co = TypeVar("Result_co", covariant=True)
+
 ROUNDS = 100
 """Renders of one template, each with the look-ups that the one before asked for."""
+
+
+class Renders(Protocol[Result_co]):
+    """What renders, or traces a render."""
+
+    def render(self, resource: Resource, view: View, world: World, /) -> Result_co:
+        """Render; raises ``Needs`` and ``ConfpyError``."""
 
 
 class Keys(NamedTuple):
@@ -174,15 +183,19 @@ class Confdir:
 
     # --- rendering ---------------------------------------------------------------------------------------------------
 
-    def render(self, resource: Resource, view: View, renderer: Renderer | None = None) -> Rendered:
-        """Return what a resource's template makes of keys; raises ``ConfpyError``. Look-ups are made as in a run."""
+    def render(self, resource: Resource, view: View) -> Rendered:
+        """Return what a resource's template makes of keys; raises ``ConfpyError``."""
+        return self.resolved(self._renderer, resource, view)
+
+    def resolved(self, renderer: Renders[Result_co], resource: Resource, view: View) -> Result_co:
+        """Return what a renderer makes of a resource; raises what it raises. Look-ups are made as in a run."""
         resolver = Resolver(folder=self.templates, cache_dir=None, sandbox=self.settings.sandbox)
         facts: dict[Lookup, object] = {}
         now = time.time()
         for _ in range(ROUNDS):
             try:
                 world = World(now, self._environ, facts)
-                return (renderer or self._renderer).render(resource, view, world)
+                return renderer.render(resource, view, world)
             except Needs as needs:
                 for answers in resolver.resolve_all(tuple(needs.lookups)):
                     facts |= answers
@@ -211,6 +224,12 @@ def confdir_of(path: str) -> str:
             return parent
         folder = parent
     return ""
+
+
+def reads(resource: Resource, key: str) -> bool:
+    """Say whether a resource reads a key, or keys below it."""
+    paths = [normalise(one) for one in resource.text_prefixes or resource.prefixes]
+    return seen_by(resource, key) or any(covers(key, path) for path in paths)
 
 
 def seen_by(resource: Resource, key: str) -> bool:

@@ -53,8 +53,11 @@ class FactLoader(jinja2.BaseLoader):
                 compiled = self._context.template(name)
             except TemplateMissing as missing:
                 raise _Absent(missing) from None
-            template = self._made[name] = compiled.within(environment)
+            template = self._made[name] = self._make(compiled, environment)
         return template
+
+    def _make(self, compiled: Compiled, environment: jinja2.Environment) -> jinja2.Template:
+        return compiled.within(environment)
 
     def forget(self) -> None:
         self._made.clear()

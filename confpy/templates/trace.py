@@ -36,16 +36,19 @@ _SCALARS = (str, int, float, complex, bool, type(None))
 class Traced:
     """A value and the keys that it was made from. It does what templates do to values without calling a function."""
 
-    __slots__ = ("_trace", "items", "keys", "plain")
+    __slots__ = ("_trace", "items", "keys", "parts", "plain")
 
     def __init__(self, plain: Any, keys: Keys, trace: Trace, items: Sequence[tuple[object, str]] = ()) -> None:
         self.plain = plain
         self.keys = keys
         self.items = items
         """Of a list that was read from the store: the items as they were, each with its key."""
+        self.parts: Sequence[Any] = ()
+        """Of a text, where it is known: what each part of it comes from (``lines.Part``)."""
         self._trace = trace
 
     def __bool__(self) -> bool:
+        self._trace.touch(self._trace.keys_of(self))
         return bool(self.plain)
 
     def __str__(self) -> str:
@@ -98,7 +101,9 @@ for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
 class Trace:
     """What is known of the values of one render."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MOST_KEYS) -> None:
+        """``most``: of how many keys a value may be made to name them."""
+        self.most = most
         self._origins: dict[int, tuple[object, Keys]] = {}
         """``id`` → the value, which so stays alive, and its keys: how items are found again in another list."""
 
@@ -109,7 +114,14 @@ class Trace:
         if not keys or type(value) in {bool, int, type(None)} or (isinstance(value, str) and len(value) < 2):
             return
         _, known = self._origins.get(id(value), (value, ()))
-        self._origins[id(value)] = (value, _merged((known, keys)))
+        self._origins[id(value)] = (value, merged((known, keys), self.most))
+
+    def touch(self, keys: Iterable[str]) -> None:
+        """Note that something was decided by the values of these keys."""
+
+    def missing(self, value: Any, key: str) -> Any:  # noqa: ARG002 - for those who want to know
+        """Return what stands in the place of a key, or of a list, that the store does not have."""
+        return value
 
     def wrap(self, value: Any, keys: Keys) -> Any:
         """Return a plain value with its keys; what it is made of is wrapped when it is taken out."""
@@ -129,30 +141,32 @@ class Trace:
         """Return what was taken out of a value."""
         if isinstance(position, int) and position < len(whole.items) and whole.items[position][0] is part:
             return self.wrap(part, (whole.items[position][1],))
-        return self.wrap(part, self._narrowed(part, whole.keys))
+        return self.wrap(part, self.narrowed(part, whole.keys))
 
-    def _narrowed(self, value: object, keys: Keys) -> Keys:
+    def narrowed(self, value: object, keys: Keys) -> Keys:
         """Return the keys of what was made from others: its own where it is one of them."""
-        known = self._known(value)
+        known = self.known(value)
         return known if known and (not keys or set(known) <= set(keys)) else keys
 
-    def _known(self, value: object) -> Keys:
+    def known(self, value: object) -> Keys:
+        """Return the keys of a plain value that was seen before."""
         if pair := _pair(value):
             return (pair.key,)
         found, keys = self._origins.get(id(value), (None, ()))
-        return keys if found is value and len(keys) <= MOST_KEYS else ()
+        return keys if found is value and len(keys) <= self.most else ()
 
     def keys_of(self, value: object) -> Keys:
         """Return the keys that an argument was made from: its own, else those of its items."""
         if isinstance(value, Traced):
-            return value.keys or _merged((key,) for _, key in value.items) or self.keys_of(value.plain)
+            return value.keys or merged(((key,) for _, key in value.items), self.most) or self.keys_of(value.plain)
         if isinstance(value, list | tuple):
-            return _merged(
-                self._known(item) or (item.keys if isinstance(item, Traced) else ())
-                for item in islice(value, MOST_KEYS + 1)
+            every = (
+                self.known(item) or (item.keys if isinstance(item, Traced) else ())
+                for item in islice(value, self.most + 1)
             )
+            return merged(every, self.most)
         if isinstance(value, dict):
-            return self.keys_of(list(islice(value.values(), MOST_KEYS + 1)))
+            return self.keys_of(list(islice(value.values(), self.most + 1)))
         return ()
 
     def unwrap(self, value: Any) -> Any:
@@ -186,7 +200,7 @@ class Trace:
         for value in values:
             if isinstance(value, Traced) and value.plain is result:
                 return value
-        return self.wrap(result, self._narrowed(result, _merged(map(self.keys_of, values))))
+        return self.wrap(result, self.narrowed(result, merged(map(self.keys_of, values), self.most)))
 
     def _blame(self, error: Exception, values: list[Any]) -> None:
         if hasattr(error, "keys_at_fault"):
@@ -194,8 +208,8 @@ class Trace:
         keys: Keys = ()
         if isinstance(error, InvalidArgument) and error.value is not None:
             same = [value.keys for value in values if isinstance(value, Traced) and value.plain is error.value]
-            keys = same[0] if same else self._known(error.value)
-        error.keys_at_fault = keys or _merged(map(self.keys_of, values))  # type: ignore[attr-defined]
+            keys = same[0] if same else self.known(error.value)
+        error.keys_at_fault = keys or merged(map(self.keys_of, values), self.most)  # type: ignore[attr-defined]
 
     def traced(self, function: Callable[..., Any], *owner: Traced, wraps_result: bool = True) -> Callable[..., Any]:
         """Return a function that takes and gives traced values; of a method ``owner`` is what it belongs to."""
@@ -231,14 +245,14 @@ def _undefined(keys: Keys, message: str | None = None) -> jinja2.UndefinedError:
     return error
 
 
-def _merged(several: Iterable[Keys]) -> Keys:
+def merged(several: Iterable[Keys], most: int) -> Keys:
     """Return all keys once; as soon as they are too many to be named, what is known of them stays too many."""
-    merged: dict[str, None] = {}
+    every: dict[str, None] = {}
     for keys in several:
-        merged.update(dict.fromkeys(keys))
-        if len(merged) > MOST_KEYS:
+        every.update(dict.fromkeys(keys))
+        if len(every) > most:
             break
-    return tuple(merged)
+    return tuple(every)
 
 
 def at_fault(error: Exception) -> str:
@@ -284,17 +298,21 @@ class _Template(jinja2.Template):
     ) -> jinja2.Template:
         assert isinstance(environment, _Environment)
         # What ~ is compiled to.
-        namespace["str_join"] = lambda items: environment.trace.apply(lambda *one: str_join(one), *items)
+        namespace["str_join"] = lambda items: environment.trace.apply(_concatenated, *items)
         return super()._from_namespace(environment, namespace, globals)
+
+
+def _concatenated(*items: object) -> str:
+    return str_join(items)
 
 
 _UNTOUCHED = frozenset({"_at", "_done", "_keep", "include", "namespace", "dict", "range", "cycler", "joiner", "go"})
 """They hand traced values on as they are."""
 
 
-def tracing(environment: jinja2.Environment, context: RenderContext) -> None:
+def tracing(environment: jinja2.Environment, context: RenderContext, trace: Trace | None = None) -> None:
     """Turn an environment that was just made for the questions into one that traces."""
-    trace = Trace()
+    trace = trace or Trace()
     reads = _reads(trace, context)
     environment.__class__ = type("Tracing", (_Environment, type(environment)), {})
     environment.trace = trace  # type: ignore[attr-defined]
@@ -340,7 +358,9 @@ def _reads(trace: Trace, context: RenderContext) -> dict[str, Callable[[Callable
         def called(*given: Any) -> Any:
             result = trace.apply(function, *given)
             key = str(given[0])
-            return Traced(trace.unwrap(result), (key,), trace) if context.view.exists(key) else result
+            if not context.view.exists(key):
+                return trace.missing(result, key)
+            return Traced(trace.unwrap(result), (key,), trace)
 
         return called
 
@@ -351,7 +371,8 @@ def _reads(trace: Trace, context: RenderContext) -> dict[str, Callable[[Callable
                 items = list(zip(plain, keys(str(asked), plain), strict=False))
                 for item, key in items:
                     trace.note(item, (key,))
-                return Traced(plain, (), trace, items)
+                listed = Traced(plain, (), trace, items)
+                return listed if items else trace.missing(listed, str(asked))
 
             return called
 
@@ -362,6 +383,25 @@ def _reads(trace: Trace, context: RenderContext) -> dict[str, Callable[[Callable
 
     def of_names(path: str, names: Sequence[Any]) -> Iterable[str]:
         return [f"{path.rstrip('/')}/{name}" for name in names]
+
+    def pairs(function: Callable[..., Any]) -> Callable[..., Any]:
+        def called(asked: Any) -> Any:
+            plain = trace.apply(function, asked, wraps_result=False)
+            listed = Traced(plain, (), trace)
+            return listed if plain else trace.missing(listed, str(asked))
+
+        return called
+
+    def exists(function: Callable[..., Any]) -> Callable[..., Any]:
+        def called(key: Any) -> Any:
+            result = trace.apply(function, key, wraps_result=False)
+            if result:
+                trace.touch((str(key),))
+            else:
+                trace.missing(result, str(key))
+            return result
+
+        return called
 
     def enumerated(function: Callable[..., Any]) -> Callable[..., Any]:
         def called(items: Any) -> Any:
@@ -385,7 +425,8 @@ def _reads(trace: Trace, context: RenderContext) -> dict[str, Callable[[Callable
 
     names = values(of_names)
     return {
-        "get": value, "getv": value, "getvs": values(of_pairs), "ls": names, "lsdir": names,
+        "get": value, "getv": value, "exists": exists, "gets": pairs, "getvs": values(of_pairs),
+        "ls": names, "lsdir": names,
         "_each": each, "_enumerate": enumerated, "_indexed": enumerated,
         "index": index,
     }  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -225,3 +226,112 @@ def test_what_is_watched_are_the_confdir_and_the_file_with_the_keys(tmp_path):
         wait_until(lambda: (tmp_path / "keys.yaml").write_text(KEYS + "# more\n") and found.done())
     assert found.result() == "files"
     following.close()
+
+
+def why(capfd, folder, asked, *line):
+    return run(capfd, "why", asked, "-confdir", folder, "-data", folder / "keys.yaml", *line)
+
+
+def targeted(folder: Path, template: str = JINJA) -> Path:
+    """A confdir whose target lies beside it, as it is delivered."""
+    confdir(folder, template, resource=RESOURCE.replace("/run/web/web.cfg", f"{folder}/web.cfg"))
+    (folder / "web.cfg").write_text("port 8080\n\nserver a 10.0.0.1:80\n\nserver b 10.0.0.2:80\n\n")
+    return folder / "web.cfg"
+
+
+def test_why_of_a_line_names_its_keys_with_their_prefix_and_its_place_in_the_template(tmp_path, capfd):
+    target = targeted(tmp_path)
+    for asked in (f"{target}:3", "web.cfg:3", "web:3"):
+        code, out, err = why(capfd, tmp_path, asked)
+        assert (code, err) == (0, "")
+        assert out == (
+            f"{target}:3\n  resource  web\n  template  web.cfg.j2:3:8\n  keys      /services/web/backends/a\n"
+        )
+
+
+def test_why_shows_a_line_only_where_values_are_asked_for(tmp_path, capfd):
+    target = targeted(tmp_path)
+    assert "10.0.0.1" not in why(capfd, tmp_path, f"{target}:3")[1]
+    assert "  text      server a 10.0.0.1:80\n" in why(capfd, tmp_path, f"{target}:3", "-values")[1]
+    assert "10.0.0.1" not in why(capfd, tmp_path, f"{target}:3", "-json")[1]
+    assert json.loads(why(capfd, tmp_path, f"{target}:3", "-json", "-values")[1])["lines"] == [
+        {
+            "line": 3,
+            "template": "web.cfg.j2",
+            "template_line": 3,
+            "template_column": 8,
+            "keys": ["/services/web/backends/a"],
+            "because": [],
+            "absent": [],
+            "text": "server a 10.0.0.1:80",
+        }
+    ]
+
+
+def test_why_of_a_target_lists_the_lines_of_each_key(tmp_path, capfd):
+    target = targeted(tmp_path)
+    assert why(capfd, tmp_path, target)[1] == (
+        f"{target}: resource web, template web.cfg.j2\n"
+        "  line 1: /services/web/port, web.cfg.j2:1:6\n"
+        "  line 3: /services/web/backends/a, web.cfg.j2:3:8\n"
+        "  line 5: /services/web/backends/b, web.cfg.j2:3:8\n"
+    )
+
+
+def test_why_of_a_file_that_was_edited_says_so_and_finds_its_lines_again(tmp_path, capfd):
+    target = targeted(tmp_path)
+    target.write_text("# mine\nport 9\n\nserver a 10.0.0.1:80\n\nserver b 10.0.0.2:80\n\n")
+    differs = "The file on disk differs from what rendering gives now in lines 1-2."
+    assert why(capfd, tmp_path, f"{target}:4")[1].split("\n")[2:] == [
+        "  template  web.cfg.j2:3:8", "  keys      /services/web/backends/a", differs, "",
+    ]  # fmt: skip
+    assert "Rendering does not give this line now" in why(capfd, tmp_path, f"{target}:2")[1]
+    assert f"{differs} The lines above are those of the rendering." in why(capfd, tmp_path, target)[1]
+    target.unlink()
+    assert "The file on disk: it does not exist." in why(capfd, tmp_path, f"{target}:1")[1]
+
+
+def test_why_of_a_key_lists_the_resources_that_read_it_and_its_lines(tmp_path, capfd):
+    target = targeted(tmp_path)
+    (tmp_path / "conf.d/other.toml").write_text('[template]\nsrc = "o.j2"\ndest = "/o"\nkeys = ["/elsewhere"]\n')
+    code, out, _ = why(capfd, tmp_path, "/services/web/backends/b")
+    assert (code, out) == (
+        0,
+        f"/services/web/backends/b: resource web, {target}\n  line 5: web.cfg.j2:3:8\n",
+    )
+    assert "no line depends on it" in why(capfd, tmp_path, "/services/web/password")[1]
+    assert why(capfd, tmp_path, "/nothing")[1] == "/nothing: no resource reads it\n"
+    assert (
+        json.loads(why(capfd, tmp_path, "/services/web/backends", "-json")[1])["resources"][0]["lines"][1]["line"] == 5
+    )
+
+
+def test_why_of_a_key_goes_on_where_a_resource_cannot_be_rendered(tmp_path, capfd):
+    targeted(tmp_path, '{{ getv("/web/none") }}')
+    code, out, err = why(capfd, tmp_path, "/services/web/port")
+    assert code == 4
+    assert "it cannot be rendered now" in out
+    assert "key does not exist" in err
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [("web:99", "there is no line 99"), ("web:0", "lines are counted from 1"), ("wat", "no resource, template or")],
+)
+def test_why_of_what_is_not_there_is_an_error_of_usage(tmp_path, capfd, asked, message):
+    targeted(tmp_path)
+    code, _, err = why(capfd, tmp_path, asked)
+    assert code == 2
+    assert message in err
+
+
+def test_why_names_the_default_that_stands_in_the_place_of_a_key(tmp_path, capfd):
+    targeted(tmp_path, '{{ getv("/web/none", "x") }}\n').unlink()
+    assert "  keys      /services/web/none (not in the store)\n" in why(capfd, tmp_path, "web.cfg.j2:1")[1]
+
+
+def test_why_of_a_fifo_does_not_wait_for_it(tmp_path, capfd):
+    target = targeted(tmp_path)
+    target.unlink()
+    os.mkfifo(target)
+    assert "it is no regular file" in why(capfd, tmp_path, "web")[1]
