@@ -259,13 +259,12 @@ class Agent:
     def _mark_changed(self) -> None:
         """Mark whom the changed paths concern. What arrived together counts as one change to each."""
         concerned: dict[str, ResourceState] = {}
-        for path in self._changed:
-            for state in self.resources.concerned(path):
-                concerned[state.name] = state
-                if path in self._inferred:
-                    state.guard.named = state.guard.named_in_flight = False
-                if len(state.changes) < MOST_CHANGES:
-                    state.changes.add(path)
+        for path, state in self.resources.concerned(self._changed):
+            concerned[state.name] = state
+            if path in self._inferred:
+                state.guard.named = state.guard.named_in_flight = False
+            if len(state.changes) < MOST_CHANGES:
+                state.changes.add(path)
         self._changed, self._inferred = set(), set()
         for state in concerned.values():
             if state.tried:

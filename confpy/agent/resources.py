@@ -252,12 +252,14 @@ class Resources:
         firsts = ((next((one.order for one in self.groups[key] if one.dirty), None), key) for key in groups)
         return [key for _, key in sorted((order, key) for order, key in firsts if order is not None)]
 
-    def concerned(self, path: str) -> Iterator[ResourceState]:
-        """Yield those that a change of a path concerns."""
-        for name in self._index.match(path):
-            state = self.states[name]
-            if not state.resource.text_prefixes or state.view.shows(path):
-                yield state
+    def concerned(self, paths: Iterable[str]) -> Iterator[tuple[str, ResourceState]]:
+        """Yield each path together with those that a change of it concerns."""
+        states = self.states
+        for path, names in self._index.matches(paths):
+            for name in names:
+                state = states[name]
+                if not state.resource.text_prefixes or state.view.shows(path):
+                    yield path, state
 
     def shared_checks(self, group: GroupKey) -> frozenset[str]:
         """Return the checks over swapped in files that a group shares with another."""

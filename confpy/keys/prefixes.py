@@ -119,3 +119,15 @@ class PrefixIndex:
             slash = path.find(ROOT, slash + 1)
         more = names.get(path)
         return found | more if found and more else more or found
+
+    def matches(self, paths: Iterable[str]) -> Iterator[tuple[str, AbstractSet[str]]]:
+        """Yield each path with its match: where there are many, most lie in one folder with others."""
+        names = self._names
+        folders: dict[str, AbstractSet[str]] = {}
+        for path in paths:
+            folder = path[: path.rfind(ROOT)] or ROOT
+            above = folders.get(folder)
+            if above is None:
+                above = folders[folder] = self.match(folder)
+            own = names.get(path)
+            yield path, above | own if own and above else own or above

@@ -30,7 +30,8 @@ def spawning() -> contextlib.AbstractContextManager[None]:
 @contextlib.contextmanager
 def _alone(own: str, other: str) -> Iterator[None]:
     with _changed:
-        _changed.wait_for(lambda: not _inside[other], PATIENCE)
+        if _inside[other]:
+            _changed.wait_for(lambda: not _inside[other], PATIENCE)
         _inside[own] += 1
     try:
         yield

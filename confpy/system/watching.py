@@ -14,6 +14,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import NamedTuple, TypeAlias
 
 from watchdog import events
@@ -313,9 +314,16 @@ def _target(link: str) -> str:
 
 
 def _links(folder: str) -> list[str]:
-    links = []
-    for path, inside, files in os.walk(folder):
-        links += [link for name in (*inside, *files) if os.path.islink(link := os.path.join(path, name))]
+    links: list[str] = []
+    pending = [folder]
+    while pending:
+        # A folder that is gone, or may not be read, has none.
+        with suppress(OSError), os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                if entry.is_symlink():
+                    links.append(entry.path)
+                elif entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
     return links
 
 

@@ -345,6 +345,8 @@ def test_a_path_finds_the_resources_whose_prefixes_cover_it():
     assert index.match("/web/a/b") == {"all", "web", "bare"}
     assert index.match("/website") == {"all", "site"}
     assert index.match("/") == {"all"}
+    paths = ["/web/a/b", "/website", "/", "/web/a", "/web/a/c", "/x", "/web"]
+    assert dict(index.matches(paths)) == {path: index.match(path) for path in paths}
 
 
 # --- cost ------------------------------------------------------------------------------------------------------------
