@@ -195,6 +195,11 @@ class Edited:
 
 
 @frozen
+class Asked:
+    """Somebody wants to know now whether the store is there."""
+
+
+@frozen
 class Touched:
     """Watched files may have changed."""
 
@@ -231,6 +236,7 @@ Message: TypeAlias = (
     | UndoFound
     | Recalled
     | FoundTargets
+    | Asked
     | Edited
     | Touched
     | Signalled

@@ -42,6 +42,7 @@ class Deliveries:
         undone: Undone,
     ) -> None:
         self._config = core.config
+        self._totals = core.totals
         self._step = core.step
         self._mirror = core.mirror
         self._resources = core.resources
@@ -162,6 +163,9 @@ class Deliveries:
         resource = candidate.resource
         if report.outcome == "changed":
             state.changed_at = self._step.now
+            self._totals.commits += 1
+            if resource.reload_cmd is None or not self._config.reloads:
+                state.loaded_at = self._step.now
         if candidate.only_missing:
             self._fallback.take_delivery(state, candidate, report)
         elif candidate.trigger == UNDO:
@@ -234,6 +238,12 @@ class Deliveries:
                 self._resources.states[name].unread = reloaded.error
         self._history.note_reload(reloaded, names)
         self._undone.take_reload(names, reloaded.error)
+        if reloaded.error is None:
+            self._totals.reloads += 1
+            for name in names & self._resources.states.keys():
+                self._resources.states[name].loaded_at = self._step.now
+        else:
+            self._totals.failed_reloads += 1
         if reloaded.error is None and self._rejections:
             self._rejections.accept(names)
         self._step.actions += self._reloads.take(reloaded, self._step.now)

@@ -60,6 +60,7 @@ class Rendering:
         self._fallback = fallback
         self._watched = watched
         self._lookups = Lookups()
+        self._totals = core.totals
 
     # --- what templates ask of the world -----------------------------------------------------------------------------
 
@@ -148,6 +149,7 @@ class Rendering:
             except Exception as error:  # noqa: BLE001 - a bug in confpy stops this group and no other
                 self._failures.fail_group(states, state, bug(error))
                 return None
+            self._totals.renders += 1
             candidates.append(self._candidate(state, content, world, cached=cached))
         return candidates
 

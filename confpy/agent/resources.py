@@ -98,6 +98,8 @@ class ResourceState:
     """And since which it is as it should be."""
     changed_at: float | None = None
     """When its target was last changed by this process."""
+    loaded_at: float | None = None
+    """When it was last changed and, where it has a reload, its program has loaded it."""
     revision: int = 0
     """The store's revision that its target was last delivered or compared with."""
     undone: str = ""

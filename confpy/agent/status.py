@@ -13,7 +13,8 @@ from confpy.agent.resources import ResourceState
 from confpy.clock import NEVER
 from confpy.errors import AccessDenied, ConfpyError, StoreError
 from confpy.events import abbreviate
-from confpy.status.model import Cause, ReloadStatus, ResourceStatus, State, Status, StoreStatus
+from confpy.frozen import fields
+from confpy.status.model import Cause, ReloadStatus, ResourceStatus, State, Status, StoreStatus, Totals
 from confpy.templates.lookup import Lookup
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ class _Snapshot:
             reloads=tuple(self._reloads.values()),
             is_stopping=is_stopping,
             started_at=0.0 if started_at is None else self._wall(started_at),
+            totals=Totals(**fields(self._parts.core.totals)),
         )
 
     def _wall(self, moment: float | None) -> float:
@@ -112,6 +114,7 @@ class _Snapshot:
             why=reason.why,
             since=self._wall(reason.since),
             changed_at=self._wall(state.changed_at),
+            loaded_at=self._wall(self._loaded_at(state, reason)),
             revision=state.revision,
             digest="" if state.known is None or sensitive else state.known.digest.hex(),
             reload="" if owed is None else owed.command,
@@ -120,10 +123,16 @@ class _Snapshot:
             sensitive=sensitive,
         )
 
+    @staticmethod
+    def _loaded_at(state: ResourceState, reason: _Reason) -> float | None:
+        """Return when a resource was last as it should be; one that was so at the start, since then."""
+        return state.right_since if state.loaded_at is None and reason.state == "current" else state.loaded_at
+
     def _reason(self, state: ResourceState) -> _Reason:
         """Return how a resource is, and what it waits for."""
         if state.in_flight:
-            return _Reason("delivering", "delivery", "it is being delivered", state.sent_at)
+            until = state.sent_at + (state.resource.check_cmd_timeout if state.resource.check_cmd else 0.0)
+            return _Reason("delivering", "delivery", "it is being delivered", state.sent_at, until)
         if state.undone:
             why = f"{state.undone}; confpy accept {state.name} delivers what the store wants"
             return _Reason("held", "undo", why, state.undone_at)
@@ -255,6 +264,7 @@ class _Snapshot:
             error=None if found.error is None else found.error.fields(),
             next_at=self._wall(found.next_at),
             denied=found.denied,
+            period=self._config.period,
         )
 
     # --- reloads -----------------------------------------------------------------------------------------------------

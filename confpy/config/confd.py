@@ -63,7 +63,7 @@ WORDS = (
     Word("shutdown_timeout", ("stop_timeout",)),
     Word("systemd_notify", hint="confpy does not notify systemd: set Type=exec in its unit", truth=True),
     Word("watchdog_interval", hint="confpy does not notify systemd: remove WatchdogSec from its unit"),
-    Word("metrics_addr", hint="confpy serves no metrics"),
+    Word("metrics_addr", ("status_addr",)),
     Word("secretsmanager_version_stage", hint=_AWS),
     Word("secretsmanager_no_flatten", hint=_AWS, truth=True),
     Word("acm_export_private_key", hint=_AWS, truth=True),

@@ -176,6 +176,17 @@ SIGNALS = Kind(
 )
 
 
+def address(value: object) -> str:
+    """Return the text of an address to listen at; empty for none."""
+    from confpy.config.address import parse_address
+
+    parse_address(text(value))
+    return text(value)
+
+
+ADDRESS = Kind("an address such as 127.0.0.1:9100, :9100 or unix:/run/confpy/http.sock", address, address, "ADDRESS")
+
+
 NO_ID = -1
 """The user or group that chown does not change; in confd, "not set"."""
 LAST_ID = (1 << 32) - 2

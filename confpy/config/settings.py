@@ -11,7 +11,20 @@ from collections.abc import Iterator, Mapping
 from typing import Literal, TypeVar
 
 from confpy.config import confd
-from confpy.config.kinds import BOOLEAN, COUNT, DURATION, FOLDER, PATH, PAUSE, SIGNALS, TEXT, TIMEOUT, choice
+from confpy.config.kinds import (
+    ADDRESS,
+    BOOLEAN,
+    COUNT,
+    DURATION,
+    FOLDER,
+    LIST,
+    PATH,
+    PAUSE,
+    SIGNALS,
+    TEXT,
+    TIMEOUT,
+    choice,
+)
 from confpy.config.options import Option, Row, setting
 from confpy.config.stores import tools_variables
 from confpy.config.stores.consul import ConsulSettings
@@ -30,7 +43,8 @@ FOLDERS = "Folders and files"
 STORE = "The store"
 DELIVERING = "Delivering"
 LOGS = "Logs"
-_OWN = (RUNNING, FOLDERS, STORE, DELIVERING, LOGS)
+STATUS = "Status and metrics"
+_OWN = (RUNNING, FOLDERS, STORE, DELIVERING, LOGS, STATUS)
 
 T = TypeVar("T")
 
@@ -178,6 +192,25 @@ class Settings(NetworkSettings, FileSettings, ConsulSettings):
         LOGS, "auto", choice("auto", "text", "json"), "The format of log lines; auto: text, coloured on a terminal."
     )
 
+    status_addr: str | None = setting(
+        STATUS,
+        None,
+        ADDRESS,
+        "Serve status, metrics and probes over HTTP: 127.0.0.1:PORT, unix:PATH, or :PORT for all addresses.",
+    )
+    status_hosts: tuple[str, ...] = setting(
+        STATUS,
+        (),
+        LIST,
+        "Host names by which -status-addr may be called, besides this machine's name and IP addresses.",
+    )
+    max_stale: float = setting(
+        STATUS,
+        0.0,
+        PAUSE,
+        "How long something may be wrong before /readyz turns false; 0: once ready, it stays so.",
+    )
+
     ignored_variables: tuple[str, ...] = ()
     """Variables that are set, and are settings only if confpy is called like confd's fork."""
     origins: Mapping[str, str] = NOTHING
@@ -193,7 +226,7 @@ class Settings(NetworkSettings, FileSettings, ConsulSettings):
 
 
 _OF_STORES = tuple(dict.fromkeys(row.group for row in ROWS.values() if row.group not in _OWN))
-GROUPS = (RUNNING, FOLDERS, STORE, *_OF_STORES, DELIVERING, LOGS)
+GROUPS = (RUNNING, FOLDERS, STORE, *_OF_STORES, DELIVERING, LOGS, STATUS)
 """The headings of the help and of the manual, in their order."""
 
 

@@ -27,7 +27,7 @@ from confpy.daemon.report import write_report
 from confpy.daemon.signals import signal_handlers
 from confpy.daemon.threads import Streams, Workers
 from confpy.delivery.context import Rules
-from confpy.errors import ConfpyError
+from confpy.errors import ConfpyError, bug
 from confpy.events import LogEvent
 from confpy.frozen import replace
 from confpy.ledger import expiry
@@ -37,7 +37,7 @@ from confpy.ledger.history import History
 from confpy.ledger.holds import Holds
 from confpy.ledger.ledger import Ledger
 from confpy.log import Log
-from confpy.messages import Delivered, Message, Stop
+from confpy.messages import Asked, Delivered, Message, Stop
 from confpy.mirror.mirror import Mirror
 from confpy.stores import Store, open_store
 from confpy.system.disk import Disk
@@ -48,6 +48,7 @@ from confpy.templates.resolve import Resolver
 
 if TYPE_CHECKING:
     from confpy.status.model import Status
+    from confpy.status.server import StatusServer
 
 T = TypeVar("T")
 LONGEST_SLEEP = 3600.0
@@ -191,21 +192,49 @@ class Daemon:
                     self._in_use.leave()
 
     def _run(self) -> int:
-        if self._edits is not None:
-            mode = "watch" if self._settings.watch else "poll"
-            fields = {"backend": self._settings.backend, "confdir": self._settings.confdir, "mode": mode}
-            self._log.write("info", "confpy.started", fields)
-            self._edits.follow_confdir(self._settings.confdir)
-        if not self._settings.noop and expiry.is_due(self._state_dir, self._clock.time()):
-            self._start("expire", self._remove_unused, lambda _: None)
+        server = None
         try:
+            server = self._serve()
+            if self._edits is not None:
+                mode = "watch" if self._settings.watch else "poll"
+                fields = {"backend": self._settings.backend, "confdir": self._settings.confdir, "mode": mode}
+                self._log.write("info", "confpy.started", fields)
+                self._edits.follow_confdir(self._settings.confdir)
+            if not self._settings.noop and expiry.is_due(self._state_dir, self._clock.time()):
+                self._start("expire", self._remove_unused, lambda _: None)
             return self._loop()
         finally:
+            if server is not None:
+                server.close()
             self._jobs.save()
             self._resolver.close()
             if self._edits is not None:
                 self._edits.close()
             self._workers.close()
+
+    def _serve(self) -> StatusServer | None:
+        """Serve the status where that is wanted; raises ``UsageError`` where one cannot listen there."""
+        if not self._settings.status_addr or self._settings.onetime:
+            return None
+        from confpy.daemon.serving import serve
+
+        return serve(self._settings, self._answer_status, self._log_event)
+
+    def _answer_status(self, take: Callable[[Status | None], None], *, asks_stores: bool) -> None:
+        """Have the main thread make a status, as ``confpy.status.inquiries.Ask``."""
+
+        def make() -> None:
+            try:
+                status = self.status()
+            except Exception as error:  # noqa: BLE001 - a bug in the status is none in the delivery
+                self._log.write("error", "status.failed", bug(error).fields())
+                take(None)
+            else:
+                take(status)
+
+        if asks_stores:
+            self._inbox.put(Asked())
+        self._inbox.put(Question(make))
 
     def _loop(self) -> int:
         wake_at = self._jobs.carry_out(self._agent.start())

@@ -25,7 +25,7 @@ from confpy.clock import NEVER
 from confpy.errors import AccessDenied, StoreError
 from confpy.keys.prefixes import Lists, ancestors, normalise, select
 from confpy.keys.snapshot import Invalidated, Snapshot
-from confpy.messages import Changed, Listed, Lost, Message, Opened, Polled, Read
+from confpy.messages import Asked, Changed, Listed, Lost, Message, Opened, Polled, Read
 from confpy.mirror.copy import LocalCopy
 from confpy.mirror.denied import DeniedPrefixes
 from confpy.mirror.health import StoreHealth
@@ -182,6 +182,8 @@ class Mirror:
             case Listed() if self._reading is not None and message.read == self._reading.number:
                 reading, self._reading = self._reading, None
                 self._take_read(result, reading, message, now)
+            case Asked() if self._reading is None:
+                self._resync.ask(result)
             case Polled() if (poll := self._resync.take(message.poll)) is not None:
                 self._take_poll(result, poll.prefixes, message, now)
             case Opened() if self._streams.is_opening(message.stream):
@@ -352,9 +354,8 @@ class Mirror:
         self._copy.apply(changes, result)
 
     def _take_loss(self, result: MirrorResult, lost: Lost, now: float) -> None:
-        if self._streams.drop(lost, now):
-            return  # the one that takes its place is on its way
-        if self._denies(result, lost.error, self._streams.watched, now):
+        # The one that takes the place of a dropped one is on its way.
+        if self._streams.drop(lost, now) or self._denies(result, lost.error, self._streams.watched, now):
             return
         again_at = self._streams.fail(result, lost, now)
         if lost.relist:
@@ -365,8 +366,7 @@ class Mirror:
             if self._denies(result, polled.error, prefixes, now):
                 self._resync.at = now
             else:
-                has_keys = bool(self._copy.positions)
-                self._resync.at = self._health.fail(result, polled.error, now, has_keys=has_keys)
+                self._resync.at = self._health.fail(result, polled.error, now, has_keys=bool(self._copy.positions))
             return
         status = polled.status
         if status is None:
@@ -383,7 +383,7 @@ class Mirror:
             self._read(result, unsaid, alone=True)
         if missed := self._resync.find_missed(status, now):
             if self._streams.is_open:
-                fields = {"prefix": min(missed), "prefixes": len(missed), "did": "read everything again"}
-                result.log("warning", "watch.missed", **fields)
+                found = {"prefix": min(missed), "prefixes": len(missed)}
+                result.log("warning", "watch.missed", **found, did="read everything again")
             self._streams.close(result)
             self._read_again(result, now)

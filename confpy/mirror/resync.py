@@ -74,6 +74,11 @@ class Resync:
         self._poll = Poll(next(self._numbers), prefixes)
         result.actions.append(self._poll)
 
+    def ask(self, result: MirrorResult) -> None:
+        """Poll, unless that is under way: somebody wants to know whether the store is there."""
+        if self._poll is None and self._copy.positions:
+            self.poll(result)
+
     def take(self, poll: int) -> Poll | None:
         """Return the poll in flight if this is its number: it is answered."""
         found = self._poll if self._poll is not None and self._poll.poll == poll else None

@@ -66,6 +66,32 @@ PASSING = frozenset({"settle", "read", "lookup", "command", "first try", "pass",
 
 
 @frozen
+class Trouble:
+    """Something that is not well."""
+
+    subject: str
+    """As ``resource haproxy``."""
+    why: str
+    since: float
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.why}"
+
+
+@frozen
+class Totals:
+    """What has happened since the start."""
+
+    commits: int = 0
+    """Targets that were replaced."""
+    reloads: int = 0
+    """Runs of reloads that succeeded."""
+    failed_reloads: int = 0
+    """And those that failed."""
+    renders: int = 0
+
+
+@frozen
 class ResourceStatus:
     """One resource."""
 
@@ -82,6 +108,8 @@ class ResourceStatus:
     """When this state began."""
     changed_at: float = 0.0
     """When this confpy last changed its target."""
+    loaded_at: float = 0.0
+    """When it was last as it should be: delivered, and its program, where it has a reload, has loaded it."""
     revision: int = 0
     """The store's revision that its target was made from; 0: it is not known."""
     digest: str = ""
@@ -118,6 +146,8 @@ class StoreStatus:
     """When it is asked next."""
     denied: tuple[str, ...] = ()
     """Prefixes that it denies."""
+    period: float = 0.0
+    """It is asked at least every so many seconds."""
 
 
 @frozen
@@ -163,29 +193,38 @@ class Status:
     """It was asked to stop."""
     started_at: float = 0.0
     """When ``is_started`` became true."""
+    totals: Totals = Totals()
 
 
 LATE = 30.0
 """Seconds after which what still waits, or a reload that is still to come, is counted as a trouble."""
 
 
-def troubles(status: Status, *, late: float = LATE) -> Iterator[str]:
-    """Yield a line for each thing that is not well. ``late``: see ``LATE``."""
+def find_troubles(status: Status, *, late: float = LATE) -> Iterator[Trouble]:
+    """Yield what is not well. ``late``: see ``LATE``."""
     if not status.is_started:
-        yield "it has not started yet"
+        yield Trouble("confpy", "it has not started yet", status.since)
     for store in status.stores:
         if not store.is_up:
-            yield f"store {store.name}: {(store.error or {}).get('error', 'it has not answered yet')}"
+            why = str((store.error or {}).get("error", "it has not answered yet"))
+            yield Trouble(f"store {store.name}", why, store.answered_at or status.since)
     for one in status.resources:
         if one.state == "current":
             continue
         is_passing = one.cause in PASSING or (one.state == "owed" and one.error is None)
-        if not is_passing or status.now - one.since > late:
-            yield f"resource {one.name}: {one.why}"
+        # A delivery takes as long as its check may.
+        since = max(one.since, one.next_at) if one.cause == "delivery" else one.since
+        if not is_passing or status.now - since > late:
+            yield Trouble(f"resource {one.name}", one.why, one.since)
     resources = {one.name for one in status.resources if one.state != "current"}
     for reload in status.reloads:
         if resources.isdisjoint(reload.resources) and (reload.error or status.now - reload.since > late):
-            yield f"reload {reload.command}: {reload.waits_for or 'it is owed'}"
+            yield Trouble(f"reload {reload.command}", reload.waits_for or "it is owed", reload.since)
+
+
+def troubles(status: Status, *, late: float = LATE) -> Iterator[str]:
+    """Yield a line for each thing that is not well. ``late``: see ``LATE``."""
+    return map(str, find_troubles(status, late=late))
 
 
 def is_well(status: Status, *, late: float = LATE) -> bool:
@@ -200,6 +239,7 @@ def as_json(status: Status) -> dict[str, object]:
     found = fields(status)
     for name in ("resources", "stores", "reloads"):
         found[name] = [{key: _plain(value) for key, value in fields(one).items()} for one in found[name]]
+    found["totals"] = fields(status.totals)
     problems = list(troubles(status))
     return {**found, "is_well": not problems, "troubles": problems}
 

@@ -107,10 +107,10 @@ def test_a_key_without_a_meaning_is_warned_of_by_name_and_the_file_is_read_on(wo
 
 
 def test_a_variable_without_a_meaning_is_warned_of_by_name_if_the_fork_reads_it():
-    _, warnings = settings_of("env", {"CONFD_METRICS_ADDR": ":9100", "CONFD_TABLE": "x", "CONFD_RETRY_MAX_DELAY": "5s"})
+    _, warnings = settings_of("env", {"CONFD_STAT_CACHE_TTL": "1s", "CONFD_TABLE": "x", "CONFD_RETRY_MAX_DELAY": "5s"})
     assert [warning.message for warning in warnings] == [
+        "variable CONFD_STAT_CACHE_TTL has no meaning here, ignored",
         "variable CONFD_RETRY_MAX_DELAY has no meaning here, ignored",
-        "variable CONFD_METRICS_ADDR has no meaning here, ignored",
     ]
 
 
@@ -129,7 +129,15 @@ def test_every_store_that_is_there_may_be_named_without_a_flag():
 # --- what means something else ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("word", [word for word in WORDS if word.means], ids=lambda word: word.name)
+def test_the_forks_address_for_metrics_is_that_of_the_status():
+    for found, warnings in (settings_of("etcd", {"CONFD_METRICS_ADDR": ":9100"}), settings_of("-metrics-addr :9100")):
+        assert (found.status_addr, warnings) == (":9100", [])
+    assert settings_of("-status-addr 9000 -metrics-addr :9100")[0].status_addr == "9000"
+
+
+@pytest.mark.parametrize(
+    "word", [word for word in WORDS if word.means not in {(), ("status_addr",)}], ids=lambda word: word.name
+)
 def test_a_word_gives_its_value_to_what_it_means_and_less_weight_than_the_settings_own_name(word, tmp_path):
     text, other, typed = ("true", "false", "true") if word.truth else ("7s", "9s", '"7s"')
     meant = True if word.truth else 7
