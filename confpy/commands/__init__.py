@@ -206,6 +206,32 @@ the line of the template; the exit code is 4. It takes the flags of any run; con
 """,
         flags=(DATA, Flag("watch", "Render again after each edit.")),
     ),
+    "test": Command(
+        "test DIR [-update] [-junit FILE] [flags]",
+        1,
+        1,
+        "needs one folder with cases",
+        "test templates: render cases and compare them with what is expected",
+        """\
+Test templates: render cases and compare them with what is expected.
+
+Each file NAME.CASE.keys.yaml (or .yml, .json, .toml) below DIR is a case: the keys of a store. NAME is a resource, a
+template or a target of the confdir that DIR lies in (or of -confdir). The result has to be that of NAME.CASE.expected;
+if there is a NAME.CASE.error instead, the template has to fail with the text in it. No store is needed, and nothing is
+delivered.
+
+\b
+  confpy test /etc/confpy/tests
+  confpy test /etc/confpy/tests -update
+  confpy test /etc/confpy/tests -junit report.xml
+
+It prints one line for each case, and a diff for each that differs; then the exit code is 4.
+""",
+        flags=(
+            Flag("update", "Write what is expected: the files are those that rendering gives now."),
+            Flag("junit", "Write a JUnit report to this file, too.", "FILE"),
+        ),
+    ),
     "why": Command(
         "why KEY|TARGET[:LINE] [-values] [-json] [flags]",
         1,

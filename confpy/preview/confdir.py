@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple, Protocol, TypeVar
 
 from confpy.config.load import load_resources
@@ -49,8 +50,12 @@ class Keys(NamedTuple):
 class Confdir:
     """The resources of a confdir, and where their keys come from. ``close`` ends it."""
 
-    def __init__(self, settings: Settings, environ: Mapping[str, str], data: str = "") -> None:
+    def __init__(
+        self, settings: Settings, environ: Mapping[str, str], data: str = "", *, now: float | None = None
+    ) -> None:
         """``data``: a file with keys, read as the file store reads it; empty: the store of the settings.
+
+        ``now``: the time that templates are told, in seconds since 1970 UTC; None: that of the clock.
 
         Raises ``UsageError`` for settings that the store refuses.
         """
@@ -58,6 +63,7 @@ class Confdir:
         self.templates = os.path.join(settings.confdir, "templates")
         self._environ = {name: value for name, value in environ.items() if name not in SECRET_VARIABLES}
         self._data = data
+        self._now = now
         self._store = self._open()
         self._loaded: Loaded | None = None
         self._renderer = Renderer(sandbox=settings.sandbox)
@@ -184,14 +190,33 @@ class Confdir:
     # --- rendering ---------------------------------------------------------------------------------------------------
 
     def render(self, resource: Resource, view: View) -> Rendered:
-        """Return what a resource's template makes of keys; raises ``ConfpyError``."""
-        return self.resolved(self._renderer, resource, view)
+        """Return what a resource's template makes of keys; raises ``ConfpyError``, with its column where known."""
+        try:
+            return self.resolved(self._renderer, resource, view)
+        except TemplateError as error:
+            column = self._column(error, resource, view)
+            failure = error.at(column=column) if column else error
+        # Raised out here, without the frames of the second render, which hold values.
+        raise failure
+
+    def _column(self, error: TemplateError, resource: Resource, view: View) -> int:
+        """Return the column at which a template failed: it is rendered once more, with tracing. 0: not known."""
+        from confpy.templates.marking import LineRenderer  # only for errors
+
+        where = error.where
+        if "line" not in where or "column" in where:
+            return 0
+        tracer = LineRenderer(sandbox=self.settings.sandbox)
+        with suppress(Exception):  # the same that it failed with before, or none that is of use
+            self.resolved(tracer, resource, view)
+        fault = tracer.fault
+        return fault.column if fault and (fault.template, fault.line) == (where.get("template"), where["line"]) else 0
 
     def resolved(self, renderer: Renders[Result_co], resource: Resource, view: View) -> Result_co:
         """Return what a renderer makes of a resource; raises what it raises. Look-ups are made as in a run."""
         resolver = Resolver(folder=self.templates, cache_dir=None, sandbox=self.settings.sandbox)
         facts: dict[Lookup, object] = {}
-        now = time.time()
+        now = time.time() if self._now is None else self._now
         for _ in range(ROUNDS):
             try:
                 world = World(now, self._environ, facts)

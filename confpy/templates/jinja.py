@@ -61,6 +61,10 @@ def compile_source(source: str, lookup: Lookup, file: str, environment: jinja2.E
     except jinja2.TemplateSyntaxError as error:
         message = error.message or "syntax error"
         failure = TemplateError(message, hint=suggest(message, environment), template=name, line=error.lineno)
+        from confpy.templates.columns import malformed_at  # only for errors
+
+        if column := malformed_at(source, error.lineno, message, environment):
+            failure.at(column=column)
     except RecursionError:
         failure = TemplateError("nested too deeply", template=name)
     raise failure

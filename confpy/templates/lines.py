@@ -84,12 +84,12 @@ class LineTrace(Trace):
         super().__init__(MOST_KEYS)
         self._view = view
         self.spots: list[Spot] = []
-        self.number = 0
-        """Of the condition or the loop that was marked last."""
         self.guards: dict[int, Keys] = {}
         """Condition or loop → the keys that its last turn depended on."""
+        self._open: list[int] = []
+        """The expressions that are being computed, by their spots."""
         self._looked_at: list[dict[str, None]] = []
-        """Of the expressions that are being computed: the keys that were looked at."""
+        """Of each of them, the keys that were looked at."""
         self.printed: dict[str, Callable[..., Any]] = {}
         """By language, how a value is printed."""
 
@@ -162,10 +162,16 @@ class LineTrace(Trace):
 
     def begin(self, number: int) -> int:
         self._looked_at.append({})
+        self._open.append(number)
         return number
+
+    def at_work(self) -> Spot | None:
+        """Return where the expression stands that is being computed."""
+        return self.spots[self._open[-1]] if self._open else None
 
     def _ended(self) -> Keys:
         """Return what was looked at for an expression that is computed now."""
+        self._open.pop()
         return tuple(self._looked_at.pop())
 
     def assigned(self, number: int, value: Any) -> Any:

@@ -27,21 +27,31 @@ from confpy.templates.trace import tracing
 Naming = TypeVar("Naming", nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)
 
 
+_TAG = "{%"
+
+
 class LineRenderer:
     """Renders with tracing: the result is that of a ``Renderer``, line by line."""
 
     def __init__(self, *, sandbox: bool = False) -> None:
         """``sandbox``: as a ``Renderer`` takes it."""
         self._sandbox = sandbox
+        self.fault: Spot | None = None
+        """Where the last render failed, if it did."""
 
     def render(self, resource: Resource, view: View, world: World) -> tuple[Line, ...]:
         """Render; raises ``Needs``, and whatever the template raises, which a ``Renderer`` explains."""
         context = RenderContext()
         context.begin(view, world, resource.delimiters, resource.watch_files)
         trace = LineTrace(view)
+        self.fault = None
         compiled = context.source(template_lookup(resource.src, resource.engine, resource.delimiters))
         template = _Marker(context, trace, sandbox=self._sandbox).template(compiled)
-        return tuple(trace.lines(trace.concat(template.root_render_func(new_context(template)))))
+        try:
+            return tuple(trace.lines(trace.concat(template.root_render_func(new_context(template)))))
+        except Exception:
+            self.fault = trace.at_work()
+            raise
 
 
 class _Marker:
@@ -181,6 +191,11 @@ class _Columns:
         self._seen[line] = at + 1
         return at + 1
 
+    def of_tag(self, line: int) -> int:
+        """Return the column of the only statement of a line; 0 where there are several."""
+        text = self._lines[line - 1] if 0 < line <= len(self._lines) else ""
+        return text.find(_TAG) + 1 if text.count(_TAG) == 1 else 0
+
 
 class _Marking(NodeTransformer):
     """Changes the tree of one template."""
@@ -199,7 +214,7 @@ class _Marking(NodeTransformer):
         outer = self._guards
         targets = {_spelled(one.target): one.target for one in node.find_all(nodes.Assign) if _spelled(one.target)}
         for branch in (node, *node.elif_):
-            number = self._guard()
+            number = self._guard(branch)
             branch.test = _through("_decided", number, self.visit(branch.test))
             self._guards += (number,)
             branch.body = self._all(branch.body)
@@ -213,7 +228,7 @@ class _Marking(NodeTransformer):
         return [node, *after]
 
     def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802 - Jinja's name
-        outer, number = self._guards, self._guard()
+        outer, number = self._guards, self._guard(node)
         node.iter = _through("_decided", number, self.visit(node.iter))
         if node.test is not None:
             node.test = self.visit(node.test)
@@ -225,8 +240,7 @@ class _Marking(NodeTransformer):
         return node
 
     def visit_Assign(self, node: nodes.Assign) -> nodes.Node:  # noqa: N802 - Jinja's name
-        self._trace.spots.append(Spot(self._compiled.name, node.lineno, 0, self._guards, None))
-        node.node = _through("_assigned", len(self._trace.spots) - 1, self.visit(node.node))
+        node.node = _through("_assigned", self._guard(node), self.visit(node.node))
         return node
 
     def visit_Include(self, node: nodes.Include) -> nodes.Node:  # noqa: N802 - Jinja's name
@@ -255,20 +269,23 @@ class _Marking(NodeTransformer):
         return made
 
     def _piece(self, part: nodes.Expr) -> nodes.Expr:
-        number, line, column, data = len(self._trace.spots), part.lineno, 0, None
-        made = getattr(part, "go", None)
         if isinstance(part, nodes.TemplateData):
-            data = part.data
-        elif made is not None and hasattr(made, "tag"):
-            column = made.tag.pos - self._compiled.source.rfind("\n", 0, made.tag.pos)
-        else:
-            column = self._columns.next(line)
-        self._trace.spots.append(Spot(self._compiled.name, line, column, self._guards, data))
-        return _through("_piece", number, part if data is not None else self.visit(part))
+            return _through("_piece", self._spot(part, 0, part.data), part)
+        column = self._go_column(part) or self._columns.next(part.lineno)
+        return _through("_piece", self._spot(part, column), self.visit(part))
 
-    def _guard(self) -> int:
-        self._trace.number += 1
-        return self._trace.number
+    def _guard(self, node: nodes.Node) -> int:
+        """Return the number of a condition, a loop or an assignment."""
+        return self._spot(node, self._go_column(node) or self._columns.of_tag(node.lineno))
+
+    def _spot(self, node: nodes.Node, column: int, data: str | None = None) -> int:
+        self._trace.spots.append(Spot(self._compiled.name, node.lineno, column, self._guards, data))
+        return len(self._trace.spots) - 1
+
+    def _go_column(self, node: nodes.Node) -> int:
+        """Return the column of what a node was made of; 0 for a node of Jinja."""
+        tag = getattr(getattr(node, "go", None), "tag", None)
+        return tag.pos - self._compiled.source.rfind("\n", 0, tag.pos) if tag is not None else 0
 
 
 def _through(name: str, number: int, expression: nodes.Expr) -> nodes.Expr:
