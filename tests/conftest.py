@@ -32,6 +32,8 @@ def pytest_configure() -> None:
             del os.environ[name]
     # Unless a test says otherwise, state is stored where no other confpy has it.
     os.environ["CONFPY_STATE_DIR"] = STATE.name
+    # And so are control sockets; their paths have 107 bytes at most.
+    os.environ["RUNTIME_DIRECTORY"] = os.path.join(STATE.name, "run")
     # Servers live in sbin, which the PATH of a user who is not root may lack.
     os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 

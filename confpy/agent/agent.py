@@ -66,6 +66,8 @@ from confpy.mirror.mirror import Mirror
 from confpy.mirror.result import MirrorResult
 
 if TYPE_CHECKING:
+    from confpy.agent.review import Review
+    from confpy.agent.status import Parts
     from confpy.status.model import Status
 
 MOST_CHANGES = 10_000
@@ -374,11 +376,21 @@ class Agent:
 
     def status(self) -> Status:
         """Return how all is now. Called between two steps, on request: it looks at every resource."""
-        from confpy.agent.status import Parts, make_status  # most runs are never asked
+        from confpy.agent.status import make_status  # most runs are never asked
+
+        return make_status(self._parts(), self._started, is_stopping=self._shutdown.has_begun)
+
+    def review(self, asked_at: float) -> Review:
+        """Return what has come of a SIGHUP at that monotonic time. Called between two steps, on request."""
+        from confpy.agent.review import review
+
+        return review(self._parts(), asked_at)
+
+    def _parts(self) -> Parts:
+        from confpy.agent.status import Parts
 
         core, fallback = self._core, self._fallback
-        parts = Parts(core, self.loading, self._batches, self.reloads, self.rejections, self._drift, fallback)
-        return make_status(parts, started_at=self._started.at, is_stopping=self._shutdown.has_begun)
+        return Parts(core, self.loading, self._batches, self.reloads, self.rejections, self._drift, fallback)
 
     def outcomes(self) -> list[dict[str, object]]:
         """Return the outcome of each resource, including those whose file could not be read."""

@@ -80,6 +80,8 @@ class Loading:
         reasons = tuple(error.identity for error in (*loaded.all_errors, *loaded.warnings))
         if not is_early or self._damping.admits(reasons, self._backoff.attempts + 1, self._step.now):
             self._log(loaded)
+        if not (self.is_done and not loaded.found):
+            self._note_invalid(loaded)
         is_empty = not loaded.resources and not loaded.all_errors
         if is_empty:
             self._log_missing(loaded)
@@ -94,12 +96,14 @@ class Loading:
         self._end.note_invalid(loaded.errors)
         if is_empty and self._end.waits_for_resources:
             self._load_at = self._missing_at
+        self.is_done = True
+        return True
+
+    def _note_invalid(self, loaded: Loaded) -> None:
         if not self.invalid:
             self.invalid_since = self._step.now
         others = loaded.other_errors
         self.invalid = {**({"": others[0]} if others else {}), **loaded.errors}
-        self.is_done = True
-        return True
 
     def _log(self, loaded: Loaded) -> None:
         notes: dict[object, LogEvent] = {(note.event, *note.fields.items()): note for note in loaded.notes}

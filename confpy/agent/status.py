@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from confpy.agent.loading import Loading
     from confpy.agent.rejections import Rejections
     from confpy.agent.reloads import PendingReloads
+    from confpy.agent.started import Started
 
 
 class Parts(NamedTuple):
@@ -52,9 +53,9 @@ class _Reason(NamedTuple):
     until: float = NEVER
 
 
-def make_status(parts: Parts, *, started_at: float | None, is_stopping: bool) -> Status:
-    """Return how all is now; the daemon adds what belongs to its process. ``started_at``: monotonic seconds."""
-    return _Snapshot(parts).status(started_at, is_stopping=is_stopping)
+def make_status(parts: Parts, started: Started, *, is_stopping: bool) -> Status:
+    """Return how all is now; the daemon adds what belongs to its process."""
+    return _Snapshot(parts).status(started, is_stopping=is_stopping)
 
 
 class _Snapshot:
@@ -70,7 +71,7 @@ class _Snapshot:
         self._reloads = {one.command: one for one in self._describe_reloads()}
         self._owed = {name: one for one in self._reloads.values() for name in one.resources}
 
-    def status(self, started_at: float | None, *, is_stopping: bool) -> Status:
+    def status(self, started: Started, *, is_stopping: bool) -> Status:
         config = self._config
         _, began_at = self._step.began or (self._step.now, self._step.wall)
         return Status(
@@ -81,13 +82,14 @@ class _Snapshot:
             mode=config.mode,
             since=began_at,
             now=self._step.wall,
-            is_started=started_at is not None,
+            is_started=started.at is not None,
             resources=(*map(self._describe, self._resources), *self._invalid()),
             stores=(self._store(),),
             reloads=tuple(self._reloads.values()),
             is_stopping=is_stopping,
-            started_at=0.0 if started_at is None else self._wall(started_at),
             totals=Totals(**fields(self._parts.core.totals)),
+            started_at=self._wall(started.at),
+            missing=started.missing,
         )
 
     def _wall(self, moment: float | None) -> float:

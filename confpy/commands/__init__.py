@@ -206,6 +206,49 @@ the line of the template; the exit code is 4. It takes the flags of any run; con
 """,
         flags=(DATA, Flag("watch", "Render again after each edit.")),
     ),
+    "reload": Command(
+        "reload [-wait] [flags]",
+        0,
+        0,
+        "takes no arguments",
+        "have the running confpy read and look at everything again",
+        """\
+Have the running confpy read and look at everything again.
+
+This is what SIGHUP does: it reads the resources and the store again, looks at every target, and tries again what waits
+after a failure.
+
+\b
+  confpy reload
+  confpy reload -wait -confdir /srv/confpy
+
+-wait waits until everything was tried, for -timeout (60 s) at most, and says how it went. The exit code is that of what
+fails, 2 to 7, as of a one-shot; 11 if it is not over in time; 12 if no confpy answers. As ExecReload= of a unit, it
+makes systemctl reload fail when the new configuration does.
+""",
+        flags=(Flag("wait", "Wait until everything was tried, and say how it went."),),
+    ),
+    "status": Command(
+        "status [-watch] [-json] [flags]",
+        0,
+        0,
+        "takes no arguments",
+        "show how the running confpy is: what it waits for, and what fails",
+        """\
+Show how the running confpy is: one line a resource, a store and an owed reload.
+
+It is asked over a socket that only root and the user that confpy runs as may use. Without -confdir, the only confpy
+that runs is asked.
+
+\b
+  confpy status
+  confpy status -watch
+  confpy status -json -confdir /srv/confpy
+
+The exit code is 0 if all is well, 11 if something is not, and 12 if no confpy answers.
+""",
+        flags=(Flag("watch", "Show it again each second; if stdout is no terminal, at each change."), JSON),
+    ),
     "test": Command(
         "test DIR [-update] [-junit FILE] [flags]",
         1,

@@ -47,6 +47,7 @@ from confpy.templates.renderer import Renderer
 from confpy.templates.resolve import Resolver
 
 if TYPE_CHECKING:
+    from confpy.agent.review import Review
     from confpy.status.model import Status
     from confpy.status.server import StatusServer
 
@@ -106,6 +107,7 @@ class Daemon:
         self._delivered = False
         self._inbox: queue.SimpleQueue[Message | Question[Any]] = queue.SimpleQueue()
         state = StateFolder.of(settings, self._log_event)
+        self._state_path = state.path
         self._state_dir = os.path.dirname(state.path)
         self._in_use = None
         if not settings.noop:
@@ -192,7 +194,7 @@ class Daemon:
                     self._in_use.leave()
 
     def _run(self) -> int:
-        server = None
+        server = control = None
         try:
             server = self._serve()
             if self._edits is not None:
@@ -200,12 +202,17 @@ class Daemon:
                 fields = {"backend": self._settings.backend, "confdir": self._settings.confdir, "mode": mode}
                 self._log.write("info", "confpy.started", fields)
                 self._edits.follow_confdir(self._settings.confdir)
+                from confpy.daemon.control import open_control
+
+                control = open_control(self, self._settings.confdir, self._state_path, self._log_event)
             if not self._settings.noop and expiry.is_due(self._state_dir, self._clock.time()):
                 self._start("expire", self._remove_unused, lambda _: None)
             return self._loop()
         finally:
             if server is not None:
                 server.close()
+            if control is not None:
+                control.close()
             self._jobs.save()
             self._resolver.close()
             if self._edits is not None:
@@ -285,6 +292,17 @@ class Daemon:
         question = Question(ask)
         self._inbox.put(question)
         return question.wait(seconds)
+
+    def post(self, message: Message) -> None:
+        """Send a message to the main thread."""
+        self._inbox.put(message)
+
+    def monotonic(self) -> float:
+        return self._clock.monotonic()
+
+    def review(self, asked_at: float) -> Review:
+        """As ``Agent.review``; called by the main thread."""
+        return self._agent.review(asked_at)
 
     def status(self) -> Status:
         """Return how all is now; called by the main thread."""

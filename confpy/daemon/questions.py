@@ -18,6 +18,8 @@ T = TypeVar("T")
 class NoAnswer(ConfpyError):
     """The owner thread has not answered in time."""
 
+    exit_code = 11
+
 
 class Question(Generic[T]):
     """What is to be worked out by the owner thread. It may read all, and post messages; it must not block."""

@@ -194,6 +194,8 @@ class Status:
     started_at: float = 0.0
     """When ``is_started`` became true."""
     totals: Totals = Totals()
+    missing: tuple[str, ...] = ()
+    """Targets that were not there when it was looked last, so that it has not started."""
 
 
 LATE = 30.0
@@ -203,7 +205,8 @@ LATE = 30.0
 def find_troubles(status: Status, *, late: float = LATE) -> Iterator[Trouble]:
     """Yield what is not well. ``late``: see ``LATE``."""
     if not status.is_started:
-        yield Trouble("confpy", "it has not started yet", status.since)
+        missing = f": there is no {', '.join(status.missing)}" if status.missing else ""
+        yield Trouble("confpy", f"it has not started yet{missing}", status.since)
     for store in status.stores:
         if not store.is_up:
             why = str((store.error or {}).get("error", "it has not answered yet"))
@@ -241,7 +244,7 @@ def as_json(status: Status) -> dict[str, object]:
         found[name] = [{key: _plain(value) for key, value in fields(one).items()} for one in found[name]]
     found["totals"] = fields(status.totals)
     problems = list(troubles(status))
-    return {**found, "is_well": not problems, "troubles": problems}
+    return {**found, "missing": list(status.missing), "is_well": not problems, "troubles": problems}
 
 
 def _plain(value: object) -> object:

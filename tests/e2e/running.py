@@ -26,7 +26,11 @@ def command(*flags: str) -> list[str]:
 
 def environment(folder: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return confpy's environment: that of the tests, its cache and its state in the test's folder, and ``more``."""
-    own = {"CONFPY_CACHE_DIR": str(folder / "cache"), "CONFPY_STATE_DIR": str(folder / "state")}
+    own = {
+        "CONFPY_CACHE_DIR": str(folder / "cache"),
+        "CONFPY_STATE_DIR": str(folder / "state"),
+        "RUNTIME_DIRECTORY": str(folder / "run"),
+    }
     return {**os.environ, "PYTHONPATH": str(ROOT), **own, **(more or {})}
 
 

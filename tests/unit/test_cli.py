@@ -242,8 +242,10 @@ def test_text_of_any_bytes_is_written_to_stdout_as_these_bytes(capfdbinary):
 def test_each_command_is_a_module_that_is_loaded_when_it_is_called():
     files = {path.stem for path in Path(commands.__file__).parent.glob("*.py")} - {
         "__init__",
+        "asking",
         "authoring",
         "flags",
+        "status_text",
         "stdout",
     }
     assert files == {"run", *COMMANDS}

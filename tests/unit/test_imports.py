@@ -25,7 +25,10 @@ COMMON = {"errors", "clock", "frozen", "events"}
 LAYERS = {
     "__main__": {"cli", "daemon"},
     "cli": {"commands", "config", "daemon", "log"},
-    "commands": {"check", "config", "convert", "daemon", "keys", "ledger", "log", "preview", "templates"},
+    "commands": {
+        "check", "config", "convert", "daemon", "keys", "ledger", "log", "preview", "status",
+        "templates",
+    },
     "daemon": {
         "agent", "candidates", "config", "delivery", "history", "keys", "ledger", "log", "messages", "mirror", "reload",
         "status", "stores", "system", "target", "templates",
