@@ -9,6 +9,8 @@ import pytest
 
 import confpy
 from confpy import errors
+from confpy.commands.asking import NoDaemon
+from confpy.daemon.questions import NoAnswer
 from confpy.errors import (
     AccessDenied,
     CheckError,
@@ -37,6 +39,8 @@ OUTCOMES = {
     errors.TargetTorn: (6, "target"),
     ReloadError: (7, "reload"),
 }
+ABOUT_A_DAEMON = {NoAnswer, NoDaemon}
+"""What a command that asks a running confpy may end with, beside what that one answers."""
 CODES = {one: code for one, (code, _) in OUTCOMES.items()}
 
 
@@ -58,7 +62,8 @@ def test_an_error_that_a_module_adds_fails_at_the_stage_of_its_base():
             importlib.import_module(found.name)
     more = subclasses(ConfpyError) - OUTCOMES.keys()
     assert TemplateMissing in more
-    for one in more:
+    assert {(one.exit_code, one.stage) for one in ABOUT_A_DAEMON} == {(11, "internal"), (12, "internal")}
+    for one in more - ABOUT_A_DAEMON:
         base = next(base for base in one.__mro__ if base in OUTCOMES)
         assert OUTCOMES[base] == (one.exit_code, one.stage)
 
