@@ -93,7 +93,7 @@ def spell(args: Sequence[str]) -> Line:
         if flag not in KNOWN and flag != STORE:
             takers = (taker for taker, one in COMMANDS.items() if OWN[flag] in one.flags)
             raise UsageError(f"unknown flag -{flag}", hint=f"it is a flag of confpy {next(takers)}")
-    if ends and not (command and command.takes_program):
+    if ends and command is not None and not command.takes_program:
         raise UsageError(f"unexpected argument {ends!r}", hint=SEE)
     if ends and not program:
         raise UsageError(f"{ends} needs a command", hint=SEE)

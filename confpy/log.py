@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 WEIGHTS: Mapping[Level, int] = {"debug": 0, "info": 1, "warning": 2, "error": 3}
 PATIENCE_MS = 100
 """How long a line waits for a full pipe before the rest of it is dropped."""
+PRIORITIES: Mapping[Level, bytes] = {"debug": b"<7>", "info": b"<6>", "warning": b"<4>", "error": b"<3>"}
+"""What begins a line for the journal: the level of syslog(3), which journald takes off."""
 CLAIMED = frozenset({"exc_info", "exception", "stack"})
 """Fields that structlog's text renderer would write on separate lines."""
 
@@ -36,6 +38,7 @@ class Log:
 
     def __init__(self, level: Level = "info", form: Literal["auto", "text", "json"] = "auto") -> None:
         self._stderr = _stderr()
+        self._priorities = PRIORITIES if self._stderr is not None and _is_journal(self._stderr.fileno()) else {}
         self._guard = threading.Lock()
         """Long lines are not interleaved."""
         self.configure(level, form)
@@ -59,7 +62,8 @@ class Log:
         except Exception as error:  # noqa: BLE001  # without a descriptor to spare, structlog cannot even be imported
             line = f"{level} {event} {quote(fields)} unformatted={quote(error)}"
         with self._guard:
-            self._stderr.write(line.encode("utf-8", "backslashreplace") + b"\n")
+            priority = self._priorities.get(level, b"")
+            self._stderr.write(priority + line.encode("utf-8", "backslashreplace") + b"\n")
 
     def from_error(self, error: ConfpyError, event: str = "confpy.failed", level: Level = "error") -> None:
         """Write the line for an error; raises nothing."""
@@ -103,6 +107,18 @@ def _stderr() -> Stderr | None:
         return None if sys.stderr is None else Stderr(sys.stderr.fileno(), "wb", closefd=False)
     except (OSError, ValueError):
         return None
+
+
+def _is_journal(descriptor: int) -> bool:
+    """Return whether a descriptor is the stream that systemd has connected to its journal, systemd.exec(5)."""
+    device, _, inode = os.environ.get("JOURNAL_STREAM", "").partition(":")
+    if not device.isdecimal() or not inode.isdecimal():
+        return False
+    try:
+        status = os.fstat(descriptor)
+    except OSError:
+        return False
+    return (status.st_dev, status.st_ino) == (int(device), int(inode))
 
 
 def _renderer(stderr: Stderr, form: str) -> Callable[[Event], str]:

@@ -16,6 +16,7 @@ from confpy.frozen import NOTHING, frozen
 from confpy.history.records import Accept, Answer, FindUndo, Undo, UndoFound, WriteHistory
 from confpy.keys.snapshot import Changes, Invalidated, PrefixStatus, Snapshot
 from confpy.reload.spec import LastRun, PendingReload, Rejection, ReloadSpec
+from confpy.reload.supervised import ChildEnded, SignalChild, StartChild
 from confpy.templates.lookup import Lookup
 
 # --- messages: what jobs, streams and signals post -------------------------------------------------------------------
@@ -239,6 +240,7 @@ Message: TypeAlias = (
     | Asked
     | Edited
     | Touched
+    | ChildEnded
     | Signalled
     | Woken
 )
@@ -475,5 +477,7 @@ Action: TypeAlias = (
     | LogEvent
     | Terminate
     | Kill
+    | StartChild
+    | SignalChild
     | Stop
 )

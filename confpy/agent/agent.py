@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from confpy.agent.adoption import Adoption
 from confpy.agent.batches import Batches
+from confpy.agent.changed_keys import ChangedKeys
 from confpy.agent.config import AgentConfig
 from confpy.agent.core import Core
 from confpy.agent.deliveries import Deliveries
@@ -28,11 +29,11 @@ from confpy.agent.passes import Passes
 from confpy.agent.rejections import Rejections
 from confpy.agent.reloads import PendingReloads
 from confpy.agent.rendering import Rendering, Renders
-from confpy.agent.resources import ResourceState
 from confpy.agent.shrink import KeyCounts
 from confpy.agent.shutdown import Shutdown
 from confpy.agent.started import Started
 from confpy.agent.store_status import StoreStatus
+from confpy.agent.supervisor import Supervisor
 from confpy.agent.suspect_keys import SuspectKeys
 from confpy.agent.undone import Undone
 from confpy.agent.watched_files import WatchedFiles
@@ -64,14 +65,12 @@ from confpy.messages import (
 )
 from confpy.mirror.mirror import Mirror
 from confpy.mirror.result import MirrorResult
+from confpy.reload.supervised import ChildEnded
 
 if TYPE_CHECKING:
     from confpy.agent.review import Review
     from confpy.agent.status import Parts
     from confpy.status.model import Status
-
-MOST_CHANGES = 10_000
-"""Changed keys that are counted for the log while a resource cannot be delivered."""
 
 
 class Agent:
@@ -96,7 +95,8 @@ class Agent:
         self.loading = Loading(core)
         self._started = Started(core, self.loading, config.ready_timeout)
         self._drift = Drift(core)
-        self._shutdown = Shutdown(core.step, config.stop_timeout)
+        self._child = Supervisor(core.step, config, reloads)
+        self._shutdown = Shutdown(core.step, config.stop_timeout, self._child)
         self._suspect_keys = suspect_keys = SuspectKeys(core)
         self._fallback = fallback = Fallback(core, counts)
         self._history = history = DeliveryHistory(core)
@@ -134,9 +134,7 @@ class Agent:
             suspect_keys=suspect_keys,
             undone=undone,
         )
-        self._changed: set[str] = set()
-        self._inferred: set[str] = set()
-        """Of the changed paths, those whose deletion no stream would have named."""
+        self._changed = ChangedKeys(core)
         self._recovered = False
         """What an earlier run has left is settled."""
         self._ended = False
@@ -151,7 +149,7 @@ class Agent:
         self._end.begin(now)
         for message in messages or (Woken(),):
             self._take(message)
-        self._mark_changed()
+        self._changed.mark()
         if not self._ended:
             self._do_what_is_due()
             if self._recovered:
@@ -163,6 +161,7 @@ class Agent:
                     self._passes.run(freed)
             self._started.evaluate()
             self._step.actions += self._history.write_if_due()
+            self._child.start_if(is_started=self.is_started)
             self._stop_if_done()
             self._step.do(WakeAt(self._wake_at()))
         return self._step.actions
@@ -208,9 +207,17 @@ class Agent:
                 self._rendering.ask_files()
             case Signalled():
                 self._take_signal(message.number)
+            case ChildEnded():
+                self._shutdown.take_end(message)
+                self._batches.drop_waiting()
             case _:
                 pass
         self._take_result(self.mirror.step(message, self._step.now))
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it was asked to stop."""
+        return self._shutdown.has_begun
 
     # --- resources ---------------------------------------------------------------------------------------------------
 
@@ -251,27 +258,10 @@ class Agent:
     def _take_result(self, result: MirrorResult) -> None:
         """Take what the mirror made of a message."""
         self._step.actions += result.actions
-        self._changed |= result.changed
-        if result.learned or not self._config.names_deletions:
-            self._inferred |= result.changed
+        self._changed.take(result)
         if result.learned:
             self._passes.note_store()
             self._store_status.take()
-
-    def _mark_changed(self) -> None:
-        """Mark whom the changed paths concern. What arrived together counts as one change to each."""
-        concerned: dict[str, ResourceState] = {}
-        for path, state in self.resources.concerned(self._changed):
-            concerned[state.name] = state
-            if path in self._inferred:
-                state.guard.named = state.guard.named_in_flight = False
-            if len(state.changes) < MOST_CHANGES:
-                state.changes.add(path)
-        self._changed, self._inferred = set(), set()
-        for state in concerned.values():
-            if state.tried:
-                state.settle.note(self._step.now)
-            self.resources.mark(state, "change" if state.tried else "start")
 
     # --- time --------------------------------------------------------------------------------------------------------
 
@@ -317,6 +307,8 @@ class Agent:
     # --- the end -----------------------------------------------------------------------------------------------------
 
     def _take_signal(self, number: int) -> None:
+        if self._child.forwards(number):
+            return
         name = self._shutdown.signal_name(number)
         if self._shutdown.has_begun:
             if number != signal.SIGHUP:
@@ -345,7 +337,8 @@ class Agent:
             # What an earlier run has left half done is settled first: it would stay so until the next start.
             working = not self._recovered or bool(self._batches) or self.reloads.running()
             if self._shutdown.is_over(working=working):
-                self._stop(self._end.stopped_code(self._shutdown.stopped_by, forced=self._shutdown.was_forced))
+                code = self._end.stopped_code(self._shutdown.stopped_by, forced=self._shutdown.was_forced)
+                self._stop(self._child.exit_code(code))
             elif self._shutdown.end_commands():
                 self.reloads.stop()
         elif self._has_ended():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+import signal
+from typing import Any, Literal
 
 from confpy.clock import NEVER
 from confpy.config.settings import Settings
@@ -55,6 +56,14 @@ class AgentConfig:
     """Deliveries are recorded in the history."""
     timeout: float = NEVER
     """Seconds that one-shot has for its try, from when the store answered or was given up."""
+    supervises: bool = False
+    """A program is run, and supervised."""
+    child_stop_signal: int = 0
+    """What stops it; 0: the signal that confpy got."""
+    child_stop_timeout: float = 8.0
+    """Seconds from that to its end."""
+    forwarded: frozenset[int] = frozenset()
+    """Signals that are meant for it."""
 
     @classmethod
     def of(cls, settings: Settings, capabilities: Capabilities) -> AgentConfig:
@@ -82,6 +91,7 @@ class AgentConfig:
             history=keeps_history(settings, capabilities),
             timeout=settings.timeout,
             ready_timeout=settings.ready_timeout,
+            **_supervision(settings),
         )
 
     @property
@@ -108,3 +118,22 @@ def _nodes(settings: Settings) -> tuple[str, ...]:
 def keeps_history(settings: Settings, capabilities: Capabilities) -> bool:
     """Say whether deliveries are recorded: a one-shot over keys that cannot change leaves nothing behind."""
     return settings.history > 0 and not settings.noop and (capabilities.can_change or not settings.onetime)
+
+
+def _supervision(settings: Settings) -> dict[str, Any]:
+    """Return what the settings say of the program to supervise."""
+    if not settings.exec or settings.onetime:
+        return {}
+    stop_signal = settings.exec_stop_signal
+    return {
+        "supervises": True,
+        "child_stop_signal": int(signal.Signals[f"SIG{stop_signal}"]) if stop_signal else 0,
+        "child_stop_timeout": settings.exec_stop_timeout,
+        "forwarded": forwarded_signals(settings),
+    }
+
+
+def forwarded_signals(settings: Settings) -> frozenset[int]:
+    """Return the signals that are meant for the supervised program: none that stops confpy, or makes it look again."""
+    meant = {signal.SIGUSR2, signal.SIGWINCH, signal.SIGPWR, *range(signal.SIGRTMIN, signal.SIGRTMAX + 1)}
+    return frozenset(map(int, meant)) - {int(signal.Signals[f"SIG{name}"]) for name in settings.stop_signals}

@@ -21,7 +21,7 @@ from confpy.errors import CheckError, ReloadError
 from confpy.events import abbreviate
 from confpy.frozen import replace
 from confpy.history.records import UNDO
-from confpy.messages import Delivered, Reject, Reloaded, Restored
+from confpy.messages import ClearPending, Delivered, Reject, Reloaded, Restored
 from confpy.reload.spec import Rejection
 
 
@@ -156,7 +156,7 @@ class Deliveries:
         resource = candidate.resource
         if report.outcome == "changed":
             self._counts.note(candidate, recorded=bool(report.record))
-            if resource.reload_cmd is not None and self._config.reloads:
+            if resource.reload_cmd is not None and self._config.reloads and not self._reloads.is_held:
                 self._owe(Commit(resource, "removed", 0, candidate.revision, report.took, report.record))
 
     def _succeed(self, state: ResourceState, report: Report, candidate: Candidate) -> None:
@@ -181,6 +181,10 @@ class Deliveries:
             self._step.log("debug", "resource.unchanged", resource=resource.name)
         elif resource.reload_cmd is None or not self._config.reloads:
             self._step.do(commit.event(reloaded=False))
+        elif self._reloads.is_held:
+            self._step.do(commit.event(reloaded=False))
+            if commit.record and resource.reload_spec is not None:
+                self._step.do(ClearPending(resource.reload_spec.key, (commit.record,)))
         else:
             self._owe(commit)
 

@@ -22,6 +22,7 @@ from confpy.errors import ConfpyError, ReloadError
 from confpy.events import LogEvent
 from confpy.frozen import define, field, frozen, replace
 from confpy.messages import Action, ClearPending, Reload, Reloaded, Restore
+from confpy.reload.actions import SignalReload
 from confpy.reload.spec import LastRun, OnFailure, PendingReload, ReloadSpec
 
 LONGEST = 300.0
@@ -149,6 +150,8 @@ class PendingReloads:
         self._longest_wait = longest_wait
         self._is_final = is_final
         self._stopped = False
+        self.is_held = False
+        """The program that confpy runs is still to be started: nothing is reloaded yet, and no commit owes a reload."""
         self._pending: dict[str, Pending] = {}
         self._running: dict[str, Pending] = {}
         """Those with a run in flight, what follows from its failure included."""
@@ -193,6 +196,16 @@ class PendingReloads:
     def stop(self) -> None:
         """Start no more reloads: what is owed stays so, for the next start."""
         self._stopped = True
+
+    def release(self) -> Iterator[Action]:
+        """Begin to reload: the program has been started, so that what an earlier run owed to it is done."""
+        self.is_held = False
+        for key, pending in [*self._pending.items()]:
+            if isinstance(pending.spec.action, SignalReload) and pending.spec.action.is_for_child:
+                pending.records_in_flight |= pending.records
+                yield _clear(key, pending)
+                pending.owed.clear()
+                self._forget_if_cleared(key)
 
     def take_over(self, runs: Mapping[str, LastRun], now: float, wall: float) -> Iterator[Action]:
         """Go on with the waits of an earlier run, after all that it owed is inherited; yield a line for each.
@@ -254,7 +267,7 @@ class PendingReloads:
                 # A delivery under way may have found unchanged what is about to be put back.
                 pending.back = "in flight"
                 yield Restore(key)
-        if self._stopped:
+        if self._stopped or self.is_held:
             return
         for key in self._queue.take(now):
             pending = self._pending[key]
@@ -460,7 +473,7 @@ class PendingReloads:
 
     def wake_at(self, now: float) -> float:
         """Return the monotonic time at which a reload that waits may start: the end of another comes as a message."""
-        return NEVER if self._stopped or not self._free() else max(now, self._queue.next_at())
+        return NEVER if self._stopped or self.is_held or not self._free() else max(now, self._queue.next_at())
 
 
 def _rolled_back(names: Iterable[str], key: str) -> LogEvent:

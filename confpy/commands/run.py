@@ -12,7 +12,13 @@ from confpy.errors import UsageError
 
 def run(call: Call) -> int:
     """Deliver once, or until a signal; raises ``ConfpyError`` if it cannot start."""
-    settings, warnings = load_settings(call.flags, os.environ)
+    flags = call.flags
+    if call.program is not None:
+        import shlex
+
+        # One word is a whole command, as in a variable: people quote it.
+        flags = {**flags, "exec": shlex.join(call.program) if len(call.program) > 1 else call.program[0]}
+    settings, warnings = load_settings(flags, os.environ)
     call.log.configure(settings.log_level, settings.log_format)
     _reject(settings)
     from confpy.daemon.daemon import run as deliver
@@ -21,7 +27,10 @@ def run(call: Call) -> int:
 
 
 def _reject(settings: Settings) -> None:
-    """Raise ``UsageError`` for settings that make no sense for a daemon."""
+    """Raise ``UsageError`` for settings that make no sense together."""
+    if settings.exec and settings.noop:
+        hint = "without -noop it runs on the new files, without -exec nothing is run"
+        raise UsageError(f"{settings.origin('exec')}: with -noop there are no new files to run it on", hint=hint)
     if settings.onetime:
         return
     if settings.report:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from confpy.clock import LONGEST
 from confpy.errors import UsageError
+from confpy.reload.kinds import signal_name
 
 
 class Kind(NamedTuple):
@@ -185,6 +186,27 @@ def address(value: object) -> str:
 
 
 ADDRESS = Kind("an address such as 127.0.0.1:9100, :9100 or unix:/run/confpy/http.sock", address, address, "ADDRESS")
+SIGNAL = Kind("the name of a signal, such as USR1", lambda value: signal_name(text(value)), signal_name, "NAME")
+
+
+def words(value: object) -> tuple[str, ...]:
+    """Return the words of a command, split as a shell does it where it is one string; no shell runs it."""
+    import shlex
+
+    found = strings(value) if isinstance(value, list) else tuple(shlex.split(text(value)))
+    if not found or not found[0]:
+        raise ValueError
+    return found
+
+
+PROGRAM = Kind(
+    'a command, such as "haproxy -W -f /etc/haproxy/haproxy.cfg", or a list of its words',
+    words,
+    words,
+    "CMD …",
+    type="string or list",
+    schema={"type": ["string", "array"], "items": {"type": "string"}, "minItems": 1},
+)
 
 
 NO_ID = -1

@@ -291,6 +291,9 @@ def make_resource(
     strict = given["strict_owner"]
     group = delivered_with(given, strict)
     action = actions.parse_action(given)
+    if isinstance(action, actions.SignalReload) and action.is_for_child and not (settings.exec or settings.no_reload):
+        hint = "add reload_pidfile or reload_process, or let confpy run the program (-exec)"
+        raise UsageError("reload_signal does not say who gets it", hint=hint, key="reload_signal")
     paths = [join(prefix, key) for key in given.get("keys", ())]
     dest = below(settings.root, absolute(given["dest"]))
     if not os.path.isabs(given["dest"]):

@@ -20,6 +20,8 @@ from confpy.config.kinds import (
     LIST,
     PATH,
     PAUSE,
+    PROGRAM,
+    SIGNAL,
     SIGNALS,
     TEXT,
     TIMEOUT,
@@ -91,6 +93,18 @@ class Settings(NetworkSettings, FileSettings, ConsulSettings):
         SIGNALS,
         "Signals to stop at, besides TERM, INT, QUIT and USR1. May be repeated, or comma-separated.",
         unset="none; as PID 1 without a terminal also WINCH",
+    )
+    exec: tuple[str, ...] | None = setting(
+        RUNNING,
+        None,
+        PROGRAM,
+        "Run this program when the targets are there, supervise it, and end with it; all that follows is its command.",
+    )
+    exec_stop_signal: str | None = setting(
+        RUNNING, None, SIGNAL, "With -exec: the signal that stops the program.", unset="the one that confpy got"
+    )
+    exec_stop_timeout: float = setting(
+        RUNNING, 8.0, PAUSE, "With -exec: how long the program may take to stop before it is killed."
     )
     allow_empty: bool = setting(RUNNING, False, BOOLEAN, "With -onetime: a confdir without resources is not an error.")
     allow_stale: bool = setting(

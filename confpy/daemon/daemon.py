@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from confpy import __version__
 from confpy.agent.agent import Agent
-from confpy.agent.config import AgentConfig, keeps_history
+from confpy.agent.config import AgentConfig, forwarded_signals, keeps_history
 from confpy.clock import Clock, SystemClock
 from confpy.config.load import load_resources
 from confpy.config.resource import Loaded
@@ -67,6 +67,8 @@ def run(settings: Settings, warnings: Sequence[ConfpyError] = ()) -> int:
     if settings.ignored_variables:
         hint = "they count where the store is named as in confd's fork (confpy STORE); CONFPY_* variables always count"
         log.write("info", "settings.ignored", {"variables": ", ".join(settings.ignored_variables), "hint": hint})
+    if settings.exec and settings.onetime:
+        settings = replace(settings, no_reload=True)  # the program starts on the new files
     store = open_store(settings.backend, settings)
     at_rest = None
     if not settings.onetime:
@@ -79,7 +81,13 @@ def run(settings: Settings, warnings: Sequence[ConfpyError] = ()) -> int:
 
         memory.prepare()
         at_rest = memory.settle
-    return Daemon(settings, store, log, at_rest=at_rest).run()
+    daemon = Daemon(settings, store, log, at_rest=at_rest)
+    code = daemon.run()
+    if not (settings.exec and daemon.may_be_replaced(code)):
+        return code
+    from confpy.daemon.program import execute
+
+    return execute(settings, log)
 
 
 class Daemon:
@@ -125,6 +133,11 @@ class Daemon:
             self._edits = Edits(post, self._start, self._log_event)
         self._templates = os.path.join(settings.confdir, "templates")
         self._resolver = Resolver(folder=self._templates, cache_dir=settings.cache_dir, sandbox=settings.sandbox)
+        child = None
+        if settings.exec:
+            from confpy.daemon.program import supervised
+
+            child = supervised(settings)
         folder_guard = threading.Lock()
         ports = Ports(
             disk=self._disk,
@@ -142,6 +155,7 @@ class Daemon:
             start=self._start,
             log=self._log_event,
             guard=threading.Lock(),
+            child=child,
         )
         self._jobs = Jobs(ports, Rules.of(settings))
         self._agent = self._make_agent(random or Random())
@@ -184,7 +198,9 @@ class Daemon:
 
     def run(self) -> int:
         """Run until the agent stops. Returns the exit code."""
-        with signal_handlers(self._inbox.put, self._settings.stop_signals):
+        settings = self._settings
+        forwarded = forwarded_signals(settings) if settings.exec and not settings.onetime else ()
+        with signal_handlers(self._inbox.put, settings.stop_signals, forwarded):
             try:
                 return self._run()
             finally:
@@ -192,6 +208,16 @@ class Daemon:
                 self._ledger.close(compares=self._store.capabilities.can_change)
                 if self._in_use is not None:
                     self._in_use.leave()
+
+    def may_be_replaced(self, code: int) -> bool:
+        """Say whether a one-shot that ended with this code leaves the files that its program starts on.
+
+        As for a daemon, a resource that failed may have left the old file; and none may be missing.
+        """
+        if not self._settings.onetime or self._agent.is_stopping:
+            return False
+        undelivered = [one for one in self._agent.outcomes() if one["outcome"] not in {"changed", "unchanged"}]
+        return code == 0 or all(os.path.exists(str(one["target"])) for one in undelivered)
 
     def _run(self) -> int:
         server = control = None

@@ -65,6 +65,7 @@ from confpy.messages import (
     WakeAt,
     Watch,
 )
+from confpy.reload.supervised import ChildEnded, SignalChild, StartChild
 from confpy.system.disk import Disk
 from confpy.system.subprocesses import Shell
 from confpy.target.sweep import sweep
@@ -72,6 +73,7 @@ from confpy.templates.lookup import Lookup
 
 if TYPE_CHECKING:
     from confpy.keys.snapshot import PrefixStatus, Snapshot
+    from confpy.system.child import Child
 
 Job: TypeAlias = Callable[[], Message | None]
 Failed: TypeAlias = Callable[[ConfpyError], Message | None]
@@ -129,6 +131,8 @@ class Ports:
     """Keeps jobs apart."""
     answer: Callable[[Answer], None] = lambda _: None
     """Answer a person's request."""
+    child: Child | None = None
+    """The program to supervise."""
 
 
 class Jobs:
@@ -155,6 +159,8 @@ class Jobs:
             Unwatch: lambda action: ports.streams.close(action.stream),
             Terminate: lambda _: ports.shell.terminate_all(),
             Kill: lambda _: ports.shell.kill_all(),
+            StartChild: self._start_child,
+            SignalChild: lambda action: self._child().signal(action.number),
             Stop: lambda _: None,
             Hold: self._held.append,
             Answer: ports.answer,
@@ -293,7 +299,18 @@ class Jobs:
     def reload(self, action: Reload) -> Reloaded:
         from confpy.reload.run import reload  # brings socket, which a run that reloads nothing does not need
 
-        return Reloaded(action.key, **fields(reload(action.spec, action.environment, self._ports.shell)))
+        ports = self._ports
+        return Reloaded(action.key, **fields(reload(action.spec, action.environment, ports.shell, ports.child)))
+
+    # --- the supervised program --------------------------------------------------------------------------------------
+
+    def _start_child(self, _: StartChild) -> None:
+        child = self._child()
+        self._ports.start("exec", lambda: ChildEnded(**fields(child.run())), lambda _: ChildEnded(1))
+
+    def _child(self) -> Child:
+        assert self._ports.child is not None
+        return self._ports.child
 
     # --- the history -------------------------------------------------------------------------------------------------
 

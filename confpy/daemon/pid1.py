@@ -22,8 +22,13 @@ def stand_by() -> int | None:
     terminal = _has_terminal()
     child = os.fork()
     if not child:
-        # In a session of its own, so that ^C at a terminal reaches it once: forwarded.
-        os.setsid()
+        # In a group of its own, so that ^C at a terminal reaches it once: forwarded. The session stays that of the
+        # terminal: a program that confpy runs (-exec) may be in its foreground, and confpy writes to it all the same.
+        if terminal:
+            os.setpgid(0, 0)
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
+        else:
+            os.setsid()
         return None
     while True:
         number = signal.sigwaitinfo(HELD).si_signo

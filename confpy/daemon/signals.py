@@ -16,10 +16,13 @@ STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1)
 
 
 @contextmanager
-def signal_handlers(put: Callable[[Signalled | Woken], None], stop_signals: Iterable[str] = ()) -> Iterator[None]:
+def signal_handlers(
+    put: Callable[[Signalled | Woken], None], stop_signals: Iterable[str] = (), forwarded: Iterable[int] = ()
+) -> Iterator[None]:
     """Turn signals into messages, and restore the previous handlers at the end.
 
-    ``stop_signals``: names, such as ``WINCH``, of further signals beside ``STOPS`` and HUP.
+    ``stop_signals``: names, such as ``WINCH``, of further signals beside ``STOPS`` and HUP. ``forwarded``: the numbers
+    of those that a supervised program gets.
 
     A handler runs when the main thread next runs Python. That may take long if the main thread is about to block, or if
     the kernel delivered the signal to another thread. The interpreter writes a byte at once; a thread that reads it
@@ -39,7 +42,7 @@ def signal_handlers(put: Callable[[Signalled | Woken], None], stop_signals: Iter
     waker = threading.Thread(target=wake, name="confpy-signals", daemon=True)
     waker.start()
     previous_fd = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    numbers = {*STOPS, signal.SIGHUP, *(signal.Signals[f"SIG{name}"] for name in stop_signals)}
+    numbers = {*STOPS, signal.SIGHUP, *(signal.Signals[f"SIG{name}"] for name in stop_signals), *forwarded}
     previous = {number: signal.signal(number, handle) for number in numbers}
     # If confpy's parent ignored SIGCHLD, confpy inherits that, and exit codes of its own children are lost.
     previous[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)

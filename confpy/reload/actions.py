@@ -12,9 +12,9 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, get_args
 
-from confpy.errors import UsageError
+from confpy.errors import ReloadError, UsageError
 from confpy.frozen import frozen, replace
-from confpy.reload.kinds import Option, Written, single
+from confpy.reload.kinds import Option, Written, signal_name, single
 from confpy.system.placeholders import Command, command_line, fill_command, read_command
 
 if TYPE_CHECKING:
@@ -74,27 +74,17 @@ class CommandReload:
         return {"n": "nginx", "a": "apache", "h": "haproxy"}.get(name, name)
 
 
-def _signal_name(written: Written) -> str:
-    """Return the name of a signal without the SIG that it may begin with."""
-    from signal import Signals
-
-    name = single(written).upper().removeprefix("SIG")
-    if f"SIG{name}" not in Signals.__members__:
-        raise ValueError
-    return name
-
-
 @frozen
 class SignalReload:
-    """Send a signal to the process that a file names, or to all processes of a name."""
+    """Send a signal to the process of a file, to all processes of a name, or to the program of ``-exec``."""
 
     kind: ClassVar[str] = "signal"
     options: ClassVar[Mapping[str, Option]] = {
         "reload_signal": Option(
             'the name of a signal, such as "HUP"',
-            _signal_name,
-            "instead of `reload_cmd`: the name of a signal to send, such as `HUP`"
-            " ([more](commands.md#without-a-command))",
+            signal_name,
+            "instead of `reload_cmd`: the name of a signal to send, such as `HUP`; without the next two, to the"
+            " [program of `-exec`](sidecar.md) ([more](commands.md#without-a-command))",
             {"pattern": "^[A-Za-z0-9]+$", "examples": ["HUP", "USR2"]},
         ),
         "reload_pidfile": Option(
@@ -125,18 +115,25 @@ class SignalReload:
             for key in whom:
                 raise UsageError(f"there is a {key} without reload_signal", hint='add reload_signal = "HUP"', key=key)
             return None
-        if not whom:
-            hint = "add reload_pidfile or reload_process"
-            raise UsageError("reload_signal does not say who gets it", hint=hint, key="reload_signal")
         return cls(given["reload_signal"], whom.get("reload_pidfile", ""), whom.get("reload_process", ""))
 
     def fill(self, src: str, dest: str) -> SignalReload:  # noqa: ARG002 - it has no placeholders
         return self
 
-    def describe(self) -> str:
-        return f"signal {self.signal} to {self.pidfile or self.process}"
+    @property
+    def is_for_child(self) -> bool:
+        """Whether the program that confpy supervises gets it."""
+        return not (self.pidfile or self.process)
 
-    def run(self, context: Context) -> str | None:  # noqa: ARG002 - nothing is waited for
+    def describe(self) -> str:
+        return f"signal {self.signal} to {self.pidfile or self.process or 'the program of -exec'}"
+
+    def run(self, context: Context) -> str | None:
+        if self.is_for_child:
+            if context.child is None:  # only what an earlier run owes can ask for it
+                raise ReloadError("there is no program of -exec")
+            context.child.reload(self.signal, context.timeout, ReloadError)
+            return None
         from confpy.reload.processes import send_signal
 
         send_signal(self.signal, self.pidfile, self.process)

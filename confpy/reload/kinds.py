@@ -41,6 +41,16 @@ def single(written: Written) -> str:
     return written
 
 
+def signal_name(written: Written) -> str:
+    """Return the name of a signal without the SIG that it may begin with; raises ``ValueError``."""
+    from signal import Signals
+
+    name = single(written).upper().removeprefix("SIG")
+    if f"SIG{name}" not in Signals.__members__:
+        raise ValueError
+    return name
+
+
 def to_json(value: Any) -> dict[str, Any]:
     """Return an action or a verifier as JSON can hold it, with its kind; what is empty is left out."""
     return {"kind": value.kind, **{name: it for name, it in fields(value).items() if it}}

@@ -25,6 +25,8 @@ TAIL = 4096
 """Bytes of output that a failed command shows."""
 OUTPUT_BOUND = 64 << 20
 """Bytes of output that are stored in memory while a command runs; beyond that only the end of it."""
+MANAGERS = frozenset({"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"})
+"""Variables with which a service manager speaks to confpy alone: what a command says there would be taken as ours."""
 LOOK = 0.05
 """Seconds between two looks at how much a command has written: short, since it may write gigabytes meanwhile."""
 STEP = 0.005
@@ -110,9 +112,8 @@ class Shell:
         """
         began = time.monotonic()
         argv = ("/bin/sh", "-c", command) if isinstance(command, str) else command
-        visible = {name: value for name, value in os.environ.items() if name not in self._hidden}
         try:
-            return self._run(argv, {**visible, **environment}, timeout, began)
+            return self._run(argv, {**visible(self._hidden), **environment}, timeout, began)
         except OSError as error:
             code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
             tail = f"{argv[0]}: {error.strerror}"
@@ -169,13 +170,18 @@ class Shell:
             _kill_group(group, number)
 
 
+def visible(hidden: Collection[str]) -> dict[str, str]:
+    """Return confpy's environment without these variables, and without those of its service manager."""
+    return {name: value for name, value in os.environ.items() if name not in hidden and name not in MANAGERS}
+
+
 def _spawn(argv: tuple[str, ...], environment: Mapping[str, str], output: int) -> int:
     """Start a program in a session of its own; returns its process id, raises ``OSError``.
 
     It gets an empty signal mask and default dispositions, whatever confpy was started with and its threads block: by
     ``posix_spawn``, which runs no Python code between fork and exec.
     """
-    _close_on_exec()
+    close_on_exec()
     files: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
         # Output first: its descriptor is 0 if confpy was started without a standard input.
         (os.POSIX_SPAWN_DUP2, output, 1),
@@ -194,7 +200,7 @@ def _spawn(argv: tuple[str, ...], environment: Mapping[str, str], output: int) -
         )
 
 
-def _close_on_exec() -> None:
+def close_on_exec() -> None:
     """Let no child inherit open files, beside the standard ones: those that Python did not open would be inherited.
 
     They are not closed in the child: ``posix_spawn`` rejects a descriptor above the limit of this process, which may be

@@ -109,7 +109,6 @@ def test_every_flag_of_confd_that_is_no_login_is_known():
         ),
         ("-onetime deliver", "unexpected argument 'deliver'", SEE),
         ("---watch", "unexpected argument '---watch'", SEE),
-        ("--", "unexpected argument '--'", SEE),
         ("-", "unexpected argument '-'", SEE),
         ("''", "unexpected argument ''", SEE),
         ("-=x", "unexpected argument '-=x'", SEE),
@@ -279,7 +278,9 @@ def test_help_on_a_command_shows_command_lines_that_are_valid():
         ("conver a", "unexpected argument 'conver'", "did you mean convert?"),
         ("-onetime -verify", "unknown flag -verify", "it is a flag of confpy convert"),
         ("accept web -- true", "unexpected argument '--'", SEE),
-        ("-onetime --", "unexpected argument '--'", SEE),
+        ("convert a -exec true", "unexpected argument '-exec'", SEE),
+        ("-onetime --", "-- needs a command", SEE),
+        ("-onetime -exec", "-exec needs a command", SEE),
     ],
 )
 def test_a_command_that_is_written_otherwise_says_how_it_is_written(capfd, line, error, hint):
@@ -365,3 +366,23 @@ def test_a_wrong_flag_is_told_of_in_the_form_that_the_environment_asks_for(daemo
     monkeypatch.setenv("CONFPY_LOG_FORMAT", "json")
     assert cli.main(["-bogus"]) == 2
     assert json.loads(capfd.readouterr().err)["error"] == "unknown flag -bogus"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--exec", "haproxy", "-W", "-f", "/a b", ""], ("haproxy", "-W", "-f", "/a b", "")),
+        (["--", "haproxy", "-watch", "--", "-exec"], ("haproxy", "-watch", "--", "-exec")),
+        (["-exec", "haproxy -W -f '/a b'"], ("haproxy", "-W", "-f", "/a b")),
+        (["-exec=haproxy -W"], ("haproxy", "-W")),
+    ],
+)
+def test_what_follows_exec_is_a_program_with_its_arguments(daemon, words, expected):
+    assert cli.main(["-onetime", "-backend", "env", *words]) == 0
+    assert daemon.settings.exec == expected
+
+
+def test_a_program_is_not_run_where_nothing_is_delivered(daemon, capfd):
+    assert cli.main(["-onetime", "-noop", "-log-format=json", "--exec", "true"]) == 2
+    assert json.loads(capfd.readouterr().err)["error"] == "flag -exec: with -noop there are no new files to run it on"
+    assert not hasattr(daemon, "settings")

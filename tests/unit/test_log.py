@@ -255,3 +255,28 @@ def test_writing_from_many_threads_at_once_loses_nothing(capfd):
     for thread in threads:
         thread.join()
     assert len(capfd.readouterr().err.splitlines()) == 8
+
+
+JOURNALS = """
+import os, sys
+status = os.fstat(2)
+os.environ["JOURNAL_STREAM"] = {stream}
+log = Log("debug", {form!r})
+for level in ("debug", "info", "warning", "error"):
+    log.write(level, "a.b")
+"""
+
+
+@pytest.mark.parametrize(("form", "begins"), [("text", r"<7>2\d{3}-"), ("json", r'<7>\{"timestamp"')])
+def test_lines_for_the_journal_begin_with_their_priority(form, begins):
+    done = run(JOURNALS.format(stream='f"{status.st_dev}:{status.st_ino}"', form=form))
+    lines = done.stderr.splitlines()
+    assert re.match(begins, lines[0])
+    assert [line[:3] for line in lines] == ["<7>", "<6>", "<4>", "<3>"]
+
+
+@pytest.mark.parametrize("stream", ["f'{status.st_dev}:1'", "f'1:{status.st_ino}'", "'x:y'", "''", "'5'", "'²:²'"])
+def test_what_goes_elsewhere_than_to_the_journal_has_no_priority(stream):
+    done = run(JOURNALS.format(stream=stream, form="text"))
+    assert len(done.stderr.splitlines()) == 4
+    assert "<" not in done.stderr

@@ -116,12 +116,13 @@ def test_every_setting_can_be_given_by_each_of_its_names(confdir):
     for option in OPTIONS:
         if option.name in {"confdir", "config_file"}:
             continue
+        word = "USR2" if option.name == "exec_stop_signal" else option.kind.metavar.split("|")[-1]
         text, typed = {
             bool: ("true", "true"),
             float: ("7", "7"),
             int: ("7", "7"),
             tuple: ("PWR,USR2", '["PWR", "USR2"]'),
-        }.get(type(option.default), (option.kind.metavar.split("|")[-1], f'"{option.kind.metavar.split("|")[-1]}"'))
+        }.get(type(option.default), (word, f'"{word}"'))
         if option.kind is ADDRESS:
             text, typed = "unix:/a", '"unix:/a"'
         by_flag, _ = load(confdir, {option.name: text})
