@@ -24,7 +24,8 @@ class Listener:
         try:
             self.socket = self._listen_at_path(address.path) if address.path else _listen_at_port(address)
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
+            has_number = error.errno is not None and error.errno > 0  # create_server makes its own text
+            reason = (os.strerror(error.errno or 0) if has_number else error.strerror or str(error)).lower()
             raise UsageError(f"cannot listen at {address}: {reason}", hint=_hint(error)) from None
         self.socket.setblocking(False)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,6 +53,10 @@ class Browser:
         found = call("POST", f"{self._session}/se/log", {"type": "browser"})
         assert isinstance(found, list)
         return found
+
+    def command(self, name: str, **parameters: object) -> Any:
+        """Give a command of Chromium's own protocol (https://chromedevtools.github.io/devtools-protocol/)."""
+        return call("POST", f"{self._session}/goog/cdp/execute", {"cmd": name, "params": parameters})
 
     def screenshot(self) -> bytes:
         return base64.b64decode(call("GET", f"{self._session}/screenshot"))
