@@ -48,6 +48,7 @@ from confpy.templates.resolve import Resolver
 
 if TYPE_CHECKING:
     from confpy.agent.review import Review
+    from confpy.daemon.systemd import ServiceManager
     from confpy.status.model import Status
     from confpy.status.server import StatusServer
 
@@ -127,6 +128,11 @@ class Daemon:
         self._start = self._workers.start
         self._streams = Streams(store, post, self._start)
         self._edits = None
+        self._manager: ServiceManager | None = None
+        if not settings.onetime and "NOTIFY_SOCKET" in os.environ:
+            from confpy.daemon.systemd import ServiceManager
+
+            self._manager = ServiceManager.of(os.environ, self._clock.monotonic())
         if not settings.onetime:
             from confpy.daemon.edits import Edits
 
@@ -239,6 +245,8 @@ class Daemon:
                 server.close()
             if control is not None:
                 control.close()
+            if self._manager is not None:
+                self._manager.close()
             self._jobs.save()
             self._resolver.close()
             if self._edits is not None:
@@ -277,6 +285,8 @@ class Daemon:
             self._streams.note_taken(messages)
             self._delivered = self._delivered or any(isinstance(message, Delivered) for message in messages)
             wake_at = self._jobs.carry_out(actions)
+            if self._manager is not None:
+                wake_at = min(wake_at, self._manager.step(self, messages, self._clock.monotonic()))
             for question in questions:
                 question.answer()
             for action in actions:
@@ -329,6 +339,16 @@ class Daemon:
     def review(self, asked_at: float) -> Review:
         """As ``Agent.review``; called by the main thread."""
         return self._agent.review(asked_at)
+
+    @property
+    def is_started(self) -> bool:
+        """As ``Agent.is_started``."""
+        return self._agent.is_started
+
+    @property
+    def is_stopping(self) -> bool:
+        """As ``Agent.is_stopping``."""
+        return self._agent.is_stopping
 
     def status(self) -> Status:
         """Return how all is now; called by the main thread."""
