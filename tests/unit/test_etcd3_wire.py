@@ -404,13 +404,13 @@ def test_etcd_leaves_out_what_is_read_and_a_range_of_one_key():
 
 
 def test_a_read_that_was_refused_goes_on_with_what_is_granted_at_the_same_revision():
-    reading = Reading([f"/s/{number:03}" for number in range(130)] + ["/t"], ["/", "/s"])
+    reading = Reading([f"/s/{number:03}/x" for number in range(130)] + ["/t"], ["/", "/s"])
     reading.next_request()
     reading.take(answer(*[found(pair("/x"))] * 128), 100)
     assert len(reading.next_request()["success"]) == 5
     reading.restrict(granted(("/s/", "/s0")))
     asked = ranges(reading.next_request())
-    assert [start for start, _, _ in asked] == [b"/s/128", b"/s/129", b"/s/"]
+    assert [start for start, _, _ in asked] == [b"/s/128/x", b"/s/129/x", b"/s/"]
     assert {fields["revision"] for _, _, fields in asked} == {"9"}
     reading.take(answer(found(), found(), {"count": "130"}), 100)
     assert reading.next_request() is None

@@ -1,8 +1,8 @@
 """One read of many prefixes of etcd v3: which ranges it asks for, and what they bring. Pure.
 
-A prefix is a range of its own, 128 of them in a transaction. Of many prefixes directly below one path, the *siblings*,
-those after the first transaction are read as one range where little else lies between them: a range for each costs etcd
-more than the keys in it.
+A prefix is a range of its own, 128 of them in a transaction. More than that which lie directly below one path, the
+*siblings*, are read as one range where little else lies between them: a range for each costs etcd more than the keys in
+it. Whether that is so, a first, small transaction tells.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ _ASIDE = 4
 
 _FEW = 128
 """So many keys more may be there in any case."""
+_SAMPLE = 16
+"""Prefixes whose keys tell how many others have."""
 
 
 class _Span(NamedTuple):
@@ -60,10 +62,18 @@ class Reading:
         self.page_keys = page_keys
         """The most keys of the next page: adapts to the sizes seen."""
         self._keys: dict[str, dict[str, str]] = {prefix: {} for prefix in prefixes}
-        self._spans = deque(_Span(prefix, *whole(prefix)) for prefix in self._keys)
-        later = Counter(map(_parent, [*self._keys][TXN_OPERATIONS:]))
-        self._parents = [one for one, number in later.most_common(_PARENTS) if one and number >= SIBLINGS]
-        """Paths that many prefixes lie directly below that the first transaction has no space for."""
+        spans = [_Span(prefix, *whole(prefix)) for prefix in self._keys]
+        self._parents: list[str] = []
+        """Paths that many prefixes lie directly below, where they do not fit in one transaction."""
+        if len(spans) > TXN_OPERATIONS:
+            parents = Counter(map(_parent, self._keys)).most_common(_PARENTS)
+            self._parents = [one for one, number in parents if one and number >= SIBLINGS]
+        if self._parents:
+            # From everywhere: the first ones may be of another kind.
+            sample = spans[:: len(spans) // _SAMPLE][:_SAMPLE]
+            chosen = set(sample)
+            spans = [*sample, *(span for span in spans if span not in chosen)]
+        self._spans = deque(spans)
         self._wanted_counts = tuple(dict.fromkeys(counted))
         self._to_count = deque(dict.fromkeys((*self._parents, *counted)))
         self._counts: dict[str, int] = {}
@@ -83,7 +93,7 @@ class Reading:
         self._requested, self._counted = [], []
         if not self._spans and (self._revision or not (self._to_count or self._grants)):
             return None
-        room = TXN_OPERATIONS if self._revision else TXN_OPERATIONS - len(self._parents)
+        room = _SAMPLE if self._parents and not self._revision else TXN_OPERATIONS
         if self._spans and self._spans[0].siblings:
             room = 1
         while self._spans and len(self._requested) < min(room, self.page_keys):
@@ -206,7 +216,7 @@ class Reading:
     # --- siblings ----------------------------------------------------------------------------------------------------
 
     def _join(self, keys: int, prefixes: int) -> None:
-        """Read siblings as one range where there is little else. ``keys`` were found below the first ``prefixes``."""
+        """Read siblings as one range where there is little else. ``keys`` are below a sample of ``prefixes``."""
         wanted = Counter(map(_parent, self._keys))
         spans: dict[str, list[_Span]] = {}
         for parent in self._parents:
