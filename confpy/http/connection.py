@@ -88,6 +88,8 @@ class Connection:
         self._end: socket.socket | None = None
         """What is sent to and read from."""
         self._response: Response | None = None
+        self._sent: Response | None = None
+        """The answer of which nothing was read yet."""
         self._socket: socket.socket | None = None
         """A second descriptor of the socket: TLS detaches the first one, and this one shuts it down all the same."""
         self._lookup: AbandonableCall[_Addresses] | None = None
@@ -122,10 +124,11 @@ class Connection:
 
     def _disconnect(self) -> None:
         with self._lock:
-            response, self._response = self._response, None
+            answers, self._response, self._sent = (self._response, self._sent), None, None
             end, self._end = self._end, None
-        if response is not None:
-            response.close()
+        for response in answers:
+            if response is not None:
+                response.close()
         if end is not None:
             end.close()
 
@@ -140,7 +143,12 @@ class Connection:
         return self.request("POST", path, {"Content-Type": "application/json", **(headers or {})}, body)
 
     def request(self, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None) -> Response:
-        """Send a request; return the answer, whose body is still to be read. To be called within ``bounded``.
+        """Send a request; return the answer, whose body is still to be read. To be called within ``bounded``."""
+        self.send(method, path, headers, body)
+        return self.receive()
+
+    def send(self, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None) -> None:
+        """Send a request, whose answer ``receive`` returns. To be called within ``bounded``.
 
         The connection of the previous request serves again if that one's answer was read to its end.
         """
@@ -156,7 +164,13 @@ class Connection:
             if self._proxy.authorization:
                 sent["Proxy-Authorization"] = self._proxy.authorization
         end.sendall(request_bytes(method, path, sent, body))
-        response = Response(end, method)
+        self._sent = Response(end, method)
+
+    def receive(self) -> Response:
+        """Return the answer to what was sent, whose body is still to be read. To be called within ``bounded``."""
+        response, self._sent = self._sent, None
+        if response is None:  # ``close`` took it away
+            raise self._cause or StoreError("nothing was sent")
         try:
             response.begin()
         except BaseException:
@@ -174,6 +188,9 @@ class Connection:
         end, response = self._end, self._response
         with self._lock:
             self._response = None
+        if self._sent is not None:  # nobody wants its answer any more
+            self._sent.close()
+            self._sent = response = None
         is_ready = response is not None and response.ended and response.reusable
         if end is not None and is_ready and not self.arrived():  # what arrived now would be no answer, or the end
             return end

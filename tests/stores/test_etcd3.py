@@ -166,16 +166,16 @@ def test_large_values_are_read_in_pages_that_stay_small(etcd, proxy, etcd_store)
 def test_a_read_whose_history_is_compacted_under_it_begins_again(etcd, etcd_store, monkeypatch):
     etcd.put_all({f"/p/{number}": "v" for number in range(300)})
     store = etcd_store(etcd.endpoint)
-    post, compacted = v3_gateway.Gateway.post, []
+    fetch, compacted = v3_gateway.Gateway.fetch, []
 
-    def post_and_compact_once(gateway, path, body):
-        result = post(gateway, path, body)
+    def fetch_and_compact_once(gateway, path, body):
+        result = fetch(gateway, path, body)
         if not compacted:
             etcd.put("/p/0", "new")
             compacted.append(etcd.compact())
         return result
 
-    monkeypatch.setattr(v3_gateway.Gateway, "post", post_and_compact_once)
+    monkeypatch.setattr(v3_gateway.Gateway, "fetch", fetch_and_compact_once)
     snapshot = store.read([f"/p/{number}" for number in range(300)])
     assert compacted
     assert snapshot.listings["/p/0"].keys == {"/p/0": "new"}

@@ -76,14 +76,17 @@ def read(
         if request is None:
             return reading
         answer = etcd.transact(request)
-        if answer is None:
-            assert grants is not None
-            reading.restrict(grants)
-        elif answer[1] > etcd.largest and reading.shrink():
-            pass
-        else:
+        while answer is not None and not (answer[1] > etcd.largest and reading.shrink()):
+            ahead = reading.request_ahead()
+            following = etcd.transact(ahead) if ahead is not None else None
             reading.take(*answer)
             reading.page_keys = later_page or reading.page_keys
+            answer, request = following, ahead
+            if ahead is None:
+                break
+        if answer is None and request is not None:
+            assert grants is not None
+            reading.restrict(grants)
     raise AssertionError("it does not end")
 
 

@@ -269,6 +269,10 @@ def test_requests_in_a_row_share_a_connection_until_the_server_ends_it():
         assert ask(connection) == b"here"
         connection.get("/")  # whose body nobody reads
         assert ask(connection) == b"here"
+        connection.send("GET", "/", {})  # whose answer nobody reads
+        assert ask(connection) == b"here"
+        connection.send("GET", "/", {})
+        assert read_body(connection.receive(), 100) == b"here"
         return proxy.connections
 
     with (
@@ -276,7 +280,19 @@ def test_requests_in_a_row_share_a_connection_until_the_server_ends_it():
         FaultProxy(server.port) as proxy,
         closing(endpoints(proxy.endpoint)) as store,
     ):
-        assert store.with_failover(call) == 3
+        assert store.with_failover(call) == 4
+
+
+def test_an_answer_to_what_was_sent_is_not_waited_for_once_the_connection_is_closed():
+    def call(connection):
+        connection.send("GET", "/", {})
+        connection.close()
+        with pytest.raises(StoreError, match="closed"), connection.bounded():
+            connection.receive()
+        return True
+
+    with Backend("here") as server, closing(endpoints(f"127.0.0.1:{server.port}")) as store:
+        assert store.with_failover(call)
 
 
 def test_the_rest_of_an_answer_that_was_too_large_is_not_taken_for_the_next_one():

@@ -19,7 +19,7 @@ from confpy.http.endpoints import Endpoints
 from confpy.keys.capabilities import Capabilities
 from confpy.keys.prefixes import ROOT
 from confpy.keys.snapshot import Changes, Invalidated, PrefixStatus, Snapshot
-from confpy.stores.etcd.v3_gateway import ANSWER_BYTES, Gateway, Login, Paths
+from confpy.stores.etcd.v3_gateway import ANSWER_BYTES, Gateway, Login, Paths, parsed
 from confpy.stores.etcd.v3_permissions import Denied, Grants
 from confpy.stores.etcd.v3_reading import PAGE_BYTES, PAGE_KEYS, READ_BYTES, Reading
 from confpy.stores.etcd.v3_wire import Compacted, StatusRequest, Watches
@@ -92,11 +92,16 @@ class Etcd3Store:
             reading.restrict(grants)
         hidden, learned = grants is not None, False
         while (request := reading.next_request()) is not None:
-            if time.monotonic() > end:
-                hint = "is etcd overloaded? let resources name fewer keys, or raise read_timeout"
-                raise StoreError(f"not all was read within {READ_TIMES * self._endpoints.read_timeout:g} s", hint=hint)
             try:
-                reading.take(*gateway.post("kv/txn", request))
+                text: bytes | None = gateway.fetch("kv/txn", request)
+                while text is not None:
+                    if time.monotonic() > end:
+                        raise self._too_long()
+                    # Sent before the answer is taken apart: etcd works meanwhile.
+                    ahead = reading.request_ahead()
+                    receive = gateway.send("kv/txn", ahead) if ahead is not None else None
+                    reading.take(*parsed(text))
+                    text = receive() if receive is not None else None
             except TooLarge:
                 if not reading.shrink():
                     raise
@@ -109,6 +114,10 @@ class Etcd3Store:
             self._login.grants = None  # what was denied is not any more, or not wanted
         self._page_keys = reading.page_keys
         return reading.snapshot()
+
+    def _too_long(self) -> StoreError:
+        hint = "is etcd overloaded? let resources name fewer keys, or raise read_timeout"
+        return StoreError(f"not all was read within {READ_TIMES * self._endpoints.read_timeout:g} s", hint=hint)
 
     def poll(self, prefixes: Sequence[str]) -> PrefixStatus:
         """Return the status of the prefixes, in some hundred bytes each, however many keys they have.

@@ -76,7 +76,27 @@ class Gateway:
 
     def post(self, path: str, body: Body) -> tuple[Body, int]:
         """Return the answer and its size in bytes; raises ``StoreError``, ``TooLarge`` above ``ANSWER_BYTES``."""
+        return parsed(self.fetch(path, body))
+
+    def fetch(self, path: str, body: Body) -> bytes:
+        """Return the answer as it came; raises as ``post``."""
         return self.logged_in(lambda: self._post(path, body))
+
+    def send(self, path: str, body: Body) -> Callable[[], bytes]:
+        """Send a request; return what returns as ``fetch`` does, to be called before anything else is sent."""
+        token = self._login.token
+        with self.connection.bounded():
+            self._send(path, json.dumps(body).encode())
+
+        def receive() -> bytes:
+            try:
+                with self.connection.bounded():
+                    return read_body(self._opened(), ANSWER_BYTES)
+            except LoggedOut as error:
+                self._log_in(token, error)
+                return self._post(path, body)
+
+        return receive
 
     def logged_in(self, call: Callable[[], Result]) -> Result:
         """Call; if etcd wants a login, or another token, log in and call once more."""
@@ -111,21 +131,19 @@ class Gateway:
                 return
             self._login.token = ""  # etcd rejects even a login with a stale token
             try:
-                answer, _ = self._post("auth/authenticate", {"name": user, "password": self._login.password()})
+                text = self._post("auth/authenticate", {"name": user, "password": self._login.password()})
             except UsageError as error:
                 raise error.copy(StoreError) from error
             except AccessDenied as error:
                 error.at(user=user)
                 raise
             with parsing(not_etcd):
-                self._login.renew(str(answer["token"]))
+                self._login.renew(str(json.loads(text)["token"]))
 
-    def _post(self, path: str, body: Body) -> tuple[Body, int]:
+    def _post(self, path: str, body: Body) -> bytes:
         with self.connection.bounded():
-            text = read_body(self._open(path, json.dumps(body).encode()), ANSWER_BYTES)
-        with parsing(not_etcd):
-            answer: Body = json.loads(text)
-        return answer, len(text)
+            self._send(path, json.dumps(body).encode())
+            return read_body(self._opened(), ANSWER_BYTES)
 
     def stream(self, path: str, body: bytes) -> Stream:
         """Return the answer as a stream. To be called within ``bounded``; raises ``StoreError``."""
@@ -133,14 +151,19 @@ class Gateway:
         # writeHeader): the later ones of many watches would never be created.
         # "hasleader": a member that is cut off from its cluster ends the stream, instead of being silent on it.
         headers = {"Connection": "close", "Grpc-Metadata-hasleader": "true"}
-        return Stream(self.connection, self._open(path, body, **headers))
+        self._send(path, body, **headers)
+        return Stream(self.connection, self._opened())
 
-    def _open(self, path: str, body: bytes, **headers: str) -> Response:
+    def _send(self, path: str, body: bytes, **headers: str) -> None:
         # Without "Accept", etcd takes the user of the gateway's own certificate for the one who asks.
         headers["Accept"] = "application/json"
         if token := self._login.token:
             headers["Authorization"] = token
-        response = self.connection.post(self._path() + path, body, headers)
+        headers["Content-Type"] = "application/json"
+        self.connection.send("POST", self._path() + path, headers, body)
+
+    def _opened(self) -> Response:
+        response = self.connection.receive()
         if response.status == 200:
             return response
         if response.status == 404:
@@ -154,3 +177,10 @@ class Gateway:
             response = self.connection.get("/version")
             self._paths[node] = gateway_path(response.status, read_body(response, _VERSION_BYTES))
         return self._paths[node]
+
+
+def parsed(text: bytes) -> tuple[Body, int]:
+    """Return an answer and its size in bytes; raises ``StoreError``."""
+    with parsing(not_etcd):
+        answer: Body = json.loads(text)
+    return answer, len(text)

@@ -37,6 +37,8 @@ _ASIDE = 4
 
 _FEW = 128
 """So many keys more may be there in any case."""
+_PIECE_KEYS = 4096
+"""About so many keys are read at once: while confpy takes those that came, etcd has the next."""
 _SAMPLE = 16
 """Prefixes whose keys tell how many others have."""
 
@@ -78,6 +80,8 @@ class Reading:
         self._to_count = deque(dict.fromkeys((*self._parents, *counted)))
         self._counts: dict[str, int] = {}
         self._requested: list[_Span] = []
+        self._ahead: list[_Span] = []
+        """Requested before the answer to the last request was taken."""
         self._counted: list[str] = []
         self._grants: Grants | None = None
         self._size = 0
@@ -108,8 +112,19 @@ class Reading:
             requests.append(range_request(*below(cover), self._revision, count_only=True))
         return {"success": requests}
 
+    def request_ahead(self) -> Body | None:
+        """Return a transaction that follows whatever the answer to the last one is; None if that decides.
+
+        To be sent before the last answer is taken, so that etcd works meanwhile. Its own is taken after that one.
+        """
+        if not (self._revision and self._requested and self._spans and self._spans[0].siblings) or self._to_count:
+            return None
+        span = self._spans.popleft()
+        self._ahead = [span]
+        return {"success": [range_request(span.start, span.end, self._revision, limit=str(self.page_keys))]}
+
     def take(self, answer: Body, size: int) -> None:
-        """Take the answer of ``size`` bytes to the last request; raises ``StoreError``."""
+        """Take the answer of ``size`` bytes to the earliest open request; raises ``StoreError``."""
         is_first = not self._revision
         with parsing(not_etcd):
             self._pin(answer["header"])
@@ -129,7 +144,7 @@ class Reading:
             raise self._too_much()
         if is_first and self._spans:
             self._join(keys, len(self._requested))
-        self._requested, self._counted = [], []
+        self._requested, self._ahead, self._counted = self._ahead, [], []
         self._spans.extendleft(reversed(rest))
         if keys:
             self.page_keys = max(1, min(PAGE_KEYS, self.page_keys * 4, PAGE_BYTES * keys // size))
@@ -227,17 +242,18 @@ class Reading:
         for span in self._spans:
             is_whole = (span.start, span.end) == whole(span.prefix)
             spans.get(_parent(span.prefix) if is_whole else "", others).append(span)
-        for parent, found in spans.items():
-            if not found:
-                continue
+        for found in spans.values():
             found.sort(key=lambda span: span.start)
-            joined = _Span(
-                parent, found[0].start, max(span.end for span in found), tuple(span.prefix for span in found)
-            )
-            if self._grants is None or self._grants.allow((joined.start, joined.end)):
-                others.append(joined)
-            else:
-                others += found
+            step = max(SIBLINGS, round(_PIECE_KEYS * prefixes / max(1, keys)))
+            end = b""
+            for first in range(0, len(found), step):
+                piece = found[first : first + step]
+                start, end = max(end, piece[0].start), max(end, *(span.end for span in piece))
+                if self._grants is None or self._grants.allow((start, end)):
+                    siblings = tuple(span.prefix for span in piece)
+                    others.append(_Span(_parent(siblings[0]), start, end, siblings))
+                else:
+                    others += piece
         self._spans = deque(others)
 
     def _store_siblings(self, span: _Span, pairs: Sequence[Body]) -> int:
