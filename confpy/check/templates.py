@@ -31,7 +31,7 @@ from confpy.templates.results import TemplateMissing, template_lookup
 from confpy.templates.suspicions import OUTSIDE, is_outside, suspicions
 
 COUNTER = re.compile(r"\bloop\.(rev)?index0?\b")
-_SERVER = re.compile(r"^[ \t]*server[ \t]+(?P<name>(?:\{\{.*?\}\}|[^\s{]|\{(?!\{))+)[ \t]+\S")
+_SERVER = re.compile(r"^[ \t]*server[ \t]+(?P<name>(?:\{\{(?:(?!\}\}).)*\}\}|[^\s{]|\{(?!\{))++)[ \t]+\S")
 _RANGE = re.compile(r"\brange\s+(\$\w+)\s*,\s*\$\w+\s*:=\s*\(?\s*(?:gets|getvs|ls|lsdir|split|jsonArray|lookup\w+)\b")
 """A loop of Go's over a list, with the variable that counts."""
 

@@ -115,6 +115,31 @@ code is 2 if there is an error; warnings alone are 0.
             Flag("json", "The same as -format json."),
         ),
     ),
+    "diff": Command(
+        "diff [flags]",
+        0,
+        0,
+        "takes no arguments",
+        "show what a delivery would change now, and change nothing",
+        """\
+Show what a delivery would change now, and change nothing.
+
+The templates are rendered with the keys as they are, the candidates are checked, and the differences are shown as a
+unified diff. A check that needs the file in its place (check_mode = "swap") is not run; the output says so. The content
+of resources with sensitive = true is not shown.
+
+The exit code is that of -noop: of what failed, else 0; with -exit-code 10 if something would change.
+
+\b
+  confpy diff -backend etcdv3 -node http://10.0.0.1:2379
+  confpy diff -exit-code -confdir proxies/web -backend file -file keys.yaml
+  confpy diff -json
+""",
+        flags=(
+            Flag("exit-code", "Exit with 10 if something would change and nothing failed."),
+            Flag("json", "Write a plan as JSON: each resource, what differs, and what would run."),
+        ),
+    ),
     "completion": Command(
         "completion bash|zsh|fish",
         1,
@@ -162,6 +187,23 @@ any run. confpy help lists them.
     ),
     "help": Command(
         "help [COMMAND]", 0, 1, "is about one command, or all", "show this message, or the help of a command"
+    ),
+    "init": Command(
+        "init haproxy|nginx|apache DIR",
+        2,
+        2,
+        "needs the name of a program and a folder",
+        "write a resource and its template to start from",
+        """\
+Write a resource and its template to start from.
+
+DIR becomes a confdir with conf.d/PROGRAM.toml and its template: backends that are registered below /services/web, in
+front of which the program stands. A file that exists is never overwritten.
+
+\b
+  confpy init haproxy ./proxies
+  confpy init nginx /etc/confpy
+""",
     ),
     "keys": Command(
         "keys [PREFIX] [-values] [-json] [flags]",

@@ -113,7 +113,7 @@ def _settings(own: Iterable[Flag]) -> Iterator[click.Option]:
 
 def _own(flag: Flag) -> click.Option:
     kind = (click.Choice(flag.choices) if flag.choices else _type(flag.metavar)) if flag.metavar else None
-    return _option(f"own_{flag.name}", [flag.name], kind, help=flag.help)
+    return _option(f"own_{flag.name.replace('-', '_')}", [flag.name], kind, help=flag.help)
 
 
 def _general() -> Iterator[click.Option]:

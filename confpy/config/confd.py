@@ -19,7 +19,7 @@ _BACKOFF = "confpy retries after 1 s, later every 60 s at most, as long as it ru
 _LOOK = "treated as -onetime -noop, which runs the checks and changes nothing"
 _MOCK = "read test keys from a file instead: -backend file -file keys.json"
 _COMPILED = "templates are compiled once, and again after an edit"
-_DIFF = "-noop logs what would change, without a diff"
+_DIFF = "confpy diff shows what would change"
 
 WORDS = (
     # confd 0.16

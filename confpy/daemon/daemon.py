@@ -105,6 +105,7 @@ class Daemon:
         clock: Clock | None = None,
         random: Random | None = None,
         at_rest: Callable[[], None] | None = None,
+        jobs: Callable[[Ports, Rules], Jobs] = Jobs,
     ) -> None:
         """``at_rest`` is called once, when something was delivered and no message comes for a while."""
         self._settings = settings
@@ -163,7 +164,7 @@ class Daemon:
             guard=threading.Lock(),
             child=child,
         )
-        self._jobs = Jobs(ports, Rules.of(settings))
+        self._jobs = jobs(ports, Rules.of(settings))
         self._agent = self._make_agent(random or Random())
 
     def _open_ledger(self, state: StateFolder) -> Ledger:
@@ -224,6 +225,10 @@ class Daemon:
             return False
         undelivered = [one for one in self._agent.outcomes() if one["outcome"] not in {"changed", "unchanged"}]
         return code == 0 or all(os.path.exists(str(one["target"])) for one in undelivered)
+
+    def outcomes(self) -> list[dict[str, object]]:
+        """Return the outcome of each resource, as ``-report`` has them. Not while it runs."""
+        return self._agent.outcomes()
 
     def _run(self) -> int:
         server = control = None

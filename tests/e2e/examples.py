@@ -36,17 +36,21 @@ class Example:
     def target(self, folder: Path) -> Path:
         return folder / Path(self.dest).name
 
-    def move(self, folder: Path) -> Path:
-        """Write its files into ``folder`` with other paths; return their confdir."""
+    def move(self, folder: Path, source: Path | None = None) -> Path:
+        """Write its files into ``folder`` with other paths; return their confdir.
+
+        ``source``: where they are, if not in the example.
+        """
         confdir = folder / "confdir"
         left = set(self.moves)
-        for source in (ROOT / "examples" / self.name).glob("*/*"):
-            text = source.read_text()
+        base = source or ROOT / "examples" / self.name
+        for file in base.glob("*/*"):
+            text = file.read_text()
             for old, new in self.moves.items():
                 if old in text:
                     left.discard(old)
                     text = text.replace(old, new.replace("@", str(folder)))
-            copy = confdir / source.relative_to(ROOT / "examples" / self.name)
+            copy = confdir / file.relative_to(base)
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_text(text)
         assert not left, f"the example no longer says {left}"

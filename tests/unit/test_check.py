@@ -13,7 +13,7 @@ import pytest
 from confpy import cli
 from confpy.check.main import check
 from confpy.config.positions import keys_of
-from tests.unit.confdirs import AROUND, GOOD, HEALTHY, MARK, PLANTED, pair, write
+from tests.unit.confdirs import AROUND, GOOD, HEALTHY, MARK, PLANTED, pair, resource, write
 
 ROOT = Path(__file__).parents[2]
 
@@ -105,6 +105,39 @@ def test_what_an_included_template_asks_elsewhere_is_a_warning(tmp_path):
     write(tmp_path, {**pair("a", GOOD + '{% include "part.j2" %}'), "templates/part.j2": '{{ getv("/other/x", "") }}'})
     (one,) = found(tmp_path)
     assert (one.level, Path(one.file).name, one.column) == ("warning", "part.j2", 9)
+
+
+def test_files_that_never_end_or_include_themselves_end_the_check(tmp_path):
+    write(tmp_path, {**AROUND, **pair("loop", '{% include "loop.j2" %}{{ getv("/app/x") }}\n')})
+    os.mkfifo(tmp_path / "conf.d" / "pipe.toml")
+    os.mkfifo(tmp_path / "templates" / "pipe.j2")
+    write(tmp_path, resource("piped", src="pipe.j2"))
+    assert {one.message for one in found(tmp_path)} == {
+        "the file is not a regular file",
+        f"{tmp_path}/templates/pipe.j2 is not a file",
+    }
+
+
+def test_a_line_that_looks_like_the_name_of_a_server_takes_no_time(tmp_path):
+    write(tmp_path, pair("long", "server " + "{{ x }}" * 2000 + "\n{% set x = getv('/app/x') %}", keys='["/app"]'))
+    assert found(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("check", "is_wrong"),
+    [
+        ("nginx -t", True),
+        ("nginx -q -t", True),
+        ("apachectl configtest", True),
+        ("haproxy -c -f /etc/app/web", True),
+        ("/usr/local/bin/check", False),
+        ("nginx -t -c {{.src}}", False),
+        ("check $CONFPY_SRC", False),
+    ],
+)
+def test_a_known_program_reads_the_old_file_even_if_the_check_is_said_to_be_staged(tmp_path, check, is_wrong):
+    write(tmp_path, pair("web", GOOD, f'check_cmd = "{check}"', 'check_mode = "staged"', 'reload_cmd = "true"'))
+    assert bool(found(tmp_path)) is is_wrong
 
 
 # --- what belongs to the machine -------------------------------------------------------------------------------------

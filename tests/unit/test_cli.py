@@ -233,6 +233,17 @@ def test_words_of_help_go_to_stdout_and_nothing_is_run(daemon, capfd, line, show
     assert not hasattr(daemon, "settings")
 
 
+@pytest.mark.parametrize("command", [name for name, one in COMMANDS.items() if one.help])
+def test_each_command_has_a_help_that_shows_its_own_flags(daemon, capfd, command):
+    assert cli.main(["help", command]) == 0
+    out, err = capfd.readouterr()
+    usage = COMMANDS[command].usage
+    assert err == ""
+    assert " ".join(out.split()).startswith(f"Usage: confpy {usage}")
+    assert all(f"-{flag.name}" in out for flag in COMMANDS[command].flags)
+    assert COMMANDS[command].summary in introduction()
+
+
 def test_text_of_any_bytes_is_written_to_stdout_as_these_bytes(capfdbinary):
     write("name\udcff\n")
     assert capfdbinary.readouterr().out == b"name\xff\n"

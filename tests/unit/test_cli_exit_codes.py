@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from confpy import errors
+from confpy.commands.diff import WOULD_CHANGE
 from confpy.status.protocol import NO_DAEMON, NOT_WELL
 from tests.waiting import wait_until
 
@@ -60,7 +61,8 @@ def test_the_manual_names_every_code_of_the_error_tree():
     classes = [kind for kind in vars(errors).values() if isinstance(kind, type)]
     codes = {kind.exit_code for kind in classes if issubclass(kind, errors.ConfpyError)}
     documented = {int(code) for code in re.findall(r"^\| (\d+) \|", MANUAL.read_text(), re.MULTILINE)}
-    assert documented == codes | {NOT_WELL, NO_DAEMON} | {0, 128 + signal.SIGINT, 128 + signal.SIGTERM}
+    own = {0, WOULD_CHANGE, NOT_WELL, NO_DAEMON, 128 + signal.SIGINT, 128 + signal.SIGTERM}
+    assert documented == codes | own
 
 
 @pytest.mark.parametrize("arguments", [(), ("-noop",), ("-sync-only",)])

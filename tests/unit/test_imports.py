@@ -28,6 +28,7 @@ LAYERS = {
     "commands": {
         "check", "config", "convert", "daemon", "keys", "ledger", "log", "preview", "status",
         "templates",
+        "system", "target",
     },
     "daemon": {
         "agent", "candidates", "config", "delivery", "history", "keys", "ledger", "log", "messages", "mirror", "reload",

@@ -19,7 +19,14 @@ from confpy.config.settings import OPTIONS as SETTINGS
 from confpy.config.toml import plain
 from confpy.errors import UsageError
 from tests.generated import with_part
+from tests.unit.confdirs import HEALTHY, MARK, PLANTED
 from tests.unit.json_schema import mismatches
+
+OF_THE_SCHEMA = [
+    "a mode that is a number", "a boolean that is text", "a word that is none of the choices", "an unknown key",
+    "a table that is called otherwise", "no src",
+]  # fmt: skip
+"""Planted mistakes that a schema can find: of one key or table by itself."""
 
 ROOT = Path(__file__).parents[2]
 MANUAL = ROOT / "docs" / "resources.md"
@@ -124,6 +131,23 @@ def test_the_schema_is_made_from_the_table_of_options():
     assert SCHEMA.read_text() == schema_text(), "run: python -m tests.unit.test_resource_manual"
 
 
+def parsed(files):
+    """The resources among files, as TOML has them."""
+    return {name: tomllib.loads(text.lstrip("\ufeff")) for name, text in files.items() if "conf.d/" in name}
+
+
+@pytest.mark.parametrize("form", HEALTHY)
+def test_the_schema_takes_what_confpy_check_finds_nothing_in(form):
+    assert not any(mismatches(one, schema()) for one in parsed(HEALTHY[form]).values())
+
+
+@pytest.mark.parametrize("mistake", OF_THE_SCHEMA)
+def test_the_schema_marks_what_confpy_check_finds(mistake):
+    files = {name: text.replace(MARK, "") for name, text in PLANTED[mistake][0].items() if name == "conf.d/bad.toml"}
+    (one,) = parsed(files).values()
+    assert mismatches(one, schema())
+
+
 def reads(name, value):
     """Whether the reader takes a value of an option."""
     try:
@@ -177,7 +201,7 @@ def resources_of(*folders):
 
 
 def test_the_examples_fit_the_schema():
-    found = resources_of(ROOT / "examples", ROOT / "conf.d")
+    found = resources_of(ROOT / "confpy" / "examples", ROOT / "conf.d")
     assert len(found) > 1
     assert {path: wrong for path in found if (wrong := mismatches(tomllib.loads(path.read_text()), schema()))} == {}
 

@@ -1,0 +1,63 @@
+"""``confpy init``: a resource and its template to start from, those of ``examples/``."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator
+
+import confpy
+from confpy.commands import Call
+from confpy.commands.stdout import printable, write
+from confpy.errors import TargetError, UsageError
+from confpy.system.disk import Disk
+
+EXAMPLES = os.path.join(os.path.dirname(confpy.__file__), "examples")
+"""One folder per program, each with ``conf.d`` and ``templates``."""
+NEXT = """
+Read both: they say what they are for. Then:
+
+  confpy check {folder} -host
+  etcdctl put /services/web/backends/web-1 10.0.0.1:8080
+  confpy diff -confdir {folder} -backend etcdv3 -node http://127.0.0.1:2379
+  confpy -watch -confdir {folder} -backend etcdv3 -node http://127.0.0.1:2379
+"""
+
+
+def run(call: Call) -> int:
+    """Write the files for a program below a folder; raises ``ConfpyError`` and writes nothing if one is there."""
+    program, folder = call.arguments
+    programs = sorted(os.listdir(EXAMPLES))
+    if program not in programs:
+        raise UsageError(f"there is no example for {program!r}", hint=f"there is one for {', '.join(programs)}")
+    paths = {os.path.join(folder, name): os.path.join(EXAMPLES, program, name) for name in _files(program)}
+    for path in paths:
+        if os.path.lexists(path):
+            raise UsageError("the file exists, nothing was written", hint="name another folder", file=path)
+    for path, source in paths.items():
+        _copy(source, path)
+        write(printable(f"wrote {path}") + "\n")
+    write(NEXT.format(folder=printable(shlex.quote(folder))))
+    return 0
+
+
+def _files(program: str) -> Iterator[str]:
+    """Yield the paths of the files for a program, below the confdir."""
+    for kind in ("conf.d", "templates"):
+        for name in sorted(os.listdir(os.path.join(EXAMPLES, program, kind))):
+            yield os.path.join(kind, name)
+
+
+def _copy(source: str, path: str) -> None:
+    disk, path = Disk(), os.path.abspath(path)
+    content = disk.read(source)
+    try:
+        disk.make_folders(os.path.dirname(path), 0o755)
+        descriptor = disk.create(path)  # fails if somebody has made one meanwhile
+        try:
+            disk.write(descriptor, content)
+            disk.chmod(descriptor, 0o644)
+        finally:
+            disk.close(descriptor)
+    except OSError as error:
+        raise TargetError(f"cannot be written: {error.strerror}", file=path) from error

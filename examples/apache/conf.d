@@ -1,0 +1,1 @@
+../../confpy/examples/apache/conf.d

@@ -1,0 +1,1 @@
+../../confpy/examples/haproxy/conf.d

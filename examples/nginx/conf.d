@@ -1,0 +1,1 @@
+../../confpy/examples/nginx/conf.d
