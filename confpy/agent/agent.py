@@ -161,7 +161,8 @@ class Agent:
                     self._passes.run(freed)
             self._started.evaluate()
             self._step.actions += self._history.write_if_due()
-            self._child.start_if(is_started=self.is_started)
+            if self._child.start_if(is_started=self.is_started):
+                self._step.actions += self.reloads.start(now, self._batches.busy, self._batches.swapped_unchecked())
             self._stop_if_done()
             self._step.do(WakeAt(self._wake_at()))
         return self._step.actions

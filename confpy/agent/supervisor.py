@@ -40,6 +40,7 @@ class Supervisor:
         """The signal that it was asked to stop with."""
         self._late = False
         """It did not stop at that signal in time."""
+        self._killed = False
         self._terminate_at = self._kill_at = NEVER
         self._code: int | None = None
         """What confpy exits with, where the program has ended."""
@@ -54,13 +55,15 @@ class Supervisor:
         """Whether its end is still to come."""
         return self.state in ("running", "stopping")
 
-    def start_if(self, *, is_started: bool) -> None:
-        """Start the program if its files are there: what changes from now on owes its reload."""
-        if self.is_waiting and is_started:
-            self.state = "running"
-            self._step.log("info", "exec.started")
-            self._step.do(StartChild())
-            self._step.actions += self._reloads.release()
+    def start_if(self, *, is_started: bool) -> bool:
+        """Start the program if its files are there, and say whether it did. What changes from now on owes a reload."""
+        if not (self.is_waiting and is_started):
+            return False
+        self.state = "running"
+        self._step.log("info", "exec.started")
+        self._step.do(StartChild())
+        self._step.actions += self._reloads.release()
+        return True
 
     def forwards(self, number: int) -> bool:
         """Forward a signal that is meant for the program; returns False if it is confpy's own."""
@@ -84,7 +87,7 @@ class Supervisor:
 
     def hurry(self) -> None:
         """Take another signal to stop: TERM at once, and KILL at the one after it."""
-        if self.state != "stopping":
+        if self.state != "stopping" or self._killed:
             return
         now = self._step.now
         if self._late:
@@ -99,6 +102,7 @@ class Supervisor:
         if self.state != "stopping":
             return
         if now >= self._kill_at:
+            self._killed = True
             self._terminate_at = self._kill_at = NEVER
             self._log_late("kills it")
             self._step.do(SignalChild(signal.SIGKILL))

@@ -18,6 +18,7 @@ from confpy.config.stores import STORES
 from confpy.config.toml import EMPTY, parse_toml, plain, read_text, suggest
 from confpy.errors import ConfpyError, UsageError
 from confpy.events import LogEvent
+from confpy.frozen import replace
 from confpy.keys.prefixes import join, normalise
 from confpy.reload import actions
 from confpy.system.filenames import is_skipped
@@ -112,6 +113,24 @@ def load_resources(
     notes += unverified(by_dest.values()) if not settings.no_reload else ()
     resources = tuple(by_dest.values())
     return Loaded(resources, errors, tuple(other_errors), tuple(warnings), notes=tuple(notes), lines=lines)
+
+
+def reject_unaddressed(loaded: Loaded) -> Loaded:
+    """Return the resources of a run without ``-exec``: a reload that signals its program would reach nobody."""
+    lost = {one.name: one for one in loaded.resources if _is_for_child(one)}
+    if not lost:
+        return loaded
+    hint = "add reload_pidfile or reload_process, or let confpy run the program (-exec)"
+    errors = {
+        name: UsageError("reload_signal does not say who gets it", hint=hint, resource=name, file=one.file)
+        for name, one in lost.items()
+    }
+    resources = tuple(one for one in loaded.resources if one.name not in lost)
+    return replace(loaded, resources=resources, errors={**loaded.errors, **errors})
+
+
+def _is_for_child(resource: Resource) -> bool:
+    return isinstance(resource.reload_cmd, actions.SignalReload) and resource.reload_cmd.is_for_child
 
 
 def unverified(resources: Iterable[Resource]) -> Iterator[LogEvent]:
@@ -291,9 +310,6 @@ def make_resource(
     strict = given["strict_owner"]
     group = delivered_with(given, strict)
     action = actions.parse_action(given)
-    if isinstance(action, actions.SignalReload) and action.is_for_child and not (settings.exec or settings.no_reload):
-        hint = "add reload_pidfile or reload_process, or let confpy run the program (-exec)"
-        raise UsageError("reload_signal does not say who gets it", hint=hint, key="reload_signal")
     paths = [join(prefix, key) for key in given.get("keys", ())]
     dest = below(settings.root, absolute(given["dest"]))
     if not os.path.isabs(given["dest"]):

@@ -18,7 +18,7 @@ from confpy import __version__
 from confpy.agent.agent import Agent
 from confpy.agent.config import AgentConfig, forwarded_signals, keeps_history
 from confpy.clock import Clock, SystemClock
-from confpy.config.load import load_resources
+from confpy.config.load import load_resources, reject_unaddressed
 from confpy.config.resource import Loaded
 from confpy.config.settings import SECRET_VARIABLES, Settings
 from confpy.daemon.jobs import Jobs, Ports, ledger_unusable
@@ -365,7 +365,10 @@ class Daemon:
     def _load(self) -> Loaded:
         """As ``Ports.load``."""
         undoes = self._settings.noop or bool(self._ledger.folder)
-        loaded = load_resources(self._settings.confdir, self._settings, self._store.prefixes, undoes=undoes)
+        settings = self._settings
+        loaded = load_resources(settings.confdir, settings, self._store.prefixes, undoes=undoes)
+        if not (settings.exec or settings.no_reload or settings.sync_only):
+            loaded = reject_unaddressed(loaded)
         return match_keys(loaded, self._templates, in_text_store=self._store.capabilities.text_prefixes)
 
     def _follow(self, files: tuple[str, ...]) -> None:

@@ -355,14 +355,19 @@ def test_an_interactive_program_has_the_terminal_and_its_interrupts(tmp_path):
 # --- PID 1 -----------------------------------------------------------------------------------------------------------
 
 
+def pid_1() -> tuple[str, ...]:
+    """Return what runs a command as PID 1 of a namespace with a /proc of its own."""
+    as_root = ["--map-root-user"] if os.geteuid() else []
+    apart = (find("unshare"), *as_root, "--pid", "--fork", "--kill-child", "--mount-proc")
+    needs(refused(find("setsid"), *apart, "true"))
+    return apart
+
+
 class Container(Sidecar):
     """A sidecar that is PID 1 of a namespace with a /proc of its own, and has no terminal."""
 
     def __init__(self, folder: Path, template: str, resource: str, *words: str) -> None:
-        as_root = ["--map-root-user"] if os.geteuid() else []
-        apart = (find("setsid"), find("unshare"), *as_root, "--pid", "--fork", "--kill-child", "--mount-proc")
-        needs(refused(*apart, "true"))
-        super().__init__(folder, template, resource, *words, by=apart)
+        super().__init__(folder, template, resource, *words, by=(find("setsid"), *pid_1()))
 
     @property
     def first(self) -> int:
@@ -426,6 +431,32 @@ def test_as_pid_1_the_container_ends_with_haproxy_when_the_confpy_that_works_is_
         os.kill(confpy.worker, signal.SIGKILL)
         assert confpy.process.wait(20) == 137
         wait_until(lambda: answered(port) == "", what="the port is free again")
+
+
+TAKES_TERMINAL = "import os, sys; os.open(sys.argv[1], os.O_RDWR); os.execv(sys.argv[2], sys.argv[2:])"
+
+
+def test_as_pid_1_with_a_terminal_its_program_has_it_and_its_interrupts(tmp_path):
+    make_confdir(tmp_path, "a", "")
+    put(tmp_path, 0)
+    end, its_end = os.openpty()
+    reads = f"trap 'echo interrupted > {tmp_path}/int' INT; read line < /dev/tty; echo $line > {tmp_path}/read; "
+    reads += "read line < /dev/tty; exit 6"
+    takes = (find("setsid"), sys.executable, "-c", TAKES_TERMINAL, os.ttyname(its_end))
+    try:
+        program = ("--exec", find("bash"), "-c", reads)
+        with Confpy(*flags(tmp_path), *program, folder=tmp_path, by=(*takes, *pid_1())) as confpy:
+            confpy.says("exec.started")
+            os.write(end, b"hello\n")
+            wait_until((tmp_path / "read").exists, what="it reads from the terminal")
+            os.write(end, b"\x03")
+            wait_until((tmp_path / "int").exists, what="^C interrupts it")
+            os.write(end, b"\n")
+            assert confpy.process.wait(30) == 6
+            assert [event for event in confpy.events if event["event"] == "signal.received"] == []
+    finally:
+        os.close(end)
+        os.close(its_end)
 
 
 def test_as_pid_1_haproxy_drains_its_connections_before_the_container_ends(tmp_path):

@@ -136,7 +136,7 @@ def _forgotten_reloads(agent: Agent) -> list[str]:
     for key, one in reloads._pending.items():
         if one.back == "wanted" and key not in busy:
             found.append(f"{key} is not rolled back")
-        if not one.owed or one.in_flight or not reloads._free():
+        if not one.owed or one.in_flight or not reloads._free() or reloads.is_held:
             continue
         due, longest = reloads._due(key, one), one.since + reloads._longest_wait
         held_up = key in swapped or (key in busy and now < longest)

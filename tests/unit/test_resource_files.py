@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, strategies
 
 from confpy.clock import LONGEST
-from confpy.config.load import NO_RELOAD, load_resources
+from confpy.config.load import NO_RELOAD, load_resources, reject_unaddressed
 from confpy.config.resource import OPTIONS
 from confpy.config.settings import Settings
 from confpy.config.toml import read_text
@@ -402,7 +402,6 @@ def test_a_reload_is_one_of_four(confd, lines, expected):
     ("lines", "message"),
     [
         ('reload_cmd = "a"\nreload_http = "POST http://a/"', "there are both reload_cmd and reload_http"),
-        ('reload_signal = "HUP"', "reload_signal does not say who gets it"),
         ('reload_process = "nginx"', "there is a reload_process without reload_signal"),
         ('reload_cmd = "a"\nreload_pidfile = "/run/p"', "there is a reload_pidfile without reload_signal"),
         ('reload_signal = "OF"', "reload_signal is not the name of a signal, such as \"HUP\": 'OF'"),
@@ -759,3 +758,13 @@ def test_delimiters_that_could_not_be_told_from_what_stands_beside_them_are_refu
     write(confd, "a.toml", f"[template]\n{MINIMAL}delimiters = {written}\n")
     (error,) = load(confd).all_errors
     assert error.message.startswith('delimiters is not a left and a right delimiter, such as ["[[", "]]"]')
+
+
+def test_a_signal_to_the_supervised_program_is_a_mistake_only_of_a_run_that_supervises_none(confd):
+    resource, _ = load_one(confd, 'reload_signal = "sigusr2"\n')
+    assert resource.reload_cmd == SignalReload("USR2")
+    write(confd, "b.toml", '[template]\nsrc = "a.tmpl"\ndest = "/srv/b"\n')
+    loaded = reject_unaddressed(load(confd))
+    assert names(loaded) == ["b"]
+    error = loaded.errors["a"]
+    assert (error.message, error.where["file"]) == ("reload_signal does not say who gets it", str(confd / "a.toml"))

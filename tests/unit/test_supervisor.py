@@ -153,3 +153,37 @@ def test_signals_that_are_not_confpys_own_are_forwarded_while_it_runs():
     assert program.supervisor.forwards(USR2)
     assert not program.supervisor.forwards(TERM)
     assert program.done() == [SignalChild(USR2)]
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_whatever_comes_in_whatever_order_it_stops_in_time_and_its_code_is_known(seed):
+    random = Random(seed)
+    stop_signal = random.choice((0, USR1, TERM))
+    timeout = random.choice((0.0, 1.0, 8.0, 600.0))
+    program = Program(child_stop_signal=stop_signal, child_stop_timeout=timeout).at(0.0)
+    supervisor, now, asked_at, sent = program.supervisor, 0.0, None, []
+    for _ in range(30):
+        now += random.choice((0.0, 0.5, 3.0, 1000.0))
+        moment = min(now, supervisor.next_at())
+        program.at(moment)
+        now = moment
+        match random.randrange(5):
+            case 0:
+                supervisor.start_if(is_started=True)
+            case 1 if asked_at is None:
+                supervisor.stop(random.choice((TERM, QUIT)))
+                asked_at = now
+            case 2 if asked_at is not None:
+                supervisor.hurry()
+            case 3:
+                supervisor.forwards(USR2)
+            case 4 if supervisor.runs and random.random() < 0.2:
+                supervisor.take(ChildEnded(random.choice((0, 3, -9, -15))))
+        sent += [one.number for one in program.done() if isinstance(one, SignalChild)]
+        if asked_at is not None and supervisor.runs and now > asked_at + timeout:
+            assert signal.SIGKILL in sent
+        assert signal.SIGKILL not in sent or asked_at is not None
+        assert sent.count(signal.SIGKILL) <= 1
+        # Nothing that is due stays so: it would be looked at without end.
+        assert supervisor.next_at() > now or supervisor.state == "stopping"
+    assert supervisor.runs or isinstance(supervisor.exit_code(0), int)
