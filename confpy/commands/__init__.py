@@ -226,7 +226,7 @@ It takes the flags of any run; confpy help lists them.
         flags=(DATA, VALUES, JSON),
     ),
     "render": Command(
-        "render RESOURCE|TEMPLATE [-data FILE] [-watch] [flags]",
+        "render RESOURCE|TEMPLATE [-data FILE] [-watch] [-values] [flags]",
         1,
         1,
         "needs one resource or template",
@@ -244,9 +244,14 @@ store, or of a file: then no store is needed. Nothing is written but to stdout, 
   confpy render templates/haproxy.cfg.j2 -data keys.yaml -watch
 
 -watch renders again after each edit of the template, the resource, the file, or the keys in the store. An error names
-the line of the template; the exit code is 4. It takes the flags of any run; confpy help lists them.
+the line and column of the template; the exit code is 4. A sensitive resource is rendered with -data or -values only. It
+takes the flags of any run; confpy help lists them.
 """,
-        flags=(DATA, Flag("watch", "Render again after each edit.")),
+        flags=(
+            DATA,
+            Flag("values", "Show the content of a sensitive resource, too."),
+            Flag("watch", "Render again after each edit."),
+        ),
     ),
     "reload": Command(
         "reload [-wait] [flags]",

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 
 from confpy.commands import Call
 from confpy.commands.authoring import find, open_confdir, visible
 from confpy.commands.stdout import write
-from confpy.errors import ConfpyError
+from confpy.errors import ConfpyError, UsageError
 from confpy.preview.confdir import Confdir, notes_on
 from confpy.preview.watch import changes
 
@@ -31,6 +30,9 @@ def run(call: Call) -> int:
 
 def _rendered(confdir: Confdir, what: str, call: Call) -> bytes:
     resource = find(confdir, what)
+    if resource.sensitive and not (call.options.get("data") or "values" in call.switches):
+        hint = "-values shows it all the same; -data renders it with the keys of a file"
+        raise UsageError(f"{resource.name} is sensitive: its content is not shown", hint=hint)
     rendered = confdir.render(resource, confdir.read(resource).view)
     for note in notes_on(resource, rendered):
         call.log.write(note.level, note.event, note.fields)
@@ -39,7 +41,7 @@ def _rendered(confdir: Confdir, what: str, call: Call) -> bytes:
 
 def _follow(confdir: Confdir, what: str, call: Call) -> None:
     last: bytes | str = b""
-    for why in _first_and(changes(confdir, lambda: find(confdir, what).prefixes)):
+    for why in changes(confdir, lambda: find(confdir, what).prefixes):
         confdir.forget()
         try:
             found: bytes | str = _rendered(confdir, what, call)
@@ -50,13 +52,10 @@ def _follow(confdir: Confdir, what: str, call: Call) -> None:
         else:
             if found != last or not why:
                 _print(found, clear=True)
-            call.log.write("info", "render.done", {"trigger": why or "start", "changed": found != last})
+            if found != last or why != "keys":
+                # Of a busy store most changes are none of this resource's.
+                call.log.write("info", "render.done", {"trigger": why or "start", "changed": found != last})
         last = found
-
-
-def _first_and(rest: Iterator[str]) -> Iterator[str]:
-    yield ""
-    yield from rest
 
 
 def _print(content: bytes | str, *, clear: bool = False) -> None:

@@ -13,8 +13,9 @@ LONGEST = 3600.0
 
 
 def changes(confdir: Confdir, prefixes: Callable[[], Sequence[str]]) -> Iterator[str]:
-    """Yield what has changed, each time that something may have: ``files`` or ``keys``. Never ends by itself.
+    """Yield nothing at the start, and then what has changed each time that something may have: ``files`` or ``keys``.
 
+    What changes after the first is yielded is not missed. It never ends by itself.
     ``prefixes`` returns what is read from the store.
     """
     from confpy.system.watching import Folder  # brings watchdog
@@ -22,6 +23,7 @@ def changes(confdir: Confdir, prefixes: Callable[[], Sequence[str]]) -> Iterator
     folder = Folder(confdir.files)
     try:
         seen = _digest(confdir, prefixes)
+        yield ""
         while True:
             if folder.wait(PAUSE if confdir.is_remote else LONGEST):
                 yield "files"
@@ -34,9 +36,7 @@ def changes(confdir: Confdir, prefixes: Callable[[], Sequence[str]]) -> Iterator
 
 def _digest(confdir: Confdir, prefixes: Callable[[], Sequence[str]]) -> object:
     """Return what is equal while the keys of a server are."""
-    if not confdir.is_remote:
-        return None
     try:
-        return confdir.state(prefixes())
+        return confdir.state(prefixes()) if confdir.is_remote else None
     except ConfpyError as error:
         return error.identity

@@ -14,7 +14,6 @@ from confpy import cli
 from confpy.config.sources import load_settings
 from confpy.preview.confdir import Confdir
 from confpy.preview.watch import changes
-from tests.waiting import wait_until
 
 KEYS = """\
 services:
@@ -199,6 +198,7 @@ def test_watch_renders_again_after_each_edit_and_survives_a_mistake(tmp_path, ca
     template = tmp_path / "templates/web.cfg.j2"
 
     def edits(*_):
+        yield ""
         template.write_text("{{ nothing }}")
         yield "files"
         template.write_text("second")
@@ -220,10 +220,10 @@ def test_what_is_watched_are_the_confdir_and_the_file_with_the_keys(tmp_path):
     settings, _ = load_settings({"confdir": str(tmp_path)}, {})
     of = Confdir(settings, {}, str(tmp_path / "keys.yaml"))
     following = changes(of, tuple)
+    assert next(following) == ""
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         found = pool.submit(next, following)
-        # Written until it is seen: the watch begins at a moment of its own.
-        wait_until(lambda: (tmp_path / "keys.yaml").write_text(KEYS + "# more\n") and found.done())
+        (tmp_path / "keys.yaml").write_text(KEYS + "# more\n")
     assert found.result() == "files"
     following.close()
 
@@ -335,3 +335,27 @@ def test_why_of_a_fifo_does_not_wait_for_it(tmp_path, capfd):
     target.unlink()
     os.mkfifo(target)
     assert "it is no regular file" in why(capfd, tmp_path, "web")[1]
+
+
+def test_the_content_of_a_sensitive_resource_is_shown_only_where_it_is_asked_for(tmp_path, capfd, monkeypatch):
+    targeted(tmp_path, '{{ getv("/web/password") }}\n').write_text("hunter2\n")
+    with (tmp_path / "conf.d/web.toml").open("a") as file:
+        file.write("sensitive = true\n")
+    monkeypatch.setenv("SERVICES_WEB_PASSWORD", "hunter2")
+    store = ("-backend", "env", "-confdir", tmp_path)
+    code, out, err = run(capfd, "render", "web", *store)
+    assert code == 2
+    assert "web is sensitive" in err
+    assert "hunter2" not in out + err
+    assert run(capfd, "render", "web", "-values", *store)[:2] == (0, "hunter2\n")
+    assert run(capfd, "render", "web", *store, "-data", tmp_path / "keys.yaml")[:2] == (0, "hunter2\n")
+    for line in (
+        ["why", "web:1"],
+        ["why", "web"],
+        ["why", "web", "-json"],
+        ["why", "/services/web/password"],
+        ["keys"],
+    ):
+        _, out, err = run(capfd, *line, *store)
+        assert out
+        assert "hunter2" not in out + err
