@@ -35,11 +35,15 @@ def run(call: Call) -> int:
         document = {"source": source, "revision": revision, "keys": entries}
         write(json.dumps(document, indent=2, ensure_ascii=True) + "\n")
         return 0
-    for key, value in sorted(pairs):
-        write(f"{name(key)} = {visible(json.dumps(value, ensure_ascii=False)) if shows else MASK}\n")
+    shown = (f"{name(key)} = {_quoted(value) if shows else MASK}\n" for key, value in sorted(pairs))
+    write("".join(shown))
     if not pairs:
         call.log.write("warning", "keys.none", {"hint": "nothing is there: see -backend, -node and -prefix"})
     return 0
+
+
+def _quoted(value: str) -> str:
+    return visible(json.dumps(value, ensure_ascii=False))
 
 
 def _prefixes(confdir: Confdir, arguments: tuple[str, ...]) -> tuple[str, ...]:
