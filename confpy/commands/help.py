@@ -28,6 +28,10 @@ checks the result, replaces the target in one step, and reloads the program that
   confpy -noop -onetime -log-level debug
       log what would change
 """
+HEAD = """\
+\b
+Commands (confpy COMMAND -help tells more):
+"""
 FLAGS = """\
 Flags have one dash or two, and their value after a space or a "=". They override CONFPY_* variables, which
 override the settings file.
@@ -44,7 +48,7 @@ def text(about: str = "") -> str:
     """Return the help of a command; empty: of all."""
     if about and about not in COMMANDS:
         raise UsageError(f"there is no command {about!r}", hint=f"confpy {COMMANDS['help'].usage}")
-    command: click.Command = _General("confpy", help=introduction(), options_metavar="[flags]", add_help_option=False)
+    command: click.Command = _General("confpy", help=introduction(), options_metavar="[COMMAND] [flags]", add_help_option=False)
     name = "confpy"
     if about and COMMANDS[about].help:
         _, _, usage = COMMANDS[about].usage.partition(" ")
@@ -58,7 +62,7 @@ def introduction() -> str:
     commands = "".join(
         f"  confpy {command.usage.removesuffix(' [flags]')}\n      {command.summary}\n" for command in COMMANDS.values()
     )
-    return f"{ABOUT}{commands}\n{FLAGS}"
+    return f"{ABOUT}\n{HEAD}{commands}\n{FLAGS}"
 
 
 def describe(option: Option) -> tuple[str, str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from confpy.commands import Call
@@ -12,6 +14,8 @@ from confpy.commands.stdout import write
 from confpy.config.resource import Resource
 from confpy.errors import ConfpyError, UsageError
 from confpy.keys.prefixes import normalise
+from confpy.ledger.folder import StateFolder
+from confpy.ledger.history import History, entries_of
 from confpy.preview.confdir import Confdir, reads
 from confpy.preview.why import Explained, explain, parse_place, touched_by
 from confpy.templates.lines import Absent, Line
@@ -31,13 +35,14 @@ def run(call: Call) -> int:
         explained = explain(confdir, resource)
     finally:
         confdir.close()
+    delivered = _delivered(confdir, explained)
     line = _line(explained, number) if number else None
     if "json" in call.switches:
-        _write_json(_document(explained, number, line, call))
+        _write_json(_document(explained, number, line, call) | {"delivered": delivered or None})
     elif number:
-        _write(_of_line(explained, number, line, shows="values" in call.switches))
+        _write(_of_line(explained, number, line, delivered, shows="values" in call.switches))
     else:
-        _write(_of_target(explained))
+        _write(_of_target(explained, delivered))
     return 0
 
 
@@ -59,10 +64,23 @@ def _line(explained: Explained, number: int) -> Line | None:
     return explained.at(number)
 
 
+def _delivered(confdir: Confdir, explained: Explained) -> str:
+    """Say when, and at which revision, the content of the target was delivered; empty if the history does not know."""
+    state = StateFolder.of(confdir.settings, lambda _: None)
+    with suppress(OSError):
+        # The history is that of a run; who may not read it does without.
+        entries = entries_of(History(state.path, most=confdir.settings.history or 1).read(), explained.resource.dest)
+        for entry in reversed(entries):
+            if entry.new and entry.new == explained.digest:
+                at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(entry.at))
+                return at + (f", revision {entry.revision}" if entry.revision else "")
+    return ""
+
+
 # --- a line ----------------------------------------------------------------------------------------------------------
 
 
-def _of_line(explained: Explained, number: int, line: Line | None, *, shows: bool) -> Iterator[str]:
+def _of_line(explained: Explained, number: int, line: Line | None, delivered: str, *, shows: bool) -> Iterator[str]:
     yield f"{name(explained.resource.dest)}:{number}"
     yield f"  resource  {explained.resource.name}"
     if line is None:
@@ -74,6 +92,8 @@ def _of_line(explained: Explained, number: int, line: Line | None, *, shows: boo
             yield f"  because   {_listed(line.because)}"
     if explained.revision:
         yield f"  revision  {explained.revision}"
+    if delivered:
+        yield f"  delivered {delivered}"
     if shows and (text := explained.on_disk[number - 1] if explained.on_disk else line.text if line else None):
         yield f"  text      {visible(text)}"
     yield from _state(explained, "")
@@ -115,9 +135,11 @@ def _numbers(numbers: Sequence[int]) -> str:
 # --- a target --------------------------------------------------------------------------------------------------------
 
 
-def _of_target(explained: Explained) -> Iterator[str]:
+def _of_target(explained: Explained, delivered: str) -> Iterator[str]:
     at = f", revision {explained.revision}" if explained.revision else ""
     yield f"{name(explained.resource.dest)}: resource {explained.resource.name}, template {explained.resource.src}{at}"
+    if delivered:
+        yield f"  delivered {delivered}"
     uses: dict[tuple[str, str], list[int]] = {}
     for number, line in enumerate(explained.lines, 1):
         for key in line.keys:

@@ -10,6 +10,7 @@ import difflib
 import os
 import stat
 from collections.abc import Iterator
+from hashlib import sha256
 
 from confpy.config.resource import Resource
 from confpy.errors import ConfpyError, UsageError
@@ -37,6 +38,8 @@ class Explained:
     """The lines of the target; None: there is none that can be read."""
     reason: str
     """Why there is none."""
+    digest: str
+    """SHA-256 of the target, in hexadecimal digits; empty if there is none."""
 
     @property
     def is_current(self) -> bool:
@@ -70,8 +73,12 @@ def explain(confdir: Confdir, resource: Resource) -> Explained:
     lines = tuple(_as_stored(line, resource, keys.tree) for line in traced)
     if content.split("\n") != [*(line.text for line in lines), *([""] if content.endswith("\n") or not lines else [])]:
         raise ConfpyError("tracing gives another result than rendering", resource=resource.name)
-    on_disk, reason = _read(resource.dest)
-    return Explained(resource, keys.revision, lines, on_disk, reason)
+    found, reason = _read(resource.dest)
+    if found is None:
+        return Explained(resource, keys.revision, lines, None, reason, "")
+    on_disk = found.decode("utf-8", "surrogateescape").split("\n")
+    on_disk = on_disk if on_disk[-1] else on_disk[:-1]
+    return Explained(resource, keys.revision, lines, tuple(on_disk), "", sha256(found).hexdigest())
 
 
 def touched_by(key: str, explained: Explained) -> Iterator[tuple[int, Line]]:
@@ -108,8 +115,8 @@ def _as_stored(line: Line, resource: Resource, tree: KeyTree) -> Line:
     return Line(line.text, keys, because, line.template, line.line, line.column)
 
 
-def _read(path: str) -> tuple[tuple[str, ...] | None, str]:
-    """Return the lines of a target, or why there are none."""
+def _read(path: str) -> tuple[bytes | None, str]:
+    """Return the content of a target, or why there is none."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
         try:
@@ -125,5 +132,4 @@ def _read(path: str) -> tuple[tuple[str, ...] | None, str]:
         return None, f"it cannot be read: {error.strerror}"
     if len(content) > LARGEST:
         return None, f"it is larger than {LARGEST >> 20} MiB"
-    lines = content.decode("utf-8", "surrogateescape").split("\n")
-    return tuple(lines[:-1] if not lines[-1] else lines), ""
+    return content, ""

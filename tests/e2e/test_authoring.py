@@ -52,6 +52,7 @@ def test_why_names_the_revision_and_says_when_the_file_is_older(author: Author, 
     assert "  keys      /authors/b/b\n" in line
     assert "  template  web.cfg.j2:2:38\n" in line
     assert f"  revision  {etcd.revision()}\n" in line
+    assert f"Z, revision {etcd.revision()}\n" in line.partition("  delivered 20")[2]
     assert "differs" not in line
     etcd.put("/authors/b/aa", "10.0.0.3:80")
     assert "differs from what rendering gives now" in author.run("why", f"{author.target}:3")

@@ -215,9 +215,9 @@ def test_a_command_counts_wherever_it_stands_among_flags(line, command, argument
 @pytest.mark.parametrize(
     ("line", "shown"),
     [
-        ("help", "Usage: confpy [flags]"),
-        ("-log-level debug help", "Usage: confpy [flags]"),
-        ("-onetime -h", "Usage: confpy [flags]"),
+        ("help", "Usage: confpy [COMMAND] [flags]"),
+        ("-log-level debug help", "Usage: confpy [COMMAND] [flags]"),
+        ("-onetime -h", "Usage: confpy [COMMAND] [flags]"),
         ("convert --help", "Usage: confpy convert SRC [DEST] [-verify] [flags]"),
         ("help convert", "Usage: confpy convert SRC [DEST] [-verify] [flags]"),
         ("accept -h", "Usage: confpy accept RESOURCE [flags]"),
