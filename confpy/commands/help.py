@@ -48,7 +48,9 @@ def text(about: str = "") -> str:
     """Return the help of a command; empty: of all."""
     if about and about not in COMMANDS:
         raise UsageError(f"there is no command {about!r}", hint=f"confpy {COMMANDS['help'].usage}")
-    command: click.Command = _General("confpy", help=introduction(), options_metavar="[COMMAND] [flags]", add_help_option=False)
+    command: click.Command = _General(
+        "confpy", help=introduction(), options_metavar="[COMMAND] [flags]", add_help_option=False
+    )
     name = "confpy"
     if about and COMMANDS[about].help:
         _, _, usage = COMMANDS[about].usage.partition(" ")

@@ -12,7 +12,7 @@ from confpy.commands import Call
 from confpy.commands.stdout import colour_diff, is_coloured, printable, write
 from confpy.config.settings import Settings
 from confpy.config.sources import load_settings
-from confpy.errors import ConfpyError, TemplateError, UsageError
+from confpy.errors import TargetError, TemplateError, UsageError
 from confpy.preview.cases import Outcome, find_cases, run_case
 from confpy.preview.junit import report
 
@@ -74,4 +74,4 @@ def _save(path: str, text: bytes) -> None:
         with open(path, "wb") as file:
             file.write(text)
     except OSError as error:
-        raise ConfpyError(f"cannot write the report: {error.strerror}", file=path) from None
+        raise TargetError(f"cannot write the report: {error.strerror}", file=path) from None

@@ -82,7 +82,7 @@ def _delivered(confdir: Confdir, explained: Explained) -> str:
 
 def _of_line(explained: Explained, number: int, line: Line | None, delivered: str, *, shows: bool) -> Iterator[str]:
     yield f"{name(explained.resource.dest)}:{number}"
-    yield f"  resource  {explained.resource.name}"
+    yield f"  resource  {name(explained.resource.name)}"
     if line is None:
         yield "  Rendering does not give this line now: it was edited, or made from other keys or another template."
     else:
@@ -137,7 +137,8 @@ def _numbers(numbers: Sequence[int]) -> str:
 
 def _of_target(explained: Explained, delivered: str) -> Iterator[str]:
     at = f", revision {explained.revision}" if explained.revision else ""
-    yield f"{name(explained.resource.dest)}: resource {explained.resource.name}, template {explained.resource.src}{at}"
+    resource = explained.resource
+    yield f"{name(resource.dest)}: resource {name(resource.name)}, template {name(resource.src)}{at}"
     if delivered:
         yield f"  delivered {delivered}"
     uses: dict[tuple[str, str], list[int]] = {}
@@ -163,7 +164,7 @@ def _of_key(confdir: Confdir, asked: str, call: Call) -> int:
     entries: list[dict[str, Any]] = []
     lines = [] if readers else [f"{name(key)}: no resource reads it"]
     for resource in readers:
-        lines.append(f"{name(key)}: resource {resource.name}, {name(resource.dest)}")
+        lines.append(f"{name(key)}: resource {name(resource.name)}, {name(resource.dest)}")
         try:
             explained = explain(confdir, resource)
         except ConfpyError as error:
