@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -52,7 +53,7 @@ def _target(confdir: Confdir, asked: str) -> tuple[Resource | None, int]:
     for one, at in ((asked, 0), (path, number)) if number else ((asked, 0),):
         if (found := confdir.find(one)) is not None:
             return found, at
-    if asked.startswith("/"):
+    if asked.startswith("/") and confdir.loaded.found and not os.path.isfile(path):
         return None, 0
     raise confdir.unknown(path)
 

@@ -140,6 +140,8 @@ class Confdir:
 
     def unknown(self, name: str) -> UsageError:
         """Return the error for a name that nothing has."""
+        if not self.loaded.found:
+            return UsageError(f"there is no conf.d in {self.settings.confdir}", hint="-confdir names the confdir")
         names = [one.name for one in self.loaded.resources]
         hint = mend(name, names) or (f"it has {', '.join(names[:10])}" if names else "it has no resource")
         return UsageError(f"no resource, template or target {name!r} in {self.settings.confdir}", hint=hint)

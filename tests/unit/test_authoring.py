@@ -316,7 +316,12 @@ def test_why_of_a_key_goes_on_where_a_resource_cannot_be_rendered(tmp_path, capf
 
 @pytest.mark.parametrize(
     ("asked", "message"),
-    [("web:99", "there is no line 99"), ("web:0", "lines are counted from 1"), ("wat", "no resource, template or")],
+    [
+        ("/etc/passwd:1", "no resource, template or target '/etc/passwd'"),
+        ("web:99", "there is no line 99"),
+        ("web:0", "lines are counted from 1"),
+        ("wat", "no resource, template or"),
+    ],
 )
 def test_why_of_what_is_not_there_is_an_error_of_usage(tmp_path, capfd, asked, message):
     targeted(tmp_path)
@@ -359,3 +364,10 @@ def test_the_content_of_a_sensitive_resource_is_shown_only_where_it_is_asked_for
         _, out, err = run(capfd, *line, *store)
         assert out
         assert "hunter2" not in out + err
+
+
+@pytest.mark.parametrize("line", [["render", "web"], ["why", "/a/key"], ["why", "web:1"]])
+def test_a_confdir_that_is_not_there_is_said(tmp_path, capfd, line):
+    code, _, err = run(capfd, *line, "-confdir", tmp_path, "-backend", "env")
+    assert code == 2
+    assert "there is no conf.d in" in err
