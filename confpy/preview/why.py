@@ -88,7 +88,9 @@ def touched_by(key: str, explained: Explained) -> Iterator[tuple[int, Line]]:
     """
     below = key.rstrip("/") + "/"
     for number, line in enumerate(explained.lines, 1):
-        if line.text.strip() and any(one == key or one.startswith(below) for one in (*line.keys, *line.because)):
+        names = (*line.keys, *line.because)
+        is_in = any(one == key or one.startswith(below) or (one.endswith("/") and key.startswith(one)) for one in names)
+        if line.text.strip() and is_in:
             yield number, line
 
 
@@ -109,7 +111,10 @@ def _as_stored(line: Line, resource: Resource, tree: KeyTree) -> Line:
         full = (resource.strip if resource.strip != "/" else "") + key
         if isinstance(key, Absent):
             return Absent(full)
-        return key if tree.get(full) is None and tree.get(key) is not None else full
+        if tree.get(full) is not None:
+            return full
+        # What the resource sees uncut; or a name that stands for the keys below it.
+        return key if tree.get(key) is not None else f"{full}/" if tree.count(full) else full
 
     keys, because = tuple(map(stored, line.keys)), tuple(map(stored, line.because))
     return Line(line.text, keys, because, line.template, line.line, line.column)

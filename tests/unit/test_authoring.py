@@ -371,3 +371,9 @@ def test_a_confdir_that_is_not_there_is_said(tmp_path, capfd, line):
     code, _, err = run(capfd, *line, "-confdir", tmp_path, "-backend", "env")
     assert code == 2
     assert "there is no conf.d in" in err
+
+
+def test_why_names_the_folder_whose_name_stands_in_a_line(tmp_path, capfd):
+    targeted(tmp_path, '{% for name in lsdir("/web") %}{{ name }}\n{% endfor %}').unlink()
+    assert "  keys      /services/web/backends/\n" in why(capfd, tmp_path, "web:1")[1]
+    assert "  line 1: web.cfg.j2:1:32\n" in why(capfd, tmp_path, "/services/web/backends/a")[1]
