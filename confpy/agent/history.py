@@ -12,12 +12,13 @@ from heapq import nsmallest
 from confpy.agent.core import Core
 from confpy.candidates import Candidate, Group, Report
 from confpy.clock import NEVER
+from confpy.frozen import replace
 from confpy.history.records import MOST_KEYS, ROLLBACK, HistoryEntry, ReloadEnd, WriteHistory
 from confpy.messages import Delivered, Reloaded, Restored
 
 DELAY = 0.3
 """Seconds from a delivery to its record: most reloads have ended by then, and need no line of their own."""
-INTERVAL = 1.0
+INTERVAL = 3.0
 """Seconds from one record to the next, at least."""
 MOST_BYTES = 8 << 20
 """Bytes of previous contents that wait to be written, at most."""
@@ -61,19 +62,11 @@ class DeliveryHistory:
                 self._note(delivery, group, candidate, report, keys.get(report.resource, ()))
 
     def _note(self, delivery: str, group: Group, candidate: Candidate, report: Report, keys: Collection[str]) -> None:
-        resource = candidate.resource
-        known = report.known.digest.hex() if report.known is not None and not resource.sensitive else ""
-        checked = resource.output_format is not None or (resource.check_cmd is not None and not self._config.sync_only)
-        owes = resource.reload_cmd is not None and self._config.reloads
-        named = tuple(nsmallest(MOST_KEYS, keys))
-        self._add(
-            HistoryEntry(
-                self._step.wall, delivery, group.id, resource.name, resource.dest, report.previous, known,
-                candidate.trigger, candidate.revision, named, len(keys) - len(named), "passed" if checked else "",
-                round(report.took, 4), owes, undoes=self._undoes.pop(resource.name, ()), keeps=resource.keeps_content,
-            )
-        )  # fmt: skip
-        if owes:
+        resource, config = candidate.resource, self._config
+        entry = entry_of(candidate, report, keys, checks=not config.sync_only, reloads=config.reloads)
+        entry = replace(entry, at=self._step.wall, delivery=delivery, group=group.id)
+        self._add(replace(entry, undoes=self._undoes.pop(resource.name, ())))
+        if entry.owes:
             self._owing[resource.name] = delivery, ""
             if resource.on_reload_failure == "rollback":
                 self._unconfirmed[resource.name] = (*self._unconfirmed.get(resource.name, ()), delivery)
@@ -130,3 +123,32 @@ class DeliveryHistory:
         """Yield what is to be written now."""
         if self._step.now >= self.writes_at or (at_end and self.writes_at < NEVER):
             yield self.take(at_end=at_end)
+
+
+def entry_of(
+    candidate: Candidate, report: Report, keys: Collection[str], *, checks: bool, reloads: bool
+) -> HistoryEntry:
+    """Return the entry of a target that has changed, without its time, delivery and group.
+
+    ``checks``, ``reloads``: whether confpy runs them.
+    """
+    resource = candidate.resource
+    named = tuple(nsmallest(MOST_KEYS, keys))
+    is_checked = resource.output_format is not None or (checks and resource.check_cmd is not None)
+    return HistoryEntry(
+        0.0,
+        "",
+        "",
+        resource.name,
+        resource.dest,
+        report.previous,
+        report.known.digest.hex() if report.known is not None and not resource.sensitive else "",
+        candidate.trigger,
+        candidate.revision,
+        named,
+        len(keys) - len(named),
+        "passed" if is_checked else "",
+        round(report.took, 4),
+        resource.reload_cmd is not None and reloads,
+        keeps=resource.keeps_content,
+    )

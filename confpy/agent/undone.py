@@ -13,6 +13,7 @@ from confpy.agent.history import DeliveryHistory
 from confpy.agent.resources import ResourceState
 from confpy.candidates import Candidate, Report
 from confpy.clock import NEVER
+from confpy.config.resource import Resource
 from confpy.errors import ConfpyError, UsageError
 from confpy.frozen import define, replace
 from confpy.history.records import UNDO, Answer, FindUndo, Previous, Undo, UndoFound
@@ -112,7 +113,7 @@ class Undone:
             self._step.do(Answer(undo.request, error))
             return
         (state,) = found
-        reason = f"confpy undo has put back the file before the last delivery of {state.resource.dest}"
+        reason = reason_of(state.resource)
         group = self._resources.groups[state.group]
         request = _Request(undo.request, state, reason, {one.name: one.undone for one in group})
         self._requests.append(request)
@@ -252,16 +253,24 @@ class Undone:
             self._resources.mark(one, "accept")
 
 
+def reason_of(resource: Resource) -> str:
+    """Return why the group of a resource is held, for people."""
+    return f"confpy undo has put back the file before the last delivery of {resource.dest}"
+
+
 def _candidate(state: ResourceState, previous: Previous) -> Candidate:
-    resource, content = state.resource, previous.content
+    # The number of keys that what is vanished is measured by stays what it was.
+    keys = state.guard.keys if state.guard.keys is not None else len(state.view)
+    return undo_candidate(state.resource, previous, keys, state.known.digest if state.known is not None else b"")
+
+
+def undo_candidate(resource: Resource, previous: Previous, keys: int, delivered: bytes) -> Candidate:
+    """Return what puts back a previous content, with the mode and the owner that its resource sets."""
+    content = previous.content
     assert content is not None
-    has_mode = previous.mode and (resource.mode is not None or resource.uid is not None or resource.gid is not None)
-    if has_mode:
+    if previous.mode and (resource.mode is not None or resource.uid is not None or resource.gid is not None):
         mode = previous.mode if resource.mode is not None else None
         uid = previous.uid if resource.uid is not None else None
         gid = previous.gid if resource.gid is not None else None
         resource = replace(resource, mode=mode, uid=uid, gid=gid)
-    # The number of keys that what is vanished is measured by stays what it was.
-    keys = state.guard.keys if state.guard.keys is not None else len(state.view)
-    delivered = state.known.digest if state.known is not None else b""
     return Candidate(resource, content, keys=keys, delivered=delivered, trigger=UNDO)

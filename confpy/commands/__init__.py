@@ -70,12 +70,12 @@ COMMANDS: Mapping[str, Command] = {
         1,
         1,
         "needs the name of one resource",
-        "confirm that the vanished keys of a held resource are gone",
+        "deliver what a held resource wants: after an undo, or if its keys are gone",
         """\
-Confirm that the vanished keys of a held resource are gone.
+End the hold of a resource, so that what the store wants is delivered.
 
-If the keys of a resource have vanished and confpy holds its target (keys.suspect), this confirms that they are gone. A
-running confpy accepts it within seconds, a one-shot at its next run.
+A resource is held after confpy undo, and if its keys have vanished (keys.suspect): then this confirms that they are
+gone. A running confpy accepts it at once, a one-shot at its next run. Of a group one resource is enough.
 
 \b
   confpy accept haproxy
@@ -184,6 +184,26 @@ changes are shown as a diff; what could not be converted is reported on stderr, 
 any run. confpy help lists them.
 """,
         flags=(Flag("verify", "Render the old and the new templates with the store's keys and compare the results."),),
+    ),
+    "history": Command(
+        "history [TARGET] [-json] [flags]",
+        0,
+        1,
+        "takes one target",
+        "show the last deliveries",
+        """\
+Show the last deliveries, the newest last: when, what triggered them, which keys had changed, the hashes of the old and
+the new content, the check, the reload, and the seconds that the delivery took.
+
+TARGET is the path of a target or the name of its resource; without it, all are shown.
+
+\b
+  confpy history
+  confpy history /etc/haproxy/haproxy.cfg -json
+
+-confdir and -state-dir must be those of the confpy that delivers. confpy help lists all flags.
+""",
+        flags=(JSON,),
     ),
     "help": Command(
         "help [COMMAND]", 0, 1, "is about one command, or all", "show this message, or the help of a command"
@@ -344,6 +364,25 @@ so. For a KEY, it lists the resources that read it, and the lines that depend on
 Values are not shown; -values shows the line itself. It takes the flags of any run; confpy help lists them.
 """,
         flags=(DATA, VALUES, JSON),
+    ),
+    "undo": Command(
+        "undo TARGET [flags]",
+        1,
+        1,
+        "needs the path of one target, or the name of its resource",
+        "put back the file before the last delivery of a target, and hold it",
+        """\
+Put back the file before the last delivery of a target: it is checked, and its program reloaded, as with any delivery.
+The resources of a group go back together. A second undo goes one further back.
+
+From then on the resource is held, whatever the store wants, until confpy accept.
+
+\b
+  confpy undo /etc/haproxy/haproxy.cfg
+  confpy accept haproxy
+
+A running confpy does it, within -timeout; where none runs, this command does. confpy history shows what there is.
+""",
     ),
     "version": Command("version", 0, 0, "takes no arguments", "show the version"),
 }

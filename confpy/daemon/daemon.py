@@ -48,7 +48,9 @@ from confpy.templates.resolve import Resolver
 
 if TYPE_CHECKING:
     from confpy.agent.review import Review
+    from confpy.daemon.people import PeoplesRequests
     from confpy.daemon.systemd import ServiceManager
+    from confpy.history.records import Answer
     from confpy.status.model import Status
     from confpy.status.server import StatusServer
 
@@ -125,6 +127,7 @@ class Daemon:
         self._ledger = self._open_ledger(state)
         self._ledger.history = self._open_history()
         post = self._inbox.put
+        self._people: PeoplesRequests | None = None
         self._workers = Workers(post)
         self._start = self._workers.start
         self._streams = Streams(store, post, self._start)
@@ -163,6 +166,7 @@ class Daemon:
             log=self._log_event,
             guard=threading.Lock(),
             child=child,
+            answer=self._answer,
         )
         self._jobs = jobs(ports, Rules.of(settings))
         self._agent = self._make_agent(random or Random())
@@ -240,8 +244,11 @@ class Daemon:
                 self._log.write("info", "confpy.started", fields)
                 self._edits.follow_confdir(self._settings.confdir)
                 from confpy.daemon.control import open_control
+                from confpy.daemon.people import PeoplesRequests
 
-                control = open_control(self, self._settings.confdir, self._state_path, self._log_event)
+                self._people = PeoplesRequests(self._inbox.put)
+                confdir, more = self._settings.confdir, self._people.requests()
+                control = open_control(self, confdir, self._state_path, self._log_event, more)
             if not self._settings.noop and expiry.is_due(self._state_dir, self._clock.time()):
                 self._start("expire", self._remove_unused, lambda _: None)
             return self._loop()
@@ -262,9 +269,12 @@ class Daemon:
         """Serve the status where that is wanted; raises ``UsageError`` where one cannot listen there."""
         if not self._settings.status_addr or self._settings.onetime:
             return None
+        from confpy.daemon.additions import HistoryOnPage
         from confpy.daemon.serving import serve
 
-        return serve(self._settings, self._answer_status, self._log_event)
+        history = self._ledger.history
+        additions = None if history is None else HistoryOnPage(history, self._disk, threading.Lock())
+        return serve(self._settings, self._answer_status, self._log_event, additions)
 
     def _answer_status(self, take: Callable[[Status | None], None], *, asks_stores: bool) -> None:
         """Have the main thread make a status, as ``confpy.status.inquiries.Ask``."""
@@ -370,6 +380,11 @@ class Daemon:
         if not (settings.exec or settings.no_reload or settings.sync_only):
             loaded = reject_unaddressed(loaded)
         return match_keys(loaded, self._templates, in_text_store=self._store.capabilities.text_prefixes)
+
+    def _answer(self, answer: Answer) -> None:
+        """As ``Ports.answer``."""
+        if self._people is not None:
+            self._people.take(answer)
 
     def _follow(self, files: tuple[str, ...]) -> None:
         """As ``Ports.follow``; a one-shot has nothing to follow."""

@@ -75,6 +75,10 @@ class InUse:
                         return cls(path, descriptor, disk)
         return None
 
+    def is_alone(self) -> bool:
+        """Return whether no other process uses the folder; then none does until this one leaves it."""
+        return self._disk.lock_alone(self._descriptor, IN_USE)
+
     def leave(self) -> None:
         """Release the folder, and remove it if nothing in it is needed."""
         try:

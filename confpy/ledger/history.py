@@ -58,7 +58,8 @@ class History:
     ) -> None:
         """``state``: the state folder; ``most``: deliveries of each target; ``guard``: keeps threads apart."""
         self.folder = os.path.join(state, FOLDER) if state and most else ""
-        self._path = os.path.join(self.folder, LOG)
+        self.path = os.path.join(self.folder, LOG)
+        """The file of deliveries."""
         self._disk = disk or Disk()
         self._most = most
         self._guard = guard or nullcontext()
@@ -149,14 +150,14 @@ class History:
             self._set_aside_unknown()
         for _ in range(2):
             try:
-                descriptor = disk.open_existing(self._path)
+                descriptor = disk.open_existing(self.path)
             except FileNotFoundError:
-                disk.write_file(self._path, write_line(HEAD) + lines, durable=False)
+                disk.write_file(self.path, write_line(HEAD) + lines, durable=False)
                 return
             try:
                 disk.lock(descriptor, (0,), PATIENCE)
                 status = disk.fstat(descriptor)
-                if disk.lstat(self._path).st_ino != status.st_ino:
+                if disk.lstat(self.path).st_ino != status.st_ino:
                     continue  # another confpy has just written it anew
                 # What was written last may be torn.
                 disk.truncate(descriptor, status.st_size)
@@ -170,17 +171,17 @@ class History:
     def _shorten(self) -> None:
         """Write the file of deliveries anew, without those that are too old."""
         content = b"".join(map(write_line, [HEAD, *map(_to_json, self._read())]))
-        self._disk.write_file(self._path, content, durable=False)
+        self._disk.write_file(self.path, content, durable=False)
         self._shortest = len(content)
 
     def _set_aside_unknown(self) -> None:
         """Set aside a file that is torn from its beginning, or of another version."""
         self._is_known = True
-        if self._disk.find(self._path) is None:
+        if self._disk.find(self.path) is None:
             return
-        if not self._is_readable(self._disk.read(self._path)):
-            aside = set_aside(self._path)
-            self._disk.rename(self._path, aside)
+        if not self._is_readable(self._disk.read(self.path)):
+            aside = set_aside(self.path)
+            self._disk.rename(self.path, aside)
             error = "it is torn, or was written by another version of confpy"
             shown = {"error": error, "file": aside, "record": "history"}
             self._log(LogEvent("warning", "state.quarantined", shown))
@@ -239,9 +240,9 @@ class History:
             return self._read() if self.folder else []
 
     def _read(self) -> list[HistoryEntry]:
-        if self._disk.find(self._path) is None:
+        if self._disk.find(self.path) is None:
             return []
-        content = self._disk.read(self._path)
+        content = self._disk.read(self.path)
         return read(content, self._most) if self._is_readable(content) else []
 
     def content(self, previous: Previous) -> bytes:

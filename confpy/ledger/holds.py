@@ -69,6 +69,11 @@ def _is_undone(record: Mapping[str, Any]) -> bool:
     return isinstance(record.get("resource"), str) and isinstance(undone, list) and set(map(type, undone)) == {str}
 
 
+def is_undone(folder: StateFolder, resource: str) -> bool:
+    """Return whether a resource is held since an operator has put it back."""
+    return _is_undone(folder.read(HELD + folder_name(resource)) or {})
+
+
 def accept(folder: StateFolder, resource: str) -> str:
     """Record that an operator accepts what holds a resource back; returns what that was. Raises ``UsageError``."""
     name = HELD + folder_name(resource)

@@ -25,7 +25,7 @@ COMMON = {"errors", "clock", "frozen", "events"}
 LAYERS = {
     "__main__": {"cli", "daemon"},
     "cli": {"commands", "config", "daemon", "log"},
-    "commands": {
+    "commands": {"history",
         "check", "config", "convert", "daemon", "keys", "ledger", "log", "preview", "status",
         "templates",
         "system", "target",
@@ -78,6 +78,7 @@ ALLOWED = {
     },
     "queue": {
         "daemon/daemon",
+        "daemon/people",
         "daemon/questions",
         "daemon/signals",
         "daemon/threads",

@@ -328,15 +328,15 @@ def test_the_history_is_written_after_the_reload_was_started(state, one):
     assert machine.steps - moments < 6
 
 
-def test_many_changes_are_one_record_a_second(state, one):
+def test_many_changes_are_one_record_every_few_seconds(state, one):
     machine = started(state, one)
     before = sum(type(action).__name__ == "WriteHistory" for action in machine.done)
     for number in range(50):
         machine.put(a=str(number) + "x")
         machine.until(machine.now + 0.1)
     writes = sum(type(action).__name__ == "WriteHistory" for action in machine.done) - before
-    assert writes <= 6
-    machine.until(machine.now + 2)
+    assert writes <= 3
+    machine.until(machine.now + 4)
     assert len(machine.ledger.history.read()) == 10
 
 
