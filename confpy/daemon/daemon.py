@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from confpy import __version__
 from confpy.agent.agent import Agent
 from confpy.agent.config import AgentConfig, forwarded_signals, keeps_history
-from confpy.clock import Clock, SystemClock
+from confpy.clock import NEVER, Clock, SystemClock
 from confpy.config.load import load_resources, reject_unaddressed
 from confpy.config.resource import Loaded
 from confpy.config.settings import SECRET_VARIABLES, Settings
@@ -58,6 +58,8 @@ T = TypeVar("T")
 LONGEST_SLEEP = 3600.0
 REST = 1.0
 """Seconds without a message after which the first pass is over."""
+NO_REST = 10.0
+"""Seconds after the first delivery at which it is over, however many messages come."""
 LONGEST_WAIT, EAGER = 60.0, 3.0
 """Seconds from one attempt to read the store to the next, at most: of a daemon, and of a one-shot."""
 
@@ -109,14 +111,15 @@ class Daemon:
         at_rest: Callable[[], None] | None = None,
         jobs: Callable[[Ports, Rules], Jobs] = Jobs,
     ) -> None:
-        """``at_rest`` is called once, when something was delivered and no message comes for a while."""
+        """``at_rest`` is called once after a delivery: when no message comes for a while, or some time later."""
         self._settings = settings
         self._store = store
         self._log = log
         self._disk = disk or Disk()
         self._clock = clock or SystemClock()
         self._at_rest = at_rest
-        self._delivered = False
+        self._busy_until = NEVER
+        """The monotonic time at which the first pass is over; NEVER before the first delivery."""
         self._inbox: queue.SimpleQueue[Message | Question[Any]] = queue.SimpleQueue()
         state = StateFolder.of(settings, self._log_event)
         self._state_path = state.path
@@ -298,7 +301,8 @@ class Daemon:
             messages, questions = self._receive(wake_at)
             actions = self._agent.step(messages, self._clock.monotonic(), self._clock.time())
             self._streams.note_taken(messages)
-            self._delivered = self._delivered or any(isinstance(message, Delivered) for message in messages)
+            if self._busy_until == NEVER and any(isinstance(message, Delivered) for message in messages):
+                self._busy_until = self._clock.monotonic() + NO_REST
             wake_at = self._jobs.carry_out(actions)
             if self._manager is not None:
                 wake_at = min(wake_at, self._manager.step(self, messages, self._clock.monotonic()))
@@ -327,12 +331,16 @@ class Daemon:
 
     def _next(self, wait: float) -> Message | Question[Any]:
         """Return the next message; raises ``queue.Empty`` if there is none for so many seconds."""
-        if self._at_rest is not None and self._delivered and wait > REST:
-            with contextlib.suppress(queue.Empty):
-                return self._inbox.get(timeout=REST)
+        if self._at_rest is not None and self._busy_until < NEVER:
+            is_late = self._clock.monotonic() >= self._busy_until
+            if not is_late and wait <= REST:
+                return self._inbox.get(timeout=wait)
+            if not is_late:
+                with contextlib.suppress(queue.Empty):
+                    return self._inbox.get(timeout=REST)
+                wait -= REST
             at_rest, self._at_rest = self._at_rest, None
             at_rest()
-            wait -= REST
         return self._inbox.get(timeout=wait)
 
     def ask(self, ask: Callable[[], T], seconds: float) -> T:

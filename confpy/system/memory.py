@@ -13,7 +13,7 @@ LARGE = 128 << 10
 """Bytes from which on a block is mapped alone, and unmapped when it is freed. It is glibc's first value, too, but that
 raises it when such a block is freed, to 32 MiB: what a store was read into once would be held for good."""
 RUNNING = gc.get_threshold()
-FILLING = (100_000, 50, 1_000)
+FILLING = (10_000, 50, 1_000)
 """Thresholds of the collector until the first pass is over. Nearly all that is made meanwhile stays: with those of
 Python, to scan it took a sixth of a start with 10,000 resources. Garbage stays bounded, also where no store is reached
 for weeks."""
@@ -32,6 +32,7 @@ def prepare() -> None:
 
 def settle() -> None:
     """After the first pass: what there is, stays, and is not scanned again; what the pass needed is given back."""
+    gc.collect()  # what is frozen as garbage is never freed
     gc.freeze()
     gc.set_threshold(*RUNNING)
     _call("malloc_trim", 0)

@@ -193,3 +193,14 @@ def test_when_the_first_files_are_delivered_and_nothing_comes_memory_is_given_ba
         store.set("/a", "1")
         wait_until(lambda: read(tmp_path, "r") == "1", what="the change")
     assert rests == ["0"]
+
+
+def test_memory_is_given_back_after_a_while_though_messages_never_end(tmp_path, monkeypatch):
+    monkeypatch.setattr("confpy.daemon.daemon.REST", 600)
+    monkeypatch.setattr("confpy.daemon.daemon.NO_REST", 0)
+    store, rests = MemoryStore({"/a": "0"}), []
+    with Running(tmp_path, store, {"r": resource(tmp_path, "r", "t")}, {"t": '{{ getv("/a") }}'}) as daemon:
+        daemon._at_rest = lambda: rests.append(read(tmp_path, "r"))
+        wait_until(lambda: read(tmp_path, "r") == "0", what="the first file")
+        store.set("/a", "1")
+        wait_until(lambda: rests, what="the next message")
