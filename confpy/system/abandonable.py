@@ -16,6 +16,8 @@ Result = TypeVar("Result")
 
 MOMENT = 0.05
 """Seconds after which another thread takes over what waits behind a call, and after which results are handed on."""
+LONGEST_HELD = 1.0
+"""Seconds for which outcomes are held while others follow."""
 
 
 class Abandoned(Exception):
@@ -91,6 +93,8 @@ class CallGroup(Generic[Result]):
         for _ in range(threads):
             self._add()
         left = len(self._calls)
+        held: list[tuple[int, Result | BaseException]] = []
+        yielded_at = time.monotonic()
         while left:
             with suppress(Empty):
                 self._wake.get(timeout=self._pause(seconds))
@@ -98,8 +102,11 @@ class CallGroup(Generic[Result]):
             if not ended and len(self._running) < most:
                 self._add()
             left -= len(ended)
-            if ended:
-                yield ended
+            held += ended
+            # While one call after another ends, they are held: in parts they would cost whoever uses them more.
+            if held and not (self._waiting and ended and time.monotonic() - yielded_at < LONGEST_HELD):
+                yield held
+                held, yielded_at = [], time.monotonic()
 
     def _pause(self, seconds: float) -> float:
         with self._guard:
