@@ -213,12 +213,12 @@ TARGET is the path of a target or the name of its resource; without it, all are 
         2,
         2,
         "needs the name of a program and a folder",
-        "write a resource and its template to start from",
+        "write a resource, its template and tests to start from",
         """\
-Write a resource and its template to start from.
+Write a resource, its template and tests to start from.
 
 DIR becomes a confdir with conf.d/PROGRAM.toml and its template: backends that are registered below /services/web, in
-front of which the program stands. A file that exists is never overwritten.
+front of which the program stands. The tests are cases for confpy test. A file that exists is never overwritten.
 
 \b
   confpy init haproxy ./proxies

@@ -1,4 +1,4 @@
-"""``confpy init``: a resource and its template to start from, those of ``examples/``."""
+"""``confpy init``: a resource, its template and tests to start from, those of ``examples/``."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from confpy.errors import TargetError, UsageError
 from confpy.system.disk import Disk
 
 EXAMPLES = os.path.join(os.path.dirname(confpy.__file__), "examples")
-"""One folder per program, each with ``conf.d`` and ``templates``."""
+"""One folder per program, each with ``conf.d``, ``templates`` and ``tests``."""
 NEXT = """
-Read both: they say what they are for. Then:
+Read the resource and the template: they say what they are for. Then:
 
   confpy check {folder} -host
+  confpy test {folder}
   etcdctl put /services/web/backends/web-1 10.0.0.1:8080
   confpy diff -confdir {folder} -backend etcdv3 -node http://127.0.0.1:2379
   confpy -watch -confdir {folder} -backend etcdv3 -node http://127.0.0.1:2379
@@ -43,7 +44,7 @@ def run(call: Call) -> int:
 
 def _files(program: str) -> Iterator[str]:
     """Yield the paths of the files for a program, below the confdir."""
-    for kind in ("conf.d", "templates"):
+    for kind in ("conf.d", "templates", "tests"):
         for name in sorted(os.listdir(os.path.join(EXAMPLES, program, kind))):
             yield os.path.join(kind, name)
 

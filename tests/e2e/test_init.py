@@ -28,11 +28,15 @@ def test_a_proxy_checks_and_serves_what_is_made_of_the_pair(tmp_path: Path, exam
     ended = init(tmp_path, example.name, "new/confdir")
     assert (ended.returncode, ended.stderr) == (0, "")
     made = tmp_path / "new" / "confdir"
-    assert ended.stdout.count("wrote new/confdir/") == 2
+    assert ended.stdout.count("wrote new/confdir/") == 8
     checked = subprocess.run(
         [sys.executable, "-m", "confpy", "check", str(made)], check=False, capture_output=True, text=True, timeout=60
     )
     assert checked.stdout == "1 resource checked: no mistakes found\n"
+    tested = subprocess.run(
+        [sys.executable, "-m", "confpy", "test", str(made)], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert tested.stdout.endswith("3 cases, 0 failed\n")
     port = free_port()
     (tmp_path / "keys.yaml").write_text(KEYS % port)
     confdir = example.move(tmp_path, source=made)
@@ -74,6 +78,6 @@ def test_an_unknown_program_and_a_folder_that_cannot_be_made_are_said(tmp_path: 
 
 def test_the_examples_are_these_files(tmp_path: Path) -> None:
     for example in EXAMPLES:
-        for kind in ("conf.d", "templates"):
+        for kind in ("conf.d", "templates", "tests"):
             link = Path(__file__).parents[2] / "examples" / example.name / kind
             assert os.readlink(link) == f"../../confpy/examples/{example.name}/{kind}"
