@@ -17,7 +17,10 @@ CLEAR = "\x1b[H\x1b[2J"
 def run(call: Call) -> int:
     """Render, and print the result; raises ``ConfpyError``. With -watch it renders at each edit, until a signal."""
     (what,) = call.arguments
-    confdir = open_confdir(call, what, call.options.get("data", ""))
+    data = call.options.get("data", "")
+    if data == "-" and "watch" in call.switches:
+        raise UsageError("-watch cannot read the keys from stdin again", hint="name a file with -data")
+    confdir = open_confdir(call, what, data)
     try:
         if "watch" not in call.switches:
             _print(_rendered(confdir, what, call))

@@ -377,3 +377,10 @@ def test_why_names_the_folder_whose_name_stands_in_a_line(tmp_path, capfd):
     targeted(tmp_path, '{% for name in lsdir("/web") %}{{ name }}\n{% endfor %}').unlink()
     assert "  keys      /services/web/backends/\n" in why(capfd, tmp_path, "web:1")[1]
     assert "  line 1: web.cfg.j2:1:32\n" in why(capfd, tmp_path, "/services/web/backends/a")[1]
+
+
+def test_keys_from_stdin_cannot_be_watched(tmp_path, capfd):
+    confdir(tmp_path, JINJA)
+    code, _, err = run(capfd, "render", "web", "-watch", "-data", "-", "-confdir", tmp_path)
+    assert code == 2
+    assert "cannot read the keys from stdin again" in err
