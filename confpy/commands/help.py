@@ -62,7 +62,8 @@ def text(about: str = "") -> str:
 def introduction() -> str:
     """Return the text above the flags: what confpy does, and how to call it."""
     commands = "".join(
-        f"  confpy {command.usage.removesuffix(' [flags]')}\n      {command.summary}\n" for command in COMMANDS.values()
+        f"  confpy {command.usage.removesuffix(' [flags]')}\n      {command.summary}\n"
+        for _, command in sorted(COMMANDS.items())
     )
     return f"{ABOUT}\n{HEAD}{commands}\n{FLAGS}"
 
