@@ -9,6 +9,7 @@ from typing import NamedTuple
 from confpy.check.findings import Finding, Findings
 from confpy.check.resources import check_resources
 from confpy.check.settings import check_settings
+from confpy.config.settings import Settings
 from confpy.config.stores import STORES
 from confpy.errors import ConfpyError
 from confpy.keys.capabilities import Capabilities
@@ -40,16 +41,12 @@ def check(
     if loaded is None:
         return Checked(findings.sorted(), 0, [])
     settings = loaded.settings
-    capabilities = Capabilities()
-    prefixes: Callable[[str], tuple[str, ...]] = _prefixes
-    try:
-        store = open_store(settings.backend, settings)
-    except ConfpyError as error:
-        if (host or connect) and settings.backend in STORES:
+    if (host or connect) and settings.backend in STORES:
+        try:
+            open_store(settings.backend, settings).close()
+        except ConfpyError as error:
             findings.take(error, str(error.where.get("file", "")))
-    else:
-        capabilities, prefixes = store.capabilities, store.prefixes
-        store.close()
+    capabilities, prefixes = _how_it_reads(settings.backend)
     same = os.path.realpath if host else os.path.normpath
     resources = check_resources(confdir, settings, prefixes, findings, same=same)
     if resources:
@@ -71,6 +68,11 @@ def check(
     return Checked(findings.sorted(), len(resources), answers)
 
 
-def _prefixes(path: str) -> tuple[str, ...]:
-    """Return what is read for a key by a store that cannot be opened here: as most stores spell it."""
-    return (normalise(path),)
+def _how_it_reads(backend: str) -> tuple[Capabilities, Callable[[str], tuple[str, ...]]]:
+    """Return the kind of a store, and what it reads for a path. Its settings do not count: they may name files."""
+    try:
+        store = open_store(backend, Settings(backend=backend, files=("keys.yaml",)))
+    except ConfpyError:  # there is none of that name
+        return Capabilities(), lambda path: (normalise(path),)
+    store.close()
+    return store.capabilities, store.prefixes

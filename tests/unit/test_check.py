@@ -201,6 +201,15 @@ def test_without_host_the_result_is_that_of_every_machine(tmp_path, monkeypatch)
     assert cli.main(["check", str(tmp_path)]) == 0
 
 
+@pytest.mark.parametrize("backend", ["etcd", "etcdv2", "etcdv3", "consul", "file", "env", "memory"])
+def test_files_that_settings_name_are_looked_for_only_with_host(tmp_path, backend):
+    lines = [f'backend = "{backend}"', 'client_ca_keys = "/nowhere/ca.pem"', 'files = ["/nowhere/keys.yaml"]']
+    write(tmp_path, {**AROUND, "confpy.toml": "\n".join([*lines, 'scheme = "https"', ""])})
+    assert found(tmp_path) == []
+    if backend in {"etcdv3", "consul"}:
+        assert any("/nowhere/ca.pem" in one.file + one.message for one in found(tmp_path, host=True))
+
+
 # --- the command -----------------------------------------------------------------------------------------------------
 
 
