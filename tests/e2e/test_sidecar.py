@@ -121,7 +121,7 @@ def test_a_program_starts_on_its_first_file_follows_by_a_signal_and_stops_with_g
     port = free_port()
     command = [find(words[0]), *(word.format(folder=tmp_path) for word in words[1:])]
     template = template.format(folder=tmp_path, port=port)
-    stops = ("-exec-stop-signal", stop)
+    stops = ("-exec-stop-signal", stop, "-exec-stop-timeout", "60s")
     with Sidecar(tmp_path, template, f'reload_signal = "{reload}"', *stops, "--exec", *command) as confpy:
         # The first render reloads nothing: there is nothing to reload yet.
         assert confpy.says("resource.changed")["reloaded"] is False
@@ -133,7 +133,8 @@ def test_a_program_starts_on_its_first_file_follows_by_a_signal_and_stops_with_g
             assert confpy.says("resource.changed")["reloaded"] is True
         wait_until(lambda: answered(port) == "5", what="the last configuration is served")
         assert confpy.child == child
-        assert confpy.stop() == 0
+        confpy.process.terminate()
+        assert confpy.process.wait(60) == 0
         assert confpy.says("exec.ended")["did"] == "has stopped as it was asked to"
     assert not Path(f"/proc/{child}").exists()
     assert answered(port) == ""
@@ -404,7 +405,7 @@ def container(folder: Path, *words: str) -> Iterator[tuple[Container, int]]:
 
 
 def test_as_pid_1_it_reloads_its_haproxy_and_leaves_no_zombie(tmp_path):
-    with container(tmp_path) as (confpy, port):
+    with container(tmp_path, "-exec-stop-timeout", "60s") as (confpy, port):
         child = confpy.child
         for generation in range(1, 21):
             confpy.put(generation)
@@ -413,7 +414,7 @@ def test_as_pid_1_it_reloads_its_haproxy_and_leaves_no_zombie(tmp_path):
         wait_until(lambda: not confpy.zombies(), what="no zombies")
         assert confpy.child == child
         os.kill(confpy.first, signal.SIGUSR1)
-        assert confpy.process.wait(20) == 0
+        assert confpy.process.wait(60) == 0
         assert confpy.says("exec.ended")["did"] == "has stopped as it was asked to"
         assert answered(port) == ""
 

@@ -304,5 +304,7 @@ def test_a_daemon_that_follows_a_store_loads_no_other_client_and_writes_its_log_
     lines = (tmp_path / "stderr").read_text().splitlines()
     modules = {line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:")}
     assert {"confpy.http.connection", "watchdog"} <= modules
+    # Nobody has asked for a program to be run, or for a service manager to be told.
+    assert modules & {"confpy.system.child", "confpy.daemon.systemd", "confpy.status.notify"} == set()
     # watchdog has its own loggers, and calls inotify through ctypes.
     assert modules & (HEAVY - {"ssl", "watchdog", "logging", "ctypes"}) == set()
