@@ -95,18 +95,8 @@ def make_confdir(folder):
 
 
 def flags_of(confdir, etcd):
-    return [
-        "-confdir",
-        str(confdir),
-        "-backend",
-        "etcdv3",
-        "-node",
-        etcd.endpoint,
-        "-log-level",
-        "debug",
-        "-timeout",
-        "5s",
-    ]
+    store = ["-backend", "etcdv3", "-node", etcd.endpoint]
+    return ["-confdir", str(confdir), *store, "-log-level", "debug", "-timeout", "30s"]
 
 
 def variables(confdir):
