@@ -123,6 +123,7 @@ class _Snapshot:
             error=owed.error if reason.state == "owed" and owed is not None else fields,
             next_at=self._wall(reason.until),
             sensitive=sensitive,
+            is_public=bool((resource.mode or 0) & 0o004),
         )
 
     @staticmethod

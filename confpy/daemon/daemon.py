@@ -272,12 +272,9 @@ class Daemon:
         """Serve the status where that is wanted; raises ``UsageError`` where one cannot listen there."""
         if not self._settings.status_addr or self._settings.onetime:
             return None
-        from confpy.daemon.additions import HistoryOnPage
         from confpy.daemon.serving import serve
 
-        history = self._ledger.history
-        additions = None if history is None else HistoryOnPage(history, self._disk, threading.Lock())
-        return serve(self._settings, self._answer_status, self._log_event, additions)
+        return serve(self._settings, self._answer_status, self._log_event, self._ledger.history, self._disk)
 
     def _answer_status(self, take: Callable[[Status | None], None], *, asks_stores: bool) -> None:
         """Have the main thread make a status, as ``confpy.status.inquiries.Ask``."""

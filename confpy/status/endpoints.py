@@ -25,6 +25,22 @@ Additions = Callable[[Status], Shown]
 """Returns the diffs and the history that the page shows; not called where content is not shown."""
 View = Callable[[Request, Seen], Response]
 MOST_LINES = 20
+REUSE = 5
+"""For how many times as long as an answer took to make it is used."""
+OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+
+
+@frozen
+class _Kept:
+    """An answer that may be used again."""
+
+    status: Status | None
+    """What it was made of."""
+    responds: bool
+    shown: Shown | None
+    response: Response
+    until: float
+    """Monotonic time until which it is used though there is a newer status."""
 
 
 @frozen
@@ -65,6 +81,9 @@ class Endpoints:
         self._host = page.hostname()
         self._page = Page()
         self._metrics: Metrics | None = None
+        self._kept: dict[str, _Kept] = {}
+        self._newest: tuple[Status, Shown, str] | None = None
+        """Of which status the view has which version."""
         self._table: Mapping[str, _Endpoint] = {
             "/healthz": _Endpoint(self._health, _alive),
             "/health": _Endpoint(self._health, _alive),
@@ -89,6 +108,25 @@ class Endpoints:
             reply(asset or text(404, f"there is nothing here; there is {', '.join(sorted(self._table))}\n"))
 
     # --- probes ------------------------------------------------------------------------------------------------------
+
+    def _keep(self, key: str, seen: Seen, shown: Shown | None, make: Callable[[], Response]) -> Response:
+        """Return what was made of the same status before, or make it.
+
+        What takes long is used for some times as long, even where the status is newer: however many ask, they cost
+        confpy a part of one processor only.
+        """
+        began = time.monotonic()
+        kept = self._kept.get(key)
+        if (
+            kept is not None
+            and (kept.responds, kept.shown) == (seen.responds, shown)
+            and (kept.status is seen.status or began < kept.until)
+        ):
+            return kept.response
+        response = make()
+        ended = time.monotonic()
+        self._kept[key] = _Kept(seen.status, seen.responds, shown, response, ended + REUSE * (ended - began))
+        return response
 
     def _health(self, _: Request, seen: Seen) -> Response:
         return text(200, "ok") if seen.responds else text(503, _frozen(seen))
@@ -137,25 +175,44 @@ class Endpoints:
             from confpy.status.metrics import Metrics  # brings prometheus_client: 1.3 MiB that probes do without
 
             self._metrics = Metrics()
-        return self._metrics.respond(seen.status, self._judge(seen.status), request.accept, is_healthy=seen.responds)
+        metrics, status = self._metrics, seen.status
+        # One of two, so that nobody can have it made in a hundred ways.
+        accept = OPENMETRICS if "application/openmetrics-text" in request.accept else ""
+
+        def make() -> Response:
+            return metrics.respond(status, self._judge(status), accept, is_healthy=seen.responds)
+
+        return self._keep(f"/metrics {accept}", seen, None, make)
 
     def _status(self, _: Request, seen: Seen) -> Response:
         if seen.status is None:
             return text(503, _frozen(seen))
-        found = {**as_json(self._visible(seen.status)), "is_healthy": seen.responds}
-        return Response(200 if seen.responds else 503, JSON, json.dumps(found).encode() + b"\n")
+        status = seen.status
+
+        def make() -> Response:
+            found = {**as_json(self._visible(status)), "is_healthy": seen.responds}
+            return Response(200 if seen.responds else 503, JSON, json.dumps(found).encode() + b"\n")
+
+        return self._keep("/status", seen, None, make)
 
     # --- for people --------------------------------------------------------------------------------------------------
 
     def _whole(self, _: Request, seen: Seen) -> Response:
         if seen.status is None:
             return text(503, _frozen(seen))
-        return self._page.whole(self._visible(seen.status), self._shown(seen))
+        status, shown = seen.status, self._shown(seen)
+        return self._keep("/", seen, shown, lambda: self._page.whole(self._visible(status), shown))
 
     def _view(self, request: Request, seen: Seen) -> Response:
         if seen.status is None:
             return text(503, _frozen(seen))
-        return self._page.view(self._visible(seen.status), self._shown(seen), request.etag)
+        status, shown = seen.status, self._shown(seen)
+        newest = self._newest
+        if newest is None or newest[0] is not status or newest[1] != shown:
+            newest = self._newest = status, shown, page.version(self._visible(status), shown)
+        if newest[2] == request.etag:
+            return page.not_modified(request.etag, status.now)
+        return self._keep("/view", seen, shown, lambda: self._page.view(self._visible(status), shown))
 
     def _shown(self, seen: Seen) -> Shown:
         assert seen.status is not None

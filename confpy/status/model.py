@@ -122,6 +122,8 @@ class ResourceStatus:
     """When it is looked at next without being asked."""
     sensitive: bool = False
     """Its content is secret: it is not shown, and neither is its digest."""
+    is_public: bool = False
+    """Its option ``mode`` lets everybody read its target."""
 
 
 @frozen

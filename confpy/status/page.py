@@ -22,6 +22,8 @@ FOLDER = os.path.dirname(__file__)
 ASSETS = {"page.css": CSS, "page.js": SCRIPT}
 TEMPLATES = ("page.html", "view.html")
 MOST_TROUBLES = 10
+MOST_ROWS = 200
+"""Resources that the page lists, those that need attention first: more take long to be made, and to be read."""
 
 STATES: Mapping[str, tuple[str, str]] = {
     "current": ("good", "✓"),
@@ -82,13 +84,12 @@ class Page:
         """Return the page."""
         return self._respond("page.html", status, shown, 503 if shown.notice else 200)
 
-    def view(self, status: Status, shown: Shown, etag: str) -> Response:
-        """Return what the script replaces; "not modified" where the client has it."""
-        response = self._respond("view.html", status, shown, 503 if shown.notice else 200)
-        return Response(304, HTML, b"", response.headers) if response.headers["ETag"] == etag else response
+    def view(self, status: Status, shown: Shown) -> Response:
+        """Return what the script replaces."""
+        return self._respond("view.html", status, shown, 503 if shown.notice else 200)
 
     def _respond(self, name: str, status: Status, shown: Shown, code: int) -> Response:
-        etag = _version(status, shown)
+        etag = version(status, shown)
         body = (
             self._jinja().get_template(name).render(status=status, now=status.now, page=_summary(status, shown, etag))
         )
@@ -124,7 +125,8 @@ def _summary(status: Status, shown: Shown, etag: str) -> Mapping[str, Any]:
         "summary": summary,
         "tone": tone,
         "troubles": [*wrong[:MOST_TROUBLES], *([f"and {more} more"] if more > 0 else [])],
-        "resources": sorted(status.resources, key=_order),
+        "resources": sorted(status.resources, key=_order)[:MOST_ROWS],
+        "more": max(0, count - MOST_ROWS),
         "diffs": shown.diffs,
         "history": shown.history,
         "etag": etag,
@@ -139,7 +141,12 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _version(status: Status, shown: Shown) -> str:
+def not_modified(etag: str, at: float) -> Response:
+    """Return the answer to who has this version; ``at``: seconds since 1970 UTC."""
+    return Response(304, HTML, b"", {"ETag": etag, "Date": _date(at)})
+
+
+def version(status: Status, shown: Shown) -> str:
     """Return a name for what is shown, but for the ages in it, which the script counts on by itself."""
     shape = (status.is_started, status.is_stopping, status.pid, status.resources, status.stores, status.reloads, shown)
     steady = repr(shape) + repr(list(troubles(status)))

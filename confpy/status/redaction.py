@@ -27,13 +27,15 @@ def without_secrets(status: Status) -> Status:
 def for_everybody(status: Status) -> Status:
     """Return a status with names, states, counts and hashes alone: who asks over TCP may be anybody.
 
-    Commands, which may hold tokens, become the numbers of their reloads.
+    Commands, which may hold tokens, become the numbers of their reloads. The hash of a target that not everybody may
+    read is left out: a short secret is found by its hash.
     """
     numbers = {one.command: f"#{number}" for number, one in enumerate(status.reloads, 1)}
     resources = tuple(
         replace(
             one,
             reload=numbers.get(one.reload, "#0") if one.reload else "",
+            digest=one.digest if one.is_public else "",
             why=_SENTENCES.get(one.cause, one.why),
             error=_places(one.error, one.cause),
         )

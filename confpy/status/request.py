@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+from collections.abc import Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from io import BytesIO
@@ -16,6 +17,7 @@ from confpy.frozen import frozen
 HEAD_BYTES = 16 << 10
 """The longest head of a request; browsers send some 1 KiB."""
 METHODS = ("GET", "HEAD")
+RESOLVER = "/etc/resolv.conf"
 _END = re.compile(rb"\n\r?\n")
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9_.-]+))(?::\d{1,5})?")
 
@@ -84,8 +86,17 @@ def own_hosts(more: tuple[str, ...], *, is_local: bool) -> frozenset[str]:
     """Return the names by which this machine may be called; ``is_local``: it is reached by nobody else."""
     names = {"localhost", *more}
     if not is_local:
-        names.add(socket.gethostname())
+        host = socket.gethostname()
+        names |= {host, *(f"{host.partition('.')[0]}.{domain}" for domain in _domains())}
     return frozenset(name.lower().rstrip(".") for name in names if name)
+
+
+def _domains() -> Iterator[str]:
+    """Yield the domains in which this machine looks for names: its own name may be one of them (resolv.conf(5))."""
+    with suppress(OSError), open(RESOLVER, encoding="utf-8", errors="replace") as file:
+        for words in map(str.split, file):
+            if words and words[0] in {"domain", "search"}:
+                yield from words[1:]
 
 
 def _is_ours(host: str, hosts: frozenset[str]) -> bool:

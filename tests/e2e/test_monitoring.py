@@ -7,6 +7,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -108,6 +109,28 @@ def test_who_reaches_confpy_by_the_name_of_somebody_else_gets_nothing(tmp_path: 
             assert get(port, path, Host="evil.example")[0] == 421
 
 
+PATHS = ("/", "/view", "/status", "/metrics", "/readyz", "/readyz?strict", "/healthz", "/ready/detailed", "/nothing")
+
+
+@pytest.mark.parametrize("command", ["check_cmd", "reload_cmd"])
+def test_over_tcp_no_value_no_command_and_nothing_that_a_command_prints_is_shown(tmp_path: Path, command: str) -> None:
+    value, token, port = "canary-of-a-key", "canary-of-a-command", free_port()
+    more = f'{command} = "echo {token}; cat {{{{.src}}}}; exit 1"\n'
+    confpy = Confpy(
+        "-watch", "-backend", "env", "-confdir", confdir(tmp_path, "/service", more), "-status-addr", str(port),
+        folder=tmp_path, more={"SERVICE": value},
+    )  # fmt: skip
+    with confpy:
+        failed = confpy.says("resource.failed" if command == "check_cmd" else "reload.failed")
+        assert token in failed["output"]
+        for path in PATHS:
+            code, text = get(port, path)
+            assert code
+            assert value not in text
+            assert token not in text
+        assert "resource web: " in get(port, "/readyz?strict")[1]
+
+
 @pytest.mark.parametrize("address", ["nonsense", "127.0.0.1:0", "unix:relative"])
 def test_an_address_that_is_none_is_a_mistake_of_usage(tmp_path: Path, address: str) -> None:
     done = subprocess.run(
@@ -169,3 +192,31 @@ def test_a_daemon_that_is_probed_and_never_scraped_takes_at_most_six_mib_more(tm
             taken.append(memory(confpy.process.pid))
         shutil.rmtree(tmp_path / "state", ignore_errors=True)
     assert taken[1] - taken[0] <= 6 << 10
+
+
+def imported(folder: Path, *flags: str, asks: str = "") -> set[str]:
+    """Return the modules that a daemon has loaded when it ends."""
+    written = folder / "imports"
+    with written.open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-X", "importtime", "-m", "confpy", "-backend", "env", "-confdir", str(folder), *flags],
+            env=environment(folder, {"SERVICE": "x"}), stdin=subprocess.DEVNULL, stderr=log,
+        )  # fmt: skip
+        try:
+            wait_until(lambda: "confpy.ready" in written.read_text())
+            if asks:
+                assert get(int(flags[-1]), asks)[0] == 200
+        finally:
+            process.terminate()
+            assert process.wait(20) == 0
+    lines = written.read_text().splitlines()
+    return {line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:")}
+
+
+def test_who_does_not_want_the_status_over_http_loads_nothing_of_it(tmp_path: Path) -> None:
+    confdir(tmp_path, "/service")
+    heavy = {"http.server", "http.client", "prometheus_client", "confpy.status.server", "confpy.status.page"}
+    assert imported(tmp_path) & heavy == set()
+    probed = imported(tmp_path, "-status-addr", str(free_port()), asks="/readyz")
+    assert heavy - probed == {"prometheus_client"}
+    assert heavy <= imported(tmp_path, "-status-addr", str(free_port()), asks="/metrics")

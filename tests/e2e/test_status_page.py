@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import json
+import socket
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -235,6 +237,67 @@ def test_what_was_opened_stays_open_when_something_changes(page: Browser) -> Non
     page.run("document.querySelector('details').open = true; document.getElementById('view').dataset.version = 'old'")
     wait_until(lambda: page.run("return document.getElementById('view').dataset.version") != "old")
     assert page.run("return document.querySelector('details').open") is True
+
+
+# --- on a unix socket ------------------------------------------------------------------------------------------------
+
+
+class Tunnel:
+    """A port that leads to a unix socket, as ``ssh -L`` makes one."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = str(path)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"http://127.0.0.1:{self._listener.getsockname()[1]}/"
+        self._thread = threading.Thread(target=self._serve)
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            with client, socket.socket(socket.AF_UNIX) as server:
+                client.settimeout(5)
+                try:
+                    server.connect(self._path)
+                    server.sendall(client.recv(65536))
+                    while part := server.recv(65536):
+                        client.sendall(part)
+                except OSError:
+                    continue
+
+    def __enter__(self) -> str:
+        self._thread.start()
+        return self.address
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+
+
+def test_our_own_user_sees_the_last_change_but_of_what_others_may_not_read(browser: Browser, tmp_path: Path) -> None:
+    site, path = Site(tmp_path), tmp_path / "http.sock"
+    site.add("secret", tmp_path / "secret.cfg", "sensitive = true\n")
+    private = tmp_path / "private.cfg"
+    site.add("private", private)
+    toml = tmp_path / "conf.d" / "private.toml"
+    toml.write_text(toml.read_text().replace("0644", "0600"))
+    with site.confpy(f"unix:{path}") as confpy, Tunnel(path) as address:
+        confpy.says("confpy.ready")
+        site.put("10.0.0.5")
+        wait_until(
+            lambda: all("10.0.0.5" in (tmp_path / f"{name}.cfg").read_text() for name in ("web", "secret", "private"))
+        )
+        browser.open(address)
+        wait_until(lambda: browser.texts("details summary"), what="a diff")
+        shows(browser, "Last deliveries")
+        assert browser.texts("details summary") == ["Last change of web"]
+        browser.run("document.querySelector('details').open = true")
+        # The history is written after a delivery: at first the page may have the one before.
+        wait_until(lambda: "-server 10.0.0.4\n+server 10.0.0.5" in "".join(browser.texts("details pre")))
+    assert not path.exists()
 
 
 def draw(picture: Path) -> None:

@@ -16,6 +16,7 @@ def resource(name="haproxy", **more):
         "loaded_at": NOW - 3000,
         "revision": 400,
         "digest": "cd" * 32,
+        "is_public": True,
     }
     return ResourceStatus(name, f"/etc/{name}.cfg", **{**given, **more})
 

@@ -9,7 +9,7 @@ from itertools import product
 import pytest
 
 from confpy.frozen import replace
-from confpy.status.page import ASSETS, FOLDER, STATES, Delivery, Page, Shown, ago, span
+from confpy.status.page import ASSETS, FOLDER, MOST_ROWS, STATES, Delivery, Page, Shown, ago, span, version
 from tests.unit.status_examples import NOW, failed, owed, resource, status, store
 
 EVIL = "</pre><script>alert(1)</script><img src=x onerror=alert(1)>'\"&{{ 7*7 }}"
@@ -118,7 +118,7 @@ def test_the_page_is_whole_without_its_script():
 
 def test_what_needs_attention_comes_first():
     text = whole(status(resource("a"), owed("b"), resource("c", state="waiting", cause="settle"), failed("d")))
-    places = [text.index(f'<th scope="row">{name}') for name in "dbca"]
+    places = [text.index(f'scope="row">{name}') for name in "dbca"]
     assert places == sorted(places)
 
 
@@ -141,12 +141,20 @@ def test_a_daemon_that_does_not_answer_is_the_first_thing_that_is_said():
     assert b"confpy does not answer" in answer.body
 
 
-def test_what_has_not_changed_is_not_sent_again_though_it_has_aged():
+def test_the_version_of_a_view_changes_with_what_is_shown_and_not_with_its_age():
     shown = Shown("lb1")
-    first = PAGE.view(status(resource()), shown, "")
-    later = replace(status(resource()), now=NOW + 60)
-    assert PAGE.view(later, shown, first.headers["ETag"]).code == 304
-    assert PAGE.view(status(failed()), shown, first.headers["ETag"]).code == 200
+    first = version(status(resource()), shown)
+    assert version(replace(status(resource()), now=NOW + 60), shown) == first
+    assert version(status(failed()), shown) != first
+    assert version(status(resource()), Shown("lb1", notice="frozen")) != first
+    assert PAGE.view(status(resource()), shown).headers["ETag"] == first
+
+
+def test_of_many_resources_those_that_need_attention_are_listed_and_the_others_counted():
+    found = whole(status(*(resource(f"r{number:04}") for number in range(1000)), failed("z")))
+    assert found.count('role="row"') < MOST_ROWS + 20
+    assert "and 801 more, in" in found
+    assert 'scope="row">z' in found
 
 
 def test_every_state_has_a_tone_and_a_sign_of_its_own_beside_the_colour():

@@ -11,6 +11,7 @@ import pytest
 
 from confpy.config.address import Address, parse_address
 from confpy.errors import UsageError
+from confpy.status import request as request_module
 from confpy.status import server as serving
 from confpy.status.listening import Listener
 from confpy.status.request import HEAD_BYTES, Refused, head_end, own_hosts, parse
@@ -160,6 +161,18 @@ def test_names_can_be_added_and_the_own_one_counts_where_others_can_connect():
     assert refusal(head(host=own), own_hosts((), is_local=True)) == 421 or own == "localhost"
     assert parse(head(host=f"{own}:9100"), own_hosts((), is_local=False))
     assert parse(head(host="lb.example.com"), own_hosts(("LB.example.com.",), is_local=True))
+
+
+def test_the_own_name_counts_in_the_domains_of_the_resolver(monkeypatch, tmp_path):
+    resolver = tmp_path / "resolv.conf"
+    resolver.write_text("# a comment\nnameserver 10.0.0.1\nsearch example.com Corp.example.\n\n")
+    monkeypatch.setattr(request_module, "RESOLVER", str(resolver))
+    monkeypatch.setattr(socket, "gethostname", lambda: "lb1.internal")
+    hosts = own_hosts((), is_local=False)
+    assert hosts == {"localhost", "lb1.internal", "lb1.example.com", "lb1.corp.example"}
+    assert refusal(head(host="lb1.evil.example"), hosts) == 421
+    resolver.unlink()
+    assert own_hosts((), is_local=False) == {"localhost", "lb1.internal"}
 
 
 def test_a_socket_in_the_file_system_takes_any_host():

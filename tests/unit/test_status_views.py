@@ -11,6 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from confpy.frozen import fields, replace
+from confpy.status import endpoints as endpoints_module
 from confpy.status import readiness as readiness_module
 from confpy.status.endpoints import Endpoints
 from confpy.status.inquiries import ALIVE, PATIENCE, Seen
@@ -21,6 +22,7 @@ from confpy.status.readiness import ANSWERS, SOON, judge
 from confpy.status.redaction import for_everybody, without_secrets
 from confpy.status.request import Request
 from tests.unit.status_examples import NOW, SECRET, failed, owed, resource, status, store
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "examples" / "monitoring"
@@ -339,6 +341,13 @@ def test_numbers_stand_for_commands_and_belong_together():
     assert [one.reload for one in seen.resources] == ["#1", "#2"]
 
 
+def test_the_hash_of_what_not_everybody_may_read_is_shown_to_our_own_user_alone():
+    found = status(resource("a"), resource("b", digest="ef" * 32, is_public=False))
+    for path in ("/", "/status"):
+        assert ("cdcd" in body(path, found), "efef" in body(path, found)) == (True, False)
+        assert "efef" in body(path, found, content=True)
+
+
 def test_the_places_of_an_error_are_shown_to_everybody():
     seen = for_everybody(status(failed()))
     assert seen.resources[0].error == failed().error
@@ -353,6 +362,57 @@ def test_every_cause_whose_sentence_may_name_a_command_has_another_for_everybody
     for cause in get_args(Cause):
         seen = for_everybody(status(failed(cause=cause, why="x"))).resources[0]
         assert seen.why
+
+
+# --- what it costs ----------------------------------------------------------------------------------------------------
+
+
+class Often:
+    """Endpoints that are asked again and again, of a status that may change."""
+
+    def __init__(self, found):
+        self.asked = Asked(found)
+        self.endpoints = Endpoints(self.asked, shows_content=False, max_stale=0.0)
+
+    def get(self, path, *, etag="", accept=""):
+        answers = []
+        self.endpoints.answer(Request(path, frozenset(), etag=etag, accept=accept), answers.append)
+        return answers[0]
+
+
+@pytest.mark.parametrize("path", ["/", "/view", "/status", "/metrics"])
+def test_what_was_made_of_a_status_is_used_for_all_who_ask(path):
+    often = Often(status(resource()))
+    first = often.get(path)
+    assert all(often.get(path, accept=f"text/{number}") is first for number in range(50))
+    assert len(often.endpoints._kept) <= 2
+    often.asked.seen = Seen(status(failed()), responds=True)
+    wait_until(lambda: often.get(path).body != first.body)
+    often.asked.seen = Seen(often.asked.seen.status, responds=False)
+    assert often.get(path) is not first
+
+
+def test_what_takes_long_to_make_is_used_for_some_times_as_long(monkeypatch):
+    often, now = Often(status(resource())), [0.0]
+    monkeypatch.setattr(endpoints_module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(
+        endpoints_module, "as_json", lambda found: now.__setitem__(0, now[0] + 2.0) or {"now": found.now}
+    )
+    first = often.get("/status")
+    for seconds, is_old in ((9.0, True), (0.9, True), (0.2, False)):
+        now[0] += seconds
+        often.asked.seen = Seen(replace(status(resource()), now=NOW + now[0]), responds=True)
+        assert (often.get("/status") is first) == is_old
+
+
+def test_who_has_the_view_is_told_so_and_who_has_another_gets_it():
+    often = Often(status(resource()))
+    view = often.get("/view")
+    etag = view.headers["ETag"]
+    often.asked.seen = Seen(replace(status(resource()), now=NOW + 1), responds=True)
+    assert often.get("/view", etag=etag).code == 304
+    other = often.get("/view", etag='"other"')
+    assert (other.code, other.headers["ETag"], other.body[:8]) == (200, etag, view.body[:8])
 
 
 # --- JSON ------------------------------------------------------------------------------------------------------------
