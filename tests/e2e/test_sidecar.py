@@ -122,7 +122,9 @@ def test_a_program_starts_on_its_first_file_follows_by_a_signal_and_stops_with_g
     command = [find(words[0]), *(word.format(folder=tmp_path) for word in words[1:])]
     template = template.format(folder=tmp_path, port=port)
     stops = ("-exec-stop-signal", stop, "-exec-stop-timeout", "60s")
-    with Sidecar(tmp_path, template, f'reload_signal = "{reload}"', *stops, "--exec", *command) as confpy:
+    # A signal that comes while HAProxy executes itself anew may be lost: only a verifier sees that.
+    resource = f'reload_signal = "{reload}"\nverify = "{name}"'
+    with Sidecar(tmp_path, template, resource, *stops, "--exec", *command) as confpy:
         # The first render reloads nothing: there is nothing to reload yet.
         assert confpy.says("resource.changed")["reloaded"] is False
         confpy.says("exec.started")
