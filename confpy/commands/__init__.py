@@ -314,7 +314,11 @@ that runs is asked.
 
 The exit code is 0 if all is well, 11 if something is not, and 12 if no confpy answers.
 """,
-        flags=(Flag("watch", "Show it again each second; if stdout is no terminal, at each change."), JSON),
+        flags=(
+            Flag("watch", "Show it again each second; if stdout is no terminal, at each change."),
+            Flag("diff", "Also show the last change of each target, as a diff."),
+            JSON,
+        ),
     ),
     "test": Command(
         "test DIR [-update] [-junit FILE] [flags]",

@@ -13,7 +13,7 @@ import click
 from confpy.commands import Call
 from confpy.commands.asking import ask, find
 from confpy.commands.status_text import Cell, Line, plain, status_lines
-from confpy.commands.stdout import is_coloured, printable, write
+from confpy.commands.stdout import colour_diff, is_coloured, printable, write
 from confpy.config.sources import load_settings
 from confpy.errors import ConfpyError
 from confpy.status.protocol import NOT_WELL, Refused
@@ -32,6 +32,11 @@ def run(call: Call) -> int:
         return _watch(call, path)
     status = ask(path, "status")
     _print(status, as_json="json" in call.switches)
+    if "diff" in call.switches and "json" not in call.switches:
+        from confpy.commands.status_diff import diffs
+
+        text = "\n".join(diffs(_read(status), settings)) + "\n"
+        write(colour_diff(text) if is_coloured() else text)
     return 0 if _read(status)["is_well"] else NOT_WELL
 
 

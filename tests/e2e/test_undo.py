@@ -51,6 +51,7 @@ def test_through_the_daemon(confdir, flags):
         confpy.says("resource.changed")
         put(confdir, 2)
         confpy.says("resource.changed")
+        wait_until(lambda: "\n-port 1\n+port 2\n" in call(confdir, "status", "-diff", *flags).stdout)
         done = call(confdir, "undo", str(confdir / "web.cfg"), *flags)
         assert (done.returncode, done.stdout) == (0, "put back: web; held until confpy accept web\n"), done.stderr
         assert has(confdir, 1)()
