@@ -22,6 +22,8 @@ INTERVAL = 3.0
 """Seconds from one record to the next, at least."""
 MOST_BYTES = 8 << 20
 """Bytes of previous contents that wait to be written, at most."""
+MOST_ENTRIES = 256
+"""Entries that wait, at most: a storm of changes may deliver thousands a second."""
 
 
 class DeliveryHistory:
@@ -78,7 +80,8 @@ class DeliveryHistory:
         self._schedule()
 
     def _schedule(self) -> None:
-        soon = self._step.now if self._bytes > MOST_BYTES else max(self._step.now + DELAY, self._written_at + INTERVAL)
+        is_full = self._bytes > MOST_BYTES or len(self._entries) >= MOST_ENTRIES
+        soon = self._step.now if is_full else max(self._step.now + DELAY, self._written_at + INTERVAL)
         self.writes_at = min(self.writes_at, soon)
 
     def note_undo(self, undoes: tuple[str, ...], resources: Collection[str]) -> None:

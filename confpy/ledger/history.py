@@ -170,7 +170,7 @@ class History:
 
     def _shorten(self) -> None:
         """Write the file of deliveries anew, without those that are too old."""
-        content = b"".join(map(write_line, [HEAD, *map(_to_json, self._read())]))
+        content = shorten(self._disk.read(self.path), self._most)
         self._disk.write_file(self.path, content, durable=False)
         self._shortest = len(content)
 
@@ -283,6 +283,29 @@ def read(content: bytes, most: int) -> list[HistoryEntry]:
             elif line.get("op") == "reloaded":
                 _take_reload(entries, line)
     return _newest(entries.values(), most)
+
+
+def shorten(content: bytes, most: int) -> bytes:
+    """Return a file of deliveries without what ``read`` makes nothing of.
+
+    Lines are taken as they are, one at a time: their entries together would take many times the size of the file.
+    """
+    lines: list[tuple[bytes, set[tuple[str, str]] | None]] = []
+    counts: dict[str, int] = {}
+    found: set[tuple[str, str]] = set()
+    for text in reversed(content.split(b"\n")):
+        line = next(read_lines(text), {})
+        with suppress(LookupError, TypeError, ValueError, AttributeError):
+            if line.get("op") == "reloaded":
+                lines.append((text, {(str(delivery), str(name)) for delivery, name in line["of"]}))
+            elif line.get("op") == "delivered" and len(found) < MOST_ENTRIES:
+                target = line["target"]
+                counts[target] = counts.get(target, 0) + 1
+                if counts[target] <= most:
+                    found.add((line["delivery"], line["resource"]))
+                    lines.append((text, None))
+    wanted = (text for text, of in reversed(lines) if of is None or not found.isdisjoint(of))
+    return b"".join([write_line(HEAD), *(text + b"\n" for text in wanted)])
 
 
 def _take_reload(entries: dict[tuple[str, str], HistoryEntry], line: Entry) -> None:

@@ -223,6 +223,20 @@ def test_the_file_is_written_anew_when_it_has_grown(deliverer, state, tmp_path, 
     assert len(deliverer.history.read()) == 10
 
 
+def test_what_is_written_anew_says_what_the_whole_file_said(deliverer, tmp_path):
+    targets = [resource(tmp_path / name) for name in "fgh"]
+    for number in range(40):
+        deliverer.deliver((targets[number % 7 % 3], b"%d" % number))
+        if number % 5 == 0:
+            names = tuple((f"d{one}", target.name) for one in range(number - 20, number + 2) for target in targets)
+            deliverer.history.write((), [ReloadEnd(names, f"failed {number}", float(number))])
+    content = (tmp_path / "state/history" / LOG).read_bytes()
+    shorter = module.shorten(b"torn" + content + b"0000 torn", 3)
+    assert len(shorter) < len(content) / 2
+    assert module.read(shorter, 3) == module.read(content, 3)
+    assert len(module.read(shorter, 3)) == 9
+
+
 def test_two_confpys_write_into_one_history(state, tmp_path):
     one, other = Deliverer(state, Disk()), Deliverer(state, Disk())
     other.count = 100
