@@ -175,7 +175,8 @@ class _Snapshot:
             return _Reason("held", "keys suspect", f"{suspicion.reason}; {then}", suspicion.since, ends)
         if state.name in self._parts.rejections and state.error is not None:
             return _Reason("held", "rejected content", state.error.message, state.failed_since, until)
-        if state.cached and state.error is None:
+        is_made = state.outcome in {"changed", "unchanged"}
+        if state.cached and is_made and (state.error is None or isinstance(state.error, StoreError)):
             why = "it was made from cached keys, and waits for those of the store"
             return _Reason("stale", "cached keys", why, state.sent_at or state.wrong_since)
         if state.error is not None:
