@@ -94,5 +94,7 @@ class Report:
     """The check that was not run, as it needs the file in its place (noop)."""
     took: float = 0.0
     """Seconds."""
+    old: str = ""
+    """The digest of what its target was, in hexadecimal digits, where it has changed; empty: there was no file."""
     previous: Previous | None = None
     """What a target was that has changed, where a history is kept; None for a stream."""

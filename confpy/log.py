@@ -46,6 +46,8 @@ class Log:
     def configure(self, level: Level = "info", form: Literal["auto", "text", "json"] = "auto") -> None:
         """Set the lowest level to write, and how lines look."""
         self._least = WEIGHTS[level]
+        self.tells_steps = level == "debug"
+        """Whether each step on the way of a change is written."""
         self._form = form
         self._render: Callable[[Event], str] | None = None
 

@@ -50,6 +50,8 @@ class AgentConfig:
     """One-shot may make targets from cached keys."""
     retry_for: float = 0.0
     """Seconds for which one-shot waits for a store that is not up."""
+    tells_steps: bool = False
+    """Log each step on the way of a change."""
     ready_timeout: float = 30.0
     """Seconds that a store which does not answer has before it is started without it."""
     history: bool = False
@@ -90,6 +92,7 @@ class AgentConfig:
             retry_for=settings.retry_for,
             history=keeps_history(settings, capabilities),
             timeout=settings.timeout,
+            tells_steps=settings.log_level == "debug",
             ready_timeout=settings.ready_timeout,
             **_supervision(settings),
         )

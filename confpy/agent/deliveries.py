@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from heapq import nsmallest
 
 from confpy.agent.batches import Batch, Batches
 from confpy.agent.core import Core
@@ -18,11 +19,16 @@ from confpy.candidates import Candidate, Report
 from confpy.clock import NEVER
 from confpy.config.resource import Resource
 from confpy.errors import CheckError, ReloadError
-from confpy.events import abbreviate
-from confpy.frozen import replace
+from confpy.events import MOST_NAMES, abbreviate
+from confpy.frozen import NOTHING, replace
 from confpy.history.records import UNDO
 from confpy.messages import ClearPending, Delivered, Reject, Reloaded, Restored
 from confpy.reload.spec import Rejection
+
+DIGITS = 16
+"""Of the SHA-256 of a target that a line shows."""
+LONGEST_NAME = 200
+"""Characters of a key's name that a line shows."""
 
 
 class Deliveries:
@@ -104,7 +110,7 @@ class Deliveries:
         self._resources.land(state)
         if report.error is not None or candidate.only_missing or candidate.trigger == UNDO:
             state.changes |= state.changes_in_flight  # not delivered yet
-        state.changes_in_flight = set()
+        keys, state.changes_in_flight = state.changes_in_flight, set()
         state.outcome = report.outcome
         state.torn = report.torn or (state.torn and report.error is not None)
         for note in report.notes:
@@ -115,7 +121,7 @@ class Deliveries:
             if is_newer:  # it changed meanwhile: what failed is not what it wants now
                 self._resources.retry(state, -NEVER)
         elif report.outcome != "held":
-            self._succeed(state, report, candidate)
+            self._succeed(state, report, candidate, keys)
         return report.outcome
 
     def _hold(self, state: ResourceState, culprit: ResourceState) -> None:
@@ -159,7 +165,7 @@ class Deliveries:
             if resource.reload_cmd is not None and self._config.reloads and not self._reloads.is_held:
                 self._owe(Commit(resource, "removed", 0, candidate.revision, report.took, report.record))
 
-    def _succeed(self, state: ResourceState, report: Report, candidate: Candidate) -> None:
+    def _succeed(self, state: ResourceState, report: Report, candidate: Candidate, keys: Collection[str] = ()) -> None:
         resource = candidate.resource
         if report.outcome == "changed":
             state.changed_at = self._step.now
@@ -173,7 +179,8 @@ class Deliveries:
         else:
             self._take_success(state, report, candidate)
         cause = (candidate.trigger, candidate.changes, candidate.revision)
-        commit = Commit(resource, *cause, report.took, report.record)
+        origin = self._origin(resource, report, keys) if report.outcome == "changed" else NOTHING
+        commit = Commit(resource, *cause, report.took, report.record, origin)
         if report.outcome == "would change":
             where = {"resource": resource.name, "target": resource.dest, "differs": ", ".join(report.differs)}
             self._step.log("warning", "resource.would_change", **where)
@@ -187,6 +194,20 @@ class Deliveries:
                 self._step.do(ClearPending(resource.reload_spec.key, (commit.record,)))
         else:
             self._owe(commit)
+
+    def _origin(self, resource: Resource, report: Report, keys: Collection[str]) -> dict[str, object]:
+        """Return for the line of a commit what it comes from. Of a sensitive resource there is no digest."""
+        found: dict[str, object] = {}
+        if keys:
+            names = [name[:LONGEST_NAME] for name in nsmallest(MOST_NAMES, keys)]
+            more = len(keys) - len(names)
+            found["changed"] = ", ".join(names) + (f" and {more} more" if more else "")
+        if report.known is not None and not resource.sensitive:
+            found |= {"old": report.old[:DIGITS]} if report.old else {}
+            found["new"] = report.known.digest.hex()[:DIGITS]
+        if resource.output_format is not None or (resource.check_cmd is not None and not self._config.sync_only):
+            found["check"] = "passed"
+        return found
 
     def _take_success(self, state: ResourceState, report: Report, candidate: Candidate) -> None:
         """Take it that a target is as the store wants it."""
@@ -222,6 +243,9 @@ class Deliveries:
         """Take a commit whose reload is still to come."""
         self._step.do(commit.committed_event())
         self._reloads.owe(commit, self._step.now)
+        spec = commit.resource.reload_spec
+        assert spec is not None
+        self._step.actions += self._reloads.announce(spec.key, self._step.now)
 
     def count(self, *, at_end: bool = False) -> None:
         """Have the ledger note the counts of keys that no record of a delivery has, and which store they are from."""

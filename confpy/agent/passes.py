@@ -19,8 +19,9 @@ from confpy.agent.resources import GroupKey, ResourceState, all_commands, prefix
 from confpy.agent.runqueue import Wait
 from confpy.agent.undone import Undone
 from confpy.candidates import Candidate, Group
-from confpy.clock import Damping
+from confpy.clock import NEVER, Damping
 from confpy.errors import ReloadError
+from confpy.events import abbreviate
 from confpy.templates.lookup import Lookup
 
 REJECTED = "its reload has rejected this content: the previous file stays"
@@ -53,6 +54,7 @@ class Passes:
         undone: Undone,
     ) -> None:
         self._step = core.step
+        self._tells_steps = core.config.tells_steps
         self._mirror = core.mirror
         self._resources = core.resources
         self._failures = core.failures
@@ -95,6 +97,8 @@ class Passes:
             states = self._resources.groups[group]
             if (wait := self._wait_of(group, states)) is not None:
                 self._queue.wait(group, wait)
+                if self._tells_steps:
+                    self._tell_wait(states, wait)
                 continue
             if (candidates := self._undone.candidates(states)) is not None:
                 ready.append((states, _group(states, candidates)))
@@ -118,6 +122,11 @@ class Passes:
                 self._queue.wake(group)
             else:
                 self._queue.wait(group, wait)
+
+    def _tell_wait(self, states: Sequence[ResourceState], wait: Wait) -> None:
+        if wait.until < NEVER and any(state.dirty and state.error is None for state in states):
+            names = abbreviate([state.name for state in states])
+            self._step.log("debug", "resource.waits", resource=names, seconds=round(wait.until - self._step.now, 3))
 
     def note_store(self) -> None:
         """Take it that a read has ended, or that the cached keys are here."""

@@ -19,8 +19,8 @@ from confpy.candidates import Report
 from confpy.clock import NEVER, Backoff, Damping
 from confpy.config.resource import Resource
 from confpy.errors import ConfpyError, ReloadError
-from confpy.events import LogEvent
-from confpy.frozen import define, field, frozen, replace
+from confpy.events import LogEvent, abbreviate
+from confpy.frozen import NOTHING, define, field, frozen, replace
 from confpy.messages import Action, ClearPending, Reload, Reloaded, Restore
 from confpy.reload.actions import SignalReload
 from confpy.reload.spec import LastRun, OnFailure, PendingReload, ReloadSpec
@@ -47,6 +47,8 @@ class Commit:
     """Seconds."""
     record: int = 0
     """Its record in the ledger; 0: none."""
+    origin: Mapping[str, object] = NOTHING
+    """What a line says further of where it comes from: keys, digests, check."""
 
     @property
     def name(self) -> str:
@@ -76,6 +78,7 @@ class Commit:
             "trigger": self.trigger,
             "revision": self.revision,
             "keys": self.keys,
+            **self.origin,
         }
 
 
@@ -124,6 +127,7 @@ class Pending:
     records_in_flight: set[int] = field(default_factory=set)
     back: Literal["no", "wanted", "in flight", "done"] = "no"
     """How far the rollback of what a failed run had to reload is."""
+    told: float = -NEVER  # until when it waits, as it was logged
     stuck: frozenset[str] = frozenset()
     """Resources whose previous files could not be put back."""
     since: float = 0.0
@@ -179,6 +183,17 @@ class PendingReloads:
         pending.owed[resource.name] = commit
         pending.records.add(commit.record)
         self._retry_at(spec.key, pending, -NEVER)
+
+    def announce(self, key: str, now: float) -> Iterator[LogEvent]:
+        """Yield a line where what was just owed waits for long, and that was not logged yet."""
+        pending = self._pending[key]
+        due = self._due(key, pending)
+        if pending.in_flight or due - now < 1.0 or due == pending.told or self._is_final:
+            return
+        pending.told = due
+        why = "splay" if due == pending.since + pending.splay else "min_reload_interval"
+        wait = {"waits_for": why, "retry_in": round(due - now, 1)}
+        yield LogEvent("info", "reload.waiting", {"command": key, "resource": abbreviate(list(pending.owed)), **wait})
 
     def inherit(self, owed: PendingReload, now: float) -> None:
         """Take what an earlier run still owed, or what a rollback of another reload has put back."""

@@ -37,7 +37,7 @@ from confpy.ledger.history import History
 from confpy.ledger.holds import Holds
 from confpy.ledger.ledger import Ledger
 from confpy.log import Log
-from confpy.messages import Asked, Delivered, Message, Stop
+from confpy.messages import Action, Asked, Delivered, Message, Stop
 from confpy.mirror.mirror import Mirror
 from confpy.stores import Store, open_store
 from confpy.system.disk import Disk
@@ -171,7 +171,8 @@ class Daemon:
             child=child,
             answer=self._answer,
         )
-        self._jobs = jobs(ports, Rules.of(settings))
+        rules = Rules.of(settings)
+        self._jobs = jobs(ports, replace(rules, tell=self._log_event) if log.tells_steps else rules)
         self._agent = self._make_agent(random or Random())
 
     def _open_ledger(self, state: StateFolder) -> Ledger:
@@ -300,6 +301,8 @@ class Daemon:
             self._streams.note_taken(messages)
             if self._busy_until == NEVER and any(isinstance(message, Delivered) for message in messages):
                 self._busy_until = self._clock.monotonic() + NO_REST
+            if self._log.tells_steps:
+                self._tell_steps(messages, actions)
             wake_at = self._jobs.carry_out(actions)
             if self._manager is not None:
                 wake_at = min(wake_at, self._manager.step(self, messages, self._clock.monotonic()))
@@ -373,6 +376,12 @@ class Daemon:
     def status(self) -> Status:
         """Return how all is now; called by the main thread."""
         return replace(self._agent.status(), version=__version__, pid=os.getpid())
+
+    def _tell_steps(self, messages: Sequence[Message], actions: Sequence[Action]) -> None:
+        from confpy.daemon.steps import describe
+
+        for event in describe(messages, actions):
+            self._log_event(event)
 
     def _log_event(self, event: LogEvent) -> None:
         self._log.write(event.level, event.event, event.fields)

@@ -16,7 +16,7 @@ from confpy.config.resource import Loaded
 from confpy.delivery.batch import deliver
 from confpy.delivery.context import Rules
 from confpy.errors import ConfpyError, StoreError, TemplateError, UsageError
-from confpy.events import LogEvent
+from confpy.events import LogEvent, abbreviate
 from confpy.frozen import define, fields, replace
 from confpy.history.records import Answer, FindUndo, UndoFound, WriteHistory
 from confpy.ledger.cached_keys import CachedKeys
@@ -293,6 +293,8 @@ class Jobs:
         def failed(error: ConfpyError) -> Message:
             return Reloaded(action.key, error, self._ports.clock.monotonic() - began)
 
+        names = abbreviate(action.environment.get("CONFPY_RESOURCE", "").split("\n"))
+        self._ports.log(LogEvent("info", "reload.started", {"command": action.key, "resource": names}))
         self._ports.ledger.runs(action.key, action.failures + 1, action.spec.interval)
         self._ports.start("reload", lambda: self.reload(action), failed)
 

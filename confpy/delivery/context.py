@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from confpy.config.settings import Settings
+from confpy.events import LogEvent
 from confpy.frozen import frozen
 from confpy.ledger.ledger import Ledger
 from confpy.system.disk import Disk
@@ -27,6 +28,8 @@ class Rules:
     """Check and write, but owe no reload."""
     root: str = ""
     """A folder out of which no link may lead; empty: any may."""
+    tell: Callable[[LogEvent], None] | None = None
+    """Takes a line for each step of a delivery; None: nobody reads them."""
 
     @classmethod
     def of(cls, settings: Settings) -> Rules:

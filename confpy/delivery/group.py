@@ -192,6 +192,7 @@ class GroupDelivery:
                 check.run_check(member.resource, member.source, self._context.shell, sources)
             except CheckError as error:
                 return member, error
+            member.tell("debug", "check.passed")
         return None
 
     # --- what the ledger records -----------------------------------------------------------------------------------
@@ -281,7 +282,7 @@ class GroupDelivery:
             member.drop_previous(is_overwritten=True)
             status = write_in_place(staged, context.disk)
             discard(staged, context.disk)
-        member.status = status
+        member.put(status)
 
     def write_streams(self) -> bool:
         """Write what cannot be taken back; if that fails, the files are put back."""

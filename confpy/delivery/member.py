@@ -9,6 +9,7 @@ from confpy.candidates import Candidate, DeliveredState, Outcome, Report
 from confpy.config.resource import Resource
 from confpy.delivery.context import Context
 from confpy.errors import ConfpyError, TargetError, forget_frames
+from confpy.events import Level, LogEvent
 from confpy.frozen import define, field, replace
 from confpy.history.records import UNDO, Previous
 from confpy.system.disk import token
@@ -117,6 +118,7 @@ class Member:
             self.staged = self._stage_apart() if inspected else bare
             return
         staged = stage(self.resource, self.before, content, disk, self.context.ledger.folder)
+        self.tell("debug", "target.staged", staged=staged.path, bytes=len(content))
         if self.before.content != content or self.candidate.again:
             self.staged = staged
             return
@@ -179,6 +181,16 @@ class Member:
             return ""
         close(self.staged, self.context.disk)
         return self.staged.path
+
+    def tell(self, level: Level, event: str, **fields: object) -> None:
+        """Log a step, where somebody reads them."""
+        if (tell := self.context.rules.tell) is not None:
+            tell(LogEvent(level, event, {"resource": self.resource.name, "file": self.source, **fields}))
+
+    def put(self, status: os.stat_result) -> None:
+        """Take it that the candidate is in its target's place."""
+        self.status = status
+        self.tell("debug", "target.replaced", how="written in place" if self.in_place else "renamed")
 
     # --- in place --------------------------------------------------------------------------------------------------
 
@@ -299,4 +311,5 @@ class Member:
         took = time.monotonic() - self.context.began
         name = self.resource.name
         previous = self.previous if outcome == "changed" else None
-        self.report = Report(name, outcome, error, known, notes, record, torn, differs, unchecked, took, previous)
+        old = self.old_digest or "" if outcome == "changed" and not self.before.stream else ""
+        self.report = Report(name, outcome, error, known, notes, record, torn, differs, unchecked, took, old, previous)

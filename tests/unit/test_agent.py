@@ -704,7 +704,10 @@ def test_a_file_that_is_in_place_is_logged_though_its_reload_fails():
     harness.until(1.0)
     (committed,) = harness.events("target.committed")
     assert committed.level == "info"
-    assert committed.fields == {"resource": "a", "target": "/out/a", "trigger": "start", "revision": 1, "keys": 1}
+    assert dict(committed.fields) == {
+        "resource": "a", "target": "/out/a", "trigger": "start", "revision": 1, "keys": 1, "changed": "/app/a",
+        "new": harness.targets["a"].hex()[:16],
+    }  # fmt: skip
     assert [one.fields["resource"] for one in harness.events("resource.changed")] == ["b"], "nothing to wait for"
     harness.fails = set()
     harness.until(10.0)
