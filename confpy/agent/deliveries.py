@@ -6,11 +6,12 @@ from collections.abc import Collection, Iterable
 from heapq import nsmallest
 
 from confpy.agent.batches import Batch, Batches
+from confpy.agent.commits import Commit
 from confpy.agent.core import Core
 from confpy.agent.fallback import Fallback
 from confpy.agent.history import DeliveryHistory
 from confpy.agent.rejections import Rejections
-from confpy.agent.reloads import Commit, PendingReloads
+from confpy.agent.reloads import PendingReloads
 from confpy.agent.resources import GroupKey, ResourceState
 from confpy.agent.shrink import KeyCounts
 from confpy.agent.undone import Undone

@@ -12,18 +12,18 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from heapq import heappop, heappush
 from itertools import count
 from random import Random
-from typing import Literal, TypeAlias
+from typing import Literal
 
+from confpy.agent.commits import Commit, Inherited, Owing, RolledBack
 from confpy.agent.runqueue import RunQueue, Wait
 from confpy.candidates import Report
 from confpy.clock import NEVER, Backoff, Damping
-from confpy.config.resource import Resource
 from confpy.errors import ConfpyError, ReloadError
 from confpy.events import LogEvent, abbreviate
-from confpy.frozen import NOTHING, define, field, frozen, replace
+from confpy.frozen import define, field, replace
 from confpy.messages import Action, ClearPending, Reload, Reloaded, Restore
 from confpy.reload.actions import SignalReload
-from confpy.reload.spec import LastRun, OnFailure, PendingReload, ReloadSpec
+from confpy.reload.spec import LastRun, PendingReload, ReloadSpec
 
 LONGEST = 300.0
 """Seconds between two tries of a reload that keeps failing, at most."""
@@ -31,81 +31,6 @@ RELOADS_AT_ONCE = 32
 """Commands that run beside each other; more wait for one to end."""
 LIST_BYTES = 64 << 10
 """What a command's variable lists at most: no command can be started with 128 KiB in one variable."""
-
-
-@frozen
-class Commit:
-    """One change of a target."""
-
-    resource: Resource
-    trigger: str
-    """What made the resource dirty."""
-    keys: int
-    """How many keys had changed."""
-    revision: int
-    took: float
-    """Seconds."""
-    record: int = 0
-    """Its record in the ledger; 0: none."""
-    origin: Mapping[str, object] = NOTHING
-    """What a line says further of where it comes from: keys, digests, check."""
-
-    @property
-    def name(self) -> str:
-        return self.resource.name
-
-    @property
-    def dest(self) -> str:
-        return self.resource.dest
-
-    @property
-    def on_failure(self) -> OnFailure:
-        return self.resource.on_reload_failure
-
-    def event(self, *, reloaded: bool, reload_took: float = 0.0) -> LogEvent:
-        """Return the line for a change whose reload has succeeded, or that needs none."""
-        ended = {"took": round(self.took + reload_took, 3), "reloaded": reloaded}
-        return LogEvent("info", "resource.changed", {**self._fields(), **ended})
-
-    def committed_event(self) -> LogEvent:
-        """Return the line for a file that is in place, and whose reload is still to come."""
-        return LogEvent("info", "target.committed", self._fields())
-
-    def _fields(self) -> dict[str, object]:
-        return {
-            "resource": self.resource.name,
-            "target": self.resource.dest,
-            "trigger": self.trigger,
-            "revision": self.revision,
-            "keys": self.keys,
-            **self.origin,
-        }
-
-
-@frozen
-class RolledBack:
-    """A previous file that is back in place, and whose reload has failed once and is still owed."""
-
-    name: str
-    dest: str
-    on_failure: OnFailure = "retry"
-
-
-@frozen
-class Inherited:
-    """A commit of an earlier run, whose reload is still owed."""
-
-    name: str
-    dest: str
-    on_failure: OnFailure = "retry"
-
-    def event(self, *, reloaded: bool, reload_took: float = 0.0) -> LogEvent:
-        """Return the line for its reload."""
-        fields = {"resource": self.name, "target": self.dest, "took": round(reload_took, 3), "reloaded": reloaded}
-        return LogEvent("info", "reload.recovered", fields)
-
-
-_Owing: TypeAlias = Commit | Inherited | RolledBack
 
 
 @define
@@ -118,9 +43,9 @@ class Pending:
     damping: Damping = field(default_factory=Damping)
     splay: float = 0.0
     """Seconds that it waits of its own accord."""
-    owed: dict[str, _Owing] = field(default_factory=dict)
+    owed: dict[str, Owing] = field(default_factory=dict)
     """Resource → its newest commit since the last run began."""
-    in_flight: dict[str, _Owing] = field(default_factory=dict)
+    in_flight: dict[str, Owing] = field(default_factory=dict)
     """What the run in flight clears if it succeeds."""
     records: set[int] = field(default_factory=set)
     """The ledger's records of what is owed, including commits that a newer one of their resource has replaced."""
@@ -425,7 +350,7 @@ class PendingReloads:
         yield _clear(reloaded.key, pending)
         self._forget_if_cleared(reloaded.key)
 
-    def _end_run(self, key: str, pending: Pending) -> dict[str, _Owing]:
+    def _end_run(self, key: str, pending: Pending) -> dict[str, Owing]:
         """Take it that the run in flight is over; returns what it was to clear."""
         tried, pending.in_flight = pending.in_flight, {}
         self._running.pop(key, None)
@@ -495,7 +420,7 @@ def _rolled_back(names: Iterable[str], key: str) -> LogEvent:
     return LogEvent("warning", "reload.rolled_back", {"resource": ", ".join(names), "command": key})
 
 
-def _all_inherited(commits: Iterable[_Owing]) -> bool:
+def _all_inherited(commits: Iterable[Owing]) -> bool:
     return all(isinstance(commit, Inherited) for commit in commits)
 
 
