@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from confpy.agent.core import Core
+from confpy.agent.reminders import Reminders
 from confpy.agent.resources import ResourceState
 from confpy.candidates import DeliveredState
 from confpy.clock import NEVER, jittered
@@ -94,6 +95,7 @@ class Drift:
         self._inspected: frozenset[str] = frozenset()
         """Resources whose targets are being looked at."""
         self._restores = Restores(self._period)
+        self._reminders = Reminders()
 
     def schedule(self) -> None:
         """Look again when the period is over."""
@@ -107,6 +109,7 @@ class Drift:
     def forget(self, state: ResourceState) -> None:
         """Take it that a resource was edited or removed."""
         self._restores.forget(state.name)
+        self._reminders.end(state.name)
 
     def contested(self) -> dict[str, tuple[str, float]]:
         """As ``Restores``."""
@@ -159,10 +162,15 @@ class Drift:
         warns = state.resource.on_drift == "warn"
         if not warns and not self._restores.may_restore(state.name, drift, self._step.now):
             return
-        if not warns or state.drift != drift:
+        is_new = not warns or state.drift != drift
+        if is_new:
+            self._reminders.begin(state.name, self._step.now)
+        repeated = 0 if is_new else self._reminders.is_due(state.name, self._step.now)
+        if is_new or repeated:
+            more = {"repeated": repeated} if repeated else {}
             did = "leaves it (on_drift)" if warns else "delivers it again"
             where = {"resource": state.name, "target": state.resource.dest, "template": state.resource.src}
-            self._step.log("warning", "target.drifted", **where, drift=drift, did=did)
+            self._step.log("warning", "target.drifted", **where, drift=drift, did=did, **more)
         state.drift = drift
         if not warns:
             self._warn_of_fight(state, drift)

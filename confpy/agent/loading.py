@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from confpy.agent.core import Core
+from confpy.agent.reminders import Reminders
 from confpy.clock import NEVER, Backoff, Damping
 from confpy.config.resource import Loaded
 from confpy.errors import ConfpyError, UsageError
@@ -13,6 +14,7 @@ from confpy.messages import Load
 
 MISSING_INTERVAL = 60.0
 """Seconds from one line that says that there are no resources yet to the next."""
+INVALID = "invalid"
 EDIT_DELAY = 0.2
 """Seconds of quiet after which edited resources and templates are read."""
 
@@ -39,6 +41,7 @@ class Loading:
         """When it may be logged again that there are no resources."""
         self._notes: Mapping[object, LogEvent] = {}
         """Of the last reading."""
+        self._reminders = Reminders()
         self._backoff = Backoff(core.random, base=1.0, cap=30.0)
         self._damping = Damping()
 
@@ -47,6 +50,9 @@ class Loading:
         self._step.do(Load())
 
     def load_if_due(self) -> None:
+        if self.invalid and (repeated := self._reminders.is_due(INVALID, self._step.now)):
+            for error in self.invalid.values():
+                self._step.log("error", "resource.invalid", **error.fields(), repeated=repeated)
         if self._step.now >= self._load_at:
             self._load_at = NEVER
             self.load()
@@ -71,7 +77,8 @@ class Loading:
 
     def next_at(self) -> float:
         """Return the monotonic time of the next reading."""
-        return min(self._load_at, self._edited_at)
+        repeat_at = self._reminders.next_at(INVALID) if self.invalid else NEVER
+        return min(self._load_at, self._edited_at, repeat_at)
 
     def take(self, loaded: Loaded) -> bool:
         """Take a reading; says whether its resources are adopted."""
@@ -102,6 +109,7 @@ class Loading:
     def _note_invalid(self, loaded: Loaded) -> None:
         if not self.invalid:
             self.invalid_since = self._step.now
+        self._reminders.begin(INVALID, self._step.now)
         others = loaded.other_errors
         self.invalid = {**({"": others[0]} if others else {}), **loaded.errors}
 

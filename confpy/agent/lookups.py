@@ -6,6 +6,7 @@ from collections.abc import Collection
 from collections.abc import Set as AbstractSet
 
 from confpy.agent.resources import ResourceState
+from confpy.clock import Damping
 from confpy.errors import ConfpyError
 from confpy.events import LogEvent
 from confpy.messages import Resolve, Resolved
@@ -24,6 +25,8 @@ class Lookups:
         self._asked: set[Lookup] = set()
         self._users: dict[Lookup, str | set[str]] = {}
         """Lookup → the resources that use it; most are used by one alone, which needs no set."""
+        self._failing: dict[Lookup, tuple[int, Damping]] = {}
+        """Those that failed last time: how often in a row."""
         self._number = 0
 
     def ask(self, lookups: AbstractSet[Lookup]) -> list[Resolve]:
@@ -76,8 +79,9 @@ class Lookups:
     def forget_unused(self) -> None:
         """Forget the answers that are not in use."""
         self.facts = {lookup: answer for lookup, answer in self.facts.items() if lookup in self._users}
+        self._failing = {lookup: one for lookup, one in self._failing.items() if lookup in self._users}
 
-    def take(self, resolved: Resolved) -> tuple[set[Lookup], list[LogEvent]]:
+    def take(self, resolved: Resolved, now: float) -> tuple[set[Lookup], list[LogEvent]]:
         """Take answers; returns those that differ from the previous ones, and log events.
 
         An error replaces only an error, or a template: a previous address is worth more than none.
@@ -91,12 +95,17 @@ class Lookups:
                 events += _describe(answer)
             if isinstance(answer, ConfpyError) and lookup.kind != "template":
                 stays = before is not None and not isinstance(before, ConfpyError)
-                if stays or not isinstance(before, ConfpyError) or before.kind != answer.kind:
+                attempts, damping = self._failing.get(lookup) or (0, Damping())
+                attempts += 1
+                self._failing[lookup] = attempts, damping
+                if damping.admits(answer.kind, attempts, now):
                     did = "keeps the previous answer" if stays else "the template sees no answer"
                     fields = answer.at(resource=", ".join(sorted(self.users(lookup)))).fields()
-                    events.append(LogEvent("warning", "lookup.failed", {**fields, "did": did}))
+                    events.append(LogEvent("warning", "lookup.failed", {**fields, "did": did, "attempt": attempts}))
                 if stays:
                     continue
+            else:
+                self._failing.pop(lookup, None)
             if lookup in self.facts and before != answer:
                 moved.add(lookup)
             self.facts[lookup] = answer

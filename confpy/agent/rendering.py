@@ -103,7 +103,7 @@ class Rendering:
 
     def take(self, resolved: Resolved) -> None:
         """Take answers: a resource is dirty where one that it asked for has changed."""
-        moved, events = self._lookups.take(resolved)
+        moved, events = self._lookups.take(resolved, self._step.now)
         self._step.actions += events
         for lookup in resolved.facts:
             self._resources.queue.wake_for(lookup)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from confpy.agent.core import Core
+from confpy.agent.reminders import Reminders
 from confpy.agent.resources import ResourceState
 from confpy.agent.shrink import ShrinkSuspicion
 from confpy.clock import NEVER
@@ -25,6 +26,7 @@ class SuspectKeys:
         self._resources = core.resources
         self._failures = core.failures
         self._end = core.end
+        self._reminders = Reminders()
         self._lines: dict[str, Mapping[str, int]] = {}
         """Resource → the lines of ``keys`` and ``prefix`` in its file."""
         self._with_keys: ResourceState | None = None
@@ -75,14 +77,22 @@ class SuspectKeys:
             self._step.log("info", "keys.returned", resource=name, keys=keys)
         if before is not None:
             self._step.do(Release(name))
+            self._reminders.end(name)
             state.accepted = False
 
     def _hold(self, state: ResourceState, suspicion: ShrinkSuspicion, *, is_new: bool) -> None:
+        now = self._step.now
         if is_new:
-            fields = {"reason": suspicion.reason, "did": self._describe_wait(state, suspicion)}
-            self._step.log("error", "keys.suspect", resource=state.name, **fields, **self._advise(state, suspicion))
+            self._reminders.begin(state.name, now)
+        repeated = 0 if is_new else self._reminders.is_due(state.name, now)
+        if is_new or repeated:
+            more = {"repeated": repeated} if repeated else {}
+            fields: dict[str, object] = {"reason": suspicion.reason, "did": self._describe_wait(state, suspicion)}
+            self._step.log(
+                "error", "keys.suspect", resource=state.name, **fields, **self._advise(state, suspicion), **more
+            )
         self._step.do(Hold(state.name, suspicion.reason if is_new else ""))
-        now, confirm_at = self._step.now, suspicion.confirm_at
+        confirm_at = suspicion.confirm_at
         if now >= confirm_at:
             self._step.actions += self._mirror.reread(now).actions
         again_at = min(now + ACCEPTANCE_INTERVAL, confirm_at if confirm_at > now else NEVER)

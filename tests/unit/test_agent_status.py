@@ -9,7 +9,7 @@ import pytest
 
 from confpy.candidates import Report
 from confpy.config.resource import Loaded, Resource
-from confpy.errors import AccessDenied, StoreError, UsageError
+from confpy.errors import AccessDenied, StoreError, TemplateError, UsageError
 from confpy.keys.snapshot import Changes, Listing, Snapshot
 from confpy.messages import Changed, Recalled, Recovered, Restored, Signalled
 from confpy.reload.actions import CommandReload
@@ -524,3 +524,52 @@ def test_a_sensitive_resource_has_no_digest():
     harness = Harness(resource("a", sensitive=True))
     harness.until(1.0)
     assert (of(harness).digest, of(harness).sensitive) == ("", True)
+
+
+# --- what goes on is told again --------------------------------------------------------------------------------------
+
+
+def told(harness: Harness, event: str) -> list[object]:
+    return [one.fields.get("repeated") for one in harness.events(event)]
+
+
+def test_suspect_keys_are_logged_again_once_an_hour():
+    harness = Harness(resource("a", on_shrink="keep"), keys={"/app/a": "1", "/app/b": "2"})
+    harness.until(1.0)
+    harness.put(a=None, b=None)
+    for minutes in range(10, 100, 10):
+        harness.steps = 0  # whether a person accepts it is looked at each two seconds
+        harness.until(minutes * 60.0)
+    assert told(harness, "keys.suspect") == [None, 2]
+
+
+def test_an_invalid_file_is_logged_again_once_an_hour():
+    harness = Harness(resource("a"))
+    harness.until(1.0)
+    harness.edit(resource("a"), errors={"b": UsageError("bad", file="/c/b.toml")})
+    harness.until(2.5 * 3600.0)
+    assert told(harness, "resource.invalid") == [None, 2, 3]
+    harness.edit(resource("a"))
+    harness.until(5 * 3600.0)
+    assert len(told(harness, "resource.invalid")) == 3
+
+
+def test_drift_that_is_left_is_logged_again_once_an_hour():
+    harness = Inspecting(resource("a", on_drift="warn"), period=60.0)
+    harness.until(1.0)
+    harness.drifts = {"a": "content"}
+    harness.until(2.5 * 3600.0)
+    assert told(harness, "target.drifted") == [None, 2, 3]
+
+
+def test_a_look_up_that_keeps_failing_is_logged_as_other_failures_are():
+    class Failing(Harness):
+        def resolve_all(self, lookups):
+            yield dict.fromkeys(lookups, TemplateError("no such name"))
+
+    harness = Failing(resource("a", ASKS), period=60.0)
+    harness.waits = ()
+    harness.until(3 * 3600.0)
+    attempts = [one.fields["attempt"] for one in harness.events("lookup.failed")]
+    assert attempts[:4] == [1, 4, 16, 64]
+    assert len(attempts) <= 7
