@@ -88,10 +88,12 @@ def test_it_inherits_no_open_file(tmp_path):
 def test_a_file_above_the_limit_of_descriptors_is_not_inherited_and_hinders_no_command(tmp_path):
     def under_a_lowered_limit() -> Ran:
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        # Other tests of this process may have left many open.
+        limit = max(map(int, os.listdir("/proc/self/fd"))) + 100
         with (tmp_path / "open").open("w") as file:
-            os.dup2(file.fileno(), 200)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (100, most))
-        return run("readlink /proc/self/fd/200 && exit 3; exit 4")
+            os.dup2(file.fileno(), 2 * limit)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, most))
+        return run(f"readlink /proc/self/fd/{2 * limit} && exit 3; exit 4")
 
     assert Child(under_a_lowered_limit).result().code == 4
 
