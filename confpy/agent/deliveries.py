@@ -63,6 +63,8 @@ class Deliveries:
         self._fallback = fallback
         self._history = history
         self._undone = undone
+        self._unread: dict[str, set[str]] = {}
+        """Reload → the resources with which it has failed since it last succeeded."""
 
     # --- deliveries --------------------------------------------------------------------------------------------------
 
@@ -260,17 +262,21 @@ class Deliveries:
         names = self._reloads.in_flight(reloaded.key)
         if any(self._resources.states[name].resource.sensitive for name in names & self._resources.states.keys()):
             reloaded = replace(reloaded, error=reloaded.error and reloaded.error.hide_output(), answer="")
-        if not self._reloads.is_inherited(reloaded.key):
-            if reloaded.error is not None:
-                self._end.add(reloaded.error)
+        if reloaded.error is None:
+            # The program has read all its files, also those of which an earlier reload had failed, and was given up.
+            names_read = names | self._unread.pop(reloaded.key, set())
+            for name in names_read & self._resources.states.keys():
+                state = self._resources.states[name]
+                state.unread, state.loaded_at = None, self._step.now
+        elif not self._reloads.is_inherited(reloaded.key):
+            self._end.add(reloaded.error)
+            self._unread.setdefault(reloaded.key, set()).update(names)
             for name in names & self._resources.states.keys():
                 self._resources.states[name].unread = reloaded.error
         self._history.note_reload(reloaded, names)
         self._undone.take_reload(names, reloaded.error)
         if reloaded.error is None:
             self._totals.reloads += 1
-            for name in names & self._resources.states.keys():
-                self._resources.states[name].loaded_at = self._step.now
         else:
             self._totals.failed_reloads += 1
         if reloaded.error is None and self._rejections:

@@ -234,9 +234,9 @@ class Resources:
     def land(self, state: ResourceState) -> None:
         """Take it that its delivery has ended."""
         state.in_flight = False
+        self.first_deliveries.discard(state.name)  # it may have had an outcome meanwhile: the store denies its keys
         if not state.tried:
             self.untried[state.name] = state
-            self.first_deliveries.discard(state.name)
         self.queue.wake(state.group)
 
     @property

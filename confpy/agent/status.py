@@ -177,10 +177,9 @@ class _Snapshot:
             return _Reason("held", "rejected content", state.error.message, state.failed_since, until)
         is_made = state.outcome in {"changed", "unchanged"}
         if state.cached and is_made and (state.error is None or isinstance(state.error, StoreError)):
-            why = "it was made from cached keys, and waits for those of the store"
-            return _Reason("stale", "cached keys", why, state.sent_at or state.wrong_since)
+            return self._reason_of_stale(state)
         if state.error is not None:
-            cause, why = self._cause_of_error(state, state.error)
+            cause, why, until = self._cause_of_error(state, state.error, until)
             return _Reason("failed", cause, why, state.failed_since, until)
         if (culprit := self._culprit(state)) is not None:
             assert culprit.error is not None
@@ -189,14 +188,30 @@ class _Snapshot:
         cause, why, ends = self._cause(state)
         return _Reason("waiting", cause, why, state.wrong_since, ends)
 
-    def _cause_of_error(self, state: ResourceState, error: ConfpyError) -> tuple[Cause, str]:
+    def _reason_of_stale(self, state: ResourceState) -> _Reason:
+        since = state.sent_at or state.wrong_since
+        if not self._mirror.ready(state.resource.prefixes):
+            why = "it was made from cached keys, and waits for those of the store"
+            return _Reason("stale", "cached keys", why, since)
+        cause, why, until = self._cause(state)
+        return _Reason("stale", cause, f"it was made from cached keys; {why}", since, until)
+
+    def _cause_of_error(self, state: ResourceState, error: ConfpyError, until: float) -> tuple[Cause, str, float]:
+        """Return what a resource that failed waits for, and until when. ``until``: of its backoff."""
         message = error.message
         if isinstance(error, StoreError):
             now = self._mirror.error(state.resource.prefixes)
             if isinstance(now, AccessDenied):
-                return "prefix denied", message
-            return ("missing key", message) if now is None else ("store away", message)
-        return "backoff", f"{message}; it is tried again"
+                return "prefix denied", message, until
+            if now is not None:
+                return "store away", message, until
+            if "key" in error.where:
+                return "missing key", message, until
+        if until > self._step.now:
+            return "backoff", f"{message}; it is tried again", until
+        # The backoff is over, a change has ended it, or the store answers again.
+        cause, why, until = self._cause(state)
+        return cause, f"{message}; {why}", until
 
     def _culprit(self, state: ResourceState) -> ResourceState | None:
         """Return the one of its group that failed, so that this one waits; None where there is none."""
@@ -233,6 +248,10 @@ class _Snapshot:
         lost = self._mirror.lost
         if lost is not None:
             return "store away", f"its keys were not read yet: {lost.message}", self._mirror.wake_at()
+        # They were denied while it was being delivered: that has succeeded since, and failed nothing.
+        denials = (self._mirror.error(one.resource.prefixes) for one in group)
+        if (denial := next(filter(None, denials), None)) is not None:
+            return "prefix denied", denial.message, NEVER
         return "read", f"the first read of its keys is awaited: {abbreviate(prefixes)}", NEVER
 
     def _user_of(self, command: str) -> str:

@@ -216,7 +216,8 @@ def find_troubles(status: Status, *, late: float = LATE) -> Iterator[Trouble]:
     for one in status.resources:
         if one.state == "current":
             continue
-        is_passing = one.cause in PASSING or (one.state == "owed" and one.error is None)
+        is_under_way = one.state in {"waiting", "delivering"} and one.cause in PASSING
+        is_passing = is_under_way or (one.state == "owed" and one.error is None)
         # A delivery takes as long as its check may.
         since = max(one.since, one.next_at) if one.cause == "delivery" else one.since
         if not is_passing or status.now - since > late:

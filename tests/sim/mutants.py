@@ -18,6 +18,7 @@ from confpy.agent.deliveries import Deliveries
 from confpy.agent.rejections import Rejections
 from confpy.agent.reloads import PendingReloads
 from confpy.agent.resources import Resources
+from confpy.agent.status import _Snapshot
 from confpy.clock import NEVER
 from confpy.delivery import group as groups
 from confpy.delivery.batch import Batch
@@ -279,4 +280,36 @@ def a_target_is_taken_to_be_as_it_was_without_a_look():
         return known.endswith(self._sealed(digest))
 
     with patched(Stamps, "recognise", believe):
+        yield
+
+
+@mutant
+def the_status_knows_nothing_of_owed_reloads():
+    with patched(_Snapshot, "_describe_reloads", lambda self: iter(())):
+        yield
+
+
+@mutant
+def one_that_is_denied_during_its_first_delivery_has_never_started():
+    land = Resources.land
+
+    def half(self, state):
+        is_first = state.name in self.first_deliveries
+        land(self, state)
+        if is_first and state.tried:
+            self.first_deliveries.add(state.name)
+
+    with patched(Resources, "land", half):
+        yield
+
+
+@mutant
+def a_failure_that_was_left_so_is_shown_for_ever():
+    take = Deliveries.take_reload
+
+    def forgetful(self, reloaded):
+        self._unread.clear()
+        take(self, reloaded)
+
+    with patched(Deliveries, "take_reload", forgetful):
         yield

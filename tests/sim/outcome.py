@@ -56,11 +56,12 @@ class Outcome:
         if torn := [name for name, state in agent.resources.states.items() if state.torn]:
             return f"{torn} are still to be checked"
         if agent.reloads:
+            self._simulation.health.look_at_trouble()
             return f"reloads are owed: {agent.reloads.owed()}"
         # One that is torn for good stays open until its target is taken up again.
         if open_ := [one for one in ledger._book.records.values() if one.done or not self._invariants.torn]:
             return f"the ledger still holds {open_}"
-        return ""
+        return self._simulation.health.amiss()
 
     def look_at_counts(self, starts: int, rollbacks: int) -> None:
         """No reload ran more often than there was a reason."""

@@ -23,6 +23,7 @@ from confpy.config.resource import Resource
 from confpy.events import LogEvent
 from confpy.messages import Action, Count, Deliver, Message, Signalled, Stop
 from confpy.templates.lookup import Lookup
+from tests.sim.health import Health
 from tests.sim.invariants import Invariants
 from tests.sim.kernel import Died
 from tests.sim.machine import Machine, Process
@@ -63,6 +64,7 @@ class Simulation:
         self.starts = 0
         self.network = FaultyNetwork(self)
         self.invariants = Invariants(self)
+        self.health = Health(self)
         self.outcome = Outcome(self)
         self.programs = Programs(self)
         self.people = People(self)
@@ -113,6 +115,7 @@ class Simulation:
         self.network.streams.clear()
         self.programs.forget()
         self.invariants.forget_process()
+        self.health.forget_process()
         process = self.process = Process(self, self.starts)
         process.open()
         self.note("start")
@@ -202,6 +205,7 @@ class Simulation:
         """Hand a message to the agent, and carry out what it wants; raises ``Died``."""
         process = self.process
         if process.ended is None:
+            self.health.under_way.end(message)
             self._take(lambda: process.agent.step((message,), self.now, self.machine.time()))
 
     def _take(self, step: Callable[[], Sequence[Action]]) -> None:
@@ -210,6 +214,8 @@ class Simulation:
         actions = step()
         if left := forgotten(process.agent):
             raise Wrong(f"left for nothing to take up: {left}")
+        self.health.under_way.begin(actions)
+        self.health.look_now_and_then()
         for action in actions:
             if isinstance(action, Deliver):
                 self.invariants.look_at_candidates(action)

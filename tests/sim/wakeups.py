@@ -157,6 +157,7 @@ def _wrong_indexes(agent: Agent) -> list[str]:
             users.setdefault(lookup, set()).add(state.name)
     pairs: dict[str, tuple[object, object]] = {
         "untried": (set(resources.untried), {one.name for one in resources if not (one.tried or one.in_flight)}),
+        "first_deliveries": ({one for one in resources.first_deliveries if not resources.states[one].in_flight}, set()),
         "failed_by_store": (
             set(resources.failed_by_store),
             {one.name for one in resources if isinstance(one.error, StoreError)},

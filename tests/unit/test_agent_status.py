@@ -11,7 +11,7 @@ from confpy.candidates import Report
 from confpy.config.resource import Loaded, Resource
 from confpy.errors import AccessDenied, StoreError, TemplateError, UsageError
 from confpy.keys.snapshot import Changes, Listing, Snapshot
-from confpy.messages import Changed, Recalled, Recovered, Restored, Signalled
+from confpy.messages import Changed, Lost, Recalled, Recovered, Restored, Signalled
 from confpy.reload.actions import CommandReload
 from confpy.reload.spec import PendingReload, ReloadSpec
 from confpy.status.model import as_json, is_well, troubles
@@ -41,6 +41,10 @@ class Away(Harness):
                 return failed(error)
 
         super()._start(name, attempt, failed)
+
+
+class SlowAndAway(Slow, Away):
+    """One whose deliveries take their time."""
 
 
 class Remembering(Away):
@@ -152,6 +156,18 @@ def test_a_look_up():
     assert "ip a" in of(harness).why
     harness.finish_jobs()
     assert reason(harness) == ("current", "")
+
+
+def test_one_that_failed_and_waits_for_a_look_up_is_not_said_to_wait_for_its_backoff():
+    harness = Harness(resource("a"))
+    harness.checks = False
+    harness.until(1.0)
+    assert reason(harness) == ("failed", "backoff")
+    harness.post(Loaded((resource("a", ASKS),)))
+    harness.until(1.5)
+    assert reason(harness) == ("failed", "lookup")
+    assert "the check exited with 1; its template asks for ip a" in of(harness).why
+    assert not is_well(harness.agent.status())
 
 
 def test_a_delivery_and_a_command_in_use():
@@ -346,6 +362,19 @@ def test_a_reload_that_failed_and_is_left_so():
     assert not is_well(harness.agent.status())
 
 
+def test_the_next_reload_of_the_command_that_succeeds_makes_up_for_one_that_failed_and_was_left_so():
+    other = Resource("b", "", "t", "/out/b", prefixes=("/b",), on_reload_failure="keep", **RELOAD)
+    harness = Harness(resource("a", on_reload_failure="keep", **RELOAD), other)
+    harness.fails = {"r"}
+    harness.until(1.0)
+    assert reason(harness) == ("failed", "reload retry")
+    harness.fails = set()
+    harness.post(Changed(harness._stream, Changes("/b", 9, {"/b/k": (9, "1")})))
+    harness.until(100.0)
+    assert reason(harness) == ("current", "")
+    assert of(harness).loaded_at == of(harness, "b").loaded_at
+
+
 # --- started ---------------------------------------------------------------------------------------------------------
 
 
@@ -417,6 +446,21 @@ def test_a_delivery_that_hangs_is_waited_for():
     harness.until(100.0)
     assert not started(harness)
     harness.finish_jobs()
+    assert started(harness)
+
+
+def test_a_prefix_that_is_denied_during_the_first_delivery_does_not_hold_it_up_for_ever():
+    harness = SlowAndAway(resource("a"))
+    harness.error = None
+    harness.until(1.0)
+    assert reason(harness) == ("delivering", "delivery")
+    harness.error = AccessDenied("denied")
+    harness.there = {"/out/a"}
+    harness.post(Lost(harness._stream, AccessDenied("denied", prefix="/app")))
+    harness.until(3.0)
+    assert harness.agent.status().stores[0].denied == ("/app",)
+    harness.finish_jobs()
+    harness.until(100.0)
     assert started(harness)
 
 
