@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from confpy.agent.review import Review
     from confpy.agent.status import Parts
     from confpy.status.model import Status
+    from confpy.templates.lookup import Lookup
 
 
 class Agent:
@@ -368,6 +369,10 @@ class Agent:
         """Whether it has started: see ``started``."""
         return self._started.at is not None
 
+    def is_literal(self, lookup: Lookup) -> bool:
+        """As ``Rendering.is_literal``."""
+        return self._rendering.is_literal(lookup)
+
     def status(self) -> Status:
         """Return how all is now. Called between two steps, on request: it looks at every resource."""
         from confpy.agent.status import make_status  # most runs are never asked
@@ -383,8 +388,8 @@ class Agent:
     def _parts(self) -> Parts:
         from confpy.agent.status import Parts
 
-        core, fallback = self._core, self._fallback
-        return Parts(core, self.loading, self._batches, self.reloads, self.rejections, self._drift, fallback)
+        parts = (self._core, self.loading, self._batches, self.reloads, self.rejections, self._drift, self._fallback)
+        return Parts(*parts, self._rendering)
 
     def outcomes(self) -> list[dict[str, object]]:
         """Return the outcome of each resource, including those whose file could not be read."""

@@ -31,6 +31,8 @@ RELOADS_AT_ONCE = 32
 """Commands that run beside each other; more wait for one to end."""
 LIST_BYTES = 64 << 10
 """What a command's variable lists at most: no command can be started with 128 KiB in one variable."""
+TOLD_AFTER = 1.0
+"""Seconds after which a wait for deliveries is logged: most are over by then."""
 
 
 @define
@@ -53,6 +55,8 @@ class Pending:
     back: Literal["no", "wanted", "in flight", "done"] = "no"
     """How far the rollback of what a failed run had to reload is."""
     told: float = -NEVER  # until when it waits, as it was logged
+    is_wait_told: bool = False
+    """It was logged that it waits for deliveries, or for one of those that run."""
     stuck: frozenset[str] = frozenset()
     """Resources whose previous files could not be put back."""
     since: float = 0.0
@@ -209,7 +213,8 @@ class PendingReloads:
                 yield Restore(key)
         if self._stopped or self.is_held:
             return
-        for key in self._queue.take(now):
+        woken = sorted(self._queue.take(now), key=lambda key: self._pending[key].number)
+        for key in woken:
             pending = self._pending[key]
             if not pending.is_next:
                 pending.is_next = True
@@ -223,12 +228,30 @@ class PendingReloads:
             if not found.owed or found.in_flight:
                 continue
             if (wait := self._wait_of(key, found, now, delivering, swapped)) is not None:
+                if key in delivering and now >= max(self._due(key, found), found.since + TOLD_AFTER):
+                    yield from self._tell_wait({key: found}, "deliveries", wait.until - now)
                 self._queue.wait(key, wait)
                 continue
             self._queue.forget(key)
+            found.is_wait_told = False
             found.in_flight, found.owed = found.owed, {}
             found.records_in_flight, found.records = found.records, set()
             yield self._run(key, found, now)
+        if not self._free():
+            left = {key: one for key in woken if (one := self._pending.get(key)) is not None and one.is_next}
+            yield from self._tell_wait(left, "other reloads")
+
+    @staticmethod
+    def _tell_wait(waiting: Mapping[str, Pending], on: str, seconds: float = NEVER) -> Iterator[LogEvent]:
+        """Yield a line for what some wait for, once until they run. ``seconds``: at most so long."""
+        new = {key: pending for key, pending in waiting.items() if not pending.is_wait_told}
+        for pending in new.values():
+            pending.is_wait_told = True
+        if new:
+            until = {"retry_in": round(seconds, 1)} if seconds < NEVER else {}
+            names = abbreviate([name for pending in new.values() for name in pending.owed])
+            what = {"command": abbreviate(list(new)), "resource": names, "waits_for": on}
+            yield LogEvent("info", "reload.waiting", {**what, **until})
 
     def _wait_of(
         self, key: str, pending: Pending, now: float, delivering: Collection[str], swapped: Collection[str]
@@ -236,11 +259,11 @@ class PendingReloads:
         """Return until when one waits that is owed, None where it may run now; the end of a delivery ends its wait."""
         if now < (due := self._due(key, pending)):
             return Wait(due)
-        if key in swapped:
-            return Wait()
-        if key in delivering and now < pending.since + self._longest_wait:
-            return Wait(pending.since + self._longest_wait)
-        return None
+        longest = NEVER if key in swapped else pending.since + self._longest_wait
+        if key not in delivering or now >= longest:
+            return None
+        told_at = pending.since + TOLD_AFTER
+        return Wait(min(told_at, longest) if now < told_at else longest)
 
     def _run(self, key: str, pending: Pending, now: float) -> Reload:
         self._began[key] = now
@@ -390,6 +413,11 @@ class PendingReloads:
 
     def running(self) -> bool:
         return bool(self._running)
+
+    def waits_for_place(self, command: str) -> bool:
+        """Say whether one that is owed and due waits for one of those that run, which are as many as may."""
+        pending = self._pending.get(command)
+        return pending is not None and pending.is_next and not self._free()
 
     def _free(self) -> int:
         """Return how many more reloads may run now."""

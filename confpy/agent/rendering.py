@@ -19,8 +19,8 @@ from confpy.errors import ConfpyError, StoreError, TemplateError, bug
 from confpy.events import abbreviate
 from confpy.keys.view import View
 from confpy.messages import Resolved
-from confpy.templates.lookup import Lookup
-from confpy.templates.results import Needs, Rendered, World, template_lookup
+from confpy.templates.lookup import Lookup, describe
+from confpy.templates.results import Compiled, Needs, Rendered, World, template_lookup
 
 MOST_LOOKUPS = 5000
 """Look-ups that one render may need: one that asks for something else each time would never end."""
@@ -75,6 +75,22 @@ class Rendering:
         """
         found = (self._lookups.under_way(state.awaited) for state in reversed(states) if state.awaited)
         return next((lookup for lookup in found if lookup is not None), None)
+
+    def describe(self, states: Sequence[ResourceState], lookup: Lookup) -> str:
+        """Name a look-up of a group for people, without what may be a value."""
+        named = {template_lookup(one.src, one.engine, one.delimiters) for one in (state.resource for state in states)}
+        asked = {one for state in states for one in (*state.awaited, *state.asked) if one.kind == "template"}
+        for found in map(self._lookups.facts.get, asked):
+            named |= found.needs if isinstance(found, Compiled) else frozenset()
+        return describe(lookup, named.__contains__)
+
+    def is_literal(self, lookup: Lookup) -> bool:
+        """Say whether a look-up stands in a template word for word, or in a resource. It looks at all templates."""
+        sources = (template_lookup(one.resource.src).name for one in self._resources)
+        if lookup.kind in FILES or any(lookup.name == name for name in sources):
+            return True
+        facts = self._lookups.facts.values()
+        return any(isinstance(one, Compiled) and lookup in one.needs for one in facts)
 
     def ask(self, lookups: set[Lookup]) -> None:
         self._step.actions += self._lookups.ask(lookups)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from confpy.agent.passes import STORE, FirstTry
-from confpy.agent.reloads import Pending
+from confpy.agent.reloads import RELOADS_AT_ONCE, Pending
 from confpy.agent.resources import ResourceState
 from confpy.clock import NEVER
 from confpy.errors import AccessDenied, ConfpyError, StoreError
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from confpy.agent.loading import Loading
     from confpy.agent.rejections import Rejections
     from confpy.agent.reloads import PendingReloads
+    from confpy.agent.rendering import Rendering
     from confpy.agent.started import Started
 
 
@@ -40,6 +41,7 @@ class Parts(NamedTuple):
     rejections: Rejections
     drift: Drift
     fallback: Fallback
+    rendering: Rendering
 
 
 class _Reason(NamedTuple):
@@ -226,7 +228,8 @@ class _Snapshot:
             return "pass", "it is delivered next", NEVER
         on = wait.on
         if isinstance(on, Lookup):
-            return "lookup", f"its template asks for {on.kind} {on.name}, and the answer is awaited", NEVER
+            what = self._parts.rendering.describe(group, on)
+            return "lookup", f"its template asks for {what}, and the answer is awaited", NEVER
         if on is STORE:
             return self._cause_of_store(group)
         if isinstance(on, FirstTry):
@@ -321,4 +324,6 @@ class _Snapshot:
             return "min_reload_interval", "the last run was less than min_reload_interval ago", due
         if command in self._parts.batches.busy:
             return "reload after deliveries", "a delivery of the same command is under way", NEVER
+        if self._parts.reloads.waits_for_place(command):
+            return "reload", f"{RELOADS_AT_ONCE} others run, and it waits for one of them to end", NEVER
         return "reload", "it starts next", NEVER

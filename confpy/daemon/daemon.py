@@ -380,7 +380,7 @@ class Daemon:
     def _tell_steps(self, messages: Sequence[Message], actions: Sequence[Action]) -> None:
         from confpy.daemon.steps import describe
 
-        for event in describe(messages, actions):
+        for event in describe(messages, actions, self._agent.is_literal):
             self._log_event(event)
 
     def _log_event(self, event: LogEvent) -> None:

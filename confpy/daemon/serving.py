@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 
 from confpy.config.address import parse_address
 from confpy.config.settings import Settings
 from confpy.events import LogEvent
 from confpy.ledger.history import History
 from confpy.status.additions import Additions
-from confpy.status.endpoints import Endpoints
+from confpy.status.endpoints import NO_METRICS, Endpoints
 from confpy.status.inquiries import Ask, Inquiries
 from confpy.status.listening import Listener
 from confpy.status.request import own_hosts
@@ -45,6 +46,9 @@ def serve(
     inquiries.wake = server.wake
     server.start()
     log(LogEvent("info", "status.served", {"address": str(address), "others": not address.is_local}))
+    if find_spec("prometheus_client") is None:  # found, not loaded: that is left to the first scrape
+        did, hint = "answers everything else", "pip install prometheus-client, or install confpy anew"
+        log(LogEvent("error", "status.failed", {"error": NO_METRICS, "did": did, "hint": hint}))
     return server
 
 

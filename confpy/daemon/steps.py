@@ -5,7 +5,7 @@ Loaded at that level only. Names, counts and revisions are told, never a value.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from confpy.events import LogEvent, abbreviate
 from confpy.keys.snapshot import Invalidated
@@ -29,15 +29,24 @@ from confpy.messages import (
     Unwatch,
     Watch,
 )
+from confpy.templates.lookup import HIDDEN, Lookup
+
+IsLiteral = Callable[[Lookup], bool]
+"""Says whether a look-up stands in a template word for word: any other may be made of a key's value."""
 
 
-def describe(messages: Iterable[Message], actions: Iterable[Action]) -> list[LogEvent]:
+def describe(messages: Iterable[Message], actions: Iterable[Action], is_literal: IsLiteral) -> list[LogEvent]:
     """Return the lines of one step of the agent: its messages, then its actions."""
-    found = (*map(_of_message, messages), *map(_of_action, actions))
+    found = [_of_message(message, is_literal) for message in messages]
+    found += [_of_action(action, is_literal) for action in actions]
     return [event for event in found if event is not None]
 
 
-def _of_message(message: Message) -> LogEvent | None:
+def _asked(lookups: Iterable[Lookup], is_literal: IsLiteral) -> str:
+    return abbreviate([f"{one.kind} {one.name if is_literal(one) else HIDDEN}" for one in lookups])
+
+
+def _of_message(message: Message, is_literal: IsLiteral) -> LogEvent | None:
     match message:
         case Listed(read=number, snapshot=snapshot, error=error):
             if snapshot is None:
@@ -60,9 +69,7 @@ def _of_message(message: Message) -> LogEvent | None:
         case Lost(stream=number, error=error):
             return LogEvent("debug", "stream.ended", {"stream": number, "error": error.message})
         case Resolved(facts=facts):
-            return LogEvent(
-                "debug", "lookup.answered", {"asked": abbreviate([f"{one.kind} {one.name}" for one in facts])}
-            )
+            return LogEvent("debug", "lookup.answered", {"asked": _asked(facts, is_literal)})
         case Delivered(batch=number, reports=reports):
             outcomes = abbreviate([f"{one.resource} {one.outcome}" for one in reports])
             return LogEvent("debug", "delivery.ended", {"delivery": number, "outcomes": outcomes})
@@ -73,7 +80,7 @@ def _of_message(message: Message) -> LogEvent | None:
             return None
 
 
-def _of_action(action: Action) -> LogEvent | None:
+def _of_action(action: Action, is_literal: IsLiteral) -> LogEvent | None:
     match action:
         case Load():
             return LogEvent("debug", "resources.read", {"what": "conf.d"})
@@ -87,8 +94,7 @@ def _of_action(action: Action) -> LogEvent | None:
         case Unwatch(stream=number):
             return LogEvent("debug", "stream.closed", {"stream": number})
         case Resolve(lookups=lookups):
-            asked = abbreviate([f"{one.kind} {one.name}" for one in lookups])
-            return LogEvent("debug", "lookup.asked", {"asked": asked})
+            return LogEvent("debug", "lookup.asked", {"asked": _asked(lookups, is_literal)})
         case Deliver(batch=number, groups=groups):
             names = [one.resource.name for group in groups for one in group.candidates]
             return LogEvent("debug", "delivery.started", {"delivery": number, "resource": abbreviate(names)})

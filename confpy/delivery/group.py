@@ -167,6 +167,7 @@ class GroupDelivery:
                 try:
                     parse(member.candidate.content, member.resource.output_format)
                 except CheckError as error:
+                    member.tell("debug", "check.failed", error=error.message)
                     self.reject(member, error)
                     return False
         return True
@@ -191,6 +192,7 @@ class GroupDelivery:
             try:
                 check.run_check(member.resource, member.source, self._context.shell, sources)
             except CheckError as error:
+                member.tell("debug", "check.failed", error=error.message)
                 return member, error
             member.tell("debug", "check.passed")
         return None
@@ -394,6 +396,8 @@ def begin_record(groups: Sequence[GroupDelivery], context: Context) -> None:
         return
     for group in groups:
         group.records.append(record)
+        for member in group.recorded:
+            member.tell("debug", "delivery.recorded", record=record)
 
 
 def _torn(error: ConfpyError, reason: str) -> ConfpyError:

@@ -156,7 +156,9 @@ class Member:
             folder = folder or self.context.private.path
         except OSError as error:
             raise failure("no temporary folder can be made", self.resource, error) from error
-        return stage_apart(self.resource, self.before, self.candidate.content, self.context.disk, folder)
+        staged = stage_apart(self.resource, self.before, self.candidate.content, self.context.disk, folder)
+        self.tell("debug", "target.staged", staged=staged.path, bytes=len(self.candidate.content))
+        return staged
 
     def sync(self) -> None:
         """Flush the candidate to disk."""
@@ -233,6 +235,7 @@ class Member:
 
     def write_stream(self) -> None:
         write_stream(self.resource, self.before, self.candidate.content, self.context.disk)
+        self.tell("debug", "target.replaced", how="written as a stream")
         self.discard()
         self.status = self.before.status
 

@@ -27,6 +27,7 @@ View = Callable[[Request, Seen], Response]
 MOST_LINES = 20
 REUSE = 5
 """For how many times as long as an answer took to make it is used."""
+NO_METRICS = "/metrics needs the Python package prometheus_client, which is not installed as it should be"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
 
@@ -172,7 +173,10 @@ class Endpoints:
         if seen.status is None:
             return text(503, _frozen(seen))
         if self._metrics is None:
-            from confpy.status.metrics import Metrics  # brings prometheus_client: 1.3 MiB that probes do without
+            try:
+                from confpy.status.metrics import Metrics  # brings prometheus_client: 1.3 MiB that probes do without
+            except ImportError as error:
+                return text(500, f"{NO_METRICS}: {error}\n")
 
             self._metrics = Metrics()
         metrics, status = self._metrics, seen.status

@@ -9,7 +9,9 @@ import sys
 import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
+from typing import Literal
 
+from confpy.clock import NEVER
 from confpy.errors import ConfpyError
 from confpy.frozen import frozen
 from confpy.system.forking import spawning
@@ -17,6 +19,8 @@ from confpy.system.subprocesses import NOT_EXECUTABLE, NOT_FOUND, close_on_exec,
 
 LOOK = 0.02
 """Seconds between two looks at whether the program handles a signal."""
+BLOCKED = 1.0
+"""Seconds for which a signal that is blocked may get a handler. Then the program waits for it in another way."""
 REPORT = 3
 """The descriptor on which a start that fails is reported."""
 TRAMPOLINE = """
@@ -166,13 +170,22 @@ class Child:
     def reload(self, name: str, timeout: float, failure: type[ConfpyError]) -> None:
         """Send a signal such as ``HUP`` when the program handles it: one that is just starting would be ended by it.
 
-        Waits for that for ``timeout`` seconds at most; raises ``failure``.
+        Waits for that for ``timeout`` seconds at most; raises ``failure``. A signal that is only blocked stays pending
+        for a program that asks for it (``signalfd``); but one that executes itself anew, such as HAProxy's
+        master in a reload, has it blocked until it has its handlers again, and may discard what came before. So a
+        handler is waited for, for a while.
         """
         number = signals.Signals[f"SIG{name}"]
         deadline = time.monotonic() + timeout
         self._runs.wait(timeout)
-        while not self._ended and not (self._process is not None and handles(self._process, number)):
-            if time.monotonic() >= deadline:
+        blocked_until = NEVER
+        while not self._ended:
+            found = "default" if self._process is None else disposition(self._process, number)
+            now = time.monotonic()
+            blocked_until = min(blocked_until, now + BLOCKED) if found == "blocked" else NEVER
+            if found == "handled" or (found == "blocked" and now >= min(blocked_until, deadline)):
+                break
+            if now >= deadline:
                 hint = "name the signal with which it reads its files anew"
                 raise failure(f"the program of -exec does not handle SIG{name}, which would end it", hint=hint)
             time.sleep(LOOK)
@@ -181,14 +194,16 @@ class Child:
         self.signal(number)
 
 
-def handles(process: int, number: int) -> bool:
-    """Return whether a process handles a signal, or waits for it (a blocked one stays pending)."""
+def disposition(process: int, number: int) -> Literal["handled", "blocked", "default"]:
+    """Return what a process does with a signal: it handles it, or has it pending, or neither."""
     try:
         with open(f"/proc/{process}/status") as file:
-            masks = [int(line.split()[1], 16) for line in file if line.startswith(("SigBlk:", "SigCgt:"))]
+            masks = {line[:7]: int(line.split()[1], 16) for line in file if line.startswith(("SigBlk:", "SigCgt:"))}
     except (OSError, ValueError):
-        return True  # there is no way to know
-    return any(mask >> (number - 1) & 1 for mask in masks)
+        return "handled"  # there is no way to know
+    if masks.get("SigCgt:", 0) >> (number - 1) & 1:
+        return "handled"
+    return "blocked" if masks.get("SigBlk:", 0) >> (number - 1) & 1 else "default"
 
 
 def holds_terminal() -> bool:

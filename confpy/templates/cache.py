@@ -78,8 +78,12 @@ class CodeCache:
         """There is something to save."""
         return bool(self._new) or self._is_old
 
-    def save(self, in_use: Collection[str]) -> None:
-        """Write what is new, all or nothing. ``in_use``: the texts that templates have now."""
+    def save(self, in_use: Callable[[], Collection[str]]) -> None:
+        """Write what is new, all or nothing. ``in_use`` returns the texts that templates have now.
+
+        It is called when it is known what is written: who asked before would leave out what another thread has
+        written since then.
+        """
         with self._writing, suppress(OSError):
             if not self.is_new:
                 return
@@ -89,7 +93,7 @@ class CodeCache:
             os.makedirs(self._folder, 0o700, exist_ok=True)
             folder = require_private(self._folder, DISK)
             # Another process may have written it meanwhile: what it added stays.
-            entries = _kept(self._read(), in_use) | {key: (_today(), code) for key, code in new.items()}
+            entries = _kept(self._read(), in_use()) | {key: (_today(), code) for key, code in new.items()}
             body = marshal.dumps(entries)
             # What a power cut takes is compiled again.
             name, head = self._place()

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from posixpath import normpath
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from confpy.errors import ConfpyError
+from confpy.errors import ConfpyError, TemplateError
 from confpy.keys.view import Pair, View
 from confpy.templates.functions import InvalidArgument, as_text
-from confpy.templates.lookup import Lookup
+from confpy.templates.lookup import HIDDEN, Lookup
 from confpy.templates.results import (
     Compiled,
     LeftOut,
@@ -220,11 +220,17 @@ class RenderContext:
         name = template_name(path)
         if name.startswith("../") or name == "..":
             raise InvalidArgument("only templates below templates/ can be included")
+        lookup = template_lookup(name, engine, self.delimiters)
         try:
-            compiled = self.source(template_lookup(name, engine, self.delimiters))
+            compiled = self.source(lookup)
         except TemplateMissing as missing:
             hint = "an included template is named by its path below templates/"
-            raise TemplateMissing(missing.message, hint=hint) from None
+            message = missing.message if self._is_literal(lookup) else f"there is no template of {HIDDEN}"
+            raise TemplateMissing(message, hint=hint) from None
+        except TemplateError as error:
+            if "line" in error.where or self._is_literal(lookup):  # in the first case there is a file
+                raise
+            raise TemplateError(f"the template of {HIDDEN} cannot be read") from None
         if not compiled.confined:
             raise InvalidArgument("only templates below templates/ can be included; this one is a link out of it")
         return compiled
@@ -242,6 +248,10 @@ class RenderContext:
             yield
         finally:
             self._within.pop()
+
+    def _is_literal(self, lookup: Lookup) -> bool:
+        """Say whether the name of a template stands in one that was rendered: if not, it may be made of a value."""
+        return any(lookup in template.needs for template in self.templates.values())
 
     def source(self, lookup: Lookup) -> Compiled:
         answer = self._fact(lookup)

@@ -14,6 +14,7 @@ from confpy.templates import functions
 from confpy.templates.context import RenderContext
 from confpy.templates.functions import InvalidArgument
 from confpy.templates.go import Go
+from confpy.templates.lookup import HIDDEN
 from confpy.templates.registry import FUNCTIONS, RANDOM
 from confpy.templates.results import (
     Compiled,
@@ -225,6 +226,9 @@ class Engine:
         else:
             sources = "\n".join(template.source for template in self._context.templates.values())
             message = message_of(error, sources)
+            if isinstance(error, jinja2.TemplatesNotFound):
+                names = (str(one) if str(one) in sources else HIDDEN for one in error.templates)
+                message = f"none of these templates is there: {', '.join(names)}"
             failure = TemplateError(message, hint=suggest(message, self._environment) or advise(message, sources))
         if where and "template" in failure.where:
             # It was found while another template was read.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 from confpy.frozen import frozen
@@ -20,3 +21,24 @@ class Lookup:
     """Of a template: its language; ``auto``: its name and its text say; ``included``: Go, with data of its own."""
     delimiters: tuple[str, ...] = ()
     """Of a template: what stands around its expressions; empty: ``{{`` and ``}}``."""
+
+
+_KINDS = {
+    "template": "the template",
+    "ip": "the addresses of",
+    "srv": "the SRV records of",
+    "interface": "the addresses of the interface",
+    "exists": "the path",
+    "file": "the file",
+    "hash": "the file",
+}
+HIDDEN = "a name that is not shown, as it may be a value"
+
+
+def describe(lookup: Lookup, is_literal: Callable[[Lookup], bool]) -> str:
+    """Name a look-up for people: one that stands in no template word for word may be made of a key's value.
+
+    ``is_literal`` says whether it does. The names of files stand in the resource.
+    """
+    is_known = lookup.kind in {"file", "hash"} or is_literal(lookup)
+    return f"{_KINDS[lookup.kind]} {repr(lookup.name) if is_known else HIDDEN}"

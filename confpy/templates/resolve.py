@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -15,7 +16,7 @@ from confpy.errors import ConfpyError, TemplateError
 from confpy.system.abandonable import CallGroup, call_within
 from confpy.system.reading import read_up_to
 from confpy.templates.cache import CodeCache
-from confpy.templates.lookup import Lookup
+from confpy.templates.lookup import Lookup, describe
 from confpy.templates.results import JINJA_NAMES, Compiled, CompileResult, Service, TemplateMissing
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ class Resolver:
         self._compiler: Compiler | None = None
         self._next_save = 0.0
         """When the cache may be written again, as monotonic time."""
+        self._guard = threading.Lock()
+        """Held while what is known changes: a text is in the cache only if it is known here."""
         self._known: dict[Lookup, Compiled] = {}
         self._texts: dict[str, _Text] = {}
         self._abandoned: set[Lookup] = set()
@@ -123,14 +126,10 @@ class Resolver:
         return TemplateError(f"{what}: {type(error).__name__}")
 
     def _told(self, lookup: Lookup) -> str:
-        """Name a lookup: one that stands in no template word for word may be made of a key's value."""
-        kind = {"template": "the template", "ip": "the addresses of", "srv": "the SRV records of", "exists": "the path"}
-        kind |= {"interface": "the addresses of the interface", "file": "the file", "hash": "the file"}
-        # Files stand in the resource.
-        known = lookup.kind in {"template", "file", "hash"} or any(
-            lookup in one.needs for one in tuple(self._known.values())
-        )
-        return f"{kind[lookup.kind]} {repr(lookup.name) if known else 'a name that is not shown, as it may be a value'}"
+        """Name a lookup, without what may be a value."""
+        if lookup.kind == "template":  # whoever includes it knows whether its name may be told
+            return describe(lookup, lambda _: True)
+        return describe(lookup, lambda one: any(one in found.needs for found in tuple(self._known.values())))
 
     # --- templates ---------------------------------------------------------------------------------------------------
 
@@ -141,20 +140,25 @@ class Resolver:
         known = self._known.get(lookup)
         if known is not None and (known.digest, known.file, known.confined) == (digest, path, confined):
             return known
-        source, digest, made = self._text(lookup, path, digest, content)
+        key, text, is_new = self._text(lookup, path, digest, content)
+        source, digest, made = text
         compiled = Compiled(
             lookup.name, path, digest, confined, source, made.code, made.needs, made.engine, made.warnings
         )
-        self._known[lookup] = compiled
+        with self._guard:
+            if is_new and self._cache is not None:
+                self._cache.add(key, made)
+            self._texts[key] = text
+            self._known[lookup] = compiled
         return compiled
 
-    def _text(self, lookup: Lookup, path: str, digest: str, content: bytes) -> _Text:
-        """Return a text with its code: from memory, from the cache, or compiled."""
+    def _text(self, lookup: Lookup, path: str, digest: str, content: bytes) -> tuple[str, _Text, bool]:
+        """Return a text with its code, from memory, from the cache, or compiled: its key, and whether it is new."""
         keys = _keys(lookup, digest)
         for key in keys:
             text = self._texts.get(key)
             if text is not None:
-                return text
+                return key, text, False
         source = content.decode("utf-8", "surrogateescape")
         cache, made = self._cache, None
         if cache is not None:
@@ -162,13 +166,10 @@ class Resolver:
                 made = cache.load(key)
                 if made is not None:
                     break
-        if made is None:
-            made = self._compile(source, lookup, path)
-            key = keys[made.names_itself]
-            if cache is not None:
-                cache.add(key, made)
-        text = self._texts[key] = _Text(source, digest, made)
-        return text
+        if made is not None:
+            return key, _Text(source, digest, made), False
+        made = self._compile(source, lookup, path)
+        return keys[made.names_itself], _Text(source, digest, made), True
 
     def _compile(self, source: str, lookup: Lookup, path: str) -> CompileResult:
         from confpy.templates import compiler as choose  # brings jinja2
@@ -196,16 +197,24 @@ class Resolver:
         cache = self._cache
         writes = cache is not None and cache.is_new and (at_end or time.monotonic() >= self._next_save)
         if writes or len(self._texts) > len(self._known):
-            in_use = {key for lookup, one in self._known.copy().items() for key in _keys(lookup, one.digest)}
-            self._texts = {key: text for key, text in self._texts.copy().items() if key in in_use}
+            with self._guard:
+                in_use = self._in_use()
+                self._texts = {key: text for key, text in self._texts.items() if key in in_use}
             if cache is not None and writes:
                 began = time.monotonic()
                 with suppress(TimeoutError, RuntimeError):  # it hangs, or there is no thread: they are compiled again
-                    call_within(PATIENCE, partial(cache.save, in_use))
+                    call_within(PATIENCE, partial(cache.save, self._texts_in_use))
                 ended = time.monotonic()
                 self._next_save = ended + SAVES * (ended - began)
         if cache is not None:
             cache.forget()
+
+    def _in_use(self) -> set[str]:
+        return {key for lookup, one in self._known.items() for key in _keys(lookup, one.digest)}
+
+    def _texts_in_use(self) -> set[str]:
+        with self._guard:
+            return self._in_use()
 
 
 def _keys(lookup: Lookup, digest: str) -> tuple[str, str]:

@@ -57,6 +57,9 @@ RESOURCES = {
     "typed": ("typed.j2", "typed.cfg"),
     "go": ("go.tmpl", "go.cfg"),
     "undoable": ("web.j2", "undoable.cfg", "undo = true"),
+    "asking": ("asking.j2", "asking.cfg"),
+    "including": ("including.j2", "including.cfg"),
+    "listing": ("listing.j2", "listing.cfg"),
     "misplaced": ("web.j2", "missing/folder/x.cfg"),
 }
 """Sensitive resources: one that is delivered, and one for each way to fail with a value at hand."""
@@ -65,6 +68,9 @@ TEMPLATES = {
     "broken.j2": "{{ getv('/secret/value') + 1 }}\n",
     "typed.j2": "{{ getv('/secret/value') | int(base='x') }}{{ json(getv('/secret/value')) }}\n",
     "go.tmpl": '{{atoi (getv "/secret/value")}}\n',
+    "asking.j2": "{% set it = getv('/secret/value') %}{{ lookupIP(it ~ '.invalid') }}{{ file_exists('/tmp/' ~ it) }}\n",
+    "including.j2": "{% include 'parts/' ~ getv('/secret/value') %}\n",
+    "listing.j2": "{% include ['none', getv('/secret/value')] %}\n",
     "unreadable.j2": "{{ getv('/secret/value') | no_filter }}\n",
 }
 
@@ -130,7 +136,7 @@ def call_with_all(confdir, flags, command):
             call(confdir, flags, command, arguments)
 
 
-MEANT = {"web.cfg", "undoable.cfg", "reloaded.cfg"}
+MEANT = {"web.cfg", "undoable.cfg", "reloaded.cfg", "asking.cfg"}
 """Targets that are delivered."""
 
 

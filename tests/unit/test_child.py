@@ -12,7 +12,7 @@ import threading
 import pytest
 
 from confpy.errors import ReloadError
-from confpy.system.child import Child, ChildExit, handles
+from confpy.system.child import Child, ChildExit, disposition
 from tests.waiting import wait_until
 
 NOTES = """\
@@ -141,13 +141,49 @@ def test_a_reload_by_a_signal_that_would_end_the_program_is_not_sent(tmp_path):
             running.child.reload("HUP", 30.0, ReloadError)
 
 
-def test_a_blocked_signal_counts_as_handled_since_it_stays_pending():
+def test_a_signal_is_handled_blocked_or_neither():
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGRTMIN})
     try:
-        assert handles(os.getpid(), signal.SIGRTMIN)
+        assert disposition(os.getpid(), signal.SIGRTMIN) == "blocked"
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    assert not handles(os.getpid(), signal.SIGRTMIN)
+    assert disposition(os.getpid(), signal.SIGRTMIN) == "default"
+    assert disposition(os.getpid(), signal.SIGINT) == "handled"
+
+
+DISCARDS = """\
+import signal, sys, time
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+open(sys.argv[1], "w").close()
+time.sleep(0.3)
+signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # what is pending is discarded
+signal.signal(signal.SIGUSR2, lambda *_: sys.exit(7))
+signal.pthread_sigmask(signal.SIG_SETMASK, ())
+while True:
+    signal.pause()
+"""
+
+
+def test_a_reload_is_not_lost_on_a_program_that_executes_itself_anew_with_the_signal_blocked(tmp_path):
+    with Running(sys.executable, "-c", DISCARDS, str(tmp_path / "blocked")) as running:
+        wait_until((tmp_path / "blocked").exists, what="it is blocked")
+        running.child.reload("USR2", 30.0, ReloadError)
+        assert running.join() == ChildExit(7)
+
+
+AWAITS = """\
+import signal, time
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+while not signal.sigpending():
+    time.sleep(0.01)
+"""
+
+
+def test_a_program_that_asks_for_a_blocked_signal_gets_it(tmp_path):
+    with Running(sys.executable, "-c", AWAITS + f"open({str(tmp_path / 'got')!r}, 'w')") as running:
+        running.child.reload("USR2", 30.0, ReloadError)
+        assert running.join() == ChildExit(0)
+    assert (tmp_path / "got").exists()
 
 
 ORPHANED = """

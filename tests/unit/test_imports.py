@@ -72,6 +72,7 @@ ALLOWED = {
         "system/forking",
         "system/watching",
         "templates/cache",
+        "templates/resolve",
         "stores",
         "http",
         "log",

@@ -37,6 +37,53 @@ def test_a_reload_that_is_cut_off_by_the_end_is_reported_as_owed():
     assert reloads.owed() == {"reload": "web, app"}
 
 
+def lines(actions) -> list[dict[str, object]]:
+    return [dict(one.fields) for one in actions if getattr(one, "event", "") == "reload.waiting"]
+
+
+def test_a_wait_for_deliveries_is_told_once_when_it_has_lasted_a_second_and_until_when():
+    reloads = owing("web")
+    assert [*reloads.start(0.0, {"reload"})] == []
+    assert reloads.wake_at(0.0) == 1.0
+    told = lines(reloads.start(1.0, {"reload"}))
+    assert told == [{"command": "reload", "resource": "web", "waits_for": "deliveries", "retry_in": 1.0}]
+    assert lines(reloads.start(1.5, {"reload"})) == []
+    assert [type(action) for action in reloads.start(2.0, {"reload"})] == [Reload], "it is not held up for longer"
+
+
+def test_a_wait_for_a_delivery_that_is_swapped_in_has_no_end_of_its_own():
+    reloads = owing("web")
+    assert [*reloads.start(0.0, {"reload"}, {"reload"})] == []
+    (told,) = lines(reloads.start(reloads.wake_at(0.0), {"reload"}, {"reload"}))
+    assert told == {"command": "reload", "resource": "web", "waits_for": "deliveries"}
+    assert [*reloads.start(50.0, {"reload"}, {"reload"})] == []
+    reloads.end_deliveries(["reload"])
+    assert [type(action) for action in reloads.start(51.0, ())] == [Reload]
+
+
+def test_a_short_wait_for_deliveries_is_not_told():
+    reloads = owing("web")
+    assert [*reloads.start(0.0, {"reload"})] == []
+    reloads.end_deliveries(["reload"])
+    assert lines(reloads.start(0.5, ())) == []
+
+
+def test_one_that_waits_for_a_free_place_says_so_once():
+    reloads = PendingReloads(Random(1), longest_wait=2.0)
+    for number in range(RELOADS_AT_ONCE + 1):
+        resource = Resource(f"r{number}", "", "t.j2", f"/out/{number}", reload_cmd=CommandReload(f"c{number}"))
+        reloads.owe(Commit(resource, "change", 1, 5, 0.1), now=0.0)
+    last = f"c{RELOADS_AT_ONCE}"
+    expected = {"command": last, "resource": f"r{RELOADS_AT_ONCE}", "waits_for": "other reloads"}
+    assert lines(reloads.start(0.0, ())) == [expected]
+    assert reloads.waits_for_place(last)
+    assert lines(reloads.start(1.0, ())) == []
+    [*reloads.take(Reloaded("c0", None, 0.1), 2.0)]
+    (run,) = reloads.start(2.0, ())
+    assert run.key == last
+    assert not reloads.waits_for_place(last)
+
+
 def test_nothing_is_owed_after_a_reload_that_succeeded():
     reloads = owing("web")
     (run,) = reloads.start(0.0, ())
@@ -121,7 +168,9 @@ def test_a_thousand_reload_commands_do_not_run_all_at_once():
     reloads = owing_each(
         Resource(f"r{n}", "", "t", f"/out/{n}", reload_cmd=CommandReload(f"reload {n}")) for n in range(1000)
     )
-    running = [action.key for action in reloads.start(1.0, ())]
+    *runs, told = reloads.start(1.0, ())
+    running = [action.key for action in runs]
+    assert told.fields["command"].startswith("reload 32, reload 33, "), "one line for all that wait"
     begun = set(running)
     assert len(running) == RELOADS_AT_ONCE
     assert not list(reloads.start(1.0, ()))
@@ -194,7 +243,7 @@ def test_what_an_earlier_run_owed_waits_while_its_target_is_swapped_in_unchecked
         PendingReload(ReloadSpec("reload /out/web", CommandReload("reload /out/web"), 5.0), ("web",), ("/out/web",)),
         0.0,
     )
-    assert [*reloads.start(9.0, state.commands, state.commands)] == []
+    assert [one.event for one in reloads.start(9.0, state.commands, state.commands)] == ["reload.waiting"]
     reloads.end_deliveries(state.commands)
     assert [type(action) for action in reloads.start(9.0, ())] == [Reload]
 

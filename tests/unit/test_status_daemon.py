@@ -9,10 +9,12 @@ import threading
 import pytest
 
 from confpy.config.settings import Settings
+from confpy.daemon import serving
 from confpy.daemon.daemon import Daemon
 from confpy.errors import UsageError
 from confpy.log import Log
 from confpy.status import inquiries, readiness
+from confpy.status.endpoints import NO_METRICS
 from confpy.stores.memory import MemoryStore
 from confpy.system.subprocesses import Shell
 from tests.unit.test_daemon import Running, resource
@@ -133,6 +135,15 @@ def test_before_a_target_is_there_nothing_is_ready(tmp_path):
         assert site.get("/healthz") == (200, "ok")
         site.store.set("/a", "1")
         site.starts()
+
+
+def test_a_package_that_metrics_need_and_that_is_missing_is_one_line_and_no_bug(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(serving, "find_spec", lambda _: None)
+    with Site(tmp_path) as site:
+        site.starts()
+    (line,) = [json.loads(one) for one in capfd.readouterr().err.splitlines() if '"status.failed"' in one]
+    assert (line["level"], line["error"]) == ("error", NO_METRICS)
+    assert "pip install" in line["hint"]
 
 
 class Silent(MemoryStore):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import get_args
 
@@ -245,6 +246,13 @@ def test_openmetrics_is_spoken_to_who_asks_for_it():
     )
     assert answer.type.startswith("application/openmetrics-text")
     assert answer.body.endswith(b"# EOF\n")
+
+
+def test_where_prometheus_client_is_not_installed_metrics_say_so_and_all_else_is_answered(monkeypatch):
+    monkeypatch.setitem(sys.modules, "confpy.status.metrics", None)
+    answer = ask("/metrics", status())
+    assert (answer.code, b"needs the Python package prometheus_client" in answer.body) == (500, True)
+    assert ask("/healthz", status()).code == ask("/status", status()).code == 200
 
 
 EXPORTED = {

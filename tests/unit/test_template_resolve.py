@@ -366,6 +366,28 @@ def test_many_threads_may_ask_at_once(folder, cache_dir, compiler):
     assert compiler.count == 0
 
 
+def test_what_another_thread_writes_to_the_cache_meanwhile_stays_in_it(folder, cache_dir, compiler, monkeypatch):
+    *others, late = lookups = [source(f"t{number}") for number in range(20)]
+    for lookup in lookups:
+        (folder / lookup.name).write_text(f"{{{{ getv('/{lookup.name}') }}}}")
+    resolver = Resolver(folder=str(folder), cache_dir=str(cache_dir))
+    with monkeypatch.context() as patch:
+        real = cache.CodeCache.save
+
+        def save(self, in_use):
+            patch.setattr(cache.CodeCache, "save", real)
+            list(resolver.resolve_all(others[1:]))
+            resolver._next_save = float("inf")
+            resolver.resolve(late)  # so that there is something to write
+            real(self, in_use)
+
+        patch.setattr(cache.CodeCache, "save", save)
+        resolver.resolve(others[0])
+    compiler.count = 0
+    list(Resolver(folder=str(folder), cache_dir=str(cache_dir)).resolve_all(lookups))
+    assert compiler.count == 0
+
+
 def test_a_thousand_templates_with_one_text_are_compiled_once_and_share_their_code(folder, cache_dir, compiler):
     lookups = [source(f"t{number}") for number in range(1000)]
     for lookup in lookups:
