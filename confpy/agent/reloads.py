@@ -68,7 +68,13 @@ class Pending:
     number: int = 0
     """Its place in the order in which they began to be owed."""
     is_next: bool = False
-    """It is one of those that run next."""
+    """It is one of those that run next; between two steps: as soon as there is a free place."""
+
+    def begin(self) -> None:
+        """Take it that a run begins."""
+        self.is_wait_told = False
+        self.in_flight, self.owed = self.owed, {}
+        self.records_in_flight, self.records = self.records, set()
 
 
 class PendingReloads:
@@ -229,29 +235,14 @@ class PendingReloads:
                 continue
             if (wait := self._wait_of(key, found, now, delivering, swapped)) is not None:
                 if key in delivering and now >= max(self._due(key, found), found.since + TOLD_AFTER):
-                    yield from self._tell_wait({key: found}, "deliveries", wait.until - now)
+                    yield from _tell_wait({key: found}, "deliveries", wait.until - now)
                 self._queue.wait(key, wait)
                 continue
             self._queue.forget(key)
-            found.is_wait_told = False
-            found.in_flight, found.owed = found.owed, {}
-            found.records_in_flight, found.records = found.records, set()
+            found.begin()
             yield self._run(key, found, now)
         if not self._free():
-            left = {key: one for key in woken if (one := self._pending.get(key)) is not None and one.is_next}
-            yield from self._tell_wait(left, "other reloads")
-
-    @staticmethod
-    def _tell_wait(waiting: Mapping[str, Pending], on: str, seconds: float = NEVER) -> Iterator[LogEvent]:
-        """Yield a line for what some wait for, once until they run. ``seconds``: at most so long."""
-        new = {key: pending for key, pending in waiting.items() if not pending.is_wait_told}
-        for pending in new.values():
-            pending.is_wait_told = True
-        if new:
-            until = {"retry_in": round(seconds, 1)} if seconds < NEVER else {}
-            names = abbreviate([name for pending in new.values() for name in pending.owed])
-            what = {"command": abbreviate(list(new)), "resource": names, "waits_for": on}
-            yield LogEvent("info", "reload.waiting", {**what, **until})
+            yield from _tell_wait(_left(self._pending, woken), "other reloads")
 
     def _wait_of(
         self, key: str, pending: Pending, now: float, delivering: Collection[str], swapped: Collection[str]
@@ -262,8 +253,7 @@ class PendingReloads:
         longest = NEVER if key in swapped else pending.since + self._longest_wait
         if key not in delivering or now >= longest:
             return None
-        told_at = pending.since + TOLD_AFTER
-        return Wait(min(told_at, longest) if now < told_at else longest)
+        return Wait(min(moment for moment in (pending.since + TOLD_AFTER, longest) if moment > now))
 
     def _run(self, key: str, pending: Pending, now: float) -> Reload:
         self._began[key] = now
@@ -414,11 +404,6 @@ class PendingReloads:
     def running(self) -> bool:
         return bool(self._running)
 
-    def waits_for_place(self, command: str) -> bool:
-        """Say whether one that is owed and due waits for one of those that run, which are as many as may."""
-        pending = self._pending.get(command)
-        return pending is not None and pending.is_next and not self._free()
-
     def _free(self) -> int:
         """Return how many more reloads may run now."""
         return RELOADS_AT_ONCE - len(self._running)
@@ -446,6 +431,23 @@ class PendingReloads:
 
 def _rolled_back(names: Iterable[str], key: str) -> LogEvent:
     return LogEvent("warning", "reload.rolled_back", {"resource": ", ".join(names), "command": key})
+
+
+def _left(pending: Mapping[str, Pending], woken: Iterable[str]) -> dict[str, Pending]:
+    """Return those of some that found no free place."""
+    return {key: one for key in woken if (one := pending.get(key)) is not None and one.is_next}
+
+
+def _tell_wait(waiting: Mapping[str, Pending], on: str, seconds: float = NEVER) -> Iterator[LogEvent]:
+    """Yield a line for what some wait for, once until they run. ``seconds``: at most so long."""
+    new = {key: pending for key, pending in waiting.items() if not pending.is_wait_told}
+    for pending in new.values():
+        pending.is_wait_told = True
+    if new:
+        until = {"retry_in": round(seconds, 1)} if seconds < NEVER else {}
+        names = abbreviate([name for pending in new.values() for name in pending.owed])
+        what = {"command": abbreviate(list(new)), "resource": names, "waits_for": on}
+        yield LogEvent("info", "reload.waiting", {**what, **until})
 
 
 def _all_inherited(commits: Iterable[Owing]) -> bool:

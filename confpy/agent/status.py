@@ -57,14 +57,15 @@ class _Reason(NamedTuple):
 
 def make_status(parts: Parts, started: Started, *, is_stopping: bool) -> Status:
     """Return how all is now; the daemon adds what belongs to its process."""
-    return _Snapshot(parts).status(started, is_stopping=is_stopping)
+    return _Snapshot(parts, is_stopping=is_stopping).status(started)
 
 
 class _Snapshot:
     """The status at one moment."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, *, is_stopping: bool) -> None:
         self._parts = parts
+        self._is_stopping = is_stopping
         self._config = parts.core.config
         self._resources = parts.core.resources
         self._mirror = parts.core.mirror
@@ -73,7 +74,7 @@ class _Snapshot:
         self._reloads = {one.command: one for one in self._describe_reloads()}
         self._owed = {name: one for one in self._reloads.values() for name in one.resources}
 
-    def status(self, started: Started, *, is_stopping: bool) -> Status:
+    def status(self, started: Started) -> Status:
         config = self._config
         _, began_at = self._step.began or (self._step.now, self._step.wall)
         return Status(
@@ -88,7 +89,7 @@ class _Snapshot:
             resources=(*map(self._describe, self._resources), *self._invalid()),
             stores=(self._store(),),
             reloads=tuple(self._reloads.values()),
-            is_stopping=is_stopping,
+            is_stopping=self._is_stopping,
             totals=Totals(**fields(self._parts.core.totals)),
             started_at=self._wall(started.at),
             missing=started.missing,
@@ -225,7 +226,8 @@ class _Snapshot:
         group = self._resources.groups[state.group]
         wait = self._resources.queue.wait_of(state.group)
         if wait is None:
-            return "pass", "it is delivered next", NEVER
+            then = "confpy stops: it is left to the next start" if self._is_stopping else "it is delivered next"
+            return "pass", then, NEVER
         on = wait.on
         if isinstance(on, Lookup):
             what = self._parts.rendering.describe(group, on)
@@ -324,6 +326,6 @@ class _Snapshot:
             return "min_reload_interval", "the last run was less than min_reload_interval ago", due
         if command in self._parts.batches.busy:
             return "reload after deliveries", "a delivery of the same command is under way", NEVER
-        if self._parts.reloads.waits_for_place(command):
+        if pending.is_next:
             return "reload", f"{RELOADS_AT_ONCE} others run, and it waits for one of them to end", NEVER
         return "reload", "it starts next", NEVER

@@ -167,7 +167,6 @@ class GroupDelivery:
                 try:
                     parse(member.candidate.content, member.resource.output_format)
                 except CheckError as error:
-                    member.tell("debug", "check.failed", error=error.message)
                     self.reject(member, error)
                     return False
         return True
@@ -192,7 +191,6 @@ class GroupDelivery:
             try:
                 check.run_check(member.resource, member.source, self._context.shell, sources)
             except CheckError as error:
-                member.tell("debug", "check.failed", error=error.message)
                 return member, error
             member.tell("debug", "check.passed")
         return None
@@ -329,10 +327,10 @@ class GroupDelivery:
 
     def reject(self, member: Member, error: CheckError) -> None:
         """Drop a group whose check failed."""
-        rules = self._context.rules
-        if not rules.noop:
+        member.tell("debug", "check.failed", error=error.message)
+        if not self._context.rules.noop:
             error.at(did="left the old file" if len(self.members) == 1 else "left the old files")
-        if rules.keep_stage_file and (path := member.leave_staged()):
+        if self._context.rules.keep_stage_file and (path := member.leave_staged()):
             error.at(candidate=path)
         self.undo(member, error)
 

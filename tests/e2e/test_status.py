@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import select
 import signal
+import socket
 import stat
 import subprocess
+import sys
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -149,6 +154,142 @@ def test_a_frozen_daemon_and_one_that_is_not_there_have_codes_of_their_own(confd
             os.kill(confpy.process.pid, signal.SIGCONT)
         wait_until(lambda: ask(confdir, "status").returncode == 0, what="it is well")
     assert list((confdir / "run").iterdir()) == []
+
+
+FREEZES = """\
+import runpy, signal, sys
+pipe = sys.argv[1]
+signal.signal(signal.SIGRTMIN, lambda *_: open(pipe).close())
+sys.argv = ["confpy", *sys.argv[5:]]
+runpy.run_module("confpy", run_name="__main__")
+"""
+"""Runs confpy so that a signal stops its main thread alone, until somebody opens the pipe to write to it."""
+
+
+def get(path: Path, target: str) -> tuple[int, str]:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(20)
+        connection.connect(str(path))
+        connection.sendall(f"GET {target} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
+        with connection.makefile("rb") as answer:
+            head, _, body = answer.read().decode().partition("\r\n\r\n")
+    return int(head.split()[1]), body
+
+
+def test_a_main_thread_that_is_stuck_is_told_by_the_other_threads_and_so_is_that_it_goes_on(confdir, etcd):
+    etcd.put("/web/a", "127.0.0.1:81")
+    pipe, http = confdir / "pipe", confdir / "http.sock"
+    os.mkfifo(pipe)
+    by = (sys.executable, "-c", FREEZES, str(pipe))
+    with Confpy(*flags(confdir, etcd), "-status-addr", f"unix:{http}", folder=confdir, by=by) as confpy:
+        confpy.says("confpy.ready")
+        wait_until(lambda: ask(confdir, "status").returncode == 0, what="it is well")
+        assert get(http, "/healthz") == (200, "ok")
+        os.kill(confpy.process.pid, signal.SIGRTMIN)
+        try:
+            # Nothing but that within ten seconds.
+            wait_until(lambda: get(http, "/healthz")[0] == 503, seconds=10.0, what="/healthz is false")
+            assert "the main thread of confpy has not answered" in get(http, "/healthz")[1]
+            assert get(http, "/readyz")[0] == 503
+            done = ask(confdir, "status")
+            assert (done.returncode, done.stdout) == (11, "")
+            assert "its main thread is stuck" in done.stderr
+        finally:
+            with open(pipe, "w"):
+                pass
+        wait_until(lambda: get(http, "/healthz")[0] == 200, what="/healthz is true again")
+        wait_until(lambda: ask(confdir, "status").returncode == 0, what="it is well")
+
+
+class Shown:
+    """A command about the confpy of a folder, on a terminal of its own."""
+
+    def __init__(self, folder: Path, *words: str, **variables: str) -> None:
+        line = [sys.executable, "-m", "confpy", *words, "-confdir", str(folder)]
+        own = {**environment(folder), "TERM": "xterm", **variables}
+        self.process, self._end = pty.fork()
+        if not self.process:
+            os.execve(line[0], line, own)
+        self.text = ""
+
+    def shows(self, text: str) -> None:
+        """Wait until it shows a text, from now on."""
+        self.text = ""
+        while text not in self.text:
+            assert select.select([self._end], [], [], 30.0)[0], f"no {text!r} in {self.text!r}"
+            self.text += os.read(self._end, 1 << 16).decode()
+
+    def type(self, text: str) -> None:
+        os.write(self._end, text.encode())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.kill(self.process, signal.SIGKILL)
+        os.waitpid(self.process, 0)
+        os.close(self._end)
+
+
+def test_on_a_terminal_states_have_colours_and_with_no_color_or_in_a_pipe_they_have_none(confdir, etcd):
+    etcd.put("/web/a", "127.0.0.1:81")
+    with Confpy(*flags(confdir, etcd), folder=confdir) as confpy:
+        confpy.says("confpy.ready")
+        wait_until(lambda: ask(confdir, "status").returncode == 0, what="it is well")
+        with Shown(confdir, "status") as shown:
+            shown.shows("\x1b[32mcurrent")
+            assert "\x1b[32mwell\x1b[0m, started" in shown.text
+        with Shown(confdir, "status", NO_COLOR="1") as shown:
+            shown.shows("current")
+            assert "\x1b" not in shown.text
+        assert "\x1b" not in ask(confdir, "status").stdout
+        (confdir / "works").unlink()
+        etcd.put("/web/a", "127.0.0.1:82")
+        confpy.says("reload.failed")
+        with Shown(confdir, "status") as shown:
+            shown.shows("\x1b[33mowed")
+            assert "\x1b[31mnot well\x1b[0m" in shown.text
+
+
+def test_on_a_terminal_watch_shows_each_state_in_its_place_until_it_is_interrupted(confdir, etcd):
+    etcd.put("/web/a", "127.0.0.1:81")
+    with Confpy(*flags(confdir, etcd), folder=confdir) as confpy:
+        confpy.says("confpy.ready")
+        wait_until(lambda: ask(confdir, "status").returncode == 0, what="it is well")
+        with Shown(confdir, "status", "-watch") as shown:
+            shown.shows("\x1b[H\x1b[J")
+            shown.shows("current")
+            (confdir / "works").unlink()
+            etcd.put("/web/a", "127.0.0.1:82")
+            shown.shows("owed")
+            (confdir / "works").touch()
+            shown.shows("current")
+            shown.type("\x03")
+            wait_until(lambda: has_ended(shown.process), what="^C ends it")
+            assert "Traceback" not in shown.text
+
+
+def has_ended(process: int) -> bool:
+    return os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def test_in_a_pipe_watch_prints_what_has_changed_and_ends_with_code_12_when_confpy_has_gone(confdir, etcd):
+    etcd.put("/web/a", "127.0.0.1:81")
+    with Confpy(*flags(confdir, etcd), folder=confdir) as confpy:
+        confpy.says("confpy.ready")
+        wait_until(lambda: ask(confdir, "status").returncode == 0, what="it is well")
+        line = [sys.executable, "-m", "confpy", "status", "-watch", "-json", "-confdir", str(confdir)]
+        watching = subprocess.Popen(line, env=environment(confdir), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert watching.stdout is not None
+        first = json.loads(watching.stdout.readline())
+        etcd.put("/web/a", "127.0.0.1:82")
+        while True:
+            found = json.loads(watching.stdout.readline())
+            if found["totals"]["commits"] == first["totals"]["commits"] + 1:
+                break
+    _, error = watching.communicate(timeout=60)
+    assert watching.returncode == 12, error
+    assert b"Traceback" not in error
 
 
 def test_several_daemons_are_listed_and_one_that_was_killed_is_none(confdir, etcd):

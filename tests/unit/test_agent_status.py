@@ -7,15 +7,18 @@ from hashlib import sha256
 
 import pytest
 
+from confpy.agent.reloads import RELOADS_AT_ONCE
 from confpy.candidates import Report
 from confpy.config.resource import Loaded, Resource
 from confpy.errors import AccessDenied, StoreError, TemplateError, UsageError
 from confpy.keys.snapshot import Changes, Listing, Snapshot
-from confpy.messages import Changed, Lost, Recalled, Recovered, Restored, Signalled
+from confpy.messages import Changed, Counted, Lost, Recalled, Recovered, Restored, Signalled
 from confpy.reload.actions import CommandReload
 from confpy.reload.spec import PendingReload, ReloadSpec
 from confpy.status.model import as_json, is_well, troubles
 from tests.unit.test_agent import ASKS, TRIAL, Harness, Inspecting, Slow, resource
+from tests.unit.test_undo import Machine
+from tests.unit.test_undo import resource as undoable
 
 RELOAD = {"reload_cmd": CommandReload("r")}
 
@@ -131,6 +134,26 @@ def test_a_store_that_goes_away_later_shows_in_its_own_line_and_leaves_the_resou
     assert reason(harness) == ("current", "")
 
 
+def test_a_store_that_is_lost_after_the_start_is_down_with_its_error_and_the_resources_stay_as_they_are():
+    harness = Away(resource("a"))
+    harness.error = None
+    answer_polls(harness)
+    harness.until(5.0)
+    assert is_well(harness.agent.status())
+    harness.error = Away.error
+    hang_up(harness)
+    harness.until(6.0)
+    status = harness.agent.status()
+    (store,) = status.stores
+    assert (store.is_up, store.error) == (False, {"error": "no route", "node": "http://s"})
+    assert store.answered_at < 1e9 + 6.0 < store.next_at
+    assert reason(harness) == ("current", ""), "its target is as the store last wanted it"
+    assert list(troubles(status)) == ["store : no route"]
+    harness.error = None
+    harness.until(200.0)
+    assert is_well(harness.agent.status())
+
+
 def test_a_prefix_that_is_denied():
     harness = Away(resource("a"))
     harness.error = AccessDenied("denied")
@@ -166,7 +189,7 @@ def test_one_that_failed_and_waits_for_a_look_up_is_not_said_to_wait_for_its_bac
     harness.post(Loaded((resource("a", ASKS),)))
     harness.until(1.5)
     assert reason(harness) == ("failed", "lookup")
-    assert "the check exited with 1; its template asks for ip a" in of(harness).why
+    assert "the check exited with 1; its template asks for the addresses of a name" in of(harness).why
     assert not is_well(harness.agent.status())
 
 
@@ -180,6 +203,65 @@ def test_a_delivery_and_a_command_in_use():
     assert reason(harness) == ("delivering", "delivery")
     assert reason(harness, "b") == ("waiting", "command")
     assert "in use by another delivery" in of(harness, "b").why
+
+
+def test_a_command_that_a_reload_uses():
+    harness = Harness(resource("a", **TRIAL, **RELOAD))
+    harness.hangs = {"r"}
+    harness.until(1.0)
+    harness.put(a="2")
+    assert reason(harness) == ("waiting", "command")
+    assert "a command is in use by a reload" in of(harness).why
+
+
+def rolling_back(*resources):
+    """Return a harness whose reload has failed, so that the previous files are being put back."""
+    harness = Harness(*resources)
+    harness.fails, harness.waits = {"r"}, ("restore",)
+    harness.until(1.0)
+    return harness
+
+
+def test_a_rollback():
+    harness = rolling_back(resource("a", on_reload_failure="rollback", **RELOAD))
+    assert reason(harness) == ("owed", "rollback")
+    assert (reloading(harness).is_running, reloading(harness).cause) == (False, "rollback")
+    assert "the previous files are being put back" in of(harness).why
+
+
+def test_a_command_whose_files_are_being_put_back():
+    harness = rolling_back(resource("a", on_reload_failure="rollback", **RELOAD))
+    harness.put(a="2")
+    assert reason(harness) == ("waiting", "command")
+    assert "the previous files of a command are being put back" in of(harness).why
+
+
+def test_a_step_that_does_not_come_since_confpy_stops():
+    harness = Slow(resource("a"), Resource("b", "", "t", "/out/b", prefixes=("/b",)))
+    harness.until(1.0)
+    harness.finish_jobs()
+    harness.put(a="2")
+    harness.until(2.0)
+    harness.signal(signal.SIGTERM)
+    harness.post(Changed(harness._stream, Changes("/b", 9, {"/b/k": (9, "1")})))
+    harness.until(2.1)
+    assert reason(harness) == ("delivering", "delivery")
+    assert reason(harness, "b") == ("waiting", "pass")
+    assert of(harness, "b").why == "confpy stops: it is left to the next start"
+    assert harness.agent.status().is_stopping
+
+
+def test_what_was_undone(tmp_path):
+    machine = Machine(tmp_path / "state", undoable(tmp_path, "a"))
+    machine.until(5.0)
+    machine.put(a="2")
+    machine.until(10.0)
+    machine.undo("a")
+    assert reason(machine) == ("held", "undo")
+    assert "confpy accept a delivers what the store wants" in of(machine).why
+    machine.accept("a")
+    machine.until(30.0)
+    assert reason(machine) == ("current", "")
 
 
 def test_the_first_try_of_another():
@@ -344,14 +426,41 @@ def test_splay():
 
 def test_a_reload_that_waits_for_deliveries_of_its_command():
     harness = Slow(
-        resource("a", **RELOAD), Resource("b", "", "t", "/out/b", prefixes=("/b",), **RELOAD), max_wait=100.0
+        resource("a", min_reload_interval=10.0, **RELOAD),
+        Resource("b", "", "t", "/out/b", prefixes=("/b",), **RELOAD),
+        max_wait=100.0,
     )
     harness.until(1.0)
-    harness.hangs = {"r"}
     harness.finish_jobs()
     harness.put(a="2")
-    harness.until(2.0)
-    assert reason(harness) == ("delivering", "delivery")
+    harness.until(3.0)
+    harness.finish_jobs()
+    assert reason(harness) == ("owed", "min_reload_interval")
+    harness.until(10.5)
+    harness.post(Changed(harness._stream, Changes("/b", 9, {"/b/k": (9, "1")})))
+    harness.until(14.0)
+    assert reason(harness) == ("owed", "reload after deliveries")
+    assert reason(harness, "b") == ("delivering", "delivery")
+    assert "a delivery of the same command is under way" in of(harness).why
+    assert [one.fields["waits_for"] for one in harness.events("reload.waiting")] == [
+        "min_reload_interval",
+        "deliveries",
+    ]
+    harness.finish_jobs()
+    assert is_well(harness.agent.status())
+
+
+def test_a_reload_that_waits_for_a_free_place():
+    count = RELOADS_AT_ONCE + 1
+    harness = Harness(*(resource(f"r{number}", reload_cmd=CommandReload(f"c{number}")) for number in range(count)))
+    harness.hangs = {f"c{number}" for number in range(count)}
+    harness.until(1.0)
+    waiting = [one for one in harness.agent.status().reloads if not one.is_running]
+    assert [(one.cause, one.waits_for) for one in waiting] == [
+        ("reload", f"{RELOADS_AT_ONCE} others run, and it waits for one of them to end")
+    ]
+    (line,) = harness.events("reload.waiting")
+    assert line.fields["waits_for"] == "other reloads"
 
 
 def test_a_reload_that_failed_and_is_left_so():
@@ -469,6 +578,12 @@ def test_a_denied_prefix_and_suspect_keys_do_not_hold_it_up():
     harness.error = AccessDenied("denied")
     harness.there = {"/out/a"}
     harness.until(1.0)
+    assert started(harness)
+    harness = Harness(resource("a", shrink_grace=1000.0), keys={})
+    harness.recovered = Recovered(counts={"a": (Counted(1),)}, identity="s", revision=1)
+    harness.there = {"/out/a"}
+    harness.until(1.0)
+    assert reason(harness) == ("held", "keys suspect")
     assert started(harness)
 
 

@@ -76,12 +76,11 @@ def test_one_that_waits_for_a_free_place_says_so_once():
     last = f"c{RELOADS_AT_ONCE}"
     expected = {"command": last, "resource": f"r{RELOADS_AT_ONCE}", "waits_for": "other reloads"}
     assert lines(reloads.start(0.0, ())) == [expected]
-    assert reloads.waits_for_place(last)
+    assert [key for key, pending, _ in reloads.states() if pending.is_next] == [last]
     assert lines(reloads.start(1.0, ())) == []
     [*reloads.take(Reloaded("c0", None, 0.1), 2.0)]
     (run,) = reloads.start(2.0, ())
     assert run.key == last
-    assert not reloads.waits_for_place(last)
 
 
 def test_nothing_is_owed_after_a_reload_that_succeeded():
