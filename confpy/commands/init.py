@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator
+from importlib.resources import files
+from importlib.resources.abc import Traversable
 
-import confpy
 from confpy.commands import Call
 from confpy.commands.stdout import printable, write
 from confpy.errors import TargetError, UsageError
 from confpy.system.disk import Disk
 
-EXAMPLES = os.path.join(os.path.dirname(confpy.__file__), "examples")
-"""One folder per program, each with ``conf.d``, ``templates`` and ``tests``."""
+EXAMPLES = files("confpy") / "examples"
+"""One folder per program, each with ``conf.d``, ``templates`` and ``tests``; in a zipapp they have no paths."""
 NEXT = """
 Read the resource and the template: they say what they are for. Then:
 
@@ -28,10 +28,10 @@ Read the resource and the template: they say what they are for. Then:
 def run(call: Call) -> int:
     """Write the files for a program below a folder; raises ``ConfpyError`` and writes nothing if one is there."""
     program, folder = call.arguments
-    programs = sorted(os.listdir(EXAMPLES))
+    programs = sorted(one.name for one in EXAMPLES.iterdir())
     if program not in programs:
         raise UsageError(f"there is no example for {program!r}", hint=f"there is one for {', '.join(programs)}")
-    paths = {os.path.join(folder, name): os.path.join(EXAMPLES, program, name) for name in _files(program)}
+    paths = {os.path.join(folder, name): source for name, source in _files(program).items()}
     for path in paths:
         if os.path.lexists(path):
             raise UsageError("the file exists, nothing was written", hint="name another folder", file=path)
@@ -42,16 +42,18 @@ def run(call: Call) -> int:
     return 0
 
 
-def _files(program: str) -> Iterator[str]:
-    """Yield the paths of the files for a program, below the confdir."""
-    for kind in ("conf.d", "templates", "tests"):
-        for name in sorted(os.listdir(os.path.join(EXAMPLES, program, kind))):
-            yield os.path.join(kind, name)
+def _files(program: str) -> dict[str, Traversable]:
+    """Return the files for a program, by their paths below the confdir."""
+    return {
+        os.path.join(kind, one.name): one
+        for kind in ("conf.d", "templates", "tests")
+        for one in sorted((EXAMPLES / program / kind).iterdir(), key=lambda one: one.name)
+    }
 
 
-def _copy(source: str, path: str) -> None:
+def _copy(source: Traversable, path: str) -> None:
     disk, path = Disk(), os.path.abspath(path)
-    content = disk.read(source)
+    content = source.read_bytes()
     try:
         disk.make_folders(os.path.dirname(path), 0o755)
         descriptor = disk.create(path)  # fails if somebody has made one meanwhile

@@ -6,10 +6,10 @@ Jinja escapes whatever a value holds. The page is whole without the script, whic
 from __future__ import annotations
 
 import hashlib
-import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from importlib.resources import files
 from typing import Any
 
 from jinja2 import DictLoader, Environment, StrictUndefined
@@ -18,7 +18,6 @@ from confpy.frozen import NOTHING, frozen
 from confpy.status.model import PASSING, ResourceStatus, State, Status, troubles
 from confpy.status.response import CSS, HTML, SCRIPT, Response
 
-FOLDER = os.path.dirname(__file__)
 ASSETS = {"page.css": CSS, "page.js": SCRIPT}
 TEMPLATES = ("page.html", "view.html")
 MOST_TROUBLES = 10
@@ -154,8 +153,8 @@ def version(status: Status, shown: Shown) -> str:
 
 
 def _read(name: str) -> str:
-    with open(os.path.join(FOLDER, name), encoding="utf-8") as file:
-        return file.read()
+    # Not by its path: in a zipapp it has none.
+    return (files("confpy.status") / name).read_text("utf-8")
 
 
 def hostname() -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from importlib.resources import files
 from itertools import product
 
 import pytest
 
 from confpy.frozen import replace
-from confpy.status.page import ASSETS, FOLDER, MOST_ROWS, STATES, Delivery, Page, Shown, ago, span, version
+from confpy.status.page import ASSETS, MOST_ROWS, STATES, Delivery, Page, Shown, ago, span, version
 from tests.unit.status_examples import NOW, failed, owed, resource, status, store
 
 EVIL = "</pre><script>alert(1)</script><img src=x onerror=alert(1)>'\"&{{ 7*7 }}"
@@ -194,7 +195,7 @@ def contrast(one, other):
 
 
 def schemes():
-    with open(f"{FOLDER}/page.css") as file:
+    with (files("confpy.status") / "page.css").open() as file:
         blocks = re.findall(r":root \{(.*?)\}", file.read(), re.DOTALL)
     return [dict(re.findall(r"--(\w+): (#\w{6})", block)) for block in blocks]
 

@@ -1,0 +1,37 @@
+"""Build confpy's packages: ``scripts/package KIND... [--out DIR]``."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import bundle
+import deb
+
+KINDS = ("wheel", "zipapp", "deb")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="scripts/package", description="Build packages of confpy.")
+    parser.add_argument("kinds", nargs="+", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
+    parser.add_argument("--out", type=Path, default=bundle.ROOT / "dist", help="folder to write them to (dist)")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        wheel = bundle.wheel(arguments.out if "wheel" in arguments.kinds else work)
+        if "wheel" in arguments.kinds:
+            _say(wheel)
+        if "zipapp" in arguments.kinds:
+            _say(bundle.zipapp(arguments.out, wheel, work))
+        if "deb" in arguments.kinds:
+            _say(deb.build(arguments.out, wheel, work))
+
+
+def _say(path: Path) -> None:
+    print(f"{path} {path.stat().st_size / 1024:.0f} KiB")
+
+
+if __name__ == "__main__":
+    main()

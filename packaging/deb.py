@@ -1,0 +1,134 @@
+"""The Debian package: confpy with its libraries in a folder of its own, for the system's Python."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import bundle
+import man
+
+from confpy import __version__
+
+HERE = Path(__file__).resolve().parent / "debian"
+LIBRARIES = "usr/lib/confpy"
+SHELLS = {
+    "bash": "usr/share/bash-completion/completions/confpy",
+    "zsh": "usr/share/zsh/vendor-completions/_confpy",
+    "fish": "usr/share/fish/vendor_completions.d/confpy.fish",
+}
+COMMAND = f"""\
+#!/usr/bin/python3 -IS
+import sys
+
+sys.path.insert(0, "/{LIBRARIES}")
+
+from confpy.__main__ import main
+
+sys.exit(main())
+"""
+"""Isolated (-I): neither variables nor the folder it is called in decide what root's daemon imports."""
+
+
+def build(out: Path, wheel: Path, work: Path) -> Path:
+    """Build the package into a folder with ``dpkg-deb``, and return its path."""
+    root = work / "deb"
+    bundle.libraries(root / LIBRARIES, wheel, pure=True)
+    _write(root / "usr/bin/confpy", COMMAND, 0o755)
+    _write(root / "usr/share/man/man1/confpy.1.gz", _gzip(man.page()))
+    for shell, path in SHELLS.items():
+        _write(root / path, _completion(shell))
+    unit = (bundle.ROOT / "examples/systemd/confpy.service").read_text()
+    _write(root / "lib/systemd/system/confpy.service", unit)
+    for name in ("conf.d", "templates"):
+        (root / "etc/confpy" / name).mkdir(parents=True)
+    _write(root / "etc/confpy/confpy.toml", (HERE / "confpy.toml").read_text())
+    _write(root / "usr/share/python3/runtime.d/confpy.rtupdate", (HERE / "rtupdate").read_text(), 0o755)
+    documents = root / "usr/share/doc/confpy"
+    _write(documents / "copyright", _copyright(root / LIBRARIES))
+    _write(documents / "changelog.gz", _gzip(_changelog()))
+    _write(documents / "NEWS.gz", _gzip((bundle.ROOT / "CHANGELOG.md").read_text()))
+    _write(root / "usr/share/lintian/overrides/confpy", (HERE / "overrides").read_text())
+    size = sum(path.stat().st_size for path in bundle.files(root)) // 1024
+    control = (HERE / "control").read_text().format(version=__version__, size=size)
+    _write(root / "DEBIAN/control", control)
+    _write(root / "DEBIAN/conffiles", "/etc/confpy/confpy.toml\n")
+    _write(root / "DEBIAN/md5sums", _sums(root))
+    for name in ("postinst", "prerm", "postrm"):
+        _write(root / "DEBIAN" / name, (HERE / name).read_text(), 0o755)
+    path = out / f"confpy_{__version__}_all.deb"
+    command = ["dpkg-deb", "--root-owner-group", "-Zxz", "--build", str(root), str(path)]
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": str(bundle.EPOCH)}
+    for one in [root, *root.rglob("*")]:
+        if one.is_dir():
+            one.chmod(0o755)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
+    return path
+
+
+def _completion(shell: str) -> str:
+    """Return what ``confpy completion SHELL`` prints."""
+    command = [sys.executable, "-m", "confpy", "completion", shell]
+    return subprocess.run(command, check=True, cwd=bundle.ROOT, capture_output=True, text=True).stdout
+
+
+def _copyright(libraries: Path) -> str:
+    """Return the licences of confpy and its libraries (Debian policy, 12.5), as their metadata has them."""
+    lines = [
+        "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/",
+        "Upstream-Name: confpy",
+        "",
+        "Files: *",
+        "Copyright: the confpy authors",
+        "License: MIT",
+        *_indented((bundle.ROOT / "LICENSE").read_text()),
+    ]
+    for metadata in sorted(libraries.glob("*.dist-info/METADATA")):
+        name = metadata.parent.name.partition("-")[0]
+        texts = [
+            path
+            for path in sorted(metadata.parent.rglob("*"))
+            if path.is_file() and path.name.upper().startswith(("LICEN", "COPY"))
+        ]
+        if name != "confpy":
+            lines += ["", f"Files: {LIBRARIES}/{name}/*", f"Copyright: the authors of {name}", f"License: {name}"]
+            text = "\n".join(path.read_text(errors="replace") for path in texts)
+            lines += _indented(text or "See the project's metadata.")
+    return "\n".join(lines) + "\n"
+
+
+def _indented(text: str) -> list[str]:
+    return [f" {line}".rstrip() if line.strip() else " ." for line in text.strip().splitlines()]
+
+
+def _changelog() -> str:
+    from email.utils import formatdate
+
+    date = formatdate(bundle.EPOCH)
+    return (
+        f"confpy ({__version__}) unstable; urgency=medium\n\n  * See /usr/share/doc/confpy/NEWS.gz.\n\n"
+        f" -- The confpy authors <confpy@localhost>  {date}\n"
+    )
+
+
+def _sums(root: Path) -> str:
+    names = (path for path in bundle.files(root) if "DEBIAN" not in path.parts)
+    return "".join(f"{_md5(path)}  {path.relative_to(root)}\n" for path in names)
+
+
+def _md5(path: Path) -> str:
+    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+
+
+def _gzip(text: str) -> bytes:
+    return gzip.compress(text.encode(), mtime=0)
+
+
+def _write(path: Path, content: str | bytes, mode: int = 0o644) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    path.chmod(mode)

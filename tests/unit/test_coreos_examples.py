@@ -1,0 +1,122 @@
+"""What ``examples/coreos`` gives to machines is read as their own programs read it, and is right for confpy."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from confpy import cli
+
+FOLDER = Path(__file__).parents[2] / "examples" / "coreos"
+SECTION = re.compile(r"^\[([\w-]+)\]$")
+ETCD = {"discovery", "addr", "peer-addr"}
+"""Of etcd 0.4, the version of that world: https://github.com/coreos/coreos-cloudinit, Documentation/cloud-config.md."""
+FLEET = {"Conflicts", "Global", "MachineID", "MachineMetadata", "MachineOf"}
+"""https://github.com/coreos/fleet, Documentation/unit-files-and-scheduling.md."""
+
+
+def sections(text: str) -> dict[str, list[tuple[str, str]]]:
+    """Return the settings of a unit file by section."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    lines: list[tuple[str, str]] = []
+    for line in text.replace("\\\n", "").splitlines():
+        if (match := SECTION.match(line)) is not None:
+            lines = found.setdefault(match[1], [])
+        elif line and not line.startswith("#"):
+            name, equals, value = line.partition("=")
+            assert equals, line
+            lines.append((name, value))
+    return found
+
+
+def units() -> dict[str, str]:
+    """Every unit of the example, those in the machines' data too."""
+    found = {path.name: path.read_text() for path in FOLDER.glob("*.service")}
+    cloud, flatcar = (yaml.safe_load((FOLDER / name).read_text()) for name in ("cloud-config.yaml", "flatcar.bu"))
+    found |= {f"cloud-{unit['name']}": unit["content"] for unit in cloud["coreos"]["units"] if "content" in unit}
+    found |= {f"flatcar-{unit['name']}": unit["contents"] for unit in flatcar["systemd"]["units"] if "contents" in unit}
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(units()))
+def test_units_start_containers_and_clear_away_what_a_crash_left(name):
+    found = sections(units()[name])
+    assert set(found) <= {"Unit", "Service", "Install", "X-Fleet"}
+    assert {setting for setting, _ in found.get("X-Fleet", [])} <= FLEET
+    service = dict(found["Service"])
+    assert "ExecStart" in service
+    if "docker run" in service["ExecStart"]:
+        started = service["ExecStart"].partition("--name ")[2].split()[0]
+        assert service["ExecStartPre"].startswith("-/usr/bin/docker rm ")
+        assert service["ExecStartPre"].endswith(started)
+        assert service["TimeoutStartSec"] == "0"
+
+
+@pytest.mark.parametrize("name", ["sample.application.1@.service", "sample.application.1-register@.service"])
+def test_a_key_that_a_unit_registers_is_removed_when_it_stops(name):
+    service = sections((FOLDER / name).read_text())["Service"]
+    text = " ".join(value for setting, value in service if setting in {"ExecStartPost", "ExecStart"})
+    (key,) = set(re.findall(r"etcdctl set (\S+)", text))
+    assert ("ExecStopPost", f"/usr/bin/etcdctl rm {key}") in service
+
+
+def test_the_cloud_config_starts_etcd_and_confpy():
+    text = (FOLDER / "cloud-config.yaml").read_text()
+    assert text.startswith("#cloud-config\n")
+    config = yaml.safe_load(text)
+    assert set(config) == {"hostname", "write_files", "coreos"}
+    assert set(config["coreos"]) == {"etcd", "fleet", "units"}
+    assert set(config["coreos"]["etcd"]) == ETCD
+    started = {unit["name"] for unit in config["coreos"]["units"] if unit["command"] == "start"}
+    assert started >= {"etcd.service", "confpy.service"}
+
+
+def test_the_butane_config_enables_etcd_and_confpy():
+    config = yaml.safe_load((FOLDER / "flatcar.bu").read_text())
+    assert (config["variant"], config["version"]) == ("flatcar", "1.1.0")
+    assert {unit["name"] for unit in config["systemd"]["units"] if unit["enabled"]} >= {
+        "etcd-member.service",
+        "confpy.service",
+    }
+
+
+def files(name: str) -> dict[str, str]:
+    config = yaml.safe_load((FOLDER / name).read_text())
+    if "write_files" in config:
+        return {one["path"]: one["content"] for one in config["write_files"]}
+    return {one["path"]: one["contents"]["inline"] for one in config["storage"]["files"]}
+
+
+@pytest.mark.parametrize("name", ["cloud-config.yaml", "flatcar.bu"])
+def test_the_confdir_that_a_machine_gets_is_right(name, tmp_path, capfd):
+    for path, content in files(name).items():
+        target = tmp_path / Path(path).relative_to("/etc/confpy")
+        target.parent.mkdir(exist_ok=True)
+        target.write_text(content)
+    code = cli.main(["check", "-confdir", str(tmp_path)])
+    assert code == 0, capfd.readouterr().err
+
+
+UNITS = {**units(), **{path.name: path.read_text() for path in (FOLDER.parent / "systemd").glob("web*.service")}}
+
+
+@pytest.mark.parametrize("name", sorted(UNITS))
+def test_systemd_finds_no_mistake_in_a_unit_without_what_is_for_fleet_alone(name, tmp_path):
+    program, anything = shutil.which("systemd-analyze"), shutil.which("true")
+    if program is None:
+        pytest.skip("systemd-analyze is not installed")
+    text = UNITS[name].partition("[X-Fleet]")[0]
+    # Programs and other units that are not on this machine.
+    text = re.sub(r"/usr/bin/(docker|etcdctl)", str(anything), text)
+    text = re.sub(r"^(After|Requires|Wants|BindsTo|PartOf|WantedBy)=.*\n", "", text, flags=re.MULTILINE)
+    unit = tmp_path / name.replace("@.", "@8080.")
+    unit.write_text(text)
+    done = subprocess.run(
+        [program, "verify", unit], check=False, capture_output=True, text=True, timeout=60, env={"LANG": "C"}
+    )
+    assert (done.returncode, done.stderr) == (0, "")
