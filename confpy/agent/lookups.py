@@ -38,6 +38,10 @@ class Lookups:
         self._asked.update(new)
         return [Resolve(self._number, new)]
 
+    def is_asking(self, kind: str) -> bool:
+        """Say whether one of a kind is under way."""
+        return any(lookup.kind == kind for lookup in self._asked)
+
     def under_way(self, lookups: AbstractSet[Lookup]) -> Lookup | None:
         """Return one of them that is under way, None where none is."""
         return next(iter(self._asked & lookups), None)

@@ -92,6 +92,11 @@ class Rendering:
         facts = self._lookups.facts.values()
         return any(isinstance(one, Compiled) and lookup in one.needs for one in facts)
 
+    @property
+    def is_reading_templates(self) -> bool:
+        """Whether templates are being read that were asked for, some of which may have been edited."""
+        return self._lookups.is_asking("template")
+
     def ask(self, lookups: set[Lookup]) -> None:
         self._step.actions += self._lookups.ask(lookups)
 

@@ -32,6 +32,8 @@ def _is_over(parts: Parts, asked_at: float) -> bool:
     now = core.step.now
     if parts.loading.is_changing or parts.drift.is_asked or parts.batches or parts.reloads.running():
         return False
+    if parts.rendering.is_reading_templates:
+        return False  # what fails may have been made from older ones
     reads = any(state.resource.prefixes for state in core.resources)
     if reads and core.mirror.status(now).is_comparing:
         return False

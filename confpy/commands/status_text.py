@@ -73,7 +73,9 @@ def _store_row(store: Mapping[str, Any], now: float) -> Line:
     error = store["error"] or {}
     why = f"  {error.get('error', '')}" + _hint(error) if error else ""
     denied = f"  denies {', '.join(store['denied'])}" if store["denied"] else ""
-    nodes = ", ".join(store["nodes"]) or "-"
+    node, nodes = store["node"], ", ".join(store["nodes"]) or "-"
+    if node:  # with one address it is that
+        nodes = f"{node}, of {nodes}" if len(store["nodes"]) > 1 else node
     return (
         Cell(_one_line(store["name"])),
         Cell(state, COLOURS[state]),

@@ -375,7 +375,9 @@ class Daemon:
 
     def status(self) -> Status:
         """Return how all is now; called by the main thread."""
-        return replace(self._agent.status(), version=__version__, pid=os.getpid())
+        status = self._agent.status()
+        stores = tuple(replace(one, node=self._store.node) for one in status.stores)
+        return replace(status, version=__version__, pid=os.getpid(), stores=stores)
 
     def _tell_steps(self, messages: Sequence[Message], actions: Sequence[Action]) -> None:
         from confpy.daemon.steps import describe

@@ -49,6 +49,8 @@ class Endpoints:
         self._nodes = tuple(nodes)
         """In the order in which they are tried."""
         self._find = find
+        self.node = ""
+        """The address of the one that answered last; empty: none did, or none works any more. Any thread reads it."""
         self._lookups: set[AbandonableCall[Sequence[Node]]] = set()
         self._lookup_error: StoreError | None = None
         """Why the last query of DNS brought no nodes."""
@@ -80,6 +82,7 @@ class Endpoints:
                 result = call(connection)
                 connection.owned_by_caller = stays_open
             except (WatchLost, AccessDenied) as error:
+                self.node = node.url
                 self._begin_with(node)
                 error.at(node=node.url)
                 raise
@@ -88,13 +91,14 @@ class Endpoints:
                     raise
                 tried.append((node, error))
             else:
+                self.node = node.url
                 self._begin_with(node)
                 return result
             finally:
                 if not connection.owned_by_caller:
                     connection.close()
         self._begin_with(nodes[len(tried) % len(nodes)])
-        self._first_since = None
+        self.node, self._first_since = "", None
         raise self._none_works(tried)
 
     # --- the order of the nodes --------------------------------------------------------------------------------------

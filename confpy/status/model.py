@@ -133,7 +133,7 @@ class StoreStatus:
     name: str
     """Its kind, as the setting ``backend`` has it."""
     nodes: tuple[str, ...] = ()
-    """Its addresses, without passwords."""
+    """Its addresses as they are set, without passwords."""
     is_up: bool = False
     """It was read, and answered when it was asked last."""
     revision: int = 0
@@ -150,6 +150,8 @@ class StoreStatus:
     """Prefixes that it denies."""
     period: float = 0.0
     """It is asked at least every so many seconds."""
+    node: str = ""
+    """The address of the one that answered last; empty: none did, or it has none."""
 
 
 @frozen

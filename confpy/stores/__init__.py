@@ -34,6 +34,10 @@ class Store(Protocol):
 
     capabilities: Capabilities
 
+    @property
+    def node(self) -> str:
+        """The address of the node that answered last, without a password; empty: none did, or it has no nodes."""
+
     @classmethod
     def open(cls, settings: Settings) -> Store:
         """Return the store that the settings describe. No traffic yet; raises ``UsageError``."""

@@ -24,6 +24,7 @@ class EnvStore:
     """The variables that this process was started with. ``docs/stores/env.md`` is the contract."""
 
     capabilities = Capabilities(binary_keys=True, text_prefixes=True, spells=_fold)
+    node = ""
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         self._environment = os.environ if environment is None else environment

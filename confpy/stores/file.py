@@ -43,6 +43,7 @@ class FileStore:
     """Files and folders of files; a later file overrides an earlier one key by key."""
 
     capabilities = Capabilities(watches=True, names_deletions=False, text_prefixes=True)
+    node = ""
 
     def __init__(self, files: Sequence[str], names: str = "*", form: Format = "auto") -> None:
         """``names`` is a glob: which names to read in a folder. Raises ``UsageError``.

@@ -23,6 +23,7 @@ class MemoryStore:
     """Keys with revisions and a history, as etcd has them. Every method may be called from any thread."""
 
     capabilities = Capabilities(binary_keys=True, watches=True)
+    node = ""
 
     def __init__(
         self, keys: Mapping[str, str] | None = None, *, identity: str = "memory", history: int = 10_000

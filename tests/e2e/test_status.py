@@ -96,6 +96,8 @@ def test_status_tells_the_truth_from_the_start_through_a_bad_value_an_owed_reloa
         found = status(confdir)
         assert (found["is_started"], found["is_well"], found["pid"]) == (True, True, confpy.process.pid)
         assert found["stores"][0]["is_up"]
+        assert found["stores"][0]["node"] == etcd.endpoint
+        assert etcd.endpoint in ask(confdir, "status").stdout
 
         etcd.put("/web/a", "this is no address")
         confpy.says("resource.failed")

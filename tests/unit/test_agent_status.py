@@ -613,7 +613,8 @@ def hang_up(harness: Harness) -> float:
 
 
 def answer_polls(harness: Harness) -> None:
-    """Have polls answered, by reads."""
+    """Have polls answered, by reads; look-ups too."""
+    harness.waits = ()
     start = harness._start
 
     def starts(name, job, failed):
@@ -646,6 +647,25 @@ def test_a_hangup_is_not_over_while_something_of_it_is_under_way():
     assert not harness.agent.review(asked).is_over
     harness.waits = ()
     harness.finish_jobs()
+    assert harness.agent.review(asked).is_over
+
+
+def test_a_hangup_is_not_over_while_templates_are_read_what_failed_may_be_of_older_ones():
+    harness = Inspecting(resource("a"))
+    answer_polls(harness)
+    harness.until(5.0)
+    harness.checks = False
+    harness.put(a="2")
+    harness.until(6.0)
+    assert reason(harness) == ("failed", "backoff")
+    harness.waits = ("resolve",)
+    asked = hang_up(harness)
+    harness.until(6.1)
+    assert harness.waiting
+    assert not harness.agent.review(asked).is_over
+    harness.waits = ()
+    harness.finish_jobs()
+    harness.until(20.0)
     assert harness.agent.review(asked).is_over
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from confpy.config.settings import Settings
 from confpy.config.stores.etcd import ETCD
-from confpy.errors import StoreError, UsageError
+from confpy.errors import AccessDenied, StoreError, UsageError
 from confpy.http.endpoints import ROTATION_INTERVAL, Endpoints
 from confpy.http.srv import Record, find
 from confpy.stores.network import open_endpoints, srv_records
@@ -158,6 +158,23 @@ def test_dns_is_asked_at_first_use_and_not_again_while_a_node_works(dns, store):
     assert store.with_failover(answering("b")) == "b"
     assert store.with_failover(answering("a", "b")) == "b"
     assert len(dns.asked) == 1
+
+
+def test_the_node_that_answered_last_is_known_also_by_an_answer_that_is_an_error(store):
+    assert store.node == ""
+    store.with_failover(answering("b"))
+    assert store.node.endswith("//b:1")
+
+    def denying(connection):
+        answering("a")(connection)
+        raise AccessDenied("denied")
+
+    with pytest.raises(AccessDenied):
+        store.with_failover(denying)
+    assert store.node.endswith("//a:1")
+    with pytest.raises(StoreError, match="none of 2 nodes"):
+        store.with_failover(answering())
+    assert store.node == "", "none works any more"
 
 
 def test_dns_is_asked_again_when_no_node_works(dns, store):

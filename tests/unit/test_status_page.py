@@ -62,7 +62,7 @@ def evil():
     one = replace(resource(), name=EVIL, target=EVIL, group=EVIL, digest=EVIL)
     two = replace(owed(EVIL, command=EVIL), why=EVIL, error=error)
     three = failed(EVIL, why=EVIL, error=error)
-    stores = (store(nodes=(EVIL,), error=error, is_up=False, denied=(EVIL,)),)
+    stores = (store(nodes=(EVIL, EVIL), node=EVIL, error=error, is_up=False, denied=(EVIL,)),)
     shown = Shown(EVIL, {EVIL: (f"+{EVIL}", f"-{EVIL}")}, (Delivery(EVIL, EVIL, NOW, 1, EVIL),), EVIL)
     return replace(status(one, two, three, stores=stores), confdir=EVIL, backend=EVIL, version=EVIL, mode=EVIL), shown
 

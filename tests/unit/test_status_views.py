@@ -11,6 +11,7 @@ from typing import get_args
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from confpy.commands.status_text import plain, status_lines
 from confpy.frozen import fields, replace
 from confpy.status import endpoints as endpoints_module
 from confpy.status import readiness as readiness_module
@@ -253,6 +254,19 @@ def test_where_prometheus_client_is_not_installed_metrics_say_so_and_all_else_is
     answer = ask("/metrics", status())
     assert (answer.code, b"needs the Python package prometheus_client" in answer.body) == (500, True)
     assert ask("/healthz", status()).code == ask("/status", status()).code == 200
+
+
+def test_the_node_that_answered_last_is_shown_with_those_that_are_set():
+    several = store(nodes=("10.0.0.1", "10.0.0.2"), node="http://10.0.0.2:2379")
+    found = status(stores=(several,))
+    assert "http://10.0.0.2:2379, of 10.0.0.1, 10.0.0.2" in body("/", found)
+    assert "http://10.0.0.2:2379, of 10.0.0.1, 10.0.0.2" in plain(status_lines(as_json(found)))
+    assert json.loads(body("/status", found))["stores"][0]["node"] == "http://10.0.0.2:2379"
+    only = status(stores=(store(nodes=("10.0.0.1",), node="http://10.0.0.1:2379"),))
+    assert "  http://10.0.0.1:2379\n" in plain(status_lines(as_json(only)))
+    by_dns = status(stores=(store(nodes=(), node="http://a:2379"),))
+    assert "http://a:2379" in body("/", by_dns)
+    assert "http://a:2379" in plain(status_lines(as_json(by_dns)))
 
 
 EXPORTED = {

@@ -89,6 +89,10 @@ class ConsulStore:
         self._suspect: dict[str, float] = {}
         """Prefix that had keys with the previous credentials → until when it is suspect if it is empty."""
 
+    @property
+    def node(self) -> str:
+        return self._endpoints.node
+
     @classmethod
     def open(cls, settings: Settings) -> ConsulStore:
         """Return the store that the settings describe. No traffic yet; raises ``UsageError``."""

@@ -69,6 +69,11 @@ class EtcdStore:
         stored = (self._state.read(RECORD) or {}).get("store")
         self._stored = next((name for name in stores if name == stored), None)
 
+    @property
+    def node(self) -> str:
+        chosen = (self.choice.store,) if self.choice is not None else self._stores.values()
+        return next((store.node for store in chosen if store.node), "")
+
     @classmethod
     def open(cls, settings: Settings) -> EtcdStore:
         """Return the store that the settings describe. No traffic yet; raises ``UsageError``."""

@@ -55,6 +55,10 @@ class Etcd2Store:
         self._denied: set[str] = set()
         """Paths above prefixes that etcd does not let this user read: not to be read again."""
 
+    @property
+    def node(self) -> str:
+        return self._endpoints.node
+
     @classmethod
     def open(cls, settings: Settings) -> Etcd2Store:
         """Return the store that the settings describe. No traffic yet; raises ``UsageError``."""

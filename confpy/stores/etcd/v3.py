@@ -55,6 +55,10 @@ class Etcd3Store:
         self._polled: _Polled | None = None
         """The last poll."""
 
+    @property
+    def node(self) -> str:
+        return self._endpoints.node
+
     @classmethod
     def open(cls, settings: Settings) -> Etcd3Store:
         """Return the store that the settings describe. No traffic yet; raises ``UsageError``."""
