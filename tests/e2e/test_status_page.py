@@ -22,7 +22,7 @@ from confpy.status.endpoints import Endpoints
 from confpy.status.inquiries import FRESH, Seen, Wanted
 from confpy.status.listening import Listener
 from confpy.status.model import ReloadStatus, ResourceStatus, Status, StoreStatus
-from confpy.status.page import FOLDER, Delivery, Shown
+from confpy.status.page import Delivery, Shown
 from confpy.status.request import own_hosts
 from confpy.status.server import StatusServer
 from tests.e2e.running import ROOT, Confpy
@@ -98,7 +98,7 @@ def test_the_page_shows_a_change_by_itself_and_an_end(browser: Browser, tmp_path
 
 
 def test_what_the_page_asks_for_is_less_than_two_seconds_old() -> None:
-    script = (Path(FOLDER) / "page.js").read_text()
+    script = (files("confpy.status") / "page.js").read_text()
     (period,) = (
         int(line.split("=")[1].strip(" ;\n")) for line in script.splitlines() if line.startswith("const PERIOD")
     )
