@@ -241,6 +241,8 @@ class _Snapshot:
             return "command", f"{self._user_of(on)}: {on or 'resources without commands are delivered together'}", NEVER
         if any(one.in_flight for one in group):
             return "group", f"others of its group {state.group.name} are being delivered", NEVER
+        if (undone := next((one for one in group if one.undone), None)) is not None:
+            return "group", f"{undone.name}, of its group, is held: {undone.undone}", NEVER
         held = next((one for one in group if one.guard.suspicion is not None), None)
         if held is not None and held.guard.suspicion is not None:
             return "group", f"{held.name}, of its group, is held: {held.guard.suspicion.reason}", wait.until

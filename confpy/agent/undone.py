@@ -39,6 +39,8 @@ class _Request:
     done: tuple[str, ...] = ()
     """The resources that were put back."""
     asked: bool = False
+    is_accepted: bool = False
+    """A person has accepted meanwhile what was held before."""
 
 
 class Undone:
@@ -70,6 +72,9 @@ class Undone:
 
     def release(self, state: ResourceState) -> None:
         """Take it that a resource was removed."""
+        for request in [one for one in self._requests if one.is_found and one.reloading is None]:
+            if state.name in request.previous_reasons and not state.in_flight:
+                self._fail(request, UsageError("the resources of its group were edited meanwhile", hint="try again"))
         if state.undone:
             self._free(state)
 
@@ -163,7 +168,8 @@ class Undone:
         self._history.note_undo(found.undoes, found.previous)
         for state in group:
             state.to_restore = found.previous[state.name]
-            self._resources.mark(state, UNDO)
+            # With its own trigger still: if this fails, what the store wants is delivered next.
+            self._resources.mark(state)
 
     def candidates(self, states: Sequence[ResourceState]) -> list[Candidate] | None:
         """Return the previous contents of a group that are to be put back now, None where there are none."""
@@ -210,14 +216,20 @@ class Undone:
     def _fail(self, request: _Request, error: ConfpyError) -> None:
         """Take it that nothing was put back: the group is as free as it was before."""
         self._requests.remove(request)
-        for state in self._resources.groups.get(request.state.group, []):
+        group = self._resources.groups.get(request.state.group, [])
+        if request.is_found:
+            self._history.note_undo((), [state.name for state in group])
+        for state in group:
             state.to_restore = None
             if reason := request.previous_reasons.get(state.name, ""):
                 state.undone = reason
             else:
                 self._free(state)
+                state.guard.suspicion = None  # its record is gone, too: it is logged, and recorded, anew
             if state.dirty:
                 self._resources.retry(state, -NEVER)
+        if request.is_accepted:
+            self._accept(group)
         self._step.do(Answer(request.number, error))
 
     # --- accepted ----------------------------------------------------------------------------------------------------
@@ -244,6 +256,13 @@ class Undone:
         if state is None or not state.undone or not accepted.accepted:
             return
         group = self._resources.groups[state.group]
+        if request := next((one for one in self._requests if one.state.group == state.group), None):
+            # It was asked for later, and is what counts unless it fails.
+            request.is_accepted = any(request.previous_reasons.values())
+            return
+        self._accept(group)
+
+    def _accept(self, group: Sequence[ResourceState]) -> None:
         names = ", ".join(one.name for one in group)
         self._step.log("info", "undo.accepted", resource=names, did="delivers what the store wants")
         for one in group:

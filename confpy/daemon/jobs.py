@@ -5,6 +5,7 @@ The simulator and the agent's tests run these jobs, too: they bring other ports,
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -18,7 +19,7 @@ from confpy.delivery.context import Rules
 from confpy.errors import ConfpyError, StoreError, TemplateError, UsageError
 from confpy.events import LogEvent, abbreviate
 from confpy.frozen import define, fields, replace
-from confpy.history.records import Answer, FindUndo, UndoFound, WriteHistory
+from confpy.history.records import Answer, FindUndo, HistoryEntry, ReloadEnd, UndoFound, WriteHistory
 from confpy.ledger.cached_keys import CachedKeys
 from confpy.ledger.history import History
 from confpy.ledger.holds import Holds
@@ -145,6 +146,8 @@ class Jobs:
         self._held: list[Hold] = []
         self._unsaved: Save | None = None
         """The newest keys that no job has saved yet."""
+        self._unwritten: deque[WriteHistory] = deque()
+        """What no job has written to the history yet."""
         self._does: dict[type[Action], Callable[[Any], None]] = {
             WakeAt: self._set_wake_at,
             LogEvent: ports.log,
@@ -317,16 +320,30 @@ class Jobs:
     # --- the history -------------------------------------------------------------------------------------------------
 
     def _write_history(self, action: WriteHistory) -> None:
+        if self._ports.ledger.history is None:
+            return
+        self._unwritten.append(action)
         if action.at_end:
-            self.write_history(action)
-        elif self._ports.ledger.history is not None:
-            self._ports.start("history", lambda: self.write_history(action), lambda _: None)
+            self.write_history()
+        else:
+            self._ports.start("history", self.write_history, lambda _: None)
 
-    def write_history(self, action: WriteHistory) -> None:
-        if (history := self._ports.ledger.history) is not None:
-            history.write(action.entries, action.reloads)
+    def write_history(self) -> None:
+        """Write what the history lacks. When it returns, all that there was is written, by whatever thread."""
+        if (history := self._ports.ledger.history) is None:
+            return
+        with self._ports.guard:
+            entries: list[HistoryEntry] = []
+            reloads: list[ReloadEnd] = []
+            while self._unwritten:
+                action = self._unwritten.popleft()
+                entries += action.entries
+                reloads += action.reloads
+            if entries or reloads:
+                history.write(entries, reloads)
 
     def _start_find_undo(self, action: FindUndo) -> None:
+        self._unwritten.append(action.unwritten)
         failed = partial(self._undo_failed, action.request)
         self._ports.start("undo", lambda: self.find_undo(action), failed)
 
@@ -335,7 +352,7 @@ class Jobs:
         from confpy.ledger import undo  # most runs do not need it
 
         ports = self._ports
-        self.write_history(action.unwritten)
+        self.write_history()
         resource = next(one for one in action.group if one.name == action.resource)
         try:
             history = ports.ledger.history or History()

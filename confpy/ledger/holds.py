@@ -31,6 +31,8 @@ class Holds:
         name = HELD + folder_name(resource)
         with self._guard:
             record = self._folder.read(name)
+            if record is not None and _is_undone(record):
+                return bool(record.get("accepted"))  # it is held anyway, and longer than its keys may be suspect
             reason = reason or self._unsaved.get(name, "")
             if reason and (record is None or record.get("reason") != reason):
                 self._unsaved[name] = reason

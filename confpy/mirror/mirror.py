@@ -255,7 +255,7 @@ class Mirror:
         if snapshot is None:
             error = message.error or StoreError("the read failed")
             again_at = self._health.fail(result, error, now, has_keys=bool(self._copy.positions))
-            if not reading.alone:
+            if not reading.alone or self._wants.version != self._complete_at[0]:  # something may be wanted anew
                 self._next_read_at = again_at
             self._denied.put_off(reading.prefixes, again_at)
             return

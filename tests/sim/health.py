@@ -119,6 +119,7 @@ class Health:
             for one in status.resources:
                 if one.name in agent.resources.states and (why := self._doubt(agent, status, one)):
                     raise Wrong(f"{one.name} is {one.state} for {one.cause} ({one.why}), but {why}")
+                self._simulation.undoing.look_at_status(one)
             for reload in status.reloads:
                 if why := self._doubt_reload(agent, status, reload):
                     raise Wrong(f"the reload {reload.command} is owed for {reload.cause}, but {why}")

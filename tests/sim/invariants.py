@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from confpy.agent.batches import AT_ONCE
 from confpy.agent.reloads import LONGEST, RELOADS_AT_ONCE
-from confpy.candidates import Group
+from confpy.candidates import Candidate, Group, Report
 from confpy.config.resource import Resource
 from confpy.errors import TargetTorn
 from confpy.events import LogEvent
+from confpy.history.records import UNDO
 from confpy.keys.prefixes import covers
 from confpy.messages import Deliver, Delivered, Reload, Restored
 from confpy.target.replace import BACKUP_MARK
@@ -165,7 +166,7 @@ class Invariants:
                 name, dest, content = one.resource.name, one.resource.dest, one.content
                 self.whole[dest].add(content)
                 self.durable.pop(dest, None)
-                if one.only_missing:
+                if one.only_missing or one.trigger == UNDO:
                     continue
                 self._look_at_rejected(one.resource, content)
                 for key, seen in values(content):
@@ -222,18 +223,20 @@ class Invariants:
             self._simulation.note(f"delivery {report.outcome}{error}", fields)
             self.torn = self.torn or report.torn
             if report.outcome == "changed":
-                self._look_at_commit(one.resource, one.content, report.notes, report.record)
+                self._look_at_commit(one, report)
         whole = alone and not any(one.notes for one in delivered.reports)
         if whole and any(group.name == "g" for group in action.groups):
             self.look_at_group("after its delivery")
 
-    def _look_at_commit(self, resource: Resource, content: bytes, notes: tuple[str, ...], record: int) -> None:
+    def _look_at_commit(self, candidate: Candidate, report: Report) -> None:
+        resource, content, notes = candidate.resource, candidate.content, report.notes
         if resource.check_cmd is not None and (resource.name, content) not in self.checked:
             raise Wrong(f"{resource.name} was committed unchecked")
-        if b"=" in content and resource in self._simulation.resources:
+        is_undone = candidate.trigger == UNDO  # the number of keys stays what it was
+        if b"=" in content and not is_undone and resource in self._simulation.resources:
             self.uncountable.discard(resource.name)
-        if record:
-            self.take_counted({resource.name: content.count(b"=")})
+        if report.record:
+            self.take_counted({resource.name: candidate.keys if is_undone else content.count(b"=")})
         if has_backup(self._kernel, resource.name):
             self.backed_up.add(resource.name)
         if resource.reload_cmd is not None:

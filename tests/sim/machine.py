@@ -11,8 +11,10 @@ from confpy.agent.config import AgentConfig
 from confpy.config.resource import Loaded
 from confpy.daemon.jobs import Jobs, Ports
 from confpy.delivery.context import Rules
+from confpy.history.records import FindUndo, UndoFound
 from confpy.ledger.cached_keys import CachedKeys
 from confpy.ledger.folder import StateFolder
+from confpy.ledger.history import History
 from confpy.ledger.holds import Holds
 from confpy.ledger.ledger import Ledger
 from confpy.messages import Deliver, Delivered, Recovered, Reload, Reloaded, Restore, Restored
@@ -86,7 +88,11 @@ class Process:
         random = Random(plan.seed * 1000 + number)
         mirror = Mirror(random, follows=True, period=plan.period)
         config = AgentConfig(
-            period=plan.period, saves_keys=plan.saves, names_deletions=plan.names_deletions, backend=BACKEND
+            period=plan.period,
+            saves_keys=plan.saves,
+            names_deletions=plan.names_deletions,
+            backend=BACKEND,
+            history=plan.undoes,
         )
         self.agent = Agent(config, mirror, Printer(), random, {})
         self._simulation = simulation
@@ -96,6 +102,8 @@ class Process:
         simulation, machine = self._simulation, self._simulation.machine
         self.ledger = Ledger.open(STATE, self.disk, self.alone, backend=BACKEND, wall=machine.time)
         self.ledger.fewest_stamps = 1
+        if simulation.plan.undoes and self.ledger.folder:
+            self.ledger.history = History(STATE, self.disk, guard=self.alone, log=simulation.log)
         folder = StateFolder(STATE, simulation.log, self.disk)
         ports = Ports(
             disk=self.disk,
@@ -113,6 +121,7 @@ class Process:
             start=SimulatedThreads(machine.timeline, simulation.random, simulation.tell).start,
             log=simulation.log,
             guard=self.alone,
+            answer=simulation.undoing.take_answer,
         )
         self.jobs = ObservedJobs(simulation, ports)
 
@@ -132,6 +141,7 @@ class ObservedJobs(Jobs):
         super().__init__(ports, Rules())
         self._simulation = simulation
         self._invariants = simulation.invariants
+        self._undoing = simulation.undoing
 
     def recover(self) -> Recovered:
         recovered = super().recover()
@@ -144,17 +154,26 @@ class ObservedJobs(Jobs):
 
     def deliver(self, action: Deliver) -> Delivered:
         self._invariants.begin_delivery(action)
+        self._undoing.begin_delivery(action)
         rollbacks = self._simulation.seen["rolls back"]
         delivered = super().deliver(action)
         self._invariants.end_delivery(action, delivered, alone=rollbacks == self._simulation.seen["rolls back"])
+        self._undoing.end_delivery(action, delivered)
         return delivered
 
     def restore(self, action: Restore) -> Restored:
         contents = self._invariants.begin_rollback()
         self._simulation.note("rolls back")
+        self._undoing.begin_rollback()
         restored = super().restore(action)
         self._invariants.end_rollback(restored, contents)
+        self._undoing.end_rollback(restored)
         return restored
+
+    def find_undo(self, action: FindUndo) -> UndoFound:
+        found = super().find_undo(action)
+        self._undoing.take_found(action)
+        return found
 
     def reload(self, action: Reload) -> Reloaded:
         self._invariants.begin_reload(action)

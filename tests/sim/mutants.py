@@ -19,13 +19,16 @@ from confpy.agent.rejections import Rejections
 from confpy.agent.reloads import PendingReloads
 from confpy.agent.resources import Resources
 from confpy.agent.status import _Snapshot
+from confpy.agent.undone import Undone
 from confpy.clock import NEVER
 from confpy.delivery import group as groups
 from confpy.delivery.batch import Batch
 from confpy.delivery.context import Context
 from confpy.delivery.group import GroupDelivery
 from confpy.frozen import replace
+from confpy.ledger import holds
 from confpy.ledger.book import Book
+from confpy.ledger.holds import Holds
 from confpy.ledger.restart import Restart
 from confpy.messages import ClearPending, Watch
 from confpy.mirror.reading import Reading
@@ -35,11 +38,18 @@ from confpy.target.stamps import Stamps
 
 Mutant: TypeAlias = Callable[[], Iterator[None]]
 MUTANTS: dict[str, Callable[[], object]] = {}
+OF_UNDOES: set[str] = set()
+"""Those of undoes, which are found where people undo (``UNDOES``)."""
 
 
 def mutant(change: Mutant) -> Mutant:
     MUTANTS[change.__name__.replace("_", " ")] = contextmanager(change)
     return change
+
+
+def of_undoes(change: Mutant) -> Mutant:
+    OF_UNDOES.add(change.__name__.replace("_", " "))
+    return mutant(change)
 
 
 def patched(owner: type | object, name: str, other: object) -> object:
@@ -312,4 +322,34 @@ def a_failure_that_was_left_so_is_shown_for_ever():
         take(self, reloaded)
 
     with patched(Deliveries, "take_reload", forgetful):
+        yield
+
+
+@of_undoes
+def what_was_undone_is_overwritten_by_the_next_change():
+    with patched(Undone, "holds", lambda self, states: False):
+        yield
+
+
+@of_undoes
+def a_restart_forgets_what_was_undone():
+    with patched(Holds, "undone", lambda self: {}):
+        yield
+
+
+@of_undoes
+def nobody_looks_whether_what_was_undone_is_accepted():
+    with patched(Undone, "take_acceptance", lambda self, accepted: None):
+        yield
+
+
+@of_undoes
+def suspect_keys_end_what_was_undone():
+    hold = Holds.hold
+
+    def rash(self, resource, reason):
+        with patched(holds, "_is_undone", lambda record: False):
+            return hold(self, resource, reason)
+
+    with patched(Holds, "hold", rash):
         yield

@@ -61,6 +61,8 @@ class Outcome:
         # One that is torn for good stays open until its target is taken up again.
         if open_ := [one for one in ledger._book.records.values() if one.done or not self._invariants.torn]:
             return f"the ledger still holds {open_}"
+        if self._simulation.undoing.is_asked():
+            return "an undo has had no answer"
         return self._simulation.health.amiss()
 
     def look_at_counts(self, starts: int, rollbacks: int) -> None:

@@ -45,6 +45,9 @@ class People:
 
     def disturb(self) -> None:
         """Do one thing."""
+        if self._plan.undoes and self._plan.later.random() < 0.3:
+            self._simulation.undoing.act()
+            return
         dice = self._random.random() * 100
         if dice < 50:
             self._disturb_store(dice)
@@ -85,6 +88,7 @@ class People:
             if record is not None and not record["accepted"]:
                 self._note("a person accepts")
                 accept(folder, str(record["resource"]))
+                self._simulation.undoing.note_acceptance(record)
 
     def _disturb_store(self, dice: float) -> None:
         random, server, wrong_answers = self._random, self._simulation.server, self._plan.wrong_answers
@@ -150,6 +154,7 @@ class People:
                 self._note("target written by hand")
         self._invariants.note_foreign(one.dest)
         self._invariants.note_group()
+        self._simulation.undoing.note_edit()
 
     def _edit_configuration(self) -> None:
         random, simulation = self._random, self._simulation
@@ -161,6 +166,7 @@ class People:
                 gone = random.choice(simulation.resources)
                 simulation.removed.append(gone)
                 simulation.resources = tuple(one for one in simulation.resources if one is not gone)
+                self._simulation.undoing.forget(gone.name)
                 self._note("resource removed")
             case 2 if simulation.removed:
                 simulation.resources += (simulation.removed.pop(),)

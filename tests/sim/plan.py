@@ -15,12 +15,15 @@ from confpy.templates.results import World as Facts
 from tests.sim.timeline import Chance
 
 OUT, ELSEWHERE, MOUNTED, STATE = "/out", "/srv", "/mnt", "/state"
+HISTORY = f"{STATE}/history"
 FOLDERS = (OUT, ELSEWHERE, MOUNTED, STATE)
 KEYS = ("/a/1", "/a/2", "/a/3", "/b/x/1", "/b/x/2", "/b/y", "/c/1")
 BACKEND = "sim"
 ALWAYS = "/a/1"
 """A key that is never deleted where the store gives wrong answers: what reads it is empty by a wrong answer alone."""
 READS = (("/a",), ("/b",), ("/b/x",), ("/b/x", "/b/y"), ("/c",), ("/a", "/c"))
+UNDOES = 4_000_000_000
+"""From this seed on deliveries are recorded, and people undo them."""
 FIT = "check fit"
 """Succeeds where the files in place of all resources that have it were made from one version of the templates."""
 
@@ -44,6 +47,7 @@ class Plan:
         """The chance that a command fails."""
         self.deadly_reloads = 0.6 if self.dies and self.later.random() < 0.1 else 0.0
         """The chance that a reload ends confpy."""
+        self.undoes = seed >= UNDOES
         self.saves = random.random() < 0.3
         self.names_deletions = random.random() < 0.8
         self.resources = tuple(_resource(number, random) for number in range(random.randint(1, 4)))

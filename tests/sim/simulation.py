@@ -25,15 +25,16 @@ from confpy.messages import Action, Count, Deliver, Message, Signalled, Stop
 from confpy.templates.lookup import Lookup
 from tests.sim.health import Health
 from tests.sim.invariants import Invariants
-from tests.sim.kernel import Died
+from tests.sim.kernel import Died, Folder
 from tests.sim.machine import Machine, Process
 from tests.sim.network import FaultyNetwork
 from tests.sim.outcome import Outcome
 from tests.sim.people import People
-from tests.sim.plan import ALWAYS, KEYS, STATE, Plan
+from tests.sim.plan import ALWAYS, HISTORY, KEYS, STATE, Plan
 from tests.sim.programs import Programs
 from tests.sim.store import Server
 from tests.sim.timeline import Chance, Wrong
+from tests.sim.undoing import Undoing
 from tests.sim.wakeups import forgotten
 
 LONG = 700.0
@@ -58,6 +59,8 @@ class Simulation:
         if verbose:
             self.machine.kernel.tell = self._show
         self.plan = Plan(seed, self.random)
+        if self.plan.undoes:
+            self.machine.kernel.folders[HISTORY] = Folder()
         self.resources = self.plan.resources
         self.removed: list[Resource] = []
         self.template_version = 1
@@ -65,6 +68,7 @@ class Simulation:
         self.network = FaultyNetwork(self)
         self.invariants = Invariants(self)
         self.health = Health(self)
+        self.undoing = Undoing(self)
         self.outcome = Outcome(self)
         self.programs = Programs(self)
         self.people = People(self)
@@ -116,6 +120,7 @@ class Simulation:
         self.programs.forget()
         self.invariants.forget_process()
         self.health.forget_process()
+        self.undoing.forget_process()
         process = self.process = Process(self, self.starts)
         process.open()
         self.note("start")
@@ -132,6 +137,7 @@ class Simulation:
         self.note(f"died: {how}")
         invariants.uncountable |= invariants.uncounted
         kernel.end_process()
+        self.undoing.look_at_targets()
         if STATE in kernel.suspect or (process.ledger is not None and not process.ledger.folder):
             invariants.excuse_owed()
         invariants.look_at_targets("after a death")
@@ -219,6 +225,7 @@ class Simulation:
         for action in actions:
             if isinstance(action, Deliver):
                 self.invariants.look_at_candidates(action)
+                self.undoing.look_at_candidates(action)
         process.wakes = process.jobs.carry_out(actions)
         for action in actions:
             if isinstance(action, Count) and not process.ledger.is_incomplete:

@@ -12,7 +12,8 @@ import pytest
 
 from confpy.system.disk import SystemCalls
 from tests.sim.disk import SimDisk
-from tests.sim.mutants import MUTANTS
+from tests.sim.mutants import MUTANTS, OF_UNDOES
+from tests.sim.plan import UNDOES
 
 RUNS = 10_000
 PARTS = 20
@@ -22,7 +23,8 @@ FOUND_BUGS = (
     4, 6, 11, 12, 13, 25, 32, 39, 66, 94, 120, 145, 185, 192, 218, 232, 346, 427, 477, 994, 1458, 1573, 2506, 2853,
     2994, 3298, 3932, 100831, 103162, 107903, 109042, 2001558, 3003838, 5001841, 5029876, 5033777, 5034119,
     5105632, 5106678, 5107943, 5133076, 5140833, 5149472, 5151049, 5217144, 6558612, 6618006, 10049792, 10050043,
-    10119159, 10372123, 21012763, 770031009, 880000745,
+    10119159, 10372123, 21012763, 770031009, 880000745, 4000000125, 4000000134, 4000000257, 4000000404, 4000000668,
+    4000001453, 4000002637, 4000002972, 4000006723,
 )  # fmt: skip
 """Seeds that once showed a bug of confpy's, each described in ``docs/decisions/0010-simulator.md``."""
 HAPPENS = (
@@ -57,6 +59,15 @@ def test_after_any_faults_targets_programs_and_ledger_end_right(part):
     assert [what for what in HAPPENS if not seen[what]] == []
 
 
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("part", range(4))
+def test_what_people_undo_stays_so_until_they_accept_what_the_store_wants(part):
+    wrong, seen = simulate(UNDOES + part * 500, 500)
+    assert not wrong, "python -m tests.sim.run SEED shows one of these"
+    happens = ("a person accepts what was held", "put back", "undo fails", "undo succeeds", "power cut")
+    assert [what for what in happens if not seen[what]] == []
+
+
 @pytest.mark.parametrize("seed", FOUND_BUGS)
 def test_a_seed_that_once_showed_a_bug_shows_none(seed):
     wrong, _ = simulate(seed, 1)
@@ -66,7 +77,7 @@ def test_a_seed_that_once_showed_a_bug_shows_none(seed):
 @pytest.mark.timeout(900)  # one that shows late needs minutes on a busy machine
 @pytest.mark.parametrize("bug", sorted(MUTANTS))
 def test_a_planted_bug_is_found(bug):
-    ended = run("--plant", bug, 0, HUNT)
+    ended = run("--plant", bug, UNDOES if bug in OF_UNDOES else 0, HUNT)
     assert ended.returncode == 0, f"no run of {HUNT} finds it {ended.stderr}"
 
 

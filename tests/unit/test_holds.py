@@ -37,6 +37,14 @@ def test_another_reason_wants_another_word(holds, folder):
     assert not holds.hold("web", "gone, and the store is another one")
 
 
+def test_keys_that_were_found_suspect_just_before_do_not_end_what_a_person_has_undone(holds, folder):
+    assert holds.hold_undone(["web"], "undone")
+    assert not holds.hold("web", "gone")
+    assert holds.undone() == {"web": "undone"}, "also for the next start"
+    assert accept(folder, "web") == "undone"
+    assert holds.hold("web", "")
+
+
 def test_a_late_look_brings_back_nothing_that_was_released(holds, folder):
     holds.hold("web", "gone")
     holds.release("web")

@@ -230,6 +230,17 @@ def test_a_prefix_of_which_a_poll_says_nothing_is_read_and_found_to_be_denied():
     assert mirror.wake_at() < 102.0, "it is asked for again"
 
 
+def test_what_is_wanted_anew_while_a_denied_prefix_is_read_is_read_soon_though_that_fails():
+    mirror, _ = following("/shut", open=("/open",), shut=("/shut",))
+    turn, now = wake(mirror)
+    (alone,) = only(turn, Read)
+    assert mirror.want({"new": ("/new",)}).actions == []
+    mirror.step(Listed(alone.read, None, StoreError("no route")), now)
+    turn, at = wake(mirror)
+    assert at < now + 5.0
+    assert [read.prefixes for read in only(turn, Read)] == [("/new",)]
+
+
 def test_reading_what_is_denied_does_not_put_off_the_resync():
     mirror, _ = following("/shut", open=("/open",), shut=("/shut",))
     now = 0.0

@@ -256,6 +256,67 @@ def test_what_its_check_rejects_is_not_put_back_and_nothing_is_held(state, tmp_p
     machine.put(a="3")
     machine.until(200)
     assert "'3'" in read(one)
+    assert machine.events("resource.changed")[-1].fields["trigger"] == "change"
+    assert machine.undo("web").error is None
+    assert "'2'" in read(one)
+    machine.accept("web")
+    assert machine.undo("web").error is None
+    assert machine.undo("web").error is None
+    assert "'1'" in read(one), "what failed is not taken for what has been undone"
+
+
+def test_what_the_store_wants_after_an_undo_that_failed_is_delivered_as_ever(state, tmp_path):
+    one = resource(tmp_path, "web", check_cmd=f"! test -e {tmp_path}/broken")
+    machine = started(state, one)
+    (tmp_path / "broken").touch()
+    (tmp_path / "web").unlink()
+    assert machine.undo("web").error is not None
+    (tmp_path / "broken").unlink()
+    machine.until(machine.now + 100)
+    assert "'2'" in read(one)
+    assert machine.events("resource.changed")[-1].fields["trigger"] != "undo"
+    machine.put(a="3")
+    machine.until(machine.now + 100)
+    assert "'3'" in read(one)
+
+
+def test_what_was_accepted_while_an_undo_began_that_fails_is_delivered(state, tmp_path):
+    one = resource(tmp_path, "web", check_cmd=f"! test -e {tmp_path}/broken")
+    machine = started(state, one)
+    machine.undo("web")
+    (tmp_path / "broken").touch()
+    accept(machine.folder, "web")
+    machine.post(Accept("web"), Undo(9, "web"))
+    machine.until(machine.now + 1)
+    assert machine.answers[-1].error is not None
+    (tmp_path / "broken").unlink()
+    machine.until(machine.now + 100)
+    assert "'2'" in read(one)
+
+
+def test_keys_that_were_suspect_before_an_undo_that_failed_can_be_accepted(state, tmp_path):
+    one = resource(tmp_path, "web", check_cmd=f"! test -e {tmp_path}/broken")
+    machine = started(state, one, names_deletions=False)
+    machine.put(a=None)
+    machine.until(machine.now + 1)
+    assert machine.folder.names("held-")
+    (tmp_path / "broken").touch()
+    assert machine.undo("web").error is not None
+    (tmp_path / "broken").unlink()
+    machine.until(machine.now + 10)
+    machine.accept("web")
+    machine.until(machine.now + 10)
+    assert read(one) == "[]"
+
+
+def test_an_undo_finds_what_another_thread_has_still_to_write(state, one):
+    machine = started(state, one)
+    machine.waits = ("history",)
+    machine.put(a="3")
+    machine.until(machine.now + 10)
+    machine.waits = ()
+    assert machine.undo("web").error is None
+    assert "'2'" in read(one)
 
 
 def test_a_reload_that_fails_is_answered_and_stays_owed(state, one):
