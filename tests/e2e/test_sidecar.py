@@ -275,7 +275,9 @@ def test_a_reload_that_an_earlier_run_owed_to_the_program_is_done_by_its_start(t
         confpy.process.send_signal(signal.SIGHUP)
         confpy.says("signal.received")
         assert confpy.stop() == 0
-        assert [event for event in confpy.events if event["event"].startswith("reload.")] == []
+        # It may say that the reload waits: until the program runs, it is owed.
+        said = {event["event"] for event in confpy.events if event["event"].startswith("reload.")}
+        assert said <= {"reload.waiting"}
 
 
 def test_a_reload_signal_for_the_program_is_a_mistake_where_there_is_none(tmp_path):
