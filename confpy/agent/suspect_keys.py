@@ -100,7 +100,8 @@ class SuspectKeys:
 
     def release(self, state: ResourceState) -> None:
         """Take it that a resource was removed, or reads other keys now."""
-        if state.guard.suspicion is not None:
+        # Of one that is undone as well, the record says that.
+        if state.guard.suspicion is not None and not state.undone:
             self._step.do(Release(state.name))
 
     def look(self, resource: str) -> None:

@@ -185,10 +185,13 @@ class Undoing:
             self.held[name] = now
 
     def look_at_status(self, one: ResourceStatus) -> None:
-        """What is held is shown as held."""
-        is_shown = (one.state, one.cause) == ("held", "undo") or one.state == "delivering"
-        if one.name in self.held and not is_shown and STATE not in self._kernel.suspect:
+        """What is held is shown as held, and is on disk as such."""
+        if one.name not in self.held or STATE in self._kernel.suspect:
+            return
+        if (one.state, one.cause) != ("held", "undo") and one.state != "delivering":
             raise Wrong(f"{one.name} is held, and is shown as {one.state} for {one.cause}")
+        if self._kernel.find(f"{STATE}/{HELD}{one.name}.json") is None:
+            raise Wrong(f"{one.name} is held, and the next start would not know it")
 
     def _content(self, name: str) -> bytes | None:
         dest = next(one.dest for one in self._simulation.invariants.resources if one.name == name)

@@ -309,6 +309,18 @@ def test_keys_that_were_suspect_before_an_undo_that_failed_can_be_accepted(state
     assert read(one) == "[]"
 
 
+def test_an_edit_of_its_keys_while_they_were_suspect_does_not_end_what_was_undone(state, one):
+    machine = started(state, one, names_deletions=False)
+    machine.put(a=None)
+    machine.until(machine.now + 1)
+    assert machine.undo("web").error is None
+    other = type(one)(**{**{name: getattr(one, name) for name in one.__slots__}, "prefixes": ("/app/b",)})
+    machine.edit(other)
+    machine.until(machine.now + 10)
+    assert "'1'" in read(one)
+    assert machine.folder.names("held-"), "also for the next start"
+
+
 def test_an_undo_finds_what_another_thread_has_still_to_write(state, one):
     machine = started(state, one)
     machine.waits = ("history",)
