@@ -394,3 +394,7 @@ class Agent:
     def outcomes(self) -> list[dict[str, object]]:
         """Return the outcome of each resource, including those whose file could not be read."""
         return self._end.outcomes(self.resources)
+
+    def held_by_people(self) -> dict[str, str]:
+        """Return why resources are held that a person has undone: resource → reason."""
+        return {state.name: state.undone for state in self.resources if state.undone}

@@ -46,8 +46,8 @@ def _is_pending(parts: Parts, state: ResourceState, until: float) -> bool:
     """Say whether a dirty resource is tried before that time, without an error by now that lasts longer."""
     resources = parts.core.resources
     group = resources.groups[state.group]
-    if any(one.guard.suspicion is not None for one in group):
-        return False
+    if any(one.guard.suspicion is not None or one.undone for one in group):
+        return False  # held until a person accepts
     if all(one.error is None for one in group):
         # Without the store it cannot be made: that is an error of the store.
         return parts.core.mirror.lost is None

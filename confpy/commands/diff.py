@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import click
@@ -64,7 +64,7 @@ def as_text(plan: Plan) -> str:
         one = plan.planned.get(name)
         if outcome["outcome"] in UNTOUCHED and not outcome["error"]:
             continue
-        lines += [_comment(f"{name}: {said}") for said in _remarks(one, outcome["outcome"], outcome["error"])]
+        lines += [_comment(f"{name}: {said}") for said in _remarks(one, outcome, plan.held)]
         if one is not None and (text := difference(one)):
             text = printable(text) if sys.stdout.isatty() else text
             lines.append(colour_diff(text) if is_coloured() else text)
@@ -77,11 +77,14 @@ def _comment(text: str) -> str:
     return (click.style(line, fg="yellow") if is_coloured() else line) + "\n"
 
 
-def _remarks(one: Planned | None, outcome: object, error: object) -> Iterator[str]:
-    if error:
-        yield f"{outcome}: {error}"
-    elif outcome == "held":
-        yield "stays as it is, since another resource of its group failed"
+def _remarks(one: Planned | None, outcome: Mapping[str, object], held: Mapping[str, str]) -> Iterator[str]:
+    name = str(outcome["resource"])
+    if outcome["error"]:
+        yield f"{outcome['outcome']}: {outcome['error']}"
+    elif name in held:
+        yield f"stays as it is: {held[name]}; confpy accept {name} delivers what the store wants"
+    elif outcome["outcome"] == "held":
+        yield "stays as it is, since another resource of its group failed, or is held"
     if one is None:
         return
     resource = one.candidate.resource

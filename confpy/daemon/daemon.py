@@ -238,6 +238,10 @@ class Daemon:
         """Return the outcome of each resource, as ``-report`` has them. Not while it runs."""
         return self._agent.outcomes()
 
+    def held_by_people(self) -> dict[str, str]:
+        """As ``Agent.held_by_people``. Not while it runs."""
+        return self._agent.held_by_people()
+
     def _run(self) -> int:
         server = control = None
         try:

@@ -12,13 +12,13 @@ from confpy.daemon.jobs import Jobs, Ports
 from confpy.delivery.context import Rules
 from confpy.errors import ConfpyError, TargetError
 from confpy.events import Level
-from confpy.frozen import replace
+from confpy.frozen import NOTHING, replace
 from confpy.log import Log
 from confpy.messages import Deliver, Delivered
 from confpy.stores import open_store
 from confpy.target.look import Current, Folders, look
 
-SAID = frozenset({"resource.would_change", "check.skipped"})
+SAID = frozenset({"resource.would_change", "check.skipped", "resource.held"})
 """What the plan says itself, and the log need not."""
 
 
@@ -40,6 +40,8 @@ class Plan(NamedTuple):
     """By resource: those that could be rendered."""
     outcomes: Sequence[Mapping[str, object]]
     """Of all resources, as ``-report`` has them."""
+    held: Mapping[str, str] = NOTHING
+    """Resource → why it is held, after ``confpy undo``."""
 
 
 def make_plan(settings: Settings, warnings: Sequence[ConfpyError], log: Log) -> Plan:
@@ -55,7 +57,7 @@ def make_plan(settings: Settings, warnings: Sequence[ConfpyError], log: Log) -> 
     store = open_store(settings.backend, settings)
     daemon = Daemon(settings, store, quiet, jobs=lambda ports, rules: _PlanJobs(ports, rules, planned))
     code = daemon.run()
-    return Plan(code, planned, daemon.outcomes())
+    return Plan(code, planned, daemon.outcomes(), daemon.held_by_people())
 
 
 class _PlanJobs(Jobs):

@@ -63,6 +63,9 @@ def test_through_the_daemon(confdir, flags):
     with Confpy("-watch", *flags, folder=confdir) as confpy:
         confpy.says("resource.held", resource="web")
         assert has(confdir, 1)(), "also by the next start"
+        assert call(confdir, "reload", "-wait", "-timeout", "20s", *flags).returncode == 0, (
+            "it waits for nobody to accept"
+        )
         assert call(confdir, "accept", "web", *flags).returncode == 0
         wait_until(has(confdir, 3))
     wait_until(lambda: [it["trigger"] for it in history(confdir, flags)] == ["start", "change", "undo", "accept"])
@@ -98,6 +101,9 @@ def test_where_none_runs(confdir, flags):
     assert has(confdir, 1)()
     held = run_once(*flags, folder=confdir)
     assert (held.code, held.find("resource.held")["resource"]) == (0, "web")
+    planned = call(confdir, "diff", *flags)
+    assert "# web: stays as it is: confpy undo has put back the file before" in planned.stdout
+    assert (planned.returncode, planned.stderr) == (0, "")
     assert has(confdir, 1)()
     assert call(confdir, "accept", "web", *flags).returncode == 0
     assert run_once(*flags, folder=confdir).code == 0
