@@ -280,8 +280,17 @@ class Deliveries:
         else:
             self._totals.failed_reloads += 1
         if reloaded.error is None and self._rejections:
-            self._rejections.accept(names)
+            self._end_rejections(names)
         self._step.actions += self._reloads.take(reloaded, self._step.now)
+
+    def _end_rejections(self, names: frozenset[str]) -> None:
+        """Take it that the reload of these has succeeded: what was rejected of their groups is accepted."""
+        states, groups = self._resources.states, self._resources.groups
+        members = {one.name for name in names & states.keys() for one in groups[states[name].group]}
+        accepted = self._rejections.accept(names | members)
+        # The ledger forgets by itself only what owed this reload; of others in the group it has to be told.
+        if others := sorted(set(accepted) - names):
+            self._step.do(Reject(dict.fromkeys(others)))
 
     def take_rollback(self, restored: Restored) -> None:
         """Take it that the previous files are back: what the store wants is tried again later, as after a failure."""

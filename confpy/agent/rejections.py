@@ -86,11 +86,12 @@ class Rejections:
         held.swapped_unchecked = owes and held.rejection.digest == digest
         return not held.swapped_unchecked and self._all.pop(name) is held
 
-    def accept(self, names: Iterable[str]) -> None:
-        """Forget those of these that are in their places: their reload has succeeded."""
-        for name in names:
-            if name in self._all and self._all[name].swapped_unchecked:
-                del self._all[name]
+    def accept(self, names: Iterable[str]) -> list[str]:
+        """Forget those of these that are in their places, and return them: their reload has succeeded."""
+        accepted = [name for name in names if name in self._all and self._all[name].swapped_unchecked]
+        for name in accepted:
+            del self._all[name]
+        return accepted
 
     def lift(self, now: float) -> Iterator[tuple[str, float]]:
         """Let all be tried again soon; yields which, and from when on."""
