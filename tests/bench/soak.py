@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -163,7 +164,10 @@ class Soak:
 
     def _sample(self, at: float) -> None:
         pid = self.running.pid
-        stored = sum(path.stat().st_size for part in ("state", "cache") for path in (self.folder / part).rglob("*"))
+        stored = 0
+        for path in (path for part in ("state", "cache") for path in (self.folder / part).rglob("*")):
+            with suppress(FileNotFoundError):  # of the history: it may go while it is looked at
+                stored += path.stat().st_size
         self.samples.append(
             {
                 "at": at, "resident": resident(pid), "proportional": proportional(pid), "threads": threads(pid),
