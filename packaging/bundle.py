@@ -6,9 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from confpy import __version__
 
 ROOT = Path(__file__).resolve().parent.parent
 UNUSED = ("setuptools", "_distutils_hack", "pkg_resources", "bin", "wrapt-stubs")
@@ -20,51 +23,47 @@ EPOCH = int(os.environ.get("SOURCE_DATE_EPOCH", "1577836800"))
 """The time of all files (https://reproducible-builds.org/specs/source-date-epoch/); a zip knows none before 1980."""
 
 
-def wheel(out: Path, python: str = sys.executable) -> Path:
+def wheel(out: Path) -> Path:
     """Build the wheel into a folder, and return its path."""
-    before = set(out.glob("*.whl"))
-    _pip(python, "wheel", "--no-deps", "--wheel-dir", str(out), str(ROOT))
-    return next(iter(set(out.glob("*.whl")) - before), None) or max(out.glob("confpy-*.whl"))
+    _pip("wheel", "--no-deps", "--wheel-dir", str(out), str(ROOT))
+    return out / f"confpy-{__version__}-py3-none-any.whl"
 
 
-def libraries(folder: Path, wheel: Path, *, pure: bool, python: str = sys.executable) -> None:
-    """Install the wheel and its libraries into a folder, for this Python. ``pure``: nothing that was compiled from C.
+def libraries(folder: Path, wheel: Path) -> None:
+    """Install the wheel and its libraries into a folder, without what was compiled from C for one Python.
 
-    Without C, jinja2 escapes and yaml parses by their own Python; both look the same to confpy.
+    jinja2 then escapes, and yaml parses, by Python of their own; both look the same to confpy.
     """
-    _pip(python, "install", "--no-compile", "--target", str(folder), str(wheel))
+    _pip("install", "--no-compile", "--target", str(folder), str(wheel))
     for path in [*folder.iterdir()]:
         if path.name in UNUSED or path.name.partition("-")[0] in UNUSED or path.suffix in {".pth", ".txt"}:
             _remove(path)
     for path in [*folder.rglob("*")]:
         is_of_library = path.relative_to(folder).parts[0] != "confpy"
-        is_unused = path.name in LEFT_OUT or path.suffix in {".pyi", ".pyx", ".pxd", ".c", ".h"}
-        if is_unused or (is_of_library and path.name == "tests") or (pure and path.suffix == ".so"):
+        is_unused = path.name in LEFT_OUT or path.suffix in {".so", ".pyi", ".pyx", ".pxd", ".c", ".h"}
+        if is_unused or (is_of_library and path.name == "tests"):
             _remove(path)
 
 
-def compile_all(folders: Iterable[Path], *, beside: bool, python: str = sys.executable) -> None:
-    """Compile all modules of these folders. ``beside``: beside the source, where a zip is searched for them.
+def compile_beside(folder: Path, names: Iterable[str]) -> None:
+    """Compile these packages of a folder, each module beside its source: a zip is searched for bytecode there.
 
     The bytecode is not compared with the source: the two come and go together, and no time of a file matters.
     """
-    form = ["-b"] if beside else []
-    mode = ["--invalidation-mode", "unchecked-hash"]
-    # The folder's own name would show in tracebacks.
-    paths = [str(folder) for folder in folders]
-    names = ["-s", os.path.commonpath([os.path.dirname(path) for path in paths])]
-    command = [python, "-m", "compileall", "-q", *form, *mode, *names, *paths]
+    # -s: the folder, which is gone later, would show in tracebacks.
+    options = ["-q", "-b", "--invalidation-mode", "unchecked-hash", "-s", str(folder)]
+    command = [sys.executable, "-m", "compileall", *options, *(str(folder / name) for name in names)]
     subprocess.run(command, check=True, env={**os.environ, "PYTHONDONTWRITEBYTECODE": ""})
 
 
-def zipapp(out: Path, wheel: Path, work: Path, python: str = sys.executable) -> Path:
+def zipapp(out: Path, wheel: Path, work: Path) -> Path:
     """Make ``confpy.pyz``, which any Python ≥ 3.11 runs; return its path.
 
     Its bytecode is of one version of Python; others compile the sources that stand beside it, at each start.
     """
     folder = work / "zipapp"
-    libraries(folder, wheel, pure=True, python=python)
-    compile_all((folder / name for name in OFTEN_LOADED), beside=True, python=python)
+    libraries(folder, wheel)
+    compile_beside(folder, OFTEN_LOADED)
     (folder / "__main__.py").write_text("import sys\n\nfrom confpy.__main__ import main\n\nsys.exit(main())\n")
     path = out / "confpy.pyz"
     path.unlink(missing_ok=True)
@@ -83,16 +82,14 @@ def files(folder: Path) -> Iterator[Path]:
 
 
 def _add(archive: zipfile.ZipFile, source: Path, name: str) -> None:
-    import time
-
     entry = zipfile.ZipInfo(name, time.gmtime(EPOCH)[:6])
     entry.compress_type = zipfile.ZIP_DEFLATED
     entry.external_attr = 0o644 << 16
     archive.writestr(entry, source.read_bytes())
 
 
-def _pip(python: str, *arguments: str) -> None:
-    command = [python, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
+def _pip(*arguments: str) -> None:
+    command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
     subprocess.run(command, check=True, env={**os.environ, "SOURCE_DATE_EPOCH": str(EPOCH)})
 
 

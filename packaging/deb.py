@@ -7,6 +7,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from email.utils import formatdate
 from pathlib import Path
 
 import bundle
@@ -31,13 +32,14 @@ from confpy.__main__ import main
 
 sys.exit(main())
 """
-"""Isolated (-I): neither variables nor the folder it is called in decide what root's daemon imports."""
+"""Isolated (-I), without the machine's other packages (-S): neither variables nor the folder in which it is called
+decide what root's daemon imports."""
 
 
 def build(out: Path, wheel: Path, work: Path) -> Path:
     """Build the package into a folder with ``dpkg-deb``, and return its path."""
     root = work / "deb"
-    bundle.libraries(root / LIBRARIES, wheel, pure=True)
+    bundle.libraries(root / LIBRARIES, wheel)
     _write(root / "usr/bin/confpy", COMMAND, 0o755)
     _write(root / "usr/share/man/man1/confpy.1.gz", _gzip(man.page()))
     for shell, path in SHELLS.items():
@@ -52,7 +54,6 @@ def build(out: Path, wheel: Path, work: Path) -> Path:
     _write(documents / "copyright", _copyright(root / LIBRARIES))
     _write(documents / "changelog.gz", _gzip(_changelog()))
     _write(documents / "NEWS.gz", _gzip((bundle.ROOT / "CHANGELOG.md").read_text()))
-    _write(root / "usr/share/lintian/overrides/confpy", (HERE / "overrides").read_text())
     size = sum(path.stat().st_size for path in bundle.files(root)) // 1024
     control = (HERE / "control").read_text().format(version=__version__, size=size)
     _write(root / "DEBIAN/control", control)
@@ -106,8 +107,6 @@ def _indented(text: str) -> list[str]:
 
 
 def _changelog() -> str:
-    from email.utils import formatdate
-
     date = formatdate(bundle.EPOCH)
     return (
         f"confpy ({__version__}) unstable; urgency=medium\n\n  * See /usr/share/doc/confpy/NEWS.gz.\n\n"
