@@ -66,8 +66,8 @@ class DeliveryHistory:
     def _note(self, delivery: str, group: Group, candidate: Candidate, report: Report, keys: Collection[str]) -> None:
         resource, config = candidate.resource, self._config
         entry = entry_of(candidate, report, keys, checks=not config.sync_only, reloads=config.reloads)
-        entry = replace(entry, at=self._step.wall, delivery=delivery, group=group.id)
-        self._add(replace(entry, undoes=self._undoes.pop(resource.name, ())))
+        undoes = self._undoes.pop(resource.name, ())
+        self._add(replace(entry, at=self._step.wall, delivery=delivery, group=group.id, undoes=undoes))
         if entry.owes:
             self._owing[resource.name] = delivery, ""
             if resource.on_reload_failure == "rollback":
