@@ -296,7 +296,7 @@ makes systemctl reload fail when the new configuration does.
         flags=(Flag("wait", "Wait until everything was tried, and say how it went."),),
     ),
     "status": Command(
-        "status [-watch] [-json] [flags]",
+        "status [-watch] [-diff] [-json] [flags]",
         0,
         0,
         "takes no arguments",
