@@ -48,7 +48,11 @@ install_packages() {
         done
         # Nor start them at the next boot.
         for package; do
-            systemctl disable --quiet "${package%%-*}" 2> /dev/null || true
+            case $package in
+                docker.io) units="docker.service docker.socket containerd.service" ;;
+                *) units=${package%%-*} ;;
+            esac
+            systemctl disable --quiet $units 2> /dev/null || true
         done
 END
 }

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.run_as_user import needs
 from tests.servers.authority import Authority
 from tests.servers.consul import Consul
+from tests.servers.docker import Docker, no_docker
 from tests.servers.etcd import BINARY, Etcd, Etcd2, versions
 from tests.servers.proxy import FaultProxy
 
@@ -33,6 +35,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     """An authority for the certificates of a module's tests."""
     return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def docker() -> Iterator[Docker]:
+    """A real Docker engine, for all tests of this process: images and containers have names of their tests."""
+    needs(no_docker())
+    with Docker() as engine:
+        yield engine
 
 
 @pytest.fixture

@@ -17,15 +17,16 @@ MERGE_SECONDS = 0.05
 
 
 class FaultProxy:
-    """Passes 127.0.0.1:``port`` on to 127.0.0.1:``target``, and misbehaves until ``heal``.
+    """Passes ``address``:``port`` on to 127.0.0.1:``target``, and misbehaves until ``heal``.
 
     What comes from the target is *down*, what goes to it is *up*. Faults apply to open and to new connections.
     """
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, *, address: str = "127.0.0.1") -> None:
         self.target = target
+        self.address = address
         self.port = free_port()
-        self.endpoint = f"http://127.0.0.1:{self.port}"
+        self.endpoint = f"http://{address}:{self.port}"
         self.connections = 0
         """How many connections were accepted."""
         self.requests: list[str] = []
@@ -142,7 +143,7 @@ class FaultProxy:
     def _listen(self) -> None:
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", self.port))
+        listener.bind((self.address, self.port))
         listener.listen(1024)
         self._listener = listener
         self._start(self._accept, listener)

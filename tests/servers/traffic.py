@@ -49,9 +49,9 @@ class Traffic:
                 self.failures.append(f"{status} {body[:200]}")
 
 
-def ask(port: int) -> tuple[int, str]:
+def ask(port: int, *, address: str = "127.0.0.1") -> tuple[int, str]:
     """Send one request; return the status (0 where there was no answer) and the body or the reason."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = http.client.HTTPConnection(address, port, timeout=5)
     try:
         connection.request("GET", "/", headers={"Connection": "close"})
         response = connection.getresponse()
