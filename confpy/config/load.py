@@ -21,6 +21,7 @@ from confpy.events import LogEvent
 from confpy.frozen import replace
 from confpy.keys.prefixes import join, normalise
 from confpy.reload import actions
+from confpy.reload.runtime_target import parse_runtime
 from confpy.system.filenames import is_skipped
 from confpy.system.placeholders import Command, command_line, names_candidate
 
@@ -331,6 +332,7 @@ def make_resource(
         "check_mode": given.get("check_mode") or mode_of_check(name, given.get("check_cmd"), action, undoes, remarks),
         "reload_cmd": action,
         "verify_cmd": actions.parse_verifier(given),
+        "reload_haproxy": parse_runtime(given, action),
         "group": group,
         "mkdir": given.get("mkdir", bool(settings.root)),
     }

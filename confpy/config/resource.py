@@ -31,6 +31,7 @@ from confpy.frozen import NOTHING, frozen
 from confpy.reload import actions
 from confpy.reload import kinds as reload_kinds
 from confpy.reload.actions import ReloadAction, Verifier
+from confpy.reload.runtime_target import RuntimeTarget
 from confpy.reload.spec import ReloadSpec
 from confpy.system.placeholders import Command, command_line, fill_command, names_candidate
 
@@ -82,8 +83,8 @@ def from_setting(help: str) -> Any:  # noqa: A002  # what it is
     return Option("", TEXT, help, setting=True)
 
 
-def from_reload(of: Iterable[type[ReloadAction | Verifier]]) -> Any:
-    """Make the rows of the options that reload actions or verifiers are read from."""
+def from_reload(of: Iterable[type[ReloadAction | Verifier | RuntimeTarget]]) -> Any:
+    """Make the rows of the options that reload actions, verifiers or runtime targets are read from."""
     rows = {name: one for cls in of for name, one in cls.options.items()}
     return Options(tuple(Option(name, _kind(one), one.help) for name, one in rows.items()))
 
@@ -279,6 +280,8 @@ class Resource:
     """Made of all options that begin so."""
     verify_cmd: Verifier | None = from_reload(actions.VERIFIERS.values())
     """Runs after the reload and counts as part of it."""
+    reload_haproxy: RuntimeTarget | None = from_reload([RuntimeTarget])
+    """What may do without the reload."""
     on_reload_failure: Literal["retry", "rollback", "keep"] = from_setting(
         "`retry`: retry the reload until it succeeds; `rollback`: restore the previous files and reload; `keep`: only"
         " log the failure"
@@ -354,7 +357,7 @@ class Resource:
         # The candidate is the target by then: both names mean the same file.
         action = self.reload_cmd.fill(self.dest, self.dest)
         key, timeout, interval = action.describe(), self.reload_cmd_timeout, self.min_reload_interval
-        return ReloadSpec(key, action, timeout, self.verify_cmd, self.on_reload_failure, interval)
+        return ReloadSpec(key, action, timeout, self.verify_cmd, self.on_reload_failure, interval, self.reload_haproxy)
 
 
 @frozen

@@ -9,6 +9,7 @@ from confpy.errors import ConfpyError
 from confpy.frozen import frozen
 from confpy.reload.actions import ACTIONS, VERIFIERS, ReloadAction, Verifier
 from confpy.reload.kinds import UnknownKindError, from_json, to_json
+from confpy.reload.runtime_target import RuntimeTarget
 
 OnFailure: TypeAlias = Literal["retry", "rollback", "keep"]
 """What follows a failed reload: another try, the previous files and their reload, or nothing."""
@@ -28,12 +29,16 @@ class ReloadSpec:
     on_failure: OnFailure = "retry"
     interval: float = 0.0
     """Seconds from the start of one run to that of the next, at least. The ledger has it with the last run."""
+    runtime: RuntimeTarget | None = None
+    """The running programs that may do what their files say without the action."""
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON can hold it, without the interval."""
         written: dict[str, Any] = {"key": self.key, "action": to_json(self.action), "timeout": self.timeout}
         if self.verifier is not None:
             written["verifier"] = to_json(self.verifier)
+        if self.runtime is not None:
+            written["runtime"] = to_json(self.runtime)
         return written if self.on_failure == "retry" else {**written, "on_failure": self.on_failure}
 
 
@@ -50,7 +55,8 @@ class UnknownReload:
         return dict(self.written)
 
 
-FIELDS = {"key", "action", "timeout", "verifier", "on_failure"}
+RUNTIMES = {RuntimeTarget.kind: RuntimeTarget}
+FIELDS = {"key", "action", "timeout", "verifier", "on_failure", "runtime"}
 
 
 def read_spec(written: Mapping[str, Any]) -> ReloadSpec | UnknownReload:
@@ -63,7 +69,8 @@ def read_spec(written: Mapping[str, Any]) -> ReloadSpec | UnknownReload:
         verifier = from_json(written["verifier"], VERIFIERS) if "verifier" in written else None
         if (on_failure := written.get("on_failure", "retry")) not in {"retry", "rollback", "keep"}:
             raise UnknownKindError(f"on_failure is {on_failure!r}")
-        return ReloadSpec(key, action, float(written.get("timeout", 0.0)), verifier, on_failure)
+        runtime = from_json(written["runtime"], RUNTIMES) if "runtime" in written else None
+        return ReloadSpec(key, action, float(written.get("timeout", 0.0)), verifier, on_failure, runtime=runtime)
     except (TypeError, ValueError) as error:
         return UnknownReload(key, written, str(error))
 
@@ -80,6 +87,16 @@ class ReloadResult:
     """The reload was sent, but the answer does not show whether it succeeded."""
     answer: str = ""
     """That answer."""
+
+
+@frozen
+class Avoided:
+    """A change that was made in the running program, and verified there: it needs no reload."""
+
+    plan: str
+    """How many servers, entries and certificates were added, removed and changed: ``+2 -1 ~1``; empty: none."""
+    kept: tuple[str, ...] = ()
+    """What somebody set in the running program by hand, that the files do not speak of, and that was left so."""
 
 
 @frozen

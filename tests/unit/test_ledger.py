@@ -35,6 +35,7 @@ from confpy.reload.actions import (
     VerifyCommand,
     VerifyProgram,
 )
+from confpy.reload.runtime_target import RuntimeTarget
 from confpy.reload.spec import LastRun, PendingReload, Rejection, ReloadSpec
 from confpy.system.disk import Disk
 from confpy.system.subprocesses import Shell
@@ -337,6 +338,14 @@ def test_every_kind_of_verify_survives(state, out, verify: Verifier | None):
     give(ledger, (resource(out / "f", verify_cmd=verify), b"new"))
     die(ledger)
     assert start(state)[1].reloads[0].spec.verifier == verify
+
+
+def test_a_runtime_target_survives(state, out):
+    ledger, _ = start(state)
+    target = RuntimeTarget(("unix:/run/haproxy/admin.sock", "127.0.0.1:9999"))
+    give(ledger, (resource(out / "f", reload_haproxy=target), b"new"))
+    die(ledger)
+    assert start(state)[1].reloads[0].spec.runtime == target
 
 
 def test_a_thousand_that_share_a_reload_cost_two_writes_and_one_sync(state, out):

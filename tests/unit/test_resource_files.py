@@ -16,6 +16,7 @@ from confpy.config.resource import OPTIONS
 from confpy.config.settings import Settings
 from confpy.config.toml import read_text
 from confpy.reload.actions import CommandReload, HttpReload, SignalReload, SocketReload, VerifyCommand, VerifyProgram
+from confpy.reload.runtime_target import RuntimeTarget
 from confpy.stores.env import EnvStore
 
 MINIMAL = 'src = "a.tmpl"\ndest = "/srv/a"\n'
@@ -430,6 +431,43 @@ def test_a_reload_that_is_none_is_an_error_that_shows_no_login(confd, lines, mes
     (error,) = load(confd).all_errors
     assert error.message == message or (message is None and " is not a " in error.message)
     assert "canary" not in str(error)
+
+
+ADMIN = "unix:/run/haproxy/admin.sock"
+
+
+@pytest.mark.parametrize(
+    ("written", "sockets"),
+    [
+        (f'"{ADMIN}"', (ADMIN,)),
+        (f'["{ADMIN}", "127.0.0.1:9999", "[::1]:9999"]', (ADMIN, "127.0.0.1:9999", "[::1]:9999")),
+    ],
+)
+def test_a_runtime_target_is_one_socket_or_several(confd, written, sockets):
+    resource, warnings = load_one(confd, f'reload_cmd = "true"\nreload_haproxy = {written}\n')
+    assert (resource.reload_haproxy, warnings) == (RuntimeTarget(sockets), ())
+    assert resource.reload_spec.runtime == RuntimeTarget(sockets)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        *('""', "[]", '"/run/h.sock"', '"unix:h.sock"', '"unix:/run/h.sock reload"', r'"unix:/run/h\n.sock"', "true"),
+        *('"127.0.0.1"', '"127.0.0.1:0"', '"127.0.0.1:99999"', '"127.0.0.1:x"', '"::1:9"', '"[127.0.0.1]:9"'),
+        *('"localhost:9999"', '"10.0.0.1:9999"', '"0.0.0.0:9999"', f'["{ADMIN}", "{ADMIN}"]', f'["{ADMIN}", ""]'),
+    ],
+)
+def test_a_socket_that_is_none_or_open_to_a_network_is_an_error(confd, written):
+    write(confd, "a.toml", f'[template]\n{MINIMAL}reload_cmd = "true"\nreload_haproxy = {written}\n')
+    (error,) = load(confd).all_errors
+    assert error.message.startswith('reload_haproxy is not a socket such as "unix:/run/haproxy/admin.sock" or')
+
+
+def test_a_runtime_target_without_a_reload_beside_it_is_an_error(confd):
+    write(confd, "a.toml", f'[template]\n{MINIMAL}reload_haproxy = "{ADMIN}"\n')
+    (error,) = load(confd).all_errors
+    assert (error.exit_code, error.message) == (2, "there is a reload_haproxy without a reload")
+    assert "reload_cmd" in error.hint
 
 
 @pytest.mark.parametrize(
