@@ -23,6 +23,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE = 5.0
 """Seconds that each step may take."""
+WIDTH = shutil.get_terminal_size((120, 0)).columns - 2
+"""Columns: the terminal's, or those of the variable COLUMNS."""
 BOLD, DIM, RED, GREEN, CYAN, PLAIN = (
     ("\033[1m", "\033[2m", "\033[31m", "\033[32m", "\033[36m", "\033[0m")
     if sys.stdout.isatty() and not os.environ.get("NO_COLOR")
@@ -79,7 +81,7 @@ class Confpy:
                 raise StepFailed(f"confpy did not log {pattern!r}") from None
             if line is None:
                 raise StepFailed(f"confpy ended with {self.process.wait()}")
-            echo(textwrap.fill(f"confpy: {line}", 118, initial_indent="  ", subsequent_indent="    "), DIM)
+            echo(textwrap.fill(f"confpy: {line}", WIDTH, initial_indent="  ", subsequent_indent="    "), DIM)
             if re.search(pattern, line):
                 return
 
@@ -205,7 +207,7 @@ def demo(folder: Path, ends: ExitStack) -> None:
     reloaded = "true" if runs else "false"
     confpy = Confpy(folder, keys.file, "-watch", *(() if runs else ("-no-reload",)))
     ends.callback(confpy.stop)
-    confpy.wait_for(r"confpy\.started")
+    confpy.wait_for(r"confpy\.ready")
 
     def serves(*names: str) -> None:
         if runs:

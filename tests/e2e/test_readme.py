@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import shlex
 import subprocess
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
@@ -18,12 +20,13 @@ README = (ROOT / "README.md").read_text()
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*/README.md")])
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
-ELSEWHERE = ("./scripts/", "sudo apt-get install pipx")
-"""How the blocks begin that are no part of the tour: scripts, and the installation."""
+_, _, TOUR = README.partition("\n## A first file\n")
+TOUR, _, _ = TOUR.partition("\n## ")
+DEMO = runpy.run_path(str(ROOT / "scripts" / "demo_svg.py"))
 
 
 def test_the_tour_says_what_it_shows(tmp_path: Path) -> None:
-    blocks = [(kind, text) for kind, text in BLOCK.findall(README) if not text.startswith(ELSEWHERE)]
+    blocks = BLOCK.findall(TOUR)
     assert [kind for kind, _ in blocks] == ["sh", "text", "sh", "text"]
     # One shell for all of it, as a reader has. It says after each block where the next one begins.
     script = "\necho ---\n".join(text for kind, text in blocks if kind == "sh")
@@ -38,8 +41,7 @@ def test_the_tour_says_what_it_shows(tmp_path: Path) -> None:
 
 
 def test_after_the_tour_nothing_is_run_that_needs_another_folder_or_writes_outside_of_it() -> None:
-    _, tour = README.split("## A tour")
-    blocks = [text for kind, text in BLOCK.findall(tour.partition("\n## ")[0]) if kind == "sh"]
+    blocks = [text for kind, text in BLOCK.findall(TOUR) if kind == "sh"]
     entered = next(number for number, text in enumerate(blocks) if "cd tour" in text)
     assert not [text for text in blocks[entered:] if re.search(r"examples/|scripts/|/etc/", text)]
 
@@ -55,3 +57,19 @@ def test_the_scripts_that_it_names_are_there_and_can_be_run() -> None:
     scripts = set(re.findall(r"(?:\./)?(scripts/\w+|\.ci/run)", README))
     assert scripts >= {"scripts/demo", "scripts/test", "scripts/lint", ".ci/run"}
     assert all(os.access(ROOT / script, os.X_OK) for script in scripts)
+
+
+def test_the_first_screen_has_the_two_commands_the_picture_and_three_ways_to_install_it() -> None:
+    screen, _, _ = README.partition("\n## A first file\n")
+    assert len(screen.splitlines()) < 30
+    places = [
+        screen.index(part)
+        for part in ("./scripts/demo", "./scripts/test", "docs/images/demo.svg", "pipx install", ".deb", ".pyz")
+    ]
+    assert places == sorted(places)
+
+
+def test_the_picture_shows_what_the_demo_prints() -> None:
+    drawn = [line.text or "" for line in ET.parse(DEMO["PICTURE"]).iter("{http://www.w3.org/2000/svg}text")]
+    printed = [line.text for line in DEMO["shortened"](DEMO["steady"](DEMO["record"]()))]
+    assert [text for text in drawn if text] == [text for text in printed if text], "run: scripts/docs svg"
