@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests import unit_files
 from tests.waiting import wait_until
 
 
@@ -66,9 +67,8 @@ class NotifySocket:
 def read_unit(text: str) -> dict[str, list[str]]:
     """Return the settings of a unit file, of all sections, with all values that each is given."""
     found: dict[str, list[str]] = {}
-    for line in text.splitlines():
-        name, equals, value = line.partition("=")
-        if equals and not line.startswith(("#", ";")):
+    for settings in unit_files.read(text).values():
+        for name, value in settings:
             found.setdefault(name, []).append(value)
     return found
 

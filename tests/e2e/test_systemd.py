@@ -187,5 +187,6 @@ def test_the_unit_is_of_the_kind_that_the_manual_describes():
     assert {name: unit[name] for name in kinds} == kinds
     folders = {unit[f"{kind}Directory"][0] for kind in ("Runtime", "State", "Cache", "Configuration")}
     assert folders == {"confpy"}
-    drop_in = read_unit((UNIT.parent / "confpy.service.d" / "notify-reload.conf").read_text())
-    assert drop_in == {"Type": ["notify-reload"], "ExecReload": [""]}
+    drop_in = (UNIT.parent / "confpy.service.d" / "notify-reload.conf").read_text()
+    assert read_unit(drop_in) == {"Type": ["notify-reload"]}
+    assert "\nExecReload=\n" in drop_in, "the command of the unit is taken back"

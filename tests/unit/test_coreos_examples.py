@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 import shutil
 import subprocess
@@ -11,27 +12,13 @@ import pytest
 import yaml
 
 from confpy import cli
+from tests import unit_files
 
 FOLDER = Path(__file__).parents[2] / "examples" / "coreos"
-SECTION = re.compile(r"^\[([\w-]+)\]$")
 ETCD = {"discovery", "addr", "peer-addr"}
 """Of etcd 0.4, the version of that world: https://github.com/coreos/coreos-cloudinit, Documentation/cloud-config.md."""
 FLEET = {"Conflicts", "Global", "MachineID", "MachineMetadata", "MachineOf"}
 """https://github.com/coreos/fleet, Documentation/unit-files-and-scheduling.md."""
-
-
-def sections(text: str) -> dict[str, list[tuple[str, str]]]:
-    """Return the settings of a unit file by section."""
-    found: dict[str, list[tuple[str, str]]] = {}
-    lines: list[tuple[str, str]] = []
-    for line in text.replace("\\\n", "").splitlines():
-        if (match := SECTION.match(line)) is not None:
-            lines = found.setdefault(match[1], [])
-        elif line and not line.startswith("#"):
-            name, equals, value = line.partition("=")
-            assert equals, line
-            lines.append((name, value))
-    return found
 
 
 def units() -> dict[str, str]:
@@ -45,7 +32,7 @@ def units() -> dict[str, str]:
 
 @pytest.mark.parametrize("name", sorted(units()))
 def test_units_start_containers_and_clear_away_what_a_crash_left(name):
-    found = sections(units()[name])
+    found = unit_files.read(units()[name])
     assert set(found) <= {"Unit", "Service", "Install", "X-Fleet"}
     assert {setting for setting, _ in found.get("X-Fleet", [])} <= FLEET
     service = dict(found["Service"])
@@ -59,10 +46,42 @@ def test_units_start_containers_and_clear_away_what_a_crash_left(name):
 
 @pytest.mark.parametrize("name", ["sample.application.1@.service", "sample.application.1-register@.service"])
 def test_a_key_that_a_unit_registers_is_removed_when_it_stops(name):
-    service = sections((FOLDER / name).read_text())["Service"]
+    service = unit_files.read((FOLDER / name).read_text())["Service"]
     text = " ".join(value for setting, value in service if setting in {"ExecStartPost", "ExecStart"})
     (key,) = set(re.findall(r"etcdctl set (\S+)", text))
     assert ("ExecStopPost", f"/usr/bin/etcdctl rm {key}") in service
+
+
+def places(name: str, machines: dict[str, str], running: dict[str, str]) -> set[str]:
+    """Return the machines on which fleet may start a unit, by their metadata and by what runs where."""
+    template = f"{name.partition('@')[0]}@.service" if "@" in name else name
+    settings = unit_files.read((FOLDER / template).read_text())["X-Fleet"]
+    wanted = dict(settings)
+    names = unit_files.specifiers(name)
+
+    def fits(machine: str) -> bool:
+        here = [unit for unit, where in running.items() if where == machine]
+        return (
+            wanted.get("MachineMetadata", machines[machine]) == machines[machine]
+            and not any(fnmatch.fnmatch(unit, wanted.get("Conflicts", "")) for unit in here)
+            and ("MachineOf" not in wanted or unit_files.specify(wanted["MachineOf"], names) in here)
+        )
+
+    return {machine for machine in machines if fits(machine)}
+
+
+def test_fleet_starts_each_instance_on_a_host_of_its_own_with_its_sidekick_and_confpy_where_the_proxies_are():
+    machines = {"proxy-1": "role=proxy", "proxy-2": "role=proxy", "web-1": "role=web", "web-2": "role=web"}
+    running: dict[str, str] = {}
+    app, sidekick = "sample.application.1@808{}.service", "sample.application.1-register@808{}.service"
+    for number in range(2):
+        found = places(app.format(number), machines, running)
+        assert len(found) == 2 - number
+        assert found <= {"web-1", "web-2"}
+        running[app.format(number)] = min(found)
+        assert places(sidekick.format(number), machines, running) == {min(found)}
+    assert places(app.format(2), machines, running) == set()
+    assert places("confpy.service", machines, running) == {"proxy-1", "proxy-2"}
 
 
 def test_the_cloud_config_starts_etcd_and_confpy():
