@@ -1,0 +1,256 @@
+"""The commands that make the running process equal to the files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from confpy.frozen import define, field
+from confpy.haproxy.commands import Unsafe, command
+from confpy.haproxy.values import (
+    BackendChange,
+    Command,
+    Difference,
+    Left,
+    Plan,
+    Process,
+    ReloadNeeded,
+    Running,
+    RunningServer,
+    Server,
+    ServerChange,
+)
+from confpy.haproxy.verify import CHECKED, CONFIGURED, DRAIN, MAINTENANCE, STOPPED, differs, name_of, weight_differs
+from confpy.haproxy.words import is_taken, options
+
+DONE = ("",)
+"""The empty answer."""
+ADDED = ("New server registered.",)
+REMOVED = ("Server deleted.",)
+BUSY = ("Server still has connections attached to it, cannot remove it.",)
+MOVED = ("IP changed from …", "port changed from …", "no need to change …", "nothing changed")
+OLD = "HAProxy before 3.0 adds and removes no servers safely"
+SLOTS = "render a fixed number of servers: slots() gives each key its own"
+
+
+def questions(difference: Difference) -> tuple[str, ...]:
+    """Return the commands whose answers ``steps`` and ``unequal`` need."""
+    asked = [f"show servers state {backend.name}" for backend in difference.backends]
+    if any(not backend.inherits for backend in difference.backends):
+        asked.append("show env HAPROXY_CFGFILES")
+    return tuple(asked)
+
+
+def steps(difference: Difference, running: Running, process: Process, left: Sequence[Left] = ()) -> Plan | ReloadNeeded:
+    """Return the commands that remain to be sent: none for what the process has already.
+
+    ``left``: the servers that earlier plans left in maintenance.
+    """
+    made = _Made(process, {one.path: one for one in left})
+    for backend in difference.backends:
+        try:
+            needed = made.follow(backend, running)
+        except Unsafe:
+            needed = ReloadNeeded("a word holds a character that is not sent", backend.file, backend.line)
+        if needed is not None:
+            return needed
+    return made.plan()
+
+
+@define
+class _Made:
+    """The plan in the making."""
+
+    process: Process
+    left: dict[str, Left]
+    commands: list[Command] = field(default_factory=list)
+    last: list[Command] = field(default_factory=list)
+    """Removals: they follow all else."""
+    added: int = 0
+    removed: int = 0
+    changed: int = 0
+    stays: list[Left] = field(default_factory=list)
+    by_hand: list[str] = field(default_factory=list)
+
+    def plan(self) -> Plan:
+        commands = (*self.commands, *self.last)
+        return Plan(commands, self.added, self.removed, self.changed, tuple(self.stays), tuple(self.by_hand))
+
+    def follow(self, backend: BackendChange, running: Running) -> ReloadNeeded | None:
+        """Add the commands for a backend, or return what stands in the way."""
+        servers = running.servers.get(backend.name)
+        if servers is None and backend.names and any(change.previous for change in backend.changes):
+            return ReloadNeeded(f"HAProxy has no servers in {backend.name}", backend.file, backend.line)
+        servers = servers or {}
+        alone = backend.inherits or running.files == (backend.file,)
+        inherited = "" if alone else "what it inherits may stand in another file"
+        for change in backend.changes:
+            name = name_of(change)
+            one = servers.get(name)
+            if change.server is None:
+                if one is not None:
+                    self._remove(backend, change.previous[-1], one)
+                continue
+            server = change.server
+            if one is not None and not change.previous:
+                why = self._take_back(backend, server, one)
+            elif one is not None:
+                why = self._change(backend, change, one, servers)
+            else:
+                why = backend.adds or inherited or self._add(backend, server)
+            if why:
+                hint = SLOTS if why == OLD else ""
+                return ReloadNeeded(why, server.file, server.line, hint)
+        if backend.is_complete:
+            for name, one in servers.items():
+                if name not in backend.names:
+                    # The options that it has are not known: it never comes back with others.
+                    self._remove(backend, Server(name, one.address, one.port, ("\0",)), one)
+        return None
+
+    # --- one server --------------------------------------------------------------------------------------------------
+
+    def _add(self, backend: BackendChange, server: Server) -> str:
+        """Add a server; returns why that cannot be done."""
+        if not self.process.has_dynamic_servers:
+            return OLD
+        if server.problem or not server.address:
+            return server.problem or "the address of a server is not an IP address"
+        words = list(server.words)
+        words += ["check"] if server.is_checked else []
+        words += ["agent-check"] if server.has_agent else []
+        words += ["backup"] if server.is_backup else []
+        words += ["weight", str(server.weight)] if server.is_weighted else []
+        words += ["maxconn", str(server.maxconn)] if server.maxconn else []
+        for option in _options(words):
+            if not is_taken(option, self.process.version, self.process.words):
+                return f"{option} is not taken at run time by HAProxy {'.'.join(map(str, self.process.version))}"
+        path = f"{backend.name}/{server.name}"
+        self.commands.append(command("add", "server", path, _endpoint(server), *words, accepts=ADDED))
+        self._enable(path, server)
+        if not server.is_disabled:
+            self.commands.append(command("set", "server", path, "state", "ready"))
+        self.added += 1
+        return ""
+
+    def _enable(self, path: str, server: Server) -> None:
+        if server.is_checked:
+            self.commands.append(command("enable", "health", path))
+        if server.has_agent:
+            self.commands.append(command("enable", "agent", path))
+
+    def _take_back(self, backend: BackendChange, server: Server, one: RunningServer) -> str:
+        """Bring back a server that was left in maintenance, or that a plan has added before it was cut off."""
+        path = f"{backend.name}/{server.name}"
+        left = self.left.get(path)
+        if left is not None and (left.words, left.is_backup) == (server.words, server.is_backup):
+            if server.name in backend.order:
+                return "a server whose order counts is still there with its connections"
+            if bool(one.check & CONFIGURED) >= server.is_checked and bool(one.agent & CONFIGURED) >= server.has_agent:
+                self._apply(path, server, -1, one, others=False)
+                self.added += 1
+                return ""
+        if not self.process.has_dynamic_servers:
+            return OLD
+        if not one.admin & MAINTENANCE:
+            self.commands.append(command("set", "server", path, "state", "maint"))
+        if one.agent & CHECKED:
+            self.commands.append(command("disable", "agent", path))
+        self.commands.append(command("del", "server", path, accepts=REMOVED))
+        return backend.adds or self._add(backend, server)
+
+    def _remove(self, backend: BackendChange, server: Server, one: RunningServer) -> None:
+        path = f"{backend.name}/{server.name}"
+        if one.agent & CHECKED:
+            self.last.append(command("disable", "agent", path))
+        if not one.admin & MAINTENANCE:
+            self.last.append(command("set", "server", path, "state", "maint"))
+            self.removed += 1
+        left = Left(backend.name, server.name, server.words, server.is_backup)
+        if self.process.has_dynamic_servers and not backend.adds:
+            self.last.append(command("del", "server", path, accepts=REMOVED, tolerates=BUSY, leaves=left))
+        else:
+            self.stays.append(left)
+
+    def _change(
+        self, backend: BackendChange, change: ServerChange, one: RunningServer, servers: Mapping[str, RunningServer]
+    ) -> str:
+        server, path = change.server, f"{backend.name}/{name_of(change)}"
+        assert server is not None
+        if not change.is_asked:
+            if one.admin & (MAINTENANCE | DRAIN) and not server.is_disabled:
+                self.by_hand.append(path)
+            if not differs(change, one):
+                return ""
+        if server.is_checked and not one.check & CONFIGURED:
+            return "a check that was not configured when HAProxy started"
+        if server.has_agent and not one.agent & CONFIGURED:
+            return "an agent-check that was not configured when HAProxy started"
+        if backend.weights and weight_differs(server, one, is_asked=change.is_asked):
+            return backend.weights
+        if not change.is_asked:
+            self._move(path, server, one)
+            if weight_differs(server, one, is_asked=False):
+                self.commands.append(command("set", "server", path, "weight", str(server.weight)))
+            self.changed += 1
+            return ""
+        limits = {old.maxconn for old in change.previous} | {server.maxconn}
+        if "minconn" in server.words and len(limits) > 1:
+            return "maxconn changed beside minconn"
+        others = any(
+            other.operation != STOPPED and not other.admin & (MAINTENANCE | DRAIN)
+            for name, other in servers.items()
+            if name != server.name
+        )
+        count = len(self.commands)
+        self._apply(path, server, server.maxconn if len(limits) == 1 else -1, one, others=others)
+        self.changed += len(self.commands) > count
+        return ""
+
+    def _apply(self, path: str, server: Server, maxconn: int, one: RunningServer, *, others: bool) -> None:
+        """Make a server that is there equal to the file.
+
+        ``maxconn``: what it has now; ``others``: its backend has other servers that are up.
+        """
+        send = self.commands.append
+        is_out = bool(one.admin & (MAINTENANCE | DRAIN))
+        moves = (one.address, one.port) != (server.address, server.port)
+        if server.is_disabled and not one.admin & MAINTENANCE:
+            send(command("set", "server", path, "state", "maint"))
+        elif moves and not is_out and (one.operation == STOPPED or others):
+            # It becomes another server: no request goes to it before it has its own address, unless there is no other
+            # server; and the checks of one that is down begin anew, as after a reload.
+            state = "maint" if one.operation == STOPPED else "drain"
+            send(command("set", "server", path, "state", state))
+            is_out = True
+        self._move(path, server, one)
+        if not server.has_agent and server.weight != one.weight:
+            send(command("set", "server", path, "weight", str(server.weight)))
+        if server.maxconn != maxconn:
+            send(command("set", "maxconn", "server", path, str(server.maxconn)))
+        for kind, is_on, was_on in (
+            ("agent", server.has_agent, bool(one.agent & CHECKED)),
+            ("health", server.is_checked, bool(one.check & CHECKED)),
+        ):
+            if is_on != was_on:
+                send(command("enable" if is_on else "disable", kind, path))
+        if not server.is_checked and one.check & CHECKED and one.operation == STOPPED and not server.is_disabled:
+            send(command("set", "server", path, "health", "up"))
+        if is_out and not server.is_disabled:
+            send(command("set", "server", path, "state", "ready"))
+
+    def _move(self, path: str, server: Server, one: RunningServer) -> None:
+        if (one.address, one.port) != (server.address, server.port):
+            port = ("port", str(server.port)) if server.port else ()
+            self.commands.append(command("set", "server", path, "addr", server.address, *port, accepts=MOVED))
+
+
+def _endpoint(server: Server) -> str:
+    host = f"[{server.address}]" if ":" in server.address else server.address
+    return f"{host}:{server.port}" if server.port else host
+
+
+def _options(words: Sequence[str]) -> list[str]:
+    """Return the options among the words that ``servers.read_server`` has put in order."""
+    found = options(tuple(words))
+    assert not isinstance(found, str)
+    return [*found, *(["usesrc"] if "usesrc" in words else [])]
