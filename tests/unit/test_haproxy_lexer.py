@@ -31,7 +31,7 @@ from confpy.haproxy.lexer import EMPTY, VARIABLE, Unreadable, read_lines, split_
         (rb'a ""b', ("a", "b")),
         (rb"server a\ ", ("server", "a ")),
         (b"server a \\", ("server", "a", "\\")),
-        (rb'server "${A}" "$B:80" "${C-x y}"', ("server", f"{VARIABLE}{{A}}", f"{VARIABLE}B:80", f"{VARIABLE}{{C-x y}}")),
+        (rb'a "${A}" "$B:80" "${C-x y}"', ("a", f"{VARIABLE}{{A}}", f"{VARIABLE}B:80", f"{VARIABLE}{{C-x y}}")),
     ],
 )  # fmt: skip
 def test_a_line_is_split_into_words_as_the_manual_says(line, words):
