@@ -60,7 +60,7 @@ class Docker(PersistentServer):
     def start(self) -> None:
         """Start it (again) on its folder; return when it answers."""
         daemon = [
-            find("dockerd"), "--storage-driver=vfs", f"--data-root={self.folder / 'data'}",
+            find("dockerd"), f"--data-root={self.folder / 'data'}",
             f"--exec-root={self.folder / 'exec'}", f"--pidfile={self.folder / 'pid'}", f"--host=unix://{self.socket}",
             "--exec-opt=native.cgroupdriver=cgroupfs", f"--cgroup-parent=/{self.label}",
         ]  # fmt: skip
