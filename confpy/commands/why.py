@@ -18,7 +18,7 @@ from confpy.keys.prefixes import normalise
 from confpy.ledger.folder import StateFolder
 from confpy.ledger.history import History, entries_of
 from confpy.preview.confdir import Confdir, reads
-from confpy.preview.why import Explained, explain, parse_place, touched_by
+from confpy.preview.why import Explained, explain, left_out_below, parse_place, touched_by
 from confpy.templates.lines import Absent, Line
 
 MOST_SHOWN = 8
@@ -179,9 +179,15 @@ def _of_key(confdir: Confdir, asked: str, call: Call) -> int:
         for number, line in found:
             places.setdefault(_place(line), []).append(number)
         lines += [f"  {_numbers(numbers)}: {place}" for place, numbers in places.items()]
-        lines += [] if found else ["  no line depends on it"]
+        left_out = [*left_out_below(key, explained)]
+        lines += [f"  left out: {name(one.key)}: {one.reason}" for one in left_out]
+        lines += [] if found or left_out else ["  no line depends on it"]
         lines += _state(explained)
-        entries.append(_document(explained, 0, None, call) | {"lines": [_entry(n, line, call) for n, line in found]})
+        about = {
+            "lines": [_entry(n, line, call) for n, line in found],
+            "left_out": [{"key": one.key, "reason": one.reason} for one in left_out],
+        }
+        entries.append(_document(explained, 0, None, call) | about)
     if "json" in call.switches:
         _write_json({"key": key, "resources": entries})
     else:

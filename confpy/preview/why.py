@@ -20,6 +20,7 @@ from confpy.preview.confdir import Confdir
 from confpy.system.reading import read_up_to
 from confpy.templates.lines import Absent, Line
 from confpy.templates.marking import LineRenderer
+from confpy.templates.results import LeftOut
 
 LARGEST = 64 << 20
 """Bytes of a target that is compared."""
@@ -40,6 +41,8 @@ class Explained:
     """Why there is none."""
     digest: str
     """SHA-256 of the target, in hexadecimal digits; empty if there is none."""
+    left_out: tuple[LeftOut, ...] = ()
+    """The values that a validating filter rejects now."""
 
     @property
     def is_current(self) -> bool:
@@ -68,17 +71,20 @@ def explain(confdir: Confdir, resource: Resource) -> Explained:
     """Render a resource with tracing, and look at its target; raises ``ConfpyError``."""
     keys = confdir.read(resource)
     # The first render is there for its errors.
-    content = confdir.render(resource, keys.view).content.decode("utf-8", "surrogateescape")
+    rendered = confdir.render(resource, keys.view)
+    content = rendered.content.decode("utf-8", "surrogateescape")
     traced = confdir.resolved(LineRenderer(sandbox=confdir.settings.sandbox), resource, keys.view)
     lines = tuple(_as_stored(line, resource, keys.tree) for line in traced)
     if content.split("\n") != [*(line.text for line in lines), *([""] if content.endswith("\n") or not lines else [])]:
         raise ConfpyError("tracing gives another result than rendering", resource=resource.name)
+    left_out = tuple(LeftOut(_stored(one.key, resource, keys.tree), one.reason) for one in rendered.left_out)
     found, reason = _read(resource.dest)
     if found is None:
-        return Explained(resource, keys.revision, lines, None, reason, "")
+        return Explained(resource, keys.revision, lines, None, reason, "", left_out)
     on_disk = found.decode("utf-8", "surrogateescape").split("\n")
     on_disk = on_disk if on_disk[-1] else on_disk[:-1]
-    return Explained(resource, keys.revision, lines, tuple(on_disk), "", sha256(found).hexdigest())
+    digest = sha256(found).hexdigest()
+    return Explained(resource, keys.revision, lines, tuple(on_disk), "", digest, left_out)
 
 
 def touched_by(key: str, explained: Explained) -> Iterator[tuple[int, Line]]:
@@ -94,6 +100,12 @@ def touched_by(key: str, explained: Explained) -> Iterator[tuple[int, Line]]:
             yield number, line
 
 
+def left_out_below(key: str, explained: Explained) -> Iterator[LeftOut]:
+    """Yield the values at a key, or below it, that a filter of the template has rejected."""
+    below = key.rstrip("/") + "/"
+    yield from (one for one in explained.left_out if one.key == key or one.key.startswith(below))
+
+
 def parse_place(text: str) -> tuple[str, int]:
     """Take ``TARGET:LINE`` apart; a line of 0 means that none is named. Raises ``UsageError`` for line 0."""
     name, colon, number = text.rpartition(":")
@@ -105,19 +117,20 @@ def parse_place(text: str) -> tuple[str, int]:
 
 
 def _as_stored(line: Line, resource: Resource, tree: KeyTree) -> Line:
-    """Return the line with keys as the store has them: the template sees them without the prefix."""
-
-    def stored(key: str) -> str:
-        full = (resource.strip if resource.strip != "/" else "") + key
-        if isinstance(key, Absent):
-            return Absent(full)
-        if tree.get(full) is not None:
-            return full
-        # What the resource sees uncut; or a name that stands for the keys below it.
-        return key if tree.get(key) is not None else f"{full}/" if tree.count(full) else full
-
-    keys, because = tuple(map(stored, line.keys)), tuple(map(stored, line.because))
+    """Return the line with keys as the store has them."""
+    keys, because = (tuple(_stored(key, resource, tree) for key in some) for some in (line.keys, line.because))
     return Line(line.text, keys, because, line.template, line.line, line.column)
+
+
+def _stored(key: str, resource: Resource, tree: KeyTree) -> str:
+    """Return a key as the store has it: the template sees it without the prefix."""
+    full = (resource.strip if resource.strip != "/" else "") + key
+    if isinstance(key, Absent):
+        return Absent(full)
+    if tree.get(full) is not None:
+        return full
+    # What the resource sees uncut; or a name that stands for the keys below it.
+    return key if tree.get(key) is not None else f"{full}/" if tree.count(full) else full
 
 
 def _read(path: str) -> tuple[bytes | None, str]:

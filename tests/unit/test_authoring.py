@@ -306,6 +306,20 @@ def test_why_of_a_key_lists_the_resources_that_read_it_and_its_lines(tmp_path, c
     )
 
 
+def test_why_of_a_key_says_why_its_value_was_left_out_and_never_the_value(tmp_path, capfd):
+    targeted(tmp_path, '{% for one in gets("/web/backends/*") | select_valid %}{{ one.value }}{% endfor %}')
+    keys = tmp_path / "keys.yaml"
+    keys.write_text(keys.read_text().replace("10.0.0.2:80", "10.0.0.2:80800"))
+    code, out, _ = why(capfd, tmp_path, "/services/web/backends/b")
+    assert (code, out.splitlines()[1]) == (
+        0,
+        "  left out: /services/web/backends/b: the port is not from 1 to 65535",
+    )
+    (found,) = json.loads(why(capfd, tmp_path, "/services/web/backends", "-json")[1])["resources"]
+    assert found["left_out"] == [{"key": "/services/web/backends/b", "reason": "the port is not from 1 to 65535"}]
+    assert "80800" not in out
+
+
 def test_why_of_a_key_goes_on_where_a_resource_cannot_be_rendered(tmp_path, capfd):
     targeted(tmp_path, '{{ getv("/web/none") }}')
     code, out, err = why(capfd, tmp_path, "/services/web/port")
