@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from confpy.candidates import DeliveredState, FileStamp, Group, Report
 from confpy.config.resource import Loaded, Resource
@@ -18,6 +18,13 @@ from confpy.keys.snapshot import Changes, Invalidated, PrefixStatus, Snapshot
 from confpy.reload.spec import LastRun, PendingReload, Rejection, ReloadSpec
 from confpy.reload.supervised import ChildEnded, SignalChild, StartChild
 from confpy.templates.lookup import Lookup
+
+if TYPE_CHECKING:
+    from confpy.haproxy.values import Avoided, ReloadNeeded
+
+By: TypeAlias = Literal["reload", "runtime", "look"]
+"""What a run of a reload does: the reload itself; tell the running program of what has changed; or compare that program
+with its files, although nothing is owed."""
 
 # --- messages: what jobs, streams and signals post -------------------------------------------------------------------
 
@@ -94,6 +101,11 @@ class Reloaded:
     """The program was reached, but its answer is none that confpy knows: whether it succeeded is unknown."""
     answer: str = ""
     """That answer."""
+    by: By = "reload"
+    avoided: Avoided | None = None
+    """By ``runtime`` or ``look``: the running program has its files, as is verified."""
+    needed: ReloadNeeded | None = None
+    """By those: why it does not have them. By ``reload``: why the new program does not, although it was reloaded."""
 
 
 @frozen
@@ -313,6 +325,9 @@ class Reload:
     """Variables of its commands."""
     failures: int = 0
     """How many runs of it in a row have failed."""
+    by: By = "reload"
+    dests: tuple[str, ...] = ()
+    """With ``spec.runtime``: the targets of all resources whose running program is that."""
 
     @property
     def key(self) -> str:

@@ -79,7 +79,7 @@ class Adoption:
             self._rendering.forget(state)
 
     def _new_state(self, resource: Resource) -> ResourceState:
-        settle, backoff = Settle(resource.settle, resource.max_wait), Backoff(self._random)
+        settle, backoff = settle_of(resource), Backoff(self._random)
         guard = self._counts.guard(resource, self._mirror.store)
         state = ResourceState(0, resource, settle, backoff, self._view(resource), guard=guard)
         self._undone.adopt(state)
@@ -96,10 +96,19 @@ class Adoption:
             state.guard, state.accepted = state.guard.after_edit(state.resource, resource), False
         state.resource = resource
         state.view = self._view(resource)
-        state.settle = Settle(resource.settle, resource.max_wait)
+        state.settle = settle_of(resource)
         state.suspicions = frozenset()
         self._rendering.forget_failed(state)
 
     def _view(self, resource: Resource) -> View:
         mirror, texts = self._mirror, resource.text_prefixes
         return View(mirror.tree, paths(resource), resource.strip, mirror.lists, mirror.spells, texts=texts)
+
+
+def settle_of(resource: Resource) -> Settle:
+    """Return when changes of a resource are delivered: at once, where its running program may be told of them.
+
+    Then what waits is the reload, if one is needed.
+    """
+    quiet = 0.0 if resource.reload_haproxy is not None else resource.settle
+    return Settle(quiet, resource.max_wait)

@@ -245,13 +245,17 @@ class Agent:
     def _take_resources(self, loaded: Loaded) -> None:
         is_first = not self.loading.is_done
         if not self.loading.take(loaded):
+            if is_first:
+                self.reloads.know(())
             return
         if not self._config.noop:
             known = {state.resource.dest for state in self.resources}
             self._step.do(Sweep(tuple(one.dest for one in loaded.resources if one.dest not in known)))
         self._adoption.adopt(loaded, is_first=is_first)
+        self.reloads.know(state.resource for state in self.resources)
         if is_first:
             self._drift.schedule()
+            self._look_at_programs()
         self._take_result(self.mirror.want(self.resources.prefixes()))
         self._rendering.ask_first()
 
@@ -289,11 +293,17 @@ class Agent:
                 self._store_status.fail_untried()
 
     def _look(self) -> None:
-        """Look at every target, and ask the world again."""
+        """Look at every target and at the programs that can be told of changes, and ask the world again."""
         for state in self._drift.look(delivering=bool(self._batches)):
             if state.timely:
                 self.resources.mark(state, "time")
         self._rendering.ask_again()
+        self._look_at_programs()
+
+    def _look_at_programs(self) -> None:
+        """Compare running programs with their files: somebody may have restarted or changed them."""
+        if self._config.reloads and not (self._config.noop or self._end.is_final):
+            self.reloads.look(self._step.now)
 
     def _wake_at(self) -> float:
         now = self._step.now

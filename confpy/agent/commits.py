@@ -1,4 +1,4 @@
-"""What owes a reload: commits of this process, those of an earlier one, and files that were put back. Frozen values."""
+"""What owes a reload: commits of this process, those of an earlier one, files that were put back. Frozen values."""
 
 from __future__ import annotations
 
@@ -83,4 +83,13 @@ class Inherited:
         return LogEvent("info", "reload.recovered", fields)
 
 
-Owing: TypeAlias = Commit | Inherited | RolledBack
+@frozen
+class Unowed:
+    """A target with which the running program is compared, although no reload of it is owed."""
+
+    name: str
+    dest: str
+    on_failure: OnFailure = "retry"
+
+
+Owing: TypeAlias = Commit | Inherited | RolledBack | Unowed

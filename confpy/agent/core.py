@@ -20,6 +20,7 @@ class Totals:
     commits: int = 0
     reloads: int = 0
     failed_reloads: int = 0
+    avoided: int = 0
     renders: int = 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from heapq import nsmallest
+from typing import Any
 
 from confpy.agent.batches import Batch, Batches
 from confpy.agent.commits import Commit
@@ -30,6 +31,24 @@ DIGITS = 16
 """Of the SHA-256 of a target that a line shows."""
 LONGEST_NAME = 200
 """Characters of a key's name that a line shows."""
+
+
+def judge(reloaded: Reloaded) -> Reloaded:
+    """Return what the end of a run means.
+
+    That a running program could not be told of a change is no failure: it needs the reload. That it does not have its
+    files after that is one.
+    """
+    error, needed = reloaded.error, reloaded.needed
+    if reloaded.by != "reload":
+        from confpy.haproxy.values import ReloadNeeded  # most runs have no such program
+
+        return reloaded if error is None else replace(reloaded, error=None, needed=ReloadNeeded(error.message))
+    if error is None and needed is not None:
+        where: dict[str, Any] = {name: it for name, it in (("file", needed.file), ("line", needed.line)) if it}
+        message = f"it was reloaded, but does not do what its files say: {needed.why}"
+        return replace(reloaded, error=ReloadError(message, command=reloaded.key, **where))
+    return reloaded
 
 
 class Deliveries:
@@ -259,6 +278,10 @@ class Deliveries:
     # --- reloads and rollbacks ---------------------------------------------------------------------------------------
 
     def take_reload(self, reloaded: Reloaded) -> None:
+        reloaded = judge(reloaded)
+        if reloaded.by == "look" or (reloaded.by == "runtime" and reloaded.avoided is None):
+            self._step.actions += self._reloads.take(reloaded, self._step.now)
+            return
         names = self._reloads.in_flight(reloaded.key)
         if any(self._resources.states[name].resource.sensitive for name in names & self._resources.states.keys()):
             reloaded = replace(reloaded, error=reloaded.error and reloaded.error.hide_output(), answer="")
@@ -275,7 +298,9 @@ class Deliveries:
                 self._resources.states[name].unread = reloaded.error
         self._history.note_reload(reloaded, names)
         self._undone.take_reload(names, reloaded.error)
-        if reloaded.error is None:
+        if reloaded.avoided is not None:
+            self._totals.avoided += 1
+        elif reloaded.error is None:
             self._totals.reloads += 1
         else:
             self._totals.failed_reloads += 1

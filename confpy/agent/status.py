@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from confpy.agent.passes import STORE, FirstTry
-from confpy.agent.reloads import RELOADS_AT_ONCE, Pending
+from confpy.agent.pending import Pending
+from confpy.agent.reload_queue import RELOADS_AT_ONCE
 from confpy.agent.resources import ResourceState
 from confpy.clock import NEVER
 from confpy.errors import AccessDenied, ConfpyError, StoreError
@@ -58,6 +59,17 @@ class _Reason(NamedTuple):
 def make_status(parts: Parts, started: Started, *, is_stopping: bool) -> Status:
     """Return how all is now; the daemon adds what belongs to its process."""
     return _Snapshot(parts, is_stopping=is_stopping).status(started)
+
+
+def _why_needed(pending: Pending) -> str:
+    """Return why the running program could not be told of what is owed, and is reloaded; empty: it may be, or is none.
+
+    The file and the line that ask for it are named.
+    """
+    if (needed := pending.needed_in_flight or pending.needed) is None:
+        return ""
+    place = ":".join(str(one) for one in (needed.file, needed.line) if one)
+    return f"{place}: {needed.why}" if place else needed.why
 
 
 class _Snapshot:
@@ -148,6 +160,8 @@ class _Snapshot:
             why = owed.waits_for or f"its reload runs: {owed.command}"
             if owed.error is not None:
                 why = f"its reload failed: {owed.error.get('error')}; {why}"
+            elif owed.needed:
+                why = f"{why}; a reload is needed: {owed.needed}"
             since = self._step.now - (self._step.wall - owed.since)
             until = owed.next_at - self._step.wall + self._step.now if owed.next_at else NEVER
             return _Reason("owed", owed.cause, why, since, until)
@@ -312,6 +326,7 @@ class _Snapshot:
                 cause=cause,
                 next_at=self._wall(next_at),
                 error=None if pending.error is None else pending.error.fields(),
+                needed=_why_needed(pending),
             )
 
     def _wait_of_reload(self, command: str, pending: Pending, due: float) -> tuple[Cause, str, float]:
@@ -325,6 +340,8 @@ class _Snapshot:
                 return "reload retry", f"it has failed {pending.backoff.attempts} times and is tried again", due
             if due == pending.since + pending.splay:
                 return "splay", "it waits for a random time (splay)", due
+            if due == self._parts.reloads.quiet_at(command):
+                return "settle", "its targets change, and it waits until they are quiet", due
             return "min_reload_interval", "the last run was less than min_reload_interval ago", due
         if command in self._parts.batches.busy:
             return "reload after deliveries", "a delivery of the same command is under way", NEVER

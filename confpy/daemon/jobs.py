@@ -294,17 +294,24 @@ class Jobs:
         began = self._ports.clock.monotonic()
 
         def failed(error: ConfpyError) -> Message:
-            return Reloaded(action.key, error, self._ports.clock.monotonic() - began)
+            return Reloaded(action.key, error, self._ports.clock.monotonic() - began, by=action.by)
 
-        names = abbreviate(action.environment.get("CONFPY_RESOURCE", "").split("\n"))
-        self._ports.log(LogEvent("info", "reload.started", {"command": action.key, "resource": names}))
-        self._ports.ledger.runs(action.key, action.failures + 1, action.spec.interval)
+        if action.by == "reload":
+            names = abbreviate(action.environment.get("CONFPY_RESOURCE", "").split("\n"))
+            self._ports.log(LogEvent("info", "reload.started", {"command": action.key, "resource": names}))
+            self._ports.ledger.runs(action.key, action.failures + 1, action.spec.interval)
         self._ports.start("reload", lambda: self.reload(action), failed)
 
     def reload(self, action: Reload) -> Reloaded:
         from confpy.reload.run import reload  # brings socket, which a run that reloads nothing does not need
 
         ports = self._ports
+        if action.by != "reload":
+            from confpy.haproxy.values import Avoided, ReloadNeeded
+
+            needed = ReloadNeeded("this confpy cannot tell a running HAProxy of changes yet")
+            avoided = Avoided("") if action.by == "look" else None
+            return Reloaded(action.key, None, 0.0, by=action.by, avoided=avoided, needed=None if avoided else needed)
         return Reloaded(action.key, **fields(reload(action.spec, action.environment, ports.shell, ports.child)))
 
     # --- the supervised program --------------------------------------------------------------------------------------

@@ -73,9 +73,10 @@ def _of_message(message: Message, is_literal: IsLiteral) -> LogEvent | None:
         case Delivered(batch=number, reports=reports):
             outcomes = abbreviate([f"{one.resource} {one.outcome}" for one in reports])
             return LogEvent("debug", "delivery.ended", {"delivery": number, "outcomes": outcomes})
-        case Reloaded(key=key, error=error, took=took):
-            how = {"error": error.message} if error else {"succeeded": True}
-            return LogEvent("debug", "reload.ended", {"command": key, **how, "took": round(took, 3)})
+        case Reloaded(key=key, error=error, took=took, by=by):
+            how = {"error": error.message} if error else {"succeeded": message.needed is None}
+            means = {} if by == "reload" else {"by": by}
+            return LogEvent("debug", "reload.ended", {"command": key, **how, **means, "took": round(took, 3)})
         case _:
             return None
 

@@ -383,7 +383,8 @@ def begin_record(groups: Sequence[GroupDelivery], context: Context) -> None:
         for member in group.recorded if context.reloads else ():
             if (spec := member.resource.reload_spec) is not None:
                 known = reloads.get(spec.key, spec)
-                reloads[spec.key] = replace(spec, timeout=max(spec.timeout, known.timeout))
+                runtime = spec.runtime if spec.runtime == known.runtime else None
+                reloads[spec.key] = replace(spec, timeout=max(spec.timeout, known.timeout), runtime=runtime)
     try:
         wanted = [member.resource for group in groups for member in group.differing]
         reads = [(one.name, one.strip, one.reads) for one in wanted]

@@ -244,7 +244,8 @@ class Book:
                 # If those who owe it disagree, it is tried again.
                 on_failure = spec.on_failure if before.spec.on_failure == spec.on_failure else "retry"
                 timeout = max(spec.timeout, before.spec.timeout)
-                spec = replace(spec, timeout=timeout, on_failure=on_failure)  # noqa: PLW2901 - of both
+                runtime = spec.runtime if before.spec.runtime == spec.runtime else None
+                spec = replace(spec, timeout=timeout, on_failure=on_failure, runtime=runtime)  # noqa: PLW2901 - of both
             records = (*(before.records if before else ()), record.number)
             found[spec.key] = PendingReload(spec, tuple(dests), tuple(dests.values()), records)
         return tuple(found.values())

@@ -41,6 +41,7 @@ FAMILIES: dict[str, tuple[str, tuple[str, ...]]] = {
     "confpy_reload_owed_since_seconds": ("Since when it is owed; only while it is.", ("resource",)),
     "confpy_reload_failures": ("How many runs of the owed reload have failed in a row.", ("resource",)),
     "confpy_reloads": ("Reloads that have ended, by their result.", ("result",)),
+    "confpy_reloads_avoided": ("Reloads that were not needed: the running program was told of the change.", ()),
     "confpy_commits": ("Targets that were replaced.", ()),
     "confpy_store_up": ("1 if the store was read, and answered when it was asked last.", ("store",)),
     "confpy_store_last_success_timestamp_seconds": ("When the store last answered.", ("store",)),
@@ -48,7 +49,7 @@ FAMILIES: dict[str, tuple[str, tuple[str, ...]]] = {
     "confpy_store_denied_prefixes": ("How many prefixes the store denies.", ("store",)),
 }
 """Family → its help, and its labels."""
-COUNTERS = frozenset({"confpy_reloads", "confpy_commits"})
+COUNTERS = frozenset({"confpy_reloads", "confpy_reloads_avoided", "confpy_commits"})
 """Those that only grow; their samples end in ``_total``."""
 FORK_FAMILIES: dict[str, tuple[str, tuple[str, ...]]] = {
     "confd_templates_loaded": ("Number of template resources currently loaded.", ()),
@@ -80,6 +81,7 @@ def samples(status: Status, readiness: Readiness, *, is_healthy: bool) -> Iterat
             yield "confpy_reload_failures", (name,), reload.attempts
     for result, count in (("success", status.totals.reloads), ("failure", status.totals.failed_reloads)):
         yield "confpy_reloads", (result,), count
+    yield "confpy_reloads_avoided", (), status.totals.avoided
     yield "confpy_commits", (), status.totals.commits
     for store in status.stores:
         yield "confpy_store_up", (store.name,), store.is_up

@@ -89,6 +89,8 @@ class Totals:
     failed_reloads: int = 0
     """And those that failed."""
     renders: int = 0
+    avoided: int = 0
+    """Reloads that were not needed: the running program was told of what had changed."""
 
 
 @frozen
@@ -172,6 +174,8 @@ class ReloadStatus:
     """When it is tried next; 0: when what it waits for has ended."""
     error: Mapping[str, str | int] | None = None
     """Why its last run failed."""
+    needed: str = ""
+    """Why the running program could not be told of the change, and has to be reloaded; empty: it was not asked."""
 
 
 @frozen

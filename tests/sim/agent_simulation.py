@@ -8,7 +8,7 @@ from random import Random
 from confpy.agent.agent import Agent
 from confpy.agent.batches import AT_ONCE
 from confpy.agent.config import AgentConfig
-from confpy.agent.reloads import RELOADS_AT_ONCE
+from confpy.agent.reload_queue import RELOADS_AT_ONCE
 from confpy.config.resource import Loaded, Resource
 from confpy.daemon.jobs import Failed, Job, Jobs, Ports
 from confpy.delivery.context import Rules

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from confpy.agent.batches import AT_ONCE
-from confpy.agent.reloads import LONGEST, RELOADS_AT_ONCE
+from confpy.agent.reload_queue import LONGEST, RELOADS_AT_ONCE
 from confpy.candidates import Candidate, Group, Report
 from confpy.config.resource import Resource
 from confpy.errors import TargetTorn

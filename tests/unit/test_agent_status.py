@@ -7,7 +7,7 @@ from hashlib import sha256
 
 import pytest
 
-from confpy.agent.reloads import RELOADS_AT_ONCE
+from confpy.agent.reload_queue import RELOADS_AT_ONCE
 from confpy.candidates import Report
 from confpy.config.resource import Loaded, Resource
 from confpy.errors import AccessDenied, StoreError, TemplateError, UsageError

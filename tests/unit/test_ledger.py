@@ -348,6 +348,21 @@ def test_a_runtime_target_survives(state, out):
     assert start(state)[1].reloads[0].spec.runtime == target
 
 
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_reload_that_is_owed_with_and_without_a_runtime_target_is_made(state, out, together, order):
+    """Told alone, the running program would not have the file of the other resource."""
+    ledger, _ = start(state)
+    target = RuntimeTarget(("unix:/run/haproxy/admin.sock",))
+    both = [(resource(out / "f", reload_haproxy=target), b"new"), (resource(out / "g"), b"new")]
+    wanted = [both[number] for number in order]
+    for some in [wanted] if together else [[one] for one in wanted]:
+        give(ledger, *some)
+    die(ledger)
+    (owed,) = start(state)[1].reloads
+    assert (owed.spec.runtime, sorted(owed.resources)) == (None, ["f", "g"])
+
+
 def test_a_thousand_that_share_a_reload_cost_two_writes_and_one_sync(state, out):
     disk = Counting()
     ledger, _ = start(state, disk)

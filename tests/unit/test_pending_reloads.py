@@ -9,7 +9,8 @@ from random import Random
 import pytest
 
 from confpy.agent.commits import Commit
-from confpy.agent.reloads import LONGEST, RELOADS_AT_ONCE, PendingReloads
+from confpy.agent.reload_queue import LONGEST, RELOADS_AT_ONCE
+from confpy.agent.reloads import PendingReloads
 from confpy.agent.resources import ResourceState
 from confpy.candidates import Report
 from confpy.clock import Backoff, Settle

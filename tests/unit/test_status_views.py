@@ -301,7 +301,13 @@ def test_the_manual_lists_the_metrics_with_their_labels_and_meanings():
         r"^\| `(conf\w+?)(?:\{([\w, ]+)\})?` \| (.*) \|$", (ROOT / "docs" / "monitoring.md").read_text(), re.MULTILINE
     )
     listed = {name: (text, tuple(filter(None, labels.split(", ")))) for name, labels, text in rows}
-    counters = {"confpy_reloads", "confpy_commits", "confd_template_cache_hits", "confd_file_changed"}
+    counters = {
+        "confpy_reloads",
+        "confpy_reloads_avoided",
+        "confpy_commits",
+        "confd_template_cache_hits",
+        "confd_file_changed",
+    }
     known = {f"{name}_total" if name in counters else name: row for name, row in {**FAMILIES, **FORK_FAMILIES}.items()}
     assert listed == known
 
