@@ -23,10 +23,12 @@ def main() -> None:
         wheel = bundle.wheel(arguments.out if "wheel" in arguments.kinds else work)
         if "wheel" in arguments.kinds:
             _say(wheel)
-        if "zipapp" in arguments.kinds:
-            _say(bundle.zipapp(arguments.out, wheel, work))
-        if "deb" in arguments.kinds:
-            _say(deb.build(arguments.out, wheel, work))
+        makers = {"zipapp": bundle.zipapp, "deb": deb.build}
+        makers = {kind: make for kind, make in makers.items() if kind in arguments.kinds}
+        if makers:
+            bundle.libraries(work / "libraries", wheel)
+        for make in makers.values():
+            _say(make(arguments.out, work / "libraries", work))
 
 
 def _say(path: Path) -> None:

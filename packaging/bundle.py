@@ -16,7 +16,7 @@ from confpy import __version__
 ROOT = Path(__file__).resolve().parent.parent
 UNUSED = ("setuptools", "_distutils_hack", "pkg_resources", "bin", "wrapt-stubs")
 """What the libraries bring and confpy never imports: pbr asks for setuptools, for builds alone."""
-LEFT_OUT = frozenset({"RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "__pycache__"})
+LEFT_OUT = frozenset({"INSTALLER", "REQUESTED", "direct_url.json", "__pycache__"})
 OFTEN_LOADED = ("click", "confpy", "jinja2", "markupsafe", "prometheus_client", "structlog", "watchdog", "yaml")
 """What runs load, and is compiled in the zipapp; the others are for SRV records and for writing to stores."""
 EPOCH = int(os.environ.get("SOURCE_DATE_EPOCH", "1577836800"))
@@ -32,17 +32,22 @@ def wheel(out: Path) -> Path:
 def libraries(folder: Path, wheel: Path) -> None:
     """Install the wheel and its libraries into a folder, without what was compiled from C for one Python.
 
-    jinja2 then escapes, and yaml parses, by Python of their own; both look the same to confpy.
+    jinja2 then escapes, and yaml parses, by Python of their own; both look the same to confpy. The ``RECORD`` of each
+    still lists what was left out.
     """
     _pip("install", "--no-compile", "--target", str(folder), str(wheel))
     for path in [*folder.iterdir()]:
         if path.name in UNUSED or path.name.partition("-")[0] in UNUSED or path.suffix in {".pth", ".txt"}:
-            _remove(path)
+            remove(path)
     for path in [*folder.rglob("*")]:
         is_of_library = path.relative_to(folder).parts[0] != "confpy"
         is_unused = path.name in LEFT_OUT or path.suffix in {".so", ".pyi", ".pyx", ".pxd", ".c", ".h"}
         if is_unused or (is_of_library and path.name == "tests"):
-            _remove(path)
+            remove(path)
+    for path in folder.rglob("*.py"):
+        # Modules are not executable, and the interpreter that some name ("python") is not on each machine.
+        if (content := path.read_bytes()).startswith(b"#!"):
+            path.write_bytes(b"#" + content[content.index(b"\n") :])
 
 
 def compile_beside(folder: Path, names: Iterable[str]) -> None:
@@ -56,13 +61,13 @@ def compile_beside(folder: Path, names: Iterable[str]) -> None:
     subprocess.run(command, check=True, env={**os.environ, "PYTHONDONTWRITEBYTECODE": ""})
 
 
-def zipapp(out: Path, wheel: Path, work: Path) -> Path:
-    """Make ``confpy.pyz``, which any Python ≥ 3.11 runs; return its path.
+def zipapp(out: Path, libraries: Path, work: Path) -> Path:
+    """Make ``confpy.pyz`` of a folder of libraries, which any Python ≥ 3.11 runs; return its path.
 
     Its bytecode is of one version of Python; others compile the sources that stand beside it, at each start.
     """
     folder = work / "zipapp"
-    libraries(folder, wheel)
+    shutil.copytree(libraries, folder)
     compile_beside(folder, OFTEN_LOADED)
     (folder / "__main__.py").write_text("import sys\n\nfrom confpy.__main__ import main\n\nsys.exit(main())\n")
     path = out / "confpy.pyz"
@@ -70,7 +75,7 @@ def zipapp(out: Path, wheel: Path, work: Path) -> Path:
     with path.open("wb") as file:
         file.write(b"#!/usr/bin/env python3\n")
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-            for source in files(folder):
+            for source in (path for path in files(folder) if path.name != "RECORD"):
                 _add(archive, source, str(source.relative_to(folder)))
     path.chmod(0o755)
     return path
@@ -93,7 +98,8 @@ def _pip(*arguments: str) -> None:
     subprocess.run(command, check=True, env={**os.environ, "SOURCE_DATE_EPOCH": str(EPOCH)})
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file or a folder with all that is in it."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

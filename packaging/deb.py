@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from email.utils import formatdate
@@ -12,11 +13,17 @@ from pathlib import Path
 
 import bundle
 import man
+from licences import copyright_file
 
 from confpy import __version__
 
 HERE = Path(__file__).resolve().parent / "debian"
 LIBRARIES = "usr/lib/confpy"
+MAINTAINER = (
+    f"{os.environ.get('DEBFULLNAME', 'The confpy authors')} <{os.environ.get('DEBEMAIL', 'confpy@confpy.invalid')}>"
+)
+"""Who answers for this package: who builds it, as Debian's tools are told (dch(1)), else an address that cannot exist
+(RFC 2606, 2), since the project has none."""
 SHELLS = {
     "bash": "usr/share/bash-completion/completions/confpy",
     "zsh": "usr/share/zsh/vendor-completions/_confpy",
@@ -36,26 +43,26 @@ sys.exit(main())
 decide what root's daemon imports."""
 
 
-def build(out: Path, wheel: Path, work: Path) -> Path:
-    """Build the package into a folder with ``dpkg-deb``, and return its path."""
+def build(out: Path, libraries: Path, work: Path) -> Path:
+    """Build the package of a folder of libraries with ``dpkg-deb``, and return its path."""
     root = work / "deb"
-    bundle.libraries(root / LIBRARIES, wheel)
+    shutil.copytree(libraries, root / LIBRARIES)
     _write(root / "usr/bin/confpy", COMMAND, 0o755)
     _write(root / "usr/share/man/man1/confpy.1.gz", _gzip(man.page()))
     for shell, path in SHELLS.items():
         _write(root / path, _completion(shell))
     unit = (bundle.ROOT / "examples/systemd/confpy.service").read_text()
-    _write(root / "lib/systemd/system/confpy.service", unit)
+    _write(root / "usr/lib/systemd/system/confpy.service", unit)
     for name in ("conf.d", "templates"):
         (root / "etc/confpy" / name).mkdir(parents=True)
     _write(root / "etc/confpy/confpy.toml", (HERE / "confpy.toml").read_text())
     _write(root / "usr/share/python3/runtime.d/confpy.rtupdate", (HERE / "rtupdate").read_text(), 0o755)
     documents = root / "usr/share/doc/confpy"
-    _write(documents / "copyright", _copyright(root / LIBRARIES))
+    _write(documents / "copyright", _move_licences(root / LIBRARIES))
     _write(documents / "changelog.gz", _gzip(_changelog()))
     _write(documents / "NEWS.gz", _gzip((bundle.ROOT / "CHANGELOG.md").read_text()))
     size = sum(path.stat().st_size for path in bundle.files(root)) // 1024
-    control = (HERE / "control").read_text().format(version=__version__, size=size)
+    control = (HERE / "control").read_text().format(version=__version__, size=size, maintainer=MAINTAINER)
     _write(root / "DEBIAN/control", control)
     _write(root / "DEBIAN/conffiles", "/etc/confpy/confpy.toml\n")
     _write(root / "DEBIAN/md5sums", _sums(root))
@@ -77,40 +84,21 @@ def _completion(shell: str) -> str:
     return subprocess.run(command, check=True, cwd=bundle.ROOT, capture_output=True, text=True).stdout
 
 
-def _copyright(libraries: Path) -> str:
-    """Return the licences of confpy and its libraries (Debian policy, 12.5), as their metadata has them."""
-    lines = [
-        "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/",
-        "Upstream-Name: confpy",
-        "",
-        "Files: *",
-        "Copyright: the confpy authors",
-        "License: MIT",
-        *_indented((bundle.ROOT / "LICENSE").read_text()),
-    ]
-    for metadata in sorted(libraries.glob("*.dist-info/METADATA")):
-        name = metadata.parent.name.partition("-")[0]
-        texts = [
-            path
-            for path in sorted(metadata.parent.rglob("*"))
-            if path.is_file() and path.name.upper().startswith(("LICEN", "COPY"))
-        ]
-        if name != "confpy":
-            lines += ["", f"Files: {LIBRARIES}/{name}/*", f"Copyright: the authors of {name}", f"License: {name}"]
-            text = "\n".join(path.read_text(errors="replace") for path in texts)
-            lines += _indented(text or "See the project's metadata.")
-    return "\n".join(lines) + "\n"
-
-
-def _indented(text: str) -> list[str]:
-    return [f" {line}".rstrip() if line.strip() else " ." for line in text.strip().splitlines()]
+def _move_licences(libraries: Path) -> str:
+    """Take licences, and what else is of no use to Python, from the metadata; return the copyright file."""
+    text = copyright_file(libraries, LIBRARIES, (bundle.ROOT / "LICENSE").read_text())
+    for metadata in libraries.glob("*.dist-info"):
+        for path in metadata.iterdir():
+            if path.name not in {"METADATA", "WHEEL"}:
+                bundle.remove(path)
+    return text
 
 
 def _changelog() -> str:
     date = formatdate(bundle.EPOCH)
     return (
         f"confpy ({__version__}) unstable; urgency=medium\n\n  * See /usr/share/doc/confpy/NEWS.gz.\n\n"
-        f" -- The confpy authors <confpy@localhost>  {date}\n"
+        f" -- {MAINTAINER}  {date}\n"
     )
 
 
