@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from confpy.haproxy.values import Process, RunningServer
+from confpy.frozen import replace
+from confpy.haproxy.values import Process, Running, RunningServer
 
 _VERSION = re.compile(r"^(\d+)\.(\d+)")
 _FILE = re.compile(r"(?P<id>\d+) \((?P<path>[^)]*)\) .*\bcurr_ver=(?P<current>\d+) next_ver=(?P<next>\d+)")
@@ -105,19 +107,60 @@ def read_entries(text: str) -> tuple[str, ...]:
     return tuple([line.partition(" ")[2] for line in text.split("\n") if line])
 
 
-def read_certificates(text: str) -> dict[str, str]:
-    """Return the files that ``show ssl cert`` lists, each with an empty fingerprint; transactions are left out."""
-    return dict.fromkeys((line for line in text.split("\n") if line and line[0] not in "#*"), "")
+def read_names(text: str) -> tuple[str, ...]:
+    """Return the files that ``show ssl cert`` or ``show ssl crt-list`` lists; transactions are left out."""
+    # A HAProxy without TLS does not know the command.
+    if text.startswith("Unknown command"):
+        return ()
+    return tuple([line for line in text.split("\n") if line and line[0] not in "#*"])
 
 
-def read_certificate(text: str) -> Mapping[str, str]:
-    """Return the fields of ``show ssl cert FILE``; raises ``UnknownAnswer``."""
+def read_fingerprint(text: str) -> str:
+    """Return the SHA-1 fingerprint of ``show ssl cert FILE``; empty: it holds no certificate."""
     fields = dict(line.split(": ", 1) for line in text.split("\n") if ": " in line)
-    if "SHA1 FingerPrint" not in fields or "Status" not in fields:
-        raise UnknownAnswer("show ssl cert")
-    return fields
+    return fields.get("SHA1 FingerPrint", "")
+
+
+def read_running(answers: Mapping[str, str], before: Running) -> Running:
+    """Return what is known after more answers, by command; raises ``UnknownAnswer``."""
+    servers, entries = dict(before.servers), dict(before.entries)
+    certificates, lists = dict(before.certificates), dict(before.lists)
+    more: dict[str, Any] = {}
+    for command, answer in answers.items():
+        kind, _, name = command.rpartition(" ")
+        if kind == "show servers state":
+            servers |= {name: {}, **read_servers_state(answer)} if answer.startswith("1\n") else {}
+        elif kind == "show env":
+            more["files"] = read_files(answer)
+        elif command in {"show map", "show acl"}:
+            more[f"{name}s"] = read_lists(answer)
+        elif kind in {"show map", "show acl"}:
+            entries[name] = read_entries(answer)
+        elif command == "show ssl cert":
+            certificates |= dict.fromkeys(read_names(answer), "")
+        elif kind == "show ssl cert":
+            certificates[name] = read_fingerprint(answer)
+        elif command == "show ssl crt-list":
+            lists |= dict.fromkeys(read_names(answer), ())
+        elif kind == "show ssl crt-list -n":
+            lists[name] = read_names(answer)
+    return replace(
+        before,
+        asked=before.asked | answers.keys(),
+        servers=servers,
+        entries=entries,
+        certificates=certificates,
+        lists=lists,
+        **more,
+    )
 
 
 def is_accepted(answer: str, accepts: Sequence[str]) -> bool:
-    """Say whether an answer is one of those that are known: a whole one, or a beginning that ends with ``…``."""
-    return any(answer.startswith(known[:-1]) if known.endswith("…") else answer == known for known in accepts)
+    """Say whether an answer is one of those that are known: a whole one, or one with anything in place of ``…``."""
+    for known in accepts:
+        start, more, end = known.partition("…")
+        if answer == known or (
+            more and len(answer) >= len(start) + len(end) and answer.startswith(start) and answer.endswith(end)
+        ):
+            return True
+    return False

@@ -9,10 +9,12 @@ from confpy.haproxy.words import is_safe
 
 DONE = ("",)
 """The empty answer."""
+MAX_PAYLOAD = 12_000
+"""Characters of a payload, at most: a command and its payload have to fit into one buffer, of 16 KiB by default."""
 
 
 class Unsafe(ValueError):
-    """A word that may not stand in a command."""
+    """A word or a payload that may not be sent; says why, for people."""
 
 
 def command(
@@ -25,5 +27,5 @@ def command(
 ) -> Command:
     """Return a command; raises ``Unsafe`` for a word that may not be sent."""
     if not all(map(is_safe, words)):
-        raise Unsafe
+        raise Unsafe("a word holds a character that is not sent")
     return Command(" ".join(words), tuple(accepts), payload, leaves, tuple(tolerates), is_secret)

@@ -8,7 +8,7 @@ from itertools import zip_longest
 from confpy.haproxy.lexer import Unreadable
 from confpy.haproxy.sections import KINDS, Section, ServerLine, Words, read_sections
 from confpy.haproxy.servers import read_server
-from confpy.haproxy.values import BackendChange, Difference, EntriesChange, Files, ReloadNeeded, Server, ServerChange
+from confpy.haproxy.values import BackendChange, DataChange, Difference, Files, ReloadNeeded, Server, ServerChange
 from confpy.haproxy.words import NAME
 
 BACKENDS = frozenset({"backend", "listen"})
@@ -64,7 +64,7 @@ def _compare(olds: Sequence[Files], new: Files, *, is_whole: bool) -> Difference
     for path in dict.fromkeys([*data, *(path for old in olds for path in old if path not in new)]):
         contents = [old.get(path) for old in olds]
         if is_whole or any(content != data.get(path) for content in contents):
-            changes.append(EntriesChange(path, contents[0], data.get(path)))
+            changes.append(DataChange(path, contents[0], data.get(path)))
     return Difference(backends, tuple(changes), tuple(configuration), data)
 
 
@@ -173,6 +173,10 @@ class _File:
         if not touched and not moved and not self._is_whole:
             return None
         self._hold_followable(section, touched, olds)
+        adds = _adds(section)
+        if adds and any(old.servers.keys() != section.servers.keys() for old in olds):
+            place = section.places.get("balance", section.line)
+            raise _Needed(adds, self._path, place, "balance roundrobin, leastconn or random can be followed")
         if moved:
             raise _Needed("the order of servers that are tried in turn changed", self._path, section.line)
         changes: list[ServerChange] = []
@@ -197,7 +201,7 @@ class _File:
             section.line,
             tuple(changes),
             order,
-            _adds(section),
+            adds,
             _weights(section),
             section.inherits,
             frozenset(names),

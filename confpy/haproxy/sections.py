@@ -66,6 +66,8 @@ class Section:
     """The words of its ``default-server``, after those that it inherits."""
     settings: dict[str, Words] = field(default_factory=dict)
     """The last ``balance``, ``mode`` and so on, its own or inherited."""
+    places: dict[str, int] = field(default_factory=dict)
+    """Where those stand."""
     is_conditional: bool = False
     """What it says of its servers, or what it inherits, depends on ``.if``."""
     is_uncertain: bool = False
@@ -132,7 +134,7 @@ class _Reader:
             source = None
         if source is not None:
             section.shared = source.shared
-            section.settings = dict(source.settings)
+            section.settings, section.places = dict(source.settings), dict(source.places)
             section.is_conditional |= source.is_conditional
         elif section.kind != "defaults" or named:
             section.inherits = False
@@ -170,7 +172,7 @@ class _Reader:
             if first == "no":
                 key = " ".join(line.words[1:3])
             if key in SETTINGS:
-                section.settings[key] = line.words
+                section.settings[key], section.places[key] = line.words, line.number
                 section.is_conditional |= bool(self._depth)
 
     def _add_server(self, line: Line, words: Words) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from confpy.frozen import define, field
 from confpy.haproxy.commands import Unsafe, command
+from confpy.haproxy.data import data_questions, data_steps
 from confpy.haproxy.values import (
     BackendChange,
     Command,
@@ -32,12 +33,14 @@ OLD = "HAProxy before 3.0 adds and removes no servers safely"
 SLOTS = "render a fixed number of servers: slots() gives each key its own"
 
 
-def questions(difference: Difference) -> tuple[str, ...]:
-    """Return the commands whose answers ``steps`` and ``unequal`` need."""
+def questions(difference: Difference, running: Running | None = None) -> tuple[str, ...]:
+    """Return the commands whose answers ``steps`` and ``unequal`` still need, given those that are known."""
+    running = running or Running()
     asked = [f"show servers state {backend.name}" for backend in difference.backends]
     if any(not backend.inherits for backend in difference.backends):
         asked.append("show env HAPROXY_CFGFILES")
-    return tuple(asked)
+    asked += data_questions(difference.data, running)
+    return tuple([one for one in dict.fromkeys(asked) if one not in running.asked])
 
 
 def steps(difference: Difference, running: Running, process: Process, left: Sequence[Left] = ()) -> Plan | ReloadNeeded:
@@ -49,11 +52,26 @@ def steps(difference: Difference, running: Running, process: Process, left: Sequ
     for backend in difference.backends:
         try:
             needed = made.follow(backend, running)
-        except Unsafe:
-            needed = ReloadNeeded("a word holds a character that is not sent", backend.file, backend.line)
+        except Unsafe as error:
+            needed = ReloadNeeded(str(error), backend.file, backend.line)
         if needed is not None:
             return needed
+    for change in difference.data:
+        sent = data_steps(change, running, difference.contents)
+        if isinstance(sent, ReloadNeeded):
+            return sent
+        made.data += sent
+        made.changed += bool(sent)
     return made.plan()
+
+
+def left_over(left: Sequence[Left]) -> Difference:
+    """Return the difference whose plan removes what earlier plans left in maintenance, where it is idle by now."""
+    changes: dict[str, list[ServerChange]] = {}
+    for one in left:
+        server = Server(one.name, "", 0, one.words, is_backup=one.is_backup)
+        changes.setdefault(one.backend, []).append(ServerChange(None, (server,)))
+    return Difference(tuple([BackendChange(name, "", 0, tuple(servers)) for name, servers in changes.items()]))
 
 
 @define
@@ -63,6 +81,7 @@ class _Made:
     process: Process
     left: dict[str, Left]
     commands: list[Command] = field(default_factory=list)
+    data: list[Command] = field(default_factory=list)
     last: list[Command] = field(default_factory=list)
     """Removals: they follow all else."""
     added: int = 0
@@ -72,7 +91,7 @@ class _Made:
     by_hand: list[str] = field(default_factory=list)
 
     def plan(self) -> Plan:
-        commands = (*self.commands, *self.last)
+        commands = (*self.commands, *self.data, *self.last)
         return Plan(commands, self.added, self.removed, self.changed, tuple(self.stays), tuple(self.by_hand))
 
     def follow(self, backend: BackendChange, running: Running) -> ReloadNeeded | None:
@@ -91,7 +110,9 @@ class _Made:
                     self._remove(backend, change.previous[-1], one)
                 continue
             server = change.server
-            if one is not None and not change.previous:
+            left = self.left.get(f"{backend.name}/{name}")
+            is_other = left is not None and (left.words, left.is_backup) != (server.words, server.is_backup)
+            if one is not None and (is_other or not change.previous):
                 why = self._take_back(backend, server, one)
             elif one is not None:
                 why = self._change(backend, change, one, servers)

@@ -100,12 +100,14 @@ class BackendChange:
 
 
 @frozen
-class EntriesChange:
-    """A file beside the configuration that changed: a map, a list of an ACL, a certificate, a crt-list."""
+class DataChange:
+    """A file beside the configuration: a map, a list of an ACL, a certificate, a crt-list."""
 
     path: str
     old: bytes | None
+    """As the process has read it; None: it was not there."""
     new: bytes | None
+    """None: it is gone."""
 
 
 @frozen
@@ -113,7 +115,7 @@ class Difference:
     """What can be changed in a running process; all else is equal."""
 
     backends: tuple[BackendChange, ...] = ()
-    data: tuple[EntriesChange, ...] = ()
+    data: tuple[DataChange, ...] = ()
     """What these are is known to the process alone: it lists its maps and certificates."""
     files: tuple[str, ...] = ()
     """The files of the configuration, without the data."""
@@ -220,6 +222,8 @@ class Process:
 class Running:
     """What the process has answered."""
 
+    asked: frozenset[str] = frozenset()
+    """The commands whose answers are in it."""
     servers: Mapping[str, Mapping[str, RunningServer]] = NOTHING
     """Backend → its servers in their order."""
     files: tuple[str, ...] = ()
@@ -230,6 +234,6 @@ class Running:
     entries: Mapping[str, tuple[str, ...]] = NOTHING
     """File of a map or an ACL → its entries in their order, each ``key value``."""
     certificates: Mapping[str, str] = NOTHING
-    """File → the SHA-1 fingerprint of its certificate in capital hexadecimal digits; empty: not asked."""
+    """File → the SHA-1 fingerprint of its certificate in capital hexadecimal digits; empty: not asked, or none."""
     lists: Mapping[str, tuple[str, ...]] = NOTHING
-    """crt-list → its lines; empty: not asked."""
+    """crt-list → its lines, each with ``:NUMBER`` after its certificate; empty: not asked."""

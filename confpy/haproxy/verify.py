@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from confpy.haproxy.data import data_differs
 from confpy.haproxy.values import Difference, Running, RunningServer, Server, ServerChange
 
 MAINTENANCE = 1
@@ -31,6 +32,7 @@ def unequal(difference: Difference, running: Running) -> tuple[str, ...]:
         order = [name for name in servers if name in backend.order]
         if backend.order and order != list(backend.order):
             wrong.append(backend.name)
+    wrong += [change.path for change in difference.data if data_differs(change, running)]
     return tuple(wrong)
 
 
