@@ -8,21 +8,25 @@ from pathlib import Path
 
 import bundle
 import deb
+import source
 
-KINDS = ("wheel", "zipapp", "deb")
+KINDS = ("wheel", "sdist", "zipapp", "deb")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/package", description="Build packages of confpy.")
     parser.add_argument("kinds", nargs="+", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
-    parser.add_argument("--out", type=Path, default=bundle.ROOT / "dist", help="folder to write them to (dist)")
+    parser.add_argument("--out", type=Path, default=source.ROOT / "dist", help="folder to write them to (dist)")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        wheel = bundle.wheel(arguments.out if "wheel" in arguments.kinds else work)
+        copied = source.copy(work / "source")
+        wheel = source.wheel(arguments.out if "wheel" in arguments.kinds else work, copied)
         if "wheel" in arguments.kinds:
             _say(wheel)
+        if "sdist" in arguments.kinds:
+            _say(source.sdist(arguments.out, source.copy(work / "sdist"), wheel))
         makers = {"zipapp": bundle.zipapp, "deb": deb.build}
         makers = {kind: make for kind, make in makers.items() if kind in arguments.kinds}
         if makers:

@@ -11,22 +11,13 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from confpy import __version__
+from source import EPOCH, mark
 
-ROOT = Path(__file__).resolve().parent.parent
 UNUSED = ("setuptools", "_distutils_hack", "pkg_resources", "bin", "wrapt-stubs")
 """What the libraries bring and confpy never imports: pbr asks for setuptools, for builds alone."""
 LEFT_OUT = frozenset({"INSTALLER", "REQUESTED", "direct_url.json", "__pycache__"})
 OFTEN_LOADED = ("click", "confpy", "jinja2", "markupsafe", "prometheus_client", "structlog", "watchdog", "yaml")
 """What runs load, and is compiled in the zipapp; the others are for SRV records and for writing to stores."""
-EPOCH = int(os.environ.get("SOURCE_DATE_EPOCH", "1577836800"))
-"""The time of all files (https://reproducible-builds.org/specs/source-date-epoch/); a zip knows none before 1980."""
-
-
-def wheel(out: Path) -> Path:
-    """Build the wheel into a folder, and return its path."""
-    _pip("wheel", "--no-deps", "--wheel-dir", str(out), str(ROOT))
-    return out / f"confpy-{__version__}-py3-none-any.whl"
 
 
 def libraries(folder: Path, wheel: Path) -> None:
@@ -68,6 +59,7 @@ def zipapp(out: Path, libraries: Path, work: Path) -> Path:
     """
     folder = work / "zipapp"
     shutil.copytree(libraries, folder)
+    mark(folder, installed_as="zipapp")
     compile_beside(folder, OFTEN_LOADED)
     (folder / "__main__.py").write_text("import sys\n\nfrom confpy.__main__ import main\n\nsys.exit(main())\n")
     path = out / "confpy.pyz"

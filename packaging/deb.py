@@ -14,6 +14,7 @@ from pathlib import Path
 import bundle
 import man
 from licences import copyright_file
+from source import EPOCH, ROOT, mark
 
 from confpy import __version__
 
@@ -47,11 +48,12 @@ def build(out: Path, libraries: Path, work: Path) -> Path:
     """Build the package of a folder of libraries with ``dpkg-deb``, and return its path."""
     root = work / "deb"
     shutil.copytree(libraries, root / LIBRARIES)
+    mark(root / LIBRARIES, installed_as="deb")
     _write(root / "usr/bin/confpy", COMMAND, 0o755)
     _write(root / "usr/share/man/man1/confpy.1.gz", _gzip(man.page()))
     for shell, path in SHELLS.items():
         _write(root / path, _completion(shell))
-    unit = (bundle.ROOT / "examples/systemd/confpy.service").read_text()
+    unit = (ROOT / "examples/systemd/confpy.service").read_text()
     _write(root / "usr/lib/systemd/system/confpy.service", unit)
     for name in ("conf.d", "templates"):
         (root / "etc/confpy" / name).mkdir(parents=True)
@@ -60,7 +62,7 @@ def build(out: Path, libraries: Path, work: Path) -> Path:
     documents = root / "usr/share/doc/confpy"
     _write(documents / "copyright", _move_licences(root / LIBRARIES))
     _write(documents / "changelog.gz", _gzip(_changelog()))
-    _write(documents / "NEWS.gz", _gzip((bundle.ROOT / "CHANGELOG.md").read_text()))
+    _write(documents / "NEWS.gz", _gzip((ROOT / "CHANGELOG.md").read_text()))
     size = sum(path.stat().st_size for path in bundle.files(root)) // 1024
     control = (HERE / "control").read_text().format(version=__version__, size=size, maintainer=MAINTAINER)
     _write(root / "DEBIAN/control", control)
@@ -70,10 +72,11 @@ def build(out: Path, libraries: Path, work: Path) -> Path:
         _write(root / "DEBIAN" / name, (HERE / name).read_text(), 0o755)
     path = out / f"confpy_{__version__}_all.deb"
     command = ["dpkg-deb", "--root-owner-group", "-Zxz", "--build", str(root), str(path)]
-    environment = {**os.environ, "SOURCE_DATE_EPOCH": str(bundle.EPOCH)}
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": str(EPOCH)}
     for one in [root, *root.rglob("*")]:
         if one.is_dir():
             one.chmod(0o755)
+        os.utime(one, (EPOCH, EPOCH))
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
     return path
 
@@ -81,12 +84,12 @@ def build(out: Path, libraries: Path, work: Path) -> Path:
 def _completion(shell: str) -> str:
     """Return what ``confpy completion SHELL`` prints."""
     command = [sys.executable, "-m", "confpy", "completion", shell]
-    return subprocess.run(command, check=True, cwd=bundle.ROOT, capture_output=True, text=True).stdout
+    return subprocess.run(command, check=True, cwd=ROOT, capture_output=True, text=True).stdout
 
 
 def _move_licences(libraries: Path) -> str:
     """Take licences, and what else is of no use to Python, from the metadata; return the copyright file."""
-    text = copyright_file(libraries, LIBRARIES, (bundle.ROOT / "LICENSE").read_text())
+    text = copyright_file(libraries, LIBRARIES, (ROOT / "LICENSE").read_text())
     for metadata in libraries.glob("*.dist-info"):
         for path in metadata.iterdir():
             if path.name not in {"METADATA", "WHEEL"}:
@@ -95,7 +98,7 @@ def _move_licences(libraries: Path) -> str:
 
 
 def _changelog() -> str:
-    date = formatdate(bundle.EPOCH)
+    date = formatdate(EPOCH)
     return (
         f"confpy ({__version__}) unstable; urgency=medium\n\n  * See /usr/share/doc/confpy/NEWS.gz.\n\n"
         f" -- {MAINTAINER}  {date}\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from itertools import groupby
 
-from bundle import EPOCH
+from source import EPOCH
 
 from confpy import __version__
 from confpy.commands import COMMANDS

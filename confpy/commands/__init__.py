@@ -388,5 +388,23 @@ From then on the resource is held, whatever the store wants, until confpy accept
 A running confpy does it, within -timeout; where none runs, this command does. confpy history shows what there is.
 """,
     ),
-    "version": Command("version", 0, 0, "takes no arguments", "show the version"),
+    "version": Command(
+        "version [-all] [-json]",
+        0,
+        0,
+        "takes no arguments",
+        "show the version",
+        """\
+Show the version.
+
+\b
+  confpy version
+  confpy version -all
+  confpy version -json
+
+-all and -json also show how confpy was installed and from which commit it was built, Python, the platform and the
+versions of the libraries: what a report of a bug needs.
+""",
+        flags=(Flag("all", "Also show how it was installed, Python, the platform and the libraries."), JSON),
+    ),
 }

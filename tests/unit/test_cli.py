@@ -284,7 +284,7 @@ def test_help_on_a_command_shows_command_lines_that_are_valid():
             "confpy convert needs what to convert, and at most where to",
             "confpy convert SRC [DEST] [-verify] [flags]",
         ),
-        ("version 2", "confpy version takes no arguments", "confpy version"),
+        ("version 2", "confpy version takes no arguments", "confpy version [-all] [-json]"),
         ("help nobody", "there is no command 'nobody'", "confpy help [COMMAND]"),
         ("help accept convert", "confpy help is about one command, or all", "confpy help [COMMAND]"),
         ("conver a", "unexpected argument 'conver'", "did you mean convert?"),
