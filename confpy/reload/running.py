@@ -1,0 +1,125 @@
+"""One exchange after the other with one HAProxy: who answers, what it has, what it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from itertools import groupby
+
+from confpy.frozen import replace
+from confpy.haproxy.answers import UnknownAnswer, is_accepted, read_files, read_help, read_info, read_servers_state
+from confpy.haproxy.steps import questions
+from confpy.haproxy.values import Command, Difference, Left, Plan, Process, Running, RunningServer
+from confpy.haproxy.verify import unequal
+from confpy.reload.runtime_ports import Doubt, RuntimePorts
+from confpy.reload.taken import Worker
+
+INFO, LEVEL, HELP = Command("show info float", ()), Command("show cli level", ()), Command("add server help", ())
+GRAIN = 0.05
+"""Seconds by which two looks at the start of one worker may differ, besides the time that the looks took."""
+ENDS = frozenset({"commit", "del"})
+"""Commands that end a change: sent when all before them has succeeded."""
+SHOWN = 100
+"""Characters that are shown of an answer that is not known."""
+NO_LEVEL = "give it one: `stats socket … level admin`"
+
+
+class Answering:
+    """The worker that answered on a socket at first; what another one answers is in doubt."""
+
+    def __init__(self, socket: str, ports: RuntimePorts, seconds: float) -> None:
+        """Ask who answers; raises ``Doubt`` and ``OSError``. ``seconds``: for all that follows."""
+        self.socket = socket
+        self._ports = ports
+        self._until = ports.seconds() + seconds
+        self._boot = ports.disk.boot()
+        self.worker, self.process, self._slack, (level, words) = self._identify(LEVEL, HELP)
+        if level != "admin":
+            hint = NO_LEVEL if level in {"user", "operator"} else "is this the admin socket of a HAProxy worker?"
+            raise Doubt(f"the socket {socket} has no level admin", hint=hint)
+        self.process = replace(self.process, words=read_help(words))
+
+    def is_same(self, other: Worker) -> bool:
+        """Return whether a worker that was seen earlier is this one."""
+        is_near = abs(other.start - self.worker.start) <= self._slack
+        return (other.boot, other.pid) == (self.worker.boot, self.worker.pid) and is_near
+
+    def running(self, difference: Difference, *, is_last: bool = False) -> Running:
+        """Return all that a difference is compared with; raises ``Doubt`` and ``OSError``.
+
+        ``is_last``: it is in doubt if another worker answers by now.
+        """
+        asked = questions(difference)
+        commands = [Command(text, ()) for text in asked]
+        try:
+            if is_last:  # on a connection that is younger than all changes: of two workers the new one accepts it
+                worker, _, slack, answers = self._identify(*commands)
+                self._check(worker, slack)
+            else:
+                answers = self._ask(commands)
+            return _running(dict(zip(asked, answers, strict=True)))
+        except UnknownAnswer as error:
+            raise Doubt(f"HAProxy's answer to `{error}` is not known: is it newer than this confpy?") from None
+
+    def apply(self, plan: Plan, users: Collection[int]) -> tuple[Left, ...]:
+        """Send a plan; return the servers that it leaves in maintenance.
+
+        ``users``: who may listen where a key is sent. Raises ``Doubt`` at the first answer that is not
+        known to be good, and ``OSError``.
+        """
+        left = [*plan.left]
+        for _, some in groupby(plan.commands, lambda one: one.text.partition(" ")[0] in ENDS):
+            commands = [*some]
+            is_secret = any(one.is_secret for one in commands)
+            for command, answer in zip(commands, self._ask(commands, users if is_secret else None), strict=True):
+                if is_accepted(answer, command.accepts):
+                    continue
+                if not is_accepted(answer, command.tolerates):
+                    raise _refused(command, answer)
+                if command.leaves is not None:
+                    left.append(command.leaves)
+        return tuple(left)
+
+    def verify(self, difference: Difference) -> None:
+        """Raise ``Doubt`` unless the worker, still the same one, is as a difference asks."""
+        if wrong := unequal(difference, self.running(difference, is_last=True)):
+            raise Doubt(f"HAProxy does not have what it was told: {', '.join(wrong[:3])}")
+
+    def _check(self, worker: Worker, slack: float) -> None:
+        self._slack = max(self._slack, slack)
+        if not self.is_same(worker):
+            raise Doubt("another worker of HAProxy has taken over meanwhile")
+
+    def _identify(self, *also: Command) -> tuple[Worker, Process, float, list[str]]:
+        before = self._ports.seconds()
+        info, *others = self._ask([INFO, *also])
+        after = self._ports.seconds()
+        try:
+            process = read_info(info)
+        except UnknownAnswer:
+            raise Doubt(f"{self.socket} does not answer as HAProxy does: is it its admin socket?") from None
+        worker = Worker(self._boot, process.pid, (before + after) / 2 - process.uptime)
+        return worker, process, after - before + GRAIN, others
+
+    def _ask(self, commands: Sequence[Command], users: Collection[int] | None = None) -> list[str]:
+        seconds = self._until - self._ports.seconds()
+        if seconds <= 0:
+            raise TimeoutError
+        return self._ports.talks.exchange(self.socket, commands, seconds, users)
+
+
+def _running(answers: Mapping[str, str]) -> Running:
+    servers: dict[str, Mapping[str, RunningServer]] = {}
+    files: tuple[str, ...] = ()
+    for text, answer in answers.items():
+        if text.startswith("show servers state "):
+            name = text.split(" ")[-1]
+            servers[name] = read_servers_state(answer).get(name, {})
+        else:
+            files = read_files(answer)
+    return Running(servers, files)
+
+
+def _refused(command: Command, answer: str) -> Doubt:
+    """Return the error for an answer that is not known to be good. No payload is shown: it may hold a key."""
+    said = answer.partition("\n")[0][:SHOWN] if not command.is_secret else "…"
+    return Doubt(f"HAProxy answered `{command.text[:SHOWN]}` with {said!r}" if said else f"no answer to {command.text}")
