@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from itertools import groupby
 
 from confpy.frozen import replace
-from confpy.haproxy.answers import UnknownAnswer, is_accepted, read_files, read_help, read_info, read_servers_state
+from confpy.haproxy.answers import UnknownAnswer, is_accepted, read_help, read_info, read_running
 from confpy.haproxy.steps import questions
-from confpy.haproxy.values import Command, Difference, Left, Plan, Process, Running, RunningServer
+from confpy.haproxy.values import Command, Difference, Left, Plan, Process, Running
 from confpy.haproxy.verify import unequal
 from confpy.reload.runtime_ports import Doubt, RuntimePorts
 from confpy.reload.taken import Worker
@@ -48,17 +48,19 @@ class Answering:
 
         ``is_last``: it is in doubt if another worker answers by now.
         """
-        asked = questions(difference)
-        commands = [Command(text, ()) for text in asked]
+        running = Running()
         try:
-            if is_last:  # on a connection that is younger than all changes: of two workers the new one accepts it
-                worker, _, slack, answers = self._identify(*commands)
-                self._check(worker, slack)
-            else:
-                answers = self._ask(commands)
-            return _running(dict(zip(asked, answers, strict=True)))
+            while asked := questions(difference, running):
+                commands = [Command(text, ()) for text in asked]
+                if is_last:  # on a connection that is younger than all changes: of two workers the new one accepts it
+                    worker, _, slack, answers = self._identify(*commands)
+                    self._check(worker, slack)
+                else:
+                    answers = self._ask(commands)
+                running = read_running(dict(zip(asked, answers, strict=True)), running)
         except UnknownAnswer as error:
             raise Doubt(f"HAProxy's answer to `{error}` is not known: is it newer than this confpy?") from None
+        return running
 
     def apply(self, plan: Plan, users: Collection[int]) -> tuple[Left, ...]:
         """Send a plan; return the servers that it leaves in maintenance.
@@ -105,18 +107,6 @@ class Answering:
         if seconds <= 0:
             raise TimeoutError
         return self._ports.talks.exchange(self.socket, commands, seconds, users)
-
-
-def _running(answers: Mapping[str, str]) -> Running:
-    servers: dict[str, Mapping[str, RunningServer]] = {}
-    files: tuple[str, ...] = ()
-    for text, answer in answers.items():
-        if text.startswith("show servers state "):
-            name = text.split(" ")[-1]
-            servers[name] = read_servers_state(answer).get(name, {})
-        else:
-            files = read_files(answer)
-    return Running(servers, files)
 
 
 def _refused(command: Command, answer: str) -> Doubt:

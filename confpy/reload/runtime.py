@@ -8,13 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 from confpy.frozen import replace
 from confpy.haproxy.compare import compare, whole
-from confpy.haproxy.steps import steps
-from confpy.haproxy.values import Avoided, BackendChange, Difference, Files, Left, ReloadNeeded, Server, ServerChange
+from confpy.haproxy.steps import left_over, steps
+from confpy.haproxy.values import Avoided, Difference, Files, Left, ReloadNeeded
 from confpy.reload.running import GRAIN, Answering
 from confpy.reload.runtime_ports import Doubt, RuntimePorts
 from confpy.reload.taken import Taken, Worker, digest
@@ -187,11 +186,7 @@ def _try_again(answering: Answering, taken: Taken, files: Files, ports: RuntimeP
     """Remove what stays in maintenance, where its connections have ended."""
     if not taken.left or taken.begun or not answering.process.has_dynamic_servers:
         return Avoided("")
-    backends = {
-        name: tuple(ServerChange(None, (Server(one.name, "", 0, one.words, is_backup=one.is_backup),)) for one in some)
-        for name, some in groupby(sorted(taken.left, key=lambda one: one.path), lambda one: one.backend)
-    }
-    difference = Difference(tuple(BackendChange(name, "", 0, changes) for name, changes in backends.items()))
+    difference = left_over(taken.left)
     return _change(answering, taken, files, difference, ports)
 
 
