@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, TypeAlias
 
 from confpy.frozen import NOTHING, frozen
@@ -21,6 +21,15 @@ class LogEvent:
     event: str
     """A dotted name, as ``resource.changed``; ``docs/logs.md`` lists them all."""
     fields: Mapping[str, object] = NOTHING
+
+
+def first_names(names: Collection[str], most: int) -> list[str]:
+    """Return the first of some names in their order, so many at most."""
+    if len(names) <= most:
+        return sorted(names)
+    from heapq import nsmallest  # a change rarely has more
+
+    return nsmallest(most, names)
 
 
 def abbreviate(names: Sequence[str]) -> str:

@@ -160,9 +160,11 @@ class Agent:
                 freed += self.reloads.take_freed()
                 if not self._shutdown.has_begun:
                     self._passes.run(freed)
-            self._started.evaluate()
-            self._step.actions += self._history.write_if_due()
-            if self._child.start_if(is_started=self.is_started):
+            if self._started.at is None:
+                self._started.evaluate()
+            if now >= self._history.writes_at:
+                self._step.actions += self._history.write_if_due()
+            if self._child.is_waiting and self._child.start_if(is_started=self.is_started):
                 self._step.actions += self.reloads.start(now, self._batches.busy, self._batches.swapped_unchecked())
             self._stop_if_done()
             self._step.do(WakeAt(self._wake_at()))
@@ -313,7 +315,9 @@ class Agent:
                 moments.append(self._drift.look_at)
             moments += (self.loading.next_at(), self._fallback.saves_at, self._watched.save_at, self._passes.next_at())
             moments += self._end.moments(now)
-            moments += (self._started.next_at(), self._history.writes_at, self._undone.looks_at)
+            if self._started.at is None:
+                moments.append(self._started.next_at())
+            moments += (self._history.writes_at, self._undone.looks_at)
         return min(moments)
 
     # --- the end -----------------------------------------------------------------------------------------------------

@@ -33,6 +33,8 @@ class ChangedKeys:
 
     def mark(self) -> None:
         """Mark whom the changed paths concern. What arrived together counts as one change to each."""
+        if not self._changed:
+            return
         concerned: dict[str, ResourceState] = {}
         for path, state in self._resources.concerned(self._changed):
             concerned[state.name] = state

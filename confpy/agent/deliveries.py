@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from heapq import nsmallest
 from typing import Any
 
-from confpy.agent.batches import Batch, Batches
+from confpy.agent.batches import Batches
 from confpy.agent.commits import Commit
 from confpy.agent.core import Core
 from confpy.agent.fallback import Fallback
@@ -21,7 +20,7 @@ from confpy.candidates import Candidate, Report
 from confpy.clock import NEVER
 from confpy.config.resource import Resource
 from confpy.errors import CheckError, ReloadError
-from confpy.events import MOST_NAMES, abbreviate
+from confpy.events import MOST_NAMES, abbreviate, first_names
 from confpy.frozen import NOTHING, replace
 from confpy.history.records import UNDO
 from confpy.messages import ClearPending, Delivered, Reject, Reloaded, Restored
@@ -94,7 +93,7 @@ class Deliveries:
         failed: dict[GroupKey, ResourceState] = {}
         held: list[ResourceState] = []
         if self._history.is_kept:
-            self._record(delivered, batch)
+            self._history.note(delivered, batch.groups)
         for report in delivered.reports:
             state = self._resources.states.get(report.resource)
             if state is None:  # its file was removed meanwhile: its program is notified of the change all the same
@@ -114,18 +113,6 @@ class Deliveries:
         if saves:
             self._fallback.save_if_due()
         self._step.actions += self._batches.send()
-
-    def _record(self, delivered: Delivered, batch: Batch) -> None:
-        """Have the history note what has changed."""
-        groups = {
-            one.resource.name: (number, group, one)
-            for number, group in enumerate(batch.groups)
-            for one in group.candidates
-        }
-        states = self._resources.states
-        changed = [report.resource for report in delivered.reports if report.outcome == "changed"]
-        keys = {name: states[name].changes_in_flight for name in changed if name in states}
-        self._history.note(delivered, groups, keys)
 
     def _take_report(self, state: ResourceState, candidate: Candidate, report: Report) -> str:
         """Take the report of one resource; returns its outcome."""
@@ -221,9 +208,10 @@ class Deliveries:
         """Return for the line of a commit what it comes from. Of a sensitive resource there is no digest."""
         found: dict[str, object] = {}
         if keys:
-            names = [name[:LONGEST_NAME] for name in nsmallest(MOST_NAMES, keys)]
+            names = first_names(keys, MOST_NAMES)
             more = len(keys) - len(names)
-            found["changed"] = ", ".join(names) + (f" and {more} more" if more else "")
+            shown = ", ".join([name[:LONGEST_NAME] for name in names])
+            found["changed"] = f"{shown} and {more} more" if more else shown
         if report.known is not None and not resource.sensitive:
             found |= {"old": report.old[:DIGITS]} if report.old else {}
             found["new"] = report.known.digest.hex()[:DIGITS]

@@ -6,13 +6,12 @@ of it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from heapq import nsmallest
+from collections.abc import Collection, Iterator, Sequence
 
 from confpy.agent.core import Core
 from confpy.candidates import Candidate, Group, Report
 from confpy.clock import NEVER
-from confpy.frozen import replace
+from confpy.events import first_names
 from confpy.history.records import MOST_KEYS, ROLLBACK, HistoryEntry, ReloadEnd, WriteHistory
 from confpy.messages import Delivered, Reloaded, Restored
 
@@ -47,27 +46,27 @@ class DeliveryHistory:
         self._undoes: dict[str, tuple[str, ...]] = {}
         """Resource → the deliveries that the one under way takes back."""
 
-    def note(
-        self,
-        delivered: Delivered,
-        sent: Mapping[str, tuple[int, Group, Candidate]],
-        keys: Mapping[str, Collection[str]],
-    ) -> None:
-        """Take the reports of a batch.
+    def note(self, delivered: Delivered, groups: Sequence[Group]) -> None:
+        """Take the reports of a batch of these groups, before its resources are told of them."""
+        changed = {report.resource: report for report in delivered.reports if report.outcome == "changed"}
+        if not changed:
+            return
+        batch = f"{int(self._step.wall * 1000):x}-{delivered.batch:x}"
+        for number, group in enumerate(groups):
+            for candidate in group.candidates:
+                report = changed.get(candidate.resource.name)
+                if report is not None:
+                    self._note(f"{batch}-{number:x}", group, candidate, report)
 
-        ``sent``: of each resource the number of its group, the group and its candidate; ``keys``: what had changed.
-        """
-        for report in delivered.reports:
-            if report.outcome == "changed":
-                number, group, candidate = sent[report.resource]
-                delivery = f"{int(self._step.wall * 1000):x}-{delivered.batch:x}-{number:x}"
-                self._note(delivery, group, candidate, report, keys.get(report.resource, ()))
-
-    def _note(self, delivery: str, group: Group, candidate: Candidate, report: Report, keys: Collection[str]) -> None:
+    def _note(self, delivery: str, group: Group, candidate: Candidate, report: Report) -> None:
         resource, config = candidate.resource, self._config
-        entry = entry_of(candidate, report, keys, checks=not config.sync_only, reloads=config.reloads)
-        undoes = self._undoes.pop(resource.name, ())
-        self._add(replace(entry, at=self._step.wall, delivery=delivery, group=group.id, undoes=undoes))
+        state = self._resources.states.get(resource.name)
+        keys = state.changes_in_flight if state is not None else ()
+        undoes = self._undoes.pop(resource.name, ()) if self._undoes else ()
+        place = self._step.wall, delivery, group.id
+        checks = not config.sync_only
+        entry = entry_of(place, candidate, report, keys, checks=checks, reloads=config.reloads, undoes=undoes)
+        self._add(entry)
         if entry.owes:
             self._owing[resource.name] = delivery, ""
             if resource.on_reload_failure == "rollback":
@@ -129,29 +128,36 @@ class DeliveryHistory:
 
 
 def entry_of(
-    candidate: Candidate, report: Report, keys: Collection[str], *, checks: bool, reloads: bool
+    place: tuple[float, str, str],
+    candidate: Candidate,
+    report: Report,
+    keys: Collection[str],
+    *,
+    checks: bool,
+    reloads: bool,
+    undoes: tuple[str, ...] = (),
 ) -> HistoryEntry:
-    """Return the entry of a target that has changed, without its time, delivery and group.
+    """Return the entry of a target that has changed.
 
-    ``checks``, ``reloads``: whether confpy runs them.
+    ``place``: its time, delivery and group; ``keys``: those that had changed; ``checks``, ``reloads``: whether confpy
+    runs them; ``undoes``: the deliveries that it takes back.
     """
     resource = candidate.resource
-    named = tuple(nsmallest(MOST_KEYS, keys))
+    named = first_names(keys, MOST_KEYS)
     is_checked = resource.output_format is not None or (checks and resource.check_cmd is not None)
     return HistoryEntry(
-        0.0,
-        "",
-        "",
+        *place,
         resource.name,
         resource.dest,
         report.previous,
         report.known.digest.hex() if report.known is not None and not resource.sensitive else "",
         candidate.trigger,
         candidate.revision,
-        named,
+        tuple(named),
         len(keys) - len(named),
         "passed" if is_checked else "",
         round(report.took, 4),
         resource.reload_cmd is not None and reloads,
+        undoes=undoes,
         keeps=resource.keeps_content,
     )

@@ -80,7 +80,7 @@ class Undone:
 
     def holds(self, states: Sequence[ResourceState]) -> bool:
         """Say whether a group is held."""
-        return any(state.undone for state in states)
+        return bool(self._held) and any(state.undone for state in states)
 
     def note_held(self, states: Sequence[ResourceState]) -> None:
         """Take it that nothing of a group is delivered now, and log that once."""
@@ -173,6 +173,8 @@ class Undone:
 
     def candidates(self, states: Sequence[ResourceState]) -> list[Candidate] | None:
         """Return the previous contents of a group that are to be put back now, None where there are none."""
+        if not self._held:
+            return None
         found = [_candidate(state, state.to_restore) for state in states if state.to_restore is not None]
         return found if len(found) == len(states) else None
 

@@ -17,7 +17,6 @@ from confpy.delivery.batch import deliver
 from confpy.delivery.context import Rules
 from confpy.errors import ConfpyError, ReloadError, UsageError
 from confpy.events import LogEvent
-from confpy.frozen import replace
 from confpy.history.records import ReloadEnd
 from confpy.ledger.expiry import InUse
 from confpy.ledger.folder import StateFolder
@@ -98,8 +97,10 @@ class _Undo:
         reloads = not (self._rules.sync_only or self._rules.no_reload)
         delivery = f"{int(wall * 1000):x}-undo"
         checks = not self._rules.sync_only
-        entries = [entry_of(it, report, (), checks=checks, reloads=reloads) for report, it in changed]
-        history.write(replace(it, at=wall, delivery=delivery, group=one.id, undoes=undoes) for it in entries)
+        place = wall, delivery, one.id
+        history.write(
+            entry_of(place, it, report, (), checks=checks, reloads=reloads, undoes=undoes) for report, it in changed
+        )
         if reloads:
             self._reload([(it.resource, report) for report, it in changed], delivery, history)
         return tuple(it.resource.name for _, it in changed)

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import builtins
 from bisect import bisect_left
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from confpy.frozen import NOTHING
 from confpy.keys.ordered import OrderedKeys
 from confpy.keys.prefixes import ROOT, ancestors, are_nested, normalise
+
+FEW = 1000
+"""Keys below a path that are looked at together: of more, most may lie deeper than what is asked for."""
 
 
 class KeyTree:
@@ -150,10 +153,10 @@ class KeyTree:
                 names[name] = below or names.get(name, False)
         return names
 
-    def leaves(self, path: str) -> list[tuple[str, str, str]]:
-        """Return the keys exactly one step below a path: name, path and value."""
-        found = _leaves(self._plain, path)
-        return found + _leaves(self._stand_ins, path) if self._stand_ins else found
+    def leaves(self, path: str, matches: Callable[[str], object]) -> list[tuple[str, str]]:
+        """Return the keys exactly one step below a path whose names match: path and value."""
+        found = _leaves(self._plain, path, matches)
+        return found + _leaves(self._stand_ins, path, matches) if self._stand_ins else found
 
 
 def _are_plain(keys: Collection[str]) -> bool:
@@ -190,16 +193,22 @@ def _children(keys: OrderedKeys[str], path: str) -> dict[str, bool]:
     return names
 
 
-def _leaves(keys: OrderedKeys[str], path: str) -> list[tuple[str, str, str]]:
+def _leaves(keys: OrderedKeys[str], path: str, matches: Callable[[str], object]) -> list[tuple[str, str]]:
     order, values = keys.order, keys.values
     position, end = keys.below(path)
     start = len(path) + (path != ROOT)
+    if end - position <= FEW:
+        paths = order[position:end]
+        names = [key[start:] for key in paths]
+        if ROOT not in "".join(names) and all(map(matches, names)):
+            return list(zip(paths, map(values.__getitem__, paths), strict=True))
     found = []
     while position < end:
         key = order[position]
         slash = key.find(ROOT, start)
         if slash < 0:
-            found.append((key[start:], key, values[key]))
+            if matches(key[start:]):
+                found.append((key, values[key]))
             position += 1
         else:
             position = bisect_left(order, key[:slash] + "0", position, end)

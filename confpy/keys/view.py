@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,6 +27,10 @@ class Pair(NamedTuple):
 
     key: str
     value: str
+
+
+_pair: Callable[[tuple[str, str]], Pair] = partial(tuple.__new__, Pair)
+"""A pair without a call of Python's for each: they are made by the thousand."""
 
 
 class _Window:
@@ -153,7 +158,8 @@ class _Window:
             names = [name for name in self.children(path) if segment.fullmatch(name)]
         else:
             cut, matches = len(self.head), segment.fullmatch
-            found += [Pair(key[cut:], value) for name, key, value in self._tree.leaves(path) if matches(name)]
+            leaves = self._tree.leaves(path, matches)
+            found += map(_pair, [(key[cut:], value) for key, value in leaves] if cut else leaves)
             return
         for name in names:
             child = _child(path, name)

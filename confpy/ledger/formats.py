@@ -14,11 +14,13 @@ READABLE = frozenset({1, FORMAT})
 """Versions that are read; a ledger of another one is set aside."""
 HEAD: Entry = {"ledger": FORMAT}
 """The first line of a ledger."""
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+"""``json.dumps`` makes one for each call."""
 
 
 def write_line(entry: Entry) -> bytes:
     """Return an entry as one line: a checksum, then JSON."""
-    text = json.dumps(entry, separators=(",", ":")).encode()
+    text = _ENCODER.encode(entry).encode()
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
 

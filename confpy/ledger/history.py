@@ -13,11 +13,12 @@ import stat
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import lru_cache
 from typing import Any
 
 from confpy.errors import UsageError
 from confpy.events import LogEvent
-from confpy.frozen import fields, replace
+from confpy.frozen import fields, replace, values
 from confpy.history.records import HistoryEntry, Previous, ReloadEnd
 from confpy.ledger.file import set_aside
 from confpy.ledger.formats import Entry, read_lines, write_line
@@ -38,8 +39,9 @@ LARGE = 1 << 20
 """Bytes of the file of deliveries above which it is written anew without those that are too old."""
 MOST_ENTRIES = 20_000
 """Entries that are left then, the newest."""
-ENTRY_FIELDS = frozenset(HistoryEntry.__annotations__)
-PREVIOUS_FIELDS = frozenset(Previous.__annotations__) - {"content"}
+ENTRY_FIELDS = (*HistoryEntry.__annotations__,)
+PREVIOUS_FIELDS = (*Previous.__annotations__,)[:-1]
+"""All but the content. The order of fields is part of the format: new ones come last."""
 PATIENCE = 1.0
 """Seconds to wait for another confpy that writes it."""
 
@@ -60,6 +62,7 @@ class History:
         self.folder = os.path.join(state, FOLDER) if state and most else ""
         self.path = os.path.join(self.folder, LOG)
         """The file of deliveries."""
+        self._start = self.folder + os.sep
         self._disk = disk or Disk()
         self._most = most
         self._guard = guard or nullcontext()
@@ -83,7 +86,7 @@ class History:
         name = self._name(path, size)
         for _ in range(2):
             try:
-                self._disk.link(path, os.path.join(self.folder, name))
+                self._disk.link(path, self._start + name)
             except FileNotFoundError:
                 try:
                     self._make_folder()
@@ -100,7 +103,7 @@ class History:
 
     def discard(self, name: str) -> None:
         """Remove a content that was kept for a delivery which did not come to be."""
-        self._disk.discard(os.path.join(self.folder, name))
+        self._disk.discard(self._start + name)
 
     # --- afterwards: a job -------------------------------------------------------------------------------------------
 
@@ -140,7 +143,7 @@ class History:
         with suppress(OSError):
             if len(previous.content) <= MOST_BYTES:
                 found = self._name(previous.path, len(previous.content))
-                self._disk.write_file(os.path.join(self.folder, found), previous.content, durable=False)
+                self._disk.write_file(self._start + found, previous.content, durable=False)
                 name = found
         return replace(entry, previous=replace(previous, kept=name, content=None))
 
@@ -210,7 +213,7 @@ class History:
 
     def _limit(self, kept: dict[str, deque[str]], entry: HistoryEntry, previous: Previous) -> None:
         """Take a content that is kept now, and forget those of its target that are too many."""
-        of = _of(previous.path)
+        of = previous.kept[:16] or _of(previous.path)
         names = kept.setdefault(of, deque())
         if previous.kept and previous.kept not in names:
             names.append(previous.kept)
@@ -299,6 +302,7 @@ def shorten(content: bytes, most: int) -> bytes:
             if line.get("op") == "reloaded":
                 lines.append((text, {(str(delivery), str(name)) for delivery, name in line["of"]}))
             elif line.get("op") == "delivered" and len(found) < MOST_ENTRIES:
+                line = _named(line)
                 target = line["target"]
                 counts[target] = counts.get(target, 0) + 1
                 if counts[target] <= most:
@@ -328,34 +332,39 @@ def _newest(entries: Collection[HistoryEntry], most: int) -> list[HistoryEntry]:
 
 
 def _to_json(entry: HistoryEntry) -> Entry:
-    written: dict[str, Any] = {name: value for name, value in fields(entry).items() if value or value is None}
+    # Without names: to write them takes as long as to write what they name, for each delivery.
+    written = dict(zip(ENTRY_FIELDS, values(entry), strict=True))
     if entry.previous is not None:
-        written["previous"] = {
-            name: it for name, it in fields(entry.previous).items() if it != "" and name != "content"
-        }
-    if not written.pop("keeps", False):
-        written["keeps"] = False
-    return {"op": "delivered", **written}
+        written["previous"] = values(entry.previous)[: len(PREVIOUS_FIELDS)]
+    return {"op": "delivered", "values": [*written.values()]}
+
+
+def _named(written: Entry) -> Entry:
+    """Return the values of an entry by name, as those of earlier versions are written."""
+    return dict(zip(ENTRY_FIELDS, written["values"], strict=False)) if "values" in written else written
 
 
 def _from_json(written: Entry) -> HistoryEntry:
-    values = {name: it for name, it in written.items() if name in ENTRY_FIELDS}
-    values["at"] = float(written["at"])
+    written = _named(written)
+    found = {name: it for name, it in written.items() if name in ENTRY_FIELDS}
+    found["at"] = float(written["at"])
     for name in ("delivery", "group", "resource", "target"):
-        values[name] = str(written[name])
-    values["new"] = str(written.get("new", ""))
+        found[name] = str(written[name])
+    found["new"] = str(written.get("new", ""))
     previous = written.get("previous")
-    values["previous"] = None if previous is None else _previous(previous)
-    values["keys"] = tuple(map(str, written.get("keys", ())))
-    values["undoes"] = tuple(map(str, written.get("undoes", ())))
-    return HistoryEntry(**values)
+    found["previous"] = None if previous is None else _previous(previous)
+    found["keys"] = tuple(map(str, written.get("keys", ())))
+    found["undoes"] = tuple(map(str, written.get("undoes", ())))
+    return HistoryEntry(**found)
 
 
-def _previous(written: Entry) -> Previous:
-    known = {name: it for name, it in written.items() if name in PREVIOUS_FIELDS}
+def _previous(written: Any) -> Previous:
+    named = dict(zip(PREVIOUS_FIELDS, written, strict=False)) if isinstance(written, list) else written
+    known = {name: it for name, it in named.items() if name in PREVIOUS_FIELDS}
     return Previous(**{"digest": "", **known})
 
 
+@lru_cache(maxsize=1024)
 def _of(path: str) -> str:
     """Return what names a path in the names of its previous contents."""
     return digest(os.fsencode(path)).hex()[:16]

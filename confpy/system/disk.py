@@ -65,7 +65,18 @@ class SystemCalls:
 
     def resolve(self, path: str) -> str:
         """Return ``path`` with all links followed: what a rename would have to replace."""
-        return os.path.realpath(path)
+        # The kernel has followed them when it opens the path; realpath asks once for each part of it.
+        try:
+            descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        except OSError:
+            return os.path.realpath(path)
+        try:
+            found = os.readlink(f"/proc/self/fd/{descriptor}")
+        except OSError:  # there is no /proc
+            found = ""
+        finally:
+            os.close(descriptor)
+        return found if found.startswith("/") and not found.endswith(" (deleted)") else os.path.realpath(path)
 
     def read_version(self, path: str) -> tuple[bytes, os.stat_result]:
         """Read a file; returns its content, and what it was before that: whatever changes meanwhile is newer.
@@ -75,9 +86,9 @@ class SystemCalls:
         descriptor = os.open(path, READ)
         try:
             status = os.fstat(descriptor)
-            # One byte more, so that a second read is empty: a file of /proc has no size.
+            # One byte more: less than that is all there is, but of a file of /proc, which has no size.
             parts = [os.read(descriptor, status.st_size + 1)]
-            while parts[-1]:
+            while parts[-1] and (len(parts) > 1 or len(parts[0]) != status.st_size):
                 parts.append(os.read(descriptor, PIECE))
         finally:
             os.close(descriptor)

@@ -23,7 +23,7 @@ from confpy.system.ownership import is_trusted, require_private
 from confpy.templates.lookup import Lookup
 from confpy.templates.results import CompileResult
 
-FORMAT = "confpy-code 4"
+FORMAT = "confpy-code 5"
 DISK = Disk()
 UNUSED_DAYS = 7
 """How long the code of texts that this process has not used stays in the file."""

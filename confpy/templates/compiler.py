@@ -10,6 +10,7 @@ import jinja2
 
 from confpy.errors import TemplateError
 from confpy.templates import engine, jinja
+from confpy.templates.codegen import InlineCodeGenerator
 from confpy.templates.context import RenderContext
 from confpy.templates.lookup import Lookup
 from confpy.templates.results import BRACES, JINJA_NAMES, CompileResult
@@ -98,6 +99,8 @@ class Compiler:
     def _compile_jinja(self, source: str, lookup: Lookup, file: str) -> CompileResult:
         if self._jinja is None:
             self._jinja = engine.environment(self._context, sandbox=self._sandbox, extensions=jinja.EXTENSIONS)
+            if not self._sandbox:
+                self._jinja.code_generator_class = InlineCodeGenerator
         made = self._jinja
         if lookup.delimiters:
             made = jinja.with_delimiters(made, lookup.delimiters)

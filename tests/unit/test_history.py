@@ -12,9 +12,10 @@ from confpy.config.resource import Resource
 from confpy.delivery.batch import deliver
 from confpy.delivery.context import Rules
 from confpy.errors import TargetError, UsageError
-from confpy.frozen import replace
+from confpy.frozen import fields, replace
 from confpy.history.records import HistoryEntry, Previous, ReloadEnd
 from confpy.ledger import history as module
+from confpy.ledger.formats import write_line
 from confpy.ledger.history import LOG, History
 from confpy.ledger.ledger import Ledger
 from confpy.ledger.undo import find, plan
@@ -322,3 +323,19 @@ def test_what_a_rollback_took_back_is_not_undone_again(tmp_path):
     ]
     found, undoes = plan(entries, one, [one])
     assert (found["f"].delivery, undoes) == ("d1", ("d1",))
+
+
+def test_entries_of_earlier_versions_which_name_each_value_are_read(deliverer, state, tmp_path):
+    deliverer.deliver((resource(tmp_path / "f"), b"1"))
+    (entry,) = deliverer.history.read()
+    named = {name: it for name, it in fields(entry).items() if it and name != "keeps"}
+    assert entry.previous is not None
+    named["previous"] = {"path": entry.previous.path, "digest": None}
+    (state / "history" / LOG).write_bytes(write_line(module.HEAD) + write_line({"op": "delivered", **named}))
+    assert History(str(state)).read() == [entry]
+
+
+def test_the_order_of_an_entrys_values_is_that_of_the_file():
+    names = "at delivery group resource target previous new trigger revision keys more_keys check took owes reload"
+    assert " ".join(module.ENTRY_FIELDS) == f"{names} reload_took undoes keeps"
+    assert " ".join(module.PREVIOUS_FIELDS) == "path digest mode uid gid kept"

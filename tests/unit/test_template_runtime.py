@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from jinja2.runtime import Context
 
 from confpy.keys.view import Pair
+from confpy.templates.codegen import InlineCodeGenerator
 from confpy.templates.context import RenderContext
 from confpy.templates.engine import MOST_TEMPLATES, Engine, environment
 from confpy.templates.formats import from_json
@@ -162,3 +163,68 @@ def test_numbers_are_printed_as_by_the_verb_v(number):
 
 def test_an_entry_named_as_a_method_of_dictionaries_is_read_by_brackets():
     assert text("{% set x = json(getv('/k')) %}{{ x.port }}{{ x['items'] }}", {"/k": '{"port": 1, "items": 2}'}) == "12"
+
+
+# --- the code that is written in line --------------------------------------------------------------------------------
+
+INLINE = ENVIRONMENT.overlay()
+INLINE.code_generator_class = InlineCodeGenerator
+
+
+class Spelled(str):
+    """A text that prints otherwise than it is."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "spelled"
+
+
+PRINTED = {
+    "pair": Pair("/a", "1"),
+    "table": {"key": "k", "value": {"key": "deep"}},
+    "items": [Pair("/b", "2"), {"key": "c"}, Items(key="d")],
+    "text": "t",
+    "spelled": Spelled("s"),
+    "number": 3,
+    "truth": True,
+    "nothing": None,
+    "nested": {"key": Pair("/n", "inner")},
+}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ pair.key }}{{ pair.value }}|{{ pair.count }}",
+        "{{ table.key }} {{ table.value.key }} {{ nested.key.value }}",
+        "{% for it in items %}{{ it.key }}{% if it.value is defined %}={{ it.value }}{% endif %};{% endfor %}",
+        "{% macro line(it) %}[{{ it.key ~ it.key }}]{% endmacro %}{{ line(pair) }}{{ line(table) }}",
+        "{{ items | map(attribute='key') | join(',') }} {{ (items | first).key if truth else pair.key }}",
+        "{{ spelled }} {{ text }} {{ number }} {{ truth }} {{ '' }}",
+        "{% set one = pair.key %}{% set ns = namespace(x=pair.value) %}{{ one }}{{ ns.x }}",
+        "{% filter upper %}{{ text }}{{ pair.value }}{% endfilter %}{% call(x) go(text) %}{% endcall %}",
+        "{{ nothing }}",
+        "{{ pair.missing }}",
+        "{{ missing.key }}",
+        "{{ table.value.value }}",
+        "{% autoescape true %}{{ '<' ~ pair.key }}{{ pair.value }}{% endautoescape %}",
+    ],
+)
+def test_code_in_line_prints_what_jinjas_own_prints(source):
+    def outcome(environment: jinja2.Environment) -> object:
+        try:
+            return environment.from_string(source).render(PRINTED)
+        except Exception as error:  # noqa: BLE001 - whatever it is, both have to raise it
+            return type(error), str(error)
+
+    assert outcome(INLINE) == outcome(ENVIRONMENT)
+
+
+def test_code_in_line_calls_nothing_for_a_text_or_a_pair(monkeypatch):
+    calls = []
+    template = INLINE.from_string("{{ pair.key }}{{ text }}{{ table.key }}")
+    monkeypatch.setattr(INLINE, "getattr", lambda value, name: calls.append(name) or value[name])
+    template.environment = INLINE
+    assert template.render(PRINTED) == "/atk"
+    assert calls == ["key"]  # of the table
