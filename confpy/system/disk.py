@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterable
 from contextlib import AbstractContextManager, suppress
 from resource import RLIMIT_NOFILE, getrlimit
 
-from confpy.system import mounts
+from confpy.system import links, mounts
 from confpy.system.filenames import STAGE_MARK
 from confpy.system.forking import writing
 
@@ -65,18 +65,7 @@ class SystemCalls:
 
     def resolve(self, path: str) -> str:
         """Return ``path`` with all links followed: what a rename would have to replace."""
-        # The kernel has followed them when it opens the path; realpath asks once for each part of it.
-        try:
-            descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        except OSError:
-            return os.path.realpath(path)
-        try:
-            found = os.readlink(f"/proc/self/fd/{descriptor}")
-        except OSError:  # there is no /proc
-            found = ""
-        finally:
-            os.close(descriptor)
-        return found if found.startswith("/") and not found.endswith(" (deleted)") else os.path.realpath(path)
+        return links.resolve(path)
 
     def read_version(self, path: str) -> tuple[bytes, os.stat_result]:
         """Read a file; returns its content, and what it was before that: whatever changes meanwhile is newer.
