@@ -20,6 +20,7 @@ _INTEGER = re.compile(r"[+-]?[0-9]+")
 _DIGITS = r"([0-9]+)"
 _NOT_UTF8 = "[\ud800-\udfff]"
 _LONGEST_SEQUENCE = 1_000_000
+_PROBES = 32
 
 
 class InvalidArgument(Exception):  # becomes a TemplateError, which knows where
@@ -306,6 +307,31 @@ def shuffle(items: Iterable[Item], seed: object) -> list[Item]:
     """
     salt = as_text(seed)
     return sorted(items, key=lambda item: (sha256(f"{salt}\0{_name(item)}"), _name(item)))
+
+
+def slots(items: Iterable[Item], number: int) -> list[Item | None]:
+    """Return a list of so many places with each item, or pair, in its own, and None in the others.
+
+    An item that goes moves only those that had wanted its place. If there are more items than places, their number is
+    doubled. Raises ``InvalidArgument`` for a number that is none.
+    """
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 < number <= _LONGEST_SEQUENCE:
+        raise InvalidArgument(f"a number of slots from 1 to {_LONGEST_SEQUENCE} is needed here", number)
+    wanted = sorted((sha256(_name(item)), _name(item), at, item) for at, item in enumerate(items))
+    while number < len(wanted):
+        number *= 2
+    places: list[Item | None] = [None] * number
+    free = set(range(number))
+    for digest, name, _, item in wanted:
+        place, tries = int(digest[:16], 16) % number, 0
+        while place not in free:
+            tries += 1
+            # Where many are taken, those that are looked for by hash may all be.
+            following = (place + 1) % number
+            place = following if tries > _PROBES else int(sha256(f"{name}\0{tries}")[:16], 16) % number
+        free.remove(place)
+        places[place] = item
+    return places
 
 
 def sha256(text: object) -> str:

@@ -251,6 +251,7 @@ FUNCTIONS: tuple[Function, ...] = (
     Function("required", functions.required),
     Function("select_valid", ASKS),
     Function("shuffle", functions.shuffle),
+    Function("slots", functions.slots, go="slots(interface {}, int) []interface {}", runtime="fixed_slots", same=True),
     Function("to_toml", formats.to_toml),
     Function("to_yaml", formats.to_yaml),
     Function("apache_quote", validators.apache_quote),

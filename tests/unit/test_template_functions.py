@@ -288,6 +288,34 @@ def test_an_item_that_goes_leaves_the_shuffled_order_of_the_others(items, seed):
     assert functions.shuffle(items[1:], seed) == rest
 
 
+@given(st.lists(st.text(max_size=5), unique=True), st.integers(1, 20), st.randoms(use_true_random=False))
+def test_slots_hold_each_item_once_whatever_their_order(items, number, chance):
+    found = functions.slots(items, number)
+    assert sorted(item for item in found if item is not None) == sorted(items)
+    assert len(found) >= number
+    assert len(found) == number or len(found) < 2 * len(items)
+    other = items.copy()
+    random.Random(chance.random()).shuffle(other)
+    assert functions.slots(other, number) == found
+
+
+def test_an_item_that_goes_moves_few_others_out_of_their_slots():
+    items = [f"/services/web/n{number}" for number in range(60)]
+    whole = functions.slots(items, 100)
+    moved = 0
+    for gone in items:
+        rest = functions.slots([item for item in items if item != gone], 100)
+        moved += sum(one != other for one, other in zip(whole, rest, strict=True) if one != gone and one is not None)
+    assert moved <= len(items)
+
+
+def test_full_slots_are_found_and_a_number_that_is_none_is_an_error():
+    assert sorted(functions.slots([str(number) for number in range(200)], 200)) == sorted(map(str, range(200)))
+    for number in (0, -1, True, "4", 2_000_000):
+        with pytest.raises(functions.InvalidArgument):
+            functions.slots([], number)
+
+
 @given(st.lists(st.integers(0, 10**30)))
 def test_natural_sort_puts_numbers_in_order(numbers):
     assert functions.natural_sort([f"w{n}" for n in numbers]) == [f"w{n}" for n in sorted(numbers)]

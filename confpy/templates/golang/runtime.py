@@ -527,6 +527,10 @@ def as_list(*items: Any) -> Anys:
     return Anys(None if item is MISSING else item for item in items)
 
 
+def fixed_slots(items: Any, number: int) -> Anys:
+    return Anys(functions.slots(items, number))
+
+
 def append(items: Any, item: Any) -> Anys:
     return Anys([*each(items), None if item is MISSING else item])
 
