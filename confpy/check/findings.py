@@ -9,7 +9,7 @@ from confpy.errors import ConfpyError
 from confpy.frozen import frozen, replace
 
 UNKNOWN = Position(0, 0)
-Level = Literal["error", "warning"]
+Level = Literal["error", "warning", "note"]
 
 
 @frozen
@@ -17,7 +17,8 @@ class Finding:
     """One mistake."""
 
     level: Level
-    """``error``: confpy would fail, ignore it or do something else than meant; ``warning``: it works, but not well."""
+    """``error``: confpy would fail, ignore it or do something else than meant; ``warning``: it works, but not well;
+    ``note``: nothing to correct."""
     message: str
     """One line: what is wrong. Never the value of a key of the store, nor a secret."""
     hint: str = ""

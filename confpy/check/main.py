@@ -24,6 +24,8 @@ class Checked(NamedTuple):
     resources: int
     answers: list[str]
     """A line for each node that answers."""
+    notes: tuple[Finding, ...] = ()
+    """What is no mistake: which changes of a resource a running HAProxy follows, and which need a reload."""
 
 
 def check(
@@ -49,12 +51,14 @@ def check(
     capabilities, prefixes = _how_it_reads(settings.backend)
     same = os.path.realpath if host else os.path.normpath
     resources = check_resources(confdir, settings, prefixes, findings, same=same)
+    notes: tuple[Finding, ...] = ()
     if resources:
         from confpy.check.templates import TemplateChecks  # brings Jinja
 
         templates = TemplateChecks(confdir, capabilities, findings, sandbox=settings.sandbox)
         for one in resources:
             templates.check(one)
+        notes = tuple(sorted(dict.fromkeys(templates.notes), key=lambda one: (one.file, one.line, one.message)))
     if host:
         from confpy.check.host import check_host
 
@@ -65,7 +69,7 @@ def check(
         from confpy.check.connect import check_store
 
         answers = [*check_store(settings, [one.resource for one in resources], findings)]
-    return Checked(findings.sorted(), len(resources), answers)
+    return Checked(findings.sorted(), len(resources), answers, notes)
 
 
 def _how_it_reads(backend: str) -> tuple[Capabilities, Callable[[str], tuple[str, ...]]]:

@@ -45,6 +45,7 @@ class _Template:
     questions: tuple[Question, ...]
     needs: tuple[Lookup, ...]
     """The templates that it names."""
+    engine: str = ""
 
 
 class TemplateChecks:
@@ -57,6 +58,8 @@ class TemplateChecks:
         self._compiler = Compiler(sandbox=sandbox)
         self._environment = engine.environment(RenderContext(), sandbox=False, extensions=jinja.EXTENSIONS)
         self._checked: dict[Lookup, _Template | None] = {}
+        self.notes: list[Finding] = []
+        """What a running HAProxy follows, and what it does not: nothing to correct."""
 
     def check(self, one: CheckedResource) -> None:
         """Add what is wrong with the templates of a resource, and with what they ask for."""
@@ -78,6 +81,8 @@ class TemplateChecks:
         for template in found:
             level: Level = "error" if template.lookup == lookup else "warning"
             is_right &= self._check_questions(template, view, level, resource.name)
+        if resource.reload_haproxy is not None:
+            self.notes += self._check_haproxy(lookup)
         if is_right and not matched.text_prefixes:
             self._check_keys(one, [question for template in found for question in template.questions])
 
@@ -109,7 +114,7 @@ class TemplateChecks:
             questions = self._read_jinja(source, lookup, file, is_included=is_included)
         self._find_counters(source, file)
         needs = tuple(sorted((one for one in made.needs if one.kind == "template"), key=lambda one: one.name))
-        self._checked[lookup] = _Template(lookup, file, tuple(questions), needs)
+        self._checked[lookup] = _Template(lookup, file, tuple(questions), needs, made.engine)
         for need in needs:
             place = _place_of(need.name, source)
             if need.name.startswith("../"):
@@ -174,6 +179,25 @@ class TemplateChecks:
                 column = server.start("name") + found.start() + 1
                 message = "a loop counter in the name of a server"
                 self._findings.add(Finding("warning", message, hint, file, number, column))
+
+    def _check_haproxy(self, lookup: Lookup) -> Iterator[Finding]:
+        """Add the lines that stand in the way of servers; yield what is followed, and lines that are not."""
+        from confpy.check.haproxy import follow
+
+        template = self._checked.get(lookup)
+        if template is None:
+            return
+        followed, advice = follow(read_source(template.file), template.engine, lookup.delimiters)
+        for section in followed:
+            text = f"the servers of {section.title} are followed without a reload: address, weight, state"
+            more = "; those that come and go from HAProxy 3.0 on" if section.adds else "; not those that come and go"
+            yield Finding("note", text + more, "", template.file, section.line)
+        for one in advice:
+            if one.blocks == "itself":
+                yield Finding("note", one.why, one.hint, template.file, one.line)
+            else:
+                message = f"reload_haproxy: {one.why}"
+                self._findings.add(Finding("warning", message, one.hint, template.file, one.line))
 
     # --- what they ask for -------------------------------------------------------------------------------------------
 

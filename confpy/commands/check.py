@@ -20,6 +20,8 @@ from confpy.frozen import fields
 NAMED_BY_VARIABLES = ("CONFPY_CONFDIR", "CONFPY_CONFIG_FILE")
 """What to check may be said by these even where the result shall not depend on the machine."""
 
+COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
+
 
 def run(call: Call) -> int:
     """Write what is wrong to stdout; returns 2 if any of it is an error."""
@@ -36,7 +38,7 @@ def run(call: Call) -> int:
 
 def as_text(checked: Sequence[Checked]) -> str:
     """Return a line for each finding, as compilers write them, and one with their number."""
-    lines = [_line(finding) for each in checked for finding in each.findings]
+    lines = [_line(finding) for each in checked for finding in (*each.findings, *each.notes)]
     lines += [printable(answer) for each in checked for answer in each.answers]
     levels = Counter(finding.level for each in checked for finding in each.findings)
     resources = _count(sum(each.resources for each in checked), "resource")
@@ -56,7 +58,7 @@ def _line(finding: Finding) -> str:
     place = printable(place)
     if is_coloured():
         place = click.style(place, bold=True)
-        level = click.style(level, fg="red" if level == "error" else "yellow", bold=True)
+        level = click.style(level, fg=COLOURS[level], bold=True)
     return f"{place}: {level}: {message}" if place else f"{level}: {message}"
 
 
@@ -71,11 +73,12 @@ def _shown(file: str) -> str:
 def as_github(checked: Sequence[Checked]) -> str:
     """Return workflow commands, which become annotations of a pull request."""
     lines = []
-    for finding in (finding for each in checked for finding in each.findings):
+    for finding in (finding for each in checked for finding in (*each.findings, *each.notes)):
         places = {"file": _shown(finding.file), "line": finding.line, "col": finding.column}
         properties = ",".join(f"{name}={_property(str(value))}" for name, value in places.items() if value)
         message = finding.message + (f"; {finding.hint}" if finding.hint else "")
-        lines.append(f"::{finding.level} {properties}::{_data(message)}\n")
+        level = {"note": "notice"}.get(finding.level, finding.level)
+        lines.append(f"::{level} {properties}::{_data(message)}\n")
     return "".join(lines)
 
 
@@ -88,15 +91,20 @@ def _property(text: str) -> str:
     return _data(text).replace(":", "%3A").replace(",", "%2C")
 
 
+def _object(finding: Finding) -> dict[str, object]:
+    return {**fields(finding), "file": _shown(finding.file)}
+
+
 def as_json(checked: Sequence[Checked]) -> str:
     """Return one JSON object for all confdirs."""
-    findings = [{**fields(finding), "file": _shown(finding.file)} for each in checked for finding in each.findings]
+    findings = [_object(finding) for each in checked for finding in each.findings]
     counts = Counter(finding["level"] for finding in findings)
     made = {
         "errors": counts["error"],
         "warnings": counts["warning"],
         "resources": sum(each.resources for each in checked),
         "findings": findings,
+        "notes": [_object(note) for each in checked for note in each.notes],
         "nodes": [answer for each in checked for answer in each.answers],
     }
     return json.dumps(made, indent=2, ensure_ascii=True) + "\n"

@@ -34,7 +34,7 @@ LAYERS = {
         "agent", "candidates", "config", "delivery", "haproxy", "history", "keys", "ledger", "log", "messages",
         "mirror", "reload", "status", "stores", "system", "target", "templates",
     },
-    "check": {"config", "keys", "reload", "stores", "system", "templates"},
+    "check": {"config", "haproxy", "keys", "reload", "stores", "system", "templates"},
     "convert": {"config", "keys", "stores", "system", "templates"},
     "preview": {"config", "keys", "stores", "system", "templates"},
     "stores": {"config", "http", "keys", "ledger", "system"},
