@@ -211,11 +211,17 @@ class Passes:
         )
 
     def _command_in_use(self, states: Sequence[ResourceState]) -> str | None:
-        """Return a command of a group that is in use: no program may read files that are swapped in unchecked."""
+        """Return a command of a group that is in use: no program may read files that are swapped in unchecked.
+
+        Nor does a file change while a program reads it that is told of later changes: it has to be known what it read.
+        """
         busy, reloads = self._batches.busy, self._reloads
         swapped = swaps(states)
+        told = any(state.resource.reload_haproxy is not None for state in states)
         for command in all_commands(states):
-            if command in busy or reloads.is_restoring(command) or (swapped and reloads.is_reloading(command)):
+            if command in busy or reloads.is_restoring(command):
+                return command
+            if (swapped and reloads.is_reloading(command)) or (told and reloads.is_reloading_by_itself(command)):
                 return command
         return None
 

@@ -60,6 +60,8 @@ class Pending:
     needed: ReloadNeeded | None = None
     """Why what is owed takes the reload itself, where the running program could have been told of it."""
     needed_in_flight: ReloadNeeded | None = None
+    is_reload_in_flight: bool = False
+    """The run in flight is the reload itself."""
 
     @property
     def asks(self) -> bool:
@@ -72,15 +74,6 @@ class Pending:
         if not self.asks:
             return "reload"
         return "look" if all(isinstance(one, Unowed) for one in self.owed.values()) else "runtime"
-
-    @property
-    def goes_back_by(self) -> By:
-        """How the previous files of what is in flight are reloaded, once they are back."""
-        same = (
-            isinstance(one, Commit) and one.resource.reload_haproxy == self.spec.runtime
-            for one in self.in_flight.values()
-        )
-        return "runtime" if self.spec.runtime is not None and all(same) else "reload"
 
     @property
     def is_only_look(self) -> bool:
@@ -111,10 +104,11 @@ class Pending:
             self.needed_in_flight, self.needed = self.needed, None
 
     def note_failure(self) -> None:
-        """Take it that the reload has failed: what the program has by now is not known."""
-        from confpy.haproxy.values import ReloadNeeded
+        """Take it that the last reload has not succeeded: a program that it has started may be about to take over."""
+        if self.spec.runtime is not None:
+            from confpy.haproxy.values import ReloadNeeded
 
-        self.needed = self.needed or self.needed_in_flight or ReloadNeeded("the last reload has failed")
+            self.needed = self.needed or self.needed_in_flight or ReloadNeeded("the last reload has not succeeded")
 
     def owe_again(self, tried: Mapping[str, Owing]) -> None:
         """Owe what a run did not clear, which is over."""

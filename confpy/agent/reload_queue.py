@@ -139,15 +139,15 @@ class ReloadQueue:
             self._queue.wait(key, Wait(self._due(key, pending)))
 
     def _run(self, key: str, pending: Pending, now: float, by: By) -> Reload:
+        pending.is_reload_in_flight = by == "reload"
         if by == "reload":
             self._began[key] = now
             self._targets.end_burst(key)
         self._running[key] = pending
-        dests = in_lines(commit.dest for commit in pending.in_flight.values())
-        environment = {"CONFPY_RESOURCE": in_lines(pending.in_flight), "CONFPY_DEST": dests, "CONFPY_SRC": dests}
-        return Reload(
-            pending.spec, environment, pending.backoff.attempts, by, self._targets.dests(pending.spec.runtime)
-        )
+        paths = in_lines(commit.dest for commit in pending.in_flight.values())
+        environment = {"CONFPY_RESOURCE": in_lines(pending.in_flight), "CONFPY_DEST": paths, "CONFPY_SRC": paths}
+        spec, dests = self._targets.complete(pending.spec, by)
+        return Reload(spec, environment, pending.backoff.attempts, by, dests)
 
     def _end_run(self, key: str, pending: Pending) -> dict[str, Owing]:
         """Take it that the run in flight is over; returns what it was to clear."""
@@ -182,6 +182,11 @@ class ReloadQueue:
         """Say whether a reload is in flight."""
         return command in self._running
 
+    def is_reloading_by_itself(self, command: str) -> bool:
+        """Say whether a reload is in flight that makes the program read its files."""
+        pending = self._running.get(command)
+        return pending is not None and pending.is_reload_in_flight
+
     def is_restoring(self, command: str) -> bool:
         """Say whether something of a reload is put back now, or as soon as no delivery of it is under way."""
         pending = self._running.get(command)
@@ -203,6 +208,11 @@ class ReloadQueue:
         for key, pending in self._pending.items():
             if not pending.is_only_look:
                 yield key, pending, self._due(key, pending)
+
+    @property
+    def knows_resources(self) -> bool:
+        """As ``RuntimeTargets.is_known``."""
+        return self._targets.is_known
 
     def quiet_at(self, key: str) -> float:
         """As ``RuntimeTargets``."""

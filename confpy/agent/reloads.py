@@ -43,6 +43,8 @@ class PendingReloads(ReloadQueue):
             pending.since = now
             pending.splay = self._random.uniform(0.0, resource.splay)
         pending.mix(resource.name, spec)
+        if spec.key in self._targets.failed:
+            pending.note_failure()
         before = pending.spec
         pending.spec = replace(
             spec,
@@ -129,6 +131,8 @@ class PendingReloads(ReloadQueue):
                 continue
             pending.spec = replace(pending.spec, interval=max(pending.spec.interval, run.interval))
             pending.backoff.attempts = max(0, run.failures - 1)
+            if run.failures:  # it has failed, or was cut off
+                pending.note_failure()
             wait = pending.backoff.wait() if run.failures else 0.0
             if self._is_final:
                 continue
@@ -165,6 +169,7 @@ class PendingReloads(ReloadQueue):
                 "error", "reload.failed", {**error.fields(), "did": "puts the previous files back (rollback)"}
             )
         elif policies == {"keep"}:
+            self._targets.failed.add(reloaded.key)
             self._end_run(reloaded.key, pending)
             yield LogEvent("error", "reload.failed", {**error.fields(), "did": "leaves it so (on_reload_failure)"})
             yield clear(reloaded.key, pending)
@@ -177,12 +182,7 @@ class PendingReloads(ReloadQueue):
         key = reloaded.key
         yield from tell_answer(reloaded, pending.in_flight)
         yield from self._targets.tell_by_hand(reloaded)
-        if pending.back == "done":
-            if reloaded.avoided is None:
-                yield self._run(key, pending, now, "reload")
-            else:
-                yield from self._take_rollback(reloaded, pending, now)
-        elif reloaded.avoided is not None:
+        if reloaded.avoided is not None:
             yield from self._succeed(reloaded, pending)
         else:
             pending.owe_again(self._end_run(key, pending))
@@ -196,6 +196,8 @@ class PendingReloads(ReloadQueue):
         pending.backoff.reset()
         pending.damping.reset()
         pending.needed_in_flight = None
+        if reloaded.by == "reload":
+            self._targets.failed.discard(key)
         pending.owed_since = pending.since  # of what was owed since the run began
         cleared = self._end_run(key, pending)
         if not pending.owed:
@@ -216,8 +218,7 @@ class PendingReloads(ReloadQueue):
     ) -> Iterator[Action]:
         """Owe again a reload that failed, of the new files or, ``is_back``, of the previous ones, which stay."""
         tried = self._end_run(key, pending)
-        if pending.spec.runtime is not None:
-            pending.note_failure()
+        pending.note_failure()
         if self._is_final:
             fields: dict[str, object] = {**error.fields(), "did": "the reload stays owed, for the next start"}
             if all_inherited(tried.values()):
@@ -250,7 +251,7 @@ class PendingReloads(ReloadQueue):
             error = ReloadError("there are no previous files to put back", command=key)
             yield from self._retry(key, pending, error.at(resource=", ".join(pending.in_flight)), now)
             return
-        yield self._run(key, pending, now, pending.goes_back_by)
+        yield self._run(key, pending, now, "reload")
 
     def _take_rollback(self, reloaded: Reloaded, pending: Pending, now: float) -> Iterator[Action]:
         """Take how the reload of the previous files ended: their program may have read the new ones."""

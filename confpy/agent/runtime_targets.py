@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from confpy.agent.commits import Commit, Owing, Unowed
 from confpy.clock import NEVER, Settle
 from confpy.events import LogEvent, abbreviate
+from confpy.frozen import replace
 
 if TYPE_CHECKING:
     from confpy.config.resource import Resource
-    from confpy.messages import Reloaded
+    from confpy.messages import By, Reloaded
     from confpy.reload.runtime_target import RuntimeTarget
     from confpy.reload.spec import ReloadSpec
 
@@ -31,7 +32,11 @@ class RuntimeTargets:
     def __init__(self) -> None:
         self.is_known = False
         """The resources were read: before that, nothing can be compared with their targets."""
+        self.failed: set[str] = set()
+        """Reloads whose last run has failed, and was left so: what they have started may be about to take over."""
         self._dests: dict[RuntimeTarget, tuple[str, ...]] = {}
+        self._runtimes: dict[str, dict[RuntimeTarget, None]] = {}
+        """By reload, the running programs of all resources that have it."""
         self._looks: dict[str, tuple[ReloadSpec, dict[str, Owing]]] = {}
         """By reload, what it is compared with."""
         self._bursts: dict[str, _Burst] = {}
@@ -42,17 +47,29 @@ class RuntimeTargets:
     def know(self, resources: Iterable[Resource]) -> None:
         """Take which resources are run now."""
         self.is_known = True
-        self._dests, self._looks = {}, {}
+        self._dests, self._looks, self._runtimes = {}, {}, {}
         for resource in resources:
             if (runtime := resource.reload_haproxy) is None or (spec := resource.reload_spec) is None:
                 continue
+            self._runtimes.setdefault(spec.key, {})[runtime] = None
             self._dests[runtime] = (*self._dests.get(runtime, ()), resource.dest)
             _, owed = self._looks.setdefault(spec.key, (spec, {}))
             owed[resource.name] = Unowed(resource.name, resource.dest)
 
-    def dests(self, runtime: RuntimeTarget | None) -> tuple[str, ...]:
-        """Return the targets of all resources whose running program this is."""
-        return self._dests.get(runtime, ()) if runtime is not None else ()
+    def complete(self, spec: ReloadSpec, by: By) -> tuple[ReloadSpec, tuple[str, ...]]:
+        """Return how a run is made, and the targets of all resources whose running program is that of it.
+
+        A reload concerns the programs of all resources that have it, also of those that do not owe it now: what they
+        are told next is for the one that it starts.
+        """
+        runtimes = [spec.runtime] if spec.runtime is not None else []
+        if by == "reload":
+            runtimes += [one for one in self._runtimes.get(spec.key, ()) if one not in runtimes]
+        if not runtimes:
+            return spec, ()
+        sockets = tuple(dict.fromkeys(socket for one in runtimes for socket in one.sockets))
+        dests = dict.fromkeys(dest for one in runtimes for dest in self._dests.get(one, ()))
+        return replace(spec, runtime=replace(runtimes[0], sockets=sockets)), tuple(dests)
 
     def looks(self) -> Iterator[tuple[ReloadSpec, Mapping[str, Owing]]]:
         """Yield each reload whose running program can be compared with its files, and the resources of these."""

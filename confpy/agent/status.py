@@ -343,6 +343,8 @@ class _Snapshot:
             if due == self._parts.reloads.quiet_at(command):
                 return "settle", "its targets change, and it waits until they are quiet", due
             return "min_reload_interval", "the last run was less than min_reload_interval ago", due
+        if pending.asks and not self._parts.reloads.knows_resources:
+            return "pass", "the resources are read first", NEVER
         if command in self._parts.batches.busy:
             return "reload after deliveries", "a delivery of the same command is under way", NEVER
         if pending.is_next:

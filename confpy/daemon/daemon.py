@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from confpy.daemon.people import PeoplesRequests
     from confpy.daemon.systemd import ServiceManager
     from confpy.history.records import Answer
+    from confpy.reload.runtime_ports import RuntimePorts
     from confpy.status.model import Status
     from confpy.status.server import StatusServer
 
@@ -128,6 +129,8 @@ class Daemon:
         if not settings.noop:
             self._in_use = expiry.InUse.enter(state.path, os.path.realpath(settings.confdir), self._disk)
         self._ledger = self._open_ledger(state)
+        self._runtime: RuntimePorts | None = None
+        self._runtime_guard = threading.Lock()
         self._ledger.history = self._open_history()
         post = self._inbox.put
         self._people: PeoplesRequests | None = None
@@ -170,6 +173,7 @@ class Daemon:
             guard=threading.Lock(),
             child=child,
             answer=self._answer,
+            runtime=self._runtime_ports,
         )
         rules = Rules.of(settings)
         self._jobs = jobs(ports, replace(rules, tell=self._log_event) if log.tells_steps else rules)
@@ -186,6 +190,15 @@ class Daemon:
         if ledger.warning is not None:
             self._log_event(ledger_unusable(ledger.warning))
         return ledger
+
+    def _runtime_ports(self) -> RuntimePorts:
+        """As ``Ports.runtime``; called by workers."""
+        with self._runtime_guard:
+            if self._runtime is None:
+                from confpy.daemon.runtime import runtime_ports
+
+                self._runtime = runtime_ports(self._disk, self._ledger)
+            return self._runtime
 
     def _open_history(self) -> History | None:
         """Return where the history is kept; None if it is not."""

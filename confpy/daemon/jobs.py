@@ -74,7 +74,14 @@ from confpy.templates.lookup import Lookup
 
 if TYPE_CHECKING:
     from confpy.keys.snapshot import PrefixStatus, Snapshot
+    from confpy.reload.runtime_ports import RuntimePorts
     from confpy.system.child import Child
+
+
+def no_runtime() -> RuntimePorts:
+    """Stand for what no resource needs."""
+    raise AssertionError("there is no running program to tell")
+
 
 Job: TypeAlias = Callable[[], Message | None]
 Failed: TypeAlias = Callable[[ConfpyError], Message | None]
@@ -134,6 +141,8 @@ class Ports:
     """Answer a person's request."""
     child: Child | None = None
     """The program to supervise."""
+    runtime: Callable[[], RuntimePorts] = no_runtime
+    """What running programs are told of changes with; one and the same for the life of the process."""
 
 
 class Jobs:
@@ -306,13 +315,23 @@ class Jobs:
         from confpy.reload.run import reload  # brings socket, which a run that reloads nothing does not need
 
         ports = self._ports
-        if action.by != "reload":
-            from confpy.haproxy.values import Avoided, ReloadNeeded
+        if action.spec.runtime is None:
+            return Reloaded(action.key, **fields(reload(action.spec, action.environment, ports.shell, ports.child)))
+        from confpy.haproxy.values import ReloadNeeded
+        from confpy.reload import runtime
 
-            needed = ReloadNeeded("this confpy cannot tell a running HAProxy of changes yet")
-            avoided = Avoided("") if action.by == "look" else None
-            return Reloaded(action.key, None, 0.0, by=action.by, avoided=avoided, needed=None if avoided else needed)
-        return Reloaded(action.key, **fields(reload(action.spec, action.environment, ports.shell, ports.child)))
+        if action.by == "reload":
+            act = partial(reload, action.spec, action.environment, ports.shell, ports.child)
+            result, repaired = runtime.reload(action.spec, act, action.dests, ports.runtime())
+            needed = repaired if isinstance(repaired, ReloadNeeded) else None
+            return Reloaded(action.key, **fields(result), needed=needed)
+        began = ports.clock.monotonic()
+        tell = runtime.follow if action.by == "runtime" else runtime.look
+        told = tell(action.spec, action.dests, ports.runtime())
+        took = ports.clock.monotonic() - began
+        if isinstance(told, ReloadNeeded):
+            return Reloaded(action.key, None, took, by=action.by, needed=told)
+        return Reloaded(action.key, None, took, by=action.by, avoided=told)
 
     # --- the supervised program --------------------------------------------------------------------------------------
 

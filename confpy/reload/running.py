@@ -32,7 +32,7 @@ class Answering:
         self._ports = ports
         self._until = ports.seconds() + seconds
         self._boot = ports.disk.boot()
-        self.worker, self.process, self._slack, (level, words) = self._identify(LEVEL, HELP)
+        self.worker, self.process, (level, words) = self._identify(LEVEL, HELP)
         if level != "admin":
             hint = NO_LEVEL if level in {"user", "operator"} else "is this the admin socket of a HAProxy worker?"
             raise Doubt(f"the socket {socket} has no level admin", hint=hint)
@@ -40,7 +40,7 @@ class Answering:
 
     def is_same(self, other: Worker) -> bool:
         """Return whether a worker that was seen earlier is this one."""
-        is_near = abs(other.start - self.worker.start) <= self._slack
+        is_near = abs(other.start - self.worker.start) <= self.worker.slack + other.slack
         return (other.boot, other.pid) == (self.worker.boot, self.worker.pid) and is_near
 
     def running(self, difference: Difference, *, is_last: bool = False) -> Running:
@@ -53,8 +53,9 @@ class Answering:
             while asked := questions(difference, running):
                 commands = [Command(text, ()) for text in asked]
                 if is_last:  # on a connection that is younger than all changes: of two workers the new one accepts it
-                    worker, _, slack, answers = self._identify(*commands)
-                    self._check(worker, slack)
+                    worker, _, answers = self._identify(*commands)
+                    if not self.is_same(worker):
+                        raise Doubt("another worker of HAProxy has taken over meanwhile")
                 else:
                     answers = self._ask(commands)
                 running = read_running(dict(zip(asked, answers, strict=True)), running)
@@ -86,12 +87,7 @@ class Answering:
         if wrong := unequal(difference, self.running(difference, is_last=True)):
             raise Doubt(f"HAProxy does not have what it was told: {', '.join(wrong[:3])}")
 
-    def _check(self, worker: Worker, slack: float) -> None:
-        self._slack = max(self._slack, slack)
-        if not self.is_same(worker):
-            raise Doubt("another worker of HAProxy has taken over meanwhile")
-
-    def _identify(self, *also: Command) -> tuple[Worker, Process, float, list[str]]:
+    def _identify(self, *also: Command) -> tuple[Worker, Process, list[str]]:
         before = self._ports.seconds()
         info, *others = self._ask([INFO, *also])
         after = self._ports.seconds()
@@ -99,8 +95,8 @@ class Answering:
             process = read_info(info)
         except UnknownAnswer:
             raise Doubt(f"{self.socket} does not answer as HAProxy does: is it its admin socket?") from None
-        worker = Worker(self._boot, process.pid, (before + after) / 2 - process.uptime)
-        return worker, process, after - before + GRAIN, others
+        middle, slack = (before + after) / 2, (after - before) / 2 + GRAIN
+        return Worker(self._boot, process.pid, middle - process.uptime, slack), process, others
 
     def _ask(self, commands: Sequence[Command], users: Collection[int] | None = None) -> list[str]:
         seconds = self._until - self._ports.seconds()

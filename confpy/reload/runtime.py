@@ -14,7 +14,7 @@ from confpy.frozen import replace
 from confpy.haproxy.compare import compare, whole
 from confpy.haproxy.steps import left_over, steps
 from confpy.haproxy.values import Avoided, Difference, Files, Left, ReloadNeeded
-from confpy.reload.running import GRAIN, Answering
+from confpy.reload.running import Answering
 from confpy.reload.runtime_ports import Doubt, RuntimePorts
 from confpy.reload.taken import Taken, Worker, digest
 
@@ -61,15 +61,18 @@ def reload(
     no worker can be asked.
     """
     assert spec.runtime is not None
-    began = ports.seconds()
     before = _read(dests, ports)
+    serving = {socket: _serving(socket, ports) for socket in spec.runtime.sockets}
+    began = ports.seconds()
+    for socket in spec.runtime.sockets:
+        ports.taken.forget(socket)  # a worker may take over, whether this succeeds, fails, or is cut off
     result = act()
     if result.error is not None:
         return result, None  # what the worker has read is not known if it is another than the one that is recorded
     files, statuses = before
     read = files if _stamps(_read(dests, ports)[1]) == _stamps(statuses) else None
     with ports.locked(spec.runtime.sockets, LONGEST):
-        found = [_reloaded(socket, read, ports, began) for socket in spec.runtime.sockets]
+        found = [_reloaded(socket, read, ports, began, serving[socket]) for socket in spec.runtime.sockets]
     needed = next((one for one in found if isinstance(one, ReloadNeeded)), None)
     return result, needed or _together([one for one in found if isinstance(one, Avoided)])
 
@@ -151,7 +154,8 @@ def _follow(
     answering = Answering(socket, ports, seconds)
     taken = ports.taken.get(socket)
     if taken is None or not answering.is_same(taken.worker):
-        taken = _adopted(answering.worker, files, statuses, ports, taken)
+        # Without an earlier record, the clock may have been set since the files were written.
+        taken = _adopted(answering.worker, files, statuses, ports, taken) if taken is not None else None
         if taken is None:
             return ReloadNeeded(UNKNOWN)
         ports.taken.put(socket, taken)
@@ -220,12 +224,22 @@ def _is_touched(left: Left, difference: Difference) -> bool:
     return any(left.name == one.name for change in backend.changes for one in (change.server, *change.previous) if one)
 
 
-def _reloaded(socket: str, files: Files | None, ports: RuntimePorts, began: float) -> Avoided | ReloadNeeded | None:
+def _serving(socket: str, ports: RuntimePorts) -> Worker | None:
+    """Return the worker that answers now, before a reload; None: none does soon."""
+    try:
+        return Answering(socket, ports, QUIET).worker
+    except (Doubt, OSError):
+        return None
+
+
+def _reloaded(
+    socket: str, files: Files | None, ports: RuntimePorts, began: float, serving: Worker | None
+) -> Avoided | ReloadNeeded | None:
     """Note what the new worker of a socket has read, and repair what it lacks; None if it cannot be asked.
 
-    ``files``: None if they have changed while it read them.
+    ``files``: None if they have changed while it read them. ``serving``: the worker before it.
     """
-    answering = _await_worker(socket, ports, began)
+    answering = _await_worker(socket, ports, began, serving)
     if answering is None or files is None:
         ports.taken.forget(socket)
         return None
@@ -249,8 +263,12 @@ def _reloaded(socket: str, files: Files | None, ports: RuntimePorts, began: floa
         return _unreachable(socket, error)
 
 
-def _await_worker(socket: str, ports: RuntimePorts, began: float) -> Answering | None:
-    """Return the worker that was started by a reload that began at this time; None if none answers soon."""
+def _await_worker(socket: str, ports: RuntimePorts, began: float, serving: Worker | None) -> Answering | None:
+    """Return the worker that was started by a reload that began at this time; None if none answers soon.
+
+    That is another than the one that was serving, and none that an earlier reload has started and that is slow to take
+    over.
+    """
     until = ports.seconds() + QUIET
     while True:
         try:
@@ -258,7 +276,8 @@ def _await_worker(socket: str, ports: RuntimePorts, began: float) -> Answering |
         except (Doubt, OSError):
             pass
         else:
-            if answering.worker.start >= began - GRAIN:
+            is_old = serving is not None and answering.is_same(serving)
+            if not is_old and answering.worker.start >= began - answering.worker.slack:
                 return answering
         if ports.seconds() >= until:
             return None
@@ -283,7 +302,7 @@ def _adopted(
     started = worker.start + offset
     if before is not None and abs(before.offset - offset) > SETTLED:
         return None  # somebody has set the clock: the times of files cannot be compared with it
-    if any(status.st_ctime > started - SETTLED for status in statuses.values()):
+    if any(status.st_ctime > started - SETTLED - worker.slack for status in statuses.values()):
         return None
     return _taken(worker, files, ports)
 

@@ -37,6 +37,8 @@ class Worker:
     """Its number, as it sees it itself."""
     start: float
     """When it was started, in seconds of ``RuntimePorts.seconds``."""
+    slack: float = 0.0
+    """Seconds that this may be off: its answer took some time."""
 
 
 @frozen
@@ -140,7 +142,7 @@ def encode(socket: str, taken: Taken) -> bytes:
     begun = [(name, content if is_kept(content) else b"") for name, content in taken.begun.items()]
     head = {
         "socket": socket,
-        "worker": [taken.worker.boot, taken.worker.pid, taken.worker.start],
+        "worker": [*fields(taken.worker).values()],
         "digests": dict(taken.digests),
         "files": [[name, len(taken.files[name])] for name in names],
         "begun": [[name, len(content)] for name, content in begun],
@@ -168,9 +170,9 @@ def decode(written: bytes) -> Taken | None:
             for name, size in head[part]:
                 parts[-1][str(name)] = content[place : place + size]
                 place += size
-        boot, pid, start = head["worker"]
+        boot, pid, start, slack = head["worker"]
         left = tuple(Left(**{**one, "words": tuple(one["words"])}) for one in head["left"])
-        worker = Worker(str(boot), int(pid), float(start))
+        worker = Worker(str(boot), int(pid), float(start), float(slack))
         hand = tuple(map(str, head["hand"]))
         files, begun = parts
         return Taken(worker, dict(head["digests"]), files, begun, float(head["offset"]), left, hand)

@@ -33,6 +33,8 @@ class Status(NamedTuple):
     st_size: int
     st_mtime_ns: int
     st_ctime_ns: int
+    st_ctime: float = 0.0
+    """Seconds since 1970: the others only tell moments apart."""
 
 
 class _ReadingDisk(Disk):
@@ -143,7 +145,8 @@ class _ReadingDisk(Disk):
 
     def _status(self, it: Inode) -> os.stat_result:
         size, times = len(it.content), (it.written * GRAIN, it.changed * GRAIN)
-        return Status(it.mode, it.number, DEVICE, it.names, os.geteuid(), os.getegid(), size, *times)  # type: ignore[return-value]
+        at = self._kernel.times[it.changed]
+        return Status(it.mode, it.number, DEVICE, it.names, os.geteuid(), os.getegid(), size, *times, at)  # type: ignore[return-value]
 
     def resolve(self, path: str) -> str:
         self._look()

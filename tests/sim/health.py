@@ -171,7 +171,10 @@ class Health:
             return "nothing is put back, or waited for"
         if reload.cause == "reload after deliveries" and not under_way.deliveries:
             return "nothing is delivered"
-        if reload.cause in {"reload retry", "splay", "min_reload_interval"} and reload.next_at < status.now - ROUNDED:
+        if (
+            reload.cause in {"reload retry", "splay", "min_reload_interval", "settle"}
+            and reload.next_at < status.now - ROUNDED
+        ):
             return f"it was due {status.now - reload.next_at:.3f} s ago"
         if reload.cause == "reload" and not (reload.is_running or agent.reloads.is_held):
             return "it is not started"
@@ -189,7 +192,7 @@ class Health:
                 continue
             content = kernel.content(dest)
             is_new = dest in invariants.durable and invariants.durable[dest] == content
-            if is_new and content != invariants.loaded.get(dest) and states.get(dest) == "current":
+            if is_new and not invariants.has_read(resource) and states.get(dest) == "current":
                 raise Wrong(f"{resource.name} is said to be current, and its program has not read it")
 
     def amiss(self) -> str:

@@ -14,7 +14,7 @@ from confpy.errors import TargetTorn
 from confpy.events import LogEvent
 from confpy.history.records import UNDO
 from confpy.keys.prefixes import covers
-from confpy.messages import Deliver, Delivered, Reload, Restored
+from confpy.messages import Deliver, Delivered, Reload, Reloaded, Restored
 from confpy.target.replace import BACKUP_MARK
 from tests.sim.kernel import Kernel
 from tests.sim.plan import READS, STATE, reload_line, values
@@ -127,6 +127,7 @@ class Invariants:
 
     def boot(self) -> None:
         """Programs are started, with what is there by now."""
+        self._simulation.haproxy.boot()
         for one in self.resources:
             self.loaded[one.dest] = self._kernel.content(one.dest)
             self.excused.discard(one.dest)
@@ -135,8 +136,15 @@ class Invariants:
         """What is owed now may be lost: the ledger cannot be written, or not be read."""
         self.unrecorded = True
         for one in self.resources:
-            if self._kernel.content(one.dest) != self.loaded.get(one.dest):
+            if not self.has_read(one):
                 self.excused.add(one.dest)
+
+    def has_read(self, resource: Resource) -> bool:
+        """Say whether the program of a resource has what its target says."""
+        if resource.reload_haproxy is not None:
+            haproxy = self._simulation.haproxy
+            return haproxy.is_excused or not [*haproxy.wrong([resource])]
+        return self._kernel.content(resource.dest) == self.loaded.get(resource.dest)
 
     # --- what is logged ----------------------------------------------------------------------------------------------
 
@@ -306,6 +314,27 @@ class Invariants:
         self.successes[key] += succeeded
         if succeeded:
             self.tries.pop(key, None)
+
+    def begin_telling(self, action: Reload) -> dict[str, object]:
+        """A running program is to be told of changes; returns what its files are."""
+        if action.key in self.reloading:
+            raise Wrong(f"{action.key} is told while it is reloaded")
+        self.reloading.append(action.key)
+        return {dest: self._kernel.identity(dest) for dest in action.dests}
+
+    def end_telling(self, action: Reload, reloaded: Reloaded, files: Mapping[str, object]) -> None:
+        """If a running program is said to be as its files say, it is. ``files``: what ``begin_telling`` returned."""
+        self.reloading.remove(action.key)
+        haproxy = self._simulation.haproxy
+        if reloaded.avoided is None:
+            self.commits[action.key] += action.by == "look"  # it asks for a reload
+            return
+        if action.by == "look":
+            haproxy.end_look()
+        elif files == {dest: self._kernel.identity(dest) for dest in action.dests} and not haproxy.is_excused:
+            told = [one for one in self._simulation.resources if one.dest in action.dests]
+            for why in haproxy.wrong(told):
+                raise Wrong(f"haproxy was told, and is not as its files say: {why}")
 
     def look_at_what_is_read(self, resource: Resource, content: bytes | None) -> None:
         """No program reads what was not checked."""

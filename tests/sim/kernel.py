@@ -84,6 +84,10 @@ class Kernel:
         self.suspect: set[str] = set()
         """Folders in which something failed."""
         self.boots = 0
+        self.wall: Callable[[], float] = lambda: 0.0
+        """Seconds since 1970, for the times of files."""
+        self.times = [0.0]
+        """Of each moment the time."""
         self._clock = 0
         self._numbers = 0
 
@@ -94,6 +98,7 @@ class Kernel:
 
     def tick(self) -> int:
         self._clock += 1
+        self.times.append(self.wall())
         return self._clock
 
     def inode(self, mode: int, link: str | None = None) -> Inode:
@@ -120,6 +125,11 @@ class Kernel:
         """Return what somebody reads there, None where nothing is."""
         inode = self.find(self.follow(path))
         return None if inode is None else inode.content
+
+    def identity(self, path: str) -> object:
+        """Return what another version of a file does not share."""
+        inode = self.find(self.follow(path))
+        return None if inode is None else (inode.number, inode.changed)
 
     # --- what people do --------------------------------------------------------------------------------------------
 

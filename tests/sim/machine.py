@@ -19,9 +19,11 @@ from confpy.ledger.holds import Holds
 from confpy.ledger.ledger import Ledger
 from confpy.messages import Deliver, Delivered, Recovered, Reload, Reloaded, Restore, Restored
 from confpy.mirror.mirror import Mirror
+from confpy.reload.runtime_ports import RuntimePorts
+from confpy.reload.taken import TakenFolder
 from tests.sim.disk import Alone, SimDisk
 from tests.sim.kernel import Died, Kernel
-from tests.sim.plan import BACKEND, FOLDERS, STATE, Printer
+from tests.sim.plan import BACKEND, FOLDERS, STATE, TAKEN, Printer
 from tests.sim.programs import SimShell
 from tests.sim.timeline import NEVER, Chance, SimulatedThreads, Timeline
 
@@ -85,6 +87,7 @@ class Process:
         self.disk = SimDisk(simulation.machine.kernel, simulation.pause, simulation.wait)
         self.shell = SimShell(simulation.programs)
         self.ledger: Ledger | None = None
+        self._runtime_ports: RuntimePorts | None = None
         random = Random(plan.seed * 1000 + number)
         mirror = Mirror(random, follows=True, period=plan.period)
         config = AgentConfig(
@@ -122,8 +125,24 @@ class Process:
             log=simulation.log,
             guard=self.alone,
             answer=simulation.undoing.take_answer,
+            runtime=self._runtime,
         )
         self.jobs = ObservedJobs(simulation, ports)
+
+    def _runtime(self) -> RuntimePorts:
+        """As ``Ports.runtime``."""
+        if self._runtime_ports is None:
+            machine, simulation = self._simulation.machine, self._simulation
+            self._runtime_ports = RuntimePorts(
+                disk=self.disk,
+                talks=simulation.haproxy,
+                taken=TakenFolder(TAKEN if self.ledger.folder else "", self.disk),
+                seconds=machine.monotonic,
+                wall=machine.time,
+                sleep=simulation.wait,
+                locked=self.ledger.locked,
+            )
+        return self._runtime_ports
 
     def stop(self, code: int) -> None:
         """End as a daemon does; raises ``Died``."""
@@ -176,7 +195,23 @@ class ObservedJobs(Jobs):
         return found
 
     def reload(self, action: Reload) -> Reloaded:
+        if action.by != "reload":
+            return self._tell(action)
         self._invariants.begin_reload(action)
         reloaded = super().reload(action)
-        self._invariants.end_reload(action, succeeded=reloaded.error is None)
+        self._invariants.end_reload(action, succeeded=reloaded.error is None and reloaded.needed is None)
+        if reloaded.needed is not None:
+            self._simulation.note("haproxy is not repaired after a reload", {"why": reloaded.needed.why})
         return reloaded
+
+    def _tell(self, action: Reload) -> Reloaded:
+        files = self._invariants.begin_telling(action)
+        told = super().reload(action)
+        self._invariants.end_telling(action, told, files)
+        if told.needed is not None:
+            self._simulation.note(f"{action.by}: needed", {"why": told.needed.why})
+        elif told.avoided is not None:
+            self._simulation.note(
+                f"{action.by}: {'sent' if told.avoided.plan else 'equal'}", {"plan": told.avoided.plan}
+            )
+        return told

@@ -10,7 +10,7 @@ from confpy.keys.prefixes import covers
 from confpy.system.filenames import staged_for
 from confpy.target.replace import OLD_MARK
 from tests.sim.invariants import has_backup
-from tests.sim.plan import ELSEWHERE, FOLDERS, STATE, text
+from tests.sim.plan import ELSEWHERE, FOLDERS, STATE, made
 from tests.sim.timeline import Wrong
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ class Outcome:
         """Return what the targets should be: dest → content."""
         keys = self._simulation.server.keys
         return {
-            one.dest: text(
+            one.dest: made(
+                one,
                 self._simulation.template(one.src),
                 {key: value for key, (_, value) in keys.items() if any(covers(prefix, key) for prefix in one.prefixes)},
             )
@@ -51,11 +52,17 @@ class Outcome:
         for one in self._simulation.resources:
             if one.reload_cmd is None or one.dest in self._invariants.excused or self._invariants.torn:
                 continue
-            if self._invariants.loaded.get(one.dest) != self._kernel.content(one.dest):
+            if one.reload_haproxy is not None:
+                for why in self._simulation.haproxy.wrong([one]):
+                    return f"haproxy is not as its files say: {why}"
+            elif self._invariants.loaded.get(one.dest) != self._kernel.content(one.dest):
                 return f"the program of {one.dest} has read {self._invariants.loaded.get(one.dest)!r} last"
+        told = any(one.reload_haproxy is not None for one in self._simulation.resources)
+        if told and self._simulation.haproxy.is_excused:
+            return "somebody has reloaded haproxy, and confpy has not looked at it since"
         if torn := [name for name, state in agent.resources.states.items() if state.torn]:
             return f"{torn} are still to be checked"
-        if agent.reloads:
+        if agent.reloads.owed():
             self._simulation.health.look_at_trouble()
             return f"reloads are owed: {agent.reloads.owed()}"
         # One that is torn for good stays open until its target is taken up again.

@@ -11,6 +11,7 @@ from confpy.ledger.folder import StateFolder
 from confpy.ledger.holds import HELD, accept
 from confpy.messages import Edited
 from tests.sim.disk import SimDisk
+from tests.sim.haproxy import foreign
 from tests.sim.plan import ALWAYS, ELSEWHERE, FOLDERS, KEYS, MOUNTED, OUT, READS, STATE
 
 if TYPE_CHECKING:
@@ -33,20 +34,27 @@ class People:
         """Make what stands where a resource's target will be: a file, a link, a mount, or nothing."""
         random, kernel, dest = self._random, self._kernel, resource.dest
         if dest.startswith(MOUNTED):
-            kernel.write(dest, b"mounted\n")
+            kernel.write(dest, self._foreign(resource, "mounted"))
             kernel.mounts.add(dest)
         elif random.random() < 0.15:
             kernel.link(dest, f"{ELSEWHERE}/{resource.name}")
-            kernel.write(dest, b"linked\n")
+            kernel.write(dest, self._foreign(resource, "linked"))
         elif random.random() < 0.5:
-            kernel.write(dest, b"old\n")
+            kernel.write(dest, self._foreign(resource, "old"))
         self._invariants.note_foreign(dest)
         self._invariants.loaded[dest] = kernel.content(dest)
+
+    @staticmethod
+    def _foreign(resource: Resource, text: str) -> bytes:
+        return f"{text}\n".encode() if resource.reload_haproxy is None else foreign(text)
 
     def disturb(self) -> None:
         """Do one thing."""
         if self._plan.undoes and self._plan.later.random() < 0.3:
             self._simulation.undoing.act()
+            return
+        if self._plan.haproxy and self._plan.later.random() < 0.15:
+            self._simulation.haproxy.disturb()
             return
         dice = self._random.random() * 100
         if dice < 50:
@@ -150,7 +158,7 @@ class People:
                 self._invariants.excused.add(one.dest)  # it may lead to what confpy wants there: nothing changes then
                 self._note("target linked")
             case _:
-                kernel.write(one.dest, b"by hand %d\n" % kernel.tick())
+                kernel.write(one.dest, self._foreign(one, f"by hand {kernel.tick()}"))
                 self._note("target written by hand")
         self._invariants.note_foreign(one.dest)
         self._invariants.note_group()

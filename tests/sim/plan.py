@@ -12,10 +12,11 @@ from confpy.reload.actions import CommandReload, VerifyCommand
 from confpy.templates.lookup import Lookup
 from confpy.templates.results import Needs, Rendered
 from confpy.templates.results import World as Facts
+from tests.sim.haproxy import RELOAD, SOCKET, configuration
 from tests.sim.timeline import Chance
 
 OUT, ELSEWHERE, MOUNTED, STATE = "/out", "/srv", "/mnt", "/state"
-HISTORY = f"{STATE}/history"
+HISTORY, TAKEN = f"{STATE}/history", f"{STATE}/haproxy"
 FOLDERS = (OUT, ELSEWHERE, MOUNTED, STATE)
 KEYS = ("/a/1", "/a/2", "/a/3", "/b/x/1", "/b/x/2", "/b/y", "/c/1")
 BACKEND = "sim"
@@ -24,6 +25,8 @@ ALWAYS = "/a/1"
 READS = (("/a",), ("/b",), ("/b/x",), ("/b/x", "/b/y"), ("/c",), ("/a", "/c"))
 UNDOES = 4_000_000_000
 """From this seed on deliveries are recorded, and people undo them."""
+HAPROXY = 5_000_000_000
+"""From this seed on one of the programs is a HAProxy, which is told of changes while it runs."""
 FIT = "check fit"
 """Succeeds where the files in place of all resources that have it were made from one version of the templates."""
 
@@ -47,12 +50,18 @@ class Plan:
         """The chance that a command fails."""
         self.deadly_reloads = 0.6 if self.dies and self.later.random() < 0.1 else 0.0
         """The chance that a reload ends confpy."""
-        self.undoes = seed >= UNDOES
+        self.haproxy = seed >= HAPROXY
+        self.undoes = seed % 4 == 0 if self.haproxy else seed >= UNDOES
+        self.sloppy_haproxy = self.later.choice((0.0, 0.05, 0.3)) if self.haproxy else 0.0
+        """The chance that it does not answer as it should."""
+        self.haproxy_version = self.later.choice(((2, 6), (3, 0))) if self.haproxy else (0,)
         self.saves = random.random() < 0.3
         self.names_deletions = random.random() < 0.8
         self.resources = tuple(_resource(number, random) for number in range(random.randint(1, 4)))
         if seed % 5 == 0 and seed >= 1000:  # the others stay the runs that they were
             self.resources = _with_shared_trials(self.resources, seed)
+        if self.haproxy:
+            self.resources = _with_haproxy(self.resources, seed)
 
 
 def reload_line(resource: Resource) -> str:
@@ -94,6 +103,18 @@ def _with_shared_trials(resources: tuple[Resource, ...], seed: int) -> tuple[Res
     return tuple(replace(one, check_cmd=FIT, check_mode="swap") if random.random() < 0.75 else one for one in resources)
 
 
+def _with_haproxy(resources: tuple[Resource, ...], seed: int) -> tuple[Resource, ...]:
+    """Let the first resource, and most of those with the same reload, say that the running HAProxy may be told."""
+    random = Random(f"{seed} haproxy")
+    first = replace(resources[0], reload_cmd=CommandReload(RELOAD))
+    return tuple(
+        replace(one, reload_haproxy=SOCKET)
+        if reload_line(one) == RELOAD and (not number or random.random() < 0.8)
+        else one
+        for number, one in enumerate((first, *resources[1:]))
+    )
+
+
 class Printer:
     """Renders a resource as its template's version and its keys."""
 
@@ -102,12 +123,17 @@ class Printer:
         if asked not in world.facts:
             raise Needs(frozenset((asked,)))
         keys = {raw: value for window in view._windows for raw, value in _items(window)}
-        return Rendered(text(str(world.facts[asked]), keys), frozenset((asked,)), False, ())
+        return Rendered(made(resource, str(world.facts[asked]), keys), frozenset((asked,)), False, ())
 
 
 def _items(window) -> Iterator[tuple[str, str]]:
     for path in window._paths("/"):
         yield path, window.get(path)
+
+
+def made(resource: Resource, version: str, keys: Mapping[str, str]) -> bytes:
+    """Return the content of a resource's target."""
+    return text(version, keys) if resource.reload_haproxy is None else configuration(resource, version, keys)
 
 
 def text(version: str, keys: Mapping[str, str]) -> bytes:
@@ -119,6 +145,8 @@ def text(version: str, keys: Mapping[str, str]) -> bytes:
 def values(content: bytes) -> Iterator[tuple[str, tuple[int, int]]]:
     """Yield the keys in a content, each with its store's incarnation and its revision."""
     for line in content.decode().split("\n")[1:-2]:
-        key, _, value = line.partition("=")
+        key, is_one, value = line.rpartition(" ")[2].partition("=")
+        if not is_one:
+            continue
         incarnation, _, revision = value.partition(":")
         yield key, (int(incarnation), int(revision))

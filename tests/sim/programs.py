@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from confpy.frozen import replace
 from confpy.system.placeholders import Command
 from confpy.system.subprocesses import Ran, Shell
+from tests.sim.haproxy import RELOAD
 from tests.sim.kernel import Died
 from tests.sim.plan import FIT, reload_line
 
@@ -90,6 +91,13 @@ class Programs:
         self._simulation.note(
             f"{word} {'is killed' if killed else 'hangs' if hangs else 'fails' if fails else 'succeeds'}"
         )
+        if (
+            word == "reload"
+            and (killed or hangs or fails)
+            and self._simulation.plan.haproxy
+            and plan.later.random() < 0.3
+        ):
+            self._reload(command, seen)  # it was taken all the same
         if killed or hangs:
             return Ran(-signal.SIGKILL, self._timeline.now - began, timed_out=hangs and not killed)
         if fails:
@@ -100,8 +108,14 @@ class Programs:
         if word == "check":
             self._simulation.invariants.note_checked(seen)
         elif word == "reload":
-            self._simulation.invariants.note_read(seen)
+            self._reload(command, seen)
         return Ran(0, took)
+
+    def _reload(self, command: str, seen: Mapping[str, bytes | None]) -> None:
+        if self._simulation.plan.haproxy and command == RELOAD:
+            self._simulation.haproxy.reload()
+        else:
+            self._simulation.invariants.note_read(seen)
 
     def _pass(self, seconds: float) -> bool:
         """Let the time of a command pass; returns whether it was ended before."""

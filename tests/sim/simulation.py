@@ -23,6 +23,7 @@ from confpy.config.resource import Resource
 from confpy.events import LogEvent
 from confpy.messages import Action, Count, Deliver, Message, Signalled, Stop
 from confpy.templates.lookup import Lookup
+from tests.sim.haproxy import Haproxy
 from tests.sim.health import Health
 from tests.sim.invariants import Invariants
 from tests.sim.kernel import Died, Folder
@@ -30,7 +31,7 @@ from tests.sim.machine import Machine, Process
 from tests.sim.network import FaultyNetwork
 from tests.sim.outcome import Outcome
 from tests.sim.people import People
-from tests.sim.plan import ALWAYS, HISTORY, KEYS, STATE, Plan
+from tests.sim.plan import ALWAYS, HISTORY, KEYS, STATE, TAKEN, Plan
 from tests.sim.programs import Programs
 from tests.sim.store import Server
 from tests.sim.timeline import Chance, Wrong
@@ -61,11 +62,15 @@ class Simulation:
         self.plan = Plan(seed, self.random)
         if self.plan.undoes:
             self.machine.kernel.folders[HISTORY] = Folder()
+        if self.plan.haproxy:
+            self.machine.kernel.folders[TAKEN] = Folder()
+            self.machine.kernel.wall = lambda: self.machine.time() - LONG
         self.resources = self.plan.resources
         self.removed: list[Resource] = []
         self.template_version = 1
         self.starts = 0
         self.network = FaultyNetwork(self)
+        self.haproxy = Haproxy(self)
         self.invariants = Invariants(self)
         self.health = Health(self)
         self.undoing = Undoing(self)
@@ -81,6 +86,8 @@ class Simulation:
             self.note(one.name, {name: getattr(one, name) for name in SHOWN})
         self.invariants.note_group()
         self.invariants.look_for_empty()
+        self.haproxy.boot()
+        self.machine.kernel.wall = self.machine.time  # all that is there is older
         self.start()
 
     @property
@@ -152,6 +159,7 @@ class Simulation:
         kernel = self.machine.kernel
         before = {dest: kernel.content(dest) for dest in self.invariants.durable}
         kernel.cut_power()
+        self.haproxy.cut_power()
         self.invariants.look_at_power_cut(before)
         self.machine.has_booted = False
         if self.random.random() < 0.5:

@@ -110,6 +110,8 @@ def _has_all(passes: Passes, states: Sequence[ResourceState]) -> bool:
     taken = passes._batches.busy | {key for key, one in reloads.items() if one.back in {"wanted", "in flight"}}
     if swaps(states):
         taken |= {key for key, one in reloads.items() if one.in_flight}
+    if any(state.resource.reload_haproxy is not None for state in states):
+        taken |= {key for key in passes._reloads._running if passes._reloads.is_reloading_by_itself(key)}
     return passes._rendering._lookups._asked.isdisjoint(asked) and taken.isdisjoint(all_commands(states))
 
 
@@ -138,6 +140,8 @@ def _forgotten_reloads(agent: Agent) -> list[str]:
             found.append(f"{key} is not rolled back")
         if not one.owed or one.in_flight or not reloads._free() or reloads.is_held:
             continue
+        if one.asks and not reloads._targets.is_known:
+            continue  # the reading of the resources wakes it
         due, longest = reloads._due(key, one), one.since + reloads._longest_wait
         held_up = key in swapped or (key in busy and now < longest)
         if now >= due and not held_up:
