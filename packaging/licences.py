@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import email
 import re
+import sys
+import tempfile
+import zipfile
 from email.message import Message
 from pathlib import Path
 from typing import NamedTuple
@@ -88,7 +91,9 @@ def _expression(said: Message) -> str:
 
 def _modules(folder: Path) -> tuple[str, ...]:
     """Return the top folders and files that the distribution has installed beside its metadata."""
-    tops = {line.partition(",")[0].partition("/")[0] for line in (folder / "RECORD").read_text().splitlines()}
+    record = folder / "RECORD"
+    lines = record.read_text().splitlines() if record.exists() else ()
+    tops = {line.partition(",")[0].partition("/")[0] for line in lines}
     present = sorted(name for name in tops - {folder.name, "..", "__pycache__"} if (folder.parent / name).exists())
     return (*(f"{name}/*" if (folder.parent / name).is_dir() else name for name in present), f"{folder.name}/*")
 
@@ -110,3 +115,19 @@ def _field(name: str, values: list[str]) -> list[str]:
 
 def _indented(text: str) -> list[str]:
     return [f" {line}".rstrip() if line.strip() else " ." for line in text.strip().splitlines()]
+
+
+def main() -> None:
+    """Print the licence of each library in a zipapp or a folder of libraries; fail if one has none."""
+    path = Path(sys.argv[1])
+    with tempfile.TemporaryDirectory() as name:
+        if path.is_file():
+            with zipfile.ZipFile(path) as archive:
+                archive.extractall(name, (one for one in archive.namelist() if ".dist-info/" in one))
+            path = Path(name)
+        for one in collect(path):
+            print(f"{one.name} {one.version}: {one.expression}")
+
+
+if __name__ == "__main__":
+    main()

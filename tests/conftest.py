@@ -59,6 +59,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("time to recovery")
         for fault, store, seconds in sorted(rows):
             terminalreporter.line(f"{fault:<28}{store:<10}{seconds:>6.2f} s")
+    if rows := written.get("installed"):
+        terminalreporter.section("from nothing to a file that follows a key")
+        for way, seconds in sorted(rows):
+            terminalreporter.line(f"{way:<28}{seconds:>6.1f} s")
     if rows := written.get("crash points"):
         terminalreporter.section("crash points: system calls after which confpy was killed, and started again")
         for story, points in sorted(rows):

@@ -62,6 +62,7 @@ class Root:
         self._mounted = folder / "root"
         self._lower = lower or base()
         self._keeper: subprocess.Popen[str] | None = None
+        self._started: list[subprocess.Popen[str]] = []
 
     @property
     def path(self) -> Path:
@@ -97,7 +98,8 @@ class Root:
     ) -> None:
         assert self._keeper
         self._keeper.kill()
-        self._keeper.communicate()
+        for process in (self._keeper, *self._started):
+            process.communicate()
 
     def take(self, source: Path, folder: str = "root") -> None:
         """Copy a file or folder of this machine into a folder there; by default the one in which commands run."""
@@ -128,9 +130,11 @@ class Root:
         return ended.stdout
 
     def start(self, script: str, more: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
-        """Start a script there, with stdout and stderr in one pipe."""
+        """Start a script there, with stdout and stderr in one pipe; it ends with the root at the latest."""
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        return subprocess.Popen(self.command(script), env=self.environment(more), text=True, **pipes)
+        process = subprocess.Popen(self.command(script), env=self.environment(more), text=True, **pipes)
+        self._started.append(process)
+        return process
 
 
 def _make(folder: Path, release: str, packages: tuple[str, ...]) -> None:

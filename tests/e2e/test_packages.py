@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from confpy import __version__
 from tests.e2e.packages import built
 
 KIB = 1024
@@ -17,8 +16,8 @@ KIB = 1024
 
 @pytest.fixture(scope="module")
 def packages() -> Path:
-    """A folder with the wheel and the zipapp."""
-    return built("wheel", "zipapp")
+    """A folder with the zipapp."""
+    return built("zipapp")
 
 
 @pytest.fixture
@@ -48,15 +47,6 @@ def delivers(confpy: list[str | Path], confdir: Path) -> bool:
     return (confdir.parent / "web.conf").read_text() == "listen 8080\n"
 
 
-def test_pip_installs_the_wheel_into_an_empty_environment(packages, tmp_path, confdir):
-    (wheel,) = packages.glob("*.whl")
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True, timeout=120)
-    environment = {name: value for name, value in os.environ.items() if name.lower().startswith(("pip_", "http"))}
-    run(tmp_path / "venv/bin/pip", "install", "--quiet", wheel, env={**environment, "HOME": os.environ["HOME"]})
-    assert run(tmp_path / "venv/bin/confpy", "version") == f"confpy {__version__}\n"
-    assert delivers([tmp_path / "venv/bin/confpy"], confdir)
-
-
 def test_the_zipapp_needs_nothing_but_python(packages, confdir):
     assert (packages / "confpy.pyz").stat().st_size < 6 * KIB * KIB
     # Isolated, and without the folders of installed packages.
@@ -64,5 +54,7 @@ def test_the_zipapp_needs_nothing_but_python(packages, confdir):
     assert delivers([*python, packages / "confpy.pyz"], confdir)
     run(*python, packages / "confpy.pyz", "init", "haproxy", confdir.parent / "new")
     run(*python, packages / "confpy.pyz", "check", "-confdir", confdir.parent / "new")
+    about = json.loads(run(*python, packages / "confpy.pyz", "version", "-json"))
+    assert (about["installed_as"], about["path"]) == ("zipapp", f"{packages}/confpy.pyz/confpy")
     loaded = "import sys; sys.path.insert(0, sys.argv[1]); import etcd3gw, consul, watchdog.observers, yaml, structlog"
     run(*python, "-c", loaded, packages / "confpy.pyz")
