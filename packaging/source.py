@@ -19,7 +19,9 @@ from pathlib import Path
 from confpy import __version__
 
 ROOT = Path(__file__).resolve().parent.parent
-NO_SOURCES = frozenset({".cache", ".git", ".venv", "__pycache__", "build", "dist"})
+NO_SOURCES = frozenset(
+    {".cache", ".git", ".hypothesis", ".mypy_cache", ".ruff_cache", ".venv", "__pycache__", "build", "dist"}
+)
 """What a checkout without git may have beside its sources."""
 BUILD = "confpy/build.json"
 """What ``confpy version`` reads."""
