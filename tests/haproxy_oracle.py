@@ -37,7 +37,7 @@ class Proxy:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self._socket = str(folder / "admin.sock")
-        self.files = {str(folder / name): self._placed(text).encode() for name, text in files.items()}
+        self.files = {str(folder / name): self._placed(text).encode("latin-1") for name, text in files.items()}
         for path, content in self.files.items():
             Path(path).write_bytes(content)
         arguments = [word for path in self.files if not path.endswith(MAP) for word in ("-f", path)]
@@ -58,7 +58,7 @@ class Proxy:
 
     def placed(self, files: Mapping[str, str]) -> dict[str, bytes]:
         """Return files as this process would read them."""
-        return {str(self.folder / name): self._placed(text).encode() for name, text in files.items()}
+        return {str(self.folder / name): self._placed(text).encode("latin-1") for name, text in files.items()}
 
     def _placed(self, text: str) -> str:
         return text.replace("@SOCKET@", str(self.folder / "admin.sock")).replace("@FOLDER@", str(self.folder))
@@ -129,21 +129,27 @@ class Proxy:
         return found
 
 
-class Trial:
-    """Random changes of one shape: after each, the process that followed it equals one that was started anew."""
+def is_valid(program: str, folder: Path, text: str) -> bool:
+    """Say whether HAProxy takes a configuration."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "checked.cfg"
+    placed = text.replace("@SOCKET@", str(folder / "s")).replace("@FOLDER@", str(folder))
+    file.write_bytes(placed.encode("latin-1"))
+    return subprocess.run([find(program), "-c", "-f", str(file)], check=False, capture_output=True).returncode == 0
 
-    def __init__(self, program: str, folder: Path, shape: str, seed: int) -> None:
-        self._program, self._folder, self._shape, self._random = program, folder, shape, Random(f"{shape}-{seed}")
-        self.world = begin(self._random)
-        self.proxy = Proxy(program, folder / "a", SHAPES[shape](self.world))
+
+class Trial:
+    """Changes of files: after each, the process that followed it equals one that was started anew."""
+
+    def __init__(self, program: str, folder: Path, files: Mapping[str, str]) -> None:
+        self._program, self._folder = program, folder
+        self.proxy = Proxy(program, folder / "a", files)
         self.left: dict[str, Left] = {}
         self.planned = self.reloaded = self.commands = 0
         self.reasons: dict[str, int] = {}
 
-    def step(self) -> None:
-        """Change something, follow it, and compare."""
-        new_world = change(self.world, self._random)
-        files = SHAPES[self._shape](new_world)
+    def follow(self, files: Mapping[str, str]) -> None:
+        """Follow a change, and compare."""
         new = self.proxy.placed(files)
         fresh = Proxy(self._program, self._folder / "b", files)
         try:
@@ -159,7 +165,6 @@ class Trial:
             self._hold_equal(fresh)
         finally:
             fresh.stop()
-        self.world = new_world
 
     def _follow(self, new: Mapping[str, bytes]) -> ReloadNeeded | None:
         difference = compare(self.proxy.files, new)
@@ -196,6 +201,20 @@ class Trial:
         self.proxy.stop()
 
 
+class Changes:
+    """Random changes of one form of configuration."""
+
+    def __init__(self, program: str, folder: Path, shape: str, seed: int) -> None:
+        self._shape, self._random = shape, Random(f"{shape}-{seed}")
+        self._world = begin(self._random)
+        self.trial = Trial(program, folder, SHAPES[shape](self._world))
+
+    def step(self) -> None:
+        """Change something."""
+        self._world = change(self._world, self._random)
+        self.trial.follow(SHAPES[self._shape](self._world))
+
+
 def main() -> None:
     """Run so many changes over all shapes on each program, and say what was planned and what was reloaded."""
     options = argparse.ArgumentParser(description=main.__doc__)
@@ -208,11 +227,11 @@ def main() -> None:
         began = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             for name in SHAPES:
-                trial = Trial(program, Path(folder), name, given.seed)
-                trials.append(trial)
+                changes = Changes(program, Path(folder), name, given.seed)
+                trials.append(trial := changes.trial)
                 try:
                     for _ in range(-(-given.changes // len(SHAPES))):
-                        trial.step()
+                        changes.step()
                 finally:
                     trial.close()
                 say(f"{name:18} planned {trial.planned:4}, reloaded {trial.reloaded:4}: {trial.reasons}")

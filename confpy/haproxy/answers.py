@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from confpy.frozen import replace
@@ -12,8 +12,7 @@ from confpy.haproxy.values import Process, Running, RunningServer
 _VERSION = re.compile(r"^(\d+)\.(\d+)")
 _FILE = re.compile(r"(?P<id>\d+) \((?P<path>[^)]*)\) .*\bcurr_ver=(?P<current>\d+) next_ver=(?P<next>\d+)")
 _COLUMNS = (
-    "be_name srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_iweight srv_check_state srv_agent_state "
-    "srv_fqdn srv_port"
+    "srv_addr srv_fqdn srv_op_state srv_admin_state srv_uweight srv_iweight srv_check_state srv_agent_state srv_port"
 )
 
 
@@ -58,38 +57,56 @@ def read_files(text: str) -> tuple[str, ...]:
     return tuple(value.split(";")) if name == "HAPROXY_CFGFILES" and value else ()
 
 
-def read_servers_state(text: str, only: Iterable[str] | None = None) -> dict[str, dict[str, RunningServer]]:
-    """Return backend → its servers in their order, from ``show servers state``; ``only``: the names that matter.
+class _Servers(Mapping[str, RunningServer]):
+    """The servers of a backend, each read when it is asked for: there may be thousands, of which few matter."""
 
-    A backend without servers is not listed. Raises ``UnknownAnswer``.
+    def __init__(self, places: Sequence[int]) -> None:
+        self._places = places
+        self.lines: dict[str, str] = {}
+
+    def __getitem__(self, name: str) -> RunningServer:
+        values = self.lines[name].split(" ")
+        try:
+            address, fqdn, *rest = [values[place] for place in self._places]
+            operation, admin, weight, initial, check, agent, port = map(int, rest)
+        except (LookupError, ValueError):
+            raise UnknownAnswer("show servers state") from None
+        host = "" if fqdn == "-" else fqdn
+        return RunningServer(name, address, port, admin, operation, weight, initial, check, agent, host)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.lines)
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+
+def read_servers_state(text: str) -> dict[str, Mapping[str, RunningServer]]:
+    """Return backend → its servers in their order, from ``show servers state``; one without servers is not listed.
+
+    Raises ``UnknownAnswer``, later too, for a server that is not in the form that is known.
     """
     lines = text.split("\n")
-    if len(lines) < 2 or lines[0] != "1" or not lines[1].startswith("# "):
+    if len(lines) < 2 or lines[0] != "1" or not lines[1].startswith("# be_id be_name srv_id srv_name "):
         raise UnknownAnswer("show servers state")
     columns = lines[1][2:].split(" ")
     try:
         places = [columns.index(column) for column in _COLUMNS.split()]
     except ValueError:
         raise UnknownAnswer("show servers state") from None
-    wanted = None if only is None else frozenset(only)
-    found: dict[str, dict[str, RunningServer]] = {}
+    found: dict[str, _Servers] = {}
     for line in lines[2:]:
         if not line or line.startswith("#"):
             continue
-        values = line.split(" ")
-        if len(values) < len(columns):
-            raise UnknownAnswer("show servers state")
-        if wanted is not None and values[places[1]] not in wanted:
-            continue
-        backend, name, address, *rest, fqdn, port = [values[place] for place in places]
         try:
-            operation, admin, weight, initial, check, agent, number = map(int, (*rest, port))
+            _, backend, _, name, _ = line.split(" ", 4)
         except ValueError:
             raise UnknownAnswer("show servers state") from None
-        name_of_host = "" if fqdn == "-" else fqdn
-        server = RunningServer(name, address, number, admin, operation, weight, initial, check, agent, name_of_host)
-        found.setdefault(backend, {})[name] = server
-    return found
+        servers = found.get(backend)
+        if servers is None:
+            servers = found[backend] = _Servers(places)
+        servers.lines[name] = line
+    return dict(found)
 
 
 def read_lists(text: str) -> dict[str, int]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 
 from confpy.haproxy.lexer import Unreadable
-from confpy.haproxy.sections import KINDS, Section, ServerLine, Words, read_sections
+from confpy.haproxy.sections import CONDITIONS, KEYWORDS, KINDS, Section, ServerLine, Words, read_sections
 from confpy.haproxy.servers import read_server
 from confpy.haproxy.values import BackendChange, DataChange, Difference, Files, ReloadNeeded, Server, ServerChange
 from confpy.haproxy.words import NAME
@@ -119,16 +119,16 @@ class _File:
             for name, server in section.servers.items():
                 before = old.servers.get(name)
                 if before is None or _text(before) != _text(server):
-                    raise _Needed(f"a server in {section.title}", self._path, server.line)
+                    raise _Needed(f"a server in {section.kind}", self._path, server.line)
             if old.servers.keys() - section.servers.keys():
-                raise _Needed(f"a server in {section.title}", self._path, section.line)
+                raise _Needed(f"a server in {section.kind}", self._path, section.line)
 
     # --- what has to be equal ----------------------------------------------------------------------------------------
 
     def _hold_equal(self, old: Sequence[Section], new: Sequence[Section]) -> None:
         for before, after in zip_longest(old, new):
             if before is None:
-                raise _Needed(f"{_kind(after)} added", self._path, after.line)
+                raise _Needed(f"{after.kind} added", self._path, after.line)
             if after is None or before.header != after.header:
                 raise self._of_sections(before, after, old, new)
             if before.lines != after.lines:
@@ -139,10 +139,10 @@ class _File:
     ) -> _Needed:
         if after is None or before.header not in {section.header for section in new}:
             if after is not None and (before.kind, before.name) == (after.kind, after.name):
-                return _Needed(f"{_kind(after)} changed", self._path, after.line)
-            return _Needed(f"{_kind(before)} removed", self._path)
+                return _Needed(f"{after.kind} changed", self._path, after.line)
+            return _Needed(f"{before.kind} removed", self._path)
         if after.header not in {section.header for section in old}:
-            return _Needed(f"{_kind(after)} added", self._path, after.line)
+            return _Needed(f"{after.kind} added", self._path, after.line)
         return _Needed("the order of the sections changed", self._path, after.line)
 
     def _hold_lines(self, before: Section, after: Section) -> None:
@@ -158,16 +158,14 @@ class _File:
     # --- servers -----------------------------------------------------------------------------------------------------
 
     def _backend(self, section: Section, olds: Sequence[Section]) -> BackendChange | None:
-        names = dict.fromkeys(section.servers)
-        touched = {
-            name
-            for old in olds
-            for name in {**names, **old.servers}
-            if (one := old.servers.get(name)) is None
-            or (other := section.servers.get(name)) is None
-            or one.words != other.words
-            or one.inherited != other.inherited
-        }
+        touched: set[str] = set()
+        for old in olds:
+            touched |= old.servers.keys() - section.servers.keys()
+            for name, (words, inherited, _) in section.servers.items():
+                before = old.servers.get(name)
+                # The words of equal lines are one tuple, most of the time.
+                if before is None or (before[0] is not words and before[0] != words) or before[1] != inherited:
+                    touched.add(name)
         order = _order(section)
         moved = any(not _follows(_order(old), order) for old in olds)
         if not touched and not moved and not self._is_whole:
@@ -204,23 +202,25 @@ class _File:
             adds,
             _weights(section),
             section.inherits,
-            frozenset(names),
+            frozenset(section.servers),
             self._is_whole,
         )
 
     def _hold_followable(self, section: Section, touched: set[str], olds: Sequence[Section]) -> None:
         """Raise if nothing of a backend can be followed."""
+        line = self._line_of(section, touched)
         if not NAME.fullmatch(section.name):
-            why = f"the name of {section.kind} holds a character that is not sent"
+            why = f"the name of a {section.kind} holds a character that is not sent"
         elif section.unknown or any(old.unknown for old in olds):
-            why = f"{section.unknown or 'a word'} is not known: it may begin a section"
+            why = "a word at the beginning of a line is not known: it may begin a section"
+            line = section.unknown or line
         elif section.is_uncertain or touched & section.conditional:
             why = "a server depends on .if"
         elif section.settings.get("mode", ("", "tcp"))[1:2] not in MODES:
             why = "servers of this mode are not followed"
         else:
             return
-        raise _Needed(why, self._path, self._line_of(section, touched))
+        raise _Needed(why, self._path, line)
 
     def _line_of(self, section: Section, touched: set[str]) -> int:
         lines = [section.servers[name].line for name in touched if name in section.servers]
@@ -262,9 +262,9 @@ def _adds(section: Section) -> str:
     if {"dispatch", "option transparent"} & section.settings.keys():
         return "it has an address of its own instead of servers"
     if not _is_dynamic(section):
-        return f"balance {_said(algorithm)} is not dynamic"
+        return f"balance {algorithm if algorithm in COUNTS else 'of this kind'} is not dynamic"
     if algorithm in COUNTS and not all(map(_is_keyed, section.servers.values())):
-        return f"balance {_said(algorithm)} depends on the place of a server in the file"
+        return f"balance {algorithm} depends on the place of a server in the file"
     return ""
 
 
@@ -272,12 +272,12 @@ def _weights(section: Section) -> str:
     """Return why the weight of a server cannot be changed."""
     if section.is_conditional:
         return "what it inherits depends on .if"
-    return "" if _is_dynamic(section) else f"balance {_said(_algorithm(section))} takes no other weight at run time"
+    return "" if _is_dynamic(section) else "the weight of a server cannot be changed with this balance"
 
 
 def _is_keyed(line: ServerLine) -> bool:
     """Say whether a server has a place of its own, wherever its line stands."""
-    words = (*line.inherited, *line.words)
+    words = (*line.inherited, *line.words[3:])
     at = words.index("hash-key") if "hash-key" in words else len(words)
     return "id" in words or words[at + 1 : at + 2] in {("addr",), ("addr-port",), ("guid",)}
 
@@ -289,7 +289,7 @@ def _order(section: Section) -> tuple[str, ...]:
     if section.settings.get("option allbackups", ("no",))[0] != "no":
         return ()
     return tuple(
-        [name for name, line in section.servers.items() if "backup" in line.words or "backup" in line.inherited]
+        [name for name, (words, inherited, _) in section.servers.items() if "backup" in words or "backup" in inherited]
     )
 
 
@@ -304,14 +304,6 @@ def _text(server: ServerLine) -> tuple[Words, Words]:
     return server.words, server.inherited
 
 
-def _kind(section: Section) -> str:
-    return section.title if NAME.fullmatch(section.name or "x") else section.kind
-
-
 def _first(words: Words) -> str:
-    return _said(words[0]) or "a line"
-
-
-def _said(word: str) -> str:
-    """Return a word as it may be shown, empty if it may be anything."""
-    return word if NAME.fullmatch(word) else ""
+    """Return what a line begins with, if it is a word of HAProxy's: any other may be the value of a key."""
+    return words[0] if words[0] in KEYWORDS | CONDITIONS else "a line"

@@ -9,8 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from confpy.frozen import frozen
-
 MAX_WORDS = 64
 """HAProxy refuses lines with more."""
 
@@ -20,6 +18,7 @@ EMPTY = "\0''"
 """A word of quotes with nothing between them: whether it counts depends on the version."""
 
 _PLAIN = re.compile(rb"[^\\\"'#\r\0]*")
+_ODD = re.compile(rb"[\\\"'#\r\0\x1c-\x1f]")
 _ESCAPES: Mapping[str, str] = {"t": "\t", "n": "\n", "r": "\r", " ": " ", "\\": "\\", "#": "#", "'": "'", '"': '"'}
 _SPACE = " \t\v\f"
 LINE_NUMBER = re.compile(VARIABLE + r"\{?\.LINE\b")
@@ -31,35 +30,30 @@ class Unreadable(ValueError):
     """A line that HAProxy refuses, or that is not read here as HAProxy reads it; says why."""
 
 
-@frozen
-class Line:
-    """A line that is neither empty nor a comment."""
+def read_words(content: bytes, known: dict[bytes, tuple[str, ...]]) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Yield the number, from 1, and the words of each line; none for a comment. Each byte is one character.
 
-    number: int
-    """From 1."""
-    words: tuple[str, ...]
-    """Each byte is one character, as in Latin-1."""
-
-
-def read_lines(content: bytes, known: dict[bytes, tuple[str, ...]]) -> Iterator[Line]:
-    """Yield the lines that hold words. ``known`` keeps the words of a line for another content with the same line.
-
-    Raises ``Unreadable``, whose second argument is the number of the line.
+    ``known`` keeps the words of a line for another content with the same line. Raises ``Unreadable``, whose second
+    argument is the number of the line.
     """
     if content and not content.endswith(b"\n"):
         raise Unreadable("the last line does not end: HAProxy refuses such a file", content.count(b"\n") + 1)
     has_numbers = b".LINE" in content
+    # Words of plain text are what Python splits, and most files are plain.
+    is_plain = content.isascii() and _ODD.search(content) is None
     for number, text in enumerate(content.split(b"\n"), 1):
         words = known.get(text)
         if words is None:
             try:
-                words = known[text] = split_words(text)
+                words = tuple(text.decode().split()) if is_plain else split_words(text)
             except Unreadable as error:
                 raise Unreadable(error.args[0], number) from None
-        if words:
-            if has_numbers and any(LINE_NUMBER.search(word) for word in words):
-                words = (*words, f"{VARIABLE}{number}")
-            yield Line(number, words)
+            if len(words) > MAX_WORDS:
+                raise Unreadable(f"it has more than {MAX_WORDS} words", number)
+            known[text] = words
+        if has_numbers and any(LINE_NUMBER.search(word) for word in words):
+            words = (*words, f"{VARIABLE}{number}")
+        yield number, words
 
 
 def split_words(line: bytes) -> tuple[str, ...]:
@@ -67,12 +61,8 @@ def split_words(line: bytes) -> tuple[str, ...]:
     line = line.removesuffix(b"\r")
     plain = _PLAIN.match(line)
     if plain is not None and (plain.end() == len(line) or line[plain.end()] == 35):  # "#": a comment
-        words = tuple([word.decode("latin-1") for word in plain[0].split()])
-    else:
-        words = tuple(_split(line.decode("latin-1")))
-    if len(words) > MAX_WORDS:
-        raise Unreadable(f"it has more than {MAX_WORDS} words")
-    return words
+        return tuple([word.decode("latin-1") for word in plain[0].split()])
+    return tuple(_split(line.decode("latin-1")))
 
 
 def _split(line: str) -> Iterator[str]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
-from confpy.frozen import define, field, frozen
-from confpy.haproxy.lexer import EMPTY, VARIABLE, Line, Unreadable, read_lines
+from confpy.frozen import define, field
+from confpy.haproxy.lexer import EMPTY, VARIABLE, Unreadable, read_words
 
 
 def _set(words: str) -> frozenset[str]:
@@ -37,12 +37,11 @@ KEYWORDS = _set(
 Words: TypeAlias = tuple[str, ...]
 
 
-@frozen
-class ServerLine:
-    """A ``server`` line, or one of those that ``server-template`` stands for."""
+class ServerLine(NamedTuple):
+    """A ``server`` line, or one of those that ``server-template`` stands for. There may be thousands."""
 
     words: Words
-    """Address and options."""
+    """All of them: ``server``, name, address, options."""
     inherited: Words
     """The words of ``default-server`` that precede it, in order."""
     line: int
@@ -74,14 +73,10 @@ class Section:
     """Its beginning depends on ``.if``: its lines may belong to the section before it."""
     inherits: bool = True
     """Its defaults are known: they stand in the same file, or it names them."""
-    unknown: str = ""
-    """A word at the beginning of a line that is not known."""
+    unknown: int = 0
+    """The first line that begins with a word that is not known; 0: none does."""
     conditional: set[str] = field(default_factory=set)
     """Names of servers between ``.if`` and ``.endif``."""
-
-    @property
-    def title(self) -> str:
-        return f"{self.kind} {self.name}".rstrip()
 
 
 SETTINGS = frozenset({"balance", "hash-type", "mode", "dispatch", "option transparent", "option allbackups"})
@@ -105,21 +100,27 @@ class _Reader:
         """False after a section that begins between ``.if`` and ``.endif``: the lines that follow may be of another."""
 
     def read(self, content: bytes, known: dict[bytes, Words]) -> list[Section]:
-        for line in read_lines(content, known):
-            first = line.words[0]
-            if first in KINDS:
-                self._begin(line)
-            elif first == "server" and not self._depth and self._sections[-1].kind in PROXIES:
-                self._add_server(line, line.words)
+        section = self._sections[-1]
+        for number, words in read_words(content, known):
+            if not words:
+                continue
+            first = words[0]
+            if first == "server" and not self._depth and section.kind in PROXIES:
+                if self._is_certain and len(words) > 2 and words[1] not in section.servers:
+                    section.servers[words[1]] = ServerLine(words, section.shared, number)
+                else:
+                    self._add_server(number, words)
+            elif first in KINDS:
+                self._begin(number, words)
+                section = self._sections[-1]
             else:
-                self._add(line)
+                self._add(number, words)
         if self._depth:
             raise Unreadable("an .if lacks its .endif", content.count(b"\n"))
         return self._sections
 
-    def _begin(self, line: Line) -> None:
-        words = line.words
-        section = Section(words[0], words, line.number, words[1] if len(words) > 1 else "")
+    def _begin(self, number: int, words: Words) -> None:
+        section = Section(words[0], words, number, words[1] if len(words) > 1 else "")
         self._is_certain = not self._depth
         section.is_conditional = bool(self._depth)
         self._sections.append(section)
@@ -143,58 +144,57 @@ class _Reader:
             if section.name:
                 self._defaults[section.name] = section
 
-    def _add(self, line: Line) -> None:
-        section, first = self._sections[-1], line.words[0]
-        section.lines.append(line.words)
-        section.numbers.append(line.number)
+    def _add(self, number: int, words: Words) -> None:
+        section, first = self._sections[-1], words[0]
+        section.lines.append(words)
+        section.numbers.append(number)
         section.is_uncertain |= not self._is_certain
         if first in CONDITIONS:
             self._depth += (first == ".if") - (first == ".endif")
             if self._depth < 0:
-                raise Unreadable("an .endif has no .if", line.number)
+                raise Unreadable("an .endif has no .if", number)
             return
         if section.kind not in PROXIES or first.startswith("."):
             return
         if first not in KEYWORDS:
-            section.unknown = section.unknown or first
+            section.unknown = section.unknown or number
         elif first == "default-server":
-            section.shared += line.words[1:]
+            section.shared += words[1:]
             section.is_conditional |= bool(self._depth)
         elif first in {"server", "server-template"}:
             if self._depth:
-                section.conditional.add(line.words[1] if len(line.words) > 1 else "")
+                section.conditional.add(words[1] if len(words) > 1 else "")
             elif first == "server-template":
                 section.lines.pop()
                 section.numbers.pop()
-                self._add_template(line)
+                self._add_template(number, words)
         else:
-            key = " ".join(line.words[:2]) if first == "option" else first
+            key = " ".join(words[:2]) if first == "option" else first
             if first == "no":
-                key = " ".join(line.words[1:3])
+                key = " ".join(words[1:3])
             if key in SETTINGS:
-                section.settings[key], section.places[key] = line.words, line.number
+                section.settings[key], section.places[key] = words, number
                 section.is_conditional |= bool(self._depth)
 
-    def _add_server(self, line: Line, words: Words) -> None:
+    def _add_server(self, number: int, words: Words) -> None:
         section = self._sections[-1]
         section.is_uncertain |= not self._is_certain
         if len(words) < 3:
-            raise Unreadable("a server has no address", line.number)
+            raise Unreadable("a server has no address", number)
         if words[1] in section.servers:
-            raise Unreadable("two servers of one name", line.number)
-        section.servers[words[1]] = ServerLine(words[2:], section.shared, line.number)
+            raise Unreadable("two servers of one name", number)
+        section.servers[words[1]] = ServerLine(words, section.shared, number)
 
-    def _add_template(self, line: Line) -> None:
+    def _add_template(self, number: int, words: Words) -> None:
         """Add the servers that ``server-template PREFIX COUNT|LOW-HIGH ADDRESS…`` stands for."""
-        words = line.words
         if len(words) < 4:
-            raise Unreadable("a server-template has no address", line.number)
+            raise Unreadable("a server-template has no address", number)
         low, _, high = words[2].rpartition("-")
         try:
             first, last = int(low or "1"), int(high)
         except ValueError:
-            raise Unreadable("a server-template has no number of servers", line.number) from None
+            raise Unreadable("a server-template has no number of servers", number) from None
         if VARIABLE in words[1] or words[1] == EMPTY or not 0 <= first <= last or last - first >= 100_000:
-            raise Unreadable("a server-template without a plain prefix and range", line.number)
-        for number in range(first, last + 1):
-            self._add_server(line, ("server", f"{words[1]}{number}", *words[3:]))
+            raise Unreadable("a server-template without a plain prefix and range", number)
+        for slot in range(first, last + 1):
+            self._add_server(number, ("server", f"{words[1]}{slot}", *words[3:]))

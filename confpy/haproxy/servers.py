@@ -37,12 +37,13 @@ def read_address(text: str) -> tuple[str, int] | None:
 
 def read_server(name: str, line: ServerLine, file: str) -> Server:
     """Return what a server is, its ``default-server`` included."""
-    address, port = read_address(line.words[0]) or ("", 0)
-    words = (*line.inherited, *line.words[1:])
+    address, port = read_address(line.words[2]) or ("", 0)
+    words = (*line.inherited, *line.words[3:])
     given = options(words)
     problem = "" if NAME.fullmatch(name) else "its name holds a character that is not sent"
     if isinstance(given, str):
-        problem = problem or f"{given} is not known"
+        # The word may be the value of a key: it is not shown.
+        problem = problem or "it has an option that is not known"
         return Server(name, address, port, words, file=file, line=line.line, problem=problem, is_read=False)
     weight, maxconn = _number(given, "weight", 1, MAX_WEIGHT), _number(given, "maxconn", 0, 2**31 - 1)
     if weight is None or maxconn is None:

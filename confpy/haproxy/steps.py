@@ -27,7 +27,12 @@ DONE = ("",)
 """The empty answer."""
 ADDED = ("New server registered.",)
 REMOVED = ("Server deleted.",)
-BUSY = ("Server still has connections attached to it, cannot remove it.",)
+BUSY = (
+    "Server still has connections attached to it, cannot remove it.",
+    # Those of the file that have ``resolvers``, for one.
+    "This server cannot be removed at runtime due to other configuration elements pointing to it.",
+)
+"""Answers after which a server stays in maintenance."""
 MOVED = ("IP changed from …", "port changed from …", "no need to change …", "nothing changed")
 OLD = "HAProxy before 3.0 adds and removes no servers safely"
 SLOTS = "render a fixed number of servers: slots() gives each key its own"
@@ -98,7 +103,7 @@ class _Made:
         """Add the commands for a backend, or return what stands in the way."""
         servers = running.servers.get(backend.name)
         if servers is None and backend.names and any(change.previous for change in backend.changes):
-            return ReloadNeeded(f"HAProxy has no servers in {backend.name}", backend.file, backend.line)
+            return ReloadNeeded("HAProxy has no servers in this backend", backend.file, backend.line)
         servers = servers or {}
         alone = backend.inherits or running.files == (backend.file,)
         inherited = "" if alone else "what it inherits may stand in another file"

@@ -11,7 +11,7 @@ from confpy.haproxy.compare import compare
 from confpy.haproxy.steps import steps
 from confpy.haproxy.values import Difference, Plan
 from confpy.haproxy.verify import unequal
-from tests.haproxy_oracle import Proxy, Trial
+from tests.haproxy_oracle import Changes, Proxy
 from tests.haproxy_shapes import HEAD, SHAPES
 from tests.servers.haproxy import haproxies
 
@@ -21,12 +21,12 @@ PROGRAMS = haproxies()
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_process_that_followed_a_change_equals_one_that_was_started_anew(program, shape, tmp_path):
-    trial = Trial(PROGRAMS[program], tmp_path, shape, seed=1)
+    changes = Changes(PROGRAMS[program], tmp_path, shape, seed=1)
     try:
         for _ in range(2):
-            trial.step()
+            changes.step()
     finally:
-        trial.close()
+        changes.trial.close()
 
 
 @pytest.fixture(scope="module")

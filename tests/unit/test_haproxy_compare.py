@@ -77,16 +77,16 @@ def test_a_removed_and_a_changed_server_are_told_apart():
         ("    option httpchk\n", "", "option removed", 9),
         ("option httpchk", "option httpchk\n    http-check send uri /up", "http-check added", 12),
         ("inter 2s", "inter 3s", "default-server changed", 5),
-        ("backend other", "backend others", "backend other removed", 0),
-        ("backend other\n", "backend third\nbackend other\n", "backend third added", 14),
+        ("backend other", "backend others", "backend removed", 0),
+        ("backend other\n", "backend third\nbackend other\n", "backend added", 14),
         ("server x 10.0.1.1:80", "server x app.internal:80", "the address of a server is not an IP address", 15),
         ("server x 10.0.1.1:80", "server x 10.0.1.1:80 ssl", "the options of a server changed", 15),
-        ("10.0.1.1:80", "10.0.1.1:80 frobnicate", "a server changed, and frobnicate is not known", 15),
+        ("10.0.1.1:80", "10.0.1.1:80 frobnicate", "a server changed, and it has an option that is not known", 15),
         ("10.0.1.1:80", "10.0.1.1:80 weight 300", "a server changed, and its weight is not a number", 15),
         ("server x 10.0.1.1:80", "server x 10.0.1.1", "the address of a server changed its form", 15),
         ("10.0.1.1:80", "10.0.1.1:80\n    server x 10.0.1.2:80", "two servers of one name", 16),
         ("10.0.1.1:80\n", "10.0.1.2:80", "the last line does not end: HAProxy refuses such a file", 15),
-        ("server x", "frobnicate\n    server y 10.9.9.9:1\n    server x", "frobnicate added", 15),
+        ("server x", "frobnicate\n    server y 10.9.9.9:1\n    server x", "a line added", 15),
         ("server x", "server 'y;show' 10.0.0.4:1\n    server x",
          "a server changed, and its name holds a character that is not sent", 15),
         ("server x 10.0.1.1:80", "server x 10.0.1.1:80 sni str(a;b)",
@@ -111,7 +111,10 @@ def test_a_section_that_begins_in_a_condition_is_not_followed():
 
 def test_a_word_that_may_begin_a_section_of_a_newer_version_stops_the_plan():
     base = BASE.replace("    server x", "newsection it\n    server x")
-    assert after("10.0.1.1", "10.0.1.2", base).why == "newsection is not known: it may begin a section"
+    assert (
+        after("10.0.1.1", "10.0.1.2", base).why
+        == "a word at the beginning of a line is not known: it may begin a section"
+    )
 
 
 def test_the_order_of_backup_servers_counts():

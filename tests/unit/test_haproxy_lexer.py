@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from confpy.haproxy.lexer import EMPTY, VARIABLE, Unreadable, read_lines, split_words
+from confpy.haproxy.lexer import EMPTY, VARIABLE, Unreadable, read_words, split_words
 
 
 @pytest.mark.parametrize(
@@ -44,18 +44,27 @@ def test_what_haproxy_refuses_or_cuts_is_not_read(line):
         split_words(line)
 
 
+@pytest.mark.parametrize("line", [b"a b\x1cc\td", b"a b # c", b"\xc3\xa9 \x85 b"])
+def test_a_whole_file_is_split_as_its_lines_are(line):
+    assert [words for _, words in read_words(b"plain text\n" + line + b"\n", {})] == [
+        ("plain", "text"),
+        split_words(line),
+        (),
+    ]
+
+
 def test_a_line_with_too_many_words_is_not_read():
-    assert len(split_words(b"x " * 64)) == 64
+    assert len(next(read_words(b"x " * 64 + b"\n", {}))[1]) == 64
     with pytest.raises(Unreadable):
-        split_words(b"x " * 65)
+        list(read_words(b"x " * 65 + b"\n", {}))
 
 
 def test_a_file_whose_last_line_does_not_end_is_not_read():
     with pytest.raises(Unreadable) as caught:
-        list(read_lines(b"global\n daemon", {}))
+        list(read_words(b"global\n daemon", {}))
     assert caught.value.args[1] == 2
 
 
 def test_a_line_that_holds_its_own_number_is_another_one_elsewhere():
-    first, second = read_lines(b'a "${.LINE}"\na "${.LINE}"\n', {})
-    assert first.words != second.words
+    (_, first), (_, second), _ = read_words(b'a "${.LINE}"\na "${.LINE}"\n', {})
+    assert first != second
