@@ -25,7 +25,7 @@ from tests.haproxy_shapes import CONFIG, SHAPES, begin, change
 
 PATH = "/etc/haproxy/haproxy.cfg"
 SAFE = re.compile(
-    r"(add server|del server|set server|set maxconn server|enable (health|agent)|disable (health|agent)"
+    r"((add|publish|unpublish|del) backend|(add|del|set|set maxconn) server|(enable|disable) (health|agent)"
     r"|prepare (map|acl)|add (map|acl)|commit (map|acl)|(new|set|commit|del) ssl cert|(add|del) ssl crt-list)"
     r"( [A-Za-z0-9_.:/\[\]@%+-]+)+"
 )
@@ -112,7 +112,8 @@ def running(difference: Difference, random: Random) -> Running:
     """Return a state in which a process may be: that of the files, or anything else."""
     found = {}
     for backend in difference.backends:
-        found[backend.name] = dict(_servers(backend, random))
+        if random.random() < 0.9 - 0.4 * backend.is_new:
+            found[backend.name] = dict(_servers(backend, random))
     return Running(servers=found, files=random.choice(((), (PATH,))))
 
 

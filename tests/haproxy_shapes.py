@@ -411,3 +411,14 @@ def listed(world: World) -> Files:
     deny = "http-request deny if { src -f @FOLDER@/hosts.map }\n    default_backend"
     text = _head(world) + FRONT.replace("default_backend", deny) + _backends(world, "")
     return {CONFIG: text, MAP: "".join(dict.fromkeys(addresses))}
+
+
+@shape
+def backends_that_come_and_go(world: World) -> str:
+    head = _head(world).replace("defaults\n", "defaults base\n") + "    default-server check inter 1h\n"
+    backends: dict[str, str] = {}
+    for service in sorted(world.services):
+        for key, one in sorted(world.services[service].items()):
+            line = f"    server {service} {one.host}:{one.port} {'disabled' if one.is_out else ''}\n"
+            backends[key] = backends.get(key, f"backend {key} from base\n") + line
+    return head + FRONT.replace("default_backend app", "use_backend %[path]") + "".join(backends.values())

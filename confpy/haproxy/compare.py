@@ -96,9 +96,19 @@ class _File:
         previous = [
             self._read(old, "HAProxy has read a file that ") for old in dict.fromkeys(each[self._path] for each in olds)
         ]
+        whole_ones = [section for section in new if _is_simple(section)]
+        whole_ones += [section for sections in previous for section in sections if _is_simple(section)]
+        everywhere = [{section.header for section in sections} for sections in (new, *previous)]
+        # Backends that come and go as a whole: they stand in some of the contents only.
+        passing = {one.header for one in whole_ones if not all(one.header in headers for headers in everywhere)}
+        added = [section for section in new if section.header in passing]
+        for section in added:
+            yield self._whole_backend(section, is_gone=False)
+        for gone in {one.name: one for one in whole_ones if one.header in passing - everywhere[0]}.values():
+            yield self._whole_backend(gone, is_gone=True)
+        new, *previous = ([one for one in each if one.header not in passing] for each in (new, *previous))
         for sections in previous:
-            if sections is not new:
-                self._hold_equal(sections, new)
+            self._hold_equal(sections, new)
         for number, section in enumerate(new):
             if section.kind in BACKENDS:
                 change = self._backend(section, [sections[number] for sections in previous])
@@ -106,6 +116,28 @@ class _File:
                     yield change
             elif any(sections[number].servers != section.servers for sections in previous):
                 self._refuse_servers(section, [sections[number] for sections in previous])
+
+    def _whole_backend(self, section: Section, *, is_gone: bool) -> BackendChange:
+        """Return a backend that comes or goes with all of its servers."""
+        self._hold_followable(section, set(section.servers), ())
+        servers = [read_server(name, line, self._path) for name, line in section.servers.items()]
+        for server in servers:
+            self._hold_server(server, ())
+        return BackendChange(
+            section.name,
+            self._path,
+            0 if is_gone else section.line,
+            tuple([ServerChange(None, (server,)) if is_gone else ServerChange(server) for server in servers]),
+            _order(section),
+            _adds(section),
+            _weights(section),
+            section.inherits,
+            frozenset(section.servers),
+            is_new=not is_gone,
+            is_gone=is_gone,
+            defaults=section.header[3],
+            mode=section.settings.get("mode", ("", "tcp"))[1],
+        )
 
     def _read(self, content: bytes, said: str) -> list[Section]:
         try:
@@ -228,7 +260,8 @@ class _File:
 
     def _hold_server(self, server: Server, previous: Sequence[Server]) -> None:
         """Raise if what changed of a server cannot be followed in any version."""
-        if server.problem:
+        # Where only address, weight or state change, the other options are not sent.
+        if server.problem and (not previous or not server.is_read or not NAME.fullmatch(server.name)):
             raise _Needed(f"a server changed, and {server.problem}", self._path, server.line)
         if not server.address:
             hint = "write an IP address: confpy's lookup_ip asks for it at each render"
@@ -240,6 +273,19 @@ class _File:
                 raise _Needed("the options of a server changed", self._path, server.line)
             if not before.address or bool(before.port) != bool(server.port):
                 raise _Needed("the address of a server changed its form", self._path, server.line)
+
+
+def _is_simple(section: Section) -> bool:
+    """Say whether a backend is what its defaults say, but for its mode and its servers: one that can come and go."""
+    return (
+        section.kind == "backend"
+        and section.header[2:3] == ("from",)
+        and len(section.header) == 4
+        and section.inherits
+        and NAME.fullmatch(section.header[3]) is not None
+        and not (section.is_conditional or section.is_uncertain or section.unknown or section.conditional)
+        and all(line[0] == "mode" for line in section.lines)
+    )
 
 
 def _algorithm(section: Section) -> str:

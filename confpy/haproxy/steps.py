@@ -102,6 +102,8 @@ class _Made:
     def follow(self, backend: BackendChange, running: Running) -> ReloadNeeded | None:
         """Add the commands for a backend, or return what stands in the way."""
         servers = running.servers.get(backend.name)
+        if backend.is_new or backend.is_gone:
+            return self._whole(backend, servers)
         if servers is None and backend.names and any(change.previous for change in backend.changes):
             return ReloadNeeded("HAProxy has no servers in this backend", backend.file, backend.line)
         servers = servers or {}
@@ -133,6 +135,37 @@ class _Made:
                     self._remove(backend, Server(name, one.address, one.port, ("\0",)), one)
         return None
 
+    def _whole(self, backend: BackendChange, servers: Mapping[str, RunningServer] | None) -> ReloadNeeded | None:
+        """Add or remove a backend with its servers; it takes no requests before it is whole."""
+        what = "backend removed" if backend.is_gone else "backend added"
+        if self.process.version < (3, 4) or backend.adds:
+            hint = "HAProxy adds and removes backends while it runs from 3.4 on"
+            return ReloadNeeded(backend.adds or what, backend.file, backend.line, hint)
+        if backend.is_gone:
+            if servers is not None:
+                self.last.append(command("unpublish", "backend", backend.name, accepts=("Backend unpublished.",)))
+                for change in backend.changes:
+                    if (one := servers.get(name_of(change))) is not None:
+                        self._remove(backend, change.previous[-1], one)
+                self.last.append(
+                    command("del", "backend", backend.name, accepts=("Backend deleted.", "…\nBackend deleted."))
+                )
+            return None
+        if servers is None:
+            words = (backend.name, "from", backend.defaults, "mode", backend.mode)
+            self.commands.append(command("add", "backend", *words, accepts=("New backend registered.",)))
+        for change in backend.changes:
+            one = (servers or {}).get(name_of(change))
+            assert change.server is not None
+            # One that is there is of this very backend: a plan that was cut off has added it.
+            if one is not None and not differs(change, one):
+                continue
+            why = self._add(backend, change.server) if one is None else self._finish(backend, change.server, one)
+            if why:
+                return ReloadNeeded(why, change.server.file, change.server.line)
+        self.commands.append(command("publish", "backend", backend.name, accepts=("Backend published.",)))
+        return None
+
     # --- one server --------------------------------------------------------------------------------------------------
 
     def _add(self, backend: BackendChange, server: Server) -> str:
@@ -145,9 +178,13 @@ class _Made:
         words += ["check"] if server.is_checked else []
         words += ["agent-check"] if server.has_agent else []
         words += ["backup"] if server.is_backup else []
+        words += ["disabled"] if server.is_disabled else []
         words += ["weight", str(server.weight)] if server.is_weighted else []
         words += ["maxconn", str(server.maxconn)] if server.maxconn else []
-        for option in _options(words):
+        given = options(tuple(words))
+        if isinstance(given, str):
+            return "it has an option that is not known"
+        for option in given:
             if not is_taken(option, self.process.version, self.process.words):
                 return f"{option} is not taken at run time by HAProxy {'.'.join(map(str, self.process.version))}"
         path = f"{backend.name}/{server.name}"
@@ -164,6 +201,16 @@ class _Made:
         if server.has_agent:
             self.commands.append(command("enable", "agent", path))
 
+    def _finish(self, backend: BackendChange, server: Server, one: RunningServer) -> str:
+        """Make a server anew of which a plan that was cut off has sent a part."""
+        path = f"{backend.name}/{server.name}"
+        if not one.admin & MAINTENANCE:
+            self.commands.append(command("set", "server", path, "state", "maint"))
+        if one.agent & CHECKED:
+            self.commands.append(command("disable", "agent", path))
+        self.commands.append(command("del", "server", path, accepts=REMOVED))
+        return self._add(backend, server)
+
     def _take_back(self, backend: BackendChange, server: Server, one: RunningServer) -> str:
         """Bring back a server that was left in maintenance, or that a plan has added before it was cut off."""
         path = f"{backend.name}/{server.name}"
@@ -177,12 +224,7 @@ class _Made:
                 return ""
         if not self.process.has_dynamic_servers:
             return OLD
-        if not one.admin & MAINTENANCE:
-            self.commands.append(command("set", "server", path, "state", "maint"))
-        if one.agent & CHECKED:
-            self.commands.append(command("disable", "agent", path))
-        self.commands.append(command("del", "server", path, accepts=REMOVED))
-        return backend.adds or self._add(backend, server)
+        return backend.adds or self._finish(backend, server, one)
 
     def _remove(self, backend: BackendChange, server: Server, one: RunningServer) -> None:
         path = f"{backend.name}/{server.name}"
@@ -273,10 +315,3 @@ class _Made:
 def _endpoint(server: Server) -> str:
     host = f"[{server.address}]" if ":" in server.address else server.address
     return f"{host}:{server.port}" if server.port else host
-
-
-def _options(words: Sequence[str]) -> list[str]:
-    """Return the options among the words that ``servers.read_server`` has put in order."""
-    found = options(tuple(words))
-    assert not isinstance(found, str)
-    return [*found, *(["usesrc"] if "usesrc" in words else [])]

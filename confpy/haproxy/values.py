@@ -97,6 +97,13 @@ class BackendChange:
     """All servers of the new file."""
     is_complete: bool = False
     """Whatever the process has beyond ``names`` has to go."""
+    is_new: bool = False
+    """The backend itself may have to be added, and all of its servers with it."""
+    is_gone: bool = False
+    """The backend itself has to go."""
+    defaults: str = ""
+    """The section of defaults that it names, and its mode: what a new one is made from."""
+    mode: str = ""
 
 
 @frozen

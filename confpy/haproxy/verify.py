@@ -18,6 +18,9 @@ def unequal(difference: Difference, running: Running) -> tuple[str, ...]:
     wrong: list[str] = []
     for backend in difference.backends:
         servers = running.servers.get(backend.name, {})
+        if backend.is_gone or (backend.is_new and backend.name not in running.servers):
+            wrong += [backend.name] if backend.is_new or backend.name in running.servers else []
+            continue
         wrong += [
             f"{backend.name}/{name_of(change)}"
             for change in backend.changes

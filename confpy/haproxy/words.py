@@ -87,7 +87,7 @@ SINCE: Mapping[str, tuple[int, ...]] = {
         _set(
             "addr agent-addr agent-check agent-inter agent-port agent-send allow-0rtt alpn backup ca-file check "
             "check-alpn check-proto check-send-proxy check-sni check-ssl check-via-socks4 ciphers ciphersuites "
-            "crl-file crt downinter error-limit fall fastinter force-sslv3 force-tlsv10 force-tlsv11 "
+            "crl-file crt disabled downinter error-limit fall fastinter force-sslv3 force-tlsv10 force-tlsv11 "
             "force-tlsv12 force-tlsv13 id inter maxconn maxqueue minconn no-ssl-reuse no-sslv3 no-tls-tickets "
             "no-tlsv10 no-tlsv11 no-tlsv12 no-tlsv13 npn observe on-error on-marked-down on-marked-up "
             "pool-low-conn pool-max-conn pool-purge-delay port proto proxy-v2-options rise send-proxy "
@@ -128,6 +128,8 @@ def options(words: tuple[str, ...]) -> dict[str, tuple[str, ...]] | str:
             at += 1
         elif word == "source" and at < len(words):
             length = 3 if words[at + 1 : at + 2] in {("usesrc",), ("interface",)} else 1
+            if at + length > len(words):
+                return word
             found[word] = words[at : at + length]
             at += length
         else:

@@ -81,6 +81,7 @@ def test_a_removed_and_a_changed_server_are_told_apart():
         ("backend other\n", "backend third\nbackend other\n", "backend added", 14),
         ("server x 10.0.1.1:80", "server x app.internal:80", "the address of a server is not an IP address", 15),
         ("server x 10.0.1.1:80", "server x 10.0.1.1:80 ssl", "the options of a server changed", 15),
+        ("1.1:80", "1.1:80 source ::1 usesrc", "a server changed, and it has an option that is not known", 15),
         ("10.0.1.1:80", "10.0.1.1:80 frobnicate", "a server changed, and it has an option that is not known", 15),
         ("10.0.1.1:80", "10.0.1.1:80 weight 300", "a server changed, and its weight is not a number", 15),
         ("server x 10.0.1.1:80", "server x 10.0.1.1", "the address of a server changed its form", 15),
@@ -89,7 +90,7 @@ def test_a_removed_and_a_changed_server_are_told_apart():
         ("server x", "frobnicate\n    server y 10.9.9.9:1\n    server x", "a line added", 15),
         ("server x", "server 'y;show' 10.0.0.4:1\n    server x",
          "a server changed, and its name holds a character that is not sent", 15),
-        ("server x 10.0.1.1:80", "server x 10.0.1.1:80 sni str(a;b)",
+        ("    server x", "    server y 10.0.1.1:80 sni str(a;b)\n    server x",
          "a server changed, and sni holds a character that is not sent", 15),
     ],
 )  # fmt: skip

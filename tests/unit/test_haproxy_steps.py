@@ -336,3 +336,56 @@ def test_files_of_the_process_are_read():
     assert read_names("Unknown command. Please enter one of …") == ()
     assert read_fingerprint("Filename: /a.pem\nStatus: Used\nSHA1 FingerPrint: AB12\n") == "AB12"
     assert read_fingerprint("Can't display the certificate: Not found!") == ""
+
+
+# --- whole backends --------------------------------------------------------------------------------------------------
+
+NAMED = "defaults base\n    mode http\n    default-server inter 2s\nbackend app from base\n"
+OTHER = "backend more from base\n    server m 10.0.0.7:80 check\n"
+
+
+def with_other(*contents, process=V34, running=None):
+    old, new, *begun = ({PATH: text.encode()} for text in contents)
+    difference = compare(old, new, *begun)
+    assert isinstance(difference, Difference), difference
+    return difference, steps(difference, running or state(line("a", "10.0.0.1")), process)
+
+
+def test_from_3_4_on_a_backend_of_nothing_but_servers_comes_and_is_published_when_it_is_whole():
+    difference, made = with_other(NAMED, NAMED + OTHER)
+    assert texts(made) == [
+        "add backend more from base mode http",
+        "add server more/m 10.0.0.7:80 inter 2s check",
+        "enable health more/m",
+        "set server more/m state ready",
+        "publish backend more",
+    ]
+    assert unequal(difference, Running()) == ("more",)
+    row = line("m", "10.0.0.7", check=6).replace(" app ", " more ")
+    there = state(row, backend="more")
+    assert unequal(difference, there) == ()
+    assert texts(with_other(NAMED, NAMED + OTHER, NAMED + OTHER, running=there)[1]) == ["publish backend more"]
+    assert with_other(NAMED, NAMED + OTHER, process=V30)[1].why == "backend added"
+
+
+def test_from_3_4_on_a_backend_of_nothing_but_servers_goes():
+    row = line("m", "10.0.0.7", check=6).replace(" app ", " more ")
+    there = state(row, backend="more")
+    difference, made = with_other(NAMED + OTHER, NAMED, running=there)
+    assert texts(made) == [
+        "unpublish backend more",
+        "set server more/m state maint",
+        "del server more/m",
+        "del backend more",
+    ]
+    assert is_accepted("Server more/m is going DOWN.\nBackend deleted.", made.commands[-1].accepts)
+    assert unequal(difference, there) == ("more",)
+    assert unequal(difference, Running()) == ()
+    assert with_other(NAMED + OTHER, NAMED, process=V30, running=there)[1].why == "backend removed"
+
+
+@pytest.mark.parametrize(
+    "more", ["    option httpchk\n", "    .if defined(A)\n    .endif\n", "    stick-table type ip size 1k\n"]
+)
+def test_a_backend_with_lines_of_its_own_needs_a_reload(more):
+    assert compare({PATH: NAMED.encode()}, {PATH: (NAMED + OTHER + more).encode()}).why == "backend added"
