@@ -10,6 +10,7 @@ from tests.bench.confdirs import SERVERS
 from tests.bench.haproxy import measure_hanging, measure_reloads
 from tests.bench.lasting import measure_growth, measure_rest, measure_storm
 from tests.bench.once import measure_cold_start, measure_once, measure_start
+from tests.bench.plans import measure_plans
 from tests.bench.templates import measure_templates
 
 ETCD, CONSUL = ("confpy", "confd"), ("confpy", "confd", "consul-template")
@@ -76,5 +77,6 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "reloads": measure_reloads,
     "hanging": measure_hanging,
     "templates": measure_templates,
+    "plans": measure_plans,
     "scale": scale,
 }
