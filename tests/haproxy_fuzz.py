@@ -26,7 +26,7 @@ from tests.haproxy_shapes import CONFIG, SHAPES, begin, change
 PATH = "/etc/haproxy/haproxy.cfg"
 SAFE = re.compile(
     r"((add|publish|unpublish|del) backend|(add|del|set|set maxconn) server|(enable|disable) (health|agent)"
-    r"|prepare (map|acl)|add (map|acl)|commit (map|acl)|(new|set|commit|del) ssl cert|(add|del) ssl crt-list)"
+    r"|prepare (map|acl)|add (map|acl)|commit (map|acl)|(new|set|commit|del) ssl cert|(add|del) ssl crt-list|wait)"
     r"( [A-Za-z0-9_.:/\[\]@%+-]+)+"
 )
 """The only commands that a plan may hold."""

@@ -23,10 +23,10 @@ from confpy.haproxy.values import (
 from confpy.haproxy.verify import CHECKED, CONFIGURED, DRAIN, MAINTENANCE, STOPPED, differs, name_of, weight_differs
 from confpy.haproxy.words import is_taken, options
 
-DONE = ("",)
-"""The empty answer."""
 ADDED = ("New server registered.",)
 REMOVED = ("Server deleted.",)
+WAITED = ("Done.", "Interrupted.…")
+"""A wait ends early where the connection is closed."""
 BUSY = (
     "Server still has connections attached to it, cannot remove it.",
     # Those of the file that have ``resolvers``, for one.
@@ -86,6 +86,8 @@ class _Made:
     process: Process
     left: dict[str, Left]
     commands: list[Command] = field(default_factory=list)
+    moved: list[Command] = field(default_factory=list)
+    """What makes servers ready that have another address: from 3.0 on HAProxy sets it a moment after its answer."""
     data: list[Command] = field(default_factory=list)
     last: list[Command] = field(default_factory=list)
     """Removals: they follow all else."""
@@ -96,7 +98,8 @@ class _Made:
     by_hand: list[str] = field(default_factory=list)
 
     def plan(self) -> Plan:
-        commands = (*self.commands, *self.data, *self.last)
+        moment = (command("wait", "1ms", accepts=WAITED),) if self.moved else ()
+        commands = (*self.commands, *moment, *self.moved, *self.data, *self.last)
         return Plan(commands, self.added, self.removed, self.changed, tuple(self.stays), tuple(self.by_hand))
 
     def follow(self, backend: BackendChange, running: Running) -> ReloadNeeded | None:
@@ -304,7 +307,8 @@ class _Made:
         if not server.is_checked and one.check & CHECKED and one.operation == STOPPED and not server.is_disabled:
             send(command("set", "server", path, "health", "up"))
         if is_out and not server.is_disabled:
-            send(command("set", "server", path, "state", "ready"))
+            ready = command("set", "server", path, "state", "ready")
+            (self.moved if moves and self.process.version >= (3, 0) else self.commands).append(ready)
 
     def _move(self, path: str, server: Server, one: RunningServer) -> None:
         if (one.address, one.port) != (server.address, server.port):

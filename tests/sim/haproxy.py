@@ -315,6 +315,8 @@ class Haproxy:
                 return self._show(worker, name)
             case ["show", "env", "HAPROXY_CFGFILES"]:
                 return f"HAPROXY_CFGFILES={';'.join(worker.files)}"
+            case ["wait", _]:
+                return "Done."
             case words:
                 return self._change(worker, words)
 

@@ -94,6 +94,7 @@ def test_a_server_that_goes_is_removed_after_all_else_and_may_stay_while_it_has_
     assert texts(made) == [
         "set server app/a state drain",
         "set server app/a addr 10.0.0.9 port 80",
+        "wait 1ms",
         "set server app/a state ready",
         "set server app/b state maint",
         "del server app/b",
@@ -114,6 +115,7 @@ def test_a_server_that_is_down_begins_its_checks_anew_at_another_address():
     assert texts(made) == [
         "set server app/a state maint",
         "set server app/a addr 10.0.0.9 port 80",
+        "wait 1ms",
         "set server app/a state ready",
     ]
 
