@@ -209,21 +209,29 @@ TARGET is the path of a target or the name of its resource; without it, all are 
         "help [COMMAND]", 0, 1, "is about one command, or all", "show this message, or the help of a command"
     ),
     "init": Command(
-        "init haproxy|nginx|apache DIR",
+        "init haproxy|nginx|apache|k8s|compose|systemd DIR [flags]",
         2,
         2,
-        "needs the name of a program and a folder",
-        "write a resource, its template and tests to start from",
+        "needs the name of a program or of a platform, and a folder",
+        "write a resource, its template and tests to start from, or manifests",
         """\
-Write a resource, its template and tests to start from.
+Write a resource, its template and tests to start from; or what runs confpy with them on a platform.
 
-DIR becomes a confdir with conf.d/PROGRAM.toml and its template: backends that are registered below /services/web, in
-front of which the program stands. The tests are cases for confpy test. A file that exists is never overwritten.
+haproxy, nginx, apache: DIR becomes a confdir with conf.d/PROGRAM.toml and its template: backends that are registered
+below /services/web, in front of which the program stands. The tests are cases for confpy test.
+
+k8s, compose, systemd: DIR gets the manifests of HAProxy with confpy beside it, or unit files, and the confdir; with
+-name, -image, and the -backend, -node and -prefix of the store in them. A file that exists is never overwritten.
 
 \b
   confpy init haproxy ./proxies
   confpy init nginx /etc/confpy
+  confpy init k8s ./shop -name shop -image example/confpy:1 -node http://etcd.infra:2379 -prefix /production/shop
 """,
+        flags=(
+            Flag("name", "The name of the service (default: web).", "NAME"),
+            Flag("image", "The image of confpy; for systemd, the image of the service's containers.", "IMAGE"),
+        ),
     ),
     "keys": Command(
         "keys [PREFIX] [-values] [-json] [flags]",

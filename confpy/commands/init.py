@@ -1,13 +1,14 @@
-"""``confpy init``: a resource, its template and tests to start from, those of ``examples/``."""
+"""``confpy init``: a resource, its template and tests, or a way of running confpy, to start from: ``examples/``."""
 
 from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Mapping
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
-from confpy.commands import Call
+from confpy.commands import Call, init_files
 from confpy.commands.stdout import printable, write
 from confpy.errors import TargetError, UsageError
 from confpy.system.disk import Disk
@@ -24,22 +25,37 @@ Read the resource and the template: they say what they are for. Then:
   confpy -watch -confdir {folder} -backend etcdv3 -node http://127.0.0.1:2379
 """
 
+NEXT_STEPS = """
+Read what was written; the comments say what it is for. Then:
+"""
+
 
 def run(call: Call) -> int:
-    """Write the files for a program below a folder; raises ``ConfpyError`` and writes nothing if one is there."""
-    program, folder = call.arguments
-    programs = sorted(one.name for one in EXAMPLES.iterdir())
-    if program not in programs:
-        raise UsageError(f"there is no example for {program!r}", hint=f"there is one for {', '.join(programs)}")
-    paths = {os.path.join(folder, name): source for name, source in _files(program).items()}
+    """Write files below a folder; raises ``ConfpyError`` and writes nothing if one of them is there."""
+    kind, folder = call.arguments
+    contents, steps = _contents(kind, call)
+    paths = {os.path.join(folder, name): content for name, content in contents.items()}
     for path in paths:
         if os.path.lexists(path):
             raise UsageError("the file exists, nothing was written", hint="name another folder", file=path)
-    for path, source in paths.items():
-        _copy(source, path)
+    for path, content in paths.items():
+        _write(content, path)
         write(printable(f"wrote {path}") + "\n")
-    write(NEXT.format(folder=printable(shlex.quote(folder))))
+    write(steps.format(folder=printable(shlex.quote(folder)), name=call.options.get("name", "web")))
     return 0
+
+
+def _contents(kind: str, call: Call) -> tuple[Mapping[str, bytes], str]:
+    """Return the files for a program, or for a way of running confpy, and what to do with them."""
+    programs = sorted(one.name for one in EXAMPLES.iterdir())
+    if kind in init_files.KINDS:
+        return init_files.fill(kind, call.options, call.flags), NEXT_STEPS + init_files.KINDS[kind].next
+    if kind not in programs:
+        there = ", ".join([*programs, *init_files.KINDS])
+        raise UsageError(f"there is no example for {kind!r}", hint=f"there is one for {there}")
+    if call.options:
+        raise UsageError(f"-{min(call.options)} is for {', '.join(init_files.KINDS)}", hint="leave it out")
+    return {path: source.read_bytes() for path, source in _files(kind).items()}, NEXT
 
 
 def _files(program: str) -> dict[str, Traversable]:
@@ -51,9 +67,8 @@ def _files(program: str) -> dict[str, Traversable]:
     }
 
 
-def _copy(source: Traversable, path: str) -> None:
+def _write(content: bytes, path: str) -> None:
     disk, path = Disk(), os.path.abspath(path)
-    content = source.read_bytes()
     try:
         disk.make_folders(os.path.dirname(path), 0o755)
         descriptor = disk.create(path)  # fails if somebody has made one meanwhile

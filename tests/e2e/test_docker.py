@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from tests.run_as_user import needs
@@ -18,6 +20,12 @@ def rules() -> list[str]:
     return [*lines("iptables", "-S"), *lines("iptables", "-t", "nat", "-S")]
 
 
+def command_lines() -> Iterator[bytes]:
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            yield path.read_bytes()
+
+
 def traces(engine: Docker) -> set[str]:
     """Return the kinds of things that the machine has of an engine."""
     mounts = Path("/proc/self/mountinfo").read_text()
@@ -25,7 +33,7 @@ def traces(engine: Docker) -> set[str]:
         "interface": any(engine.label in line for line in lines("ip", "-o", "link")),
         "mount": engine.folder.name in mounts,
         "control group": bool(engine.control_groups()),
-        "process": any(engine.folder.name in line for line in lines("ps", "-e", "-o", "args")),
+        "process": any(engine.folder.name.encode() in line for line in command_lines()),
         "folder": engine.folder.exists(),
     }
     return {kind for kind, there in found.items() if there}

@@ -42,7 +42,7 @@ def confdir(machine: Systemd, etcd: Etcd) -> Iterator[Path]:
     yield confdir
     machine.call("systemctl", "stop", "confpy")
     machine.call("systemctl", "reset-failed", "confpy", check=False)
-    machine.call("rm", "-rf", "/etc/confpy", "/var/lib/confpy")
+    machine.call("find", "/etc/confpy", "/var/lib/confpy", "-mindepth", "1", "-delete")
 
 
 PROGRAMS = {
@@ -86,6 +86,22 @@ def test_each_example_delivers_changes_owners_and_reloads_within_the_limits_of_t
         machine.systemctl("is-active", service)
     finally:
         machine.call("systemctl", "stop", "confpy", service)
+
+
+def test_the_steps_that_init_prints_install_a_service_that_delivers(machine, confdir, etcd):
+    words = ("-name", "shop", "-image", "example/shop:1", "-node", etcd.endpoint)
+    printed = machine.call("confpy", "init", "systemd", "/tmp/shop", *words).stdout
+    steps = [line.strip() for line in printed.partition("Then:")[2].splitlines() if line.strip()]
+    start = steps.pop()
+    assert start == "systemctl enable --now confpy shop@8080 shop-register@8080"
+    # There is no Docker on this machine: its units are looked at, and only confpy is started.
+    machine.call("sh", "-euc", "\n".join(steps))
+    for unit in ("shop@8080", "shop-register@8080"):
+        assert machine.call("systemctl", "show", "--property=LoadState", unit).stdout == "LoadState=loaded\n"
+    etcdctl(etcd, "put", "/services/shop/backends/shop-8080", "10.0.0.7:8080")
+    machine.systemctl("start", "confpy")
+    target = machine.root / "etc/haproxy/haproxy.cfg"
+    wait_until(lambda: "10.0.0.7:8080" in target.read_text(), what=machine.journal("confpy"))
 
 
 RESOURCE = '[template]\nsrc = "probe.j2"\ndest = "{dest}"\nkeys = ["/"]\nreload_cmd = "/usr/local/bin/probe"\n'

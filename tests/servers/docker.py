@@ -149,5 +149,6 @@ def busybox_root(folder: Path) -> Path:
     for applet in applets.split():
         with suppress(FileExistsError):
             (binary.parent / applet).symlink_to("busybox")
-    (folder / "tmp").mkdir(mode=0o1777)
+    (folder / "tmp").mkdir()
+    (folder / "tmp").chmod(0o1777)
     return folder

@@ -63,7 +63,11 @@ export PYTHONPATH=/$tested/package:/$tested/libraries PYTHONDONTWRITEBYTECODE=1
 exec /$tested/python/$python -m confpy "\\$@"
 EOF
 chmod 755 usr/bin/confpy
-rm -rf etc/confpy etc/systemd/system usr/lib/systemd/system/sysinit.target.wants usr/lib/systemd/system/*.mount
+for folder in etc/confpy var/lib/confpy var/cache/confpy; do
+    mkdir -p $folder
+    mount -t tmpfs -o mode=755 none $folder
+done
+rm -rf etc/systemd/system usr/lib/systemd/system/sysinit.target.wants usr/lib/systemd/system/*.mount
 mkdir -p etc/systemd/system
 cat > etc/systemd/system/tested.target << EOF
 [Unit]

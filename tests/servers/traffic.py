@@ -49,11 +49,11 @@ class Traffic:
                 self.failures.append(f"{status} {body[:200]}")
 
 
-def ask(port: int, *, address: str = "127.0.0.1") -> tuple[int, str]:
+def ask(port: int, *, address: str = "127.0.0.1", path: str = "/") -> tuple[int, str]:
     """Send one request; return the status (0 where there was no answer) and the body or the reason."""
     connection = http.client.HTTPConnection(address, port, timeout=5)
     try:
-        connection.request("GET", "/", headers={"Connection": "close"})
+        connection.request("GET", path, headers={"Connection": "close"})
         response = connection.getresponse()
         return response.status, response.read().decode(errors="replace")
     except (OSError, http.client.HTTPException) as error:

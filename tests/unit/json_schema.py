@@ -1,4 +1,4 @@
-"""A validator of JSON Schema, as far as the project's own schemas go: another keyword is an error."""
+"""A validator of JSON Schema, as far as the schemas of the tests go: another keyword is an error."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ KINDS = {
     "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
     "array": lambda value: isinstance(value, list),
     "object": lambda value: isinstance(value, dict),
+    "null": lambda value: value is None,
 }
-NOTES = {"$schema", "title", "description", "examples", "default", "deprecated", "format"}
+NOTES = {"$schema", "$id", "title", "description", "examples", "default", "deprecated", "format"}
 """What says nothing of whether a value fits."""
 
 
@@ -20,15 +21,17 @@ def mismatches(value, schema, where="it"):
     """Return what is wrong with a value, as lines."""
     found = []
     for word, wanted in schema.items():
-        if word in NOTES or word in {"properties", "minItems", "maxItems"}:
+        if word in NOTES or word.startswith("x-") or word in {"properties", "minItems", "maxItems"}:
             continue
         found += [f"{where}: {word}"] * (not CHECKS[word](value, wanted, schema))
     if isinstance(value, dict):
+        others = schema.get("additionalProperties", {})
         for name, one in value.items():
-            found += mismatches(one, schema.get("properties", {}).get(name, {}), f"{where}.{name}")
+            known = schema.get("properties", {}).get(name, others if isinstance(others, dict) else {})
+            found += mismatches(one, known, f"{where}.{name}")
         found += [f"{where}.{name} is missing" for name in schema.get("required", ()) if name not in value]
         if schema.get("additionalProperties") is False:
-            found += [f"{where}.{name} is not known" for name in value.keys() - schema["properties"].keys()]
+            found += [f"{where}.{name} is not known" for name in value.keys() - schema.get("properties", {}).keys()]
     if isinstance(value, list):
         for number, one in enumerate(value):
             found += mismatches(one, schema.get("items", {}), f"{where}[{number}]")
@@ -52,6 +55,7 @@ CHECKS = {
     "pattern": lambda value, wanted, _: not isinstance(value, str) or re.search(wanted, value) is not None,
     "minimum": lambda value, wanted, _: not KINDS["number"](value) or value >= wanted,
     "maximum": lambda value, wanted, _: not KINDS["number"](value) or value <= wanted,
+    "oneOf": lambda value, wanted, _: [mismatches(value, one) for one in wanted].count([]) == 1,
     "items": lambda *_: True,
     "required": lambda *_: True,
     "additionalProperties": lambda *_: True,

@@ -255,6 +255,7 @@ def test_each_command_is_a_module_that_is_loaded_when_it_is_called():
         "asking",
         "authoring",
         "flags",
+        "init_files",
         "status_diff",
         "status_text",
         "stdout",
