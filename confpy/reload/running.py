@@ -10,6 +10,7 @@ from confpy.haproxy.answers import UnknownAnswer, is_accepted, read_help, read_i
 from confpy.haproxy.steps import questions
 from confpy.haproxy.values import Command, Difference, Left, Plan, Process, Running
 from confpy.haproxy.verify import unequal
+from confpy.reload.haproxy import LONGEST_LOOK
 from confpy.reload.runtime_ports import Doubt, RuntimePorts
 from confpy.reload.taken import Worker
 
@@ -30,9 +31,11 @@ class Answering:
         """Ask who answers; raises ``Doubt`` and ``OSError``. ``seconds``: for all that follows."""
         self.socket = socket
         self._ports = ports
-        self._until = ports.seconds() + seconds
+        began = ports.seconds()
+        self._until = began + min(seconds, LONGEST_LOOK)
         self._boot = ports.disk.boot()
         self.worker, self.process, (level, words) = self._identify(LEVEL, HELP)
+        self._until = began + seconds
         if level != "admin":
             hint = NO_LEVEL if level in {"user", "operator"} else "is this the admin socket of a HAProxy worker?"
             raise Doubt(f"the socket {socket} has no level admin", hint=hint)

@@ -210,10 +210,8 @@ def _change(
         ports.taken.put(socket, begun)
         left |= {one.path: one for one in answering.apply(plan, users_of(files))}
     answering.verify(difference)
-    now = _taken(answering.worker, files, ports, tuple(left.values()), plan.by_hand)
-    keeps = (now.left, now.hand) == (taken.left, taken.hand) and answering.is_same(taken.worker)
-    (ports.taken.note if keeps else ports.taken.put)(socket, now)
-    return Avoided(plan.summary, tuple(left), tuple(one for one in plan.by_hand if one not in taken.hand))
+    ports.taken.put(socket, _taken(answering.worker, files, ports, tuple(left.values())))
+    return Avoided(plan.summary, tuple(left), plan.by_hand)
 
 
 def _is_touched(left: Left, difference: Difference) -> bool:
@@ -273,6 +271,8 @@ def _await_worker(socket: str, ports: RuntimePorts, began: float, serving: Worke
     while True:
         try:
             answering = Answering(socket, ports, LONGEST)
+        except TimeoutError:
+            return None  # it hangs
         except (Doubt, OSError):
             pass
         else:
@@ -287,11 +287,9 @@ def _await_worker(socket: str, ports: RuntimePorts, began: float, serving: Worke
 # --- what is known ---------------------------------------------------------------------------------------------------
 
 
-def _taken(
-    worker: Worker, files: Files, ports: RuntimePorts, left: tuple[Left, ...] = (), hand: tuple[str, ...] = ()
-) -> Taken:
+def _taken(worker: Worker, files: Files, ports: RuntimePorts, left: tuple[Left, ...] = ()) -> Taken:
     digests = {path: digest(content) for path, content in files.items()}
-    return Taken(worker, digests, files, offset=ports.wall() - ports.seconds(), left=left, hand=hand)
+    return Taken(worker, digests, files, offset=ports.wall() - ports.seconds(), left=left)
 
 
 def _adopted(

@@ -22,6 +22,8 @@ LONGEST_ANSWERS = 128 << 20
 """Bytes that are read for one part that was sent. No HAProxy has so many servers."""
 PROMPT = b"\n> "
 """Ends each answer in the interactive mode: a line of an answer cannot begin so."""
+OF_MASTER = b"\nmaster> "
+"""What ends the answers of a master."""
 PAYLOAD = b"+ "
 """What HAProxy writes for each line of a payload."""
 CREDENTIALS = struct.Struct("3i")
@@ -128,7 +130,9 @@ def _receive(stream: sockets.socket, count: int, rest: bytes, until: float) -> t
             raise Doubt("HAProxy closed the connection before it had answered")
         if size > LONGEST_ANSWERS:
             raise Doubt("HAProxy's answer does not end")
-        new = new[-len(PROMPT) :] + piece
+        new = new[-len(OF_MASTER) :] + piece
+        if new.endswith(OF_MASTER):
+            raise Doubt("the admin socket is that of HAProxy's master", hint="name a `stats socket` of its global")
         pieces.append(piece)
 
 

@@ -56,8 +56,6 @@ class Taken:
     """What a clock of seconds since 1970 was ahead of ``RuntimePorts.seconds``: another one was set since."""
     left: tuple[Left, ...] = ()
     """Servers that stay in maintenance, as they have connections."""
-    hand: tuple[str, ...] = ()
-    """Servers whose state was set by hand, as was said already."""
 
 
 def digest(content: bytes) -> str:
@@ -102,11 +100,6 @@ class TakenFolder:
         self._known[socket] = _identity(status), taken
         return taken
 
-    def note(self, socket: str, taken: Taken) -> None:
-        """Take what has become of a plan whose beginning is recorded. That says enough to the next start."""
-        known = self._known.get(socket)
-        self._known[socket] = known[0] if known is not None else b"", taken
-
     def put(self, socket: str, taken: Taken) -> None:
         """Record it, for later runs as far as that is possible. It outlives this process, but not a power cut."""
         self._known[socket] = b"", taken
@@ -148,7 +141,6 @@ def encode(socket: str, taken: Taken) -> bytes:
         "begun": [[name, len(content)] for name, content in begun],
         "offset": taken.offset,
         "left": [fields(one) for one in taken.left],
-        "hand": taken.hand,
     }
     contents = [*(taken.files[name] for name in names), *(content for _, content in begun)]
     rest = b"".join((json.dumps(head).encode(), b"\n", *contents))
@@ -173,8 +165,7 @@ def decode(written: bytes) -> Taken | None:
         boot, pid, start, slack = head["worker"]
         left = tuple(Left(**{**one, "words": tuple(one["words"])}) for one in head["left"])
         worker = Worker(str(boot), int(pid), float(start), float(slack))
-        hand = tuple(map(str, head["hand"]))
         files, begun = parts
-        return Taken(worker, dict(head["digests"]), files, begun, float(head["offset"]), left, hand)
+        return Taken(worker, dict(head["digests"]), files, begun, float(head["offset"]), left)
     except (ValueError, TypeError, LookupError, AttributeError):
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.servers.program import Program, find
@@ -20,8 +21,16 @@ class HAProxy(Program):
     """HAProxy on the configuration ``config``; its master writes ``pidfile`` and listens on ``socket``, if any."""
 
     def __init__(
-        self, config: Path, *, pidfile: Path, socket: Path | None, port: int, program: str = "haproxy"
+        self,
+        config: Path,
+        *,
+        pidfile: Path,
+        socket: Path | None,
+        port: int,
+        program: str = "haproxy",
+        more: Mapping[str, str] | None = None,
     ) -> None:
+        """``more``: variables that its configuration refers to."""
         master = ["-S", str(socket)] if socket else []
         command = [find(program), "-W", "-db", "-p", str(pidfile), *master, "-f", str(config)]
-        super().__init__(command, port=port, log=config.with_suffix(".log"))
+        super().__init__(command, port=port, log=config.with_suffix(".log"), more=more)

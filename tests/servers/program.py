@@ -8,7 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -31,21 +31,26 @@ def answers(port: int) -> bool:
 
 
 class Program:
-    """``command`` as a process of its own group, serving on ``port``, its output in ``log``."""
+    """``command`` as a process of its own group, serving on ``port``, its output in ``log``; ``more``: variables."""
 
-    def __init__(self, command: Sequence[str], *, port: int, log: Path) -> None:
+    def __init__(self, command: Sequence[str], *, port: int, log: Path, more: Mapping[str, str] | None = None) -> None:
         self.port = port
         self.log = log
         with log.open("wb") as output:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                env={**os.environ, **(more or {})},
             )
 
     def started(self) -> Self:
         """Return when the port answers; fail with the log where the program ended instead."""
         try:
             wait_until(lambda: self.process.poll() is not None or answers(self.port), what=f"port {self.port} answers")
-            assert self.process.poll() is None, f"{self.process.args} ended:\n{self.log.read_text(errors='replace')}"
+            assert self.process.poll() is None, f"{self.process.args!r} ended:\n{self.log.read_text(errors='replace')}"
         except AssertionError:
             self.stop()
             raise

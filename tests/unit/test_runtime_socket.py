@@ -163,3 +163,8 @@ def test_a_key_is_not_sent_over_tcp():
         server.listen()
         with pytest.raises(Doubt, match="a key is sent to a Unix socket only"):
             Sockets().exchange(f"127.0.0.1:{server.getsockname()[1]}", [INFO], 1.0, ())
+
+
+def test_the_socket_of_a_master_is_known_by_its_prompt(tmp_path):
+    with admin_socket(tmp_path / "s", [b"\nmaster> "]), pytest.raises(Doubt, match="is that of HAProxy's master"):
+        Sockets().exchange(f"unix:{tmp_path}/s", [INFO], 5.0)

@@ -15,13 +15,12 @@ SOCKET = "unix:/run/haproxy/admin.sock"
 KEY = b"-----BEGIN PRIVATE KEY-----\ncanary\n-----END PRIVATE KEY-----\n"
 FILES = {"/etc/haproxy.cfg": b"global\n\xff", "/etc/hosts.map": b"", "/etc/site.pem": KEY}
 TAKEN = Taken(
-    Worker("boot", 7, 123.25),
+    Worker("boot", 7, 123.25, 0.05),
     {path: digest(content) for path, content in FILES.items()},
     {path: content for path, content in FILES.items() if content != KEY},
     {"/etc/haproxy.cfg": b"defaults\n"},
     1e9,
     (Left("web", "a", ("check", "inter", "1s")),),
-    ("web/b",),
 )
 
 
@@ -46,15 +45,6 @@ def test_no_key_is_kept_neither_of_what_was_taken_nor_of_a_plan_that_was_begun(f
     found = TakenFolder(str(folder), Disk()).get(SOCKET)
     assert found.digests == taken.digests
     assert found.begun == {"/etc/site.pem": b""}
-
-
-def test_what_became_of_a_plan_is_known_to_this_process_and_its_beginning_to_the_next(folder):
-    first = TakenFolder(str(folder), Disk())
-    first.put(SOCKET, TAKEN)
-    now = replace(TAKEN, begun={}, digests={}, files={})
-    first.note(SOCKET, now)
-    assert first.get(SOCKET) == now
-    assert TakenFolder(str(folder), Disk()).get(SOCKET) == TAKEN
 
 
 def test_what_another_confpy_has_recorded_since_counts(folder):
@@ -97,7 +87,7 @@ def test_a_full_disk_leaves_no_older_record(folder):
 
     TakenFolder(str(folder), Disk()).put(SOCKET, TAKEN)
     full = TakenFolder(str(folder), Full())
-    newer = replace(TAKEN, hand=())
+    newer = replace(TAKEN, left=())
     full.put(SOCKET, newer)
     assert full.get(SOCKET) == newer
     assert TakenFolder(str(folder), Disk()).get(SOCKET) is None
