@@ -5,19 +5,17 @@ from __future__ import annotations
 import os
 import time
 
+from confpy.ledger.expiry import HAPROXY
 from confpy.ledger.ledger import Ledger
 from confpy.reload.runtime_ports import RuntimePorts
 from confpy.reload.runtime_socket import Sockets
 from confpy.reload.taken import TakenFolder
 from confpy.system.disk import Disk
 
-FOLDER = "haproxy"
-"""The folder in the state folder that says what each HAProxy has taken."""
-
 
 def runtime_ports(disk: Disk, ledger: Ledger) -> RuntimePorts:
     """Return the ports of a process; without a state folder what was taken is known for its life only."""
-    taken = TakenFolder(os.path.join(ledger.folder, FOLDER) if ledger.folder else "", disk)
+    taken = TakenFolder(os.path.join(ledger.folder, HAPROXY) if ledger.folder else "", disk)
     return RuntimePorts(disk, Sockets(), taken, _seconds, time.time, time.sleep, ledger.locked)
 
 

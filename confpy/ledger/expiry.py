@@ -26,6 +26,8 @@ from confpy.system.ownership import require_private
 
 IN_USE = PLACES
 """The byte of the lock file on which every process that uses the folder holds a shared lock."""
+HAPROXY = "haproxy"
+"""The folder that says what each HAProxy has taken."""
 CONFDIR = "confdir"
 """The file that has the path of the confdir, if that was too long for the folder's name."""
 SWEPT = ".swept"
@@ -44,8 +46,9 @@ WAIT = 1.0
 COMPILED = r"[0-9a-f]{40}|\.[0-9a-f]{40}\.(confpy-)?[0-9a-f]{8}"
 """Names in the folder of compiled templates: one file for the templates of a confdir, one for each template of earlier
 versions, and those that are being written."""
+FOLDERS = frozenset({HISTORY, HAPROXY})
 STATE = (
-    rf"{re.escape(LOCKS)}|{CONFDIR}|{STAMPS}|{HISTORY}|(keys|etcd|files|held-.+)\.json(\.set-aside)?|\..+\.stage|\..+\.confpy-[0-9a-f]{{8}}(\.old)?"
+    rf"{re.escape(LOCKS)}|{CONFDIR}|{STAMPS}|{HISTORY}|{HAPROXY}|(keys|etcd|files|held-.+)\.json(\.set-aside)?|\..+\.stage|\..+\.confpy-[0-9a-f]{{8}}(\.old)?"
     rf"|{re.escape(NAME)}[0-9a-f]{{8}}({re.escape(ENDING)}(\.set-aside)?|\.v\d+)"
 )
 """Names of files in a state folder. A folder with any other file is not removed."""
@@ -160,7 +163,7 @@ def _remove_if_unused(folder: str, disk: Disk, now: float) -> None:
         paths = [os.path.join(folder, name) for name in names]
         found = [disk.lstat(path) for path in paths]
         used = max(status.st_mtime for status in found)
-        expected = [stat.S_IFDIR if name == HISTORY else stat.S_IFREG for name in names]
+        expected = [stat.S_IFDIR if name in FOLDERS else stat.S_IFREG for name in names]
         if used >= now - UNUSED or [stat.S_IFMT(status.st_mode) for status in found] != expected:
             return
         if used < now - PRECIOUS or not any(_is_precious(path, disk) for path in paths):
@@ -191,7 +194,7 @@ def _alone(folder: str, disk: Disk) -> Iterator[bool]:
 def _is_precious(path: str, disk: Disk) -> bool:
     """Return whether a file of a state folder is still needed: it has an owed reload, an open delivery or a hold."""
     name = os.path.basename(path)
-    if name in {LOCKS, CONFDIR, "keys.json", "etcd.json", "files.json", STAMPS, HISTORY} or name.endswith(".stage"):
+    if name in {LOCKS, CONFDIR, "keys.json", "etcd.json", "files.json", STAMPS, *FOLDERS} or name.endswith(".stage"):
         return False
     if not (name.startswith(NAME) and name.endswith(ENDING)):
         return True
@@ -208,7 +211,7 @@ def _is_precious(path: str, disk: Disk) -> bool:
 def _remove(folder: str, disk: Disk) -> None:
     """Remove a state folder that is locked exclusively, its lock file last; raises ``OSError``."""
     for name in sorted(disk.names(folder), key=lambda name: name == LOCKS):
-        if name == HISTORY:
+        if name in FOLDERS:
             disk.remove_folder(os.path.join(folder, name))
         else:
             disk.remove(os.path.join(folder, name))

@@ -44,7 +44,7 @@ class Example:
         confdir = folder / "confdir"
         left = set(self.moves)
         base = source or ROOT / "examples" / self.name
-        for file in base.glob("*/*"):
+        for file in filter(Path.is_file, base.glob("*/*")):
             text = file.read_text()
             for old, new in self.moves.items():
                 if old in text:
@@ -75,6 +75,7 @@ EXAMPLES = [
         moves={
             "/etc/haproxy/": "@/",
             "/run/haproxy-master.sock": "@/master.sock",
+            "/run/haproxy-admin.sock": "@/admin.sock",
             **({} if AS_ROOT else {"    user haproxy\n    group haproxy\n": ""}),
         },
         serve=lambda folder, port: HAProxy(

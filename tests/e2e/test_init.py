@@ -28,7 +28,9 @@ def test_a_proxy_checks_and_serves_what_is_made_of_the_pair(tmp_path: Path, exam
     ended = init(tmp_path, example.name, "new/confdir")
     assert (ended.returncode, ended.stderr) == (0, "")
     made = tmp_path / "new" / "confdir"
-    assert ended.stdout.count("wrote new/confdir/") == 8
+    cases = len([*made.glob("tests/*.keys.yaml")])
+    assert cases >= 3
+    assert ended.stdout.count("wrote new/confdir/") == 2 + 2 * cases  # a resource, a template, and two files for each
     checked = subprocess.run(
         [sys.executable, "-m", "confpy", "check", str(made)], check=False, capture_output=True, text=True, timeout=60
     )
@@ -36,7 +38,7 @@ def test_a_proxy_checks_and_serves_what_is_made_of_the_pair(tmp_path: Path, exam
     tested = subprocess.run(
         [sys.executable, "-m", "confpy", "test", str(made)], check=False, capture_output=True, text=True, timeout=60
     )
-    assert tested.stdout.endswith("3 cases, 0 failed\n")
+    assert tested.stdout.endswith(f"{cases} cases, 0 failed\n")
     port = free_port()
     (tmp_path / "keys.yaml").write_text(KEYS % port)
     confdir = example.move(tmp_path, source=made)

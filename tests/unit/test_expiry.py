@@ -119,9 +119,10 @@ def test_the_state_of_a_confdir_that_is_gone_goes_after_a_month_without_use(stat
     assert sorted(os.listdir(state_dir)) == sorted([".swept", os.path.basename(young)])
 
 
-def test_a_history_goes_with_it(state_dir):
+@pytest.mark.parametrize("folder", ["history", "haproxy"])
+def test_a_folder_of_its_own_goes_with_it(state_dir, folder):
     path = make(state_dir, "/srv/gone", days=31)
-    folder = os.path.join(path, "history")
+    folder = os.path.join(path, folder)
     os.mkdir(folder, 0o700)
     with open(os.path.join(folder, "deliveries.log"), "w") as file:
         file.write("x")
