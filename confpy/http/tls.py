@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import ssl
 import stat
@@ -10,6 +11,14 @@ from typing import TypeAlias
 from confpy.errors import UsageError
 
 _Stamp: TypeAlias = tuple[int, int, int] | None
+
+BUNDLES = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Alpine, most images that have one file alone
+    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, RHEL
+    "/etc/ssl/ca-bundle.pem",  # SUSE
+    "/etc/ssl/cert.pem",  # Alpine
+)
+"""Where systems have their CAs as one file. OpenSSL looks where the system that built it has them."""
 
 
 class Trust:
@@ -56,7 +65,7 @@ class Trust:
         return tuple(_stamp(file) for file in (self._ca, self._cert, self._key) if file)
 
     def _read(self) -> ssl.SSLContext:
-        context = _trusting(self._ca) if self._ca else ssl.create_default_context()
+        context = _trusting(self._ca) if self._ca else _trusting_system()
         if self._cert:
             _show(context, self._cert, self._key)
         if self.insecure:
@@ -72,6 +81,32 @@ def _stamp(file: str) -> _Stamp:
     except OSError:
         return None
     return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def _trusting_system() -> ssl.SSLContext:
+    """Trust the system's CAs, or those that OpenSSL's variables name; where a system has none, those of ``certifi``."""
+    context = ssl.create_default_context()
+    if _finds_authorities():
+        return context
+    bundle = next(filter(os.path.isfile, BUNDLES), None)
+    if bundle is None:
+        from certifi import where
+
+        bundle = where()
+    with contextlib.suppress(OSError):  # no CA is trusted then: each connection fails, and says so
+        context.load_verify_locations(bundle)
+    return context
+
+
+def _finds_authorities() -> bool:
+    """Say whether OpenSSL has a file of CAs, or a folder with names by which it finds them: ``5ed36f99.0``."""
+    paths = ssl.get_default_verify_paths()
+    if {paths.openssl_cafile_env, paths.openssl_capath_env} & os.environ.keys() or paths.cafile:
+        return True
+    try:
+        return any(name.endswith(".0") for name in os.listdir(paths.openssl_capath))
+    except OSError:
+        return False
 
 
 def _trusting(ca: str) -> ssl.SSLContext:

@@ -231,14 +231,15 @@ def _output() -> Iterator[IO[bytes]]:
         if sys.platform == "linux":
             import fcntl
 
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, AttributeError):
                 fcntl.fcntl(file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW)
                 os.ftruncate(file.fileno(), 0)
 
 
 def _file() -> IO[bytes]:
     if sys.platform == "linux":
-        with contextlib.suppress(OSError):  # some kernels forbid it (vm.memfd_noexec=2)
+        # Some kernels forbid it (vm.memfd_noexec=2), and a Python that was built for a glibc before 2.27 does not know it.
+        with contextlib.suppress(OSError, AttributeError):
             return open(os.memfd_create("confpy-output", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING), "rb+", buffering=0)
     import tempfile
 

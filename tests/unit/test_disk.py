@@ -99,3 +99,9 @@ def test_a_stage_file_is_recognised_and_one_that_a_living_process_holds_stays(tm
     disk.close(descriptor)
     assert disk.remove_if_abandoned(stage)
     assert staged_for(".f.confpy-backup-1") is staged_for(f"{os.path.basename(stage)}.old") is None
+
+
+def test_a_python_that_knows_no_extended_attributes_sees_none(tmp_path, monkeypatch):
+    monkeypatch.delattr(os, "listxattr")
+    (tmp_path / "f").write_bytes(b"")
+    assert Disk().attributes(str(tmp_path / "f")) == {}

@@ -56,6 +56,12 @@ def test_a_string_goes_to_the_shell_and_a_list_to_none():
     assert run(("echo", "$((1 + 1))", "a  b", "*")).tail == "$((1 + 1)) a  b *"
 
 
+@pytest.mark.parametrize("name", ["os.memfd_create", "fcntl.F_ADD_SEALS"])
+def test_a_python_built_for_an_older_c_library_runs_commands_too(monkeypatch, name):
+    monkeypatch.delattr(name)
+    assert run("echo output").tail == "output"
+
+
 def test_its_variables_are_added_to_the_environment(monkeypatch):
     monkeypatch.setenv("MINE", "inherited")
     assert run('echo "$MINE $CONFPY_SRC"', CONFPY_SRC="/a b").tail == "inherited /a b"

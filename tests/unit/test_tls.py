@@ -85,6 +85,40 @@ def test_a_server_name_that_no_host_has_is_refused(name):
 # --- files that change -----------------------------------------------------------------------------------------------
 
 
+# --- the system's authorities ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def elsewhere(monkeypatch, tmp_path):
+    """An OpenSSL that was built for a system which has its CAs in another place."""
+    found = ssl.get_default_verify_paths()._replace(cafile=None, openssl_capath=str(tmp_path))
+    monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: found)
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_the_systems_authorities_are_found_where_openssl_does_not_look(authorities, monkeypatch, tmp_path):
+    one, _ = authorities
+    monkeypatch.setattr("confpy.http.tls.BUNDLES", (str(tmp_path / "missing"), str(one.ca)))
+    with Backend("here", server_tls(one)) as server, conversation(server, server_name="db.example") as talk:
+        assert talk() == "here"
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_system_without_authorities_trusts_those_of_certifi(monkeypatch):
+    monkeypatch.setattr("confpy.http.tls.BUNDLES", ())
+    assert Trust().context().cert_store_stats()["x509_ca"] > 50
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_variable_for_openssl_decides_alone(authorities, monkeypatch, tmp_path):
+    one, _ = authorities
+    monkeypatch.setattr("confpy.http.tls.BUNDLES", (str(one.ca),))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "missing"))
+    assert Trust().context().cert_store_stats()["x509_ca"] == 0
+
+
 def test_a_ca_file_that_changes_counts_from_the_next_connection_on(authorities, tmp_path):
     one, two = authorities
     ca = tmp_path / "ca.pem"
