@@ -5,19 +5,23 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import bundle
 import deb
+import folder
 import source
 
-KINDS = ("wheel", "sdist", "zipapp", "deb")
+KINDS = ("wheel", "sdist", "zipapp", "deb", "folder")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/package", description="Build packages of confpy.")
     parser.add_argument("kinds", nargs="+", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
     parser.add_argument("--out", type=Path, default=source.ROOT / "dist", help="folder to write them to (dist)")
+    parser.add_argument("--libc", choices=sorted(folder.LIBCS), default="glibc", help="of a folder (glibc)")
+    parser.add_argument("--arch", choices=sorted(folder.MACHINES), help="of a folder (this machine's)")
     arguments = parser.parse_args()
     os.umask(0o022)  # modes are part of the packages, and not the builder's affair
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -29,7 +33,8 @@ def main() -> None:
             _say(wheel)
         if "sdist" in arguments.kinds:
             _say(source.sdist(arguments.out, source.copy(work / "sdist"), wheel))
-        makers = {"zipapp": bundle.zipapp, "deb": deb.build}
+        of_target = partial(folder.build, libc=arguments.libc, arch=arguments.arch)
+        makers = {"zipapp": bundle.zipapp, "deb": deb.build, "folder": of_target}
         makers = {kind: make for kind, make in makers.items() if kind in arguments.kinds}
         if makers:
             bundle.libraries(work / "libraries", wheel)

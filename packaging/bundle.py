@@ -26,7 +26,7 @@ def libraries(folder: Path, wheel: Path) -> None:
     jinja2 then escapes, and yaml parses, by Python of their own; both look the same to confpy. The ``RECORD`` of each
     still lists what was left out.
     """
-    _pip("install", "--no-compile", "--target", str(folder), str(wheel))
+    pip("install", "--no-compile", "--target", str(folder), str(wheel))
     for path in [*folder.iterdir()]:
         if path.name in UNUSED or path.name.partition("-")[0] in UNUSED or path.suffix in {".pth", ".txt"}:
             remove(path)
@@ -85,7 +85,8 @@ def _add(archive: zipfile.ZipFile, source: Path, name: str) -> None:
     archive.writestr(entry, source.read_bytes())
 
 
-def _pip(*arguments: str) -> None:
+def pip(*arguments: str) -> None:
+    """Run pip, quietly."""
     command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
     subprocess.run(command, check=True, env={**os.environ, "SOURCE_DATE_EPOCH": str(EPOCH)})
 

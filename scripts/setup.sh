@@ -86,3 +86,17 @@ make_venv() {
         --config-settings editable_mode=compat --editable "$root${extras:+[$extras]}" >&2
     echo "$wanted" > "$stamp"
 }
+
+# Print the Debian packages that are missing to build a self-contained folder. Its Python comes as source; a Python of the
+# same version takes part in the build, which no other Debian has.
+missing_for_folder() {
+    case $(cat /etc/debian_version 2> /dev/null) in
+        12.*) command -v python3.11 > /dev/null || echo python3.11 ;;
+    esac
+    command -v dpkg-source > /dev/null || echo dpkg-dev
+    command -v readelf > /dev/null || echo binutils
+    command -v make > /dev/null || echo make
+    command -v xz > /dev/null || echo xz-utils
+    # Of perl-base, which is always there, OpenSSL's build needs more than it has.
+    perl -MPod::Usage -MFile::Compare -e 1 2> /dev/null || echo perl
+}

@@ -14,7 +14,7 @@ import pytest
 from tests.run_as_user import no_mounts
 from tests.waiting import wait_until
 
-pytest_plugins = ["tests.servers.fixtures", "tests.summary"]
+pytest_plugins = ["tests.e2e.folders", "tests.servers.fixtures", "tests.summary"]
 
 PURE = tuple(Path(__file__).parent / folder for folder in ("unit", "sim"))
 """Where tests start no servers, so that every thread is theirs."""

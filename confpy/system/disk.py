@@ -249,10 +249,7 @@ class SystemCalls:
         os.lseek(descriptor, size, os.SEEK_SET)
 
     def attributes(self, path: str) -> dict[str, bytes]:
-        """Return the extended attributes of a file, access control list and security label among them.
-
-        None are seen by a Python that cannot ask for them: 3.11 on musl (Alpine).
-        """
+        """Return a file's extended attributes, access control list among them; none where Python has no call for it."""
         if not hasattr(os, "listxattr"):
             return {}
         try:

@@ -238,7 +238,7 @@ def _output() -> Iterator[IO[bytes]]:
 
 def _file() -> IO[bytes]:
     if sys.platform == "linux":
-        # Some kernels forbid it (vm.memfd_noexec=2), and a Python that was built for a glibc before 2.27 does not know it.
+        # Some kernels forbid it (vm.memfd_noexec=2); a Python that was built for a glibc before 2.27 does not know it.
         with contextlib.suppress(OSError, AttributeError):
             return open(os.memfd_create("confpy-output", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING), "rb+", buffering=0)
     import tempfile

@@ -10,20 +10,31 @@ from pathlib import Path
 from tests.servers.docker import Docker, busybox_root
 from tests.servers.program import find
 
+C_LIBRARY = ("libc", "libdl", "libm", "libpthread", "libresolv", "librt", "libutil", "libnss_dns", "libnss_files")
+"""What each machine has of glibc; the files of some are empty since 2.34, and still asked for by older programs."""
+
 
 def root_with(folder: Path, *programs: str) -> Path:
-    """Fill a folder with a shell, and programs of this machine with the libraries that they ask for; returns it."""
+    """Fill a folder with a shell, a C library, and programs of this machine with what they ask for; returns it."""
     busybox_root(folder)
+    asked = _libraries(find("ls"))
+    (library,) = (path for path in asked if path.name.startswith("libc.so"))
+    asked += (path for name in C_LIBRARY for path in library.parent.glob(f"{name}.so.[0-9]*"))
     for program in programs:
-        found = Path(find(program)).resolve()
-        _copy(found, folder / "usr" / "local" / "bin" / program)
-        asked = subprocess.run(["ldd", found], check=True, capture_output=True, text=True, timeout=30).stdout
-        for library in re.findall(r"(/\S+) \(0x", asked):
-            _copy(Path(library), folder / library.lstrip("/"))
+        _copy(Path(find(program)), folder / "usr" / "local" / "bin" / program)
+        asked += _libraries(find(program))
+    for path in asked:
+        _copy(path, folder / str(path).lstrip("/"))
     for name in ("etc", "proc", "run", "var"):
         (folder / name).mkdir(exist_ok=True)
     (folder / "etc" / "passwd").write_text("root:x:0:0::/:/bin/sh\n")
     return folder
+
+
+def _libraries(binary: str) -> list[Path]:
+    """Return the libraries that a program asks for, and their loader."""
+    asked = subprocess.run(["ldd", binary], check=True, capture_output=True, text=True, timeout=30).stdout
+    return [Path(library) for library in re.findall(r"(/\S+) \(0x", asked)]
 
 
 def _copy(source: Path, target: Path) -> None:
