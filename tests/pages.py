@@ -9,6 +9,15 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/README.md")])
+TYPED = {
+    ROOT / "README.md": "tests/e2e/test_readme.py",
+    ROOT / "docs" / "installing.md": "tests/e2e/test_installing.py",
+    ROOT / "docs" / "releasing.md": "tests/e2e/test_releasing.py",
+    ROOT / "docs" / "tutorial.md": "tests/e2e/test_tutorial.py",
+    ROOT / "docs" / "troubleshooting.md": "tests/e2e/test_troubleshooting.py",
+    **dict.fromkeys(ROOT.glob("docs/howto/*.md"), "tests/e2e/test_howtos.py"),
+}
+"""Pages whose commands a test types, one after the other → that test."""
 
 _FENCE = re.compile(r"^( *)```([^\n`]*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 _MARKER = re.compile(r"<!-- not run: ([^>]+?) -->\n*\Z")

@@ -49,7 +49,7 @@ def test_after_the_tour_nothing_is_run_that_needs_another_folder_or_writes_outsi
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_of_confpy_have_flags_that_exist(page: Path) -> None:
     blocks = "".join(text for kind, text in BLOCK.findall(page.read_text()) if kind == "sh")
-    for line in re.findall(r"^confpy (.*?)(?: &)?$", blocks, re.MULTILINE):
+    for line in re.findall(r"^confpy (.*?)(?: &| \| .*)?$", blocks, re.MULTILINE):
         assert parse(spell(shlex.split(line, comments=True)).flags) is not None
 
 
