@@ -125,6 +125,8 @@ class Haproxy:
         self.worker: Worker | None = None
         self.is_excused = False
         """Somebody else has reloaded it: whatever it had read by then shows at the next look."""
+        self.is_new = False
+        """It was started, and not by confpy: confpy has not looked at it since."""
         self._pids = 100
         self._coming: list[tuple[float, Worker]] = []
         """Workers that have read the files, and take the socket over at their time."""
@@ -152,7 +154,7 @@ class Haproxy:
         """Take it that confpy has compared it with its files: what somebody else did has shown."""
         self.take_over()
         if not self._coming:
-            self.is_excused = False
+            self.is_excused = self.is_new = False
 
     def _start(self) -> Worker:
         self._pids += 1
@@ -195,6 +197,7 @@ class Haproxy:
     def crash(self) -> None:
         """End; whoever watches over it starts it again."""
         self._simulation.note("haproxy dies")
+        self.is_new = True
         self.worker = None
         self._coming.clear()
         self._coming.append((self._simulation.now + self._random.choice((0.0, 0.3, 2.0)), self._start()))
@@ -207,7 +210,7 @@ class Haproxy:
                 self.crash()
             case 1:
                 self._simulation.note("haproxy is reloaded by somebody")
-                self.is_excused = True
+                self.is_excused = self.is_new = True
                 self.reload()
             case _:
                 self._set_by_hand()

@@ -15,9 +15,11 @@ from unittest import mock
 from confpy.agent.agent import Agent
 from confpy.agent.batches import Batches
 from confpy.agent.deliveries import Deliveries
+from confpy.agent.pending import Pending
 from confpy.agent.rejections import Rejections
 from confpy.agent.reloads import PendingReloads
 from confpy.agent.resources import Resources
+from confpy.agent.runtime_targets import RuntimeTargets
 from confpy.agent.status import _Snapshot
 from confpy.agent.undone import Undone
 from confpy.clock import NEVER
@@ -26,6 +28,7 @@ from confpy.delivery.batch import Batch
 from confpy.delivery.context import Context
 from confpy.delivery.group import GroupDelivery
 from confpy.frozen import replace
+from confpy.haproxy.compare import compare
 from confpy.ledger import holds
 from confpy.ledger.book import Book
 from confpy.ledger.holds import Holds
@@ -33,13 +36,16 @@ from confpy.ledger.restart import Restart
 from confpy.messages import ClearPending, Watch
 from confpy.mirror.reading import Reading
 from confpy.mirror.streams import Streams
+from confpy.reload import runtime
+from confpy.reload.running import Answering
 from confpy.system import filenames
 from confpy.target.stamps import Stamps
+from tests.sim.plan import HAPROXY, UNDOES
 
 Mutant: TypeAlias = Callable[[], Iterator[None]]
 MUTANTS: dict[str, Callable[[], object]] = {}
-OF_UNDOES: set[str] = set()
-"""Those of undoes, which are found where people undo (``UNDOES``)."""
+FIRST_SEEDS: dict[str, int] = {}
+"""Where those are found that need what not every run has: people who undo, a HAProxy."""
 
 
 def mutant(change: Mutant) -> Mutant:
@@ -48,7 +54,12 @@ def mutant(change: Mutant) -> Mutant:
 
 
 def of_undoes(change: Mutant) -> Mutant:
-    OF_UNDOES.add(change.__name__.replace("_", " "))
+    FIRST_SEEDS[change.__name__.replace("_", " ")] = UNDOES
+    return mutant(change)
+
+
+def of_haproxy(change: Mutant) -> Mutant:
+    FIRST_SEEDS[change.__name__.replace("_", " ")] = HAPROXY
     return mutant(change)
 
 
@@ -352,4 +363,53 @@ def suspect_keys_end_what_was_undone():
             return hold(self, resource, reason)
 
     with patched(Holds, "hold", rash):
+        yield
+
+
+@of_haproxy
+def what_a_running_program_was_told_is_paid_before_it_is_verified():
+    with patched(Answering, "verify", lambda self, difference: None):
+        yield
+
+
+@of_haproxy
+def a_plan_is_made_against_what_the_worker_has_not_read():
+    def believe(worker, files, statuses, ports, before):
+        return runtime._taken(worker, files, ports)
+
+    with patched(runtime, "_adopted", believe):
+        yield
+
+
+@of_haproxy
+def a_plan_overtakes_the_reload_that_is_under_way():
+    complete = RuntimeTargets.complete
+
+    def alone(self, spec, by):
+        return complete(self, spec, "runtime")
+
+    with patched(RuntimeTargets, "complete", alone):
+        yield
+
+
+@of_haproxy
+def the_answer_of_an_old_worker_is_believed():
+    await_worker = runtime._await_worker
+
+    def hasty(socket, ports, began, serving):
+        return await_worker(socket, ports, -NEVER, None)
+
+    with patched(runtime, "_await_worker", hasty):
+        yield
+
+
+@of_haproxy
+def a_plan_that_was_cut_off_is_forgotten():
+    with patched(runtime, "compare", lambda old, new, *begun: compare(old, new)):
+        yield
+
+
+@of_haproxy
+def a_program_is_told_although_its_last_reload_has_failed():
+    with patched(Pending, "note_failure", lambda self: None):
         yield

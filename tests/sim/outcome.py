@@ -58,8 +58,8 @@ class Outcome:
             elif self._invariants.loaded.get(one.dest) != self._kernel.content(one.dest):
                 return f"the program of {one.dest} has read {self._invariants.loaded.get(one.dest)!r} last"
         told = any(one.reload_haproxy is not None for one in self._simulation.resources)
-        if told and self._simulation.haproxy.is_excused:
-            return "somebody has reloaded haproxy, and confpy has not looked at it since"
+        if told and self._simulation.haproxy.is_new:
+            return "haproxy was started, and confpy has not looked at it since"
         if torn := [name for name, state in agent.resources.states.items() if state.torn]:
             return f"{torn} are still to be checked"
         if agent.reloads.owed():

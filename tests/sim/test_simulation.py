@@ -12,7 +12,7 @@ import pytest
 
 from confpy.system.disk import SystemCalls
 from tests.sim.disk import SimDisk
-from tests.sim.mutants import MUTANTS, OF_UNDOES
+from tests.sim.mutants import FIRST_SEEDS, MUTANTS
 from tests.sim.plan import UNDOES
 
 RUNS = 10_000
@@ -77,7 +77,7 @@ def test_a_seed_that_once_showed_a_bug_shows_none(seed):
 @pytest.mark.timeout(900)  # one that shows late needs minutes on a busy machine
 @pytest.mark.parametrize("bug", sorted(MUTANTS))
 def test_a_planted_bug_is_found(bug):
-    ended = run("--plant", bug, UNDOES if bug in OF_UNDOES else 0, HUNT)
+    ended = run("--plant", bug, FIRST_SEEDS.get(bug, 0), HUNT)
     assert ended.returncode == 0, f"no run of {HUNT} finds it {ended.stderr}"
 
 
