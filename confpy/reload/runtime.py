@@ -179,6 +179,8 @@ def _look(
             # A change may have gone to the worker before it, while this one had read the files already.
             return Avoided("") if before is None else ReloadNeeded("HAProxy was reloaded while its files changed")
         ports.taken.put(socket, taken)
+    elif taken.digests != {path: digest(content) for path, content in files.items()}:
+        return Avoided("")  # one has been committed meanwhile: it is compared with what the worker has, and then told
     elif socket in ports.taken.compared:
         return _try_again(answering, taken, files, ports)
     ports.taken.compared.add(socket)
