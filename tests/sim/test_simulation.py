@@ -13,7 +13,7 @@ import pytest
 from confpy.system.disk import SystemCalls
 from tests.sim.disk import SimDisk
 from tests.sim.mutants import FIRST_SEEDS, MUTANTS
-from tests.sim.plan import UNDOES
+from tests.sim.plan import HAPROXY, UNDOES
 
 RUNS = 10_000
 PARTS = 20
@@ -24,7 +24,8 @@ FOUND_BUGS = (
     2994, 3298, 3932, 21938, 100831, 103162, 107903, 109042, 2001558, 3003838, 5001841, 5029876, 5033777, 5034119,
     5105632, 5106678, 5107943, 5133076, 5140833, 5149472, 5151049, 5217144, 6558612, 6618006, 10049792, 10050043,
     10119159, 10372123, 21012763, 770031009, 880000745, 4000000125, 4000000134, 4000000257, 4000000404, 4000000668,
-    4000001453, 4000002637, 4000002972, 4000005102, 4000006723,
+    4000001453, 4000002637, 4000002972, 4000005102, 4000006723, 5000000073, 5000000355, 5000000364, 5000000524,
+    5000000560, 5000001508,
 )  # fmt: skip
 """Seeds that once showed a bug of confpy's, each described in ``docs/decisions/0010-simulator.md``."""
 HAPPENS = (
@@ -35,6 +36,13 @@ HAPPENS = (
     "says target.drifted", "says watch.lost", "store answers empty", "store answers in part", "verify fails",
 )  # fmt: skip
 """What would have to happen in each part, or it would show little."""
+
+HAPPENS_TO_HAPROXY = (
+    "died before a command to haproxy", "haproxy answers something unknown", "haproxy dies",
+    "haproxy is disturbed within an exchange", "haproxy is reloaded by somebody", "haproxy: ConnectionRefusedError",
+    "haproxy: TimeoutError", "look: needed", "power cut", "reload hangs", "runtime: equal", "runtime: needed",
+    "runtime: sent", "says reload.rolled_back", "says runtime.set_by_hand", "server is busy",
+)  # fmt: skip
 
 
 def run(*words: object) -> subprocess.CompletedProcess[str]:
@@ -66,6 +74,14 @@ def test_what_people_undo_stays_so_until_they_accept_what_the_store_wants(part):
     assert not wrong, "python -m tests.sim.run SEED shows one of these"
     happens = ("a person accepts what was held", "put back", "undo fails", "undo succeeds", "power cut")
     assert [what for what in happens if not seen[what]] == []
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("part", range(2))
+def test_a_haproxy_that_is_told_of_changes_while_it_runs_ends_as_its_files_say(part):
+    wrong, seen = simulate(HAPROXY + part * 400, 400)
+    assert not wrong, "python -m tests.sim.run SEED shows one of these"
+    assert [what for what in HAPPENS_TO_HAPROXY if not seen[what]] == []
 
 
 @pytest.mark.parametrize("seed", FOUND_BUGS)
