@@ -101,7 +101,7 @@ class DeliveryHistory:
             else:
                 del self._owing[name]
                 self._unconfirmed.pop(name, None)
-        self._reloads.append(ReloadEnd(of, error, round(reloaded.took, 4)))
+        self._reloads.append(ReloadEnd(of, error, round(reloaded.took, 4), reloaded.avoided is not None))
         self._schedule()
 
     def note_rollback(self, restored: Restored) -> None:

@@ -77,6 +77,12 @@ def _comment(text: str) -> str:
     return (click.style(line, fg="yellow") if is_coloured() else line) + "\n"
 
 
+def _unless(resource: Resource) -> str:
+    """Return what may make the reload needless: only the running program can say whether it does."""
+    runtime = resource.reload_haproxy
+    return "" if runtime is None else f", unless the HAProxy at {runtime.describe()} can be told of the change"
+
+
 def _remarks(one: Planned | None, outcome: Mapping[str, object], held: Mapping[str, str]) -> Iterator[str]:
     name = str(outcome["resource"])
     if outcome["error"]:
@@ -91,7 +97,7 @@ def _remarks(one: Planned | None, outcome: Mapping[str, object], held: Mapping[s
     if _would_change(one):
         yield f"{resource.dest} would change: {', '.join(_differs(one))}"
         if resource.reload_cmd is not None:
-            yield f"then it would be reloaded: {resource.reload_cmd.describe()}"
+            yield f"then it would be reloaded: {resource.reload_cmd.describe()}{_unless(resource)}"
     if one.report.unchecked:
         yield f"the check was not run, as it needs the file in its place: {one.report.unchecked}"
     yield from one.report.notes

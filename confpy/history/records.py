@@ -63,7 +63,8 @@ class HistoryEntry:
     owes: bool = False
     """Its program had to be reloaded."""
     reload: str = ""
-    """How that ended: ``succeeded``, or why it failed; empty: it has not ended."""
+    """How that ended: ``succeeded``, ``avoided`` as its running program was told, or why it failed; empty: it has not
+    ended."""
     reload_took: float = 0.0
     """Seconds."""
     undoes: tuple[str, ...] = ()
@@ -82,6 +83,8 @@ class ReloadEnd:
     """Why it failed, in one line; empty: it succeeded."""
     took: float = 0.0
     """Seconds."""
+    avoided: bool = False
+    """The running program was told of the change instead."""
 
 
 # --- messages and actions -------------------------------------------------------------------------------------------

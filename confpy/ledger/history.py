@@ -126,7 +126,7 @@ class History:
         kept = self._look()
         written = [self._write_content(entry) for entry in entries]
         lines = [write_line(_to_json(entry)) for entry in written]
-        lines += (write_line({"op": "reloaded", **fields(reload)}) for reload in reloads)
+        lines += (write_line({"op": "reloaded", **_lean(reload)}) for reload in reloads)
         self._append(b"".join(lines))
         for entry in written:
             if (previous := entry.previous) is not None:
@@ -315,7 +315,8 @@ def shorten(content: bytes, most: int) -> bytes:
 def _take_reload(entries: dict[tuple[str, str], HistoryEntry], line: Entry) -> None:
     for delivery, resource in line["of"]:
         if (entry := entries.get((delivery, resource))) is not None:
-            how, took = str(line.get("error", "")) or "succeeded", float(line.get("took", 0.0))
+            ended = "avoided" if line.get("avoided") else "succeeded"
+            how, took = str(line.get("error", "")) or ended, float(line.get("took", 0.0))
             entries[delivery, resource] = replace(entry, reload=how, reload_took=took)
 
 
@@ -329,6 +330,11 @@ def _newest(entries: Collection[HistoryEntry], most: int) -> list[HistoryEntry]:
             found.append(entry)
     found.reverse()
     return found
+
+
+def _lean(reload: ReloadEnd) -> Entry:
+    """Leave out what most do not have."""
+    return {name: value for name, value in fields(reload).items() if value or name != "avoided"}
 
 
 def _to_json(entry: HistoryEntry) -> Entry:

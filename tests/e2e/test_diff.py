@@ -36,6 +36,15 @@ def installation(tmp_path: Path) -> Installation:
     return made
 
 
+def test_a_reload_that_may_be_avoided_is_not_promised(installation: Installation) -> None:
+    """Only the running HAProxy can say whether it can be told of the change."""
+    socket = f"unix:{installation.folder}/admin.sock"
+    installation.add("web", reload_cmd="'true'", reload_haproxy=f"'{socket}'").write_text("old\n")
+    ended = diff(installation)
+    unless = f"unless the HAProxy at {socket} can be told of the change"
+    assert f"# web: then it would be reloaded: true, {unless}\n" in ended.stdout
+
+
 def test_a_difference_is_shown_and_nothing_is_written(installation: Installation) -> None:
     ran = installation.folder / "ran"
     web = installation.add(

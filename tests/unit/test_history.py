@@ -254,6 +254,8 @@ def test_a_reload_ends_an_entry_later(deliverer, tmp_path):
     assert (entry.reload, entry.reload_took) == ("the reload exited with 1", 0.5)
     deliverer.history.write((), [ReloadEnd((("d1", "f"),), "", 0.25)])
     assert deliverer.history.read()[0].reload == "succeeded"
+    deliverer.history.write((), [ReloadEnd((("d1", "f"),), "", 0.01, avoided=True)])
+    assert deliverer.history.read()[0].reload == "avoided"
 
 
 # --- what an undo puts back ------------------------------------------------------------------------------------------
