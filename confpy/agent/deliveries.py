@@ -279,6 +279,7 @@ class Deliveries:
             for name in names_read & self._resources.states.keys():
                 state = self._resources.states[name]
                 state.unread, state.loaded_at = None, self._step.now
+                state.reload_avoided = reloaded.avoided is not None
         elif not self._reloads.is_inherited(reloaded.key):
             self._end.add(reloaded.error)
             self._unread.setdefault(reloaded.key, set()).update(names)

@@ -173,7 +173,12 @@ def end_policy(config: AgentConfig) -> EndPolicy:
 
 def _outcomes(states: Iterable[ResourceState], invalid: Mapping[str, ConfpyError]) -> list[dict[str, object]]:
     found = [
-        _outcome(state.resource.name, state.resource.dest, state.outcome or "not tried", state.error or state.unread)
+        {
+            **_outcome(
+                state.resource.name, state.resource.dest, state.outcome or "not tried", state.error or state.unread
+            ),
+            **({"reload_avoided": state.reload_avoided} if state.resource.reload_haproxy is not None else {}),
+        }
         for state in states
     ]
     return found + [_outcome(name, "", "failed", error) for name, error in invalid.items()]

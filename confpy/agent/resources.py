@@ -88,6 +88,8 @@ class ResourceState:
     """It was made from cached keys, or could not be."""
     unread: ConfpyError | None = None
     """Why its program has not read it."""
+    reload_avoided: bool = False
+    """Its running program was told of its last change."""
     wrong_since: float = 0.0
     """Monotonic time since which it is not as it should be, where it is not."""
     failed_since: float = 0.0
