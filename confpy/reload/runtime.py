@@ -14,7 +14,7 @@ from confpy.frozen import replace
 from confpy.haproxy.compare import compare, whole
 from confpy.haproxy.steps import left_over, steps
 from confpy.haproxy.values import Avoided, Difference, Files, Left, ReloadNeeded
-from confpy.reload.running import Answering
+from confpy.reload.running import GRAIN, Answering
 from confpy.reload.runtime_ports import Doubt, RuntimePorts
 from confpy.reload.taken import Taken, Worker, digest
 
@@ -31,6 +31,8 @@ SETTLED = 1.0
 """Seconds that a file has to be older than a worker for that to have read it: clocks are coarse."""
 QUIET = 2.0
 """Seconds after a successful reload in which the new worker has to answer on its socket."""
+FINE = 0.005
+"""Seconds by which a worker may seem to be older than the reload that has started it, besides what its answer took."""
 PAUSE = 0.02
 """Seconds between two looks for it."""
 UNKNOWN = "what this HAProxy has read is not known: it is, after this reload"
@@ -279,7 +281,8 @@ def _await_worker(socket: str, ports: RuntimePorts, began: float, serving: Worke
             pass
         else:
             is_old = serving is not None and answering.is_same(serving)
-            if not is_old and answering.worker.start >= began - answering.worker.slack:
+            # One that a reload has started which was killed just before this one is older by little.
+            if not is_old and answering.worker.start >= began - (answering.worker.slack - GRAIN + FINE):
                 return answering
         if ports.seconds() >= until:
             return None
