@@ -31,7 +31,7 @@ http {{
 
 def test_a_reload_ends_when_nginx_serves_the_new_file_and_fails_where_it_goes_on_with_the_old(tmp_path: Path) -> None:
     (block,) = re.findall(r"```nginx\n(# version.*?)```", MANUAL, re.DOTALL)
-    (verify,) = re.findall(r'```toml\n(verify_cmd = """.*?""")\n```', MANUAL, re.DOTALL)
+    (verify,) = re.findall(r'^(verify_cmd = """.*?""")$', MANUAL, re.DOTALL | re.MULTILINE)
     port, version_port = free_port(), free_port()
     assert "8405" in block
     confdir, target = tmp_path / "confdir", tmp_path / "nginx.conf"

@@ -19,7 +19,6 @@ from confpy.agent.pending import Pending
 from confpy.agent.rejections import Rejections
 from confpy.agent.reloads import PendingReloads
 from confpy.agent.resources import Resources
-from confpy.agent.runtime_targets import RuntimeTargets
 from confpy.agent.status import _Snapshot
 from confpy.agent.undone import Undone
 from confpy.clock import NEVER
@@ -383,12 +382,7 @@ def a_plan_is_made_against_what_the_worker_has_not_read():
 
 @of_haproxy
 def a_plan_overtakes_the_reload_that_is_under_way():
-    complete = RuntimeTargets.complete
-
-    def alone(self, spec, by):
-        return complete(self, spec, "runtime")
-
-    with patched(RuntimeTargets, "complete", alone):
+    with patched(runtime, "reload", lambda spec, act, dests, ports: (act(), None)):
         yield
 
 

@@ -39,9 +39,10 @@ HAPPENS = (
 
 HAPPENS_TO_HAPROXY = (
     "died before a command to haproxy", "haproxy answers something unknown", "haproxy dies",
-    "haproxy is disturbed within an exchange", "haproxy is reloaded by somebody", "haproxy: ConnectionRefusedError",
+    "haproxy is disturbed within an exchange", "haproxy is reloaded by somebody",
+    "haproxy says that it has done what it has not", "haproxy: ConnectionRefusedError",
     "haproxy: TimeoutError", "look: needed", "power cut", "reload hangs", "runtime: equal", "runtime: needed",
-    "runtime: sent", "says reload.rolled_back", "says runtime.set_by_hand", "server is busy",
+    "runtime: sent", "says reload.rolled_back", "says runtime.set_by_hand",
 )  # fmt: skip
 
 

@@ -751,7 +751,7 @@ def test_every_example_of_the_manual_loads_without_an_error(confd):
 
 def test_every_reload_of_the_manual_is_one(confd):
     examples = re.findall(r"^```toml\n(.*?)^```", (MANUAL.parent / "commands.md").read_text(), re.MULTILINE | re.DOTALL)
-    assert len(examples) == 7
+    assert len(examples) == 8
     for example in examples:
         resource, warnings = load_one(confd, example)
         assert resource.reload_cmd is not None
