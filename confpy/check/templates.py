@@ -31,6 +31,8 @@ from confpy.templates.results import TemplateMissing, template_lookup
 from confpy.templates.suspicions import OUTSIDE, is_outside, suspicions
 
 COUNTER = re.compile(r"\bloop\.(rev)?index0?\b")
+_LOOP = re.compile(r"\{[%{]-?\s*(?:for|range)\b.*")
+_SLOTS = re.compile(r"\bslots\b")
 _SERVER = re.compile(r"^[ \t]*server[ \t]+(?P<name>(?:\{\{(?:(?!\}\}).)*\}\}|[^\s{]|\{(?!\{))++)[ \t]+\S")
 _RANGE = re.compile(r"\brange\s+(\$\w+)\s*,\s*\$\w+\s*:=\s*\(?\s*(?:gets|getvs|ls|lsdir|split|jsonArray|lookup\w+)\b")
 """A loop of Go's over a list, with the variable that counts."""
@@ -166,12 +168,14 @@ class TemplateChecks:
                 self._findings.add(Finding("error", message, hint, file, node.lineno, column))
 
     def _find_counters(self, source: str, file: str) -> None:
-        """Add loop counters in the names of HAProxy's servers."""
+        """Add loop counters in the names of HAProxy's servers; those over ``slots`` stay with their keys."""
         counters = [re.escape(name) for name in _RANGE.findall(source)]
         of_go = re.compile("|".join(rf"{name}\b" for name in counters)) if counters else None
+        loop = ""
         for number, line in enumerate(source.split("\n"), 1):
+            loop = next(reversed(_LOOP.findall(line)), loop)
             server = _SERVER.match(line)
-            if server is None:
+            if server is None or _SLOTS.search(loop):
                 continue
             found = COUNTER.search(server["name"]) or (of_go.search(server["name"]) if of_go else None)
             if found:

@@ -15,7 +15,7 @@ _, _, STATES = MANUAL.partition("\n## State\n")
 STATES, _, _ = STATES.partition("\n## ")
 NAMES = [name.rstrip("/") for name in re.findall(r"^\| `([^`]+)` \|", STATES, re.MULTILINE)]
 EVERY = {
-    "targets.lock", "confdir", "stamps", "history", "keys.json", "etcd.json", "files.json", "held-web.json",
+    "targets.lock", "confdir", "stamps", "history", "haproxy", "keys.json", "etcd.json", "files.json", "held-web.json",
     "keys.json.set-aside", ".keys.json.stage", "ledger-0123abcd.log", "ledger-0123abcd.v2",
     "ledger-0123abcd.log.set-aside",
 }  # fmt: skip
