@@ -17,6 +17,8 @@ OF_DPKG = ("/var/lib/dpkg", "/var/log", "/var/cache/apt", "/var/cache/debconf", 
 WARNINGS = ("package-supports-alternative-init-but-no-init.d-script",)
 """What lintian may say: there is no script for other init systems."""
 
+pytestmark = pytest.mark.timeout(300)  # the first test builds the packages, whose libraries are fetched
+
 
 @pytest.fixture(scope="module")
 def deb() -> Path:

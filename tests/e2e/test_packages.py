@@ -13,6 +13,8 @@ from tests.e2e.packages import built
 
 KIB = 1024
 
+pytestmark = pytest.mark.timeout(300)  # the first test builds the packages, whose libraries are fetched
+
 
 @pytest.fixture(scope="module")
 def packages() -> Path:
