@@ -271,7 +271,7 @@ class Haproxy:
                 self._simulation.note("haproxy answers something unknown")
                 answers.append("Something is not as it was.")
                 continue
-            if one.accepts and self._chance(sloppy / 4):
+            if one.accepts and sloppy and self._chance(0.2):
                 self._simulation.note("haproxy says that it has done what it has not")
                 answers.append(one.accepts[0])
                 continue

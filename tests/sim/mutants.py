@@ -27,7 +27,6 @@ from confpy.delivery.batch import Batch
 from confpy.delivery.context import Context
 from confpy.delivery.group import GroupDelivery
 from confpy.frozen import replace
-from confpy.haproxy.compare import compare
 from confpy.ledger import holds
 from confpy.ledger.book import Book
 from confpy.ledger.holds import Holds
@@ -394,12 +393,6 @@ def the_answer_of_an_old_worker_is_believed():
         return await_worker(socket, ports, -NEVER, None)
 
     with patched(runtime, "_await_worker", hasty):
-        yield
-
-
-@of_haproxy
-def a_plan_that_was_cut_off_is_forgotten():
-    with patched(runtime, "compare", lambda old, new, *begun: compare(old, new)):
         yield
 
 
