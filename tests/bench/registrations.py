@@ -350,7 +350,7 @@ def confpy_follows(folder: Path, endpoint: str) -> list[str]:
     return command("-watch", "-backend", "etcdv3", "-node", endpoint, "-confdir", str(folder / "confdir"))
 
 
-def confd_follows(path: str) -> Follows:
+def confd_follows(path: str, hard_stop: str | None) -> Follows:
     """Return what makes the command of a confd, with the same configuration and a reload for each change."""
 
     def follows(folder: Path, endpoint: str) -> list[str]:
@@ -361,6 +361,8 @@ def confd_follows(path: str) -> Follows:
         text = (ROOT / "examples" / "haproxy" / "tests" / "haproxy.cfg.no-servers.expected").read_text()
         text = text.replace("/run/haproxy-admin.sock", f"{folder}/admin.sock")
         text = text.replace("'80'", "'{{getv \"/services/web/port\"}}'").replace("'2000'", "'5000'")
+        if hard_stop:
+            text = text.replace("    group haproxy\n", f"    group haproxy\n    hard-stop-after {hard_stop}\n")
         servers = '{{range gets "/services/web/backends/*"}}    server {{base .Key}} {{.Value}}\n{{end}}'
         (confdir / "templates" / "haproxy.cfg.tmpl").write_text(text + servers)
         return [path, "-watch", "-backend", "etcdv3", "-node", endpoint, "-confdir", str(confdir)]
@@ -373,6 +375,7 @@ def main() -> int:
     parser.add_argument("--changes", type=int, default=10_000, help="registrations and removals (10000)")
     parser.add_argument("--rate", type=float, default=50, help="of them in a second (50)")
     parser.add_argument("--peer", metavar="confd=PATH", help="the same with a confd and a reload for each change")
+    parser.add_argument("--hard-stop", metavar="TIME", help="the hard-stop-after of a HAProxy that is reloaded (none)")
     parser.add_argument("--only", help="one row: " + ", ".join((*haproxies(), "confd")))
     parser.add_argument("--folder", default=tempfile.gettempdir(), help="where the files are written")
     parser.add_argument("--json", metavar="FILE", help="write the figures there, too")
@@ -385,7 +388,7 @@ def main() -> int:
         return 0
     rows = {name: (program, confpy_follows, "slots" * (name == "system")) for name, program in haproxies().items()}
     if chosen.peer:
-        rows["confd"] = (haproxies()["system"], confd_follows(chosen.peer.partition("=")[2]), "")
+        rows["confd"] = (haproxies()["system"], confd_follows(chosen.peer.partition("=")[2], chosen.hard_stop), "")
     found = []
     for name, (program, follower, more) in rows.items():
         if chosen.only in {None, name}:
