@@ -99,7 +99,9 @@ def _make(made: Path, target: str) -> None:
     sources, work = _sources(), CACHE / "work"
     shutil.rmtree(work, ignore_errors=True)
     zig = {"ZIG": str(_zig()), "ZIG_GLOBAL_CACHE_DIR": str(CACHE / "zig"), "ZIG_LOCAL_CACHE_DIR": str(CACHE / "zig")}
-    environment = {**os.environ, **zig, "PYTHON": shutil.which(PYTHON) or PYTHON}
+    # Debian's own first: it is of the very version of the sources.
+    python = shutil.which(PYTHON, path=f"/usr/bin:{os.environ['PATH']}") or PYTHON
+    environment = {**os.environ, **zig, "PYTHON": python}
     subprocess.run([HERE / "python.sh", sources, target, work], check=True, env=environment)
     shutil.copytree(
         sources / PYTHON / "Lib", work / "lib", ignore=lambda folder, names: _ignored(sources, folder, names)
