@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -115,13 +113,6 @@ class Host:
             for resource in (*self.folder.glob("confpy/conf.d/*.toml"), *self.home.glob("**/conf.d/*.toml")):
                 resource.write_text(self.here(resource.read_text()))
         return self.there(printed).splitlines()
-
-    def stop_background(self) -> None:
-        """End what was started in the background: what runs in this host's home."""
-        for process in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):
-                if (process / "cwd").readlink().is_relative_to(self.home):
-                    os.kill(int(process.name), signal.SIGTERM)
 
     def follow(self, one: Typed, seconds: float = SECONDS) -> list[str]:
         """Type a command of the page; return what it prints in the end, which should be what the page shows."""

@@ -44,4 +44,4 @@ def test_the_commands_of_a_how_to_print_what_it_shows(page: Path, etcd: Etcd, tm
             if block.language == "console":
                 host.expect(block)
     finally:
-        host.stop_background()
+        host.run('test ! -e pid || kill "$(cat pid)"')

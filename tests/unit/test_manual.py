@@ -64,3 +64,10 @@ def test_the_messages_that_the_manual_explains_are_those_of_the_program(name):
     source = texts()
     parts = [part.strip(" :()") for message in messages for part in VARYING.split(message)]
     assert [part for part in parts if part and part not in source] == []
+
+
+def test_every_page_is_in_the_menu_of_the_site():
+    menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    named = {str(page.relative_to(ROOT)) for page in [*ROOT.glob("docs/*.md"), *ROOT.glob("docs/howto/*.md")]}
+    named |= {str(page.relative_to(ROOT)) for page in ROOT.glob("examples/*/README.md")}
+    assert {name for name in named if f": {name}\n" not in menu} == set()
