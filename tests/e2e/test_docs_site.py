@@ -12,7 +12,17 @@ import pytest
 
 from tests.e2e.running import ROOT
 
-PARTS = ("*.md", "docs", "examples", "scripts", "confpy/examples", "tests/golden/README.md", "mkdocs.yml", "LICENSE")
+PARTS = (
+    "*.md",
+    "docs",
+    "examples",
+    "scripts",
+    "confpy/examples",
+    "confpy/deployments",
+    "tests/golden/README.md",
+    "mkdocs.yml",
+    "LICENSE",
+)
 
 
 @pytest.fixture
