@@ -22,7 +22,7 @@ PAGE = ROOT / "CONTRIBUTING.md"
 BLOCK = re.compile(r"^### (?P<title>[^\n]+)\n(?:(?!#).*\n)*?```diff\n(?P<diff>(?:.*\n)*?)```$", re.MULTILINE)
 COPIED = (
     ".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "SECURITY.md", "conf.d", "confpy", "docs",
-    "examples", "pyproject.toml", "scripts", "tests",
+    "examples", "pyproject.toml", "mkdocs.yml", "scripts", "tests",
 )  # fmt: skip
 
 
