@@ -33,7 +33,8 @@ def test_each_step_of_the_checklist_can_be_done(tmp_path):
         subprocess.run([*git, *command], check=True, timeout=60)
     # No virtual environment is made for the copy: its scripts would spend a minute on that.
     python = shlex.quote(sys.executable)
-    stands_for = {".venv/bin/python": python, "scripts/package": f"{python} packaging/build.py", "/tmp": str(tmp_path)}
+    # First the page's own folder: the checkout may lie below it.
+    stands_for = {"/tmp": str(tmp_path), ".venv/bin/python": python, "scripts/package": f"{python} packaging/build.py"}
     user = {f"GIT_{role}_{what}": "a@example.org" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     variables = {**os.environ, **user, "VERSION": VERSION, "PYTHONPATH": str(copy)}
     steps = [block for block in blocks(PAGE) if not block.unrun]
