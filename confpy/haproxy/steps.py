@@ -304,6 +304,10 @@ class _Made:
         ):
             if is_on != was_on:
                 send(command("enable" if is_on else "disable", kind, path))
+        if server.is_disabled and server.is_checked and not one.check & CHECKED:
+            # A check pauses when maintenance begins, not when it is enabled there. No request goes to it meanwhile.
+            send(command("set", "server", path, "state", "drain"))
+            send(command("set", "server", path, "state", "maint"))
         if not server.is_checked and one.check & CHECKED and one.operation == STOPPED and not server.is_disabled:
             send(command("set", "server", path, "health", "up"))
         if is_out and not server.is_disabled:

@@ -135,6 +135,10 @@ def test_a_server_that_is_down_begins_its_checks_anew_at_another_address():
         ("", " agent-check", {"agent": 2 + 16}, ["enable agent app/a"]),
         (" disabled", " disabled weight 3", {"admin": 5, "up": 0}, ["set server app/a weight 3"]),
         ("", " weight 9", {"weight": 9}, []),
+        (
+            " disabled", " disabled check", {"admin": 5, "up": 0, "check": 2},
+            ["enable health app/a", "set server app/a state drain", "set server app/a state maint"],
+        ),
     ],
 )  # fmt: skip
 def test_what_can_be_set_is_set_unless_it_is_so_already(old, new, running, sent):
