@@ -339,7 +339,7 @@ def _lean(reload: ReloadEnd) -> Entry:
 
 def _to_json(entry: HistoryEntry) -> Entry:
     # Without names: to write them takes as long as to write what they name, for each delivery.
-    written = dict(zip(ENTRY_FIELDS, values(entry), strict=True))
+    written = fields(entry)
     if entry.previous is not None:
         written["previous"] = values(entry.previous)[: len(PREVIOUS_FIELDS)]
     return {"op": "delivered", "values": [*written.values()]}
