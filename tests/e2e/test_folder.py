@@ -14,7 +14,7 @@ from confpy import __version__
 from tests.e2e import folders
 from tests.e2e.running import ROOT
 from tests.run_as_user import needs
-from tests.servers.images import root_with
+from tests.servers.images import HAPROXY_TEMPLATE, root_with
 from tests.servers.ports import free_port
 from tests.servers.program import find
 from tests.servers.traffic import ask
@@ -46,16 +46,6 @@ keys = ["/web"]
 check_cmd = "haproxy -c -f {{.src}}"
 reload_signal = "USR2"
 verify = "haproxy"
-"""
-CONFIG = """\
-defaults
-  mode http
-  timeout client 5s
-  timeout connect 5s
-  timeout server 5s
-frontend web
-  bind :8080
-  http-request return status 200 content-type text/plain string "{{ getv('/web/text') }}"
 """
 
 
@@ -143,7 +133,7 @@ def test_copied_into_an_image_of_haproxy_as_the_example_does_confpy_runs_and_rel
     with (haproxy / "etc" / "passwd").open("a") as users:
         users.write("haproxy:x:99:99::/var/empty:/bin/sh\n")
     docker.import_image("haproxy:3.0", haproxy)
-    put(tmp_path / "confdir", HAPROXY, "haproxy.cfg.j2", CONFIG)
+    put(tmp_path / "confdir", HAPROXY, "haproxy.cfg.j2", HAPROXY_TEMPLATE)
     example = ROOT / "examples" / "images" / "haproxy.Dockerfile"
     docker.call("build", "--tag=web", f"--file={example}", str(tmp_path / "confdir"), timeout=300)
     node = f"http://{docker.relay(etcd.port)}"

@@ -16,7 +16,7 @@ from confpy import __version__
 from tests.e2e.roots import base, needs_roots
 from tests.e2e.running import ROOT
 from tests.servers.docker import Docker
-from tests.servers.images import added_size, root_with
+from tests.servers.images import HAPROXY_TEMPLATE, added_size, root_with
 from tests.servers.traffic import ask
 from tests.waiting import wait_until
 
@@ -34,16 +34,6 @@ src = "haproxy.cfg.j2"
 dest = "/etc/haproxy/haproxy.cfg"
 keys = ["/web"]
 reload_socket = "unix:/etc/haproxy/master.sock reload"
-"""
-TEMPLATE = """\
-defaults
-  mode http
-  timeout client 5s
-  timeout connect 5s
-  timeout server 5s
-frontend web
-  bind :8080
-  http-request return status 200 content-type text/plain string "{{ getv('/web/text') }}"
 """
 
 
@@ -126,7 +116,7 @@ def owned(path: Path) -> Path:
 def test_beside_haproxy_in_a_container_of_its_own_the_image_follows_etcd_and_reloads_it(docker, image, etcd, tmp_path):
     docker.import_image("haproxy:2.6", root_with(tmp_path / "haproxy", "haproxy"))
     confdir = tmp_path / "confdir"
-    for name, text in {"conf.d/haproxy.toml": RESOURCE, "templates/haproxy.cfg.j2": TEMPLATE}.items():
+    for name, text in {"conf.d/haproxy.toml": RESOURCE, "templates/haproxy.cfg.j2": HAPROXY_TEMPLATE}.items():
         (confdir / name).parent.mkdir(parents=True)
         (confdir / name).write_text(text)
     shared = owned(tmp_path / "shared")

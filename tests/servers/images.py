@@ -12,6 +12,17 @@ from tests.servers.program import find
 
 C_LIBRARY = ("libc", "libdl", "libm", "libpthread", "libresolv", "librt", "libutil", "libnss_dns", "libnss_files")
 """What each machine has of glibc; the files of some are empty since 2.34, and still asked for by older programs."""
+HAPROXY_TEMPLATE = """\
+defaults
+  mode http
+  timeout client 5s
+  timeout connect 5s
+  timeout server 5s
+frontend web
+  bind :8080
+  http-request return status 200 content-type text/plain string "{{ getv('/web/text') }}"
+"""
+"""A HAProxy whose answer is a key of the store."""
 
 
 def root_with(folder: Path, *programs: str) -> Path:
