@@ -18,6 +18,8 @@ class Candidate:
     content: bytes
     keys: int = 0
     """How many keys the resource has in the store."""
+    first_keys: bool = False
+    """It has some, and none are known to the ledger: that it had any must not be lost once the target is new."""
     only_missing: bool = False
     """It was rendered from cached keys: it creates a missing target, and changes none that exists."""
     torn: bool = False

@@ -170,7 +170,7 @@ class Deliveries:
     def _take_of_removed(self, candidate: Candidate, report: Report) -> None:
         resource = candidate.resource
         if report.outcome == "changed":
-            self._counts.note(candidate, recorded=bool(report.record))
+            self._counts.note(candidate, recorded=_has_count(candidate, report))
             if resource.reload_cmd is not None and self._config.reloads and not self._reloads.is_held:
                 self._owe(Commit(resource, "removed", 0, candidate.revision, report.took, report.record))
 
@@ -232,7 +232,7 @@ class Deliveries:
         state.known = report.known if state.resource.dest == resource.dest else None
         # What came meanwhile has been noted, and may still be suspect.
         state.guard.trust(candidate.keys, self._mirror.store, named=state.guard.named_in_flight)
-        self._counts.note(candidate, recorded=bool(report.record))
+        self._counts.note(candidate, recorded=_has_count(candidate, report))
         if self._config.reloads and not self._config.noop:
             self._watched.note(resource, candidate.files)
         self._fallback.note_delivery()
@@ -334,3 +334,8 @@ class Deliveries:
             owes = report.outcome == "changed" or self._reloads.owes(resource.name)
             if self._rejections.commit(resource.name, report.known.digest.hex(), owes=owes):
                 self._step.do(Reject({resource.name: None}))
+
+
+def _has_count(candidate: Candidate, report: Report) -> bool:
+    """Say whether the ledger has had the count of keys of a delivery since before the target was new."""
+    return bool(report.record) or (candidate.first_keys and report.outcome == "changed")

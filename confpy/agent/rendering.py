@@ -208,10 +208,12 @@ class Rendering:
         resource = state.resource
         files = self._watched.digest(resource, world.facts)
         renewed = self._config.reloads and not cached and self._watched.are_renewed(resource, files)
+        keys = len(self._view(state, cached=cached))
         return Candidate(
             resource,
             content,
-            keys=len(self._view(state, cached=cached)),
+            keys=keys,
+            first_keys=bool(keys) and not state.guard.keys and self._config.may_lose_keys,
             only_missing=cached,
             torn=state.torn,
             delivered=state.known.digest if state.known is not None else b"",

@@ -231,6 +231,7 @@ class Batch:
         """Record what is about to be done: for all groups of the batch at once, as far as it is known."""
         if not self._ledger.folder:
             return
+        self._ledger.count_first(one for group in ready if not group.needs_record for one in group.first_counts())
         groups = [group for group in ready if group.needs_record and not group.is_recorded]
         if not groups:
             return

@@ -6,7 +6,7 @@ A group goes as a whole: if one of its members fails, none of them is new.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from confpy.agent.batches import checks_in_place
 from confpy.candidates import Group
@@ -17,6 +17,7 @@ from confpy.errors import CheckError, ConfpyError, TargetError, TargetTorn
 from confpy.frozen import replace
 from confpy.ledger.locks import BUSY
 from confpy.ledger.records import Change, GroupChange
+from confpy.messages import Counted
 from confpy.reload.spec import ReloadSpec
 from confpy.system.placeholders import Command
 from confpy.target.replace import replace_target, write_in_place
@@ -201,6 +202,13 @@ class GroupDelivery:
     def needs_record(self) -> bool:
         owes = self._context.reloads and any(it.resource.reload_cmd is not None for it in self.recorded)
         return owes or (self.preserves and bool(self.recorded)) or any(it.in_place for it in self.members)
+
+    def first_counts(self) -> Iterator[tuple[str, Counted]]:
+        """Yield the counts that the ledger needs before the targets are new, by resource; a record has them, too."""
+        for member in self.changed:
+            if member.candidate.first_keys:
+                one = member.resource
+                yield one.name, Counted(member.candidate.keys, "", one.reads, one.strip)
 
     @property
     def planned(self) -> GroupChange:

@@ -267,6 +267,13 @@ class Ledger:
                 self._add_lazily(write_counts(counts, self._root, self._backend, store, self._wall()), durable=first)
                 self._shorten()
 
+    def count_first(self, counts: Iterable[tuple[str, Counted]]) -> None:
+        """Record, durably, how many keys resources have whose targets are about to be made from the first ones."""
+        if found := dict(counts):
+            with self._guard:
+                store = self._book.store_of(self._backend)
+                self._add_lazily(write_counts(found, self._root, self._backend, store, self._wall()), durable=True)
+
     # --- the start -------------------------------------------------------------------------------------------------
 
     def recover(self) -> Recovered:

@@ -47,14 +47,8 @@ class Invariants:
         self.reloading: list[str] = []
         self.emptied: set[str] = set()
         """Prefixes that had no key at some time."""
-        self.uncountable: set[str] = set()
-        """Resources whose first count was lost: nobody knows how many keys there were."""
         self.backed_up: set[str] = set()
         """Resources of whose targets an older version is there."""
-        self.counted: set[str] = set()
-        """Resources of which the ledger knows that they have keys."""
-        self.uncounted: set[str] = set()
-        """Those that were delivered, perhaps, and are not recorded yet."""
         self.unrecorded = False
         """Some delivery was not in the ledger, and was said not to be."""
         self.commits: Counter[str] = Counter()
@@ -200,7 +194,6 @@ class Invariants:
             content is not None
             and content.count(b"=") > 1  # the last one may go by its name, whatever a wrong answer has hidden
             and self.emptied.isdisjoint(resource.prefixes)
-            and resource.name not in self.uncountable
         ):
             raise Wrong(f"{resource.name} would be emptied by a fault")
 
@@ -215,8 +208,6 @@ class Invariants:
         for group in action.groups:
             for one in group.candidates:
                 self.durable.pop(one.resource.dest, None)
-                if one.keys and one.resource.name not in self.counted:
-                    self.uncounted.add(one.resource.name)
             self._note_state_of(group)  # by now another member may be missing
 
     def end_delivery(self, action: Deliver, delivered: Delivered, *, alone: bool) -> None:
@@ -240,11 +231,6 @@ class Invariants:
         resource, content, notes = candidate.resource, candidate.content, report.notes
         if resource.check_cmd is not None and (resource.name, content) not in self.checked:
             raise Wrong(f"{resource.name} was committed unchecked")
-        is_undone = candidate.trigger == UNDO  # the number of keys stays what it was
-        if b"=" in content and not is_undone and resource in self._simulation.resources:
-            self.uncountable.discard(resource.name)
-        if report.record:
-            self.take_counted({resource.name: candidate.keys if is_undone else content.count(b"=")})
         if has_backup(self._kernel, resource.name):
             self.backed_up.add(resource.name)
         if resource.reload_cmd is not None:
@@ -256,12 +242,6 @@ class Invariants:
             self.unrecorded = self.unrecorded or note.startswith("the ledger cannot be written")
         if self._kernel.content(resource.dest) == content and not any("could not be synced" in note for note in notes):
             self.durable[resource.dest] = content
-
-    def take_counted(self, counts: Mapping[str, int]) -> None:
-        """Note what the ledger says by now. A count of 0 says as little as none: what follows it may be lost, too."""
-        self.counted.difference_update(counts)
-        self.counted.update(name for name, keys in counts.items() if keys)
-        self.uncounted -= self.counted
 
     # --- groups ----------------------------------------------------------------------------------------------------
 

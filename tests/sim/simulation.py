@@ -21,7 +21,7 @@ from unittest import mock
 
 from confpy.config.resource import Resource
 from confpy.events import LogEvent
-from confpy.messages import Action, Count, Deliver, Message, Signalled, Stop
+from confpy.messages import Action, Deliver, Message, Signalled, Stop
 from confpy.templates.lookup import Lookup
 from tests.sim.haproxy import Haproxy
 from tests.sim.health import Health
@@ -142,7 +142,6 @@ class Simulation:
         process.disk.dead = True
         kernel.fuse = 0
         self.note(f"died: {how}")
-        invariants.uncountable |= invariants.uncounted
         kernel.end_process()
         self.undoing.look_at_targets()
         if STATE in kernel.suspect or (process.ledger is not None and not process.ledger.folder):
@@ -236,9 +235,7 @@ class Simulation:
                 self.undoing.look_at_candidates(action)
         process.wakes = process.jobs.carry_out(actions)
         for action in actions:
-            if isinstance(action, Count) and not process.ledger.is_incomplete:
-                self.invariants.take_counted({name: counted.keys for name, counted in action.counts.items()})
-            elif isinstance(action, Stop):
+            if isinstance(action, Stop):
                 process.stop(action.code)
         process.steps = steps
 

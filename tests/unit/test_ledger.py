@@ -638,6 +638,39 @@ def test_a_ledger_that_cannot_be_shortened_stays_the_one(state, out, monkeypatch
     assert [owed.spec.key for owed in recovered.reloads] == [RELOAD]
 
 
+def test_a_kill_or_a_power_cut_right_after_the_first_keys_were_delivered_loses_not_that_there_were_any(state, out):
+    class Killed(BaseException):
+        pass
+
+    class Deadly(Counting):
+        """The process dies after the rename; what of the ledger was not synced by then is lost."""
+
+        lost = False
+
+        def rename(self, old, new):
+            super().rename(old, new)
+            if new.startswith(str(out)):
+                assert self.syncs
+                raise Killed
+
+    disk = Deadly()
+    ledger, _ = start(state, disk)
+    candidate = Candidate(resource(out / "f", reload_cmd=None), b"new", keys=2, first_keys=True)
+    with pytest.raises(Killed):
+        deliver((Group("f", (candidate,)),), Rules(), disk, Shell(), ledger)
+    assert (out / "f").read_bytes() == b"new"
+    die(ledger)
+    assert keys_of(start(state)[1]) == {"f": 2}
+
+
+def test_a_lone_target_whose_keys_the_ledger_knows_of_is_replaced_without_a_word_in_it(state, out):
+    disk = Counting()
+    ledger, _ = start(state, disk)
+    candidate = Candidate(resource(out / "f", reload_cmd=None), b"new", keys=2)
+    deliver((Group("f", (candidate,)),), Rules(), disk, Shell(), ledger)
+    assert (disk.written, disk.syncs) == ([], 0)
+
+
 def test_each_kind_of_store_and_each_tree_has_counts_and_a_store_of_its_own(state):
     for backend, root, keys in (("etcd", "", 3), ("etcdv3", "", 4), ("etcd", "/img", 5), ("etcd", "", 6)):
         ledger = Ledger.open(str(state), Disk(), backend=backend, root=root)
