@@ -13,7 +13,6 @@ from tests.e2e.running import Confpy
 from tests.servers.etcd import Etcd
 from tests.waiting import wait_until
 
-
 SHORT_OUTAGE = 20.0
 """Seconds."""
 
