@@ -511,7 +511,6 @@ def test_a_real_haproxy_is_reloaded_by_its_master(tmp_path):
         assert failure(SocketReload(str(tmp_path / "stats"), "reload")) == "the reload was refused"
 
 
-
 def served(port: int) -> int:
     with socket.create_connection(("127.0.0.1", port), 5) as line:
         line.sendall(b"GET / HTTP/1.0\r\n\r\n")
