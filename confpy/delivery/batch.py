@@ -18,7 +18,7 @@ from typing import TypeAlias
 from confpy.agent.batches import batches
 from confpy.candidates import Group, Report
 from confpy.delivery.context import Context, PrivateFolder, Rules
-from confpy.delivery.group import GroupDelivery, begin_record
+from confpy.delivery.group import GroupDelivery, begin_record, first_counts
 from confpy.delivery.member import Member
 from confpy.errors import CheckError
 from confpy.ledger.ledger import Ledger
@@ -231,7 +231,7 @@ class Batch:
         """Record what is about to be done: for all groups of the batch at once, as far as it is known."""
         if not self._ledger.folder:
             return
-        self._ledger.count_first(one for group in ready if not group.needs_record for one in group.first_counts())
+        self._ledger.count_first(first_counts(ready))
         groups = [group for group in ready if group.needs_record and not group.is_recorded]
         if not groups:
             return

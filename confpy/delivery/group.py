@@ -203,13 +203,6 @@ class GroupDelivery:
         owes = self._context.reloads and any(it.resource.reload_cmd is not None for it in self.recorded)
         return owes or (self.preserves and bool(self.recorded)) or any(it.in_place for it in self.members)
 
-    def first_counts(self) -> Iterator[tuple[str, Counted]]:
-        """Yield the counts that the ledger needs before the targets are new, by resource; a record has them, too."""
-        for member in self.changed:
-            if member.candidate.first_keys:
-                one = member.resource
-                yield one.name, Counted(member.candidate.keys, "", one.reads, one.strip)
-
     @property
     def planned(self) -> GroupChange:
         """What is about to be done, for the ledger."""
@@ -381,6 +374,16 @@ class GroupDelivery:
         if not (self.committed and self.rollback and self.record and self.change is not None):
             return False
         return any(change.key for change in self.change.changes) or self._context.ledger.is_owing(self.id)
+
+
+def first_counts(groups: Iterable[GroupDelivery]) -> Iterator[tuple[str, Counted]]:
+    """Yield the counts that the ledger needs before targets are new, by resource; those of a record are in that."""
+    for group in groups:
+        if not group.needs_record:
+            for member in group.changed:
+                if member.candidate.first_keys:
+                    one = member.resource
+                    yield one.name, Counted(member.candidate.keys, "", one.reads, one.strip)
 
 
 def begin_record(groups: Sequence[GroupDelivery], context: Context) -> None:
