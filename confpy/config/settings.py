@@ -29,7 +29,7 @@ from confpy.config.kinds import (
 )
 from confpy.config.options import Option, Row, setting
 from confpy.config.stores import tools_variables
-from confpy.config.stores.consul import ConsulSettings
+from confpy.config.stores.consul import CatalogSettings, ConsulSettings
 from confpy.config.stores.file import FileSettings
 from confpy.config.stores.network import NetworkSettings
 from confpy.events import Level
@@ -68,7 +68,7 @@ def with_rows(cls: type[T]) -> type[T]:
 
 @frozen
 @with_rows
-class Settings(NetworkSettings, FileSettings, ConsulSettings):
+class Settings(NetworkSettings, FileSettings, ConsulSettings, CatalogSettings):
     """The settings of one run. Durations are seconds."""
 
     onetime: bool = setting(RUNNING, False, BOOLEAN, "Deliver everything once and exit.")

@@ -214,11 +214,17 @@ def _ignored_table(key: str, path: str) -> UsageError:
     return UsageError(f"the table [{key}] holds no settings, ignored", hint=hint, file=path, key=key)
 
 
+_OF_KUBERNETES = ("CONFPY_PORT", "CONFPY_SERVICE_HOST", "CONFPY_SERVICE_PORT")
+"""How the variables begin that Kubernetes sets for a service that is called confpy."""
+
+
 def _stray_variables(environ: Mapping[str, str]) -> Iterator[ConfpyError]:
-    """Warn of variables that look like a mistyped setting, not of others: Kubernetes sets CONFPY_PORT …."""
+    """Warn of variables that look like a mistyped setting, not of others."""
     known = {variable for option in OPTIONS for variable in option.variables}
     stray = sorted(name for name in environ if name.startswith("CONFPY_") and name not in known | CHILD_VARIABLES)
     for name in stray:
+        if name.startswith(_OF_KUBERNETES):
+            continue
         meant = suggest(name.removeprefix("CONFPY_"), (variable.removeprefix("CONFPY_") for variable in known))
         if meant:
             yield UsageError(f"unknown variable {name}, ignored", hint=f"did you mean CONFPY_{meant}?")

@@ -69,6 +69,8 @@ class Changes:
     """Path → revision in which it was deleted with all below it. ``keys`` and ``folders`` are from after that."""
     folders: Mapping[str, int] = NOTHING
     """Path → revision as of which it is there, even if it has no key."""
+    notes: tuple[LogEvent, ...] = ()
+    """What the store wants logged."""
 
 
 @frozen

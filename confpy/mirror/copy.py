@@ -112,7 +112,8 @@ class LocalCopy:
         return besides
 
     def apply(self, changes: Changes, result: MirrorResult) -> None:
-        """Apply what one watch brought, except what the copy has already."""
+        """Apply what one watch brought, except what the copy has already; its notes are logged."""
+        result.actions += changes.notes
         for path, revision in changes.deleted.items():
             self._delete(path, revision, result)
         put, deleted = {}, []

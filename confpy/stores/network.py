@@ -64,7 +64,7 @@ def srv_records(settings: Settings, scheme: str) -> tuple[Record, ...]:
 
     if settings.srv_record:
         return (srv.record(settings.srv_record, scheme),)
-    services = [settings.backend]
+    services = [settings.backend.removesuffix("-catalog")]  # one Consul has both its stores
     if settings.backend.startswith("etcd"):
         services += ["etcd-client-ssl", "etcd-client"]
     return tuple(srv.record(f"_{service}._tcp.{settings.srv_domain}", scheme) for service in services)

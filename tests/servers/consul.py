@@ -152,6 +152,46 @@ class Consul(PersistentServer):
         for start in range(0, len(operations), TXN_OPERATIONS):
             self.ask("PUT", "txn", json.dumps(operations[start : start + TXN_OPERATIONS]).encode())
 
+    # --- services ----------------------------------------------------------------------------------------------------
+
+    def register(self, service: str, instance: str = "", **more: Any) -> None:
+        """Register an instance with the agent, which checks it; ``more`` is as in its API."""
+        body = {"Name": service, "ID": instance or service, **more}
+        self._request("PUT", "agent/service/register", json.dumps(body).encode())
+
+    def deregister(self, instance: str) -> None:
+        """Remove an instance from the agent."""
+        self._request("PUT", f"agent/service/deregister/{quote(instance, safe='')}")
+
+    def set_check(self, check: str, status: str) -> None:
+        """Say how an instance with a TTL check is: pass, warn or fail."""
+        self._request("PUT", f"agent/check/{status}/{quote(check, safe='')}")
+
+    def catalogue(self, instances: Mapping[tuple[str, str], Mapping[str, Any] | None], *, node: str = "") -> None:
+        """Register instances on a node without an agent, and remove those that are None, some at a time.
+
+        They are named by service and id; what they are is as in Consul's API. Each service has a node of its own if
+        none is given: an id is unique to a node.
+        """
+        operations: list[dict[str, Any]] = []
+        for (service, instance), what in instances.items():
+            place = node or f"of-{service.encode().hex()[:60]}"
+            one = {"Service": service, "ID": instance, **(what or {})}
+            operations += [
+                {"Node": {"Verb": "set", "Node": {"Node": place, "Address": "192.0.2.1"}}},
+                {"Service": {"Verb": "delete" if what is None else "set", "Node": place, "Service": one}},
+            ]
+        for start in range(0, len(operations), TXN_OPERATIONS):
+            self.ask("PUT", "txn", json.dumps(operations[start : start + TXN_OPERATIONS]).encode())
+
+    def clear_catalogue(self) -> None:
+        """Remove the nodes that have no agent, with all that is on them."""
+        for node in self.ask("GET", "catalog/nodes")[0]:
+            if node["Node"] != "n":
+                self.ask("PUT", "catalog/deregister", json.dumps({"Node": node["Node"]}).encode())
+
+    # --- access ------------------------------------------------------------------------------------------------------
+
     def grant(self, rules: str) -> str:
         """Return a new token that may do what the rules say."""
         token, _ = self.ask("PUT", "acl/token", b"{}")

@@ -65,8 +65,8 @@ def test_words_of_confd_are_understood_and_not_offered(complete):
         (["-log-level", ""], ["debug", "info", "warning", "error"]),
         (["-on-shrink", "r"], ["render"]),
         (["-stop-signals", "US"], ["USR1", "USR2"]),
-        (["-backend", "cons"], ["consul"]),
-        (["-backend", "=", "cons"], ["consul"]),
+        (["-backend", "cons"], ["consul", "consul-catalog"]),
+        (["-backend", "=", "cons"], ["consul", "consul-catalog"]),
         (["help", "acc"], ["accept"]),
         (["completion", ""], ["bash", "zsh", "fish"]),
         (["etcd", "acc"], ["accept"]),
@@ -80,7 +80,7 @@ def test_values_are_completed(complete, words, values):
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
 def test_a_value_after_an_equals_sign_is_offered_as_the_whole_word(complete, shell):
-    assert names(complete("-backend=cons", shell=shell)) == ["-backend=consul"]
+    assert names(complete("-backend=mem", shell=shell)) == ["-backend=memory"]
 
 
 @pytest.mark.parametrize(("flag", "kind"), [("-confdir", "dir"), ("-state-dir", "dir"), ("-config-file", "file")])

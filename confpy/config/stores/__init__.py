@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from confpy.config.options import StoreOptions
-from confpy.config.stores.consul import CONSUL
+from confpy.config.stores.consul import CONSUL, CONSUL_CATALOG
 from confpy.config.stores.etcd import ETCD, ETCDV2, ETCDV3
 from confpy.config.stores.file import FILE
 
@@ -15,6 +15,7 @@ STORES = {
         StoreOptions("memory", "confpy.stores.memory:MemoryStore"),
         ETCDV2,
         CONSUL,
+        CONSUL_CATALOG,
         ETCDV3,
         ETCD,
     )

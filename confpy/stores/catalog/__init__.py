@@ -1,0 +1,1 @@
+"""Consul's catalogue and health."""
