@@ -23,10 +23,7 @@ if TYPE_CHECKING:
     from confpy.haproxy.values import Avoided, ReloadNeeded
 
 By: TypeAlias = Literal["reload", "runtime", "look"]
-"""What a run of a reload does: the reload itself; tell the running program of what has changed; or compare that program
-with its files, although nothing is owed."""
-
-# --- messages: what jobs, streams and signals post -------------------------------------------------------------------
+"""What a run of a reload does: the reload; tell the running program of changes; or compare that with its files."""
 
 
 @frozen
@@ -131,9 +128,9 @@ class Counted:
 
     keys: int
     backend: str = ""
-    """The store's kind, as the setting names it; empty: an earlier version did not record it."""
+    """The store's kind, as the setting names it; empty: an earlier version did not record it. So ``prefixes``."""
     prefixes: tuple[str, ...] | None = None
-    """What it read, as in ``Resource.reads``; None: an earlier version did not record it."""
+    """What it read, as in ``Resource.reads``."""
     strip: str = ""
     """As in ``Resource``."""
 
@@ -147,9 +144,10 @@ class Recovered:
     counts: Mapping[str, tuple[Counted, ...]] = NOTHING
     """Resource → one count per kind of store that it was delivered from, that of the last delivery last."""
     identity: str = ""
-    """The store that the counts came from."""
     revision: int = 0
-    """Its revision then."""
+    """The store that the counts came from, and its revision then."""
+    stores: Mapping[str, tuple[str, int]] = NOTHING
+    """The same of mounted stores, by what the ledger calls them."""
     notes: tuple[LogEvent, ...] = ()
     """What was done about deliveries that were cut off, to be logged."""
     files: Mapping[str, str] = NOTHING
@@ -273,6 +271,8 @@ class Read:
     read: int
     prefixes: tuple[str, ...]
     counted: tuple[str, ...] = ()
+    store: str = ""
+    """Where the store is mounted; empty: it is the one at ``/``."""
 
 
 @frozen
@@ -281,6 +281,7 @@ class Poll:
 
     poll: int
     prefixes: tuple[str, ...]
+    store: str = ""
 
 
 @frozen
@@ -291,6 +292,7 @@ class Watch:
     cursors: Mapping[str, int]
     """Prefix to watch → revision after which to begin."""
     identity: str
+    store: str = ""
 
 
 @frozen
@@ -322,7 +324,6 @@ class Reload:
 
     spec: ReloadSpec
     environment: Mapping[str, str]
-    """Variables of its commands."""
     failures: int = 0
     """How many runs of it in a row have failed."""
     by: By = "reload"
@@ -389,6 +390,7 @@ class Count:
     counts: Mapping[str, Counted]
     identity: str
     revision: int
+    store: str = ""
 
 
 @frozen

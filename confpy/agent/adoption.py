@@ -6,7 +6,7 @@ from confpy.agent.core import Core
 from confpy.agent.drift import Drift
 from confpy.agent.passes import Passes
 from confpy.agent.rendering import Rendering
-from confpy.agent.resources import ResourceState, paths
+from confpy.agent.resources import ResourceState
 from confpy.agent.shrink import KeyCounts
 from confpy.agent.suspect_keys import SuspectKeys
 from confpy.agent.undone import Undone
@@ -32,7 +32,7 @@ class Adoption:
     ) -> None:
         self._step = core.step
         self._end = core.end
-        self._mirror = core.mirror
+        self._core = core
         self._random = core.random
         self._resources = core.resources
         self._counts = counts
@@ -80,7 +80,7 @@ class Adoption:
 
     def _new_state(self, resource: Resource) -> ResourceState:
         settle, backoff = settle_of(resource), Backoff(self._random)
-        guard = self._counts.guard(resource, self._mirror.store)
+        guard = self._counts.guard(resource, self._core.mirror.replacements(resource.prefixes))
         state = ResourceState(0, resource, settle, backoff, self._view(resource), guard=guard)
         self._undone.adopt(state)
         return state
@@ -101,8 +101,7 @@ class Adoption:
         self._rendering.forget_failed(state)
 
     def _view(self, resource: Resource) -> View:
-        mirror, texts = self._mirror, resource.text_prefixes
-        return View(mirror.tree, paths(resource), resource.strip, mirror.lists, mirror.spells, texts=texts)
+        return View.over(self._core.mirror.sources(resource.prefixes, resource.text_prefixes), resource.strip)
 
 
 def settle_of(resource: Resource) -> Settle:

@@ -64,6 +64,7 @@ from confpy.messages import (
     Woken,
 )
 from confpy.mirror.mirror import Mirror
+from confpy.mirror.mirrors import Mirrors
 from confpy.mirror.result import MirrorResult
 from confpy.reload.supervised import ChildEnded
 
@@ -78,10 +79,14 @@ class Agent:
     """Decides for all resources. The daemon calls ``start`` once, then ``step`` with every message."""
 
     def __init__(
-        self, config: AgentConfig, mirror: Mirror, renderer: Renders, random: Random, environ: Mapping[str, str]
+        self,
+        config: AgentConfig,
+        mirror: Mirror | Mirrors,
+        renderer: Renders,
+        random: Random,
+        environ: Mapping[str, str],
     ) -> None:
         core = Core(config, mirror, random)
-        self.mirror = mirror
         self.resources = core.resources
         self._core = core
         self._config = config
@@ -216,7 +221,12 @@ class Agent:
                 self._batches.drop_waiting()
             case _:
                 pass
-        self._take_result(self.mirror.step(message, self._step.now))
+        self._take_result(self._core.mirror.step(message, self._step.now))
+
+    @property
+    def mirror(self) -> Mirror | Mirrors:
+        """What it knows of the store, or of all of them."""
+        return self._core.mirror
 
     @property
     def is_stopping(self) -> bool:
@@ -234,7 +244,9 @@ class Agent:
         self._step.actions += recovered.notes
         self._counts.take_over(recovered)
         if self._config.may_lose_keys:
-            self.mirror.expect(recovered.identity, recovered.revision)
+            self._core.mirror.expect(recovered.identity, recovered.revision)
+            for key, (identity, revision) in recovered.stores.items():
+                self._core.mirror.expect(identity, revision, key)
         if self._shutdown.has_begun:
             return  # what is owed stays in the ledger
         self.loading.load()
@@ -258,7 +270,7 @@ class Agent:
         if is_first:
             self._drift.schedule()
             self._look_at_programs()
-        self._take_result(self.mirror.want(self.resources.prefixes()))
+        self._take_result(self._core.mirror.want(self.resources.prefixes()))
         self._rendering.ask_first()
 
     # --- keys --------------------------------------------------------------------------------------------------------
@@ -309,7 +321,7 @@ class Agent:
 
     def _wake_at(self) -> float:
         now = self._step.now
-        moments = [self.mirror.wake_at(), self.reloads.wake_at(now), self._shutdown.next_at()]
+        moments = [self._core.mirror.wake_at(), self.reloads.wake_at(now), self._shutdown.next_at()]
         if not self._shutdown.has_begun:
             if not self.loading.is_changing:
                 moments.append(self._drift.look_at)
@@ -339,7 +351,7 @@ class Agent:
     def _try_all(self) -> None:
         """Read and look at everything again, and try again what waits after a failure."""
         now = self._step.now
-        self.mirror.resync(now)
+        self._core.mirror.resync(now)
         self._drift.request()
         self.loading.note_edit(0.0)
         self.reloads.hurry()

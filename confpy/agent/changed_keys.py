@@ -16,7 +16,6 @@ class ChangedKeys:
     def __init__(self, core: Core) -> None:
         self._step = core.step
         self._resources = core.resources
-        self._names_deletions = core.config.names_deletions
         self._changed: set[str] = set()
         self._inferred: set[str] = set()
         """Of the changed paths, those whose deletion no stream would have named."""
@@ -28,7 +27,7 @@ class ChangedKeys:
     def take(self, result: MirrorResult) -> None:
         """Take what the mirror made of a message."""
         self._changed |= result.changed
-        if result.learned or not self._names_deletions:
+        if result.unnamed:
             self._inferred |= result.changed
 
     def mark(self) -> None:

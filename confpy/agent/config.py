@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import signal
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from confpy.clock import NEVER
 from confpy.config.settings import Settings
 from confpy.config.stores import STORES
-from confpy.frozen import frozen
+from confpy.frozen import NOTHING, frozen
 from confpy.keys.capabilities import Capabilities
 
 
@@ -34,8 +35,6 @@ class AgentConfig:
     """For resources that do not set it, unless a read determined it."""
     confdir: str = ""
     """For messages."""
-    names_deletions: bool = True
-    """The store's streams name what was deleted; otherwise it is missing from an answer."""
     saves_keys: bool = False
     """Save the delivered keys, for a start without the store."""
     may_lose_keys: bool = True
@@ -44,6 +43,8 @@ class AgentConfig:
     """The kind of store, as the setting names it."""
     nodes: tuple[str, ...] = ()
     """The addresses of its store, without passwords."""
+    mounted: Mapping[str, tuple[str, tuple[str, ...]]] = NOTHING
+    """Where further stores are mounted → the kind of each, and its addresses."""
     prefix: str = ""
     """The setting that replaces the resources' own ``prefix``."""
     allow_stale: bool = False
@@ -82,11 +83,11 @@ class AgentConfig:
             allow_empty=settings.allow_empty,
             on_missing=capabilities.missing,
             confdir=settings.confdir,
-            names_deletions=capabilities.names_deletions,
             saves_keys=capabilities.remote and not settings.noop,
             may_lose_keys=capabilities.can_change,
             backend=settings.backend,
             nodes=_nodes(settings),
+            mounted={mount: (one.backend, _nodes(one)) for mount, one in settings.mounts.items()},
             prefix=settings.prefix or "",
             allow_stale=settings.allow_stale,
             retry_for=settings.retry_for,

@@ -11,6 +11,7 @@ from confpy.agent.resources import Resources
 from confpy.agent.step import Step
 from confpy.frozen import define
 from confpy.mirror.mirror import Mirror
+from confpy.mirror.mirrors import Mirrors
 
 
 @define
@@ -25,11 +26,14 @@ class Totals:
 
 
 class Core:
-    """The configuration, the store's mirror, the resources and the step under way; the parts keep what they need."""
+    """The configuration, the mirror of the store or of all stores, the resources and the step under way.
+
+    The parts keep what they need.
+    """
 
     __slots__ = ("config", "end", "failures", "mirror", "random", "resources", "step", "totals")
 
-    def __init__(self, config: AgentConfig, mirror: Mirror, random: Random) -> None:
+    def __init__(self, config: AgentConfig, mirror: Mirror | Mirrors, random: Random) -> None:
         self.config = config
         self.mirror = mirror
         self.random = random

@@ -69,7 +69,7 @@ class Deliveries:
         self._config = core.config
         self._totals = core.totals
         self._step = core.step
-        self._mirror = core.mirror
+        self._core = core
         self._resources = core.resources
         self._failures = core.failures
         self._end = core.end
@@ -231,7 +231,9 @@ class Deliveries:
         state.damping.reset()
         state.known = report.known if state.resource.dest == resource.dest else None
         # What came meanwhile has been noted, and may still be suspect.
-        state.guard.trust(candidate.keys, self._mirror.store, named=state.guard.named_in_flight)
+        state.guard.trust(
+            candidate.keys, self._core.mirror.replacements(resource.prefixes), named=state.guard.named_in_flight
+        )
         self._counts.note(candidate, recorded=_has_count(candidate, report))
         if self._config.reloads and not self._config.noop:
             self._watched.note(resource, candidate.files)
@@ -260,8 +262,8 @@ class Deliveries:
     def count(self, *, at_end: bool = False) -> None:
         """Have the ledger note the counts of keys that no record of a delivery has, and which store they are from."""
         if not self._config.noop:
-            mirror = self._mirror
-            self._step.actions += self._counts.unsaved(mirror.identity, mirror.newest, at_end=at_end)
+            for store, identity, newest in self._core.mirror.states():
+                self._step.actions += self._counts.unsaved(identity, newest, store, at_end=at_end)
 
     # --- reloads and rollbacks ---------------------------------------------------------------------------------------
 

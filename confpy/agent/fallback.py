@@ -12,10 +12,12 @@ from confpy.clock import NEVER
 from confpy.config.resource import Resource
 from confpy.events import LogEvent
 from confpy.frozen import replace
-from confpy.keys.prefixes import ROOT, ancestors, minimal
+from confpy.keys.prefixes import ROOT
 from confpy.keys.tree import KeyTree
-from confpy.keys.view import View
+from confpy.keys.view import Source, View
 from confpy.messages import Recall, Recalled, Save
+from confpy.mirror.mirror import Mirror
+from confpy.mirror.mirrors import Mirrors
 
 SAVE_INTERVAL = 10.0
 """Seconds from one saving of the delivered keys to the next, at least."""
@@ -37,12 +39,14 @@ class Saving:
         self.is_wanted = True
         self.at = min(self.at, max(now, self._last + SAVE_INTERVAL * max(1.0, keys / SAVE_KEYS)))
 
-    def save(self, tree: KeyTree, delivered: Iterable[Resource], others: Iterable[Resource], now: float) -> Save:
+    def save(
+        self, mirror: Mirror | Mirrors, delivered: Iterable[Resource], others: Iterable[Resource], now: float
+    ) -> Save:
         """Return what saves the keys of what was delivered, and leaves unchanged what is saved of the others."""
         self.is_wanted, self._last = False, now
-        prefixes = minimal(path for resource in delivered for path in paths(resource))
-        keys = {raw: value for path in prefixes for raw, value in tree.items(path)}
-        return Save(keys, prefixes, minimal(path for resource in others for path in paths(resource)))
+        prefixes = mirror.cached_prefixes(path for resource in delivered for path in paths(resource))
+        keys = {raw: value for path in prefixes for raw, value in mirror.cached_items(path)}
+        return Save(keys, prefixes, mirror.cached_prefixes(path for resource in others for path in paths(resource)))
 
 
 class Fallback:
@@ -50,13 +54,13 @@ class Fallback:
 
     def __init__(self, core: Core, counts: KeyCounts) -> None:
         self._step = core.step
-        self._mirror = core.mirror
+        self._core = core
         self._resources = core.resources
         self._end = core.end
         self._counts = counts
         self._is_requested = False
-        self._tree: KeyTree | None = None
-        """None where none are known."""
+        self._trees: dict[str, KeyTree] = {}
+        """By where the store is mounted; none where none are known."""
         self._prefixes: frozenset[str] = frozenset()
         self._saving = Saving()
         self.is_awaited = False
@@ -74,30 +78,44 @@ class Fallback:
         self.is_awaited = False
         if not recalled.keys:
             return
-        self._tree = KeyTree()
-        self._tree.replace(ROOT, recalled.keys)
+        of_stores: dict[str, dict[str, str]] = {"": {}}
+        for key, value in recalled.keys.items():
+            of_stores.setdefault(self._core.mirror.mount_of(key), {})[key] = value
+        for mount, keys in of_stores.items():
+            self._trees[mount] = KeyTree()
+            self._trees[mount].replace(ROOT, keys)
         self._prefixes = frozenset(recalled.prefixes)
         did = "makes missing targets from the cached keys"
         fields = {"keys": len(recalled.keys), "age": round(recalled.age), "did": did}
         self._step.do(LogEvent("warning", "store.stale", fields))
 
     def holds(self, prefixes: Sequence[str]) -> bool:
-        """Say whether all keys of these prefixes are cached."""
+        """Say whether all keys of these prefixes are cached, but for those of stores that are there."""
         if not (prefixes and self._prefixes):
             return False
-        return all(not self._prefixes.isdisjoint(ancestors(prefix)) for prefix in prefixes)
+        mirror = self._core.mirror
+        return all(mirror.is_cached(prefix, self._prefixes) or mirror.is_live(prefix) for prefix in prefixes)
 
     @property
     def is_known(self) -> bool:
         """Whether there are any."""
-        return self._tree is not None
+        return bool(self._trees)
 
     def view(self, resource: Resource) -> View | None:
-        """Return what a resource sees of the cached keys, None where there are none."""
-        if self._tree is None:
+        """Return what a resource sees of the cached keys, None where there are none.
+
+        Of several stores, those that are there bring theirs as they are now.
+        """
+        if not self._trees:
             return None
-        texts = resource.text_prefixes
-        return View(self._tree, paths(resource), resource.strip, self._mirror.lists, texts=texts)
+        sources = self._core.mirror.sources(resource.prefixes, resource.text_prefixes)
+        return View.over([self._cached(source) for source in sources], resource.strip)
+
+    def _cached(self, source: Source) -> Source:
+        """Return the cached keys of a store in place of its own, unless it is there and another one is not."""
+        if all(map(self._core.mirror.is_live, source.prefixes)):
+            return source
+        return source._replace(tree=self._trees.get(source.mount) or KeyTree(), spells=str)
 
     def take_delivery(self, state: ResourceState, candidate: Candidate, report: Report) -> None:
         """Take that a target was made from cached keys: it still wants those of the store."""
@@ -107,7 +125,7 @@ class Fallback:
         self._resources.mark(state)
         if report.outcome == "changed":
             # An empty answer would take these keys from it as well.
-            state.guard = Guard(candidate.keys, self._mirror.store, named=False)
+            state.guard = Guard(candidate.keys, self._core.mirror.replacements(state.resource.prefixes), named=False)
             self._counts.note(candidate, recorded=bool(report.record))
             self._step.log("warning", "resource.stale", resource=state.name, target=state.resource.dest)
 
@@ -121,7 +139,7 @@ class Fallback:
     def note_delivery(self) -> None:
         """Keys of the store were delivered."""
         if self._end.saves_keys:
-            self._saving.want(self._step.now, len(self._mirror.tree))
+            self._saving.want(self._step.now, self._core.mirror.size())
 
     def save_if_due(self) -> None:
         if self._step.now >= self._saving.at:
@@ -138,7 +156,7 @@ class Fallback:
         for state in self._resources:
             (delivered if _is_delivered(state) else others).append(state.resource)
         if delivered:
-            save = self._saving.save(self._mirror.tree, delivered, others, self._step.now)
+            save = self._saving.save(self._core.mirror, delivered, others, self._step.now)
             self._step.do(replace(save, at_end=at_end))
 
 

@@ -55,7 +55,7 @@ class Passes:
     ) -> None:
         self._step = core.step
         self._tells_steps = core.config.tells_steps
-        self._mirror = core.mirror
+        self._core = core
         self._resources = core.resources
         self._failures = core.failures
         self._end = core.end
@@ -195,7 +195,7 @@ class Passes:
         moment = max(min(state.retry_at for state in dirty), *(state.settle.due() for state in dirty))
         if moment > self._step.now:
             return Wait(moment)
-        is_read = all(self._mirror.ready(state.resource.prefixes) for state in states)
+        is_read = all(self._core.mirror.ready(state.resource.prefixes) for state in states)
         return None if is_read else Wait(on=STORE)
 
     def _uses_cached_keys(self, states: Sequence[ResourceState]) -> bool:
@@ -207,7 +207,7 @@ class Passes:
             self._fallback.holds(prefixes)
             and not any(state.cached or state.known is not None for state in states)
             and not self._end.waits_for_store(self._step.now)
-            and not self._mirror.ready(prefixes)
+            and not self._core.mirror.ready(prefixes)
         )
 
     def _command_in_use(self, states: Sequence[ResourceState]) -> str | None:
@@ -248,7 +248,7 @@ class Passes:
             return False
         if self._rendering.awaited(states) is not None:
             return True
-        is_read = all(self._mirror.ready(state.resource.prefixes) for state in states)
+        is_read = all(self._core.mirror.ready(state.resource.prefixes) for state in states)
         return not is_read and not self._fallback.holds(prefixes_of(states))
 
     def _without_waiting(self, ready: Sequence[Ready]) -> tuple[list[Ready], list[GroupKey]]:

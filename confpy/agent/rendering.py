@@ -51,7 +51,7 @@ class Rendering:
     ) -> None:
         self._config = core.config
         self._step = core.step
-        self._mirror = core.mirror
+        self._core = core
         self._resources = core.resources
         self._failures = core.failures
         self._renderer = renderer
@@ -220,7 +220,7 @@ class Rendering:
             files=files,
             renewed=renewed,
             # Taken now: what comes while the delivery is under way is not in its content.
-            revision=0 if cached else self._mirror.revision(resource.prefixes),
+            revision=0 if cached else self._core.mirror.revision(resource.prefixes),
             trigger=state.trigger,
             changes=len(state.changes),
         )
@@ -269,8 +269,8 @@ class Rendering:
 
     def _missing_key(self, resource: Resource) -> StoreError | None:
         """Return why the resource fails where a key that it asks for is not in the store, else None."""
-        on_missing = resource.on_missing or self._mirror.on_missing or self._config.on_missing
-        path = self._mirror.missing(resource.prefixes, resource.text_prefixes) if on_missing == "error" else None
+        prefixes, texts, given = resource.prefixes, resource.text_prefixes, resource.on_missing
+        path = self._core.mirror.lacking(prefixes, texts, given, self._config.on_missing)
         if path is None:
             return None
         hint = 'put it there, or write on_missing = "empty"'

@@ -35,7 +35,7 @@ def _is_over(parts: Parts, asked_at: float) -> bool:
     if parts.rendering.is_reading_templates:
         return False  # what fails may have been made from older ones
     reads = any(state.resource.prefixes for state in core.resources)
-    if reads and core.mirror.status(now).is_comparing:
+    if reads and core.mirror.is_comparing(now):
         return False
     if any(_is_pending(parts, state, max(now, asked_at + SOON)) for state in core.resources.dirty):
         return False

@@ -133,10 +133,8 @@ class KeyCounts:
         """Resources of which the ledger has counts."""
         self._unsaved: dict[str, Counted] = {}
         """Counts that are in no record of a delivery."""
-        self._identity = ""
-        """The store that they came from, as the ledger has it."""
-        self._revision = 0
-        """And its newest revision then."""
+        self._stores: dict[str, tuple[str, int]] = {}
+        """What the ledger has of the stores that they came from: which one it is, and its newest revision then."""
 
     def take_over(self, recovered: Recovered) -> None:
         """Take what an earlier run has left in the ledger."""
@@ -144,7 +142,7 @@ class KeyCounts:
             # A count that an earlier version noted without its store is taken for one of this store.
             self._known[name] = {counted.backend or self._backend: counted for counted in counts}
         self._in_ledger = set(self._known)
-        self._identity, self._revision = recovered.identity, recovered.revision
+        self._stores = {**recovered.stores, "": (recovered.identity, recovered.revision)}
 
     def guard(self, resource: Resource, store: int) -> Guard:
         """Return the guard of a resource that this process has not delivered. ``store``: as in ``Guard``."""
@@ -172,18 +170,25 @@ class KeyCounts:
         if not recorded and (self._may_lose_keys or resource.name in self._in_ledger):
             self._unsaved[resource.name] = counted
 
-    def unsaved(self, identity: str, revision: Callable[[], int], *, at_end: bool = False) -> Iterator[Count]:
+    def unsaved(
+        self, identity: str, revision: Callable[[], int], store: str = "", *, at_end: bool = False
+    ) -> Iterator[Count]:
         """Yield what the ledger does not have yet, and the store's identity; ``at_end``: also its newest revision.
 
-        ``revision`` is called only where it is needed: it costs a look at all prefixes.
+        ``revision`` is called only where it is needed: it costs a look at all prefixes. ``store``: which one it is, as
+        ``Answers.key``; counts are saved with the one at ``/``.
         """
-        if not (self._may_lose_keys or self._unsaved):
+        counts = {} if store else self._unsaved
+        if not (self._may_lose_keys or counts):
             return
-        if self._unsaved or identity != self._identity or at_end or not self._revision:
+        saved, saved_revision = self._stores.get(store, ("", 0))
+        if counts or identity != saved or at_end or not saved_revision:
             newest = revision()
-            if self._unsaved or identity != self._identity or newest > (self._revision if at_end else 0):
-                yield Count(self._unsaved, identity, newest)
-                self._unsaved, self._identity, self._revision = {}, identity, newest
+            if counts or identity != saved or newest > (saved_revision if at_end else 0):
+                yield Count(counts, identity, newest, store)
+                self._stores[store] = (identity, newest)
+                if not store:
+                    self._unsaved = {}
 
 
 def reads_the_same(counted: Counted, resource: Resource) -> bool:

@@ -30,7 +30,7 @@ class Started:
         """``ready_timeout``: seconds that a store which does not answer has."""
         self._step = core.step
         self._resources = core.resources
-        self._mirror = core.mirror
+        self._core = core
         self._loading = loading
         self._timeout = ready_timeout
         self._is_used = not core.end.is_final
@@ -93,11 +93,11 @@ class Started:
 
     def _waits_for_store(self, state: ResourceState) -> bool:
         """Say whether a resource was not delivered since the store did not answer."""
-        return not (state.undone or self._mirror.ready(state.resource.prefixes) or self._is_denied(state))
+        return not (state.undone or self._core.mirror.ready(state.resource.prefixes) or self._is_denied(state))
 
     def _is_denied(self, state: ResourceState) -> bool:
-        error = self._mirror.error(state.resource.prefixes)
-        return error is not None and error is not self._mirror.lost
+        error = self._core.mirror.error(state.resource.prefixes)
+        return error is not None and not self._core.mirror.is_loss(error)
 
     def _is_pending(self, state: ResourceState) -> bool:
         """Say whether an outcome of a resource is still to be waited for."""

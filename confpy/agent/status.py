@@ -99,7 +99,7 @@ class _Snapshot:
             now=self._step.wall,
             is_started=started.at is not None,
             resources=(*map(self._describe, self._resources), *self._invalid()),
-            stores=(self._store(),),
+            stores=tuple(self._stores()),
             reloads=tuple(self._reloads.values()),
             is_stopping=self._is_stopping,
             totals=Totals(**fields(self._parts.core.totals)),
@@ -295,21 +295,22 @@ class _Snapshot:
 
     # --- the store ---------------------------------------------------------------------------------------------------
 
-    def _store(self) -> StoreStatus:
-        found = self._mirror.status(self._step.now)
-        return StoreStatus(
-            name=self._config.backend,
-            nodes=self._config.nodes,
-            is_up=found.error is None
-            and (found.answered_at is not None or not any(one.resource.prefixes for one in self._resources)),
-            revision=self._mirror.newest(),
-            answered_at=self._wall(found.answered_at),
-            stream=found.stream,
-            error=None if found.error is None else found.error.fields(),
-            next_at=self._wall(found.next_at),
-            denied=found.denied,
-            period=self._config.period,
-        )
+    def _stores(self) -> Iterator[StoreStatus]:
+        for mount, found, revision in self._mirror.statuses(self._step.now):
+            name, nodes = self._config.mounted[mount] if mount else (self._config.backend, self._config.nodes)
+            yield StoreStatus(
+                name=name,
+                nodes=nodes,
+                is_up=found.error is None and (found.answered_at is not None or not found.has_readers),
+                revision=revision,
+                answered_at=self._wall(found.answered_at),
+                stream=found.stream,
+                error=None if found.error is None else found.error.fields(),
+                next_at=self._wall(found.next_at),
+                denied=found.denied,
+                period=self._config.period,
+                mount=mount,
+            )
 
     # --- reloads -----------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ class StoreStatus:
 
     def __init__(self, core: Core, fallback: Fallback) -> None:
         self._step = core.step
-        self._mirror = core.mirror
+        self._core = core
         self._resources = core.resources
         self._failures = core.failures
         self._end = core.end
@@ -24,20 +24,21 @@ class StoreStatus:
 
     def take(self) -> None:
         """Take what is known of the store after a read."""
-        lost = self._mirror.lost
+        lost = self._core.mirror.lost
         self._taken = self._basis()
         if lost is None:
-            self._end.note_answer(self._step.now)
+            if self._core.mirror.has_answered:
+                self._end.note_answer(self._step.now)
         else:
             self._fallback.request()
             if self._end.waits_for_store(self._step.now) or (self._end.is_final and self._fallback.is_awaited):
                 return
         for state in self._concerned():
-            error = self._mirror.error(state.resource.prefixes)
+            error = self._core.mirror.error(state.resource.prefixes)
             if error is None:
                 if isinstance(state.error, StoreError):
                     self._resources.retry(state, -NEVER)
-            elif self._end.is_final and (state.tried or (error is lost and self._is_cached(state))):
+            elif self._end.is_final and (state.tried or (self._core.mirror.is_loss(error) and self._is_cached(state))):
                 continue
             elif state.error is None or state.error.kind != error.kind:
                 # Each gets a copy: what one resource adds to it must not show in another's.
@@ -45,26 +46,25 @@ class StoreStatus:
 
     def take_loss(self) -> None:
         """Take again that the store is lost, where something that this rests on has changed without a read."""
-        if self._mirror.lost is not None and self._taken != self._basis():
+        if self._core.mirror.lost is not None and self._taken != self._basis():
             self.take()
 
     def fail_untried(self) -> None:
         """Fail what has no outcome in time."""
         for state in tuple(self._resources.untried.values()):
-            error = self._mirror.error(state.resource.prefixes) or StoreError("no outcome in time (timeout)")
+            error = self._core.mirror.error(state.resource.prefixes) or StoreError("no outcome in time (timeout)")
             self._failures.fail(state, _own(error, state))
 
     def _basis(self) -> tuple[object, ...]:
         """Return what the status rests on: where it is the same, nothing follows from it anew."""
         waits = self._end.waits_for_store(self._step.now)
         fallback = self._fallback
-        return self._mirror.lost, waits, fallback.is_awaited, fallback.is_known, self._resources.version
+        return self._core.mirror.lost, waits, fallback.is_awaited, fallback.is_known, self._resources.version
 
     def _concerned(self) -> list[ResourceState]:
-        """Return the resources that the status may concern, in order: all where the store cannot be read."""
-        if self._mirror.lost is not None:
-            return list(self._resources)
-        names = self._resources.failed_by_store.keys() | self._mirror.denied_readers()
+        """Return the resources that the status may concern, in order: all that read what cannot be read."""
+        mirror = self._core.mirror
+        names = self._resources.failed_by_store.keys() | mirror.denied_readers() | mirror.readers_of_lost()
         states = (self._resources.states[name] for name in names if name in self._resources.states)
         return sorted(states, key=lambda state: state.order)
 

@@ -22,7 +22,7 @@ class SuspectKeys:
     def __init__(self, core: Core) -> None:
         self._config = core.config
         self._step = core.step
-        self._mirror = core.mirror
+        self._core = core
         self._resources = core.resources
         self._failures = core.failures
         self._end = core.end
@@ -40,10 +40,11 @@ class SuspectKeys:
 
     def admits(self, state: ResourceState) -> bool:
         """Say whether a resource may be rendered with the keys that it has; if not, have them confirmed."""
-        guard, mirror, now, keys = state.guard, self._mirror, self._step.now, len(state.view)
+        guard, mirror, now, keys = state.guard, self._core.mirror, self._step.now, len(state.view)
         before = guard.suspicion
-        others = len(mirror.tree) > 0 and (guard.made_from is None or self._some_have_keys())
-        admitted = guard.admits(state.resource, keys, mirror.store, now, mirror.read_at, others=others)
+        others = mirror.size() > 0 and (guard.made_from is None or self._some_have_keys())
+        store, read_at = mirror.replacements(state.resource.prefixes), mirror.read_at(state.resource.prefixes)
+        admitted = guard.admits(state.resource, keys, store, now, read_at, others=others)
         if admitted or state.accepted:
             self._end_suspicion(state, before, keys)
             return True
@@ -70,7 +71,7 @@ class SuspectKeys:
         if state.guard.suspicion is not None:
             why = "a person accepted it" if state.accepted else "another read says so, too"
             self._step.log("warning", "keys.confirmed", resource=name, keys=keys, reason=why)
-            state.guard.trust(keys, self._mirror.store, named=True)
+            state.guard.trust(keys, self._core.mirror.replacements(state.resource.prefixes), named=True)
         elif before is not None and state.resource.on_shrink == "render" and keys <= before.keys:
             self._step.log("warning", "keys.confirmed", resource=name, keys=keys, reason='on_shrink = "render"')
         elif before is not None:
@@ -94,7 +95,7 @@ class SuspectKeys:
         self._step.do(Hold(state.name, suspicion.reason if is_new else ""))
         confirm_at = suspicion.confirm_at
         if now >= confirm_at:
-            self._step.actions += self._mirror.reread(now).actions
+            self._step.actions += self._core.mirror.reread(now, state.resource.prefixes).actions
         again_at = min(now + ACCEPTANCE_INTERVAL, confirm_at if confirm_at > now else NEVER)
         self._resources.retry(state, again_at)
 

@@ -19,6 +19,7 @@ from confpy.config.toml import EMPTY, parse_toml, plain, read_text, suggest
 from confpy.errors import ConfpyError, UsageError
 from confpy.events import LogEvent
 from confpy.frozen import replace
+from confpy.keys.mounts import Mounts
 from confpy.keys.prefixes import join, normalise
 from confpy.reload import actions
 from confpy.reload.runtime_target import parse_runtime
@@ -311,7 +312,7 @@ def make_resource(
     strict = given["strict_owner"]
     group = delivered_with(given, strict)
     action = actions.parse_action(given)
-    paths = [join(prefix, key) for key in given.get("keys", ())]
+    paths = [path_of_key(prefix, key, settings) for key in given.get("keys", ())]
     dest = below(settings.root, absolute(given["dest"]))
     if not os.path.isabs(given["dest"]):
         hint = "dest is relative to the working directory, as in confd: write an absolute path"
@@ -337,6 +338,13 @@ def make_resource(
         "mkdir": given.get("mkdir", bool(settings.root)),
     }
     return Resource(**{**{name: value for name, value in given.items() if name in FIELDS}, **made})
+
+
+def path_of_key(prefix: str, key: str, settings: Settings) -> str:
+    """Return the path of a key of a resource: below the prefix, unless another store is mounted at or above it."""
+    if settings.mounts and Mounts(settings.mounts).point_of(normalise(key)):
+        return normalise(key)
+    return join(prefix, key)
 
 
 def mode_of_check(

@@ -225,6 +225,8 @@ class Settings(NetworkSettings, FileSettings, ConsulSettings, CatalogSettings):
         "How long something may be wrong before /readyz turns false; 0: once ready, it stays so.",
     )
 
+    mounts: Mapping[str, Settings] = NOTHING
+    """Where further stores are mounted in the tree of keys → the settings of each: ``[mounts]`` of the file."""
     ignored_variables: tuple[str, ...] = ()
     """Variables that are set, and are settings only if confpy is called like confd's fork."""
     origins: Mapping[str, str] = NOTHING
@@ -239,6 +241,8 @@ class Settings(NetworkSettings, FileSettings, ConsulSettings, CatalogSettings):
         return self.origins.get(name, "default")
 
 
+STORE_SETTINGS = frozenset(name for name, row in ROWS.items() if row.group not in _OWN)
+"""The settings of stores: which keys they have, how they are reached, and what logs in to them."""
 _OF_STORES = tuple(dict.fromkeys(row.group for row in ROWS.values() if row.group not in _OWN))
 GROUPS = (RUNNING, FOLDERS, STORE, *_OF_STORES, DELIVERING, LOGS, STATUS)
 """The headings of the help and of the manual, in their order."""

@@ -9,11 +9,11 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import cast
 
-from confpy.config import confd
+from confpy.config import confd, mounts
 from confpy.config.options import Option, Word
 from confpy.config.settings import CACHE_DIR, CONFDIRS, FILES, OPTIONS, STATE_DIR, Settings
-from confpy.config.stores import STORES
 from confpy.config.toml import EMPTY, mend, parse_toml, plain, read_text, suggest
+from confpy.config.tools import take_tools_variables
 from confpy.errors import ConfpyError, UsageError
 
 Warnings = list[ConfpyError]
@@ -57,7 +57,9 @@ def load_settings(flags: Mapping[str, object], environ: Mapping[str, str]) -> tu
 
     values.setdefault("confdir", default_confdir())
     values["config_file"] = path
-    _take_tools_variables(str(values.get("backend", "etcd")), environ, values, origins)
+    if mounts.TABLE not in values and flags.get(mounts.TABLE):
+        values[mounts.TABLE] = flags[mounts.TABLE]  # read before
+    take_tools_variables(str(values.get("backend", "etcd")), environ, values, origins)
     for name, variable, default, home, below in (
         ("cache_dir", "CACHE_DIRECTORY", CACHE_DIR, "XDG_CACHE_HOME", ".cache"),
         ("state_dir", "STATE_DIRECTORY", STATE_DIR, "XDG_STATE_HOME", ".local/state"),
@@ -73,6 +75,8 @@ def load_settings(flags: Mapping[str, object], environ: Mapping[str, str]) -> tu
     if values.get("client_insecure"):
         hint = "whoever is on the way to the store can change its answers: name its CA (client_ca_keys)"
         warnings.append(UsageError(f"{origins['client_insecure']}: any certificate is trusted", hint=hint))
+    if mounts.TABLE in values:
+        values[mounts.TABLE] = mounts.settle_mounts(values, environ)
     # Every value was read by the kind of its field.
     settings = Settings(origins=origins, ignored_variables=ignored, **values)  # type: ignore[arg-type]
     return settings, warnings
@@ -120,23 +124,6 @@ def _ignored_words(flags: Mapping[str, object], environ: Mapping[str, str]) -> I
 def _ignored(origin: str, word: Word, **where: str) -> UsageError:
     meaning = f"means {' and '.join(word.means)} here" if word.means else "has no meaning here, ignored"
     return UsageError(f"{origin} {meaning}", hint=word.hint, **where)
-
-
-def _take_tools_variables(
-    store: str, environ: Mapping[str, str], values: dict[str, object], origins: dict[str, str]
-) -> None:
-    """Add the values of the variables of the store's own tools, for settings that are not given otherwise."""
-    kinds = {option.name: option.kind for option in OPTIONS}
-    for group in STORES[store].variables if store in STORES else ():
-        if any(variable.setting in values for variable in group):
-            continue
-        for variable in group:
-            if environ.get(variable.name) and variable.setting not in values:
-                origin = f"variable {variable.name}"
-                kind = variable.kind or kinds[variable.setting]
-                value = kind.read(environ[variable.name], origin, as_text=True)
-                if value not in EMPTY:
-                    values[variable.setting], origins[variable.setting] = value, origin
 
 
 def _shown_secrets(origins: Mapping[str, str]) -> Iterator[ConfpyError]:
@@ -188,7 +175,9 @@ def read_tables(tables: Mapping[str, object], path: str, warnings: Warnings) -> 
     implied: dict[str, object] = {}
     for key, value in tables.items():
         option, word = known.get(plain(key)), words.get(plain(key))
-        if isinstance(value, dict):
+        if isinstance(value, dict) and plain(key) == mounts.TABLE:
+            values[mounts.TABLE] = mounts.read_mounts(value, path, warnings)
+        elif isinstance(value, dict):
             warnings.append(_ignored_table(key, path))
         elif option is not None:
             if value not in EMPTY or option.name == "prefix":

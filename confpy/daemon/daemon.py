@@ -22,6 +22,7 @@ from confpy.config.load import load_resources, reject_unaddressed
 from confpy.config.resource import Loaded
 from confpy.config.settings import SECRET_VARIABLES, Settings
 from confpy.daemon.jobs import Jobs, Ports, ledger_unusable
+from confpy.daemon.mirrors import make_mirror
 from confpy.daemon.questions import Question
 from confpy.daemon.report import write_report
 from confpy.daemon.signals import signal_handlers
@@ -38,8 +39,7 @@ from confpy.ledger.holds import Holds
 from confpy.ledger.ledger import Ledger
 from confpy.log import Log
 from confpy.messages import Action, Asked, Delivered, Message, Stop
-from confpy.mirror.mirror import Mirror
-from confpy.stores import Store, open_store
+from confpy.stores.tree import Stores, open_stores
 from confpy.system.disk import Disk
 from confpy.system.subprocesses import Shell
 from confpy.templates.keymatch import match_keys
@@ -61,8 +61,6 @@ REST = 1.0
 """Seconds without a message after which the first pass is over."""
 NO_REST = 10.0
 """Seconds after the first delivery at which it is over, however many messages come."""
-LONGEST_WAIT, EAGER = 60.0, 3.0
-"""Seconds from one attempt to read the store to the next, at most: of a daemon, and of a one-shot."""
 
 
 def run(settings: Settings, warnings: Sequence[ConfpyError] = ()) -> int:
@@ -75,7 +73,7 @@ def run(settings: Settings, warnings: Sequence[ConfpyError] = ()) -> int:
         log.write("info", "settings.ignored", {"variables": ", ".join(settings.ignored_variables), "hint": hint})
     if settings.exec and settings.onetime:
         settings = replace(settings, no_reload=True)  # the program starts on the new files
-    store = open_store(settings.backend, settings)
+    stores = open_stores(settings)
     at_rest = None
     if not settings.onetime:
         # Imported later, they could be of another version: the package may be upgraded while a daemon runs.
@@ -87,7 +85,7 @@ def run(settings: Settings, warnings: Sequence[ConfpyError] = ()) -> int:
 
         memory.prepare()
         at_rest = memory.settle
-    daemon = Daemon(settings, store, log, at_rest=at_rest)
+    daemon = Daemon(settings, stores, log, at_rest=at_rest)
     code = daemon.run()
     if not (settings.exec and daemon.may_be_replaced(code)):
         return code
@@ -102,7 +100,7 @@ class Daemon:
     def __init__(
         self,
         settings: Settings,
-        store: Store,
+        stores: Stores,
         log: Log,
         *,
         disk: Disk | None = None,
@@ -114,7 +112,8 @@ class Daemon:
     ) -> None:
         """``at_rest`` is called once after a delivery: when no message comes for a while, or some time later."""
         self._settings = settings
-        self._store = store
+        self._stores = stores
+        self._store = stores.main
         self._log = log
         self._disk = disk or Disk()
         self._clock = clock or SystemClock()
@@ -136,7 +135,7 @@ class Daemon:
         self._people: PeoplesRequests | None = None
         self._workers = Workers(post)
         self._start = self._workers.start
-        self._streams = Streams(store, post, self._start)
+        self._streams = Streams(stores.main, post, self._start, stores.mounted)
         self._edits = None
         self._manager: ServiceManager | None = None
         if not settings.onetime and "NOTIFY_SOCKET" in os.environ:
@@ -159,7 +158,8 @@ class Daemon:
             disk=self._disk,
             shell=shell or Shell(hidden=SECRET_VARIABLES),
             clock=self._clock,
-            store=store,
+            store=stores.main,
+            mounted=stores.mounted,
             streams=self._streams,
             ledger=self._ledger,
             cached_keys=CachedKeys(state, self._clock, folder_guard, settings.backend),
@@ -203,24 +203,15 @@ class Daemon:
     def _open_history(self) -> History | None:
         """Return where the history is kept; None if it is not."""
         settings = self._settings
-        if not (self._ledger.folder and keeps_history(settings, self._store.capabilities)):
+        if not (self._ledger.folder and keeps_history(settings, self._stores.capabilities)):
             return None
         log = self._log_event
         return History(self._ledger.folder, self._disk, most=settings.history, guard=threading.Lock(), log=log)
 
     def _make_agent(self, random: Random) -> Agent:
-        settings, capabilities = self._settings, self._store.capabilities
-        config = AgentConfig.of(settings, capabilities)
-        mirror = Mirror(
-            random,
-            follows=settings.watch and not settings.onetime and capabilities.watches,
-            period=config.period,
-            once=settings.onetime and not settings.retry_for,
-            patience=EAGER if settings.onetime else LONGEST_WAIT,
-            binary=capabilities.binary_values,
-            lists=capabilities.lists,
-            spells=capabilities.spells,
-        )
+        settings = self._settings
+        config = AgentConfig.of(settings, self._stores.capabilities)
+        mirror = make_mirror(settings, self._stores, random, config.period)
         environment = {name: value for name, value in os.environ.items() if name not in SECRET_VARIABLES}
         return Agent(config, mirror, Renderer(sandbox=settings.sandbox), random, environment)
 
@@ -232,8 +223,8 @@ class Daemon:
             try:
                 return self._run()
             finally:
-                self._store.close()
-                self._ledger.close(compares=self._store.capabilities.can_change)
+                self._stores.close()
+                self._ledger.close(compares=self._stores.can_change)
                 if self._in_use is not None:
                     self._in_use.leave()
 
@@ -393,7 +384,8 @@ class Daemon:
     def status(self) -> Status:
         """Return how all is now; called by the main thread."""
         status = self._agent.status()
-        stores = tuple(replace(one, node=self._store.node) for one in status.stores)
+        nodes = dict(self._stores.all)
+        stores = tuple(replace(one, node=nodes[one.mount].node) for one in status.stores)
         return replace(status, version=__version__, pid=os.getpid(), stores=stores)
 
     def _tell_steps(self, messages: Sequence[Message], actions: Sequence[Action]) -> None:
@@ -409,7 +401,7 @@ class Daemon:
         """As ``Ports.load``."""
         undoes = self._settings.noop or bool(self._ledger.folder)
         settings = self._settings
-        loaded = load_resources(settings.confdir, settings, self._store.prefixes, undoes=undoes)
+        loaded = load_resources(settings.confdir, settings, self._stores.prefixes, undoes=undoes)
         if not (settings.exec or settings.no_reload or settings.sync_only):
             loaded = reject_unaddressed(loaded)
         return match_keys(loaded, self._templates, in_text_store=self._store.capabilities.text_prefixes)

@@ -18,7 +18,7 @@ from confpy.delivery.batch import deliver
 from confpy.delivery.context import Rules
 from confpy.errors import ConfpyError, StoreError, TemplateError, UsageError
 from confpy.events import LogEvent, abbreviate
-from confpy.frozen import define, fields, replace
+from confpy.frozen import NOTHING, define, fields, replace
 from confpy.history.records import Answer, FindUndo, HistoryEntry, ReloadEnd, UndoFound, WriteHistory
 from confpy.ledger.cached_keys import CachedKeys
 from confpy.ledger.history import History
@@ -143,6 +143,8 @@ class Ports:
     """The program to supervise."""
     runtime: Callable[[], RuntimePorts] = no_runtime
     """What running programs are told of changes with; one and the same for the life of the process."""
+    mounted: Mapping[str, ReadsKeys] = NOTHING
+    """Further stores, by where they are mounted."""
 
 
 class Jobs:
@@ -163,7 +165,7 @@ class Jobs:
             # At once, not as jobs: they are quick, and must be done in their order.
             ClearPending: lambda action: ports.ledger.clear(action.key, action.records),
             Reject: lambda action: ports.ledger.rejected(action.rejections),
-            Count: lambda action: ports.ledger.counted(action.counts, action.identity, action.revision),
+            Count: lambda action: ports.ledger.counted(**fields(action)),
             Release: lambda action: ports.holds.release(action.resource),
             Remember: lambda action: ports.cached_keys.save_files(action.files),
             Follow: lambda action: ports.follow(action.files),
@@ -211,14 +213,17 @@ class Jobs:
     def _start_read(self, action: Read) -> None:
         self._ports.start(
             "read",
-            lambda: Listed(action.read, self._ports.store.read(action.prefixes, action.counted)),
+            lambda: Listed(action.read, self._store(action.store).read(action.prefixes, action.counted)),
             lambda error: Listed(action.read, None, store_error(error)),
         )
+
+    def _store(self, mount: str) -> ReadsKeys:
+        return self._ports.mounted[mount] if mount else self._ports.store
 
     def _start_poll(self, action: Poll) -> None:
         self._ports.start(
             "poll",
-            lambda: Polled(action.poll, self._ports.store.poll(action.prefixes)),
+            lambda: Polled(action.poll, self._store(action.store).poll(action.prefixes)),
             lambda error: Polled(action.poll, None, store_error(error)),
         )
 

@@ -15,7 +15,7 @@ from confpy.events import Level
 from confpy.frozen import NOTHING, replace
 from confpy.log import Log
 from confpy.messages import Deliver, Delivered
-from confpy.stores import open_store
+from confpy.stores.tree import open_stores
 from confpy.target.look import Current, Folders, look
 
 SAID = frozenset({"resource.would_change", "check.skipped", "resource.held"})
@@ -54,8 +54,8 @@ def make_plan(settings: Settings, warnings: Sequence[ConfpyError], log: Log) -> 
     for warning in warnings:
         quiet.write("warning", "settings.warning", warning.fields())
     planned: dict[str, Planned] = {}
-    store = open_store(settings.backend, settings)
-    daemon = Daemon(settings, store, quiet, jobs=lambda ports, rules: _PlanJobs(ports, rules, planned))
+    stores = open_stores(settings)
+    daemon = Daemon(settings, stores, quiet, jobs=lambda ports, rules: _PlanJobs(ports, rules, planned))
     code = daemon.run()
     return Plan(code, planned, daemon.outcomes(), daemon.held_by_people())
 

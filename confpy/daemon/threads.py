@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
 from confpy.daemon.jobs import Failed, Job, store_error
 from confpy.errors import ConfpyError, StoreError, WatchLost, bug, forget_frames
-from confpy.frozen import define
+from confpy.frozen import NOTHING, define
 from confpy.messages import Changed, Lost, Message, Opened, Watch
-from confpy.stores import Store, WatchStream
+from confpy.stores import OpenStore, WatchStream
 
 UNREAD = 256
 """Messages of streams that may wait in the inbox; beyond that the streams wait, and the server with them."""
@@ -129,12 +129,18 @@ class _Handle:
 
 
 class Streams:
-    """The streams of a store, as ``Ports.streams``. Called by the main thread only."""
+    """The streams of the stores, as ``Ports.streams``. Called by the main thread only."""
 
     def __init__(
-        self, store: Store, post: Callable[[Message], None], start: Callable[[str, Job, Failed], None]
+        self,
+        store: OpenStore,
+        post: Callable[[Message], None],
+        start: Callable[[str, Job, Failed], None],
+        mounted: Mapping[str, OpenStore] = NOTHING,
     ) -> None:
+        """``mounted``: further stores, by where they are mounted."""
         self._store = store
+        self._mounted = mounted
         self._post = post
         self._start = start
         self._room = threading.BoundedSemaphore(UNREAD)
@@ -146,10 +152,11 @@ class Streams:
 
     def open(self, action: Watch) -> None:
         handle = self._handles[action.stream] = _Handle()
+        store = self._mounted[action.store] if action.store else self._store
 
         def follow() -> Message:
             try:
-                handle.stream = self._store.watch(action.cursors, action.identity)
+                handle.stream = store.watch(action.cursors, action.identity)
                 if not handle.closed:
                     self._post(Opened(action.stream))
                     for changes in handle.stream:

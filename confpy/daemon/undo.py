@@ -27,7 +27,7 @@ from confpy.ledger.undo import find
 from confpy.messages import Recovered
 from confpy.reload.run import reload
 from confpy.reload.spec import ReloadSpec
-from confpy.stores import open_store
+from confpy.stores.tree import open_stores
 from confpy.system.disk import Disk
 from confpy.system.subprocesses import Shell
 
@@ -146,11 +146,11 @@ class _Undo:
 
 def _find_group(settings: Settings, target: str) -> tuple[tuple[Resource, ...], Resource]:
     """Return the group of a target, and its resource; raises ``UsageError``."""
-    store = open_store(settings.backend, settings)
+    stores = open_stores(settings)
     try:
-        loaded = load_resources(settings.confdir, settings, store.prefixes, undoes=True)
+        loaded = load_resources(settings.confdir, settings, stores.prefixes, undoes=True)
     finally:
-        store.close()
+        stores.close()
     found = [one for one in loaded.resources if target in (one.name, one.dest)]
     if len(found) != 1:
         if error := loaded.errors.get(target):

@@ -33,17 +33,45 @@ _pair: Callable[[tuple[str, str]], Pair] = partial(tuple.__new__, Pair)
 """A pair without a call of Python's for each: they are made by the thousand."""
 
 
+class Source(NamedTuple):
+    """The keys of one store, as far as a resource reads them: as ``View`` takes them."""
+
+    tree: KeyTree
+    prefixes: Sequence[str]
+    lists: Lists | None = None
+    spells: Callable[[str], str] = str
+    texts: Sequence[str] = ()
+    mount: str = ""
+    """Where the store is mounted; empty: it is the one at ``/``."""
+
+
 class _Window:
     """A tree as far as some prefixes bring it; asked and answered in paths of the tree."""
 
-    __slots__ = ("_is_whole", "_lists", "_starts", "_steps", "_texts", "_tree", "head", "named", "prefixes")
+    __slots__ = (
+        "_is_whole",
+        "_lists",
+        "_starts",
+        "_steps",
+        "_texts",
+        "_tree",
+        "head",
+        "mount",
+        "named",
+        "prefixes",
+        "spells",
+    )
 
-    def __init__(
-        self, head: str, tree: KeyTree, prefixes: Sequence[str], lists: Lists | None, texts: Collection[str]
-    ) -> None:
-        """``head`` stands before the slash of a template's key. ``texts``: as ``View`` takes them, or none."""
+    def __init__(self, head: str, source: Source, group: Collection[str]) -> None:
+        """``head`` stands before the slash of a template's key. ``group``: those of the source's paths to show."""
+        texts = group if source.texts else ()
+        lists = source.lists
+        read: Collection[str] = set(map(text_parent, group)) if texts else group
+        prefixes = minimal(read, lists or covers) if len(read) > 1 else tuple(read)
         self.head = head
-        self._tree = tree
+        self.mount = source.mount
+        self.spells = source.spells
+        self._tree = source.tree
         self._lists = lists or covers
         self._is_whole = lists is None
         """Of what a prefix covers nothing is hidden: it need not be looked at key by key."""
@@ -180,7 +208,7 @@ class View:
     The functions are confd's, to the byte where confd makes sense; ``docs/key-functions.md`` lists the differences.
     """
 
-    __slots__ = ("_spells", "_windows", "checked")
+    __slots__ = ("_windows", "checked")
 
     def __init__(
         self,
@@ -190,29 +218,49 @@ class View:
         lists: Lists | None = None,
         spells: Callable[[str], str] = str,
         *,
-        texts: Collection[str] = (),
+        texts: Sequence[str] = (),
+        base: str = "",
+        mounted: Iterable[Source] = (),
     ) -> None:
         """``prefixes``: as the store spells them; one that lies outside of ``strip`` is seen uncut.
 
         ``lists``: None where a listing of a prefix brings all that it covers. ``spells`` returns the store's spelling
-        of a path. ``texts`` take the place of the prefixes: what the paths that are shown begin with.
+        of a path. ``texts`` take the place of the prefixes: what the paths that are shown begin with. ``base``: where
+        the store is that takes the place of the one at ``/``, which no key of the template shows. ``mounted``: what
+        is read from other stores; nothing is cut from their keys, and they win where a key could be of both.
         """
         self.checked: dict[str, set[str]] = {}
         """By function, keys whose form was checked already: each render asks for the same ones."""
-        self._spells = spells
         strip = normalise(strip)
         paths = set(texts) or set(map(normalise, prefixes))
         inside = paths if strip == ROOT else {path for path in paths if covers(strip, normalise(path))}
-        self._windows = []
-        for head, group in (("" if strip == ROOT else strip, inside), ("", paths - inside)):
+        self._windows = [
+            _Window("", one, set(one.texts) or set(map(normalise, one.prefixes))) for one in mounted if one.prefixes
+        ]
+        source = Source(tree, prefixes, lists, spells, texts, base)
+        for head, group in (("" if strip == ROOT else strip, inside), (base, paths - inside)):
             if group:
-                read: Collection[str] = set(map(text_parent, group)) if texts else group
-                read = minimal(read, lists or covers) if len(read) > 1 else tuple(read)
-                self._windows.append(_Window(head, tree, read, lists, group if texts else ()))
+                self._windows.append(_Window(head, source, group))
+
+    @classmethod
+    def over(cls, sources: Sequence[Source], strip: str, base: str = "") -> View:
+        """Return the view of keys of one store or of several. ``strip``, ``base``: as for the constructor."""
+        main = next((one for one in sources if one.mount == base), None) or Source(KeyTree(), (), mount=base)
+        mounted = [one for one in sources if one is not main]
+        return cls(
+            main.tree, main.prefixes, strip, main.lists, main.spells, texts=main.texts, base=base, mounted=mounted
+        )
 
     def __len__(self) -> int:
         """Return the number of keys."""
         return sum(map(len, self._windows))
+
+    def sizes(self) -> dict[str, int]:
+        """Return the number of keys by where their store is mounted, of those that are read."""
+        found: dict[str, int] = {}
+        for window in self._windows:
+            found[window.mount] = found.get(window.mount, 0) + len(window)
+        return found
 
     def shows(self, path: str) -> bool:
         """Say whether the template sees a path of the tree, whether or not there is a key."""
@@ -242,7 +290,7 @@ class View:
     def _find_named(self, key: str) -> str | None:
         """Return the value of a key that the resource names in this very spelling, which is not the store's."""
         for window in self._windows if key.startswith(ROOT) else ():
-            spelled = self._spells(window.path(key))
+            spelled = window.spells(window.path(key))
             if spelled in window.named:
                 return window.get(spelled)
         return None
@@ -267,8 +315,9 @@ class View:
 
     def _spelled(self, key: str) -> str:
         for window in self._windows:
-            spelled = self._spells(window.path(key))
-            if covers(window.head or ROOT, spelled):
+            path = window.path(key)
+            spelled = window.spells(path)
+            if covers(window.mount or ROOT, path) and covers(window.head or ROOT, spelled):
                 return spelled[len(window.head) :] or ROOT
         return key
 

@@ -350,6 +350,10 @@ class Book:
                 found[name] = (*found.get(name, ()), counted)
         return found
 
+    def mounted_stores(self) -> dict[str, tuple[str, int]]:
+        """Return the identity and the revision of each mounted store, by its kind and its mount."""
+        return {name: store for name, store in self.stores.items() if " at /" in name}
+
     def store_of(self, backend: str) -> tuple[str, int]:
         """Return the identity of the store of this kind, and its revision."""
         return self.stores.get(backend) or self.stores.get("") or ("", 0)

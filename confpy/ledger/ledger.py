@@ -256,15 +256,15 @@ class Ledger:
             with self._guard:
                 self._add_lazily(write_rejections(rejections), durable=any(rejections.values()))
 
-    def counted(self, counts: Mapping[str, Counted], identity: str, revision: int) -> None:
-        """Record how many keys resources had, and the store that they came from."""
+    def counted(self, counts: Mapping[str, Counted], identity: str, revision: int, store: str = "") -> None:
+        """Record how many keys resources had, and the store that they came from; ``store``: a mounted one, by name."""
         if self.folder:
             with self._guard:
                 known = {name: self._book.counts.get((self._root, name, self._backend)) for name in counts}
                 # That there were any must not be lost: how many there are by now may be.
                 first = any(it.keys and not ((old := known[name]) and old.keys) for name, it in counts.items())
-                store = (identity, revision)
-                self._add_lazily(write_counts(counts, self._root, self._backend, store, self._wall()), durable=first)
+                of, state = store or self._backend, (identity, revision)
+                self._add_lazily(write_counts(counts, self._root, of, state, self._wall()), durable=first)
                 self._shorten()
 
     def count_first(self, counts: Iterable[tuple[str, Counted]]) -> None:
@@ -298,6 +298,7 @@ class Ledger:
             book.counts_of(self._root),
             identity,
             revision,
+            book.mounted_stores(),
             tuple(notes),
             runs=dict(book.runs),
             rejections=self._rejections(),

@@ -16,28 +16,28 @@ What makes it right:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from random import Random
 from typing import Literal
 
 from confpy.clock import NEVER
 from confpy.errors import AccessDenied, StoreError
-from confpy.keys.prefixes import Lists, ancestors, normalise, select
+from confpy.keys.prefixes import Lists, ancestors, select
 from confpy.keys.snapshot import Invalidated, Snapshot
 from confpy.messages import Asked, Changed, Listed, Lost, Message, Opened, Polled, Read
+from confpy.mirror.answers import Answers
 from confpy.mirror.copy import LocalCopy
 from confpy.mirror.denied import DeniedPrefixes
 from confpy.mirror.health import StoreHealth
 from confpy.mirror.reading import Reading
 from confpy.mirror.result import MirrorResult
 from confpy.mirror.resync import Resync
-from confpy.mirror.status import MirrorStatus, describe
 from confpy.mirror.streams import Streams
 from confpy.mirror.wants import Wants
 
 
-class Mirror:
+class Mirror(Answers):
     """The local copy of a store's keys. ``step`` takes what the store answered and returns what to ask next."""
 
     def __init__(
@@ -51,6 +51,12 @@ class Mirror:
         binary: bool = True,
         lists: Lists | None = None,
         spells: Callable[[str], str] = str,
+        names_deletions: bool = True,
+        remote: bool = True,
+        on_missing: Literal["error", "empty"] | None = None,
+        numbers: Iterator[int] | None = None,
+        name: str = "",
+        mount: str = "",
     ) -> None:
         """``follows``: keep a stream open; ``period``: seconds from one resync (or poll) to the next.
 
@@ -58,15 +64,22 @@ class Mirror:
         the next, at most. ``binary``: the store preserves any bytes; one that does not has U+FFFD where they were not
         UTF-8. ``lists`` says whether a read of a prefix brings a key that it covers (None: always); where it does
         not, the key's own prefix is read and watched as well. ``spells`` returns the store's spelling of a path.
+        ``names_deletions``: its streams name what was deleted. ``remote``: it may be away when confpy starts.
+        ``on_missing``: as the attribute, before any read.
+        ``numbers``: of what is in flight, shared by the mirrors of one agent. ``name``: the kind of store.
+        ``mount``: where it is mounted.
         """
+        self.name = name
+        self.mount = mount
+        self.remote = remote
         self.lists = lists
         """As ``View`` takes it."""
         self.spells = spells
-        self.on_missing: Literal["error", "empty"] | None = None
-        """What a missing tree is to a resource that does not set it, once a read has determined that."""
+        self.on_missing: Literal["error", "empty"] | None = on_missing
+        """What a missing tree is to a resource that does not set it, once that is known."""
         self.store = 0
         """How often another store, or an older state of it, replaced the one before."""
-        self.read_at = -NEVER
+        self._read_at = -NEVER
         """When the newest read of all that is wanted began."""
         self.identity = ""
         """Which store the keys are from."""
@@ -76,28 +89,21 @@ class Mirror:
         self._now = -NEVER
         self._floor = 0
         """The revision of the store when confpy ended: a lower one is an older state."""
-        self._numbers = count(1)
+        self._numbers = numbers or count(1)
+        self._names_deletions = names_deletions
         self._denied = DeniedPrefixes(random)
         self._wants = Wants(self._denied, self._copy.lists)
         self._health = StoreHealth(random, patience=patience, once=once)
-        self._streams = Streams(self._copy, self._wants, random, self._numbers, used=follows)
-        self._resync = Resync(self._copy, self._wants, random, self._numbers, period=period, follows=follows)
+        self._streams = Streams(self._copy, self._wants, random, self._numbers, used=follows, mount=mount)
+        self._resync = Resync(
+            self._copy, self._wants, random, self._numbers, period=period, follows=follows, mount=mount
+        )
         self._reading: Reading | None = None
         self._next_read_at = NEVER
         self._complete_at = (0, 0)
         """The versions of what is wanted and of what was read, for which nothing was missing."""
 
-    # --- what the agent asks of it -----------------------------------------------------------------------------------
-
-    @property
-    def lost(self) -> StoreError | None:
-        """Why the store cannot be read now."""
-        return self._health.error
-
-    def status(self, now: float) -> MirrorStatus:
-        """Return how the store and its stream are."""
-        at = self._next_read_at if self._reading is None else -NEVER
-        return describe(self._health, self._streams, self._resync, self._denied, next_read_at=at, now=now)
+    # --- what the agent has it do ------------------------------------------------------------------------------------
 
     def want(self, resources: Mapping[str, Sequence[str]]) -> MirrorResult:
         """Follow from now on what these resources read; one's prefixes are seen in one order where that is cheap."""
@@ -110,53 +116,23 @@ class Mirror:
         gone = [one for one in held if not any(it in readers and self._copy.lists(it, one) for it in ancestors(one))]
         for prefix, besides in select(gone, readers).items():
             self._copy.empty(prefix, tuple(besides))
-        result = MirrorResult()
+        result = MirrorResult(mount=self.mount)
         if self._reading is None:
             self._read_new(result)
         return result
 
-    def ready(self, prefixes: Sequence[str]) -> bool:
-        """Say whether the tree holds these prefixes: they were read, and the store did not deny them."""
-        return all(self._copy.holds(prefix) for prefix in prefixes)
+    def expect(self, identity: str, revision: int, key: str = "") -> None:
+        """Take it that the store was this one, at this revision, when confpy ended: another one will be noticed.
 
-    def missing(self, prefixes: Sequence[str], texts: Sequence[str] = ()) -> str | None:
-        """Return the path of a prefix that is not in the store, or None; of those with one path, one suffices.
-
-        ``texts`` replace the prefixes: one that no key begins with is missing.
+        ``key``: which store this says something of, as ``Answers.key``.
         """
-        if texts:
-            return next((text for text in texts if self._copy.begins_none(text)), None)
-        return next((path for path in map(normalise, prefixes) if self._copy.is_missing(path)), None)
+        if key == self.key:
+            self.identity = self.identity or identity
+            self._floor = revision
 
-    def error(self, prefixes: Sequence[str]) -> StoreError | None:
-        """Return why the tree does not hold these prefixes, or None where it does or nothing is known yet."""
-        for prefix in prefixes:
-            if prefix in self._denied:
-                return self._denied[prefix].error
-            if self._health.error is not None and not self._copy.holds(prefix):
-                return self._health.error
-        return None
-
-    def revision(self, prefixes: Sequence[str]) -> int:
-        """Return the newest revision that is in the tree for these prefixes."""
-        return self._copy.revision(prefixes)
-
-    def newest(self) -> int:
-        """Return the newest revision that is in the tree for any prefix."""
-        return self._copy.positions.newest
-
-    def denied_readers(self) -> set[str]:
-        """Return the resources that read a prefix that the store denies."""
-        return {name for prefix in self._denied for name in self._wants.readers.get(prefix, ())}
-
-    def expect(self, identity: str, revision: int) -> None:
-        """Take it that the store was this one, at this revision, when confpy ended: another one will be noticed."""
-        self.identity = self.identity or identity
-        self._floor = revision
-
-    def reread(self, now: float) -> MirrorResult:
+    def reread(self, now: float, prefixes: Sequence[str] = ()) -> MirrorResult:  # noqa: ARG002 - the store's
         """Read everything again, even where a read is in flight already, but not where the store is lost."""
-        result = MirrorResult()
+        result = MirrorResult(mount=self.mount)
         if self._health.error is None:
             self._read_again(result, now)
         return result
@@ -177,7 +153,7 @@ class Mirror:
     def step(self, message: Message, now: float) -> MirrorResult:
         """Take one message; those that are not about the store only let time pass."""
         self._now = now
-        result = MirrorResult()
+        result = MirrorResult(mount=self.mount)
         match message:
             case Listed() if self._reading is not None and message.read == self._reading.number:
                 reading, self._reading = self._reading, None
@@ -196,6 +172,7 @@ class Mirror:
             case Lost() if self._streams.has(message.stream):
                 self._take_loss(result, message, now)
         self._do_what_is_due(result, now)
+        result.unnamed = result.learned or not self._names_deletions
         return result
 
     def _do_what_is_due(self, result: MirrorResult, now: float) -> None:
@@ -225,7 +202,7 @@ class Mirror:
         positions = self._copy.positions
         since = {prefix: positions[prefix] for prefix in prefixes if prefix in positions}
         self._reading = Reading(number, prefixes, since, positions.newest, alone, self._now)
-        result.actions.append(Read(number, prefixes, () if alone else self._streams.candidates()))
+        result.actions.append(Read(number, prefixes, () if alone else self._streams.candidates(), self.mount))
 
     def _read_all(self, result: MirrorResult) -> None:
         self._next_read_at = NEVER
@@ -274,7 +251,7 @@ class Mirror:
         self.identity, self._floor = snapshot.identity, 0
         self._streams.counts = snapshot.counts or self._streams.counts
         if is_whole:
-            self.read_at = reading.began
+            self._read_at = reading.began
         self._take_listings(result, snapshot, now)
         for changes in reading.kept():
             self._copy.apply(changes, result)

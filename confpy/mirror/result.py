@@ -16,6 +16,10 @@ class MirrorResult:
     """Paths whose value is another one now."""
     learned: bool = False
     """A read ended: prefixes may be ready, or known to be in error, that were not before."""
+    mount: str = ""
+    """Where the store is mounted, for its log lines; empty: it is the one at ``/``."""
+    unnamed: bool = False
+    """No stream named what was deleted, if anything was: it was missing from an answer."""
 
     def log(self, level: Level, event: str, **fields: object) -> None:
-        self.actions.append(LogEvent(level, event, fields))
+        self.actions.append(LogEvent(level, event, {"mount": self.mount, **fields} if self.mount else fields))

@@ -32,9 +32,21 @@ class Resync:
     """When the store is polled, and what the stream should have brought by then."""
 
     def __init__(
-        self, copy: LocalCopy, wants: Wants, random: Random, numbers: Iterator[int], *, period: float, follows: bool
+        self,
+        copy: LocalCopy,
+        wants: Wants,
+        random: Random,
+        numbers: Iterator[int],
+        *,
+        period: float,
+        follows: bool,
+        mount: str = "",
     ) -> None:
-        """``period``: seconds from one resync to the next. ``follows``: a stream brings what changes."""
+        """``period``: seconds from one resync to the next. ``follows``: a stream brings what changes.
+
+        ``mount``: where the store is mounted.
+        """
+        self._mount = mount
         self.at = NEVER
         """Monotonic time of the next resync."""
         self._copy = copy
@@ -71,7 +83,7 @@ class Resync:
 
     def poll(self, result: MirrorResult) -> None:
         prefixes = tuple(prefix for prefix in self._wants.prefixes if prefix in self._copy.positions)
-        self._poll = Poll(next(self._numbers), prefixes)
+        self._poll = Poll(next(self._numbers), prefixes, self._mount)
         result.actions.append(self._poll)
 
     def ask(self, result: MirrorResult) -> None:

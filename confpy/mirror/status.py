@@ -26,6 +26,8 @@ class MirrorStatus(NamedTuple):
     """Prefixes that it denies."""
     is_comparing: bool
     """A read or a poll is under way or due, or one has found what the stream has still to bring."""
+    has_readers: bool = True
+    """Something is read from the store."""
 
 
 def describe(

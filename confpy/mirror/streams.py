@@ -23,8 +23,14 @@ STEADY = 30.0
 class Streams:
     """The open stream, and the one that is being opened."""
 
-    def __init__(self, copy: LocalCopy, wants: Wants, random: Random, numbers: Iterator[int], *, used: bool) -> None:
-        """``numbers``: the next number of what is in flight. ``used``: whether streams are opened at all."""
+    def __init__(
+        self, copy: LocalCopy, wants: Wants, random: Random, numbers: Iterator[int], *, used: bool, mount: str = ""
+    ) -> None:
+        """``numbers``: the next number of what is in flight. ``used``: whether streams are opened at all.
+
+        ``mount``: where the store is mounted.
+        """
+        self._mount = mount
         self._copy = copy
         self._wants = wants
         self._numbers = numbers
@@ -110,7 +116,7 @@ class Streams:
         self._opening = next(self._numbers)
         positions, below = self._copy.positions.all(), self._copy.below(set(self.watched))
         cursors = {cover: min(positions[prefix] for prefix in prefixes) for cover, prefixes in below.items()}
-        result.actions.append(Watch(self._opening, cursors, identity))
+        result.actions.append(Watch(self._opening, cursors, identity, self._mount))
 
     def hand_over(self, result: MirrorResult, now: float) -> None:
         """Take it that the stream that was being opened is open: the one before is closed."""

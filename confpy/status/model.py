@@ -154,6 +154,8 @@ class StoreStatus:
     """It is asked at least every so many seconds."""
     node: str = ""
     """The address of the one that answered last; empty: none did, or it has none."""
+    mount: str = ""
+    """Where it is mounted in the tree of keys; empty: at ``/``."""
 
 
 @frozen

@@ -25,8 +25,8 @@ class WatchStream(Protocol):
         """End it. Any thread, any number of times; unblocks the iteration within 1 s."""
 
 
-class Store(Protocol):
-    """A store of keys. Every call is bounded in time, and may come from any thread.
+class OpenStore(Protocol):
+    """A store of keys, once it is open. Every call is bounded in time, and may come from any thread.
 
     Keys are raw here: as the store spells them, any bytes as ``surrogateescape`` text. A prefix stands for itself and
     all below it by path segment (``confpy.keys.prefixes.covers``); "/" stands for every key.
@@ -37,10 +37,6 @@ class Store(Protocol):
     @property
     def node(self) -> str:
         """The address of the node that answered last, without a password; empty: none did, or it has no nodes."""
-
-    @classmethod
-    def open(cls, settings: Settings) -> Store:
-        """Return the store that the settings describe. No traffic yet; raises ``UsageError``."""
 
     def prefixes(self, path: str) -> tuple[str, ...]:
         """Return what to read for a key of a resource: ``path`` is the effective prefix joined with the key.
@@ -63,6 +59,14 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Close everything. Any thread, any number of times; unblocks all other calls within 1 s."""
+
+
+class Store(OpenStore, Protocol):
+    """A store as its module has it: it can be opened, too."""
+
+    @classmethod
+    def open(cls, settings: Settings) -> Store:
+        """Return the store that the settings describe. No traffic yet; raises ``UsageError``."""
 
 
 def open_store(name: str, settings: Settings) -> Store:

@@ -17,6 +17,7 @@ from confpy.config.sources import load_settings
 from confpy.daemon.daemon import Daemon
 from confpy.log import Log
 from confpy.stores import open_store
+from confpy.stores.tree import Stores
 from confpy.system.disk import Disk
 
 
@@ -39,7 +40,7 @@ def main() -> int:
     settings, _ = load_settings(parse(spell(sys.argv[2:]).flags), os.environ)
     store = open_store(settings.backend, settings)
     log = Log(settings.log_level, settings.log_format)
-    return Daemon(settings, store, log, disk=KillingDisk(int(sys.argv[1]))).run()
+    return Daemon(settings, Stores(store), log, disk=KillingDisk(int(sys.argv[1]))).run()
 
 
 if __name__ == "__main__":

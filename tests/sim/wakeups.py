@@ -65,7 +65,7 @@ def _why_never(passes: Passes, states: Sequence[ResourceState], thing: object) -
             for group in passes._first_tries
         )
     else:
-        comes = thing is STORE and not all(passes._mirror.ready(state.resource.prefixes) for state in states)
+        comes = thing is STORE and not all(passes._core.mirror.ready(state.resource.prefixes) for state in states)
     return "" if comes else f"{thing} will not come"
 
 
@@ -88,7 +88,7 @@ def _is_due(passes: Passes, states: Sequence[ResourceState], at: float = -NEVER)
         and not any(state.in_flight for state in states)
         and not _is_over(passes, states)
         and _has_all(passes, states)
-        and all(passes._mirror.ready(state.resource.prefixes) for state in states)
+        and all(passes._core.mirror.ready(state.resource.prefixes) for state in states)
     )
 
 
@@ -98,7 +98,7 @@ def _uses_cached_keys(passes: Passes, states: Sequence[ResourceState]) -> bool:
         passes._fallback.holds(prefixes)
         and not any(state.cached or state.known is not None or state.in_flight for state in states)
         and not passes._end.waits_for_store(passes._step.now)
-        and not passes._mirror.ready(prefixes)
+        and not passes._core.mirror.ready(prefixes)
         and _has_all(passes, states)
     )
 
@@ -124,7 +124,7 @@ def _is_to_come(passes: Passes, states: Sequence[ResourceState]) -> bool:
         return False
     asked = {lookup for state in states for lookup in state.awaited}
     return not passes._rendering._lookups._asked.isdisjoint(asked) or not all(
-        passes._mirror.ready(state.resource.prefixes) for state in states
+        passes._core.mirror.ready(state.resource.prefixes) for state in states
     )
 
 

@@ -165,7 +165,8 @@ class Harness:
         self.suspicions: tuple[Suspicion, ...] = ()
         self.outside: tuple[str, ...] = ()
         random = Random(seed)
-        mirror = Mirror(random, follows=not config.get("onetime"), period=600.0)
+        names = config.pop("names_deletions", True)
+        mirror = Mirror(random, follows=not config.get("onetime"), period=600.0, names_deletions=names)
         self.agent = Agent(AgentConfig(**config), mirror, self, random, {})
         self._inbox: deque[Message] = deque()
         self._stream = 0

@@ -14,6 +14,7 @@ from confpy.frozen import replace
 from confpy.log import Log
 from confpy.messages import Signalled
 from confpy.stores.memory import MemoryStore
+from confpy.stores.tree import Stores
 from confpy.templates.resolve import ANSWERS
 from tests.waiting import wait_until
 
@@ -38,7 +39,7 @@ class Running:
         self.code = None
         self.daemon = Daemon(
             Settings(**{"confdir": str(folder), "cache_dir": None, "watch": True, "settle": 0.0, **settings}),
-            store,
+            Stores(store),
             Log(form="json"),
             random=Impatient(),
         )

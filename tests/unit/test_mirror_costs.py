@@ -104,7 +104,7 @@ def test_a_denied_prefix_that_is_read_alone_costs_the_same_among_few_and_among_m
         assert read.prefixes == (name(prefixes - 1),)
         listing = Listing(0, error=AccessDenied("no")) if answer == "denied again" else Listing(12)
         answered = Listed(read.read, Snapshot({name(prefixes - 1): listing}, "a"))
-        costs.append(lines(mirror.step, answered, mirror.read_at + 3.0))
+        costs.append(lines(mirror.step, answered, mirror.read_at(()) + 3.0))
     if answer == "denied again":
         assert costs[0] == costs[1]
     else:

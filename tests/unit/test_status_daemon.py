@@ -16,6 +16,7 @@ from confpy.log import Log
 from confpy.status import inquiries, readiness
 from confpy.status.endpoints import NO_METRICS
 from confpy.stores.memory import MemoryStore
+from confpy.stores.tree import Stores
 from confpy.system.subprocesses import Shell
 from tests.unit.test_daemon import Running, resource
 from tests.waiting import wait_until
@@ -218,7 +219,7 @@ def test_where_one_cannot_listen_the_daemon_does_not_start(tmp_path):
     path.write_text("a file")
     settings = Settings(confdir=str(tmp_path), cache_dir=None, watch=True, status_addr=f"unix:{path}")
     with pytest.raises(UsageError, match="cannot listen"):
-        Daemon(settings, MemoryStore({}), Log(form="json"))._run()
+        Daemon(settings, Stores(MemoryStore({})), Log(form="json"))._run()
 
 
 def test_the_socket_goes_with_the_daemon(tmp_path):

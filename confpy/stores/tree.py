@@ -1,0 +1,104 @@
+"""All stores of one run, mounted in one tree of keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from confpy.config.settings import STORE_SETTINGS
+from confpy.errors import UsageError
+from confpy.frozen import NOTHING, replace
+from confpy.keys.capabilities import Capabilities
+from confpy.keys.mounts import Mounts
+from confpy.keys.prefixes import normalise
+from confpy.keys.snapshot import Snapshot
+from confpy.stores import OpenStore, open_store
+from confpy.stores.mounted import MountedStore
+
+if TYPE_CHECKING:
+    from confpy.config.settings import Settings
+
+
+class Stores:
+    """The store at ``/``, and the mounted ones."""
+
+    def __init__(self, main: OpenStore, mounted: Mapping[str, OpenStore] = NOTHING) -> None:
+        """``mounted``: by mount, as they are: without adapters. Keys of the main one below a mount are hidden."""
+        self.mounts = Mounts(mounted)
+        self.main = MountedStore(main, "", self.mounts.points) if mounted else main
+        self.mounted = {mount: MountedStore(one, mount, self.mounts.below(mount)) for mount, one in mounted.items()}
+
+    def of(self, prefix: str) -> OpenStore:
+        """Return the store that a prefix belongs to."""
+        mount = self.mounts.point_of(prefix)
+        return self.mounted[mount] if mount else self.main
+
+    def prefixes(self, path: str) -> tuple[str, ...]:
+        """As ``Store.prefixes``: a path above a mount reads that store, too."""
+        clean = normalise(path)
+        mount = self.mounts.point_of(clean)
+        found = self.mounted[mount].prefixes(clean) if mount else self.main.prefixes(path)
+        below = (prefix for point in self.mounts.below(clean) for prefix in self.mounted[point].prefixes(point))
+        return (*found, *below)
+
+    def read(self, prefixes: Sequence[str]) -> Snapshot:
+        """Read prefixes of any of the stores, one after the other; raises ``StoreError``."""
+        groups = self.mounts.split(prefixes)
+        if not self.mounted:
+            return self.main.read(prefixes)
+        listings = {
+            prefix: listing
+            for mount, group in groups.items()
+            for prefix, listing in (self.mounted[mount] if mount else self.main).read(group).listings.items()
+        }
+        return Snapshot(listings)
+
+    @property
+    def can_change(self) -> bool:
+        """Whether a later read of any of them may bring something else."""
+        return any(store.capabilities.can_change for _, store in self.all)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the store at ``/`` can do; where others are mounted, with what one of them can."""
+        of = self.main.capabilities
+        each = [store.capabilities for _, store in self.all]
+        return replace(of, remote=any(one.remote for one in each), watches=any(one.watches for one in each))
+
+    @property
+    def all(self) -> tuple[tuple[str, OpenStore], ...]:
+        """Each with its mount; that of the store at ``/`` is empty."""
+        return (("", self.main), *self.mounted.items())
+
+    def close(self) -> None:
+        """Close all."""
+        for _, store in self.all:
+            store.close()
+
+
+def open_stores(settings: Settings) -> Stores:
+    """Open all stores of the settings; raises ``UsageError``, with the mount where that is about one.
+
+    Those with the same settings are one client.
+    """
+    main = open_store(settings.backend, settings)
+    if not settings.mounts:
+        return Stores(main)
+    clients = {_address(settings): main}
+    opened: dict[str, OpenStore] = {}
+    for mount, of in settings.mounts.items():
+        address = _address(of)
+        if address not in clients:
+            try:
+                clients[address] = open_store(of.backend, of)
+            except UsageError as error:
+                for store in clients.values():
+                    store.close()
+                raise error.at(mount=mount)  # noqa: B904 - it is the same
+        opened[mount] = clients[address]
+    return Stores(main, opened)
+
+
+def _address(settings: Settings) -> tuple[object, ...]:
+    """Return what is equal for two stores that one client serves."""
+    return settings.backend, *(getattr(settings, name) for name in sorted(STORE_SETTINGS))
