@@ -93,14 +93,19 @@ def settle_mounts(values: Mapping[str, object], environ: Mapping[str, str]) -> d
 def settle_store(table: Values, run: Mapping[str, object], environ: Mapping[str, str]) -> Settings:
     """Return the settings of a store. ``run``: those of the store that confpy runs with, and of its folders.
 
-    What the table does not set is, for a store of the same kind without an address of its own, as confpy's store has
-    it, since it is the same server. For another kind it is what the variables of that store's own tools say.
+    What the table does not set is, for a store of the same servers without an address of its own, as confpy's store has
+    it. For one of other servers it is what the variables of that store's own tools say.
     """
     own: dict[str, Any] = dict(table)
     backend, main = str(own["backend"]), str(run.get("backend", ROWS["backend"].default))
-    if backend == main and not ADDRESSES & own.keys():
+    if _same_servers(backend, main) and not ADDRESSES & own.keys():
         own = {name: value for name, value in run.items() if name in STORE_SETTINGS} | own
-    elif backend != main:
+    elif not _same_servers(backend, main):
         take_tools_variables(backend, environ, own, {})
     # Not the run's confdir: the API of etcd that is recorded for it is that of another store.
     return Settings(**{**own, "confdir": f"{run.get('confdir', '')}/[{TABLE}]", "noop": True})
+
+
+def _same_servers(one: str, other: str) -> bool:
+    """Say whether two kinds of store are kept by the same servers, as Consul's keys and its catalogue are."""
+    return one == other or (STORES[one].port > 0 and other in STORES and STORES[one].port == STORES[other].port)

@@ -89,11 +89,10 @@ class Process:
         self.ledger: Ledger | None = None
         self._runtime_ports: RuntimePorts | None = None
         random = Random(plan.seed * 1000 + number)
-        mirror = Mirror(random, follows=True, period=plan.period)
+        mirror = Mirror(random, follows=True, period=plan.period, names_deletions=plan.names_deletions)
         config = AgentConfig(
             period=plan.period,
             saves_keys=plan.saves,
-            names_deletions=plan.names_deletions,
             backend=BACKEND,
             history=plan.undoes,
         )

@@ -89,6 +89,13 @@ def test_the_same_server_is_logged_in_to_as_confpys_store_is(tmp_path):
     assert (far.nodes, far.auth_token, far.datacenter, settings.datacenter) == (("a:1",), SECRET, "dc2", None)
 
 
+def test_consuls_catalogue_is_asked_of_the_consul_that_confpy_reads_its_keys_from(tmp_path):
+    settings, _ = load(
+        tmp_path, 'backend = "consul"\nnodes = ["a:1"]\n[mounts]\n"/catalog" = { backend = "consul-catalog" }\n'
+    )
+    assert settings.mounts["/catalog"].nodes == ("a:1",)
+
+
 def test_the_variables_of_a_mounted_stores_own_tools_count_where_confpys_store_is_of_another_kind(tmp_path):
     settings, _ = load(
         tmp_path,
