@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import shutil
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -81,7 +82,9 @@ class Consul(PersistentServer):
 
     def start(self) -> None:
         """Start it (again) on what its folder holds; return when it can be written to."""
+        (self.folder / "services").mkdir(exist_ok=True)
         command = [BINARY, "agent", f"-config-file={self.folder / 'consul.json'}", "-log-level=warn"]
+        command += [f"-config-dir={self.folder / 'services'}"]
         self.run(command, {"PATH": os.defpath})
         wait_until(self._answers, seconds=30, what=f"Consul answers at {self.endpoint}")
 
@@ -158,6 +161,16 @@ class Consul(PersistentServer):
         """Register an instance with the agent, which checks it; ``more`` is as in its API."""
         body = {"Name": service, "ID": instance or service, **more}
         self._request("PUT", "agent/service/register", json.dumps(body).encode())
+
+    def write_services(self, *services: Mapping[str, Any]) -> None:
+        """Write the agent's service file, and let it read that; without any, it has none."""
+        (self.folder / "services" / "services.json").write_text(json.dumps({"services": services}))
+        assert self.process is not None
+        self.process.send_signal(signal.SIGHUP)
+
+    def set_maintenance(self, instance: str) -> None:
+        """Take an instance out of service."""
+        self._request("PUT", f"agent/service/maintenance/{quote(instance, safe='')}?enable=true")
 
     def deregister(self, instance: str) -> None:
         """Remove an instance from the agent."""

@@ -182,6 +182,9 @@ class TestManyServices(TestCatalogStore):
     test_nothing_is_left_after_a_thousand_opens = None
     test_ten_thousand_keys_are_read_whole = None
     test_a_burst_of_a_thousand_changes_ends_in_the_final_state = None
+    test_more_prefixes_than_fit_one_request_are_read = None
+    test_a_value_as_large_as_the_store_says_is_read_whole = None
+    test_closing_ends_a_call_whose_answer_drips_within_a_second = None
 
     def test_an_ask_agrees_with_a_read_or_says_that_it_cannot_tell(self):
         self.write({"/a/x": "1", "/a/y": "2", "/b/z": "3"})

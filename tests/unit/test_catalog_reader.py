@@ -80,9 +80,31 @@ def test_a_copy_of_a_server_without_a_leader_is_not_believed(reader, agent):
     assert keys(reader) == {"/web/a", "/web/b"}
 
 
-def test_servers_that_were_restored_are_believed_when_the_leader_says_so(reader, agent):
+def test_when_the_leader_goes_back_it_is_believed_and_no_copy_is_until_all_are_of_what_was_restored(
+    reader, agent, monkeypatch
+):
+    moment = [1000.0]
+    monkeypatch.setattr(reader_module.time, "monotonic", lambda: moment[0])
     reader.ask(agent.says(found(50, "a")), "web")
-    reader.ask(agent.says(found(7, "b")), "web")
+    reader.ask(agent.says(found(7, "b"), copy=found(50, "a")), "web", sure=True)
+    reader.ask(agent, "web")
+    assert keys(reader) == {"/web/b"}
+    assert agent.asked == ["leader", "leader", "leader"]
+    moment[0] += 661
+    reader.ask(agent.says(found(8, "c")), "web")
+    assert keys(reader) == {"/web/c"}
+    assert agent.asked[3:] == ["copy"]
+
+
+def test_an_answer_of_a_copy_that_was_waited_for_while_the_servers_were_restored_is_dropped(reader, agent):
+    reader.ask(agent.says(found(50, "a")), "web")
+
+    class Waiting(Agent):
+        def service(self, name, **options):
+            reader.ask(agent.says(found(7, "b")), name, sure=True)
+            return super().service(name, **options)
+
+    reader.ask(Waiting().says(found(51, "late")), "web")
     assert keys(reader) == {"/web/b"}
 
 

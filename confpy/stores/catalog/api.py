@@ -120,7 +120,7 @@ class Api:
     def _reply(self, status: int, headers: Headers, body: bytes) -> _Reply:
         """Return an answer that is one; raises ``StoreError``."""
         if status != 200:
-            raise _described(error_of(status, body))
+            raise _error_of(status, body)
         age = headers.get("Age") or "0"
         if headers.get("X-Cache") and age.isdecimal() and int(age) > STALE_AFTER:
             raise StoreError(f"the agent answers with what it knew {age} s ago", hint="does it reach Consul's servers?")
@@ -148,8 +148,11 @@ class _Reply:
     is_fresh: bool
 
 
-def _described(error: StoreError) -> StoreError:
-    """Return the error of an answer with what to do about it here."""
+def _error_of(status: int, body: bytes) -> StoreError:
+    """Return the error that an answer other than 200 stands for."""
+    if status == 400 and b"Enterprise" in body:
+        return StoreError("this Consul has no namespaces and partitions", hint="leave out namespace and partition")
+    error = error_of(status, body)
     if isinstance(error, AccessDenied):
         return AccessDenied(error.message, hint="give the token service:read and node:read")
     return error

@@ -34,8 +34,8 @@ TOUCHED_WAIT = 1.0
 """Seconds for which the agent may be behind the servers when a service is known to have changed."""
 TRIES = 3
 """How many times in a row that is tried."""
-PACE = 0.5
-"""Seconds from one query to the next, give or take a tenth, if the first brought nothing new."""
+PAUSES = 0.1, 0.5
+"""Seconds between two queries for a service if the first brought nothing new: at first, and when that goes on."""
 SWEEP_RATE = 100.0
 """How many nodes a sweep looks at in a second, or services it asks about, at most."""
 
@@ -127,35 +127,43 @@ class Follower:
     # --- a query for each service ------------------------------------------------------------------------------------
 
     def _follow_one(self, api: Api, name: str) -> None:
+        shortest, longest = PAUSES
+        pause = 0.0
         while not self._closed.is_set():
             began = time.monotonic()
             is_new = self._reader.ask(api, name, wait=jittered(WAIT, self._random))
-            if not is_new:
-                # The index moves for other reasons, too: queries without a pause would never end.
-                self._closed.wait(max(0.0, began + jittered(PACE, self._random) - time.monotonic()))
+            # The index moves for other reasons, too: queries without a pause would never end.
+            is_idle = is_new or time.monotonic() - began > longest
+            pause = 0.0 if is_idle else min(max(2 * pause, shortest), longest)
+            self._closed.wait(jittered(pause, self._random))
 
     # --- two lists that tell what to ask about -----------------------------------------------------------------------
 
     def _follow_names(self, api: Api) -> None:
-        index, pause = self._reader.names.index if self._reader.names is not None else 0, 0.0
+        index = since = self._reader.names.index if self._reader.names is not None else 0
+        pause = 0.0
         while not self._closed.is_set():
-            names = api.names(index, jittered(LONG_WAIT, self._random))
+            began, wait = time.monotonic(), jittered(LONG_WAIT, self._random)
+            names = api.names(since, wait)
+            if names.index < index:
+                self._reader.distrust_copies()
             touched = self._works(dict.fromkeys(self._reader.take_names(names), 0))
             self._reader.say_unaskable(work.name for work in touched if not can_be_asked(work.name))
             self._reader.forget_gone()
             self._put(touched)
             if names.index != index:
                 self._begin_sweep(api, names)
-            index = names.index if names.index >= index else 0
+            since, index = _next_index(since, names.index, time.monotonic() - began < wait / 2), names.index
             pause = self._pause(pause, len(names.tags), is_new=bool(touched))
 
     def _follow_checks(self, api: Api) -> None:
-        index, pause = 0, 0.0
+        since, pause = 0, 0.0
         while not self._closed.is_set():
-            unwell = api.unwell(index, jittered(LONG_WAIT, self._random))
+            began, wait = time.monotonic(), jittered(LONG_WAIT, self._random)
+            unwell = api.unwell(since, wait)
             touched = self._works(dict.fromkeys(self._reader.take_unwell(unwell), 0))
             self._put(touched)
-            index = unwell.index if unwell.index >= index else 0
+            since = _next_index(since, unwell.index, time.monotonic() - began < wait / 2)
             names = self._reader.names
             pause = self._pause(pause, len(names.tags) if names is not None else 0, is_new=bool(touched))
 
@@ -229,3 +237,12 @@ class Follower:
                     return work
                 self._changed.wait(None if due == NEVER else due - now)
         return None
+
+
+def _next_index(asked: int, answered: int, early: bool) -> int:
+    """Return the index to wait from next; 0 for an answer at once.
+
+    Servers that are restored from a snapshot end a query at once, with their previous content; one that went on from
+    there would wait for an index that they do not reach.
+    """
+    return 0 if early and answered == asked else answered

@@ -1,7 +1,8 @@
 """Asks Consul about services and keeps what it said: any thread, each with a connection of its own.
 
 The agent answers from its own copy, which it follows by itself (``?cached``). A copy alone never makes a service
-vanish, and never takes it back to an earlier state: then the leader is asked.
+vanish, and never takes it back to an earlier state: then the leader is asked. When that itself goes back, its servers
+were restored from a snapshot, and agents go on with copies of what was there before, until their own queries end.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from confpy.stores.catalog.stream import CatalogStream
 SUSPECT_FOR = 60.0
 """Seconds for which instances that vanished together with a permission are not taken for gone: agents cache rights for
 30."""
+COPY_LASTS = 660.0
+"""Seconds for which no copy is used after the servers were restored: an agent's query waits for ten minutes."""
 _SAID = 10_000
 """How many instances that were left out are remembered, in order to say so once."""
 
@@ -40,6 +43,8 @@ class Reader:
         """Held by whoever uses what is above."""
         self._indexes: dict[str, int] = {}
         """Service → the index of its last answer, also of one that was not believed."""
+        self._no_copies_until = 0.0
+        """Monotonic time until which only the leader is asked."""
         self._suspect_until = 0.0
         """Monotonic time until which no service is taken for gone."""
         self._hidden_since: dict[str, float] = {}
@@ -53,6 +58,15 @@ class Reader:
         with self.lock:
             self._suspect_until = time.monotonic() + SUSPECT_FOR
 
+    def distrust_copies(self) -> None:
+        """Take it that the servers were restored to an earlier state: for some minutes, only the leader is asked."""
+        with self.lock:
+            self._no_copies_until = time.monotonic() + COPY_LASTS
+
+    @property
+    def _uses_copies(self) -> bool:
+        return time.monotonic() >= self._no_copies_until
+
     # --- asking ------------------------------------------------------------------------------------------------------
 
     def ask(self, api: Api, name: str, *, wait: float = 0.0, sure: bool = False) -> bool:
@@ -65,19 +79,21 @@ class Reader:
         with self.lock:
             before = self.catalogue.get(name)
             index = self._indexes.get(name, 0)
-        cached = before is not None and not sure
+            cached = before is not None and not sure and self._uses_copies
         try:
             answer = api.service(name, index=index, wait=wait, cached=cached)
             service = answer.service
             if before is not None and cached and (not answer.is_fresh or _is_doubtful(service, before)):
                 with self.lock:
                     before = self.catalogue.get(name)
-                service = api.service(name).service
+                service, cached = api.service(name).service, False
         except (AccessDenied, TooLarge) as error:
             with self.lock:
                 self._deny(name, error.copy(AccessDenied))
             return False
         with self.lock:
+            if cached and not self._uses_copies:
+                return False
             return self._take(name, service, before)
 
     def _take(self, name: str, service: Service, before: Service | None) -> bool:
@@ -85,6 +101,8 @@ class Reader:
         now = self.catalogue.get(name)
         if now is not None and now is not before and service.index < now.index:
             return False  # another thread has a newer one meanwhile
+        if now is not None and service.index < now.index:
+            self.distrust_copies()
         self._indexes[name] = service.index
         if (error := self._hides(name, service, now)) is not None:
             self._deny(name, error)

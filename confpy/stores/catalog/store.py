@@ -128,6 +128,8 @@ class CatalogStore:
         names, unwell = api.names(), api.unwell()
         with self._reader.lock:
             before, follower = self._reader.names, self._follower
+            if before is not None and names.index < before.index:
+                self._reader.distrust_copies()
             if before is None or (follower is None and names.index != before.index):
                 return None
             touched = self._reader.take_unwell(unwell) | self._reader.differing(names)
