@@ -10,11 +10,11 @@ from confpy.check.findings import Finding, Findings
 from confpy.check.resources import check_resources
 from confpy.check.settings import check_settings
 from confpy.config.settings import Settings
-from confpy.config.stores import STORES
 from confpy.errors import ConfpyError
 from confpy.keys.capabilities import Capabilities
 from confpy.keys.prefixes import normalise
 from confpy.stores import open_store
+from confpy.stores.outside import is_known
 
 
 class Checked(NamedTuple):
@@ -43,7 +43,7 @@ def check(
     if loaded is None:
         return Checked(findings.sorted(), 0, [])
     settings = loaded.settings
-    if (host or connect) and settings.backend in STORES:
+    if (host or connect) and is_known(settings.backend):
         try:
             open_store(settings.backend, settings).close()
         except ConfpyError as error:

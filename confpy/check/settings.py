@@ -10,8 +10,8 @@ from confpy.check.findings import Findings
 from confpy.check.toml import TomlFile, read_toml
 from confpy.config.settings import FILES, Settings
 from confpy.config.sources import load_settings, read_tables
-from confpy.config.stores import STORES
 from confpy.errors import ConfpyError, UsageError
+from confpy.stores import outside
 
 NONE = "/dev/null/none"
 """A settings file that cannot exist: the machine's own is not to be read in place of a confdir's."""
@@ -54,9 +54,9 @@ def check_settings(
     except UsageError as error:
         findings.take(error, "")
         return None
-    if settings.backend not in STORES:
+    if not outside.is_known(settings.backend):
         place = file.place("backend") if file is not None else None
-        hint = "choose one of " + ", ".join(sorted(STORES))
+        hint = "choose one of " + ", ".join(outside.known())
         wrong = UsageError(f"unknown store {settings.backend!r}", hint=hint)
         if "backend" in flags or place is None:
             findings.take(wrong, "")

@@ -13,7 +13,6 @@ from confpy.config.stores import STORES as OUR_STORES
 
 _VAULT = "for Vault, which confpy does not support"
 _DYNAMODB = "for DynamoDB, which confpy does not support"
-_REDIS = "for Redis, which confpy does not support"
 _AWS = "for an AWS store, which confpy does not support"
 _BACKOFF = "confpy retries after 1 s, later every 60 s at most, as long as it runs"
 _LOOK = "treated as -onetime -noop, which runs the checks and changes nothing"
@@ -30,7 +29,6 @@ WORDS = (
     Word("secret_id", hint=_VAULT),
     Word("path", hint=_VAULT),
     Word("table", hint=_DYNAMODB),
-    Word("separator", hint=_REDIS),
     Word("secret_keyring", hint="confpy does not decrypt values: templates cannot use cget, cgets, cgetv and cgetvs"),
     # confd before 0.10, and still half of all confd.toml
     Word("verbose", hint="retired: use log-level", truth=True),
@@ -91,7 +89,7 @@ SHORT = {"n": "node"}
 STORES = {
     **{name: name for name in OUR_STORES},
     **{name: store.name for store in OUR_STORES.values() for name in store.in_fork},
-    **{name: name for name in ("acm", "dynamodb", "imds", "redis", "secretsmanager", "ssm", "vault", "zookeeper")},
+    **{name: name for name in ("acm", "dynamodb", "imds", "secretsmanager", "ssm", "vault")},
 }
 """What may stand where the fork has its backend, as in ``confpy etcd -watch`` → the store that it means.
 

@@ -112,3 +112,5 @@ class StoreOptions(NamedTuple):
     together or not at all; the first that is set counts for its setting."""
     in_fork: tuple[str, ...] = ()
     """What else confd's fork calls it on the command line, as in ``confpy etcd -watch``."""
+    extra: str = ""
+    """What to install for it beside confpy itself, as in ``pip install 'confpy[redis]'``; empty: nothing."""

@@ -32,6 +32,7 @@ from confpy.config.stores import tools_variables
 from confpy.config.stores.consul import CatalogSettings, ConsulSettings
 from confpy.config.stores.file import FileSettings
 from confpy.config.stores.network import NetworkSettings
+from confpy.config.stores.redis import RedisSettings
 from confpy.events import Level
 from confpy.frozen import NOTHING, fields, frozen
 
@@ -68,7 +69,7 @@ def with_rows(cls: type[T]) -> type[T]:
 
 @frozen
 @with_rows
-class Settings(NetworkSettings, FileSettings, ConsulSettings, CatalogSettings):
+class Settings(NetworkSettings, FileSettings, ConsulSettings, CatalogSettings, RedisSettings):
     """The settings of one run. Durations are seconds."""
 
     onetime: bool = setting(RUNNING, False, BOOLEAN, "Deliver everything once and exit.")
@@ -162,6 +163,14 @@ class Settings(NetworkSettings, FileSettings, ConsulSettings, CatalogSettings):
     backend: str = setting(STORE, "etcd", TEXT, "The store to read keys from: etcd, consul, file, env …")
     prefix: str = setting(
         STORE, "", TEXT, "Prefix for the keys of every resource, overriding the resource's own prefix."
+    )
+    store_options: tuple[str, ...] = setting(
+        STORE,
+        (),
+        LIST._replace(metavar="NAME=VALUE"),
+        "An option of a store that another package brings. May be repeated, or comma-separated.",
+        flag="store-option",
+        keys=("store_options", "store_option"),
     )
     join_prefixes: bool = setting(STORE, False, BOOLEAN, "Prepend -prefix to the resource's own prefix instead.")
 

@@ -12,6 +12,9 @@ from urllib.parse import unquote, urlsplit
 from confpy.errors import StoreError, UsageError
 from confpy.frozen import frozen
 
+TLS = frozenset({"https", "rediss", "zookeeper+tls"})
+"""The schemes of TLS."""
+
 
 @frozen
 class Node:
@@ -19,11 +22,14 @@ class Node:
 
     scheme: str
     host: str
+    """Name or IP address; the path of a socket where the scheme is ``unix``."""
     port: int
 
     @property
     def url(self) -> str:
         """The address as people write it."""
+        if self.scheme == "unix":
+            return f"unix:{self.host}"
         return f"{self.scheme}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
 

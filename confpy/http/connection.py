@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from confpy.errors import ConfpyError, StoreError
-from confpy.http.addresses import Node, Proxy, basic_authorization
+from confpy.http.addresses import TLS, Node, Proxy, basic_authorization
 from confpy.http.deadlines import Deadlines
 from confpy.http.errors import FOREIGN, NoAddress, NoAnswer, NoConnection, TunnelRefused, describe_error
 from confpy.http.response import Response, request_bytes
@@ -211,6 +211,12 @@ class Connection:
             poll.register(self._socket, select.POLLIN)
             return bool(poll.poll(0))
 
+    def open(self) -> socket.socket:
+        """Return a socket that is connected, for a protocol other than HTTP. To be called within ``bounded``."""
+        if self._cause is not None:
+            raise self._cause
+        return self._ready()
+
     # --- deadlines and errors ----------------------------------------------------------------------------------------
 
     @contextmanager
@@ -249,7 +255,7 @@ class Connection:
             described.message = f"the proxy {at}: {described.message}"
         else:
             described = self._describe_error(error, self._peer)
-        if self._peer.scheme == "https" and self._trust is not None and self._trust.stale is not None:
+        if self._peer.scheme in TLS and self._trust is not None and self._trust.stale is not None:
             reason = self._trust.stale.message
             described.message += f" (with the files of TLS as they were before they changed: {reason})"
         return described
@@ -265,7 +271,7 @@ class Connection:
             at = self._peer if self._proxy is None else self._proxy.node
             end = self._dial(self._resolve(at.host, at.port))
         try:
-            if self._peer.scheme == "https":
+            if self._peer.scheme in TLS:
                 if self._proxy is not None:
                     self._open_tunnel(end, self._proxy)
                 self._dialed = None

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from confpy.errors import AccessDenied, NoApi, StoreError, WatchLost
-from confpy.http.addresses import Node, proxy_of
-from confpy.http.connection import Connection
+from confpy.http.addresses import Node, Proxy, proxy_of
+from confpy.http.connection import Connection, Describe
 from confpy.http.deadlines import Deadlines
+from confpy.http.errors import describe_error
 from confpy.system.abandonable import AbandonableCall, Abandoned
 
 if TYPE_CHECKING:
@@ -35,12 +36,15 @@ class Endpoints:
         connect_timeout: float,
         read_timeout: float,
         find: Find | None = None,
+        find_proxy: Callable[[Node], Proxy | None] = proxy_of,
+        describe: Describe = describe_error,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``store`` is its name in errors; the timeouts are seconds, ``read_timeout`` bounds a request as a whole.
 
         ``trust`` may be None if no node speaks TLS. ``find`` queries DNS for the nodes, the best one first: at first
-        use, when none of them works any more, and after each ``ROTATION_INTERVAL``.
+        use, when none of them works any more, and after each ``ROTATION_INTERVAL``. ``describe``: as ``Connection``
+        takes it.
         """
         self.store = store
         self.trust = trust
@@ -49,6 +53,8 @@ class Endpoints:
         self._nodes = tuple(nodes)
         """In the order in which they are tried."""
         self._find = find
+        self._find_proxy = find_proxy
+        self._describe = describe
         self.node = ""
         """The address of the one that answered last; empty: none did, or none works any more. Any thread reads it."""
         self._lookups: set[AbandonableCall[Sequence[Node]]] = set()
@@ -165,7 +171,9 @@ class Endpoints:
             connect_timeout=self.connect_timeout,
             answer_timeout=self.read_timeout,
             trust=self.trust,
-            find_proxy=proxy_of,
+            find_proxy=self._find_proxy,
+            socket_file=node.host if node.scheme == "unix" else "",
+            describe=self._describe,
         )
         connection.on_close = self._forget
         with self._lock:

@@ -72,14 +72,18 @@ class Store(OpenStore, Protocol):
 def open_store(name: str, settings: Settings) -> Store:
     """Open the store that is called ``name``; raises ``UsageError`` for an unknown or uninstalled one."""
     if name not in STORES:
-        raise UsageError(f"unknown store {name!r}", hint="choose one of " + ", ".join(sorted(STORES)))
+        from confpy.stores.outside import open_outside  # it looks at every installed distribution
+
+        return open_outside(name, settings)
     module, _, attribute = STORES[name].code.partition(":")
     try:
         store: type[Store] = getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:
         if error.name is not None and not error.name.startswith("confpy"):
+            package = f"'confpy[{STORES[name].extra}]'" if STORES[name].extra else error.name
             raise UsageError(
-                f"the store {name!r} needs the Python package {error.name!r}", hint=f"pip install {error.name}"
+                f"the store {name!r} needs the Python package {error.name.partition('.')[0]!r}",
+                hint=f"pip install {package}",
             ) from error
         raise
     return store.open(settings)

@@ -151,10 +151,10 @@ def test_flags_that_are_retired_or_of_other_stores(sh: Script, target: Path) -> 
 
 
 def test_a_store_that_confpy_does_not_have_ends_with_those_that_it_has(sh: Script) -> None:
-    for way in ("-onetime -backend redis -separator :", "redis --onetime --node 127.0.0.1:6379"):
+    for way in ("-onetime -backend vault -auth-type token", "vault --onetime --node 127.0.0.1:8200"):
         code, _, err = end(sh(f"confd {way}"))
         assert code == 2
-        assert "unknown store 'redis'" in err
+        assert "unknown store 'vault'" in err
         assert "consul, env, etcd, etcdv2, etcdv3, file, memory" in err
 
 

@@ -96,13 +96,15 @@ ALLOWED = {
     "urllib3": set(),
     "etcd3gw": {"stores"},
     "consul": {"stores"},
+    "redis": {"stores/redis/client", "stores/redis/reading"},
+    "kazoo": {"stores/zookeeper/client", "stores/zookeeper/nodes", "stores/zookeeper/store"},
     "watchdog": {"system/watching"},
     "structlog": {"log"},
     "click": {"commands"},
 }
 """Library → the folders or modules that may import it."""
 
-CLIENTS = {"requests", "urllib3", "etcd3gw", "consul"}
+CLIENTS = {"requests", "urllib3", "etcd3gw", "consul", "redis", "kazoo"}
 """What brings HTTP clients of its own: for writing to stores, not for following them."""
 HEAVY = CLIENTS | {"dns", "watchdog", "structlog", "ssl", "asyncio", "yaml", "click", "logging", "concurrent", "ctypes"}
 

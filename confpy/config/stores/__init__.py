@@ -6,6 +6,8 @@ from confpy.config.options import StoreOptions
 from confpy.config.stores.consul import CONSUL, CONSUL_CATALOG
 from confpy.config.stores.etcd import ETCD, ETCDV2, ETCDV3
 from confpy.config.stores.file import FILE
+from confpy.config.stores.redis import REDIS
+from confpy.config.stores.zookeeper import ZOOKEEPER
 
 STORES = {
     store.name: store
@@ -18,6 +20,8 @@ STORES = {
         CONSUL_CATALOG,
         ETCDV3,
         ETCD,
+        REDIS,
+        ZOOKEEPER,
     )
 }
 
