@@ -155,7 +155,7 @@ def test_a_store_that_confpy_does_not_have_ends_with_those_that_it_has(sh: Scrip
         code, _, err = end(sh(f"confd {way}"))
         assert code == 2
         assert "unknown store 'vault'" in err
-        assert "consul, env, etcd, etcdv2, etcdv3, file, memory" in err
+        assert "env, etcd, etcdv2, etcdv3, file, memory" in err
 
 
 def test_the_forks_way_of_calling(sh: Script, etcd: Etcd, target: Path) -> None:

@@ -82,7 +82,7 @@ def test_an_unknown_store_is_named_with_all_that_there_are(installed):
     installed("good-store", "good_module", GOOD, good="good_module:Good")
     with pytest.raises(UsageError, match="unknown store 'goood'") as caught:
         open_store("goood", Settings())
-    assert caught.value.hint.startswith("choose one of consul, env, ")
+    assert caught.value.hint.startswith("choose one of consul, ")
     assert caught.value.hint.endswith(", good")
 
 
