@@ -16,7 +16,7 @@ class RedisSettings:
     separator: str = setting(
         GROUP, "/", TEXT._replace(metavar="TEXT"), "What stands between the parts of a key in Redis, such as a colon."
     )
-    database: int = setting(
+    db: int = setting(
         GROUP, 0, COUNT, "The number of the database to read.", unset="that of the node's address, else 0"
     )
 

@@ -204,10 +204,10 @@ def connect(settings: Settings) -> RedisClient:
     found = [_node(text.strip(), scheme) for text in settings.nodes or REDIS.nodes]
     nodes = tuple(dict.fromkeys(node for node, _ in found))
     named = {database for _, database in found if database is not None}
-    if settings.database:
-        named.add(settings.database)
+    if settings.db:
+        named.add(settings.db)
     if len(named) > 1:
-        raise UsageError("more than one database is named", hint="give all nodes the same one, or database alone")
+        raise UsageError("more than one database is named", hint="give all nodes the same one, or db alone")
     find = None
     if settings.srv_record or settings.srv_domain:
         from confpy.http import srv
