@@ -132,7 +132,7 @@ def test_a_thread_that_cannot_be_started_is_reported_and_tried_again(tmp_path, m
     reload = f'reload_cmd = "touch {tmp_path}/reloaded"'
     with Running(tmp_path, store, {"r": resource(tmp_path, "r", "t", reload)}, {"t": '{{ getv("/a") }}'}):
         wait_until((tmp_path / "reloaded").exists, seconds=30, what="the reload")
-        wait_until(lambda: store._watches, what="a stream")
+        wait_until(lambda: store._replica._watches, what="a stream")
     assert {"read", "resolve", "deliver", "reload", "watch"} <= set(refused)
     events = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
     assert any("no thread can be started" in event.get("error", "") for event in events)
