@@ -30,6 +30,7 @@ from confpy.config.kinds import (
 from confpy.config.options import Option, Row, setting
 from confpy.config.stores import tools_variables
 from confpy.config.stores.consul import CatalogSettings, ConsulSettings
+from confpy.config.stores.docker import DockerSettings
 from confpy.config.stores.file import FileSettings
 from confpy.config.stores.network import NetworkSettings
 from confpy.config.stores.redis import RedisSettings
@@ -69,7 +70,7 @@ def with_rows(cls: type[T]) -> type[T]:
 
 @frozen
 @with_rows
-class Settings(NetworkSettings, FileSettings, ConsulSettings, CatalogSettings, RedisSettings):
+class Settings(NetworkSettings, FileSettings, ConsulSettings, CatalogSettings, DockerSettings, RedisSettings):
     """The settings of one run. Durations are seconds."""
 
     onetime: bool = setting(RUNNING, False, BOOLEAN, "Deliver everything once and exit.")
@@ -160,7 +161,7 @@ class Settings(NetworkSettings, FileSettings, ConsulSettings, CatalogSettings, R
         "$XDG_STATE_HOME/confpy, else ~/.local/state/confpy",
     )
 
-    backend: str = setting(STORE, "etcd", TEXT, "The store to read keys from: etcd, consul, file, env …")
+    backend: str = setting(STORE, "etcd", TEXT, "The store to read keys from: etcd, consul, docker, file, env …")
     prefix: str = setting(
         STORE, "", TEXT, "Prefix for the keys of every resource, overriding the resource's own prefix."
     )

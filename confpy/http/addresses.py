@@ -14,6 +14,10 @@ from confpy.frozen import frozen
 
 TLS = frozenset({"https", "rediss", "zookeeper+tls"})
 """The schemes of TLS."""
+UNIX = "unix"
+"""The scheme of a Unix socket."""
+PATH_BYTES = 107
+"""The longest path of a Unix socket."""
 
 
 @frozen
@@ -22,14 +26,19 @@ class Node:
 
     scheme: str
     host: str
-    """Name or IP address; the path of a socket where the scheme is ``unix``."""
+    """Its name or address; with the scheme ``unix``, the path of its socket."""
     port: int
+
+    @property
+    def socket_file(self) -> str:
+        """The path of its Unix socket, empty where it is reached otherwise."""
+        return self.host if self.scheme == UNIX else ""
 
     @property
     def url(self) -> str:
         """The address as people write it."""
-        if self.scheme == "unix":
-            return f"unix:{self.host}"
+        if self.scheme == UNIX:
+            return f"unix://{self.host}"
         return f"{self.scheme}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
 
@@ -43,11 +52,16 @@ class Proxy:
 
 
 def parse_nodes(texts: Sequence[str], *, scheme: str, port: int) -> tuple[Node, ...]:
-    """Read ``host``, ``host:port`` or ``scheme://host:port`` (IPv6 in brackets); raises ``UsageError``."""
+    """Read ``host``, ``host:port``, ``scheme://host:port`` (IPv6 in brackets) or ``unix:///path``.
+
+    Raises ``UsageError``.
+    """
     return tuple(dict.fromkeys(_parse_node(text.strip(), scheme, port) for text in texts))
 
 
 def _parse_node(text: str, scheme: str, port: int) -> Node:
+    if text.startswith(f"{UNIX}:"):
+        return _parse_socket(text)
     if "@" in text:  # not shown: what stands before it may be a password
         raise UsageError("the address of a node holds a user or a password", hint="give them by their own settings")
     if "%" in text:  # a scope of IPv6: neither a URL nor a Host header can carry it
@@ -63,6 +77,17 @@ def _parse_node(text: str, scheme: str, port: int) -> Node:
         if parts.scheme in ("http", "https") and is_host(host) and parts.path in ("", "/") and not parts.query:
             return Node(parts.scheme, host, parts.port or port)
     raise UsageError(f"{text!r} is not the address of a node", hint="write host:port or http://host:port")
+
+
+def _parse_socket(text: str) -> Node:
+    path = text.removeprefix(f"{UNIX}:").removeprefix("//")
+    if not path.startswith("/") or not path.isprintable():
+        raise UsageError(f"{text!r} is not the address of a Unix socket", hint="write unix:///run/name.sock")
+    if len(os.fsencode(path)) > PATH_BYTES:
+        raise UsageError(
+            f"the path of the socket {text!r} is longer than {PATH_BYTES} bytes", hint="give a shorter one"
+        )
+    return Node(UNIX, path, 0)
 
 
 def is_host(name: str) -> bool:

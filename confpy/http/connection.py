@@ -352,5 +352,7 @@ def _ascii_host(node: Node) -> str:
 
 def _authority(node: Node) -> str:
     """Return host and port as the ``Host`` header has them: the port only where it is not the scheme's own."""
+    if node.socket_file:
+        return "localhost"
     default = 443 if node.scheme == "https" else 80
     return _ascii_host(node) if node.port == default else f"{_ascii_host(node)}:{node.port}"

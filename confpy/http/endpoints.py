@@ -172,7 +172,7 @@ class Endpoints:
             answer_timeout=self.read_timeout,
             trust=self.trust,
             find_proxy=self._find_proxy,
-            socket_file=node.host if node.scheme == "unix" else "",
+            socket_file=node.socket_file,
             describe=self._describe,
         )
         connection.on_close = self._forget

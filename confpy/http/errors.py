@@ -49,6 +49,8 @@ def describe_error(error: BaseException, node: Node) -> StoreError:
 
         if isinstance(error, ssl.SSLError):
             return _describe_tls(error)
+    if node.socket_file and isinstance(error, FileNotFoundError | PermissionError | ConnectionRefusedError):
+        return _describe_socket(error, node.socket_file)
     match error:
         case ConnectionRefusedError():
             return StoreError("connection refused", hint="does the server run, are host and port right?")
@@ -72,6 +74,29 @@ def describe_error(error: BaseException, node: Node) -> StoreError:
         case OSError() if error.strerror:
             return StoreError(error.strerror[0].lower() + error.strerror[1:])
     return StoreError(f"the request failed ({type(error).__name__})")
+
+
+def _describe_socket(error: OSError, path: str) -> StoreError:
+    if isinstance(error, FileNotFoundError):
+        return StoreError(f"there is no socket {path}", hint="does the server run, is the path right?")
+    if isinstance(error, ConnectionRefusedError):
+        return StoreError(f"nobody listens at the socket {path}", hint="does the server run?")
+    hint = "let confpy run as a user, or with a group, that may write to the socket, and enter the folders above it"
+    return StoreError(f"the socket {path} may not be used: permission denied{_owners(path)}", hint=hint)
+
+
+def _owners(path: str) -> str:
+    """Return whose a socket is, as part of a sentence; empty if that cannot be seen."""
+    import grp
+    import os
+    import pwd
+
+    try:
+        status = os.stat(path)
+        owner, group = pwd.getpwuid(status.st_uid).pw_name, grp.getgrgid(status.st_gid).gr_name
+    except (OSError, KeyError):
+        return ""
+    return f" (it belongs to user {owner}, group {group}, mode {status.st_mode & 0o7777:04o})"
 
 
 def _describe_tls(error: ssl.SSLError) -> StoreError:

@@ -20,12 +20,17 @@ class MemoryStore:
     node = ""
 
     def __init__(
-        self, keys: Mapping[str, str] | None = None, *, identity: str = "memory", history: int = HISTORY
+        self,
+        keys: Mapping[str, str] | None = None,
+        *,
+        identity: str = "memory",
+        history: int = HISTORY,
+        revision: int = 1,
     ) -> None:
-        """``keys`` have revision 1; ``history`` is the number of revisions that a late watch can resume from."""
+        """``keys`` have this ``revision``; ``history`` is how many of them a late watch can resume from."""
         self._replica = Replica(identity=identity, history=history)
         self._replica.update(keys or {})
-        self._replica.advance(1)
+        self._replica.advance(revision)
         self._replica.compact()
 
     @classmethod

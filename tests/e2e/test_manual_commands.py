@@ -15,9 +15,9 @@ from tests.servers.etcd import Etcd
 from tests.servers.ports import free_port
 
 KEYS = 'services: {web: {port: 8080, backends: {a: "10.0.0.1:80"}}}\n'
-AWAY = re.compile(r"10\.1\.1\.|\.example\b|example\.com|backend consul|backend etcdv2")
+AWAY = re.compile(r"10\.1\.1\.|\.example\b|example\.com|backend consul|backend docker|backend etcdv2")
 """Nodes that no test can reach: such a command may find no store (3), or not the file of a secret (2)."""
-UNSET = re.compile(r"/run/secrets/|/etc/ssl/etcd-ca\.pem")
+UNSET = re.compile(r"/run/secrets/|/etc/docker/certs|/etc/ssl/etcd-ca\.pem")
 
 
 def commands() -> Iterator[tuple[Block, str]]:

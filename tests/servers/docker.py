@@ -24,7 +24,6 @@ PREPARE = """
 ip link set lo up
 # A containerd of the machine is not to be used.
 [ ! -d /run/containerd ] || mount -t tmpfs none /run/containerd
-exec "$@"
 """
 NETWORKS = 2**15
 """How many networks of four addresses 198.18.0.0/15 has: nobody else uses it, by RFC 2544."""
@@ -39,9 +38,15 @@ class Docker(PersistentServer):
     """An engine without images: there is no registry, they are imported."""
 
     name = "docker"
+    prepare = PREPARE
+    """The script that starts it in its namespaces."""
+    limits: tuple[str, ...] = ()
+    """What ``docker run`` has to be given here."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, again: bool = False) -> None:
+        """``again``: whenever its daemon ends, it is started again in the same namespaces."""
         super().__init__()
+        self._again = again
         self.socket = self.folder / "socket"
         self.environment = {"DOCKER_HOST": f"unix://{self.socket}", "DOCKER_CONFIG": str(self.folder / "config")}
         """What a program needs to find it."""
@@ -59,14 +64,19 @@ class Docker(PersistentServer):
 
     def start(self) -> None:
         """Start it (again) on its folder; return when it answers."""
-        daemon = [
+        ending = 'while :; do "$@" || true; sleep 0.2; done' if self._again else 'exec "$@"'
+        script = f"{self.prepare}{ending}\n"
+        self.run([*APART, "sh", "-euc", script, "sh", *self.daemon()], {"PATH": os.environ["PATH"]})
+        wait_until(self._answers, what=f"{self.name} answers")
+        self._join()
+
+    def daemon(self) -> list[str]:
+        """Return the command that starts it."""
+        return [
             find("dockerd"), f"--data-root={self.folder / 'data'}",
             f"--exec-root={self.folder / 'exec'}", f"--pidfile={self.folder / 'pid'}", f"--host=unix://{self.socket}",
             "--exec-opt=native.cgroupdriver=cgroupfs", f"--cgroup-parent=/{self.label}",
         ]  # fmt: skip
-        self.run([*APART, "sh", "-euc", PREPARE, "sh", *daemon], {"PATH": os.environ["PATH"]})
-        wait_until(self._answers, what="dockerd answers")
-        self._join()
 
     def _answers(self) -> bool:
         self.alive()
@@ -75,7 +85,7 @@ class Docker(PersistentServer):
     def _join(self) -> None:
         """Connect its network with the machine's."""
         assert self.process is not None
-        (child,) = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        (child,) = children(self.process.pid)
         within = ("nsenter", "--net", f"--target={child}")
         for command in (
             ("ip", "link", "add", self.label, "type", "veth", "peer", "name", "uplink", "netns", child),
@@ -110,6 +120,13 @@ class Docker(PersistentServer):
         self._relays.clear()
         super().stop()
 
+    def signal_daemon(self, number: int) -> None:
+        """Send a signal to the daemon alone; its containers go on, or not, as it wants them to."""
+        assert self.process is not None
+        (first,) = children(self.process.pid)
+        (daemon, *_) = children(first) if self._again else [first]
+        os.kill(int(daemon), number)
+
     # --- use ---------------------------------------------------------------------------------------------------------
 
     def call(self, *arguments: str, check: bool = True, timeout: float = 100) -> subprocess.CompletedProcess[str]:
@@ -138,6 +155,33 @@ class Docker(PersistentServer):
         relay = FaultProxy(port, address=self.gateway)
         self._relays.append(relay)
         return f"{self.gateway}:{relay.port}"
+
+
+def children(process: int | str) -> list[str]:
+    """Return the ids of the processes that a process has started."""
+    return Path(f"/proc/{process}/task/{process}/children").read_text().split()
+
+
+class Podman(Docker):
+    """A Podman service, which Docker's client speaks to as well. Only its containers live on when it ends."""
+
+    name = "podman"
+    # Limits as they are for a user: here, root may not raise them.
+    limits = ("--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024")
+    # What it writes outside its folders: locks, networks, addresses.
+    prepare = f"""{PREPARE}
+mount -t tmpfs none /run
+[ ! -d /var/lib/cni ] || mount -t tmpfs none /var/lib/cni
+"""
+
+    def daemon(self) -> list[str]:
+        """Return the command that starts it: a service that does not end when nobody asks it for a while."""
+        return [
+            find("podman"), f"--root={self.folder / 'data'}", f"--runroot={self.folder / 'run'}",
+            f"--tmpdir={self.folder / 'tmp'}", f"--network-config-dir={self.folder / 'networks'}",
+            "--storage-driver=vfs", "--cgroup-manager=cgroupfs", f"--runtime={find('runc')}", "--events-backend=file",
+            "--log-level=error", "system", "service", "--time=0", f"unix://{self.socket}",
+        ]  # fmt: skip
 
 
 def busybox_root(folder: Path) -> Path:

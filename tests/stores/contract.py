@@ -185,7 +185,35 @@ class ReadContract:
         assert more_resident - resident < 8 << 20
 
 
-class WatchContract(ReadContract):
+class ClosingContract:
+    """For stores that can watch: ``close`` ends what they do. ``open`` is what a concrete class fills in."""
+
+    def open(self):
+        """Open the store under test, another one each time, on the same keys."""
+        raise NotImplementedError
+
+    def test_closing_the_stream_ends_the_iteration_within_a_second(self):
+        with closing(self.open()) as store, following(store, store.read(["/"])) as seen:
+            began = time.monotonic()
+            seen.stream.close()
+            seen.thread.join(5)
+            assert time.monotonic() - began < 1
+            assert not seen.thread.is_alive()
+            assert seen.error is None
+            seen.stream.close()
+
+    def test_closing_the_store_ends_its_streams_within_a_second(self):
+        store = self.open()
+        with following(store, store.read(["/"])) as seen:
+            began = time.monotonic()
+            store.close()
+            seen.thread.join(5)
+            assert time.monotonic() - began < 1
+            assert not seen.thread.is_alive()
+            assert seen.error is None or isinstance(seen.error, StoreError)
+
+
+class WatchContract(ClosingContract, ReadContract):
     """For stores that can watch."""
 
     def test_the_store_says_that_it_watches(self):
@@ -261,34 +289,14 @@ class WatchContract(ReadContract):
                 self.write({"/b/x": "3"})
                 last.wait_for({"/b/new": "between", "/b/x": "3"})
 
-    def test_closing_the_stream_ends_the_iteration_within_a_second(self):
-        with closing(self.open()) as store, following(store, store.read(["/"])) as seen:
-            began = time.monotonic()
-            seen.stream.close()
-            seen.thread.join(5)
-            assert time.monotonic() - began < 1
-            assert not seen.thread.is_alive()
-            assert seen.error is None
-            seen.stream.close()
-
-    def test_closing_the_store_ends_its_streams_within_a_second(self):
-        store = self.open()
-        with following(store, store.read(["/"])) as seen:
-            began = time.monotonic()
-            store.close()
-            seen.thread.join(5)
-            assert time.monotonic() - began < 1
-            assert not seen.thread.is_alive()
-            assert seen.error is None or isinstance(seen.error, StoreError)
-
     @contextmanager
     def followed(self, *prefixes: str):
         with closing(self.open()) as store, following(store, store.read(prefixes)) as seen:
             yield seen
 
 
-class NetworkContract(WatchContract):
-    """For stores on a network: ``store`` is the class under test, ``server`` the real server of this test."""
+class NetworkClosingContract(ClosingContract):
+    """The same for stores on a network: ``store`` is the class under test, ``server`` the server of this test."""
 
     store: type
     server: object
@@ -301,16 +309,9 @@ class NetworkContract(WatchContract):
     def open_at(self, *nodes, **settings):
         return self.store.open(Settings(nodes=nodes, **{"connect_timeout": 2.0, "read_timeout": 5.0, **settings}))
 
-    def test_a_value_beyond_what_the_store_takes_is_refused_when_it_is_put_and_harms_nobody(self):
-        with closing(self.open()) as store:
-            self.write({"/a/x": "1"})
-            with following(store, store.read(["/a"])) as seen:
-                with pytest.raises(self.refuses):
-                    self.write({"/a/x": "x" * (store.capabilities.value_bytes + 1)})
-                self.write({"/a/y": "2"})
-                seen.wait_for({"/a/x": "1", "/a/y": "2"})
-
-    # --- close, from another thread ----------------------------------------------------------------------------------
+    def fill(self) -> None:
+        """Let the answer to a read of ``/a`` have some thousand bytes."""
+        raise NotImplementedError
 
     @pytest.mark.parametrize("call", ["read", "watch"])
     @pytest.mark.parametrize("wait", ["connect", "TLS", "answer"])
@@ -343,7 +344,7 @@ class NetworkContract(WatchContract):
             answered.set()
 
     def test_closing_ends_a_call_whose_answer_drips_within_a_second(self):
-        self.write({"/a/x": "x" * 10_000})
+        self.fill()
         with FaultProxy(self.server.port) as proxy:
             store = self.open_at(proxy.endpoint, read_timeout=60.0)
             store.read(["/none"])
@@ -373,6 +374,22 @@ class NetworkContract(WatchContract):
                 store.close()
                 seen.thread.join(5)
                 assert time.monotonic() - began < 1
+
+
+class NetworkContract(NetworkClosingContract, WatchContract):
+    """For stores on a network that can be written: ``server`` is a real one."""
+
+    def fill(self):
+        self.write({"/a/x": "x" * 10_000})
+
+    def test_a_value_beyond_what_the_store_takes_is_refused_when_it_is_put_and_harms_nobody(self):
+        with closing(self.open()) as store:
+            self.write({"/a/x": "1"})
+            with following(store, store.read(["/a"])) as seen:
+                with pytest.raises(self.refuses):
+                    self.write({"/a/x": "x" * (store.capabilities.value_bytes + 1)})
+                self.write({"/a/y": "2"})
+                seen.wait_for({"/a/x": "1", "/a/y": "2"})
 
 
 class RefusalContract:

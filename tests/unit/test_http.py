@@ -49,6 +49,8 @@ def endpoints(*texts, **options):
         ("http://[::1]:4001/", "http://[::1]:4001"),
         ("2001:DB8::7", "http://[2001:db8::7]:2379"),
         ("10.0.0.1:2379", "http://10.0.0.1:2379"),
+        ("unix:///run/db.sock", "unix:///run/db.sock"),
+        ("unix:/run/db.sock", "unix:///run/db.sock"),
     ],
 )
 def test_a_node_is_read_in_every_spelling(text, url):
@@ -66,12 +68,26 @@ def test_a_node_given_twice_is_one():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "http://", "tcp://db:1", "db:port", "db:99999", "http://db/v2", "unix:///x", "a..b", "[::1", "x" * 64]
+    "text", ["", "http://", "tcp://db:1", "db:port", "db:99999", "http://db/v2", "unix//x", "a..b", "[::1", "x" * 64]
 )
 def test_what_is_no_address_is_refused_with_a_hint(text):
     with pytest.raises(UsageError, match="not the address of a node") as caught:
         parse_nodes([text], scheme="http", port=2379)
     assert "host:port" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("unix:run/db.sock", "is not the address of a Unix socket"),
+        ("unix://", "is not the address of a Unix socket"),
+        ("unix:///run/\ndb", "is not the address of a Unix socket"),
+        ("unix:///" + "x" * 107, "is longer than 107 bytes"),
+    ],
+)
+def test_what_is_no_path_of_a_socket_is_refused(text, expected):
+    with pytest.raises(UsageError, match=expected):
+        parse_nodes([text], scheme="http", port=2379)
 
 
 @pytest.mark.parametrize("text", ["fe80::1%eth0", "[fe80::1%eth0]:2379", "http://[fe80::1%25eth0]:2379"])

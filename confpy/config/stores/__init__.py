@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from confpy.config.options import StoreOptions
 from confpy.config.stores.consul import CONSUL, CONSUL_CATALOG
+from confpy.config.stores.docker import DOCKER
 from confpy.config.stores.etcd import ETCD, ETCDV2, ETCDV3
 from confpy.config.stores.file import FILE
 from confpy.config.stores.redis import REDIS
@@ -18,6 +19,7 @@ STORES = {
         ETCDV2,
         CONSUL,
         CONSUL_CATALOG,
+        DOCKER,
         ETCDV3,
         ETCD,
         REDIS,

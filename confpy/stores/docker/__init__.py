@@ -1,0 +1,1 @@
+"""The containers of a Docker or Podman engine as keys."""
