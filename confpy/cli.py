@@ -37,6 +37,8 @@ class Line(NamedTuple):
     version: bool = False
 
 
+TAKE_SIGNALS = {"run", "register"}
+"""Commands that take their signals by themselves, as soon as they can."""
 GENERAL = (Flag("help", ""), Flag("version", ""))
 OWN = {flag.name: flag for flag in (*GENERAL, *(flag for command in COMMANDS.values() for flag in command.flags))}
 """Flags of commands. Commands that share a name agree on whether it has a value."""
@@ -61,7 +63,7 @@ def spell(args: Sequence[str]) -> Line:
         if arg in {"--", "-exec", "--exec"}:
             program, ends = tuple(rest), arg
             continue
-        if not arg.startswith("-") and (words or arg in COMMANDS):
+        if (not arg.startswith("-") and (words or arg in COMMANDS)) or (arg == "-" and words):
             words.append(arg)
             continue
         if arg in confd.STORES and not called:
@@ -151,8 +153,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         flags = parse(line.flags)
         if flags.get("log_format") == "json":
             log.configure(form="json")
-        if name != "run":
-            # Only a run takes its signals by itself, as soon as it can.
+        if name not in TAKE_SIGNALS:
             release_signals()
         command = import_module(f"confpy.commands.{name}")
         code: int = command.run(Call(arguments, flags, line.switches, log, line.options, line.program))

@@ -63,6 +63,7 @@ class Command(NamedTuple):
 DATA = Flag("data", "Take the keys from this file (YAML, JSON or TOML) instead of the store; -: from stdin.", "FILE")
 VALUES = Flag("values", "Show the values of keys.")
 JSON = Flag("json", "Print JSON.")
+SERVICE = Flag("service", "Consul: a service of the agent; KEY is /SERVICE/ID, VALUE is HOST:PORT.")
 
 COMMANDS: Mapping[str, Command] = {
     "accept": Command(
@@ -114,6 +115,23 @@ code is 2 if there is an error; warnings alone are 0.
             ),
             Flag("json", "The same as -format json."),
         ),
+    ),
+    "deregister": Command(
+        "deregister KEY [VALUE] [flags]",
+        1,
+        2,
+        "needs a key, and at most its value",
+        "remove a key from the store",
+        """\
+Remove a key from the store: with VALUE only if that is its value, which may be - for stdin.
+
+\b
+  confpy deregister /services/web/backends/web-1
+  confpy deregister /services/web/backends/web-1 10.0.0.1:8080
+
+A key that is not there is no failure.
+""",
+        flags=(Flag("value-file", "Take the value from this file; -: from stdin.", "FILE"), SERVICE),
     ),
     "diff": Command(
         "diff [flags]",
@@ -280,6 +298,42 @@ takes the flags of any run; confpy help lists them.
             Flag("values", "Show the content of a sensitive resource, too."),
             Flag("watch", "Render again after each edit."),
         ),
+    ),
+    "register": Command(
+        "register KEY [VALUE] [-ttl TIME] [-- COMMAND …]",
+        1,
+        2,
+        "needs a key and its value",
+        "put a key into the store, and keep it while a command runs and a check passes",
+        """\
+Put a key into the store, and keep it while a command runs and a check passes.
+
+VALUE may be - for stdin. With -ttl the key is renewed, and the store removes it by itself when confpy is gone. At a
+signal to stop, the key is removed first; after -drain, COMMAND gets the signal, and confpy exits with its code. Without
+COMMAND, confpy keeps the key until it gets a signal; without -ttl, -check and COMMAND it puts the key and exits.
+
+\b
+  confpy register /services/web/backends/web-1 10.0.0.1:8080
+  confpy register /services/web/backends/web-1 10.0.0.1:8080 -ttl 15s -- httpd -f
+  confpy register /services/web/backends/web-1 10.0.0.1:8080 -ttl 15s -check-http http://127.0.0.1:8080/health
+
+What another has put since is never renewed or removed. KEY is the whole key: -prefix is not put before it. The store is
+that of any run: -backend, -node and the settings file.
+""",
+        flags=(
+            Flag("ttl", "Have the store remove the key when it was not renewed for so long.", "TIME"),
+            Flag("value-file", "Take the value from this file; -: from stdin.", "FILE"),
+            Flag("check", "Keep the key while this shell command exits with 0.", "CMD"),
+            Flag("check-http", "Keep the key while a GET is answered with 2xx or 3xx.", "URL"),
+            Flag("check-tcp", "Keep the key while HOST:PORT accepts connections.", "ADDRESS"),
+            Flag("check-interval", "How often to check (default: 5s).", "TIME"),
+            Flag("check-timeout", "How long a check may take (default: 3s).", "TIME"),
+            Flag("check-failures", "How many checks in a row fail before the key is removed (default: 2).", "COUNT"),
+            Flag("drain", "How long COMMAND runs on after the key was removed (default: 5s).", "TIME"),
+            SERVICE,
+            Flag("tags", "With -service: its tags, separated by commas.", "NAMES"),
+        ),
+        takes_program=True,
     ),
     "reload": Command(
         "reload [-wait] [flags]",

@@ -114,3 +114,7 @@ class StoreOptions(NamedTuple):
     """What else confd's fork calls it on the command line, as in ``confpy etcd -watch``."""
     extra: str = ""
     """What to install for it beside confpy itself, as in ``pip install 'confpy[redis]'``; empty: nothing."""
+    registrar: str = ""
+    """``module:class`` of what registers keys in it; empty: nothing can."""
+    service_registrar: str = ""
+    """The same, for services."""

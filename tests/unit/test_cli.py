@@ -254,6 +254,7 @@ def test_each_command_is_a_module_that_is_loaded_when_it_is_called():
         "__init__",
         "asking",
         "authoring",
+        "entry",
         "flags",
         "init_files",
         "status_diff",

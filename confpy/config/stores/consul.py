@@ -82,5 +82,7 @@ CONSUL = StoreOptions(
         (Variable("CONSUL_CACERT", "client_ca_keys"),),
         (Variable("CONSUL_CLIENT_CERT", "client_cert"), Variable("CONSUL_CLIENT_KEY", "client_key")),
     ),
+    registrar="confpy.stores.consul.registrar:ConsulRegistrar",
+    service_registrar="confpy.stores.consul.services:ConsulServiceRegistrar",
 )
 CONSUL_CATALOG = CONSUL._replace(name="consul-catalog", code="confpy.stores.catalog.store:CatalogStore")

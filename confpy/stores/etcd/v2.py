@@ -75,7 +75,7 @@ class Etcd2Store:
         """Read each prefix as of its own index; many are read together. A denied one is the error of its listing."""
         return self._endpoints.with_failover(lambda connection: self._read(self._api(connection), prefixes))
 
-    def _read(self, api: _Api, prefixes: Sequence[str]) -> Snapshot:
+    def _read(self, api: Api, prefixes: Sequence[str]) -> Snapshot:
         reading = Reading(prefixes, self._denied)
         with api.connection.bounded((_ANSWERS - 1) * self._endpoints.read_timeout):
             while (head := reading.next_path()) is not None:
@@ -121,12 +121,12 @@ class Etcd2Store:
     def _wait_below(self, long_poll: LongPoll, connection: Connection) -> _Waiter:
         return _Waiter(long_poll, self._api(connection))
 
-    def _api(self, connection: Connection) -> _Api:
+    def _api(self, connection: Connection) -> Api:
         try:
             connection.login = self._login()
         except UsageError as error:
             raise error.copy(StoreError) from error
-        return _Api(connection, set(self._endpoints))
+        return Api(connection, set(self._endpoints))
 
     def close(self) -> None:
         """Abort every connection; waiting calls raise ``StoreError``, iterations end."""
@@ -188,7 +188,7 @@ class Etcd2Stream:
 class _Waiter:
     """A connection with a long poll below one head. Made when etcd has accepted it; raises ``StoreError``."""
 
-    def __init__(self, long_poll: LongPoll, api: _Api) -> None:
+    def __init__(self, long_poll: LongPoll, api: Api) -> None:
         self.long_poll = long_poll
         self.node = api.connection.node.url
         self._api = api
@@ -218,7 +218,7 @@ class _Waiter:
         self._api.connection.close()
 
 
-class _Api:
+class Api:
     """The API of one etcd, or of the one that it redirects to."""
 
     def __init__(self, connection: Connection, nodes: Collection[Node]) -> None:
@@ -229,8 +229,12 @@ class _Api:
 
     def get(self, path: str) -> Response:
         """Return the answer, whose body is still to be read; follows redirects. To be called within ``bounded``."""
+        return self.request("GET", path, {}, None)
+
+    def request(self, method: str, path: str, headers: Mapping[str, str], body: bytes | None) -> Response:
+        """Send any request, as ``get``."""
         for _ in range(_REDIRECTS + 1):
-            response = self.connection.get(path)
+            response = self.connection.request(method, path, headers, body)
             if response.status not in _REDIRECTED:
                 return response
             path = self._follow(response.headers.get("Location") or "")
