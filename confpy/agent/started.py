@@ -10,7 +10,7 @@ Whether targets exist is asked of the disk by a job: only of those that were not
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from confpy.agent.core import Core
 from confpy.agent.loading import Loading
@@ -54,10 +54,8 @@ class Started:
         count = len(self._resources.failed) + len(self._resources.untried)
         if self._resources.first_deliveries or (now < self._look_at and count >= self._undelivered_count):
             return
-        if any(self._is_pending(state) for state in self._resources.untried.values()):
-            return
         undelivered = tuple({state.name: state for state in self._undelivered()}.values())
-        if now < self._deadline() and any(map(self._waits_for_store, undelivered)):
+        if self._is_too_early(undelivered):
             return
         if not undelivered:
             self._end()
@@ -69,7 +67,9 @@ class Started:
         """Take which targets are missing of those that were not delivered."""
         self._is_looking = False
         self.missing = found.missing
-        if self.at is None and not found.missing and self._version == self._resources.version:
+        same = self._version == self._resources.version
+        # What had an outcome at that look may have none any more: an undo of it has failed.
+        if self.at is None and not found.missing and same and not self._is_too_early(tuple(self._undelivered())):
             self._end()
         else:
             self._look_at = self._step.now + self._wait
@@ -85,6 +85,12 @@ class Started:
     def _deadline(self) -> float:
         began, _ = self._step.began or (self._step.now, 0.0)
         return began + self._timeout
+
+    def _is_too_early(self, undelivered: Collection[ResourceState]) -> bool:
+        """Say whether an outcome is still to be waited for."""
+        if any(self._is_pending(state) for state in self._resources.untried.values()):
+            return True
+        return self._step.now < self._deadline() and any(map(self._waits_for_store, undelivered))
 
     def _undelivered(self) -> Iterator[ResourceState]:
         """Yield those that were not delivered: they failed, are held, or wait for the store."""

@@ -298,14 +298,16 @@ class _Snapshot:
     def _stores(self) -> Iterator[StoreStatus]:
         for mount, found, revision in self._mirror.statuses(self._step.now):
             name, nodes = self._config.mounted[mount] if mount else (self._config.backend, self._config.nodes)
+            # One that nothing is read from any more is not tried again, and is missed by nobody.
+            error = found.error if found.has_readers else None
             yield StoreStatus(
                 name=name,
                 nodes=nodes,
-                is_up=found.error is None and (found.answered_at is not None or not found.has_readers),
+                is_up=error is None and (found.answered_at is not None or not found.has_readers),
                 revision=revision,
                 answered_at=self._wall(found.answered_at),
                 stream=found.stream,
-                error=None if found.error is None else found.error.fields(),
+                error=None if error is None else error.fields(),
                 next_at=self._wall(found.next_at),
                 denied=found.denied,
                 period=self._config.period,

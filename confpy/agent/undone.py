@@ -125,6 +125,7 @@ class Undone:
         for one in group:
             # From now on: nothing else may be delivered before it is known what is to be put back.
             self._hold(one, reason)
+        self._resources.queue.wake(state.group)  # nobody waits any more for its first try
 
     def _refusal(self, undo: Undo, found: Sequence[ResourceState], *, stops: bool) -> ConfpyError | None:
         """Return why a request cannot be served, None where it can."""
