@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from random import Random
 from typing import TYPE_CHECKING
 
+from confpy.agent.config import AgentConfig
 from confpy.agent.resources import ResourceState, all_commands
 from confpy.config.resource import commands_of
 from confpy.messages import (
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 LOOKS = 0.1
 """The chance that somebody asks after a step."""
+READY_TIMEOUT = AgentConfig().ready_timeout
 ROUNDED = 0.001
 """Seconds that a moment may be off."""
 
@@ -95,16 +97,22 @@ class Health:
     def __init__(self, simulation: Simulation) -> None:
         self._simulation = simulation
         self._random = Random(f"{simulation.plan.seed} asks for the status")  # no run is another one by being asked
-        self._was_started = False
+        self._was_started = self._is_ready = False
+        self._began = 0.0
         self.under_way = UnderWay()
 
     def forget_process(self) -> None:
         """Another process starts."""
-        self._was_started = False
+        self._was_started = self._is_ready = False
+        self._began = self._simulation.now
         self.under_way = UnderWay()
 
     def look_now_and_then(self) -> None:
         """Ask for the status at some moments, after a step."""
+        agent = self._simulation.process.agent
+        if not self._is_ready and agent._started.at is not None:
+            self._is_ready = True
+            self._look_at_start(agent)
         if self._random.random() < LOOKS:
             self.look()
 
@@ -126,12 +134,27 @@ class Health:
             self._look_at_programs(status)
         return status
 
+    def _look_at_start(self, agent: Agent) -> None:
+        """It has not started before each store has answered that something is read from, or has had its time."""
+        if self._simulation.now >= self._began + READY_TIMEOUT:
+            return
+        networks, mounts = self._simulation.networks, self._simulation.invariants.mounts
+        for state in agent.resources:
+            error = agent.mirror.error(state.resource.prefixes)
+            if state.undone or state.cached or (error is not None and not agent.mirror.is_loss(error)):
+                continue
+            for mount in mounts.split(state.resource.prefixes):
+                if not networks[mount].answers:
+                    raise Wrong(f"it has started, and {state.name} has had no answer of {mount or '/'}")
+
     def _doubt(self, agent: Agent, status: Status, one: ResourceStatus) -> str:
         """Return why what a resource is said to wait for is not so, empty where it is."""
         state = agent.resources.states[one.name]
         group = agent.resources.groups[state.group]
         names = [it.name for it in group]
-        under_way, store = self.under_way, status.stores[0]
+        under_way = self.under_way
+        mounts = {agent.mirror.mount_of(prefix) for it in group for prefix in it.resource.prefixes}
+        stores = [store for store in status.stores if store.mount in mounts]
         if (one.state == "delivering") != under_way.delivers([one.name]):
             return f"deliveries are under way of {list(under_way.deliveries)}"
         match one.cause:
@@ -141,11 +164,13 @@ class Health:
                 return "no command of it is in use"
             case "group" if not (under_way.delivers(names) or any(_is_amiss(it) for it in group)):
                 return "nothing is the matter with its group"
-            case "read" if not (under_way.reads or status.now < store.next_at):
+            case "read" if not (under_way.reads or any(status.now < store.next_at for store in stores)):
                 return "nothing is read"
-            case "store away" | "cached keys" if store.is_up and not store.denied and self._is_read(agent, state):
+            case "store away" | "cached keys" if all(
+                store.is_up and not store.denied for store in stores
+            ) and self._is_read(agent, state):
                 return "the store was read, and answers"
-            case "prefix denied" if not store.denied:
+            case "prefix denied" if not any(store.denied for store in stores):
                 return "the store denies nothing"
             case "settle" | "drift" | "backoff" | "min_reload_interval" | "splay" if not one.next_at:
                 return "it waits until no moment"

@@ -13,11 +13,12 @@ from confpy.config.resource import Resource
 from confpy.errors import TargetTorn
 from confpy.events import LogEvent
 from confpy.history.records import UNDO
+from confpy.keys.mounts import Mounts
 from confpy.keys.prefixes import covers
 from confpy.messages import Deliver, Delivered, Reload, Reloaded, Restored
 from confpy.target.replace import BACKUP_MARK
 from tests.sim.kernel import Kernel
-from tests.sim.plan import READS, STATE, reload_line, values
+from tests.sim.plan import STATE, names, reload_line, values
 from tests.sim.timeline import NEVER, Wrong
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ class Invariants:
     def __init__(self, simulation: Simulation) -> None:
         self._simulation = simulation
         self._kernel = simulation.machine.kernel
+        self.mounts = Mounts(one.mount for one in simulation.plan.stores if one.mount)
+        prefixes = tuple({prefix for some in simulation.plan.reads for prefix in some})
+        self._prefixes: dict[str, list[str]] = defaultdict(list, self.mounts.split(prefixes))
+        """What is read, by mount."""
         self.whole: dict[str, set[bytes | None]] = defaultdict(set)
         """Target → what it may be as a whole."""
         self.checked: set[tuple[str, bytes]] = set()
@@ -162,21 +167,24 @@ class Invariants:
         if len(self.delivering) >= AT_ONCE or any(one in self.delivering for one in commands):
             raise Wrong(f"two deliveries share {commands}")
         self.delivering += commands
-        server = self._simulation.server
+        networks = self._simulation.networks
         for group in action.groups:
             for one in group.candidates:
                 name, dest, content = one.resource.name, one.resource.dest, one.content
                 self.whole[dest].add(content)
                 self.durable.pop(dest, None)
+                self._look_at_origin(one.resource, content)
+                if one.only_missing:
+                    self._look_at_cached(one)
                 if one.only_missing or one.trigger == UNDO:
                     continue
                 self._look_at_rejected(one.resource, content)
                 for key, seen in values(content):
-                    if seen < self.newest.get(key, seen) and not server.incarnation:
+                    if seen < self.newest.get(key, seen) and not networks[self.mounts.point_of(key)].server.incarnation:
                         raise Wrong(f"{name}: {key} went back from {self.newest[key]} to {seen}")
                     self.newest[key] = max(seen, self.newest.get(key, seen))
-                if not one.keys and self._simulation.plan.wrong_answers and STATE not in self._kernel.suspect:
-                    self._look_at_emptied(one.resource, self._kernel.content(dest))
+                if self._simulation.plan.wrong_answers and STATE not in self._kernel.suspect:
+                    self._look_at_emptied(one, self._kernel.content(dest))
             self._note_state_of(group)
 
     def _look_at_rejected(self, resource: Resource, content: bytes) -> None:
@@ -189,19 +197,36 @@ class Invariants:
             raise Wrong(f"{resource.name} gets what its reload refused {now - at:.1f} s ago")
         self.rejected.pop(resource.name, None)
 
-    def _look_at_emptied(self, resource: Resource, content: bytes | None) -> None:
-        if (
-            content is not None
-            and content.count(b"=") > 1  # the last one may go by its name, whatever a wrong answer has hidden
-            and self.emptied.isdisjoint(resource.prefixes)
-        ):
-            raise Wrong(f"{resource.name} would be emptied by a fault")
+    def _look_at_emptied(self, candidate: Candidate, content: bytes | None) -> None:
+        """No store's wrong answer takes the keys from a file that it brings."""
+        name = candidate.resource.name
+        before = Counter(map(self.mounts.point_of, names(content or b"")))
+        if not candidate.keys and before.total() > 1 and not self.emptied.issuperset(candidate.resource.prefixes):
+            raise Wrong(f"{name} would be emptied by a fault")
+
+    def _look_at_origin(self, resource: Resource, content: bytes) -> None:
+        """Nothing is delivered that the store which is mounted there never had."""
+        for key, (incarnation, revision) in values(content):
+            mount = self.mounts.point_of(key)
+            if (key[len(mount) :], f"{incarnation}:{revision}") not in self._simulation.networks[mount].server.given:
+                raise Wrong(f"{resource.name}: {key} never was {incarnation}:{revision}")
+
+    def _look_at_cached(self, candidate: Candidate) -> None:
+        """Cached keys take the place of those of the stores that are away, and of no others."""
+        mirror, has = self._simulation.process.agent.mirror, set(names(candidate.content))
+        for mount, prefixes in self.mounts.split(candidate.resource.prefixes).items():
+            if self._simulation.plan.mounts and mirror.ready(prefixes):
+                tree = mirror.sources(prefixes)[0].tree
+                live = {key for prefix in prefixes for key, _ in tree.items(prefix)}
+                if live != {key for key in has if self.mounts.point_of(key) == mount}:
+                    raise Wrong(f"{candidate.resource.name} gets {has} instead of {live} of {mount or '/'}")
 
     def look_for_empty(self) -> None:
         """Note which prefixes have no key now."""
-        for prefixes in READS:
-            for prefix in prefixes:
-                if not any(covers(prefix, key) for key in self._simulation.server.keys):
+        for mount, network in self._simulation.networks.items():
+            keys = network.tree()
+            for prefix in self._prefixes[mount]:
+                if prefix not in self.emptied and not any(covers(prefix, key) for key in keys):
                     self.emptied.add(prefix)
 
     def begin_delivery(self, action: Deliver) -> None:

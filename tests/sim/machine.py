@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from confpy.agent.agent import Agent
 from confpy.agent.config import AgentConfig
 from confpy.config.resource import Loaded
+from confpy.config.settings import Settings
 from confpy.daemon.jobs import Jobs, Ports
+from confpy.daemon.mirrors import make_mirror
 from confpy.delivery.context import Rules
 from confpy.history.records import FindUndo, UndoFound
 from confpy.ledger.cached_keys import CachedKeys
@@ -18,11 +20,12 @@ from confpy.ledger.history import History
 from confpy.ledger.holds import Holds
 from confpy.ledger.ledger import Ledger
 from confpy.messages import Deliver, Delivered, Recovered, Reload, Reloaded, Restore, Restored
-from confpy.mirror.mirror import Mirror
 from confpy.reload.runtime_ports import RuntimePorts
 from confpy.reload.taken import TakenFolder
+from confpy.stores.tree import Stores
 from tests.sim.disk import Alone, SimDisk
 from tests.sim.kernel import Died, Kernel
+from tests.sim.network import Networks
 from tests.sim.plan import BACKEND, FOLDERS, STATE, TAKEN, Printer
 from tests.sim.programs import SimShell
 from tests.sim.timeline import NEVER, Chance, SimulatedThreads, Timeline
@@ -89,12 +92,19 @@ class Process:
         self.ledger: Ledger | None = None
         self._runtime_ports: RuntimePorts | None = None
         random = Random(plan.seed * 1000 + number)
-        mirror = Mirror(random, follows=True, period=plan.period, names_deletions=plan.names_deletions)
+        networks = simulation.networks
+        self.stores = Stores(networks[""], {mount: one for mount, one in networks.items() if mount})
+        for mount, network in networks.items():
+            network.adapter = (self.stores.mounted[mount] if mount else self.stores.main) if plan.mounts else None
+        mounts = {mount: Settings(backend=BACKEND) for mount in self.stores.mounted}
+        settings = Settings(backend=BACKEND, watch=True, mounts=mounts)
+        mirror = make_mirror(settings, self.stores, random, plan.period)
         config = AgentConfig(
             period=plan.period,
             saves_keys=plan.saves,
             backend=BACKEND,
             history=plan.undoes,
+            mounted=dict.fromkeys(mounts, (BACKEND, ())),
         )
         self.agent = Agent(config, mirror, Printer(), random, {})
         self._simulation = simulation
@@ -111,8 +121,9 @@ class Process:
             disk=self.disk,
             shell=self.shell,
             clock=machine,
-            store=simulation.network,
-            streams=simulation.network,
+            store=self.stores.main,
+            streams=Networks(simulation.networks),
+            mounted=self.stores.mounted,
             ledger=self.ledger,
             cached_keys=CachedKeys(folder, machine, self.alone),
             holds=Holds(folder, self.alone),

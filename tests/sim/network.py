@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from confpy.errors import AccessDenied, StoreError
+from confpy.frozen import replace
+from confpy.keys.capabilities import Capabilities
+from confpy.keys.mounts import Mounts
 from confpy.keys.prefixes import covers
 from confpy.keys.snapshot import Changes, Listing, PrefixStatus, Snapshot
 from confpy.messages import Changed, Lost, Message, Opened, Watch
-from tests.sim.plan import KEYS
+from confpy.stores.mounted import MountedStore
 from tests.sim.store import Server, Stream
+from tests.sim.stores import StorePlan
 from tests.sim.timeline import NEVER, Chance, Timeline
 
 if TYPE_CHECKING:
@@ -127,29 +131,110 @@ class Network:
 
 
 class FaultyNetwork(Network):
-    """A network whose store answers wrongly, too, and whose quiet streams cost nothing."""
+    """A network whose store answers wrongly, too, or not at all for long, and whose quiet streams cost nothing."""
 
-    def __init__(self, simulation: Simulation) -> None:
-        super().__init__(simulation.machine.timeline, simulation.random, simulation.server, simulation.tell)
+    def __init__(self, simulation: Simulation, plan: StorePlan) -> None:
+        super().__init__(simulation.machine.timeline, simulation.random, Server(), self._say)
         self.slowest = 0.1
-        self.stalls = simulation.plan.stalls
+        self.stalls = plan.stalls
+        self.plan = plan
+        self.capabilities = Capabilities(watches=plan.watches, remote=True, names_deletions=plan.names_deletions)
+        self.adapter: MountedStore | None = None
+        """What puts the mount before all that the store says, of the process that runs."""
+        self.answers = 0
+        """Reads and polls that were answered, of the process that runs."""
+        self.hidden = Mounts(
+            one.mount
+            for one in simulation.plan.stores
+            if one.mount != plan.mount and covers(plan.mount or "/", one.mount)
+        )
         self._simulation = simulation
         self._wrong_at = -NEVER
+        self._away_until = -NEVER
+        self._is_gone = False
 
-    def read(self, prefixes: Sequence[str], covers: Sequence[str] = ()) -> Snapshot:
-        snapshot = super().read(prefixes, covers)
-        if (
-            self._simulation.plan.wrong_answers
-            and self.random.fails(0.15)
-            and self._timeline.now > self._wrong_at + 200
-        ):
+    def forget_process(self) -> None:
+        """Another process starts."""
+        self.streams.clear()
+        self.answers = 0
+
+    def tree(self) -> dict[str, str]:
+        """Return the keys that the store has in the one tree."""
+        outer = self.plan.outer
+        found = {outer(key): value for key, (_, value) in self.server.keys.items()}
+        return {key: value for key, value in found.items() if not self.hidden.point_of(key)}
+
+    def read(self, prefixes: Sequence[str], counted: Sequence[str] = ()) -> Snapshot:
+        self._be_there()
+        snapshot = super().read(prefixes, counted)
+        self.answers += 1
+        if self.plan.wrong_answers and self.random.fails(0.15) and self._timeline.now > self._wrong_at + 200:
             self._wrong_at = self._timeline.now
             snapshot = self._without_keys(snapshot)
         if self.streams and self.random.fails(0.3):  # what the answer does not have yet overtakes it
             self._simulation.note("put during a read")
-            self.server.put(self.random.choice(KEYS))
+            self.server.put(self.random.choice(self.plan.keys))
             self.stir()
         return snapshot
+
+    def poll(self, prefixes: Sequence[str]) -> PrefixStatus:
+        self._be_there()
+        status = super().poll(prefixes)
+        self.answers += 1
+        return status
+
+    # --- being away ----------------------------------------------------------------------------------------------
+
+    @property
+    def is_away(self) -> bool:
+        return self._is_gone or (self._timeline.now < self._away_until and not self.random.calm)
+
+    def leave(self, seconds: float) -> None:
+        """Answer nothing for so long."""
+        self._simulation.note("a store goes away", {"mount": self.plan.mount, "seconds": seconds})
+        self._away_until = self._timeline.now + seconds
+        self.cut_streams()
+
+    def stay_away(self) -> None:
+        """Answer nothing until ``come_back``."""
+        self._simulation.note("a store stays away", {"mount": self.plan.mount})
+        self._is_gone = True
+        self.cut_streams()
+        self.stir()
+
+    def come_back(self) -> None:
+        self._is_gone = False
+
+    def cut_streams(self) -> None:
+        """Let all streams end at their next delivery."""
+        for stream in self.streams.values():
+            stream.incarnation = -1
+
+    def _be_there(self) -> None:
+        if self.is_away:
+            raise StoreError("nobody answers")
+
+    # --- in the one tree -----------------------------------------------------------------------------------------
+
+    def open(self, action: Watch) -> None:
+        if self.adapter is not None:
+            cursors = {self.adapter._inner(prefix): cursor for prefix, cursor in action.cursors.items()}
+            action = replace(action, cursors=cursors)
+        super().open(action)
+
+    def _open(self, action: Watch) -> None:
+        if self.is_away:
+            self._say(Lost(action.stream, StoreError("nobody answers")))
+        else:
+            super()._open(action)
+
+    def _say(self, message: Message) -> None:
+        if self.adapter is not None:
+            if isinstance(message, Changed):
+                message = replace(message, changes=self.adapter.changes(message.changes))
+            elif isinstance(message, Lost):
+                message = replace(message, error=self.adapter.failure(message.error))
+        self._simulation.tell(message)
 
     def _without_keys(self, snapshot: Snapshot) -> Snapshot:
         """Answer without keys that are there."""
@@ -188,3 +273,18 @@ class FaultyNetwork(Network):
                 stream.idle = False
                 self._timeline.later(self.random.random() * 0.05, partial(self._advance, stream.number))
         self._simulation.invariants.look_for_empty()
+
+
+class Networks:
+    """As ``FollowsStreams``, of all stores."""
+
+    def __init__(self, networks: Mapping[str, FaultyNetwork]) -> None:
+        """``networks``: by mount."""
+        self._networks = networks
+
+    def open(self, action: Watch) -> None:
+        self._networks[action.store].open(action)
+
+    def close(self, stream: int) -> None:
+        for network in self._networks.values():
+            network.close(stream)

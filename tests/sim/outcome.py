@@ -6,11 +6,12 @@ import stat
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from confpy.agent.resources import ResourceState
 from confpy.keys.prefixes import covers
 from confpy.system.filenames import staged_for
 from confpy.target.replace import OLD_MARK
 from tests.sim.invariants import has_backup
-from tests.sim.plan import ELSEWHERE, FOLDERS, STATE, made
+from tests.sim.plan import ELSEWHERE, FIT, FOLDERS, STATE, made, names
 from tests.sim.timeline import Wrong
 
 if TYPE_CHECKING:
@@ -30,12 +31,12 @@ class Outcome:
 
     def expected(self) -> dict[str, bytes]:
         """Return what the targets should be: dest → content."""
-        keys = self._simulation.server.keys
+        keys = {key: it for network in self._simulation.networks.values() for key, it in network.tree().items()}
         return {
             one.dest: made(
                 one,
                 self._simulation.template(one.src),
-                {key: value for key, (_, value) in keys.items() if any(covers(prefix, key) for prefix in one.prefixes)},
+                {key: value for key, value in keys.items() if any(covers(prefix, key) for prefix in one.prefixes)},
             )
             for one in self._simulation.resources
         }
@@ -71,6 +72,30 @@ class Outcome:
         if self._simulation.undoing.is_asked():
             return "an undo has had no answer"
         return self._simulation.health.amiss()
+
+    def amiss_without(self, mount: str) -> str:
+        """Say which target is not as it should be though it does not need the store at this mount, which is away."""
+        agent = self._simulation.process.agent
+        if self._simulation.process.disk.dead or not agent.loading.is_done:
+            return "it has only begun"
+        mounts, expected = self._invariants.mounts, self.expected()
+        for group in agent.resources.groups.values():
+            prefixes = [prefix for state in group for prefix in state.resource.prefixes]
+            needs = mount in mounts.split(prefixes)
+            if (needs and not agent.mirror.ready(prefixes)) or any(_is_held_up(state) for state in group):
+                continue
+            for one in (state.resource for state in group):
+                content, wanted = self._kernel.content(one.dest) or b"", expected.get(one.dest, b"")
+                has, right = (
+                    [line for line in it.split(b"\n") if self._is_of(line, mount)] for it in (content, wanted)
+                )
+                if has != right:
+                    return f"{one.dest} is {content!r} instead of {wanted!r}"
+        return ""
+
+    def _is_of(self, line: bytes, mount: str) -> bool:
+        """Say whether a line has a key of another store than the one at this mount."""
+        return any(self._invariants.mounts.point_of(key) != mount for key in names(line))
 
     def look_at_counts(self, starts: int, rollbacks: int) -> None:
         """No reload ran more often than there was a reason."""
@@ -110,3 +135,8 @@ class Outcome:
         sizes = [len(self._kernel.content(path) or b"") for path in ledgers]
         if len(sizes) > 1 or (sum(sizes) > LEDGER_END and not unsure):
             raise Wrong(f"{len(sizes)} ledgers of {sum(sizes)} bytes are left")
+
+
+def _is_held_up(state: ResourceState) -> bool:
+    """Say whether something else than a store may hold up a resource."""
+    return bool(state.undone or state.guard.suspicion or state.torn or state.resource.check_cmd == FIT)

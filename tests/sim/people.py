@@ -12,7 +12,8 @@ from confpy.ledger.holds import HELD, accept
 from confpy.messages import Edited
 from tests.sim.disk import SimDisk
 from tests.sim.haproxy import foreign
-from tests.sim.plan import ALWAYS, ELSEWHERE, FOLDERS, KEYS, MOUNTED, OUT, READS, STATE
+from tests.sim.network import FaultyNetwork
+from tests.sim.plan import ELSEWHERE, FOLDERS, MOUNTED, OUT, STATE
 
 if TYPE_CHECKING:
     from tests.sim.simulation import Simulation
@@ -26,7 +27,6 @@ class People:
         self._random = simulation.random
         self._plan = simulation.plan
         self._kernel = simulation.machine.kernel
-        self._network = simulation.network
         self._invariants = simulation.invariants
         self._note = simulation.note
 
@@ -55,6 +55,9 @@ class People:
             return
         if self._plan.haproxy and self._plan.later.random() < 0.15:
             self._simulation.haproxy.disturb()
+            return
+        if self._plan.mounts and self._plan.later.random() < 0.08:
+            self._disturb_whole_store()
             return
         dice = self._random.random() * 100
         if dice < 50:
@@ -98,47 +101,58 @@ class People:
                 accept(folder, str(record["resource"]))
                 self._simulation.undoing.note_acceptance(record)
 
+    def _choose_store(self) -> FaultyNetwork:
+        networks = [*self._simulation.networks.values()]
+        return networks[0] if len(networks) == 1 else self._random.choice(networks)
+
+    def _disturb_whole_store(self) -> None:
+        """Let a store go away for long, or come back."""
+        network = self._choose_store()
+        if network.plan.leaves:
+            network.leave(self._random.choice((0.0, 3.0, 40.0, 400.0)))
+            network.stir()
+
     def _disturb_store(self, dice: float) -> None:
-        random, server, wrong_answers = self._random, self._simulation.server, self._plan.wrong_answers
-        key = random.choice(KEYS)
+        random, network = self._random, self._choose_store()
+        server, plan = network.server, network.plan
+        key = random.choice(plan.keys)
         if dice < 34:
             server.put(key)
             self._note("put")
         elif dice < 41:
-            if not (wrong_answers and key == ALWAYS):
+            if not (plan.wrong_answers and key == plan.always):
                 server.delete(key)
                 self._note("delete")
         elif dice < 43:
-            server.drop(random.choice(("/b", "/b/x", "/c") if wrong_answers else ("/a", "/b", "/b/x", "/c")))
+            server.drop(random.choice(plan.folders))
             self._note("drop")
         elif dice < 44:
             server.compacted = random.randint(server.compacted, server.revision)
             self._note("compact")
         elif dice < 45:
-            if self._network.stalls:
-                self._network.streams.clear()
+            if network.stalls:
+                network.streams.clear()
                 self._note("streams vanish")
         elif dice < 46.5:
-            self._break_streams()
+            self._break_streams(network)
         elif dice < 48:
-            server.denied ^= {random.choice(("/a", "/b/x", "/c"))}
+            server.denied ^= {random.choice(plan.denials)}
             self._note("rights change")
-        elif self._plan.restores:
+        elif plan.restores:
             server.restore(random, other_identity=random.random() < 0.5)
             self._invariants.newest.clear()
             self._note("store comes back from a backup")
-        self._network.stir()
+        network.stir()
 
-    def _break_streams(self) -> None:
-        """End all streams, often with changes on them that have only come in part."""
+    def _break_streams(self, network: FaultyNetwork) -> None:
+        """End all streams of a store, often with changes on them that have only come in part."""
         random = self._random
         if random.random() < 0.7:
             for _ in range(4):
-                self._simulation.server.put(random.choice(KEYS))
-            self._network.stir()
+                network.server.put(random.choice(network.plan.keys))
+            network.stir()
             self._simulation.run(random.choice((0.01, 0.03, 0.06)))
-        for stream in self._network.streams.values():
-            stream.incarnation = -1
+        network.cut_streams()
         self._note("streams break")
 
     def _edit_target(self) -> None:
@@ -183,7 +197,7 @@ class People:
                 was = random.choice(simulation.resources)
                 changed = replace(
                     was,
-                    prefixes=random.choice(READS),
+                    prefixes=random.choice(self._plan.reads),
                     settle=random.choice((0.0, 0.1, 1.0)),
                     on_reload_failure=random.choice(("retry", "rollback", "keep")),
                     backup=random.choice((0, 2)),

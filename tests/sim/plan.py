@@ -13,20 +13,19 @@ from confpy.templates.lookup import Lookup
 from confpy.templates.results import Needs, Rendered
 from confpy.templates.results import World as Facts
 from tests.sim.haproxy import RELOAD, SOCKET, configuration
+from tests.sim.stores import READS, StorePlan, plan_reads, plan_stores
 from tests.sim.timeline import Chance
 
 OUT, ELSEWHERE, MOUNTED, STATE = "/out", "/srv", "/mnt", "/state"
 HISTORY, TAKEN = f"{STATE}/history", f"{STATE}/haproxy"
 FOLDERS = (OUT, ELSEWHERE, MOUNTED, STATE)
-KEYS = ("/a/1", "/a/2", "/a/3", "/b/x/1", "/b/x/2", "/b/y", "/c/1")
 BACKEND = "sim"
-ALWAYS = "/a/1"
-"""A key that is never deleted where the store gives wrong answers: what reads it is empty by a wrong answer alone."""
-READS = (("/a",), ("/b",), ("/b/x",), ("/b/x", "/b/y"), ("/c",), ("/a", "/c"))
 UNDOES = 4_000_000_000
 """From this seed on deliveries are recorded, and people undo them."""
 HAPROXY = 5_000_000_000
 """From this seed on one of the programs is a HAProxy, which is told of changes while it runs."""
+MOUNTS = 6_000_000_000
+"""From this seed on several stores are mounted in one tree of keys."""
 FIT = "check fit"
 """Succeeds where the files in place of all resources that have it were made from one version of the templates."""
 
@@ -41,25 +40,44 @@ class Plan:
         self.period = random.choice((60.0, 60.0, 60.0, 60.0, 60.0, 3.0))
         self.stalls = 0.01 if random.random() < 0.5 else 0.0
         self.restores = random.random() < 0.15
-        """The store may come back from a backup."""
+        """A store may come back from a backup."""
         self.wrong_answers = not self.restores and random.random() < 0.4
-        """The store gives wrong answers."""
+        """A store gives wrong answers."""
         self.disk_fails = random.random() < 0.35
         self.dies = random.random() < 0.8
         self.sloppy_commands = random.choice((0.0, 0.1, 0.3))
         """The chance that a command fails."""
         self.deadly_reloads = 0.6 if self.dies and self.later.random() < 0.1 else 0.0
         """The chance that a reload ends confpy."""
-        self.haproxy = seed >= HAPROXY
-        self.undoes = seed % 4 == 0 if self.haproxy else seed >= UNDOES
+        self.mounts = seed >= MOUNTS
+        self.haproxy = seed >= HAPROXY and (not self.mounts or seed % 8 == 1)
+        self.undoes = seed % 4 == 0 if seed >= HAPROXY else seed >= UNDOES
         self.sloppy_haproxy = self.later.choice((0.0, 0.05, 0.3)) if self.haproxy else 0.0
         """The chance that it does not answer as it should."""
         self.haproxy_version = self.later.choice(((2, 6), (3, 0))) if self.haproxy else (0,)
         self.saves = random.random() < 0.3
-        self.names_deletions = random.random() < 0.8
+        self.stores: tuple[StorePlan, ...] = (
+            StorePlan(
+                folders=("/b", "/b/x", "/c") if self.wrong_answers else ("/a", "/b", "/b/x", "/c"),
+                names_deletions=random.random() < 0.8,
+                stalls=self.stalls,
+                restores=self.restores,
+                wrong_answers=self.wrong_answers,
+            ),
+        )
+        """The one at ``/`` is the first."""
+        self.reads = READS
+        """What a resource may read."""
         self.resources = tuple(_resource(number, random) for number in range(random.randint(1, 4)))
         if seed % 5 == 0 and seed >= 1000:  # the others stay the runs that they were
             self.resources = _with_shared_trials(self.resources, seed)
+        if self.mounts:
+            self.stores = plan_stores(self.stores[0], seed)
+            self.stalls = max(one.stalls for one in self.stores)
+            self.restores = any(one.restores for one in self.stores)
+            self.wrong_answers = any(one.wrong_answers for one in self.stores)
+            self.reads = plan_reads(self.stores, seed)
+            self.resources = tuple(replace(one, prefixes=self.later.choice(self.reads)) for one in self.resources)
         if self.haproxy:
             self.resources = _with_haproxy(self.resources, seed)
 
@@ -140,6 +158,12 @@ def text(version: str, keys: Mapping[str, str]) -> bytes:
     """Return the content of a target: a line for each key."""
     lines = "".join(f"{key}={keys[key]}\n" for key in sorted(keys))
     return f"{version}\n{lines}end of {len(keys)}\n".encode()
+
+
+def names(content: bytes) -> list[str]:
+    """Return the keys in a content, which may be anything."""
+    words = (line.decode(errors="replace").rpartition(" ")[2] for line in content.split(b"\n"))
+    return [key for key, is_one, _ in (word.partition("=") for word in words) if is_one and key.startswith("/")]
 
 
 def values(content: bytes) -> Iterator[tuple[str, tuple[int, int]]]:

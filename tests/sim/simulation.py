@@ -31,9 +31,8 @@ from tests.sim.machine import Machine, Process
 from tests.sim.network import FaultyNetwork
 from tests.sim.outcome import Outcome
 from tests.sim.people import People
-from tests.sim.plan import ALWAYS, HISTORY, KEYS, STATE, TAKEN, Plan
+from tests.sim.plan import HISTORY, STATE, TAKEN, Plan
 from tests.sim.programs import Programs
-from tests.sim.store import Server
 from tests.sim.timeline import Chance, Wrong
 from tests.sim.undoing import Undoing
 from tests.sim.wakeups import forgotten
@@ -55,7 +54,6 @@ class Simulation:
         self.digest = 0
         """Of all that happened, in its order: equal for two runs that were the same."""
         self.random = Chance(seed)
-        self.server = Server()
         self.machine = Machine(self.random, self.note)
         if verbose:
             self.machine.kernel.tell = self._show
@@ -69,7 +67,10 @@ class Simulation:
         self.removed: list[Resource] = []
         self.template_version = 1
         self.starts = 0
-        self.network = FaultyNetwork(self)
+        self.networks = {one.mount: FaultyNetwork(self, one) for one in self.plan.stores}
+        """By mount."""
+        self.network = self.networks[""]
+        self.server = self.network.server
         self.haproxy = Haproxy(self)
         self.invariants = Invariants(self)
         self.health = Health(self)
@@ -77,9 +78,12 @@ class Simulation:
         self.outcome = Outcome(self)
         self.programs = Programs(self)
         self.people = People(self)
-        for key in KEYS:
-            if key == ALWAYS or self.random.random() < 0.7:
-                self.server.put(key)
+        for network in self.networks.values():
+            for key in network.plan.keys:
+                if key == network.plan.always or self.random.random() < 0.7:
+                    network.server.put(key)
+            if network.plan.leaves and self.random.random() < 0.3:
+                network.leave(self.random.choice((1.0, 20.0, 300.0)))
         for one in self.resources:
             self.people.furnish(one)
         for one in self.resources:
@@ -123,7 +127,8 @@ class Simulation:
         """Start confpy on what is there; raises ``Died``."""
         self.starts += 1
         self.machine.timeline.clear()
-        self.network.streams.clear()
+        for network in self.networks.values():
+            network.forget_process()
         self.programs.forget()
         self.invariants.forget_process()
         self.health.forget_process()
@@ -252,9 +257,12 @@ class Simulation:
         """Let the faults be over; raises ``Wrong`` where all is not right then, and stays so."""
         self.random.calm = True
         self.machine.mend()
-        self.server.denied.clear()
-        self.network.stir()
+        for network in self.networks.values():
+            network.server.denied.clear()
+            network.stir()
         self.note("the faults are over")
+        if self.plan.mounts and self.plan.later.random() < 0.3:
+            self._settle_without(self.plan.later.choice([*self.networks.values()]))
         self._settle()
         invariants = self.invariants
         done = invariants.successes.total(), invariants.commits.total()
@@ -263,10 +271,7 @@ class Simulation:
             raise Wrong(f"later: {wrong}")
         if done != (invariants.successes.total(), invariants.commits.total()):
             raise Wrong("it delivers or reloads though nothing changes")
-        if (
-            not (self.network.stalls or self.plan.wrong_answers or self.plan.restores)
-            and self.seen["says watch.missed"]
-        ):
+        if not (self.plan.stalls or self.plan.wrong_answers or self.plan.restores) and self.seen["says watch.missed"]:
             raise Wrong("a stream lost changes")
         self.outcome.look_at_counts(self.starts, self.seen["rolls back"])
         # What was paid could not be noted: it is paid twice.
@@ -275,20 +280,34 @@ class Simulation:
         self._start_again(unsure=unsure)
         self.outcome.look_at_what_is_left(unsure=unsure)
 
+    def _settle_without(self, network: FaultyNetwork) -> None:
+        """Let time pass until all is right that does not need this store, which stays away for that time."""
+        network.stay_away()
+        end = self.now + LONG
+        while wrong := self.outcome.amiss_without(network.plan.mount):
+            if self.now >= end:
+                raise Wrong(f"while {network.plan.mount or '/'} is away: {wrong}")
+            self.run(20.0)
+            self._see_to_failed_reloads()
+        network.come_back()
+
     def _settle(self) -> None:
         """Let time pass until all is right."""
         began = self.now
         end = self.now + LONG * (2 if self.plan.restores else 1)
         while self.now < end:
             self.run(5.0 if self.now < began + 60 else 60.0)
-            if self.process.agent.rejections:
-                self.people.hang_up("a person repairs a program, and sends SIGHUP")
+            self._see_to_failed_reloads()
             if self.now > began + 100:  # by now no answer is wrong, and none is suspect
                 self.people.accept()
             if not self.outcome.amiss() and (not self.plan.wrong_answers or self.now > began + 100):
                 break
         if wrong := self.outcome.amiss():
             raise Wrong(wrong)
+
+    def _see_to_failed_reloads(self) -> None:
+        if self.process.agent.rejections:
+            self.people.hang_up("a person repairs a program, and sends SIGHUP")
 
     def _stop(self) -> None:
         """Stop as a service is stopped."""

@@ -23,6 +23,8 @@ class Server:
         self.history: list[tuple[int, str, str | None]] = []
         self.drops: set[int] = set()
         """The revisions in which a folder went, with all that it held."""
+        self.given: set[tuple[str, str]] = set()
+        """All keys that it ever had, each with its values."""
         self.denied: set[str] = set()
         """What may not be read: no prefix that has a part in it is answered."""
 
@@ -31,6 +33,7 @@ class Server:
         value = f"{self.incarnation}:{self.revision}"
         self.keys[key] = (self.revision, value)
         self.history.append((self.revision, key, value))
+        self.given.add((key, value))
 
     def delete(self, key: str) -> None:
         if key in self.keys:

@@ -13,7 +13,7 @@ import pytest
 from confpy.system.disk import SystemCalls
 from tests.sim.disk import SimDisk
 from tests.sim.mutants import FIRST_SEEDS, MUTANTS
-from tests.sim.plan import HAPROXY, UNDOES
+from tests.sim.plan import HAPROXY, MOUNTS, UNDOES
 
 RUNS = 10_000
 PARTS = 20
@@ -25,7 +25,7 @@ FOUND_BUGS = (
     5105632, 5106678, 5107943, 5133076, 5140833, 5149472, 5151049, 5217144, 6558612, 6618006, 10049792, 10050043,
     10119159, 10372123, 21012763, 770031009, 880000745, 4000000125, 4000000134, 4000000257, 4000000404, 4000000668,
     4000001453, 4000002637, 4000002972, 4000005102, 4000006723, 5000000073, 5000000355, 5000000364, 5000000524,
-    5000000560, 5000001508,
+    5000000560, 5000001508, 6000000024, 6000000080, 6000000435,
 )  # fmt: skip
 """Seeds that once showed a bug of confpy's, each described in ``docs/decisions/0010-simulator.md``."""
 HAPPENS = (
@@ -43,6 +43,12 @@ HAPPENS_TO_HAPROXY = (
     "haproxy says that it has done what it has not", "haproxy: ConnectionRefusedError",
     "haproxy: TimeoutError", "look: needed", "power cut", "reload hangs", "runtime: equal", "runtime: needed",
     "runtime: sent", "says reload.rolled_back", "says runtime.set_by_hand",
+)  # fmt: skip
+
+HAPPENS_TO_STORES = (
+    "a store goes away", "a store stays away", "power cut", "put back", "resource edited", "says keys.hidden",
+    "says keys.suspect", "says prefix.denied", "says store.recovered", "says store.replaced", "says store.stale",
+    "says watch.lost", "store answers empty", "store answers in part", "store comes back from a backup",
 )  # fmt: skip
 
 
@@ -83,6 +89,14 @@ def test_a_haproxy_that_is_told_of_changes_while_it_runs_ends_as_its_files_say(p
     wrong, seen = simulate(HAPROXY + part * 400, 400)
     assert not wrong, "python -m tests.sim.run SEED shows one of these"
     assert [what for what in HAPPENS_TO_HAPROXY if not seen[what]] == []
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("part", range(2))
+def test_several_stores_in_one_tree_fail_and_lie_each_by_itself(part):
+    wrong, seen = simulate(MOUNTS + part * 200, 200)
+    assert not wrong, "python -m tests.sim.run SEED shows one of these"
+    assert [what for what in HAPPENS_TO_STORES if not seen[what]] == []
 
 
 @pytest.mark.parametrize("seed", FOUND_BUGS)
