@@ -11,6 +11,32 @@ from confpy.history.records import Previous
 
 
 @frozen
+class OwnedFile:
+    """A file that was made of an item (``for_each``): only such are ever removed, and only as they were delivered."""
+
+    resource: str
+    """The item, as resources are named."""
+    of: str
+    """The resource that it is an item of."""
+    item: str
+    """The item's name."""
+    dest: str
+    path: str
+    """The file itself, links followed."""
+    digest: str
+    """SHA-256 of the content, in hexadecimal digits."""
+
+
+@frozen
+class Own:
+    """Record what of the targets was made of an item, where no delivery of it says so."""
+
+    files: tuple[OwnedFile, ...]
+    paths: tuple[str, ...] = ()
+    """What is ours no more."""
+
+
+@frozen
 class Candidate:
     """Content to deliver as a resource's target."""
 
@@ -36,6 +62,12 @@ class Candidate:
     """What made the resource dirty."""
     changes: int = 0
     """How many keys had changed."""
+    gone: bool = False
+    """The item is no more: the target is to be removed, where it is as it was delivered. ``content`` is empty."""
+    owned: OwnedFile | None = None
+    """What was delivered of this item, where that is known."""
+    twin: str = ""
+    """A target in the same folder whose name differs in case only: it may be the same file."""
 
     @property
     def again(self) -> str:
@@ -100,3 +132,5 @@ class Report:
     """The digest of what its target was, in hexadecimal digits, where it has changed; empty: there was no file."""
     previous: Previous | None = None
     """What a target was that has changed, where a history is kept; None for a stream."""
+    path: str = ""
+    """The file itself, links followed, of an item that was delivered or compared."""

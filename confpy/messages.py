@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from confpy.candidates import DeliveredState, FileStamp, Group, Report
+from confpy.candidates import DeliveredState, FileStamp, Group, Own, OwnedFile, Report
 from confpy.config.resource import Loaded, Resource
 from confpy.errors import ConfpyError, StoreError
 from confpy.events import LogEvent
@@ -158,6 +158,7 @@ class Recovered:
     """Resource → the content that was last rejected."""
     in_place: frozenset[str] = frozenset()
     """Those of them whose target has that content nevertheless, and for which the reload is still owed."""
+    owned: tuple[OwnedFile, ...] = ()
     undone: Mapping[str, str] = NOTHING
     """Resource → why it is held: ``confpy undo`` has put a previous file back, and nobody has accepted another."""
 
@@ -481,6 +482,7 @@ Action: TypeAlias = (
     | Restore
     | Reject
     | Count
+    | Own
     | Hold
     | Release
     | WriteHistory

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from confpy.config.resource import Resource
+from confpy.config.resource import Item, Resource
 from confpy.keys.tree import KeyTree
 from confpy.keys.view import View
 from confpy.templates.lookup import Lookup
@@ -19,11 +19,14 @@ SANDBOXED = Renderer(sandbox=True)
 
 
 def resource(
-    src: str, engine: str = "jinja", delimiters: tuple[str, ...] = (), watch_files: tuple[str, ...] = ()
+    src: str,
+    engine: str = "jinja",
+    delimiters: tuple[str, ...] = (),
+    watch_files: tuple[str, ...] = (),
+    item: Item | None = None,
 ) -> Resource:
-    return Resource(
-        "web", "conf.d/web.toml", src, "/run/web", engine=engine, delimiters=delimiters, watch_files=watch_files
-    )
+    more = {"engine": engine, "delimiters": delimiters, "watch_files": watch_files, "item": item}
+    return Resource("web", "conf.d/web.toml", src, "/run/web", **more)
 
 
 def view_of(keys: Mapping[str, str]) -> View:
@@ -45,11 +48,12 @@ def render_in(
     engine: str = "jinja",
     delimiters: tuple[str, ...] = (),
     watch_files: tuple[str, ...] = (),
+    item: Item | None = None,
 ) -> Rendered:
     """Render a template of a folder, at most ten rounds long."""
     resolver = Resolver(folder=str(folder), cache_dir=None, sandbox=sandbox)
     known = dict(facts or {})
-    wanted = resource(src, engine, delimiters, watch_files)
+    wanted = resource(src, engine, delimiters, watch_files, item)
     for _ in range(10):
         world = World(now, environ or {}, known)
         try:

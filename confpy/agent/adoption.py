@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from confpy.agent.core import Core
 from confpy.agent.drift import Drift
+from confpy.agent.items import Items
 from confpy.agent.passes import Passes
 from confpy.agent.rendering import Rendering
-from confpy.agent.resources import ResourceState
+from confpy.agent.resources import ResourceState, view_of
 from confpy.agent.shrink import KeyCounts
 from confpy.agent.suspect_keys import SuspectKeys
 from confpy.agent.undone import Undone
@@ -25,6 +26,7 @@ class Adoption:
         *,
         counts: KeyCounts,
         drift: Drift,
+        items: Items,
         passes: Passes,
         rendering: Rendering,
         suspect_keys: SuspectKeys,
@@ -37,6 +39,7 @@ class Adoption:
         self._resources = core.resources
         self._counts = counts
         self._drift = drift
+        self._items = items
         self._passes = passes
         self._rendering = rendering
         self._suspect_keys = suspect_keys
@@ -46,7 +49,7 @@ class Adoption:
 
     def adopt(self, loaded: Loaded, *, is_first: bool) -> None:
         """Run these resources from now on; those whose file has become invalid go on as they were."""
-        before = dict(self._resources.states)
+        before = {name: state for name, state in self._resources.states.items() if state.plan is None}
         self._suspect_keys.note_lines(loaded.lines)
         wanted = {resource.name: resource for resource in loaded.resources}
         invalid = loaded.errors.keys() - wanted.keys()
@@ -63,7 +66,11 @@ class Adoption:
                 self._renew(state, resource)
                 edited.append(state)
             states.append(state)
-        self._resources.adopt(states)
+        plans = [state for state in states if state.resource.each is not None]
+        items: list[ResourceState] = []
+        if plans or self._items:
+            items = self._items.adopt(plans, (state for state in states if state.resource.each is None))
+        self._resources.adopt([*states, *items])
         self._passes.forget_first_tries()
         for state in edited:
             self._resources.mark(state, "edit")
@@ -94,14 +101,20 @@ class Adoption:
         if set(state.resource.reads) != set(resource.reads):
             self._suspect_keys.release(state)
             state.guard, state.accepted = state.guard.after_edit(state.resource, resource), False
+        if (state.resource.each is None) != (resource.each is None):
+            # What it was delivered as is another kind of thing.
+            state.matches, state.known = None, None
+            state.guard = self._counts.guard(resource, self._core.mirror.replacements(resource.prefixes))
         state.resource = resource
+        if resource.each is not None:
+            self._items.renew(state)
         state.view = self._view(resource)
         state.settle = settle_of(resource)
         state.suspicions = frozenset()
         self._rendering.forget_failed(state)
 
     def _view(self, resource: Resource) -> View:
-        return View.over(self._core.mirror.sources(resource.prefixes, resource.text_prefixes), resource.strip)
+        return view_of(resource, self._core.mirror)
 
 
 def settle_of(resource: Resource) -> Settle:

@@ -24,6 +24,7 @@ from confpy.agent.deliveries import Deliveries
 from confpy.agent.drift import Drift
 from confpy.agent.fallback import Fallback
 from confpy.agent.history import DeliveryHistory
+from confpy.agent.items import Items
 from confpy.agent.loading import Loading
 from confpy.agent.passes import Passes
 from confpy.agent.rejections import Rejections
@@ -111,10 +112,20 @@ class Agent:
         self._rendering = rendering = Rendering(
             core, renderer, environ, suspect_keys=suspect_keys, fallback=fallback, watched=watched
         )
+        self.items = items = Items(
+            core,
+            counts=counts,
+            drift=self._drift,
+            fallback=fallback,
+            rendering=rendering,
+            suspect_keys=suspect_keys,
+            undone=undone,
+        )
         self._passes = Passes(
             core,
             rendering=rendering,
             fallback=fallback,
+            items=items,
             batches=batches,
             reloads=reloads,
             rejections=rejections,
@@ -129,12 +140,14 @@ class Agent:
             counts=counts,
             watched=watched,
             history=history,
+            items=items,
             undone=undone,
         )
         self._adoption = Adoption(
             core,
             counts=counts,
             drift=self._drift,
+            items=items,
             passes=self._passes,
             rendering=rendering,
             suspect_keys=suspect_keys,
@@ -243,6 +256,7 @@ class Agent:
         self._undone.take_over(recovered.undone)
         self._step.actions += recovered.notes
         self._counts.take_over(recovered)
+        self.items.take_over(recovered.owned)
         if self._config.may_lose_keys:
             self._core.mirror.expect(recovered.identity, recovered.revision)
             for key, (identity, revision) in recovered.stores.items():
@@ -374,9 +388,8 @@ class Agent:
             self._stop(self._end.exit_code())
 
     def _has_ended(self) -> bool:
-        if not self.loading.is_done or self._batches:
-            return False
-        return self._end.has_ended(waits=bool(self.resources.untried), owes=bool(self.reloads))
+        is_idle = self.loading.is_done and not self._batches
+        return is_idle and self._end.has_ended(waits=bool(self.resources.untried), owes=bool(self.reloads))
 
     def _stop(self, code: int) -> None:
         self._ended = True

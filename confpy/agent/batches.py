@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from confpy.candidates import Group
@@ -12,7 +12,6 @@ from confpy.frozen import frozen
 from confpy.messages import Deliver
 
 Item = TypeVar("Item")
-Key = TypeVar("Key", bound=Hashable)
 AT_ONCE = 32
 """Deliveries that run beside each other; more wait for a worker."""
 
@@ -111,11 +110,3 @@ def checks_in_place(resources: Iterable[Resource]) -> tuple[str, ...]:
     so that none of them would pass alone.
     """
     return tuple({check: None for resource in resources if (check := check_in_place(resource))})
-
-
-def checks_shared(groups: Mapping[Key, Iterable[Resource]]) -> dict[Key, frozenset[str]]:
-    """Return the checks over files in their places that a group shares with another, for those that share one."""
-    found = {key: checks_in_place(resources) for key, resources in groups.items()}
-    count = Counter(check for checks in found.values() for check in checks)
-    shared = {key: frozenset(check for check in checks if count[check] > 1) for key, checks in found.items() if checks}
-    return {key: checks for key, checks in shared.items() if checks}

@@ -10,6 +10,7 @@ from confpy.agent.commits import Commit
 from confpy.agent.core import Core
 from confpy.agent.fallback import Fallback
 from confpy.agent.history import DeliveryHistory
+from confpy.agent.items import Items
 from confpy.agent.rejections import Rejections
 from confpy.agent.reloads import PendingReloads
 from confpy.agent.resources import GroupKey, ResourceState
@@ -64,6 +65,7 @@ class Deliveries:
         counts: KeyCounts,
         watched: WatchedFiles,
         history: DeliveryHistory,
+        items: Items,
         undone: Undone,
     ) -> None:
         self._config = core.config
@@ -80,6 +82,7 @@ class Deliveries:
         self._watched = watched
         self._fallback = fallback
         self._history = history
+        self._items = items
         self._undone = undone
         self._unread: dict[str, set[str]] = {}
         """Reload → the resources with which it has failed since it last succeeded."""
@@ -102,6 +105,8 @@ class Deliveries:
                 held.append(state)
             elif report.error is not None:
                 failed[state.group] = state
+            elif state.plan is not None:
+                self._items.take(state, sent[report.resource], report)
         for state in held:
             self._hold(state, failed.get(state.group, state))
         if undone := [name for name, one in sent.items() if one.trigger == UNDO]:
@@ -156,12 +161,11 @@ class Deliveries:
         checks = {check for state in rejected for check in self._resources.shared_checks(state.group)}
         if not checks:
             return
-        sharing = [self._resources.groups[group] for group in self._resources.groups_sharing(checks)]
         alike = {
             state.group: state.retry_at
-            for states in sharing
-            for state in states
+            for state in self._resources.failed.values()
             if state.dirty and isinstance(state.error, CheckError)
+            if not checks.isdisjoint(self._resources.shared_checks(state.group))
         }
         moment = min(alike.values(), default=NEVER)
         for state in (state for group in alike for state in self._resources.groups[group]):
@@ -170,7 +174,7 @@ class Deliveries:
     def _take_of_removed(self, candidate: Candidate, report: Report) -> None:
         resource = candidate.resource
         if report.outcome == "changed":
-            self._counts.note(candidate, recorded=_has_count(candidate, report))
+            self._counts.note(resource, candidate.keys, recorded=_has_count(candidate, report))
             if resource.reload_cmd is not None and self._config.reloads and not self._reloads.is_held:
                 self._owe(Commit(resource, "removed", 0, candidate.revision, report.took, report.record))
 
@@ -215,6 +219,8 @@ class Deliveries:
         if report.known is not None and not resource.sensitive:
             found |= {"old": report.old[:DIGITS]} if report.old else {}
             found["new"] = report.known.digest.hex()[:DIGITS]
+        if report.known is None and report.path:
+            found["removed"] = True
         if resource.output_format is not None or (resource.check_cmd is not None and not self._config.sync_only):
             found["check"] = "passed"
         return found
@@ -234,7 +240,7 @@ class Deliveries:
         state.guard.trust(
             candidate.keys, self._core.mirror.replacements(resource.prefixes), named=state.guard.named_in_flight
         )
-        self._counts.note(candidate, recorded=_has_count(candidate, report))
+        self._counts.note(resource, candidate.keys, recorded=_has_count(candidate, report))
         if self._config.reloads and not self._config.noop:
             self._watched.note(resource, candidate.files)
         self._fallback.note_delivery()
@@ -297,6 +303,8 @@ class Deliveries:
             self._totals.failed_reloads += 1
         if reloaded.error is None and self._rejections:
             self._end_rejections(names)
+        if reloaded.error is None and self._items:
+            self._items.take_reload(names)
         self._step.actions += self._reloads.take(reloaded, self._step.now)
 
     def _end_rejections(self, names: frozenset[str]) -> None:
@@ -322,6 +330,8 @@ class Deliveries:
                 continue
             if report.error is None:
                 state.known = report.known
+                if state.plan is not None:
+                    self._items.take_restored(state, report)
             error = ReloadError("the reload rejected it: the previous file is back", resource=report.resource)
             self._failures.fail(state, report.error or error, quiet=report.error is None)
         if rejections:
@@ -332,9 +342,10 @@ class Deliveries:
 
     def _end_rejection(self, resource: Resource, report: Report) -> None:
         """Take what is in place now: other content than what was rejected, or that one swapped in again."""
-        if resource.name in self._rejections and report.known is not None:
+        if resource.name in self._rejections and (report.known is not None or report.path):
             owes = report.outcome == "changed" or self._reloads.owes(resource.name)
-            if self._rejections.commit(resource.name, report.known.digest.hex(), owes=owes):
+            digest = report.known.digest.hex() if report.known is not None else ""
+            if self._rejections.commit(resource.name, digest, owes=owes):
                 self._step.do(Reject({resource.name: None}))
 
 

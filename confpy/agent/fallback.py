@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from confpy.agent.core import Core
-from confpy.agent.resources import ResourceState, paths
+from confpy.agent.resources import ResourceState, paths, reads_of
 from confpy.agent.shrink import Guard, KeyCounts
 from confpy.candidates import Candidate, Report
 from confpy.clock import NEVER
@@ -108,7 +108,7 @@ class Fallback:
         """
         if not self._trees:
             return None
-        sources = self._core.mirror.sources(resource.prefixes, resource.text_prefixes)
+        sources = self._core.mirror.sources(reads_of(resource), resource.text_prefixes)
         return View.over([self._cached(source) for source in sources], resource.strip)
 
     def _cached(self, source: Source) -> Source:
@@ -126,7 +126,7 @@ class Fallback:
         if report.outcome == "changed":
             # An empty answer would take these keys from it as well.
             state.guard = Guard(candidate.keys, self._core.mirror.replacements(state.resource.prefixes), named=False)
-            self._counts.note(candidate, recorded=bool(report.record))
+            self._counts.note(state.resource, candidate.keys, recorded=bool(report.record))
             self._step.log("warning", "resource.stale", resource=state.name, target=state.resource.dest)
 
     # --- saving them -------------------------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ class Fallback:
         self._saving.at = NEVER
         delivered: list[Resource] = []
         others: list[Resource] = []
-        for state in self._resources:
+        for state in (one for one in self._resources if one.plan is None):  # a plan stands for its items
             (delivered if _is_delivered(state) else others).append(state.resource)
         if delivered:
             save = self._saving.save(self._core.mirror, delivered, others, self._step.now)

@@ -12,10 +12,11 @@ from confpy.agent.batches import Batch, Batches, batches
 from confpy.agent.core import Core
 from confpy.agent.fallback import Fallback
 from confpy.agent.first_tries import FirstTries
+from confpy.agent.items import Items
 from confpy.agent.rejections import Rejections
 from confpy.agent.reloads import PendingReloads
 from confpy.agent.rendering import Rendering
-from confpy.agent.resources import GroupKey, ResourceState, all_commands, prefixes_of, swaps
+from confpy.agent.resources import GroupKey, Plan, ResourceState, all_commands, prefixes_of, swaps
 from confpy.agent.runqueue import Wait
 from confpy.agent.undone import Undone
 from confpy.candidates import Candidate, Group
@@ -48,6 +49,7 @@ class Passes:
         *,
         rendering: Rendering,
         fallback: Fallback,
+        items: Items,
         batches: Batches,
         reloads: PendingReloads,
         rejections: Rejections,
@@ -61,6 +63,7 @@ class Passes:
         self._end = core.end
         self._rendering = rendering
         self._fallback = fallback
+        self._items = items
         self._batches = batches
         self._reloads = reloads
         self._rejections = rejections
@@ -87,7 +90,10 @@ class Passes:
         self._look_at_woken()
 
     def _look_at_woken(self) -> None:
-        if not (woken := self._take_woken()):
+        woken = self._take_woken()
+        if self._items:
+            woken = self._plan(woken)
+        if not woken:
             return
         world = self._rendering.world()
         needed: set[Lookup] = set()
@@ -122,6 +128,21 @@ class Passes:
                 self._queue.wake(group)
             else:
                 self._queue.wait(group, wait)
+
+    def _plan(self, woken: Sequence[GroupKey]) -> list[GroupKey]:
+        """Have the items of resources with ``for_each`` found; returns the other groups, these items among them."""
+        others = []
+        for group in woken:
+            states = self._resources.groups[group]
+            if states[0].matches is None:
+                others.append(group)
+                continue
+            if self._wait_of(group, states) is None:
+                self._items.plan(states[0], cached=self._uses_cached_keys(states))
+            if states[0].dirty:
+                wait = self._wait_of(group, states)
+                self._queue.wait(group, wait) if wait is not None else self._queue.wake(group)
+        return self._resources.in_order({*others, *self._take_woken_items()})
 
     def _tell_wait(self, states: Sequence[ResourceState], wait: Wait) -> None:
         if wait.until < NEVER and any(state.dirty and state.error is None for state in states):
@@ -161,6 +182,14 @@ class Passes:
         self._note_first_tries(woken)
         return self._resources.in_order(woken | self._queue.take(self._step.now))
 
+    def _take_woken_items(self) -> list[GroupKey]:
+        """Return the groups that were woken since, without the plans, which are looked at in the next step."""
+        woken = self._take_woken()
+        for group in [one for one in woken if self._resources.groups[one][0].matches is not None]:
+            woken.remove(group)
+            self._queue.wake(group)
+        return woken
+
     def _wait_of(self, group: GroupKey, states: Sequence[ResourceState]) -> Wait | None:
         """Return what a group with a dirty resource waits for, None where it can be rendered now.
 
@@ -170,6 +199,13 @@ class Passes:
             return Wait()  # the end of its delivery wakes it
         if self._undone.holds(states):
             return self._wait_of_held(states)
+        plan = states[0].plan
+        if (
+            plan is not None
+            and plan.dirty
+            and not (plan.cached and not self._core.mirror.ready(plan.resource.prefixes))
+        ):
+            return Wait(on=Plan(plan.name))
         if (lookup := self._rendering.awaited(states)) is not None:
             return Wait(on=lookup)
         if not self._uses_cached_keys(states) and (wait := self._wait_for_keys(states)) is not None:

@@ -109,7 +109,7 @@ class Rejections:
         for one in candidates:
             held = self._all.get(one.resource.name)
             known = others.get(one.resource.name) if held is None else held.rejection.digest
-            if known is not None and known != sha256(one.content).hexdigest():
+            if known is not None and known != ("" if one.gone else sha256(one.content).hexdigest()):
                 return None
             if held is not None:
                 if held.swapped_unchecked or held.rejection.by not in {"", _commands(one.resource)}:

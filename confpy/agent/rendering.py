@@ -119,7 +119,7 @@ class Rendering:
 
     def ask_files(self) -> None:
         """Ask again for the files of resources that watch some."""
-        states = self._resources.with_watched_files
+        states = self._resources.with_watched_files.values()
         self.ask({one for state in states for one in (*state.asked, *state.stale) if one.kind in FILES})
 
     def take(self, resolved: Resolved) -> None:
@@ -213,7 +213,7 @@ class Rendering:
             resource,
             content,
             keys=keys,
-            first_keys=bool(keys) and not state.guard.keys and self._config.may_lose_keys,
+            first_keys=bool(keys) and state.plan is None and not state.guard.keys and self._config.may_lose_keys,
             only_missing=cached,
             torn=state.torn,
             delivered=state.known.digest if state.known is not None else b"",
@@ -223,12 +223,21 @@ class Rendering:
             revision=0 if cached else self._core.mirror.revision(resource.prefixes),
             trigger=state.trigger,
             changes=len(state.changes),
+            gone=state.gone,
+            owned=state.owned,
+            twin=state.twin,
         )
 
     def _render_one(self, state: ResourceState, world: World, *, cached: bool) -> bytes:
         """Return a resource's content; raises ``Needs`` and ``ConfpyError``."""
         resource = state.resource
-        if not cached and (missing := self._missing_key(resource)) is not None:
+        if state.gone:
+            # Not before those can be made that take its place: all of them go into one delivery.
+            if (source := template_lookup(resource.src, resource.engine, resource.delimiters)) not in world.facts:
+                raise Needs(frozenset({source}))
+            self._lookups.use(state, frozenset())
+            return b""
+        if not cached and (missing := self.missing_key(resource)) is not None:
             raise missing
         if state.stale:
             self._lookups.use(state, state.asked, awaited=state.stale)
@@ -259,7 +268,8 @@ class Rendering:
         suspect = [
             state
             for state in states
-            if self._missing_key(state.resource) is None and not self._suspect_keys.admits(state)
+            # What an item has is admitted, or not, by its plan.
+            if state.plan is None and self.missing_key(state.resource) is None and not self._suspect_keys.admits(state)
         ]
         moment = min((one.retry_at for one in suspect), default=NEVER)
         for state in states if suspect else ():
@@ -267,7 +277,7 @@ class Rendering:
                 self._resources.retry(state, moment)
         return not suspect
 
-    def _missing_key(self, resource: Resource) -> StoreError | None:
+    def missing_key(self, resource: Resource) -> StoreError | None:
         """Return why the resource fails where a key that it asks for is not in the store, else None."""
         prefixes, texts, given = resource.prefixes, resource.text_prefixes, resource.on_missing
         path = self._core.mirror.lacking(prefixes, texts, given, self._config.on_missing)

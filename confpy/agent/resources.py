@@ -8,18 +8,21 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from confpy.agent.batches import checks_shared
+from confpy.agent.batches import checks_in_place
 from confpy.agent.runqueue import RunQueue
 from confpy.agent.shrink import Guard
 from confpy.agent.step import Step
-from confpy.candidates import DeliveredState, Outcome
+from confpy.candidates import DeliveredState, Outcome, OwnedFile
 from confpy.clock import NEVER, Backoff, Damping, Settle
 from confpy.config.resource import Resource, commands_of
 from confpy.errors import ConfpyError, StoreError
 from confpy.frozen import define, field
 from confpy.history.records import Previous
+from confpy.keys.each import Matches
 from confpy.keys.prefixes import PrefixIndex, normalise
 from confpy.keys.view import View
+from confpy.mirror.mirror import Mirror
+from confpy.mirror.mirrors import Mirrors
 from confpy.templates.lookup import Lookup
 
 NO_COMMANDS = ""
@@ -32,6 +35,12 @@ class GroupKey(NamedTuple):
     name: str
     """The group's, or the resource's."""
     is_lone: bool = False
+
+
+class Plan(NamedTuple):
+    """What items wait for: the resource that they are of is about to say which of them there are."""
+
+    name: str
 
 
 @define
@@ -110,12 +119,27 @@ class ResourceState:
     """Monotonic time since which it is held so."""
     to_restore: Previous | None = None
     """What is to be put back now."""
+    matches: Matches | None = None
+    """Of a resource with ``for_each``: the items that are there."""
+    plan: ResourceState | None = None
+    """Of an item: the resource that it is an item of."""
+    gone: bool = False
+    """It is an item that is no more: its target is to be removed."""
+    twin: str = ""
+    """The target of another item whose name differs in case only; empty: there is none, or this one came first."""
+    owned: OwnedFile | None = None
+    """Of an item: what was delivered last, by this process or an earlier one, where that is known."""
     ties: tuple[Resource, tuple[str, ...]] | None = None
     """Its ``commands``, and the resource that they are of: asked for in each pass."""
 
     @property
     def name(self) -> str:
         return self.resource.name
+
+    @property
+    def size(self) -> int:
+        """How many keys it has, or items: what a loss is measured by."""
+        return len(self.view) if self.matches is None else len(self.matches)
 
     @property
     def group(self) -> GroupKey:
@@ -149,11 +173,12 @@ class Resources:
         """Those whose first delivery is under way."""
         self.version = 0
         """How often they were replaced."""
-        self.with_watched_files: tuple[ResourceState, ...] = ()
-        self._shared: dict[GroupKey, frozenset[str]] = {}
-        """Of groups that are swapped in together: the checks that they share."""
-        self._sharing: dict[str, list[GroupKey]] = {}
-        """Such a check → the groups that share it."""
+        self.with_watched_files: dict[str, ResourceState] = {}
+        self._checks: dict[GroupKey, tuple[str, ...]] = {}
+        """Of groups that are put in place before they are checked: their checks."""
+        self._having: dict[str, dict[GroupKey, None]] = {}
+        """Such a check → the groups that have it: where there are several, these are swapped in together."""
+        self._orders = 0
         self._dirty: dict[int, ResourceState] = {}
         """By order, those that are dirty."""
         self._index = PrefixIndex()
@@ -170,20 +195,61 @@ class Resources:
         self.failed_by_store = {state.name: state for state in states if isinstance(state.error, StoreError)}
         self.first_deliveries = {state.name for state in states if state.in_flight and not state.tried}
         self.failed = {state.name: state for state in states if state.error is not None}
-        self.with_watched_files = tuple(state for state in states if state.resource.watch_files)
+        self.with_watched_files = {state.name: state for state in states if state.resource.watch_files}
         self.queue.clear()
+        self._checks, self._having = {}, {}
+        self._orders = len(states)
         for order, state in enumerate(states):
             state.order = order
             self.groups.setdefault(state.group, []).append(state)
             if state.dirty:
                 self.mark(state)
-            for path in paths(state.resource):
+            for path in paths(state.resource) if state.plan is None else ():
                 self._index.add(path, state.name)
-        self._shared = checks_shared({key: [one.resource for one in group] for key, group in self.groups.items()})
-        self._sharing = {}
-        for key, checks in self._shared.items():
+        for key, group in self.groups.items():
+            self._note_checks(key, group)
+
+    def add(self, state: ResourceState) -> None:
+        """Run one more from now on: an item, whose keys nobody is to be told of but its plan."""
+        state.order = self._orders
+        self._orders += 1
+        self.states[state.name] = state
+        self.groups[state.group] = [state]
+        self._note_checks(state.group, [state])
+        if state.resource.watch_files:
+            self.with_watched_files[state.name] = state
+        if not state.tried:
+            self.untried[state.name] = state
+        if state.dirty:
+            self.mark(state)
+
+    def remove(self, state: ResourceState) -> None:
+        """Run an item no more."""
+        del self.states[state.name]
+        del self.groups[state.group]
+        for check in self._checks.pop(state.group, ()):
+            del self._having[check][state.group]
+        self._dirty.pop(state.order, None)
+        self.queue.forget(state.group)
+        for index in (self.untried, self.failed, self.failed_by_store, self.with_watched_files):
+            index.pop(state.name, None)
+        self.first_deliveries.discard(state.name)
+
+    def _note_checks(self, key: GroupKey, group: Iterable[ResourceState]) -> None:
+        if checks := checks_in_place(state.resource for state in group if state.matches is None):
+            self._checks[key] = checks
             for check in checks:
-                self._sharing.setdefault(check, []).append(key)
+                self._having.setdefault(check, {})[key] = None
+
+    def end_plan(self, state: ResourceState) -> None:
+        """Take it that the items of a resource with ``for_each`` are those that its keys want."""
+        self.note_try(state)
+        self.set_error(state, None)
+        state.dirty, state.changes = False, set()
+        state.settle.done()
+        self._dirty.pop(state.order, None)
+        self.queue.forget(state.group)
+        self.queue.wake_for(Plan(state.name))
 
     def mark(self, state: ResourceState, trigger: str = "") -> None:
         """Make it dirty. A new trigger replaces the old one, and the wait that an older failure asked for."""
@@ -267,15 +333,15 @@ class Resources:
 
     def shared_checks(self, group: GroupKey) -> frozenset[str]:
         """Return the checks over swapped in files that a group shares with another."""
-        return self._shared.get(group, frozenset())
+        return frozenset(check for check in self._checks.get(group, ()) if len(self._having[check]) > 1)
 
     def groups_sharing(self, checks: Iterable[str]) -> list[GroupKey]:
         """Return the groups that share one of these checks."""
-        return list(dict.fromkeys(key for check in checks for key in self._sharing[check]))
+        return list(dict.fromkeys(key for check in checks for key in self._having[check]))
 
     def prefixes(self) -> Mapping[str, Sequence[str]]:
         """Return what each resource reads."""
-        return {name: state.resource.prefixes for name, state in self.states.items()}
+        return {name: state.resource.prefixes for name, state in self.states.items() if state.plan is None}
 
 
 def prefixes_of(states: Iterable[ResourceState]) -> list[str]:
@@ -295,3 +361,15 @@ def swaps(states: Iterable[ResourceState]) -> bool:
 def paths(resource: Resource) -> tuple[str, ...]:
     """Return the paths that a resource covers."""
     return tuple(dict.fromkeys(normalise(prefix) for prefix in resource.prefixes))
+
+
+def reads_of(resource: Resource) -> Sequence[str]:
+    """Return the prefixes that a resource sees: an item its own keys, and what all items see."""
+    if resource.item is None or resource.each is None:
+        return resource.prefixes
+    return tuple(dict.fromkeys((resource.each.path(resource.item.name), *resource.shared)))
+
+
+def view_of(resource: Resource, mirror: Mirror | Mirrors) -> View:
+    """Return what a resource sees of the keys."""
+    return View.over(mirror.sources(reads_of(resource), resource.text_prefixes), resource.strip)

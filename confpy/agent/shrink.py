@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
-from confpy.candidates import Candidate
 from confpy.clock import NEVER
 from confpy.config.resource import Resource
 from confpy.frozen import define
@@ -157,11 +156,12 @@ class KeyCounts:
         # No stream named what was deleted while confpy did not run.
         return Guard(keys, store, named=False, made_from=last)
 
-    def note(self, candidate: Candidate, *, recorded: bool) -> None:
-        """Note a delivery; ``recorded``: the count is in its record in the ledger."""
-        resource = candidate.resource
+    def note(self, resource: Resource, keys: int, *, recorded: bool) -> None:
+        """Note a delivery from so many keys; ``recorded``: the count is in its record in the ledger."""
+        if resource.item is not None:
+            return  # its plan counts the items
         known = self._known.setdefault(resource.name, {})
-        counted = Counted(candidate.keys, self._backend, resource.reads, resource.strip)
+        counted = Counted(keys, self._backend, resource.reads, resource.strip)
         if next(reversed(known.values()), None) == counted:
             return
         known.pop(self._backend, None)

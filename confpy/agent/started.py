@@ -61,7 +61,8 @@ class Started:
             self._end()
             return
         self._is_looking, self._version, self._undelivered_count = True, self._resources.version, count
-        self._step.do(FindTargets(tuple(state.resource.dest for state in undelivered)))
+        dests = (one.resource.dest for one in undelivered if one.matches is None and not one.gone)
+        self._step.do(FindTargets(tuple(dests)))
 
     def take(self, found: FoundTargets) -> None:
         """Take which targets are missing of those that were not delivered."""

@@ -40,7 +40,7 @@ class SuspectKeys:
 
     def admits(self, state: ResourceState) -> bool:
         """Say whether a resource may be rendered with the keys that it has; if not, have them confirmed."""
-        guard, mirror, now, keys = state.guard, self._core.mirror, self._step.now, len(state.view)
+        guard, mirror, now, keys = state.guard, self._core.mirror, self._step.now, state.size
         before = guard.suspicion
         others = mirror.size() > 0 and (guard.made_from is None or self._some_have_keys())
         store, read_at = mirror.replacements(state.resource.prefixes), mirror.read_at(state.resource.prefixes)

@@ -19,8 +19,9 @@ from confpy.config.toml import EMPTY, parse_toml, plain, read_text, suggest
 from confpy.errors import ConfpyError, UsageError
 from confpy.events import LogEvent
 from confpy.frozen import replace
+from confpy.keys.each import PLACE, Each, parse_each
 from confpy.keys.mounts import Mounts
-from confpy.keys.prefixes import join, normalise
+from confpy.keys.prefixes import covers, join, normalise
 from confpy.reload import actions
 from confpy.reload.runtime_target import parse_runtime
 from confpy.system.filenames import is_skipped
@@ -284,9 +285,21 @@ def read_resource(
         error.hint = written_mode(content)[1] if plain(str(error.where.get("key"))) == "mode" else ""
         raise
     insist_on_one_store(tables, settings)
-    return make_resource(
-        path, name, given, remarks, settings=settings, prefixes_of=prefixes_of, defaults=defaults, undoes=undoes
-    )
+    try:
+        return make_resource(
+            path, name, given, remarks, settings=settings, prefixes_of=prefixes_of, defaults=defaults, undoes=undoes
+        )
+    except UsageError as error:
+        if given.get("for_each") and (line := line_of(content, str(error.where.get("key", "")))):
+            error.at(line=line)
+        raise
+
+
+def line_of(content: str, key: str) -> int:
+    """Return the line of a file's ``[template]`` with a key, 0 where there is none."""
+    from confpy.config.positions import keys_of  # only for errors
+
+    return next((at.line for path, at in keys_of(content).items() if plain(path[-1]) == plain(key)), 0)
 
 
 def make_resource(
@@ -313,6 +326,20 @@ def make_resource(
     group = delivered_with(given, strict)
     action = actions.parse_action(given)
     paths = [path_of_key(prefix, key, settings) for key in given.get("keys", ())]
+    # As the store spells it: the environment is case-blind, and so is what is cut from its keys.
+    strip = normalise(prefixes_of(join(prefix, "/"))[0])
+    each = read_each(given) if given.get("for_each") else None
+    if each is not None and group:
+        hint = "a group is all or nothing, and one bad item must not stop the others: leave group out"
+        raise UsageError("for_each and group exclude each other", hint=hint, key="group")
+    shared = tuple(dict.fromkeys(raw for key in paths for raw in prefixes_of(key)))
+    prefixes = shared
+    if each is not None:
+        head = prefixes_of(path_of_key(prefix, each.head, settings))[0]
+        prefixes = tuple(dict.fromkeys((head, *shared)))
+        # What lies outside of the prefix, in another store, is seen uncut.
+        cut = strip.rstrip("/") if covers(strip, normalise(head)) else ""
+        each = replace(each, head=normalise(head)[len(cut) :] or "/", cut=cut)
     dest = below(settings.root, absolute(given["dest"]))
     if not os.path.isabs(given["dest"]):
         hint = "dest is relative to the working directory, as in confd: write an absolute path"
@@ -325,9 +352,10 @@ def make_resource(
         # Below templates/ with or without a leading slash, as in confd.
         "src": given["src"].lstrip("/"),
         "dest": dest,
-        # As the store spells it: the environment is case-blind, and so is what is cut from its keys.
-        "strip": normalise(prefixes_of(join(prefix, "/"))[0]),
-        "prefixes": tuple(dict.fromkeys(raw for key in paths for raw in prefixes_of(key))),
+        "strip": strip,
+        "prefixes": prefixes,
+        "each": each,
+        "shared": shared if each is not None else (),
         "uid": None if settings.root else account(given, "uid", "owner", strict, remarks.warnings),
         "gid": None if settings.root else account(given, "gid", "group", strict, remarks.warnings),
         "check_mode": given.get("check_mode") or mode_of_check(name, given.get("check_cmd"), action, undoes, remarks),
@@ -335,6 +363,7 @@ def make_resource(
         "verify_cmd": actions.parse_verifier(given),
         "reload_haproxy": parse_runtime(given, action),
         "group": group,
+        "keys_match": "segment" if each is not None else given.get("keys_match", "auto"),
         "mkdir": given.get("mkdir", bool(settings.root)),
     }
     return Resource(**{**{name: value for name, value in given.items() if name in FIELDS}, **made})
@@ -345,6 +374,28 @@ def path_of_key(prefix: str, key: str, settings: Settings) -> str:
     if settings.mounts and Mounts(settings.mounts).point_of(normalise(key)):
         return normalise(key)
     return join(prefix, key)
+
+
+def read_each(given: Mapping[str, Any]) -> Each:
+    """Return the pattern of ``for_each``; raises ``UsageError`` for what does not go together with it."""
+    try:
+        each = parse_each(given["for_each"])
+    except ValueError as error:
+        raise UsageError(f"for_each: {error}", key="for_each") from None
+    folder, _, name = given["dest"].rpartition("/")
+    if "{{" in PLACE.sub("", given["dest"]) or "{{" in folder:
+        hint = "write {{ name }}, once or more, in the name of the file, and nothing else in braces"
+        raise UsageError("with for_each, dest has {{ name }} in the name of the file alone", hint=hint, key="dest")
+    if not PLACE.search(name):
+        hint = 'all items would be one file: write dest = "/etc/nginx/conf.d/{{ name }}.conf"'
+        raise UsageError("with for_each, dest needs {{ name }} in the name of the file", hint=hint, key="dest")
+    if given.get("keys_match") == "text":
+        hint = "for_each matches whole segments: leave keys_match out"
+        raise UsageError('for_each and keys_match = "text" exclude each other', hint=hint, key="keys_match")
+    if given.get("reload_haproxy"):
+        hint = "one file per key is not compared with a running program: leave it out"
+        raise UsageError("for_each and reload_haproxy exclude each other", hint=hint, key="reload_haproxy")
+    return each
 
 
 def mode_of_check(

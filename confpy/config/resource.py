@@ -28,6 +28,7 @@ from confpy.config.settings import OPTIONS as SETTINGS
 from confpy.errors import ConfpyError
 from confpy.events import LogEvent
 from confpy.frozen import NOTHING, frozen
+from confpy.keys.each import Each
 from confpy.reload import actions
 from confpy.reload import kinds as reload_kinds
 from confpy.reload.actions import ReloadAction, Verifier
@@ -121,6 +122,18 @@ COMMAND = _kind(actions.COMMAND)
 
 
 @frozen
+class Item:
+    """One of the files that a resource with ``for_each`` makes."""
+
+    of: str
+    """The resource's name."""
+    name: str
+    """What the wildcard of the pattern has matched."""
+    key: str
+    """The key that the pattern has matched, as templates write it, without a slash at its end."""
+
+
+@frozen
 @with_options
 class Resource:
     """One ``conf.d/*.toml`` file: which keys, through which template, into which target.
@@ -156,6 +169,20 @@ class Resource:
     keys = option(
         (), KEYS, "the keys to read from the store, each with everything below it", examples=(["/services/web"],)
     )
+    for_each = option(
+        "",
+        TEXT,
+        'makes one file for each key (`"/vhosts/*"`) or each folder (`"/vhosts/*/"`) that matches, and removes it when'
+        " the key is gone; `dest` has `{{ name }}` in its place: [one file per key](resources.md#one-file-per-key)",
+        examples=("/vhosts/*", "/vhosts/*/"),
+    )
+    each: Each | None = None
+    """The pattern of ``for_each``: it is a plan, of which items are made."""
+    item: Item | None = None
+    """It is one of these items: what it sees of the pattern's keys are its own."""
+    shared: tuple[str, ...] = ()
+    """Of such a resource and its items: what of ``prefixes`` every item sees, besides its own keys."""
+    max_items: int = option(10000, COUNT, "with `for_each`: more matches than this are an error, and the files stay")
     keys_match: Literal["auto", "segment", "text"] = option(
         "auto",
         choice("auto", "segment", "text"),

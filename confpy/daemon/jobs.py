@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from confpy.candidates import Report
+from confpy.candidates import Own, Report
 from confpy.clock import NEVER, Clock
 from confpy.config.resource import Loaded
 from confpy.delivery.batch import deliver
@@ -165,6 +165,7 @@ class Jobs:
             # At once, not as jobs: they are quick, and must be done in their order.
             ClearPending: lambda action: ports.ledger.clear(action.key, action.records),
             Reject: lambda action: ports.ledger.rejected(action.rejections),
+            Own: lambda action: ports.ledger.own(action.files, action.paths),
             Count: lambda action: ports.ledger.counted(**fields(action)),
             Release: lambda action: ports.holds.release(action.resource),
             Remember: lambda action: ports.cached_keys.save_files(action.files),

@@ -4,7 +4,9 @@ Groups go through the steps together so that many share one sync and one record 
 no other. A reload is no part of it (``agent/reloads.py``).
 
 Groups that share a check over files in their places are swapped in together before it runs: it reads all of them, and
-none may pass without the others. If it fails, each is checked alone, and those that fail once more after the rest.
+none may pass without the others. If it fails, they are halved until those stand alone that fail: of many, one bad one
+costs two checks per halving, and the others are committed. Those that failed are tried once more after the rest, on
+which they may rest.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from confpy.agent.batches import batches
 from confpy.candidates import Group, Report
@@ -38,6 +40,9 @@ FEW = 8
 SYNC_ALL_FROM = 32
 """From so many candidates on, one ``syncfs`` is cheaper than a sync for each."""
 
+MOST_CHECKS = 256
+"""Checks of one delivery over files in their places. With these, about 20 bad ones of a thousand are found."""
+
 CheckFailure: TypeAlias = tuple[Member, CheckError]
 """A check that failed, and whose it is."""
 
@@ -57,6 +62,55 @@ def deliver(
         if not any(one.error is not None and "candidate" in one.error.where for one in reports):
             private.remove()
     return reports
+
+
+class FailedGroup(NamedTuple):
+    """A group whose check failed, and that was put back."""
+
+    group: GroupDelivery
+    member: Member
+    error: CheckError
+    committed: int
+    """How many others had been committed by then."""
+
+
+class Halving:
+    """Groups that share a check, and have failed it together."""
+
+    def __init__(
+        self,
+        groups: list[GroupDelivery],
+        failure: CheckFailure,
+        free: frozenset[str],
+        all_groups: list[GroupDelivery],
+    ) -> None:
+        """``free``: the paths that are locked by this process. ``all_groups``: those of the batch."""
+        self.groups = groups
+        self.failure = failure
+        """Of the last check that failed over several of them."""
+        self.free = free
+        self.all_groups = all_groups
+        self.checks = 1
+        self.committed = 0
+        self.failed: list[FailedGroup] = []
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no more is tried: so many checks tell that the fault lies elsewhere."""
+        return self.checks >= MOST_CHECKS
+
+    def add(self, group: GroupDelivery, failure: CheckFailure) -> None:
+        """Take it that a group failed alone."""
+        member, error = failure
+        self.failed.append(FailedGroup(group, member, error, self.committed))
+
+    def give_up(self, groups: list[GroupDelivery]) -> None:
+        """Take it that groups are not tried any more: they failed together with others."""
+        for group in groups:
+            member = next((one for one in group.members if one.differs), group.members[0])
+            error = self.failure[1].copy(CheckError)
+            error.hint = f"{MOST_CHECKS} checks have not found all that is wrong: the rest is tried later"
+            self.failed.append(FailedGroup(group, member, error, self.committed))
 
 
 class Batch:
@@ -125,34 +179,66 @@ class Batch:
             elif len(swapped) == 1:
                 swapped[0].reject(*failure)
             else:
-                self._check_each([group for group in swapped if self._take_back(group, failure)], free, all_groups)
+                back = [group for group in swapped if self._take_back(group, failure)]
+                self._find_bad(Halving(back, failure, free, all_groups))
 
-    def _check_each(self, groups: list[GroupDelivery], free: frozenset[str], all_groups: list[GroupDelivery]) -> None:
-        """Swap in each group alone; those that fail once more, if others have been committed since."""
-        failed = []
-        committed = 0
-        for group in groups:
-            if (failure := self._check_alone(group, free, all_groups)) is not None:
-                failed.append((group, failure, committed))
-            committed += group.committed
-        for group, failure, before in failed:
-            again = self._check_alone(group, free, all_groups) if committed > before else failure
-            if again is not None:
-                group.reject(*again)
-            committed += group.committed
+    def _find_bad(self, halving: Halving) -> None:
+        """Commit what passes of groups that have failed together, and reject what fails alone."""
+        self._halve(halving.groups, halving)
+        failed, halving.failed = halving.failed, []
+        # What failed before others were committed may rest on them.
+        again = [one for one in failed if halving.committed > one.committed]
+        final = [one for one in failed if halving.committed <= one.committed]
+        if len(again) == 1:
+            self._try([again[0].group], halving)
+        elif again:
+            self._halve([one.group for one in again], halving, is_known_bad=False)
+        for one in (*final, *halving.failed):
+            one.group.reject(one.member, one.error)
 
-    def _check_alone(
-        self, group: GroupDelivery, free: frozenset[str], all_groups: list[GroupDelivery]
-    ) -> CheckFailure | None:
-        """Swap in a group and check it; returns why it failed and was put back. None: its reports are made."""
+    def _halve(self, groups: list[GroupDelivery], halving: Halving, *, is_known_bad: bool = True) -> None:
+        """Try groups, and halves of them where that fails. ``is_known_bad``: together they have failed already."""
+        if not groups:
+            return
+        if len(groups) == 1 or not is_known_bad:
+            groups = self._try(groups, halving)
+            if len(groups) < 2:
+                return
+        middle = (len(groups) + 1) // 2
+        first, rest = groups[:middle], groups[middle:]
+        before = halving.committed
+        self._halve(first, halving, is_known_bad=False)
+        # Where all of the first half has passed, the bad one is in the other.
+        passed = all(group.committed for group in first) and halving.committed > before
+        self._halve(rest, halving, is_known_bad=passed)
+
+    def _try(self, groups: list[GroupDelivery], halving: Halving) -> list[GroupDelivery]:
+        """Swap in groups and check them; returns those that failed and were put back, to be halved.
+
+        One that fails alone is added to the failed ones. The others have their reports. When too many checks have run,
+        or the commands are being stopped, nothing is tried any more: all that is left has failed.
+        """
+        if halving.is_over or self._context.shell.is_ending:
+            halving.give_up(groups)
+            return []
         self._context.folders.forget()
-        if not group.look() or not self._swap_in([group], free, all_groups):
-            return None
-        failure = self._check([group])
+        # Nothing of them is in place: what was seen of their targets may have changed since.
+        differing = [group for group in groups if group.look()]
+        swapped = self._swap_in(differing, halving.free, halving.all_groups) if differing else []
+        if not swapped:
+            return []
+        failure = self._check(swapped)
+        halving.checks += 1
         if failure is None:
-            self._finish([group])
-            return None
-        return failure if self._take_back(group, failure) else None
+            self._finish(swapped)
+            halving.committed += sum(group.committed for group in swapped)
+            return []
+        back = [group for group in swapped if self._take_back(group, failure)]
+        if len(back) == 1:
+            halving.add(back[0], failure)
+        else:
+            halving.failure = failure
+        return back
 
     def _swap_in(
         self, groups: list[GroupDelivery], free: frozenset[str], all_groups: list[GroupDelivery]
@@ -206,7 +292,8 @@ class Batch:
 
     def _sync(self, groups: list[GroupDelivery]) -> list[GroupDelivery]:
         """Flush the candidates to disk before any of them takes a target's name; returns those that are flushed."""
-        descriptors = [it.staged.descriptor for group in groups for it in group.files if it.staged is not None]
+        staged = [it.staged for group in groups for it in group.files if it.staged is not None]
+        descriptors = [one.descriptor for one in staged if one.descriptor >= 0]
         if len(descriptors) >= SYNC_ALL_FROM and self._context.disk.sync_all(descriptors):
             return groups
         return [group for group in groups if group.sync()]

@@ -162,7 +162,7 @@ class GroupDelivery:
     def check_format(self) -> bool:
         """Parse the candidates whose resources name a format."""
         for member in self.differing:
-            if member.resource.output_format is not None:
+            if member.resource.output_format is not None and not member.candidate.gone:
                 from confpy.delivery.check import parse  # needed only by resources that are checked
 
                 try:
@@ -186,6 +186,8 @@ class GroupDelivery:
             if member.resource.check_cmd is None:
                 continue
             command = check.command_of(member.resource, member.source)
+            if member.candidate.gone and not (self.swap and check.is_shared(command, swap=True)):
+                continue  # there is no file to look at
             if command in ran and check.is_shared(command, swap=self.swap):
                 continue
             ran.add(command)
@@ -200,32 +202,22 @@ class GroupDelivery:
 
     @property
     def needs_record(self) -> bool:
+        if any(it.resource.item is not None for it in self.recorded):
+            return True  # what is ours is known by the records
         owes = self._context.reloads and any(it.resource.reload_cmd is not None for it in self.recorded)
         return owes or (self.preserves and bool(self.recorded)) or any(it.in_place for it in self.members)
 
     @property
     def planned(self) -> GroupChange:
         """What is about to be done, for the ledger."""
-        return GroupChange(self.id, tuple(map(self._change, self.recorded)), self.swap, self.rollback)
+        reloads, preserves = self._context.reloads, self.preserves
+        changes = (_change(it, reloads=reloads, preserves=preserves) for it in self.recorded)
+        return GroupChange(self.id, tuple(changes), self.swap, self.rollback)
 
     @property
     def is_recorded(self) -> bool:
         """Whether the ledger holds what is about to be done."""
         return self.change is not None and self.change == self.planned
-
-    def _change(self, member: Member) -> Change:
-        spec = member.resource.reload_spec if self._context.reloads else None
-        return Change(
-            member.resource.name,
-            member.resource.dest,
-            member.path,
-            member.old_digest,
-            member.digest.hex(),
-            member.candidate.keys,
-            member.mark if self.preserves or member.in_place else "",
-            spec.key if spec else "",
-            member.in_place,
-        )
 
     def note_unrecorded(self, error: OSError) -> None:
         for member in self.changed:
@@ -271,6 +263,9 @@ class GroupDelivery:
         """Put one candidate in its target's place."""
         context, staged = self._context, member.staged
         assert staged is not None
+        if member.candidate.gone:
+            member.put(member.remove())
+            return
         status = replace_target(staged, context.disk)
         if status is None:
             if context.ledger.folder:
@@ -408,6 +403,26 @@ def begin_record(groups: Sequence[GroupDelivery], context: Context) -> None:
         group.records.append(record)
         for member in group.recorded:
             member.tell("debug", "delivery.recorded", record=record)
+
+
+def _change(member: Member, *, reloads: bool, preserves: bool) -> Change:
+    """Return what the ledger records of one target. ``preserves``: its old file may have to be put back."""
+    spec = member.resource.reload_spec if reloads else None
+    item, owned = member.resource.item, member.candidate.owned
+    return Change(
+        member.resource.name,
+        member.resource.dest,
+        member.path,
+        member.old_digest,
+        None if member.candidate.gone else member.digest.hex(),
+        member.candidate.keys,
+        member.mark if preserves or member.in_place else "",
+        spec.key if spec else "",
+        member.in_place,
+        of=item.of if item is not None else "",
+        item=item.name if item is not None else "",
+        ours=owned is not None and (owned.path, owned.digest) == (member.path, member.old_digest),
+    )
 
 
 def _torn(error: ConfpyError, reason: str) -> ConfpyError:

@@ -15,7 +15,7 @@ from confpy.history.records import UNDO, Previous
 from confpy.system.disk import token
 from confpy.system.placeholders import command_line
 from confpy.target.failures import failure
-from confpy.target.look import Current, Wanted, differences, digest, look
+from confpy.target.look import Current, Wanted, differences, digest, look, require_own_file, why_it_stays
 from confpy.target.replace import back_up, preserve_old, put_back, write_stream
 from confpy.target.stage import NOT_BESIDE, Staged, changes, close, discard, stage, stage_apart
 from confpy.target.stamps import stamp
@@ -84,7 +84,8 @@ class Member:
     @property
     def source(self) -> str:
         """Where a check finds what is to be checked."""
-        return self.staged.path if self.staged is not None and self.status is None else self.resource.dest
+        path = self.staged.path if self.staged is not None and self.status is None else ""
+        return path or self.resource.dest
 
     @property
     def in_place(self) -> bool:
@@ -97,6 +98,11 @@ class Member:
         """Compare the target with the candidate."""
         context = self.context
         self._old_digest = ""
+        if self.candidate.gone:
+            self._look_at_gone()
+            return
+        if self.candidate.twin:
+            require_own_file(self.resource, self.candidate.twin, context.folders)
         wanted = Wanted(self.candidate.content, self.digest, context.ledger.stamps, self.current)
         current = self.current = look(self.resource, context.disk, context.folders, wanted)
         there = current.status is not None and not current.stream
@@ -107,12 +113,23 @@ class Member:
         if self.candidate.again and not stays:
             self.differs = self.differs or [self.candidate.again]
 
+    def _look_at_gone(self) -> None:
+        """Compare a target that is to be removed with what was delivered: what is not as it was stays."""
+        current = self.current = look(self.resource, self.context.disk, self.context.folders)
+        is_there = current.status is not None or current.linked
+        reason = why_it_stays(self.candidate.owned, current, self.old_digest) if is_there else ""
+        self.differs = ["to be removed"] if is_there and not reason else []
+        self.notes = [f"its key is gone, but {reason}: the file stays, and is not confpy's any more"] * bool(reason)
+
     def stage(self, *, inspected: bool) -> None:
         """Write the candidate beside its target, unless it would change nothing.
 
         ``inspected``: a stream has no file beside it, but checks or people are to read the candidate.
         """
         disk, content = self.context.disk, self.candidate.content
+        if self.candidate.gone:
+            self.staged = Staged(self.resource, self.before, content, "", -1)
+            return
         if self.before.stream:
             bare = Staged(self.resource, self.before, content, "", -1)
             self.staged = self._stage_apart() if inspected else bare
@@ -135,6 +152,8 @@ class Member:
 
     def stage_to_check(self) -> None:
         """Stage a candidate that is only checked (noop): beside its target, else in a temporary folder."""
+        if self.candidate.gone:
+            return
         if self.before.stream or self.context.disk.stat(self.folder) is None:
             self.staged = self._stage_apart()
             return
@@ -162,7 +181,7 @@ class Member:
 
     def sync(self) -> None:
         """Flush the candidate to disk."""
-        if self.staged is not None:
+        if self.staged is not None and self.staged.descriptor >= 0:
             try:
                 self.context.disk.sync(self.staged.descriptor)
             except OSError as error:
@@ -189,10 +208,21 @@ class Member:
         if (tell := self.context.rules.tell) is not None:
             tell(LogEvent(level, event, {"resource": self.resource.name, "file": self.source, **fields}))
 
+    def remove(self) -> os.stat_result:
+        """Remove the target; returns what it was."""
+        status = self.before.status
+        assert status is not None
+        try:
+            self.context.disk.remove(self.path)
+        except OSError as error:
+            raise failure("the target cannot be removed", self.resource, error) from error
+        return status
+
     def put(self, status: os.stat_result) -> None:
         """Take it that the candidate is in its target's place."""
         self.status = status
-        self.tell("debug", "target.replaced", how="written in place" if self.in_place else "renamed")
+        how = "removed" if self.candidate.gone else "written in place" if self.in_place else "renamed"
+        self.tell("debug", "target.replaced", how=how)
 
     # --- in place --------------------------------------------------------------------------------------------------
 
@@ -252,6 +282,9 @@ class Member:
 
     def report_unchanged(self) -> None:
         current = self.before
+        if self.candidate.gone:
+            self._report("unchanged", notes=tuple(self.notes))
+            return
         if current.stream:
             known = DeliveredState(self.candidate.delivered, None)
         else:
@@ -265,6 +298,9 @@ class Member:
         if self.staged is None or self.status is None:
             self.report_unchanged()
             return
+        if self.candidate.gone:
+            self._report("changed", record=record)
+            return
         identity = None if self.before.stream else stamp(self.status)
         known = DeliveredState(self.digest, identity)
         if self.candidate.again or changes(self.staged, self.status):
@@ -275,7 +311,8 @@ class Member:
 
     def report_would_change(self, *, swap: bool) -> None:
         """Report what a delivery would do (noop). ``swap``: its check needs it in its place, and was not run."""
-        if not (self.resource.mkdir or self.before.stream or self.context.disk.stat(self.folder)):
+        needs_folder = not (self.candidate.gone or self.resource.mkdir or self.before.stream)
+        if needs_folder and not self.context.disk.stat(self.folder):
             self.notes.append(f"a delivery would fail: there is no {self.folder} (mkdir = true makes it)")
         check = self.resource.check_cmd if swap else None
         self._report(
@@ -315,4 +352,6 @@ class Member:
         name = self.resource.name
         previous = self.previous if outcome == "changed" else None
         old = self.old_digest or "" if outcome == "changed" and not self.before.stream else ""
-        self.report = Report(name, outcome, error, known, notes, record, torn, differs, unchecked, took, old, previous)
+        path = self.path if self.resource.item is not None and self.current is not None else ""
+        facts = (notes, record, torn, differs, unchecked, took, old, previous, path)
+        self.report = Report(name, outcome, error, known, *facts)

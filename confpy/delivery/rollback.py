@@ -60,9 +60,10 @@ def restore(key: str, ledger: Ledger, disk: Disk) -> Restored:
     others = (it for it in reloads.values() if isinstance(it, ReloadSpec) and it.key != key)
     owed = tuple(_owed(spec, changes, record) for spec in others)
     refused = {
-        it.resource: (it.old, it.path, it.new)
+        # That there was to be no file is the digest of none.
+        it.resource: (it.old or "", it.path, it.new)
         for it in changes
-        if it.old is not None and it.old != it.new and reports[it.resource].error is None
+        if it.old != it.new and reports[it.resource].error is None
     }
     return Restored(key, tuple(reports.values()), tuple(one for one in owed if one.resources), refused)
 
@@ -93,7 +94,7 @@ def _way_back(way: list[Change], free: bool, ledger: Ledger, disk: Disk) -> tupl
     if now not in (newest.new, way[0].old):
         raise TargetError("somebody else has changed the target: it is left alone", target=newest.dest)
     for oldest in way:
-        change = replace(newest, old=newest.new, new=oldest.old, mark=oldest.mark, cleared=False)
+        change = replace(newest, old=newest.new, new=oldest.old, mark=oldest.mark, cleared=False, ours=oldest.ours)
         for place in old_paths(change.path, change.mark, ledger.folder):
             if disk.read_link(place) is not None or digest_at(place, disk) == change.new is not None:
                 return change, place

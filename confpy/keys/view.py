@@ -303,7 +303,7 @@ class View:
             return f"keys end in no slash and have no empty segment: write {normalise(key)}"
         if self.is_respelled(key):
             return f"the store spells it {self._spelled(key)}"
-        if self._children(key) and (key == ROOT or self.asks_for(key)):
+        if self.children(key) and (key == ROOT or self.asks_for(key)):
             below = _child(key, "*")
             return f'it has no value of its own, only keys below it: gets "{below}" reads them, ls "{key}" names them'
         return "a key is needed here: patterns are for gets and getvs" if _WILD.intersection(key) else ""
@@ -373,14 +373,14 @@ class View:
 
     def ls(self, path: str) -> list[str]:
         """Return the names one step below the path, and its own where it is a key itself."""
-        names = set(self._children(path))
+        names = set(self.children(path))
         if self.exists(path):
             names.add(path.rpartition(ROOT)[2] or ROOT)
         return sorted(names)
 
     def lsdir(self, path: str) -> list[str]:
         """Return the names one step below the path that have keys below themselves."""
-        return sorted(name for name, below in self._children(path).items() if below)
+        return sorted(name for name, below in self.children(path).items() if below)
 
     def _find(self, key: str) -> str | None:
         if key.startswith(ROOT):
@@ -390,7 +390,8 @@ class View:
                     return value
         return None
 
-    def _children(self, path: str) -> dict[str, bool]:
+    def children(self, path: str) -> dict[str, bool]:
+        """Return the names one step below the path, each with whether it has something below itself."""
         names: dict[str, bool] = {}
         if path.startswith(ROOT):
             for window in self._windows:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import groupby
 from typing import TypeAlias
 
+from confpy.candidates import OwnedFile
 from confpy.frozen import define, field, replace
 from confpy.ledger.formats import Entry
 from confpy.ledger.records import (
@@ -18,9 +19,11 @@ from confpy.ledger.records import (
     GroupChange,
     Record,
     read_count,
+    read_owned,
     read_record,
     read_rejection,
     write_counts,
+    write_owned,
     write_record,
     write_rejections,
     write_run,
@@ -54,6 +57,8 @@ class Book:
     """Key of a reload → its last run, as long as that puts off the next one."""
     rejections: dict[str, Rejection] = field(default_factory=dict)
     """Resource → the content that its reload rejected last."""
+    owned: dict[tuple[str, str], OwnedFile] = field(default_factory=dict)
+    """Root and path → the file there that was made of an item."""
     at: float = 0.0
     """Wall clock of the last entry."""
     ignored: set[str] = field(default_factory=set)
@@ -96,6 +101,13 @@ class Book:
                         self.rejections.pop(name, None)
                     else:
                         self.rejections[name] = read_rejection(written)
+            case "owned":
+                root = entry.get("root", "")
+                for path in entry["paths"]:
+                    self.owned.pop((root, path), None)
+                for written in entry["files"]:
+                    one = read_owned(written)
+                    self.owned[root, one.path] = one
             case "run":
                 run = LastRun(float(entry["at"]), int(entry["failures"]), float(entry["interval"]))
                 self.runs[str(entry["key"])] = run
@@ -117,6 +129,7 @@ class Book:
             self._count(counting, counted, numbers[olds[at - 1]] if at else self._last)
         self._last = max(self._last, *numbers.values(), 0)
         self.stores.update((backend, store) for backend, store in other.stores.items() if any(store))
+        self.owned |= other.owned
         self.runs |= other.runs
         self.rejections |= other.rejections
         self.at = max(self.at, other.at)
@@ -130,6 +143,11 @@ class Book:
         for (root, backend), group in groupby(self.counts.items(), lambda it: (it[0][0], it[0][2])):
             counts = {name: counted for (_, name, _), counted in group}
             yield write_counts(counts, root, backend, self.stores.get(backend, ("", 0)), self.at)
+        by_root: dict[str, list[OwnedFile]] = {}
+        for (root, _), one in self.owned.items():
+            by_root.setdefault(root, []).append(one)
+        for root, files in by_root.items():
+            yield write_owned(files, (), root)
         for record in self.in_order():
             yield write_record(record)
         for key, run in self.runs.items():
@@ -159,6 +177,9 @@ class Book:
         dropped = set(failed)
         groups = tuple(group for group in record.groups if group.name not in dropped)
         record = self.records[number] = replace(record, groups=groups, done=True)
+        for change in record.changes:
+            if change.of:
+                self._own(record, change)
         if not record.is_rollback:
             self.count(record)
         elif record.replaces:
@@ -168,6 +189,17 @@ class Book:
                 older = self.records[other]
                 self.records[other] = replace(older, groups=tuple(it for it in older.groups if it.name != name))
         self.tidy()
+
+    def _own(self, record: Record, change: Change) -> None:
+        """Take what is ours by a change that is in place."""
+        self.owned.pop((record.root, change.path), None)
+        if change.new is not None and (change.ours or not record.is_rollback):
+            one = OwnedFile(change.resource, change.of, change.item, change.dest, change.path, change.new)
+            self.owned[record.root, change.path] = one
+
+    def owned_in(self, root: str) -> tuple[OwnedFile, ...]:
+        """Return the files in a tree that were made of items."""
+        return tuple(one for (where, _), one in self.owned.items() if where == root)
 
     def _ended(self, key: str = "", cleared: Collection[int] = ()) -> Iterator[tuple[Record, GroupChange]]:
         """Yield the group changes that owe no reload, and need not be undone with an older one of their group.
@@ -287,10 +319,11 @@ class Book:
     def _reject(self, record: Record) -> None:
         """Record what a rollback has taken away: its process may end before it does."""
         for change in record.changes:
-            if change.old is not None and change.old != change.new:
-                before = self.rejections.get(change.resource)
-                times = before.times + 1 if before is not None and before.digest == change.old else 1
-                rejection = Rejection(change.old, change.path, change.new, "", record.at, times)
+            if change.old != change.new:
+                # That there was to be no file is the digest of none.
+                digest, before = change.old or "", self.rejections.get(change.resource)
+                times = before.times + 1 if before is not None and before.digest == digest else 1
+                rejection = Rejection(digest, change.path, change.new, "", record.at, times)
                 self.rejections[change.resource] = rejection
 
     def _accept(self, record: Record, key: str) -> None:
@@ -301,7 +334,7 @@ class Book:
 
     def _is_rejected(self, change: Change) -> bool:
         rejection = self.rejections.get(change.resource)
-        return rejection is not None and rejection.digest == change.new
+        return rejection is not None and rejection.digest == (change.new or "")
 
     def in_place(self) -> frozenset[str]:
         """Return the resources whose targets have a content that was rejected once, and still owe the reload for it."""
@@ -320,7 +353,7 @@ class Book:
     def count(self, record: Record) -> None:
         """Take the key counts of a record, which may be found to have ended long after newer ones."""
         reads = {name: read for name, *read in record.reads}
-        for change in record.changes:
+        for change in (one for one in record.changes if not one.of):  # items are counted by their plan
             counting = record.root, change.resource, record.backend
             if record.number > self._counted_by.get(counting, 0):
                 counted = read_count(change.keys, record.backend, reads.get(change.resource))

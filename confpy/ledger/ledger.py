@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 
+from confpy.candidates import OwnedFile
 from confpy.errors import ConfpyError
 from confpy.events import LogEvent
 from confpy.ledger.book import Book
@@ -19,7 +20,15 @@ from confpy.ledger.file import LedgerFile, adopt, sync_folders
 from confpy.ledger.formats import Entry
 from confpy.ledger.history import History
 from confpy.ledger.locks import LOCKS, locked
-from confpy.ledger.records import GroupChange, Record, write_counts, write_record, write_rejections, write_run
+from confpy.ledger.records import (
+    GroupChange,
+    Record,
+    write_counts,
+    write_owned,
+    write_record,
+    write_rejections,
+    write_run,
+)
 from confpy.ledger.restart import Restart
 from confpy.ledger.stamps import FEW, load, save
 from confpy.messages import Counted, Recovered
@@ -114,7 +123,7 @@ class Ledger:
             if self._file.is_open:
                 self._file.close()
                 self._book.forget_old(self._wall())
-                waits = self._book.runs or self._book.rejections
+                waits = self._book.runs or self._book.rejections or self._book.owned
                 if not (self._book.records or waits or self._has_counts(compares=compares)):
                     self._disk.discard(self._file.path)
                     sync_folders({self.folder}, self._disk)
@@ -274,6 +283,12 @@ class Ledger:
                 store = self._book.store_of(self._backend)
                 self._add_lazily(write_counts(found, self._root, self._backend, store, self._wall()), durable=True)
 
+    def own(self, files: Sequence[OwnedFile], paths: Sequence[str]) -> None:
+        """Record which files were made of items, and which paths are ours no more."""
+        if self.folder:
+            with self._guard:
+                self._add_lazily(write_owned(files, paths, self._root))
+
     # --- the start -------------------------------------------------------------------------------------------------
 
     def recover(self) -> Recovered:
@@ -303,6 +318,7 @@ class Ledger:
             runs=dict(book.runs),
             rejections=self._rejections(),
             in_place=book.in_place(),
+            owned=book.owned_in(self._root),
         )
 
     def _recover(self, restart: Restart) -> None:

@@ -5,10 +5,11 @@ A record is one batch: what it was about to do to which targets, and how far it 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from confpy.candidates import OwnedFile
 from confpy.frozen import fields, frozen, is_frozen
 from confpy.ledger.formats import Entry, read_lines
 from confpy.messages import Counted
@@ -38,6 +39,12 @@ class Change:
     """It is overwritten in place, and may be found torn."""
     cleared: bool = False
     """That reload is no longer owed."""
+    of: str = ""
+    """The resource with ``for_each`` that it is an item of; empty: it is none."""
+    item: str = ""
+    """The item's name."""
+    ours: bool = False
+    """What the target was before is what was delivered of this item; of a rollback: what is put back."""
 
     @property
     def owes(self) -> str:
@@ -164,6 +171,17 @@ def read_count(keys: int, backend: str, read: Sequence[Any] | None) -> Counted:
     """Return a count of an entry; ``read``: as ``write_counts`` and ``Record.reads`` have it."""
     strip, prefixes = read if read is not None else ("", None)
     return Counted(keys, backend, None if prefixes is None else tuple(prefixes), strip)
+
+
+def write_owned(files: Iterable[OwnedFile], paths: Iterable[str], root: str) -> Entry:
+    """Return an entry of files that were made of items, and of paths (``paths``) that are ours no more."""
+    entry: Entry = {"op": "owned", "files": [fields(one) for one in files], "paths": list(paths)}
+    return entry | ({"root": root} if root else {})
+
+
+def read_owned(written: Mapping[str, Any]) -> OwnedFile:
+    names = ("resource", "of", "item", "dest", "path", "digest")
+    return OwnedFile(*(str(written[name]) for name in names))
 
 
 def write_run(key: str, run: LastRun) -> Entry:

@@ -156,6 +156,11 @@ class Shell:
                 if _reap(process) is None:
                     self._unkillable.insert(0, process)
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether confpy stops: no command is started any more."""
+        return self._ending is not None
+
     def terminate_all(self) -> None:
         """Send TERM to all commands that run or are being started. None is started afterwards."""
         self._end_all(signals.SIGTERM)

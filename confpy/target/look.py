@@ -9,6 +9,7 @@ import stat
 import sys
 from collections.abc import Iterator
 
+from confpy.candidates import OwnedFile
 from confpy.config.resource import Resource
 from confpy.errors import TargetError
 from confpy.frozen import frozen
@@ -64,6 +65,7 @@ class Folders:
         self.root = disk.resolve(root) if root else ""
         self._disk = disk
         self._resolved: dict[str, str] = {}
+        self._ignoring: dict[str, bool] = {}
 
     def resolve(self, folder: str) -> str:
         """Return the path of a folder, links followed; raises ``OSError``."""
@@ -79,6 +81,23 @@ class Folders:
     def forget(self) -> None:
         """Resolve all anew from now on: their links may lead elsewhere by then."""
         self._resolved.clear()
+
+    def ignores_case(self, folder: str) -> bool:
+        """Return whether names in a folder that differ in case only are one file: asked with a file for a moment.
+
+        Raises ``OSError``.
+        """
+        resolved = self.resolve(folder)
+        known = self._ignoring.get(resolved)
+        if known is None and self._disk.stat(resolved) is not None:
+            path, descriptor = self._disk.create_beside(os.path.join(resolved, "case"))
+            try:
+                known = self._disk.find(os.path.join(resolved, os.path.basename(path).swapcase())) is not None
+            finally:
+                self._disk.discard(path)
+                self._disk.close(descriptor)
+            self._ignoring[resolved] = known
+        return bool(known)
 
 
 @frozen
@@ -224,6 +243,24 @@ def differences(resource: Resource, current: Current, content: bytes) -> list[st
 
 def _has_other_owner(resource: Resource, status: os.stat_result) -> bool:
     return resource.uid not in (None, status.st_uid) or resource.gid not in (None, status.st_gid)
+
+
+def why_it_stays(owned: OwnedFile | None, current: Current, digest: str | None) -> str:
+    """Return why a target that is there is not to be removed: it is not as it was delivered. Empty: it is."""
+    if owned is None or current.linked or current.stream or current.path != owned.path:
+        return "a link or another file is in its place"
+    return "" if digest == owned.digest else "somebody else has changed it"
+
+
+def require_own_file(resource: Resource, twin: str, folders: Folders) -> None:
+    """Raise ``TargetError`` where a target is that of another item (``twin``), whose name differs in case only."""
+    try:
+        ignores_case = folders.ignores_case(os.path.dirname(resource.dest))
+    except OSError as error:
+        raise failure("it cannot be found out whether the folder ignores case", resource, error) from error
+    if ignores_case:
+        hint = "this file system ignores case; the other one is delivered"
+        raise TargetError(f"its file is that of another item: {twin}", hint=hint, target=resource.dest)
 
 
 def digest_at(path: str, disk: Disk) -> str | None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import suppress
 
 from confpy.errors import TargetError
+from confpy.keys.each import PLACE
 from confpy.system.disk import Disk
 from confpy.system.filenames import staged_for
 from confpy.target.look import Folders, places
@@ -18,12 +20,16 @@ def sweep(dests: tuple[str, ...], disk: Disk, root: str = "") -> tuple[str, ...]
     """
     folders = Folders(disk, root)
     targets: dict[str, dict[str, str]] = {}
+    patterns: dict[str, list[re.Pattern[str]]] = {}
     for dest in dests:
         above, name = os.path.split(dest)
         with suppress(OSError):
             folder = folders.resolve(above)
             if folders.has(folder):
                 targets.setdefault(folder, {})[name] = dest
+                if PLACE.search(name):  # any of its items
+                    parts = map(re.escape, PLACE.split(name))
+                    patterns.setdefault(folder, []).append(re.compile(".+".join(parts), re.DOTALL))
     found = {folder: _Found(folder, wanted, disk) for folder, wanted in targets.items()}
     # The candidate of a link that is replaced lies beside the link, else beside the file that it leads to.
     for dest in [dest for one in found.values() for dest in one.linked]:
@@ -36,7 +42,9 @@ def sweep(dests: tuple[str, ...], disk: Disk, root: str = "") -> tuple[str, ...]
         one = found.get(folder) or _Found(folder, wanted, disk)
         for name in one.staged:
             path = os.path.join(folder, name)
-            if staged_for(name) in wanted and disk.remove_if_abandoned(path):
+            of = staged_for(name) or ""
+            is_wanted = of in wanted or any(one.fullmatch(of) for one in patterns.get(folder, ()))
+            if is_wanted and disk.remove_if_abandoned(path):
                 removed.append(path)
     return tuple(removed)
 

@@ -27,10 +27,46 @@ from confpy.templates.validators import flaw, literal_address
 if TYPE_CHECKING:
     from datetime import datetime
 
-Item = TypeVar("Item")
+    from confpy.config.resource import Item
+
+Entry = TypeVar("Entry")
 
 _DEEPEST = 10
 """Templates of Go that may be included in each other."""
+
+
+class ItemFacts:
+    """What the template of an item (``for_each``) is told of it: ``item.name`` in Jinja, ``item "name"`` in Go."""
+
+    def __init__(self, context: RenderContext) -> None:
+        self.__context = context
+
+    @property
+    def name(self) -> str:
+        """What the wildcard of ``for_each`` has matched."""
+        return self.__item.name
+
+    @property
+    def key(self) -> str:
+        """The key that ``for_each`` has matched, without a slash at its end."""
+        return self.__item.key
+
+    @property
+    def value(self) -> str:
+        """Its value; raises ``KeyMissing`` where it has none, as a folder may."""
+        return self.__context.getv(self.__item.key)
+
+    def __call__(self, fact: str) -> str:
+        if fact not in {"name", "key", "value"}:
+            raise InvalidArgument(f"an item has name, key and value, not {HIDDEN}")
+        return str(getattr(self, fact))
+
+    @property
+    def __item(self) -> Item:
+        item = self.__context.current_item
+        if item is None:
+            raise TemplateError("there is no item", hint="item is for resources with for_each alone")
+        return item
 
 
 class RenderContext:
@@ -42,12 +78,24 @@ class RenderContext:
 
     view: View
     world: World
+    current_item: Item | None = None
 
-    def begin(self, view: View, world: World, delimiters: tuple[str, ...] = (), files: Collection[str] = ()) -> None:
+    def __init__(self) -> None:
+        self.item = ItemFacts(self)
+
+    def begin(
+        self,
+        view: View,
+        world: World,
+        delimiters: tuple[str, ...] = (),
+        files: Collection[str] = (),
+        item: Item | None = None,
+    ) -> None:
         """Serve a render of a template with these delimiters, which what it includes has as well.
 
-        ``files``: those that it may read.
+        ``files``: those that it may read. ``item``: what is rendered, of a resource with ``for_each``.
         """
+        self.current_item = item
         self.view = view
         self.world = world
         self.delimiters = delimiters
@@ -107,7 +155,7 @@ class RenderContext:
     def lsdir(self, path: str) -> list[str]:
         return self.listed("lsdir", path, self.view.lsdir(as_text(path)))
 
-    def listed(self, function: str, asked: str, items: list[Item]) -> list[Item]:
+    def listed(self, function: str, asked: str, items: list[Entry]) -> list[Entry]:
         """Note whether a list of the store is empty, and return it."""
         if items:
             self.lists = True

@@ -118,7 +118,7 @@ class Engine:
     def render(self, resource: Resource, view: View, world: World) -> Rendered:
         """Render; raises ``Needs`` or ``TemplateError``."""
         context = self._context
-        context.begin(view, world, resource.delimiters, resource.watch_files)
+        context.begin(view, world, resource.delimiters, resource.watch_files, resource.item)
         try:
             compiled = context.source(template_lookup(resource.src, resource.engine, resource.delimiters))
             template = self._template(compiled)
@@ -187,7 +187,7 @@ class Engine:
         from confpy.templates.trace import at_fault, tracing  # only for errors
 
         context = self._context
-        context.begin(context.view, context.world, context.delimiters, context.files)
+        context.begin(context.view, context.world, context.delimiters, context.files, context.current_item)
         try:
             compiled = context.source(template_lookup(resource.src, resource.engine, resource.delimiters))
             made = self._make_environment(compiled.engine)

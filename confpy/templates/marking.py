@@ -42,7 +42,7 @@ class LineRenderer:
     def render(self, resource: Resource, view: View, world: World) -> tuple[Line, ...]:
         """Render; raises ``Needs``, and whatever the template raises, which a ``Renderer`` explains."""
         context = RenderContext()
-        context.begin(view, world, resource.delimiters, resource.watch_files)
+        context.begin(view, world, resource.delimiters, resource.watch_files, resource.item)
         trace = LineTrace(view)
         self.fault = None
         compiled = context.source(template_lookup(resource.src, resource.engine, resource.delimiters))

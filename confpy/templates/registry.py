@@ -240,6 +240,7 @@ FUNCTIONS: tuple[Function, ...] = (
     Function("fail", functions.fail),
     Function("file", ASKS, go="file(string) string", same=True),
     Function("file_hash", ASKS, go="fileHash(string) string", aliases=("fileHash",), same=True),
+    Function("item", ASKS, go="item(string) string", same=True),
     Function("from_toml", formats.from_toml),
     Function("from_yaml", formats.from_yaml),
     Function("hostport", validators.hostport),

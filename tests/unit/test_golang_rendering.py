@@ -178,7 +178,8 @@ def test_a_template_includes_another_with_its_data():
 def test_every_function_that_may_be_called_is_there():
     asking = {
         "datetime", "exists", "file", "fileExists", "fileHash", "get", "getenv", "gets", "getv", "getvs", "include",
-        "lookupIP", "lookupIPV4", "lookupIPV6", "lookupIfaceIPV4", "lookupIfaceIPV6", "lookupSRV", "ls", "lsdir",
+        "item", "lookupIP", "lookupIPV4", "lookupIPV6", "lookupIfaceIPV4", "lookupIfaceIPV6", "lookupSRV", "ls",
+        "lsdir",
     }  # fmt: skip
     assert FUNCTIONS.keys() - {"and", "or", "not"} == {name for name in PURE if name[0] != "_"} | asking
 

@@ -40,7 +40,7 @@ LAYERS = {
     "stores": {"config", "http", "keys", "ledger", "registration", "system"},
     "delivery": {"history", "candidates", "agent", "config", "ledger", "messages", "reload", "system", "target"},
     "ledger": {"history", "candidates", "config", "keys", "messages", "reload", "system", "target"},
-    "target": {"candidates", "config", "messages", "system"},
+    "target": {"candidates", "config", "keys", "messages", "system"},
     "agent": {
         "history", "candidates", "config", "haproxy", "keys", "messages", "mirror", "reload", "status", "templates",
     },

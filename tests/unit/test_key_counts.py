@@ -5,17 +5,12 @@ from __future__ import annotations
 import pytest
 
 from confpy.agent.shrink import KeyCounts
-from confpy.candidates import Candidate
 from confpy.config.resource import Resource
 from confpy.messages import Counted, Recovered
 
 
 def resource(*prefixes: str, strip: str = "/") -> Resource:
     return Resource("web", "", "t", "/out/web", strip, prefixes or ("/app",))
-
-
-def candidate(keys: int, *prefixes: str) -> Candidate:
-    return Candidate(resource(*prefixes), b"", keys)
 
 
 def counts(*known: Counted, backend: str = "etcdv3", may_lose_keys: bool = True) -> KeyCounts:
@@ -61,23 +56,23 @@ def test_each_kind_of_store_has_its_own_count():
 
 def test_another_count_other_prefixes_and_another_last_store_are_saved():
     one = counts(ETCDV3)
-    one.note(candidate(5), recorded=False)
+    one.note(resource(), 5, recorded=False)
     assert unsaved(one) == []
-    one.note(candidate(6), recorded=False)
+    one.note(resource(), 6, recorded=False)
     assert unsaved(one) == [{"web": Counted(6, "etcdv3", ("/app",), "/")}]
-    one.note(candidate(6, "/other"), recorded=False)
+    one.note(resource("/other"), 6, recorded=False)
     assert unsaved(one) == [{"web": Counted(6, "etcdv3", ("/other",), "/")}]
-    one.note(candidate(7, "/other"), recorded=True)
+    one.note(resource("/other"), 7, recorded=True)
     assert unsaved(one) == []
     last = counts(ETCDV3, ETCD)
-    last.note(candidate(5), recorded=False)
+    last.note(resource(), 5, recorded=False)
     assert unsaved(last) == [{"web": ETCDV3}]
 
 
 @pytest.mark.parametrize(("known", "expected"), [((), []), ((ETCD,), [{"web": Counted(1, "env", ("/app",), "/")}])])
 def test_a_store_that_is_never_compared_is_noted_only_to_outdate_another(known, expected):
     one = counts(*known, backend="env", may_lose_keys=False)
-    one.note(candidate(1), recorded=False)
+    one.note(resource(), 1, recorded=False)
     assert unsaved(one) == expected
     guard = counts(Counted(5, "env", ("/app",), "/"), backend="env", may_lose_keys=False).guard(resource(), 0)
     assert guard.keys is None, "the environment is never suspect"

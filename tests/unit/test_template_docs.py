@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from confpy.config.resource import Item
 from confpy.errors import TemplateError
 from confpy.templates.lookup import Lookup
 from confpy.templates.registry import FUNCTIONS
@@ -42,6 +43,7 @@ class Manual:
     def render(self, template: str, delimiters: str = "") -> str:
         keys, environ = self.given("keys"), self.given("environment")
         more = {"facts": FACTS, "now": 1_700_000_000.0, "engine": self._engine, "watch_files": ("/watched",)}
+        more["item"] = Item("services", "web", "/services/web")
         return text(template, keys, environ=environ, delimiters=tuple(delimiters.split()), **more)
 
 

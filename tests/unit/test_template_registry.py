@@ -21,7 +21,7 @@ def test_no_name_stands_in_two_rows():
 
 def test_what_asks_the_store_or_the_world_is_a_method_of_the_render_context():
     context = [row.name for row in FUNCTIONS if row.name and row.call is None]
-    assert [name for name in context if not callable(getattr(RenderContext, name, None))] == []
+    assert [name for name in context if not callable(getattr(RenderContext(), name, None))] == []
 
 
 @pytest.mark.parametrize("row", [row for row in FUNCTIONS if row.go], ids=lambda row: row.go_name)
