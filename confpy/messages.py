@@ -97,7 +97,6 @@ class Reloaded:
     unsure: bool = False
     """The program was reached, but its answer is none that confpy knows: whether it succeeded is unknown."""
     answer: str = ""
-    """That answer."""
     by: By = "reload"
     avoided: Avoided | None = None
     """By ``runtime`` or ``look``: the running program has its files, as is verified."""
@@ -132,7 +131,6 @@ class Counted:
     prefixes: tuple[str, ...] | None = None
     """What it read, as in ``Resource.reads``."""
     strip: str = ""
-    """As in ``Resource``."""
 
 
 @frozen

@@ -112,15 +112,7 @@ class Agent:
         self._rendering = rendering = Rendering(
             core, renderer, environ, suspect_keys=suspect_keys, fallback=fallback, watched=watched
         )
-        self.items = items = Items(
-            core,
-            counts=counts,
-            drift=self._drift,
-            fallback=fallback,
-            rendering=rendering,
-            suspect_keys=suspect_keys,
-            undone=undone,
-        )
+        self.items = items = Items(core, counts, self._drift, fallback, rendering, suspect_keys, undone)
         self._passes = Passes(
             core,
             rendering=rendering,

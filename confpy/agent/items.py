@@ -54,7 +54,6 @@ class Items:
     def __init__(
         self,
         core: Core,
-        *,
         counts: KeyCounts,
         drift: Drift,
         fallback: Fallback,
@@ -150,6 +149,8 @@ class Items:
         changed = () if is_whole else tuple(plan.changes)
         touched = matches.update(view, None if is_whole else changed)
         items.is_whole = is_whole  # until the end, should it fail
+        if plan.guard.keys is None and (owned := self._owned.of(plan.name)):
+            plan.guard.keys = len(owned)  # a kill took away the count, and the files are there
         if (error := self._refusal(plan, cached=cached)) is not None:
             items.is_whole = True
             self._failures.fail(plan, error)

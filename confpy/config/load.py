@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple, cast
 
 from confpy.config import confd
 from confpy.config.accounts import account, delivered_with, written_mode
+from confpy.config.for_each import line_of, read_each
 from confpy.config.kinds import LIST, shown
 from confpy.config.resource import OPTIONS, Loaded, Resource
 from confpy.config.settings import Settings
@@ -19,7 +20,6 @@ from confpy.config.toml import EMPTY, parse_toml, plain, read_text, suggest
 from confpy.errors import ConfpyError, UsageError
 from confpy.events import LogEvent
 from confpy.frozen import replace
-from confpy.keys.each import PLACE, Each, parse_each
 from confpy.keys.mounts import Mounts
 from confpy.keys.prefixes import covers, join, normalise
 from confpy.reload import actions
@@ -295,13 +295,6 @@ def read_resource(
         raise
 
 
-def line_of(content: str, key: str) -> int:
-    """Return the line of a file's ``[template]`` with a key, 0 where there is none."""
-    from confpy.config.positions import keys_of  # only for errors
-
-    return next((at.line for path, at in keys_of(content).items() if plain(path[-1]) == plain(key)), 0)
-
-
 def make_resource(
     path: str,
     name: str,
@@ -328,10 +321,7 @@ def make_resource(
     paths = [path_of_key(prefix, key, settings) for key in given.get("keys", ())]
     # As the store spells it: the environment is case-blind, and so is what is cut from its keys.
     strip = normalise(prefixes_of(join(prefix, "/"))[0])
-    each = read_each(given) if given.get("for_each") else None
-    if each is not None and group:
-        hint = "a group is all or nothing, and one bad item must not stop the others: leave group out"
-        raise UsageError("for_each and group exclude each other", hint=hint, key="group")
+    each = read_each(given, group) if given.get("for_each") else None
     shared = tuple(dict.fromkeys(raw for key in paths for raw in prefixes_of(key)))
     prefixes = shared
     if each is not None:
@@ -374,28 +364,6 @@ def path_of_key(prefix: str, key: str, settings: Settings) -> str:
     if settings.mounts and Mounts(settings.mounts).point_of(normalise(key)):
         return normalise(key)
     return join(prefix, key)
-
-
-def read_each(given: Mapping[str, Any]) -> Each:
-    """Return the pattern of ``for_each``; raises ``UsageError`` for what does not go together with it."""
-    try:
-        each = parse_each(given["for_each"])
-    except ValueError as error:
-        raise UsageError(f"for_each: {error}", key="for_each") from None
-    folder, _, name = given["dest"].rpartition("/")
-    if "{{" in PLACE.sub("", given["dest"]) or "{{" in folder:
-        hint = "write {{ name }}, once or more, in the name of the file, and nothing else in braces"
-        raise UsageError("with for_each, dest has {{ name }} in the name of the file alone", hint=hint, key="dest")
-    if not PLACE.search(name):
-        hint = 'all items would be one file: write dest = "/etc/nginx/conf.d/{{ name }}.conf"'
-        raise UsageError("with for_each, dest needs {{ name }} in the name of the file", hint=hint, key="dest")
-    if given.get("keys_match") == "text":
-        hint = "for_each matches whole segments: leave keys_match out"
-        raise UsageError('for_each and keys_match = "text" exclude each other', hint=hint, key="keys_match")
-    if given.get("reload_haproxy"):
-        hint = "one file per key is not compared with a running program: leave it out"
-        raise UsageError("for_each and reload_haproxy exclude each other", hint=hint, key="reload_haproxy")
-    return each
 
 
 def mode_of_check(
