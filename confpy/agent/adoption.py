@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from confpy.agent.core import Core
 from confpy.agent.drift import Drift
-from confpy.agent.items import Items
 from confpy.agent.passes import Passes
 from confpy.agent.rendering import Rendering
 from confpy.agent.resources import ResourceState, view_of
@@ -26,7 +25,6 @@ class Adoption:
         *,
         counts: KeyCounts,
         drift: Drift,
-        items: Items,
         passes: Passes,
         rendering: Rendering,
         suspect_keys: SuspectKeys,
@@ -39,7 +37,7 @@ class Adoption:
         self._resources = core.resources
         self._counts = counts
         self._drift = drift
-        self._items = items
+        self._items = passes.items
         self._passes = passes
         self._rendering = rendering
         self._suspect_keys = suspect_keys

@@ -24,7 +24,7 @@ from confpy.agent.deliveries import Deliveries
 from confpy.agent.drift import Drift
 from confpy.agent.fallback import Fallback
 from confpy.agent.history import DeliveryHistory
-from confpy.agent.items import Items
+from confpy.agent.items import ItemParts, Items
 from confpy.agent.loading import Loading
 from confpy.agent.passes import Passes
 from confpy.agent.rejections import Rejections
@@ -112,7 +112,7 @@ class Agent:
         self._rendering = rendering = Rendering(
             core, renderer, environ, suspect_keys=suspect_keys, fallback=fallback, watched=watched
         )
-        self.items = items = Items(core, counts, self._drift, fallback, rendering, suspect_keys, undone)
+        self.items = items = Items(core, ItemParts(counts, self._drift, fallback, rendering, suspect_keys, undone))
         self._passes = Passes(
             core,
             rendering=rendering,
@@ -139,7 +139,6 @@ class Agent:
             core,
             counts=counts,
             drift=self._drift,
-            items=items,
             passes=self._passes,
             rendering=rendering,
             suspect_keys=suspect_keys,
@@ -375,13 +374,11 @@ class Agent:
                 self._stop(self._child.exit_code(code))
             elif self._shutdown.end_commands():
                 self.reloads.stop()
-        elif self._has_ended():
+        elif not self.loading.is_done or self._batches:
+            pass
+        elif self._end.has_ended(waits=bool(self.resources.untried), owes=bool(self.reloads)):
             self._step.actions += self._end.report(self.resources.states.values(), self._step.now)
             self._stop(self._end.exit_code())
-
-    def _has_ended(self) -> bool:
-        is_idle = self.loading.is_done and not self._batches
-        return is_idle and self._end.has_ended(waits=bool(self.resources.untried), owes=bool(self.reloads))
 
     def _stop(self, code: int) -> None:
         self._ended = True

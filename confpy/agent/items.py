@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Mapping
 from random import Random
+from typing import NamedTuple
 
 from confpy.agent.changed_keys import MOST_CHANGES
 from confpy.agent.core import Core
@@ -48,19 +49,21 @@ class _Items:
     """All is to be planned anew, not only what has changed."""
 
 
+class ItemParts(NamedTuple):
+    """The parts of the agent that items need."""
+
+    counts: KeyCounts
+    drift: Drift
+    fallback: Fallback
+    rendering: Rendering
+    suspect_keys: SuspectKeys
+    undone: Undone
+
+
 class Items:
     """The items of all resources that have some."""
 
-    def __init__(
-        self,
-        core: Core,
-        counts: KeyCounts,
-        drift: Drift,
-        fallback: Fallback,
-        rendering: Rendering,
-        suspect_keys: SuspectKeys,
-        undone: Undone,
-    ) -> None:
+    def __init__(self, core: Core, parts: ItemParts) -> None:
         self._step = core.step
         self._core = core
         self._resources = core.resources
@@ -68,12 +71,7 @@ class Items:
         self._end = core.end
         self._noop = core.config.noop
         self._random: Random = core.random
-        self._counts = counts
-        self._drift = drift
-        self._fallback = fallback
-        self._rendering = rendering
-        self._suspect_keys = suspect_keys
-        self._undone = undone
+        self._counts, self._drift, self._fallback, self._rendering, self._suspect_keys, self._undone = parts
         self._all: dict[str, _Items] = {}
         """By resource."""
         self._owned = OwnedFiles()

@@ -63,7 +63,7 @@ class Passes:
         self._end = core.end
         self._rendering = rendering
         self._fallback = fallback
-        self._items = items
+        self.items = items
         self._batches = batches
         self._reloads = reloads
         self._rejections = rejections
@@ -91,7 +91,7 @@ class Passes:
 
     def _look_at_woken(self) -> None:
         woken = self._take_woken()
-        if self._items:
+        if self.items:
             woken = self._plan(woken)
         if not woken:
             return
@@ -138,7 +138,7 @@ class Passes:
                 others.append(group)
                 continue
             if self._wait_of(group, states) is None:
-                self._items.plan(states[0], cached=self._uses_cached_keys(states))
+                self.items.plan(states[0], cached=self._uses_cached_keys(states))
             if states[0].dirty:
                 wait = self._wait_of(group, states)
                 self._queue.wait(group, wait) if wait is not None else self._queue.wake(group)
