@@ -10,7 +10,7 @@ Whether targets exist is asked of the disk by a job: only of those that were not
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterable, Iterator
 
 from confpy.agent.core import Core
 from confpy.agent.loading import Loading
@@ -54,8 +54,10 @@ class Started:
         count = len(self._resources.failed) + len(self._resources.untried)
         if self._resources.first_deliveries or (now < self._look_at and count >= self._undelivered_count):
             return
+        if self._has_pending():  # before all that were not delivered are gone through
+            return
         undelivered = tuple({state.name: state for state in self._undelivered()}.values())
-        if self._is_too_early(undelivered):
+        if self._waits(undelivered):
             return
         if not undelivered:
             self._end()
@@ -70,7 +72,8 @@ class Started:
         self.missing = found.missing
         same = self._version == self._resources.version
         # What had an outcome at that look may have none any more: an undo of it has failed.
-        if self.at is None and not found.missing and same and not self._is_too_early(tuple(self._undelivered())):
+        is_over = same and not self._has_pending() and not self._waits(self._undelivered())
+        if self.at is None and not found.missing and is_over:
             self._end()
         else:
             self._look_at = self._step.now + self._wait
@@ -87,10 +90,12 @@ class Started:
         began, _ = self._step.began or (self._step.now, 0.0)
         return began + self._timeout
 
-    def _is_too_early(self, undelivered: Collection[ResourceState]) -> bool:
-        """Say whether an outcome is still to be waited for."""
-        if any(self._is_pending(state) for state in self._resources.untried.values()):
-            return True
+    def _has_pending(self) -> bool:
+        """Say whether the first try of a resource is still to come."""
+        return any(self._is_pending(state) for state in self._resources.untried.values())
+
+    def _waits(self, undelivered: Iterable[ResourceState]) -> bool:
+        """Say whether the store may still bring what one of them needs."""
         return self._step.now < self._deadline() and any(map(self._waits_for_store, undelivered))
 
     def _undelivered(self) -> Iterator[ResourceState]:

@@ -97,16 +97,15 @@ class Invariants:
 
     def note_foreign(self, dest: str) -> None:
         """Somebody else made a target what it is."""
-        self.foreign.add((dest, self._kernel.content(dest)))
-        self.whole[dest].add(self._kernel.content(dest))
+        content = self._kernel.content(dest)
+        self.foreign.add((dest, content))
+        self.whole[dest].add(content)
 
     def look_at_targets(self, when: str, *, all_: bool = False) -> None:
         """No file that is renamed is ever partial; one that is written in place is whole after the next start."""
         for dest, contents in self.whole.items():
-            in_place = self._kernel.follow(dest) in self._kernel.mounts or any(
-                one.write == "inplace" for one in self.resources if one.dest == dest
-            )
-            if in_place and not all_:
+            in_place = any(one.write == "inplace" for one in self.resources if one.dest == dest)
+            if (in_place or self._kernel.follow(dest) in self._kernel.mounts) and not all_:
                 continue
             content = self._kernel.content(dest)
             if content is not None and content not in contents:
@@ -199,13 +198,12 @@ class Invariants:
 
     def _look_at_emptied(self, candidate: Candidate, content: bytes | None) -> None:
         """No store's wrong answer takes the keys from a file that it brings."""
-        name = candidate.resource.name
-        before = Counter(map(self.mounts.point_of, names(content or b"")))
-        if not candidate.keys and before.total() > 1 and not self.emptied.issuperset(candidate.resource.prefixes):
-            raise Wrong(f"{name} would be emptied by a fault")
+        empties = not candidate.keys and len(names(content or b"")) > 1
+        if empties and not self.emptied.issuperset(candidate.resource.prefixes):
+            raise Wrong(f"{candidate.resource.name} would be emptied by a fault")
 
     def _look_at_origin(self, resource: Resource, content: bytes) -> None:
-        """Nothing is delivered that the store which is mounted there never had."""
+        """Nothing is delivered that the store mounted there never had."""
         for key, (incarnation, revision) in values(content):
             mount = self.mounts.point_of(key)
             if (key[len(mount) :], f"{incarnation}:{revision}") not in self._simulation.networks[mount].server.given:
