@@ -85,7 +85,8 @@ class Adoption:
 
     def _new_state(self, resource: Resource) -> ResourceState:
         settle, backoff = settle_of(resource), Backoff(self._random)
-        guard = self._counts.guard(resource, self._core.mirror.replacements(resource.prefixes))
+        mirror = self._core.mirror
+        guard = self._counts.guard(resource, mirror.replacements(resource.prefixes), mirror.parts(resource.reads))
         state = ResourceState(0, resource, settle, backoff, self._view(resource), guard=guard)
         self._undone.adopt(state)
         return state

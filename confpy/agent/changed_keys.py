@@ -14,6 +14,7 @@ class ChangedKeys:
     """The changes of a step, until its end."""
 
     def __init__(self, core: Core) -> None:
+        self._core = core
         self._step = core.step
         self._resources = core.resources
         self._changed: set[str] = set()
@@ -38,7 +39,7 @@ class ChangedKeys:
         for path, state in self._resources.concerned(self._changed):
             concerned[state.name] = state
             if path in self._inferred:
-                state.guard.named = state.guard.named_in_flight = False
+                state.guard.note_unnamed(self._core.mirror.mount_of(path))
             if len(state.changes) < MOST_CHANGES:
                 state.changes.add(path)
         self._changed, self._inferred = set(), set()

@@ -237,10 +237,11 @@ class Deliveries:
         state.damping.reset()
         state.known = report.known if state.resource.dest == resource.dest else None
         # What came meanwhile has been noted, and may still be suspect.
-        state.guard.trust(
-            candidate.keys, self._core.mirror.replacements(resource.prefixes), named=state.guard.named_in_flight
-        )
-        self._counts.note(resource, candidate.keys, recorded=_has_count(candidate, report))
+        mirror, guard = self._core.mirror, state.guard
+        store, parts = mirror.replacements(resource.prefixes), mirror.parts(resource.reads)
+        guard.trust(candidate.keys, store, named=guard.named_in_flight, parts=parts, sizes=guard.sizes)
+        recorded = _has_count(candidate, report)
+        self._counts.note(resource, candidate.keys, recorded=recorded, parts=parts, sizes=guard.sizes)
         if self._config.reloads and not self._config.noop:
             self._watched.note(resource, candidate.files)
         self._fallback.note_delivery()

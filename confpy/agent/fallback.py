@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 
 from confpy.agent.core import Core
 from confpy.agent.resources import ResourceState, paths, reads_of
-from confpy.agent.shrink import Guard, KeyCounts
+from confpy.agent.shrink import Guard, KeyCounts, PartGuard
 from confpy.candidates import Candidate, Report
 from confpy.clock import NEVER
 from confpy.config.resource import Resource
 from confpy.events import LogEvent
-from confpy.frozen import replace
+from confpy.frozen import NOTHING, replace
 from confpy.keys.prefixes import ROOT
 from confpy.keys.tree import KeyTree
 from confpy.keys.view import Source, View
@@ -125,8 +125,15 @@ class Fallback:
         self._resources.mark(state)
         if report.outcome == "changed":
             # An empty answer would take these keys from it as well.
-            state.guard = Guard(candidate.keys, self._core.mirror.replacements(state.resource.prefixes), named=False)
-            self._counts.note(state.resource, candidate.keys, recorded=bool(report.record))
+            resource, mirror = state.resource, self._core.mirror
+            state.guard = Guard(candidate.keys, mirror.replacements(resource.prefixes), named=False)
+            parts = mirror.parts(resource.reads)
+            view = self.view(resource) if parts else None
+            sizes = NOTHING if view is None else view.sizes()
+            for mount, part in parts.items():
+                state.guard.of_stores[mount] = PartGuard(sizes.get(mount, 0), part.store, named=False)
+            recorded = bool(report.record)
+            self._counts.note(resource, candidate.keys, recorded=recorded, parts=parts, sizes=sizes)
             self._step.log("warning", "resource.stale", resource=state.name, target=state.resource.dest)
 
     # --- saving them -------------------------------------------------------------------------------------------------

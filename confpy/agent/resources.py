@@ -290,7 +290,7 @@ class Resources:
         """Take it that a delivery of what it wants now begins, which ``land`` ends: it is no more dirty."""
         state.in_flight, state.dirty, state.drift = True, False, ""
         state.sent_at = self._step.now
-        state.guard.named_in_flight = True
+        state.guard.begin_delivery()
         state.changes_in_flight, state.changes = state.changes, set()
         state.settle.done()
         self._dirty.pop(state.order, None)

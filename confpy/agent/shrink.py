@@ -9,13 +9,15 @@ confpy on another kind of store, may get fewer keys; but no key at all is more l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from confpy.clock import NEVER
 from confpy.config.resource import Resource
-from confpy.frozen import define
+from confpy.frozen import NOTHING, define, field
+from confpy.keys.prefixes import ROOT
 from confpy.messages import Count, Counted, Recovered
+from confpy.mirror.parts import Parts
 
 NAMED = 3
 """Prefixes that a reason names; it counts the others."""
@@ -32,6 +34,22 @@ class ShrinkSuspicion(NamedTuple):
     """How many keys were left."""
     edited: Literal["", "keys", "prefix", "backend"] = ""
     """What was edited since the target was made, where that is why."""
+    reads: tuple[str, ...] = ()
+    """What is to be read again, where that is not all that the resource reads."""
+
+
+@define
+class PartGuard:
+    """How many keys one resource had in one of several stores when it was last delivered."""
+
+    keys: int
+    store: int
+    named: bool = True
+    named_in_flight: bool = True
+
+    def is_emptied(self, keys: int) -> bool:
+        """Say whether all of its keys are gone, and no stream named the deletion of the only one."""
+        return self.keys > 0 and not keys and not (self.named and self.keys == 1)
 
 
 @define
@@ -49,18 +67,40 @@ class Guard:
     suspicion: ShrinkSuspicion | None = None
     made_from: Counted | None = None
     """What the target was made from: other prefixes, or another kind of store, which ``backend`` names."""
+    of_stores: dict[str, PartGuard] = field(default_factory=dict)
+    """The same of each store, by mount, where the resource reads several."""
+    sizes: Mapping[str, int] = NOTHING
+    """How many keys of each the candidate has that was rendered last."""
 
     def admits(
-        self, resource: Resource, keys: int, store: int, now: float, read_at: float, *, others: bool = True
+        self,
+        resource: Resource,
+        keys: int,
+        store: int,
+        now: float,
+        read_at: float,
+        *,
+        others: bool = True,
+        parts: Parts = NOTHING,
+        sizes: Mapping[str, int] = NOTHING,
     ) -> bool:
         """Say whether so many keys may be rendered; ``read_at``: when the newest full read began.
 
-        ``others``: the store has a key for some resource.
+        ``others``: the store has a key for some resource. ``parts``, ``sizes``: of each store, where they are several.
         """
         edited = self._what_was_edited(resource, keys, others=others)
         reason = self._edit_reason(resource, edited) if edited else self._shrink_reason(resource, keys)
         # A store that was set up anew is as empty tomorrow: another read would say nothing.
         replaced = bool(self.keys and not keys and store != self.store and not edited)
+        again: tuple[str, ...] = ()
+        if not reason and parts:
+            # The others have keys: what counts is the one that has none, and when that was read.
+            emptied = [mount for mount in parts if self._is_emptied(mount, sizes.get(mount, 0))]
+            if emptied:
+                reason = self._reason_of_emptied(emptied)
+                replaced = any(parts[mount].store != self.of_stores[mount].store for mount in emptied)
+                read_at = min(parts[mount].read_at for mount in emptied)
+                again = tuple(one for mount in emptied for one in parts[mount].reads)
         if replaced and reason:
             reason += ", and the store is another one"
         if not reason or resource.on_shrink == "render":
@@ -71,13 +111,44 @@ class Guard:
             since = self.suspicion.since if self.suspicion and (keys or not self.suspicion.keys) else now
             waits = replaced or edited or resource.on_shrink == "keep"
             self.suspicion = ShrinkSuspicion(
-                reason, NEVER if waits else since + resource.shrink_grace, since, keys, edited
+                reason, NEVER if waits else since + resource.shrink_grace, since, keys, edited, again
             )
         return read_at >= self.suspicion.confirm_at
 
-    def trust(self, keys: int, store: int, *, named: bool) -> None:
-        """Measure the next keys by these, which were delivered or confirmed."""
+    def trust(
+        self, keys: int, store: int, *, named: bool, parts: Parts = NOTHING, sizes: Mapping[str, int] = NOTHING
+    ) -> None:
+        """Measure the next keys by these, which were delivered or confirmed. ``parts``, ``sizes``: of each store."""
         self.keys, self.store, self.named, self.suspicion, self.made_from = keys, store, named, None, None
+        if parts or self.of_stores:
+            before = self.of_stores
+            self.of_stores = {
+                mount: PartGuard(sizes.get(mount, 0), one.store, mount not in before or before[mount].named_in_flight)
+                for mount, one in parts.items()
+            }
+
+    def note_unnamed(self, mount: str) -> None:
+        """Take it that keys of the store there changed, and no stream named what was deleted, if anything was."""
+        self.named = self.named_in_flight = False
+        if (one := self.of_stores.get(mount)) is not None:
+            one.named = one.named_in_flight = False
+
+    def begin_delivery(self) -> None:
+        """Take it that a delivery begins of what was rendered last."""
+        self.named_in_flight = True
+        for one in self.of_stores.values():
+            one.named_in_flight = True
+
+    def _is_emptied(self, mount: str, keys: int) -> bool:
+        one = self.of_stores.get(mount)
+        return one is not None and one.is_emptied(keys)
+
+    def _reason_of_emptied(self, mounts: Sequence[str]) -> str:
+        (first, *more) = mounts
+        count = self.of_stores[first].keys
+        all_of = f"all of its {count} keys" if count > 1 else "its only key"
+        others = f", and those of {len(more)} more" if more else ""
+        return f"{all_of} of the store at {first or '/'} {'are' if count > 1 else 'is'} gone{others}"
 
     def after_edit(self, old: Resource, new: Resource) -> Guard:
         """Return the guard of a resource whose prefixes were edited."""
@@ -143,8 +214,8 @@ class KeyCounts:
         self._in_ledger = set(self._known)
         self._stores = {**recovered.stores, "": (recovered.identity, recovered.revision)}
 
-    def guard(self, resource: Resource, store: int) -> Guard:
-        """Return the guard of a resource that this process has not delivered. ``store``: as in ``Guard``."""
+    def guard(self, resource: Resource, store: int, parts: Parts = NOTHING) -> Guard:
+        """Return the guard of a resource that this process has not delivered. ``store``, ``parts``: as in ``Guard``."""
         known = self._known.get(resource.name, {})
         counted = known.get(self._backend)
         last = next(reversed(known.values()), None)
@@ -154,21 +225,43 @@ class KeyCounts:
             # Of the same kind of store: the guard has to name what was edited.
             last = None if counted is None or same else Counted(counted.keys, "", counted.prefixes, counted.strip)
         # No stream named what was deleted while confpy did not run.
-        return Guard(keys, store, named=False, made_from=last)
+        guard = Guard(keys, store, named=False, made_from=last)
+        for mount, part in parts.items():
+            of_part = self._known.get(_part_name(resource, mount), {}).get(self._backend)
+            if of_part is not None and of_part.prefixes is not None and set(of_part.prefixes) == set(part.reads):
+                guard.of_stores[mount] = PartGuard(of_part.keys, part.store, named=False)
+        return guard
 
-    def note(self, resource: Resource, keys: int, *, recorded: bool) -> None:
-        """Note a delivery from so many keys; ``recorded``: the count is in its record in the ledger."""
+    def note(
+        self,
+        resource: Resource,
+        keys: int,
+        *,
+        recorded: bool,
+        parts: Parts = NOTHING,
+        sizes: Mapping[str, int] = NOTHING,
+    ) -> None:
+        """Note a delivery from so many keys; ``recorded``: the count is in its record in the ledger.
+
+        ``parts``, ``sizes``: of each store, where they are several; no record of a delivery has those.
+        """
         if resource.item is not None:
             return  # its plan counts the items
-        known = self._known.setdefault(resource.name, {})
         counted = Counted(keys, self._backend, resource.reads, resource.strip)
+        self._note(resource.name, counted, recorded=recorded)
+        for mount, part in parts.items():
+            of_part = Counted(sizes.get(mount, 0), self._backend, part.reads, resource.strip)
+            self._note(_part_name(resource, mount), of_part, recorded=False)
+
+    def _note(self, name: str, counted: Counted, *, recorded: bool) -> None:
+        known = self._known.setdefault(name, {})
         if next(reversed(known.values()), None) == counted:
             return
         known.pop(self._backend, None)
         known[self._backend] = counted
         # What is never compared is saved only to outdate what another store left.
-        if not recorded and (self._may_lose_keys or resource.name in self._in_ledger):
-            self._unsaved[resource.name] = counted
+        if not recorded and (self._may_lose_keys or name in self._in_ledger):
+            self._unsaved[name] = counted
 
     def unsaved(
         self, identity: str, revision: Callable[[], int], store: str = "", *, at_end: bool = False
@@ -194,6 +287,11 @@ class KeyCounts:
 def reads_the_same(counted: Counted, resource: Resource) -> bool:
     """Say whether a count is one of the prefixes that a resource reads now."""
     return counted.prefixes is None or set(counted.prefixes) == set(resource.reads)
+
+
+def _part_name(resource: Resource, mount: str) -> str:
+    """Return what the ledger counts the keys of one store as, of a resource that reads several."""
+    return f"{resource.name} at {mount or ROOT}"
 
 
 def _names(prefixes: Sequence[str]) -> str:

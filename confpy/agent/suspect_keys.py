@@ -10,6 +10,7 @@ from confpy.agent.resources import ResourceState
 from confpy.agent.shrink import ShrinkSuspicion
 from confpy.clock import NEVER
 from confpy.errors import StoreError
+from confpy.frozen import NOTHING
 from confpy.messages import Accepted, Hold, Release
 
 ACCEPTANCE_INTERVAL = 2.0
@@ -43,8 +44,11 @@ class SuspectKeys:
         guard, mirror, now, keys = state.guard, self._core.mirror, self._step.now, state.size
         before = guard.suspicion
         others = mirror.size() > 0 and (guard.made_from is None or self._some_have_keys())
-        store, read_at = mirror.replacements(state.resource.prefixes), mirror.read_at(state.resource.prefixes)
-        admitted = guard.admits(state.resource, keys, store, now, read_at, others=others)
+        resource = state.resource
+        parts = mirror.parts(resource.reads)
+        guard.sizes = state.view.sizes() if parts else NOTHING
+        store, read_at = mirror.replacements(resource.prefixes), mirror.read_at(resource.prefixes)
+        admitted = guard.admits(resource, keys, store, now, read_at, others=others, parts=parts, sizes=guard.sizes)
         if admitted or state.accepted:
             self._end_suspicion(state, before, keys)
             return True
@@ -71,7 +75,9 @@ class SuspectKeys:
         if state.guard.suspicion is not None:
             why = "a person accepted it" if state.accepted else "another read says so, too"
             self._step.log("warning", "keys.confirmed", resource=name, keys=keys, reason=why)
-            state.guard.trust(keys, self._core.mirror.replacements(state.resource.prefixes), named=True)
+            mirror, guard = self._core.mirror, state.guard
+            store, parts = mirror.replacements(state.resource.prefixes), mirror.parts(state.resource.reads)
+            guard.trust(keys, store, named=True, parts=parts, sizes=guard.sizes)
         elif before is not None and state.resource.on_shrink == "render" and keys <= before.keys:
             self._step.log("warning", "keys.confirmed", resource=name, keys=keys, reason='on_shrink = "render"')
         elif before is not None:
@@ -95,7 +101,7 @@ class SuspectKeys:
         self._step.do(Hold(state.name, suspicion.reason if is_new else ""))
         confirm_at = suspicion.confirm_at
         if now >= confirm_at:
-            self._step.actions += self._core.mirror.reread(now, state.resource.prefixes).actions
+            self._step.actions += self._core.mirror.reread(now, suspicion.reads or state.resource.prefixes).actions
         again_at = min(now + ACCEPTANCE_INTERVAL, confirm_at if confirm_at > now else NEVER)
         self._resources.retry(state, again_at)
 

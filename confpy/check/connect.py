@@ -9,16 +9,27 @@ from confpy.config.resource import Resource
 from confpy.config.settings import Settings
 from confpy.errors import ConfpyError
 from confpy.frozen import replace
+from confpy.keys.mounts import Mounts
 from confpy.stores import open_store
+from confpy.stores.mounted import MountedStore
 
 
 def check_store(settings: Settings, resources: Sequence[Resource], findings: Findings) -> Iterator[str]:
     """Yield a line for each node that answers, and add those that do not."""
-    prefixes = tuple(dict.fromkeys(prefix for resource in resources for prefix in resource.prefixes))
+    mounts = Mounts(settings.mounts)
+    groups = mounts.split(list(dict.fromkeys(prefix for resource in resources for prefix in resource.prefixes)))
+    for mount, of in (("", settings), *settings.mounts.items()):
+        yield from _check_store(of, mount, mounts, groups.get(mount, []), findings)
+
+
+def _check_store(
+    settings: Settings, mount: str, mounts: Mounts, prefixes: Sequence[str], findings: Findings
+) -> Iterator[str]:
+    at = f" at {mount}" if mount else ""
     for node in settings.nodes or ("",):
-        name = f"the node {node}" if node else f"the store {settings.backend}"
+        name = (f"the node {node}" if node else f"the store {settings.backend}") + at
         try:
-            store = open_store(settings.backend, _with_node(settings, node))
+            store = MountedStore(open_store(settings.backend, _with_node(settings, node)), mount, mounts.below(mount))
             try:
                 snapshot = store.read(prefixes)
             finally:

@@ -37,6 +37,8 @@ class Findings:
 
     def __init__(self) -> None:
         self._found: dict[Finding, Finding] = {}
+        self.notes: list[Finding] = []
+        """What is no mistake."""
 
     def add(self, finding: Finding) -> None:
         """Add one, unless there is the same without a resource's name: templates may serve several."""
@@ -54,6 +56,10 @@ class Findings:
             column = given if isinstance(given, int) else 0
         hint = error.hint.removeprefix("going on without it; ")
         self.add(Finding(level, error.message.removesuffix(", ignored"), hint, file, line, column, resource))
+
+    def note(self, finding: Finding) -> None:
+        """Add what is no mistake."""
+        self.notes.append(finding)
 
     def sorted(self) -> list[Finding]:
         """Return them by file and line."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from confpy.check.findings import Finding, Findings
@@ -11,10 +11,10 @@ from confpy.check.resources import check_resources
 from confpy.check.settings import check_settings
 from confpy.config.settings import Settings
 from confpy.errors import ConfpyError
-from confpy.keys.capabilities import Capabilities
-from confpy.keys.prefixes import normalise
-from confpy.stores import open_store
+from confpy.stores import OpenStore, open_store
+from confpy.stores.memory import MemoryStore
 from confpy.stores.outside import is_known
+from confpy.stores.tree import Stores, open_stores
 
 
 class Checked(NamedTuple):
@@ -25,7 +25,8 @@ class Checked(NamedTuple):
     answers: list[str]
     """A line for each node that answers."""
     notes: tuple[Finding, ...] = ()
-    """What is no mistake: which changes of a resource a running HAProxy follows, and which need a reload."""
+    """What is no mistake: which changes of a resource a running HAProxy follows, and which need a reload; which keys
+    of mounted stores a prefix does not concern."""
 
 
 def check(
@@ -45,20 +46,21 @@ def check(
     settings = loaded.settings
     if (host or connect) and is_known(settings.backend):
         try:
-            open_store(settings.backend, settings).close()
+            open_stores(settings).close()
         except ConfpyError as error:
+            mount = f"the store at {error.where['mount']}: " if "mount" in error.where else ""
+            error.message = mount + error.message
             findings.take(error, str(error.where.get("file", "")))
-    capabilities, prefixes = _how_it_reads(settings.backend)
+    stores = Stores(_unread(settings.backend), {mount: _unread(of.backend) for mount, of in settings.mounts.items()})
     same = os.path.realpath if host else os.path.normpath
-    resources = check_resources(confdir, settings, prefixes, findings, same=same)
-    notes: tuple[Finding, ...] = ()
+    resources = check_resources(confdir, settings, stores.prefixes, findings, same=same)
     if resources:
         from confpy.check.templates import TemplateChecks  # brings Jinja
 
-        templates = TemplateChecks(confdir, capabilities, findings, sandbox=settings.sandbox)
+        templates = TemplateChecks(confdir, stores, findings, sandbox=settings.sandbox)
         for one in resources:
             templates.check(one)
-        notes = tuple(sorted(dict.fromkeys(templates.notes), key=lambda one: (one.file, one.line, one.message)))
+        findings.notes += templates.notes
     if host:
         from confpy.check.host import check_host
 
@@ -69,14 +71,18 @@ def check(
         from confpy.check.connect import check_store
 
         answers = [*check_store(settings, [one.resource for one in resources], findings)]
-    return Checked(findings.sorted(), len(resources), answers, notes)
+    notes = sorted(dict.fromkeys(findings.notes), key=lambda one: (one.file, one.line, one.message))
+    return Checked(findings.sorted(), len(resources), answers, tuple(notes))
 
 
-def _how_it_reads(backend: str) -> tuple[Capabilities, Callable[[str], tuple[str, ...]]]:
-    """Return the kind of a store, and what it reads for a path. Its settings do not count: they may name files."""
+def _unread(backend: str) -> OpenStore:
+    """Return a store of a kind, closed, for what it can do, and what it reads for a path.
+
+    Its settings do not count: they may name files.
+    """
     try:
         store = open_store(backend, Settings(backend=backend, files=("keys.yaml",)))
     except ConfpyError:  # there is none of that name
-        return Capabilities(), lambda path: (normalise(path),)
+        return MemoryStore()
     store.close()
-    return store.capabilities, store.prefixes
+    return store

@@ -16,6 +16,7 @@ from confpy.config.load import (
     find_table,
     insist_on_one_store,
     make_resource,
+    path_of_key,
     read_table,
     resource_files,
     resource_name,
@@ -25,6 +26,8 @@ from confpy.config.resource import Resource
 from confpy.config.settings import Settings
 from confpy.config.toml import plain
 from confpy.errors import ConfpyError, UsageError
+from confpy.keys.mounts import Mounts
+from confpy.keys.prefixes import ROOT, normalise
 from confpy.system.placeholders import command_line, names_candidate
 
 OF_THE_MACHINE = ("owner", "group", "uid", "gid")
@@ -173,6 +176,7 @@ class _ResourceCheck:
                 place = one.place("dest")
                 self._findings.add(Finding("warning", "dest is relative", hint, self._path, *place, self._name))
         _check_the_check(one, self._findings)
+        _check_mounted_keys(one, settings, self._findings)
         return one
 
 
@@ -185,6 +189,27 @@ def _check_the_check(one: CheckedResource, findings: Findings) -> None:
     if by_default or TESTS_TARGET.search(command_line(check)):
         hint = 'write {{.src}} for the file to check, or check_mode = "swap" for a check of all files in their places'
         _add(findings, UsageError("check_cmd tests the old file, not the new one", hint=hint), one, "check_cmd")
+
+
+def _check_mounted_keys(one: CheckedResource, settings: Settings, findings: Findings) -> None:
+    """Add the keys of mounted stores in a resource with a prefix, which does not concern them."""
+    prefix = settings.prefix or str(one.given.get("prefix") or "")
+    mounts = Mounts(settings.mounts)
+    if not mounts.points or normalise(prefix) == ROOT:
+        return
+    for key in one.given.get("keys") or ():
+        mount = mounts.point_of(normalise(key))
+        if mount:
+            place = one.file.place_of_text(one.place("keys"), key)
+            hint = f"nothing is put before it or cut from it: templates read it as {normalise(key)}"
+            message = f"the prefix {prefix} does not hold for {key}: another store is mounted at {mount}"
+            findings.note(Finding("note", message, hint, one.file.path, *place, resource=one.resource.name))
+        elif mount := mounts.point_of(path_of_key(prefix, key, settings)):
+            place = one.file.place_of_text(one.place("keys"), key)
+            path = path_of_key(prefix, key, settings)
+            hint = f"nothing is cut from its keys: templates read it as {path}; write that in keys"
+            message = f"{key} below the prefix {prefix} lies in another store, mounted at {mount}"
+            findings.note(Finding("note", message, hint, one.file.path, *place, resource=one.resource.name))
 
 
 def machine_options(one: CheckedResource) -> Mapping[str, Any]:

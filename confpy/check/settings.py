@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from confpy.check.findings import Findings
 from confpy.check.toml import TomlFile, read_toml
+from confpy.config.mounts import TABLE
+from confpy.config.positions import Position
 from confpy.config.settings import FILES, Settings
 from confpy.config.sources import load_settings, read_tables
 from confpy.errors import ConfpyError, UsageError
@@ -43,12 +45,14 @@ def check_settings(
             try:
                 good |= read_tables({key: value}, path, warnings)
             except UsageError as error:
-                findings.take(error, path, file.place(key))
+                findings.take(error, path, _place(file, key, error))
             for warning in warnings:
                 unknown = warning.message.endswith(", ignored") or "holds no settings" in warning.message
                 known = " has no meaning here" in warning.message
                 level = "error" if unknown and not known else "warning"
-                findings.take(warning, path, file.place(key), level="error" if level == "error" else "warning")
+                findings.take(
+                    warning, path, _place(file, key, warning), level="error" if level == "error" else "warning"
+                )
     try:
         settings, _ = load_settings({**good, **flags, "confdir": confdir, "config_file": NONE}, environ)
     except UsageError as error:
@@ -63,3 +67,14 @@ def check_settings(
         else:
             findings.take(wrong, path, place)
     return Loaded(settings, file)
+
+
+def _place(file: TomlFile, key: str, error: ConfpyError) -> Position:
+    """Return where a key stands, or the key of a table in it that an error names."""
+    named = str(error.where.get("key", ""))
+    table = file.tables.get(key)
+    for name in table if isinstance(table, dict) else ():
+        below = named.removeprefix(f"{TABLE}.{name}")
+        if below != named and below[:1] in {"", "."}:
+            return file.place(key, name, *filter(None, [below[1:]]))
+    return file.place(key)

@@ -16,10 +16,10 @@ from confpy.config.positions import Position, position
 from confpy.config.resource import Loaded, Resource
 from confpy.errors import TemplateError, UsageError
 from confpy.frozen import frozen
-from confpy.keys.capabilities import Capabilities
 from confpy.keys.prefixes import ROOT, normalise
 from confpy.keys.tree import KeyTree
 from confpy.keys.view import View
+from confpy.stores.tree import Stores
 from confpy.templates import engine, jinja
 from confpy.templates.compiler import Compiler
 from confpy.templates.context import RenderContext
@@ -53,9 +53,9 @@ class _Template:
 class TemplateChecks:
     """Checks templates, each once for each way in which it is read."""
 
-    def __init__(self, confdir: str, capabilities: Capabilities, findings: Findings, *, sandbox: bool) -> None:
+    def __init__(self, confdir: str, stores: Stores, findings: Findings, *, sandbox: bool) -> None:
         self._folder = os.path.join(confdir, "templates")
-        self._capabilities = capabilities
+        self._stores = stores
         self._findings = findings
         self._compiler = Compiler(sandbox=sandbox)
         self._environment = engine.environment(RenderContext(), sandbox=False, extensions=jinja.EXTENSIONS)
@@ -207,13 +207,13 @@ class TemplateChecks:
 
     def _matched(self, resource: Resource) -> Resource:
         """Return a resource as it reads its keys."""
-        in_text_store = self._capabilities.text_prefixes
-        return match_keys(Loaded((resource,)), self._folder, in_text_store=in_text_store).resources[0]
+        texts, mounts = self._stores.main.capabilities.text_prefixes, self._stores.mounts
+        return match_keys(Loaded((resource,)), self._folder, in_text_store=texts, mounts=mounts).resources[0]
 
     def _view(self, resource: Resource, prefixes: tuple[str, ...]) -> View:
         """Return what a resource sees of an empty store."""
-        spells = self._capabilities.spells
-        return View(KeyTree(), prefixes, resource.strip, spells=spells, texts=resource.text_prefixes)
+        sources = self._stores.sources(KeyTree(), prefixes, resource.text_prefixes)
+        return View.over([source._replace(lists=None) for source in sources], resource.strip)
 
     def _check_questions(self, template: _Template, view: View, level: Level, resource: str) -> bool:
         """Add questions that bring nothing; returns whether there is none."""

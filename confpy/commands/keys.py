@@ -32,7 +32,7 @@ def run(call: Call) -> int:
             for key, value in sorted(pairs)
         ]
         source = call.options.get("data") or confdir.settings.backend
-        document = {"source": source, "revision": revision, "keys": entries}
+        document = {"source": source, "revision": revision, "mounts": confdir.mounts, "keys": entries}
         write(json.dumps(document, indent=2, ensure_ascii=True) + "\n")
         return 0
     shown = (f"{name(key)} = {_quoted(value) if shows else MASK}\n" for key, value in sorted(pairs))

@@ -77,7 +77,7 @@ def _store_row(store: Mapping[str, Any], now: float) -> Line:
     if node:  # with one address it is that
         nodes = f"{node}, of {nodes}" if len(store["nodes"]) > 1 else node
     return (
-        Cell(_one_line(store["name"])),
+        Cell(_one_line(f"{store['name']} at {mount}" if (mount := store.get("mount")) else store["name"])),
         Cell(state, COLOURS[state]),
         Cell(str(store["revision"] or "-")),
         Cell(since_or_dash(store["answered_at"], now)),

@@ -78,9 +78,9 @@ def read_store(table: Mapping[str, object], where: Mapping[str, str], warnings: 
     backend = values.get("backend")
     if not backend:
         raise UsageError("the store has no backend", hint=EXAMPLE, **where)
-    if backend not in STORES:
+    if backend not in STORES and not _is_outside(str(backend)):
         hint = mend(str(backend), STORES) or "choose one of " + ", ".join(sorted(STORES))
-        raise UsageError(f"unknown store {backend!r}", hint=hint, **where)
+        raise UsageError(f"unknown store {backend!r}", hint=hint, **{**where, "key": f"{where['key']}.backend"})
     return values
 
 
@@ -108,4 +108,12 @@ def settle_store(table: Values, run: Mapping[str, object], environ: Mapping[str,
 
 def _same_servers(one: str, other: str) -> bool:
     """Say whether two kinds of store are kept by the same servers, as Consul's keys and its catalogue are."""
-    return one == other or (STORES[one].port > 0 and other in STORES and STORES[one].port == STORES[other].port)
+    ports = [STORES[name].port if name in STORES else 0 for name in (one, other)]
+    return one == other or (ports[0] > 0 and ports[0] == ports[1])
+
+
+def _is_outside(backend: str) -> bool:
+    """Say whether another distribution has a store of this name, as ``confpy.stores.outside`` opens it."""
+    from importlib.metadata import entry_points  # most stores are confpy's own
+
+    return any(entry_points(group="confpy.stores", name=backend))

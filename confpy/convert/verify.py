@@ -15,7 +15,7 @@ from confpy.frozen import replace
 from confpy.keys.prefixes import join, normalise
 from confpy.keys.tree import KeyTree
 from confpy.keys.view import View
-from confpy.stores import Store, open_store
+from confpy.stores.tree import Stores, open_stores
 from confpy.templates.keymatch import match_keys
 from confpy.templates.renderer import Renderer
 from confpy.templates.resolve import Resolver
@@ -26,10 +26,10 @@ _ROUNDS = 20
 
 def verify(converted: Converted, settings: Settings, environ: Mapping[str, str]) -> Iterator[tuple[bool, str]]:
     """Yield for each pair whether it is equal, and a line; raises ``ConfpyError`` if the store cannot be read."""
-    store = open_store(settings.backend, settings)
+    stores = open_stores(settings)
     try:
-        for old, old_folder, new, new_folder in _pairs(converted, settings, store):
-            view = _view(store, old)
+        for old, old_folder, new, new_folder in _pairs(converted, settings, stores):
+            view = _view(stores, old)
             now = time.time()
             before = _rendered(old, old_folder, view, World(now, environ, {}))
             after = _rendered(new, new_folder, view, World(now, environ, {}))
@@ -44,16 +44,17 @@ def verify(converted: Converted, settings: Settings, environ: Mapping[str, str])
                     f"{old.src}: " + ("the same bytes" if before == after else _difference(before, after)),
                 )
     finally:
-        store.close()
+        stores.close()
 
 
-def _pairs(converted: Converted, settings: Settings, store: Store) -> Iterator[tuple[Resource, str, Resource, str]]:
+def _pairs(converted: Converted, settings: Settings, stores: Stores) -> Iterator[tuple[Resource, str, Resource, str]]:
     paths, plan = converted.paths, converted.plan
 
     def load(confdir: str) -> tuple[Resource, ...]:
-        loaded = load_resources(confdir, settings, store.prefixes)
+        loaded = load_resources(confdir, settings, stores.prefixes)
         folder = os.path.join(confdir, "templates")
-        return match_keys(loaded, folder, in_text_store=store.capabilities.text_prefixes).resources
+        texts = stores.main.capabilities.text_prefixes
+        return match_keys(loaded, folder, in_text_store=texts, mounts=stores.mounts).resources
 
     if paths.is_confdir:
         new = {one.name: one for one in load(paths.dest)}
@@ -66,7 +67,7 @@ def _pairs(converted: Converted, settings: Settings, store: Store) -> Iterator[t
     # If they lie in a confdir, its resources say which keys a template reads.
     known = load(os.path.dirname(os.path.abspath(folder)))
     root = join(settings.prefix, "/")
-    anything = Resource("convert", "", "", "/", normalise(store.prefixes(root)[0]), store.prefixes(root))
+    anything = Resource("convert", "", "", "/", normalise(stores.prefixes(root)[0]), stores.prefixes(root))
     for path in plan.changed:
         origin = plan.origins[path]
         readers = [one for one in known if template_name(one.src) == template_name(origin)] or [anything]
@@ -77,15 +78,16 @@ def _pairs(converted: Converted, settings: Settings, store: Store) -> Iterator[t
             yield old, folder, new_one, os.path.dirname(target)
 
 
-def _view(store: Store, resource: Resource) -> View:
+def _view(stores: Stores, resource: Resource) -> View:
     tree = KeyTree()
-    prefixes = tuple(dict.fromkeys(map(normalise, resource.prefixes)))
-    for listing in store.read(resource.prefixes).listings.values() if resource.prefixes else ():
-        if listing.error is not None:
-            raise listing.error
-        for key, value in listing.keys.items():
-            tree.set(key, value)
-    return View(tree, prefixes, resource.strip, texts=resource.text_prefixes)
+    for store, _, prefixes in stores.split(resource.prefixes):
+        for listing in store.read(prefixes).listings.values():
+            if listing.error is not None:
+                raise listing.error
+            for key, value in listing.keys.items():
+                tree.set(key, value)
+    sources = stores.sources(tree, resource.prefixes, resource.text_prefixes)
+    return View.over([one._replace(lists=None, spells=str) for one in sources], resource.strip)
 
 
 def _rendered(resource: Resource, folder: str, view: View, world: World) -> bytes | ConfpyError:

@@ -154,6 +154,7 @@ class Daemon:
 
             child = supervised(settings)
         folder_guard = threading.Lock()
+        kinds = {mount: one.backend for mount, one in settings.mounts.items()}
         ports = Ports(
             disk=self._disk,
             shell=shell or Shell(hidden=SECRET_VARIABLES),
@@ -162,7 +163,7 @@ class Daemon:
             mounted=stores.mounted,
             streams=self._streams,
             ledger=self._ledger,
-            cached_keys=CachedKeys(state, self._clock, folder_guard, settings.backend),
+            cached_keys=CachedKeys(state, self._clock, folder_guard, settings.backend, kinds),
             holds=Holds(state, folder_guard),
             resolver=self._resolver,
             load=self._load,
@@ -404,7 +405,8 @@ class Daemon:
         loaded = load_resources(settings.confdir, settings, self._stores.prefixes, undoes=undoes)
         if not (settings.exec or settings.no_reload or settings.sync_only):
             loaded = reject_unaddressed(loaded)
-        return match_keys(loaded, self._templates, in_text_store=self._store.capabilities.text_prefixes)
+        texts = self._store.capabilities.text_prefixes
+        return match_keys(loaded, self._templates, in_text_store=texts, mounts=self._stores.mounts)
 
     def _answer(self, answer: Answer) -> None:
         """As ``Ports.answer``."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import count
 from random import Random
 
-from confpy.clock import NEVER
 from confpy.config.settings import Settings
 from confpy.keys.capabilities import Capabilities
 from confpy.mirror.mirror import Mirror
@@ -24,8 +23,7 @@ def make_mirror(settings: Settings, stores: Stores, random: Random, period: floa
         return Mirror(
             random,
             follows=settings.watch and not settings.onetime and can.watches,
-            # What cannot change is read once.
-            period=NEVER if mount and not can.can_change else period,
+            period=period,
             once=settings.onetime and not settings.retry_for,
             patience=EAGER if settings.onetime else LONGEST_WAIT,
             binary=can.binary_values,

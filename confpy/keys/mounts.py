@@ -40,3 +40,7 @@ class Mounts:
                 point = known[prefix] = self.point_of(prefix)
             found.setdefault(point, []).append(prefix)
         return found
+
+
+NO_MOUNTS = Mounts(())
+"""There is one store."""

@@ -8,12 +8,14 @@ from typing import Literal
 
 from confpy.clock import NEVER
 from confpy.errors import StoreError
+from confpy.frozen import NOTHING
 from confpy.keys.prefixes import Lists, ancestors, minimal, normalise
 from confpy.keys.tree import KeyTree
 from confpy.keys.view import Source
 from confpy.mirror.copy import LocalCopy
 from confpy.mirror.denied import DeniedPrefixes
 from confpy.mirror.health import StoreHealth
+from confpy.mirror.parts import Parts
 from confpy.mirror.reading import Reading
 from confpy.mirror.resync import Resync
 from confpy.mirror.status import MirrorStatus, describe
@@ -142,6 +144,10 @@ class Answers:
     def read_at(self, prefixes: Sequence[str]) -> float:  # noqa: ARG002 - the store's
         """Return when the newest read of all that is wanted began."""
         return self._read_at
+
+    def parts(self, reads: Sequence[str]) -> Parts:  # noqa: ARG002 - there is one store
+        """Return what is to be known of each store of what a resource reads, where they are several."""
+        return NOTHING
 
     def states(self) -> Iterator[tuple[str, str, Callable[[], int]]]:
         """Yield what the ledger calls the store, which one it is, and what returns its newest revision."""

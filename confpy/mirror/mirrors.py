@@ -13,11 +13,13 @@ from typing import Literal
 
 from confpy.clock import NEVER
 from confpy.errors import StoreError
+from confpy.frozen import NOTHING
 from confpy.keys.mounts import Mounts
 from confpy.keys.prefixes import ancestors, minimal
 from confpy.keys.view import Source
 from confpy.messages import Message
 from confpy.mirror.mirror import Mirror
+from confpy.mirror.parts import Part, Parts
 from confpy.mirror.result import MirrorResult
 from confpy.mirror.status import MirrorStatus
 
@@ -170,6 +172,13 @@ class Mirrors:
     def replacements(self, prefixes: Sequence[str]) -> int:
         """As ``Answers.replacements``, of all stores of the prefixes."""
         return sum(mirror.store for mirror, _ in self._of(prefixes))
+
+    def parts(self, reads: Sequence[str]) -> Parts:
+        """As ``Answers.parts``."""
+        found = list(self._of(reads))
+        if len(found) < 2:
+            return NOTHING
+        return {one.mount: Part(tuple(group), one.store, one.read_at(group)) for one, group in found}
 
     def read_at(self, prefixes: Sequence[str]) -> float:
         """As ``Answers.read_at``: that of the store that was read least lately."""

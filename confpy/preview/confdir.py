@@ -18,7 +18,8 @@ from confpy.frozen import replace
 from confpy.keys.prefixes import covers, join, normalise
 from confpy.keys.tree import KeyTree
 from confpy.keys.view import View
-from confpy.stores import Store, open_store
+from confpy.stores import open_store
+from confpy.stores.tree import Stores, open_stores
 from confpy.templates.keymatch import match_keys
 from confpy.templates.lookup import Lookup
 from confpy.templates.renderer import Renderer
@@ -64,30 +65,37 @@ class Confdir:
         self._environ = {name: value for name, value in environ.items() if name not in SECRET_VARIABLES}
         self._data = data
         self._now = now
-        self._store = self._open()
+        self._stores = self._open()
         self._loaded: Loaded | None = None
         self._renderer = Renderer(sandbox=settings.sandbox)
 
-    def _open(self) -> Store:
+    def _open(self) -> Stores:
         if not self._data:
-            return open_store(self.settings.backend, self.settings)
+            return open_stores(self.settings)
         of_file = replace(self.settings, files=(self._data,), filter="*", file_format="document")
-        return open_store("file", of_file)
+        return Stores(open_store("file", of_file))
 
     def close(self) -> None:
-        self._store.close()
+        self._stores.close()
 
     @property
     def files(self) -> tuple[str, ...]:
         """The paths whose edits can change a result: of the confdir, and the files with the keys."""
         own = [os.path.join(self.settings.confdir, name) for name in ("conf.d", "templates")]
-        keys = [self._data] if self._data else self.settings.files if self.settings.backend == "file" else []
+        of_stores = (self.settings, *self.settings.mounts.values())
+        of_files = [file for one in of_stores if one.backend == "file" for file in one.files]
+        keys = [self._data] if self._data else of_files
         return (*filter(os.path.exists, own), *keys)
 
     @property
+    def mounts(self) -> dict[str, str]:
+        """Where further stores are mounted → the kind of each."""
+        return {mount: self.settings.mounts[mount].backend for mount in self._stores.mounted}
+
+    @property
     def is_remote(self) -> bool:
-        """Whether the keys come from a server."""
-        return self._store.capabilities.remote
+        """Whether keys come from a server."""
+        return self._stores.capabilities.remote
 
     # --- resources ---------------------------------------------------------------------------------------------------
 
@@ -95,9 +103,10 @@ class Confdir:
     def loaded(self) -> Loaded:
         """Return the resources, as a run reads them."""
         if self._loaded is None:
-            loaded = load_resources(self.settings.confdir, self.settings, self._store.prefixes)
-            texts = self._store.capabilities.text_prefixes
-            self._loaded = match_keys(loaded, self.templates, in_text_store=texts)
+            loaded = load_resources(self.settings.confdir, self.settings, self._stores.prefixes)
+            texts = self._stores.main.capabilities.text_prefixes
+            mounts = self._stores.mounts
+            self._loaded = match_keys(loaded, self.templates, in_text_store=texts, mounts=mounts)
         return self._loaded
 
     def forget(self) -> None:
@@ -134,7 +143,7 @@ class Confdir:
         file = os.path.abspath(path)
         above = confdir_of(file)
         self.templates = os.path.join(above, "templates") if above else os.path.dirname(file)
-        prefixes = self._store.prefixes(join(self.settings.prefix, "/"))
+        prefixes = self._stores.prefixes(join(self.settings.prefix, "/"))
         src = os.path.relpath(file, self.templates)
         return Resource(path, "", src, "", normalise(prefixes[0]), prefixes)
 
@@ -151,43 +160,45 @@ class Confdir:
     def read(self, resource: Resource) -> Keys:
         """Return the keys of a resource as its template sees them; raises ``StoreError``."""
         keys, _ = self.listed(resource.prefixes)
-        texts = resource.text_prefixes
         self._insist(resource, keys.tree)
-        can = self._store.capabilities
-        paths = tuple(dict.fromkeys(map(normalise, resource.prefixes)))
-        view = View(keys.tree, paths, resource.strip, can.lists, can.spells, texts=texts)
-        return keys._replace(view=view)
+        sources = self._stores.sources(keys.tree, resource.prefixes, resource.text_prefixes)
+        return keys._replace(view=View.over(sources, resource.strip))
 
     def listed(self, prefixes: Sequence[str]) -> tuple[Keys, dict[str, str]]:
-        """Return what the store has at and below raw prefixes: as a tree, and as it spells them."""
+        """Return what the stores have at and below raw prefixes: as a tree, and as they spell them.
+
+        The revision is that of the first store: those of two do not compare.
+        """
         tree, revision = KeyTree(), 0
         raw: dict[str, str] = {}
-        for listing in self._store.read(prefixes).listings.values() if prefixes else ():
-            if listing.error is not None:
-                raise listing.error
-            revision = max(revision, listing.revision)
-            for key, value in listing.keys.items():
-                tree.set(key, value)
-                raw[key] = value
-        # Files and variables count nothing that people could look up.
-        return Keys(View(tree, ("/",)), tree, revision if self._store.capabilities.remote else 0), raw
+        for number, (store, _, group) in enumerate(self._stores.split(prefixes)):
+            for listing in store.read(group).listings.values():
+                if listing.error is not None:
+                    raise listing.error
+                # Files and variables count nothing that people could look up.
+                if number == 0 and store.capabilities.remote:
+                    revision = max(revision, listing.revision)
+                for key, value in listing.keys.items():
+                    tree.set(key, value)
+                    raw[key] = value
+        return Keys(View(tree, ("/",)), tree, revision), raw
 
     def state(self, prefixes: Sequence[str]) -> object:
         """Return what is equal while the keys are; raises ``StoreError``."""
-        return self._store.poll(prefixes) or self._store.read(prefixes)
+        return [store.poll(group) or store.read(group) for store, _, group in self._stores.split(prefixes)]
 
     def prefixes_of(self, path: str) -> tuple[str, ...]:
-        """Return what the store is asked for a path."""
-        return self._store.prefixes(path)
+        """Return what the stores are asked for a path."""
+        return self._stores.prefixes(path)
 
     def _insist(self, resource: Resource, tree: KeyTree) -> None:
         """Raise ``StoreError`` where a resource fails without a key that is not there."""
-        on_missing = resource.on_missing or ("empty" if self._data else self._store.capabilities.missing)
-        for prefix in resource.text_prefixes or resource.prefixes if on_missing == "error" else ():
-            path = normalise(prefix)
-            if not resource.text_prefixes and not tree.count(path):
-                hint = 'put it there, or write on_missing = "empty"'
-                raise StoreError("the key is not in the store", hint=hint, key=path, resource=resource.name)
+        for store, _, group in self._stores.split(resource.text_prefixes or resource.prefixes):
+            on_missing = resource.on_missing or ("empty" if self._data else store.capabilities.missing)
+            for path in map(normalise, group) if on_missing == "error" else ():
+                if not resource.text_prefixes and not tree.count(path):
+                    hint = 'put it there, or write on_missing = "empty"'
+                    raise StoreError("the key is not in the store", hint=hint, key=path, resource=resource.name)
 
     # --- rendering ---------------------------------------------------------------------------------------------------
 

@@ -130,7 +130,9 @@ def _stored(key: str, resource: Resource, tree: KeyTree) -> str:
     if tree.get(full) is not None:
         return full
     # What the resource sees uncut; or a name that stands for the keys below it.
-    return key if tree.get(key) is not None else f"{full}/" if tree.count(full) else full
+    if tree.get(key) is not None:
+        return key
+    return f"{full}/" if tree.count(full) else f"{key}/" if tree.count(key) else full
 
 
 def _read(path: str) -> tuple[bytes | None, str]:

@@ -157,7 +157,7 @@ class Endpoints:
         began = time.monotonic()
         status = self._visible(seen.status) if seen.status else None
         is_ready = status is not None and seen.responds and status.is_started
-        details = {store.name: "up" if store.is_up else "away" for store in status.stores} if status else {}
+        details = {store.label: "up" if store.is_up else "away" for store in status.stores} if status else {}
         found = {
             "healthy": is_ready,
             "message": "started" if is_ready else "not started yet" if seen.responds else _frozen(seen).strip(),

@@ -84,10 +84,10 @@ def samples(status: Status, readiness: Readiness, *, is_healthy: bool) -> Iterat
     yield "confpy_reloads_avoided", (), status.totals.avoided
     yield "confpy_commits", (), status.totals.commits
     for store in status.stores:
-        yield "confpy_store_up", (store.name,), store.is_up
-        yield "confpy_store_last_success_timestamp_seconds", (store.name,), store.answered_at
-        yield "confpy_store_resync_seconds", (store.name,), store.period
-        yield "confpy_store_denied_prefixes", (store.name,), len(store.denied)
+        yield "confpy_store_up", (store.label,), store.is_up
+        yield "confpy_store_last_success_timestamp_seconds", (store.label,), store.answered_at
+        yield "confpy_store_resync_seconds", (store.label,), store.period
+        yield "confpy_store_denied_prefixes", (store.label,), len(store.denied)
 
 
 def _of_resource(one: ResourceStatus) -> Iterator[Sample]:
@@ -105,7 +105,7 @@ def fork_samples(status: Status) -> Iterator[Sample]:
     """Yield what confd's fork would measure."""
     yield "confd_templates_loaded", (), len(status.resources)
     for store in status.stores:
-        yield "confd_backend_healthy", (store.name,), store.is_up
+        yield "confd_backend_healthy", (store.label,), store.is_up
     yield "confd_template_cache_hits", (), max(0, status.totals.renders - len(status.resources))
     yield "confd_file_changed", (), status.totals.commits
 

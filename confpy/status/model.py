@@ -157,6 +157,11 @@ class StoreStatus:
     mount: str = ""
     """Where it is mounted in the tree of keys; empty: at ``/``."""
 
+    @property
+    def label(self) -> str:
+        """What people call it: its kind and, of a mounted one, its mount."""
+        return f"{self.name} at {self.mount}" if self.mount else self.name
+
 
 @frozen
 class ReloadStatus:
@@ -220,7 +225,7 @@ def find_troubles(status: Status, *, late: float = LATE) -> Iterator[Trouble]:
     for store in status.stores:
         if not store.is_up:
             why = str((store.error or {}).get("error", "it has not answered yet"))
-            yield Trouble(f"store {store.name}", why, store.answered_at or status.since)
+            yield Trouble(f"store {store.label}", why, store.answered_at or status.since)
     for one in status.resources:
         if one.state == "current":
             continue

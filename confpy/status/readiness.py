@@ -49,7 +49,7 @@ def silent_stores(status: Status) -> Iterator[Trouble]:
     """Yield the stores that were asked, and do not answer: it takes them longer than they have for a whole read."""
     for one in filter(partial(_is_silent, status), status.stores):
         yield Trouble(
-            f"store {one.name}", f"it has not answered for {status.now - one.answered_at:.0f} s", one.answered_at
+            f"store {one.label}", f"it has not answered for {status.now - one.answered_at:.0f} s", one.answered_at
         )
 
 

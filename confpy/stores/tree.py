@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from confpy.config.settings import STORE_SETTINGS
@@ -11,7 +11,8 @@ from confpy.frozen import NOTHING, replace
 from confpy.keys.capabilities import Capabilities
 from confpy.keys.mounts import Mounts
 from confpy.keys.prefixes import normalise
-from confpy.keys.snapshot import Snapshot
+from confpy.keys.tree import KeyTree
+from confpy.keys.view import Source
 from confpy.stores import OpenStore, open_store
 from confpy.stores.mounted import MountedStore
 
@@ -28,11 +29,6 @@ class Stores:
         self.main = MountedStore(main, "", self.mounts.points) if mounted else main
         self.mounted = {mount: MountedStore(one, mount, self.mounts.below(mount)) for mount, one in mounted.items()}
 
-    def of(self, prefix: str) -> OpenStore:
-        """Return the store that a prefix belongs to."""
-        mount = self.mounts.point_of(prefix)
-        return self.mounted[mount] if mount else self.main
-
     def prefixes(self, path: str) -> tuple[str, ...]:
         """As ``Store.prefixes``: a path above a mount reads that store, too."""
         clean = normalise(path)
@@ -41,17 +37,19 @@ class Stores:
         below = (prefix for point in self.mounts.below(clean) for prefix in self.mounted[point].prefixes(point))
         return (*found, *below)
 
-    def read(self, prefixes: Sequence[str]) -> Snapshot:
-        """Read prefixes of any of the stores, one after the other; raises ``StoreError``."""
-        groups = self.mounts.split(prefixes)
-        if not self.mounted:
-            return self.main.read(prefixes)
-        listings = {
-            prefix: listing
-            for mount, group in groups.items()
-            for prefix, listing in (self.mounted[mount] if mount else self.main).read(group).listings.items()
-        }
-        return Snapshot(listings)
+    def split(self, prefixes: Sequence[str]) -> Iterator[tuple[OpenStore, str, list[str]]]:
+        """Yield each store that some of the prefixes belong to, its mount, and these."""
+        for mount, group in self.mounts.split(prefixes).items():
+            yield self.mounted[mount] if mount else self.main, mount, group
+
+    def sources(self, tree: KeyTree, prefixes: Sequence[str], texts: Sequence[str] = ()) -> tuple[Source, ...]:
+        """Return where the view of a resource finds its keys, if those of all stores are in one tree."""
+        of_texts = self.mounts.split(texts)
+        found = []
+        for store, mount, group in self.split(prefixes):
+            can = store.capabilities
+            found.append(Source(tree, group, can.lists, can.spells, of_texts.get(mount, ()), mount))
+        return tuple(found)
 
     @property
     def can_change(self) -> bool:

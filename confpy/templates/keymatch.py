@@ -10,35 +10,38 @@ from confpy.config.resource import Loaded, Resource
 from confpy.errors import TemplateError
 from confpy.events import LogEvent
 from confpy.frozen import replace
+from confpy.keys.mounts import NO_MOUNTS, Mounts
 from confpy.keys.prefixes import ROOT, covers, normalise
 from confpy.templates.lookup import Lookup
 from confpy.templates.results import JINJA_NAMES, template_lookup
 
 
-def match_keys(loaded: Loaded, templates: str, *, in_text_store: bool) -> Loaded:
+def match_keys(loaded: Loaded, templates: str, *, in_text_store: bool, mounts: Mounts = NO_MOUNTS) -> Loaded:
     """Return the resources with what each reads by its ``keys_match``, and notes on it.
 
     ``auto`` is by text where confd reads keys of this store so (``in_text_store``), and its template, in Go's language,
     asks for a path or a pattern that goes on within the last segment of a key. ``templates`` is their folder.
+    ``mounts``: where other stores are mounted, whose keys ``auto`` leaves as they are.
     """
     resources: list[Resource] = []
     sources: dict[str, str] = {}
     notes = list(loaded.notes)
     for resource in loaded.resources:
-        matched, note = _matched(resource, templates, sources, in_text_store=in_text_store)
+        matched, note = _matched(resource, templates, sources, mounts, in_text_store=in_text_store)
         resources.append(matched)
         notes += [note] if note else []
     return replace(loaded, resources=tuple(resources), notes=tuple(notes))
 
 
 def _matched(
-    resource: Resource, templates: str, sources: dict[str, str], *, in_text_store: bool
+    resource: Resource, templates: str, sources: dict[str, str], mounts: Mounts, *, in_text_store: bool
 ) -> tuple[Resource, LogEvent | None]:
     if resource.keys_match == "text":
-        return by_text(resource), None
-    if resource.keys_match == "segment" or not in_text_store or not resource.prefixes:
+        return by_text(resource, mounts), None
+    own = [raw for raw in resource.prefixes if not mounts.point_of(raw)]
+    if resource.keys_match == "segment" or not in_text_store or not own:
         return resource, None
-    asked = extension(resource, templates, sources)
+    asked = extension(replace(resource, prefixes=tuple(own)), templates, sources)
     if not asked:
         return resource, None
     fields = {
@@ -48,16 +51,20 @@ def _matched(
         "did": "reads its keys as beginnings of text, as confd does",
         "hint": 'keys_match = "segment" keeps to whole segments, "text" says that it is meant',
     }
-    return by_text(resource), LogEvent("info", "keys.text_prefixes", fields)
+    return by_text(resource, mounts, mounted=False), LogEvent("info", "keys.text_prefixes", fields)
 
 
-def by_text(resource: Resource) -> Resource:
-    """Return the resource as it reads by text; a key that is the prefix itself has no segment that could go on."""
+def by_text(resource: Resource, mounts: Mounts = NO_MOUNTS, *, mounted: bool = True) -> Resource:
+    """Return the resource as it reads by text; a key that is the prefix itself has no segment that could go on.
+
+    Nor has a mount. Unless ``mounted``, the keys of mounted stores are read by segment all the same.
+    """
     reads: list[str] = []
     texts: list[str] = []
     for raw in resource.prefixes:
         path = normalise(raw)
-        whole = path in {ROOT, resource.strip}
+        point = mounts.point_of(path)
+        whole = path in {ROOT, resource.strip, point} or (point != "" and not mounted)
         reads.append(raw if whole else raw.rpartition(ROOT)[0] or ROOT)
         texts.append(path.rstrip(ROOT) + ROOT if whole else path)
     unique = tuple(dict.fromkeys(reads)), tuple(dict.fromkeys(texts))

@@ -39,6 +39,14 @@ def pair(
 GOOD = '{{ getv("/app/port", "80") }}\n'
 
 HEALTHY: dict[str, dict[str, str]] = {
+    "keys of three stores": {
+        **pair(
+            "three",
+            '{{ getv("/app/port") }} {{ getv("/secrets/db") }} {{ getv("/env/home") }}\n',
+            keys='["/app", "/secrets/db", "/env"]',
+        ),
+        "confpy.toml": 'backend = "consul"\n[mounts]\n"/secrets" = { backend = "file", file = "/s.yaml" }\n"/env" = { backend = "env" }\n',
+    },
     "a folder per service, in Go": pair(
         "lb",
         'frontend http\n  bind :80\n{{range $dir := lsdir "/services"}}\nbackend {{$dir}}\n'
@@ -265,6 +273,19 @@ PLANTED: dict[str, tuple[dict[str, str], str, str, str]] = {
         {"confpy.toml": "watch = true\n# ü\n§wacht = true\n"}, "error", "unknown setting wacht", "watch",
     ),
     "a setting of the wrong type": ({"confpy.toml": '§interval = "soon"\n'}, "error", "interval is not a duration", ""),
+    "a relative mount": (
+        {"confpy.toml": '[mounts]\n§"secrets" = { backend = "env" }\n'}, "error", "the mount 'secrets' is relative", '"/secrets"',
+    ),
+    "two stores at one mount": (
+        {"confpy.toml": '[mounts]\n"/a" = { backend = "env" }\n§"/a/" = { backend = "file", file = "/a" }\n'},
+        "error", "two stores are mounted at /a", "a mount of its own",
+    ),
+    "a mount whose store is unknown": (
+        {"confpy.toml": '[mounts."/a"]\nnodes = ["b:1"]\n§backend = "consull"\n'}, "error", "unknown store 'consull'", "consul",
+    ),
+    "a setting of a mount that is unknown": (
+        {"confpy.toml": '[mounts."/a"]\nbackend = "consul"\n§datacentre = "x"\n'}, "error", "unknown setting datacentre", "datacenter",
+    ),
     "an unknown store": ({"confpy.toml": '§backend = "etcdd"\n'}, "error", "unknown store 'etcdd'", "etcd"),
 }  # fmt: skip
 """What is wrong → the files, with a mark where it is found; the level; a part of the message, and of the hint."""

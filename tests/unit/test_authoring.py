@@ -398,3 +398,33 @@ def test_keys_from_stdin_cannot_be_watched(tmp_path, capfd):
     code, _, err = run(capfd, "render", "web", "-watch", "-data", "-", "-confdir", tmp_path)
     assert code == 2
     assert "cannot read the keys from stdin again" in err
+
+
+def test_keys_of_several_stores_are_one_tree_to_all_commands(tmp_path, capfd):
+    for folder in ("conf.d", "templates"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "main.yaml").write_text("prod: {web: {a: 1}}\n")
+    (tmp_path / "secrets.yaml").write_text("db: hunter2\n")
+    (tmp_path / "confpy.toml").write_text(
+        f'backend = "file"\nfile = "{tmp_path}/main.yaml"\n[mounts]\n'
+        f'"/secrets" = {{ backend = "file", file = "{tmp_path}/secrets.yaml" }}\n'
+    )
+    target = tmp_path / "out"
+    (tmp_path / "conf.d" / "r.toml").write_text(
+        f'[template]\nsrc = "t.j2"\ndest = "{target}"\nprefix = "/prod"\nkeys = ["/web", "/secrets/db"]\n'
+    )
+    (tmp_path / "templates" / "t.j2").write_text('{{ getv("/web/a") }} {{ getv("/secrets/db") }} {{ ls("/") }}')
+    confdir = ["-confdir", str(tmp_path)]
+    assert cli.main(["render", "r", *confdir]) == 0
+    assert capfd.readouterr().out == "1 hunter2 ['secrets', 'web']"
+    assert cli.main(["keys", *confdir]) == 0
+    assert capfd.readouterr().out == "/prod/web/a = ***\n/secrets/db = ***\n"
+    assert cli.main(["keys", "/", "-json", *confdir]) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert found["mounts"] == {"/secrets": "file"}
+    assert [one["key"] for one in found["keys"]] == ["/prod/web/a", "/secrets/db"]
+    target.write_text("1 hunter2 ['secrets', 'web']")
+    assert cli.main(["why", f"{target}:1", *confdir]) == 0
+    out = capfd.readouterr().out
+    assert "/prod/web/a, /secrets/db, /secrets/, /prod/web/" in out
+    assert "hunter2" not in out

@@ -316,3 +316,36 @@ def test_the_places_of_keys():
 @pytest.mark.parametrize("text", ["", "a", "a =", "a = [", "[", "[x", '"a', "a = 1 2\nb = 3", "= 1", "\ufeff", "a = }"])
 def test_what_is_no_toml_has_no_places_and_no_error(text):
     keys_of(text)
+
+
+def test_a_prefix_before_a_key_of_a_mounted_store_is_pointed_out(tmp_path):
+    (tmp_path / "confpy.toml").write_text('[mounts]\n"/secrets" = { backend = "env" }\n"/p/x" = { backend = "env" }\n')
+    write(
+        tmp_path,
+        pair("both", '{{ getv("/secrets/db") }} {{ getv("/web") }} {{ getv("/p/x/y") }}', 'prefix = "/p"',
+             keys='["/web", "/secrets/db", "/x/y"]'),
+    )  # fmt: skip
+    checked = check(str(tmp_path), {}, {})
+    assert checked.findings == []
+    notes = {one.message: one.hint for one in checked.notes}
+    assert notes == {
+        "the prefix /p does not hold for /secrets/db: another store is mounted at /secrets": (
+            "nothing is put before it or cut from it: templates read it as /secrets/db"
+        ),
+        "/x/y below the prefix /p lies in another store, mounted at /p/x": (
+            "nothing is cut from its keys: templates read it as /p/x/y; write that in keys"
+        ),
+    }
+
+
+def test_each_store_is_asked_whether_it_answers(tmp_path):
+    (tmp_path / "main.yaml").write_text("app: {port: 80}\n")
+    (tmp_path / "confpy.toml").write_text(
+        f'backend = "file"\nfile = "{tmp_path}/main.yaml"\n[mounts]\n'
+        f'"/secrets" = {{ backend = "file", file = "{tmp_path}/none.yaml" }}\n"/env" = {{ backend = "env" }}\n'
+    )
+    write(tmp_path, pair("app", '{{ getv("/app/port") }} {{ getv("/secrets/x", "") }}', keys='["/app", "/secrets"]'))
+    checked = check(str(tmp_path), {}, {}, connect=True)
+    assert checked.answers == ["the store file answers", "the store env at /env answers"]
+    (finding,) = checked.findings
+    assert finding.message.startswith("the store file at /secrets: cannot read the file")
