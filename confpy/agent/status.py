@@ -150,6 +150,10 @@ class _Snapshot:
         """Return how a resource is, and what it waits for."""
         if state.in_flight:
             until = state.sent_at + (state.resource.check_cmd_timeout if state.resource.check_cmd else 0.0)
+            if state.error is not None and not isinstance(state.error, StoreError):
+                # Until this try has succeeded, it is as wrong as before it.
+                why = f"{state.error.message}; it is being tried again"
+                return _Reason("failed", "delivery", why, state.failed_since, until)
             return _Reason("delivering", "delivery", "it is being delivered", state.sent_at, until)
         if state.undone:
             why = f"{state.undone}; confpy accept {state.name} delivers what the store wants"

@@ -155,7 +155,7 @@ class Health:
         under_way = self.under_way
         mounts = {agent.mirror.mount_of(prefix) for it in group for prefix in it.resource.prefixes}
         stores = [store for store in status.stores if store.mount in mounts]
-        if (one.state == "delivering") != under_way.delivers([one.name]):
+        if (one.cause == "delivery") != under_way.delivers([one.name]):
             return f"deliveries are under way of {list(under_way.deliveries)}"
         match one.cause:
             case "lookup" if not any(state.awaited & under_way.lookups for state in group):

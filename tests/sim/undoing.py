@@ -188,7 +188,7 @@ class Undoing:
         """What is held is shown as held, and is on disk as such."""
         if one.name not in self.held or STATE in self._kernel.suspect:
             return
-        if (one.state, one.cause) != ("held", "undo") and one.state != "delivering":
+        if (one.state, one.cause) != ("held", "undo") and one.cause != "delivery":
             raise Wrong(f"{one.name} is held, and is shown as {one.state} for {one.cause}")
         if self._kernel.find(f"{STATE}/{HELD}{one.name}.json") is None:
             raise Wrong(f"{one.name} is held, and the next start would not know it")
