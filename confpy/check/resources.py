@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, cast
 from confpy.check.findings import UNKNOWN, Finding, Findings
 from confpy.check.toml import TomlFile, read_toml
 from confpy.config.accounts import written_mode
+from confpy.config.environment import fill_environment
 from confpy.config.load import (
     FALLBACKS,
     Remarks,
@@ -156,7 +157,7 @@ class _ResourceCheck:
             resource = make_resource(
                 self._path,
                 self._name,
-                options,
+                fill_environment(options, self._file.text),
                 remarks,
                 settings=settings,
                 prefixes_of=prefixes_of,

@@ -284,6 +284,10 @@ def read_resource(
     except UsageError as error:
         error.hint = written_mode(content)[1] if plain(str(error.where.get("key"))) == "mode" else ""
         raise
+    if "env" in content:
+        from confpy.config.environment import fill_environment  # few resources name a variable
+
+        given = fill_environment(given, content)
     insist_on_one_store(tables, settings)
     try:
         return make_resource(

@@ -93,6 +93,13 @@ CASES = [
         "mode",
         ("file", "hint"),
     ),
+    Case(
+        "a variable that is not set",
+        lambda installation: installation.add("bad", "new", prefix="'/{{ env(\"NO_SUCH_VARIABLE\") }}'"),
+        2,
+        "the variable NO_SUCH_VARIABLE is not set",
+        ("file", "line", "hint"),
+    ),
     Case("a missing template", missing_template, 4, "there is no template", ("template", "hint")),
     Case(
         "an undefined function",

@@ -806,3 +806,20 @@ def test_a_signal_to_the_supervised_program_is_a_mistake_only_of_a_run_that_supe
     assert names(loaded) == ["b"]
     error = loaded.errors["a"]
     assert (error.message, error.where["file"]) == ("reload_signal does not say who gets it", str(confd / "a.toml"))
+
+
+def test_variables_are_filled_in_before_anything_else_is_made_of_a_resource(confd, monkeypatch):
+    monkeypatch.setenv("SITE", "a")
+    text = """[template]
+src = "{{ env('SITE') }}.j2"
+dest = '/srv/{{ env("SITE") }}'
+keys = ["/{{ env('SITE') }}", "b"]
+prefix = "/{{ env('STAGE', 'test') }}"
+"""
+    write(confd, "x.toml", text)
+    (one,) = load(confd).resources
+    assert (one.src, one.dest, one.prefixes, one.strip) == ("a.j2", "/srv/a", ("/test/a", "/test/b"), "/test")
+    monkeypatch.delenv("SITE")
+    (error,) = load(confd).all_errors
+    assert (error.exit_code, error.where["line"], error.where["key"]) == (2, 2, "src")
+    assert error.where["file"].endswith("x.toml")
