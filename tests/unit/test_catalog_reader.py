@@ -130,14 +130,15 @@ def test_a_service_that_is_hidden_from_the_token_is_denied_alone_and_keeps_its_i
         stream = CatalogStream(["/web", "/db"], lambda _: None)
         reader.streams.add(stream)
     reader.ask(agent.says(found(6, hidden=True)), "web")
-    listings, notes = reader.listings(["/web", "/db", "/"])
+    listings, _ = reader.listings(["/web", "/db", "/"])
     assert isinstance(listings["/web"].error, AccessDenied)
     assert listings["/web"].error.prefix == "/web"
     assert set(listings["/db"].keys) == {"/db/x"}
     assert set(listings["/"].keys) == {"/web/a", "/db/x"}
-    assert [(note.event, note.fields["service"]) for note in notes] == [("service.denied", "web")]
+    brought = iter(stream)
+    assert [(note.event, note.fields["service"]) for note in next(brought).notes] == [("service.denied", "web")]
     with pytest.raises(AccessDenied, match="hides") as raised:
-        next(iter(stream))
+        next(brought)
     assert raised.value.prefix == "/web"
     reader.ask(agent.says(found(7, "b")), "web")
     assert keys(reader, "/web") == {"/web/b"}

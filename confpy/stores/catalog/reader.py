@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from confpy.errors import AccessDenied
 from confpy.events import LogEvent
+from confpy.frozen import NOTHING
 from confpy.http.body import TooLarge
 from confpy.keys.prefixes import ROOT
 from confpy.keys.snapshot import Listing, PrefixStatus
@@ -112,10 +113,13 @@ class Reader:
         for instance, reason in service.left_out:
             fields = {"service": name, "instance": segment(instance)[:200], "reason": reason}
             self._say(name, instance, reason, LogEvent("warning", "instance.left_out", fields))
-        if news or self._notes:
-            for stream in self.streams:
-                stream.put(self.catalogue.revision, news, self._take_notes())
+        self._tell(news)
         return bool(news) or was_denied
+
+    def _tell(self, news: Mapping[str, tuple[int, str | None]] = NOTHING) -> None:
+        """Hand out what changed, and what is to be logged; without a stream, that waits for the next read."""
+        for stream in self.streams if news or self._notes else ():
+            stream.put(self.catalogue.revision, news, self._take_notes())
 
     def _hides(self, name: str, service: Service, now: Service | None) -> AccessDenied | None:
         """Return the error if instances are missing since the token may not see them, and not since they are gone."""
@@ -147,6 +151,7 @@ class Reader:
         if name in self.catalogue:
             fields = {"service": name, **error.fields(), "did": "keeps its instances where all services are read"}
             self._notes.append(LogEvent("error", "service.denied", fields))
+            self._tell()
         for stream in self.streams:
             for prefix in stream.prefixes:
                 if service_of(prefix) == name:
