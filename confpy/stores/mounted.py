@@ -154,6 +154,7 @@ class MountedStore:
             self._keys(changes.keys),
             {self._outer(path): revision for path, revision in changes.deleted.items()},
             self._keys(changes.folders),
+            changes.notes,
         )
 
     def failure(self, error: StoreError) -> StoreError:

@@ -11,6 +11,7 @@ import pytest
 from confpy.config.settings import Settings
 from confpy.errors import AccessDenied, StoreError
 from confpy.stores.catalog.store import CatalogStore
+from confpy.stores.mounted import MountedStore
 from tests.servers.consul import Consul
 from tests.servers.proxy import FaultProxy
 from tests.servers.web import Backend
@@ -220,6 +221,21 @@ def test_names_that_consul_cannot_be_asked_about_are_left_out_and_named_once(con
         ("service.left_out", "%2E%2E"), ("service.left_out", "line%0Aend"),
     }  # fmt: skip
     assert store.read(["/"]).notes == ()
+
+
+def test_an_instance_that_is_left_out_is_named_while_it_is_followed_also_where_the_catalogue_is_mounted(
+    consul, catalog
+):
+    consul.register("web", "good", Port=80, Address="10.0.0.1")
+    store = MountedStore(catalog(consul.endpoint), "/catalog")
+    with following(store, store.read(["/catalog/web"])) as seen:
+        assert seen.keys() == {"/catalog/web/good": "10.0.0.1:80"}
+        consul.register("web", "bad", Port=80, Address="10.0.0.1 backup")
+        wait_until(lambda: any(changes.notes for changes in seen.changes), what="it is named")
+        (note,) = [note for changes in seen.changes for note in changes.notes]
+        assert note.event == "instance.left_out"
+        assert (note.fields["service"], note.fields["instance"]) == ("web", "bad")
+        assert seen.keys() == {"/catalog/web/good": "10.0.0.1:80"}
 
 
 def test_a_token_sees_what_it_may_and_another_one_is_taken_at_once(catalog, tmp_path):
