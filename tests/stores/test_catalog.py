@@ -185,6 +185,15 @@ def test_a_node_that_fails_takes_all_its_instances_with_it(consul, catalog):
             wait_until(lambda there=there: {"/web/w", "/db/d"} & {*seen.keys()} == there, what=status)
 
 
+def test_another_address_of_a_node_is_found_by_a_poll(consul, catalog):
+    consul.catalogue({(f"s{n}", f"i{n}"): {"Port": 80} for n in range(20)}, node="outside")
+    store = catalog(consul.endpoint)
+    with following(store, store.read(["/"])) as seen:
+        consul.ask("PUT", "catalog/register", b'{"Node": "outside", "Address": "192.0.2.9"}')
+        assert store.poll(["/"]) is not None
+        brings(seen, "/s7/i7", "192.0.2.9:80")
+
+
 @pytest.mark.parametrize("prefix", ["/web", "/"])
 def test_servers_that_were_restored_are_followed_from_what_they_have_whatever_the_agent_remembers(
     consul, catalog, monkeypatch, prefix

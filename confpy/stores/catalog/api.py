@@ -76,11 +76,12 @@ class Api:
             found = json.loads(reply.body.decode("utf-8", "replace"))
             return Names(reply.index, {str(name): tuple(tags or ()) for name, tags in found.items()})
 
-    def nodes(self) -> list[str]:
-        """Return the names of all nodes."""
+    def nodes(self) -> dict[str, int]:
+        """Return all nodes: name → the index at which it was registered last, its services aside."""
         reply = self._get("catalog/nodes", options={"stale": ""})
         with parsing(self._not_consul):
-            return [str(node["Node"]) for node in json.loads(reply.body.decode("utf-8", "replace"))]
+            found = json.loads(reply.body.decode("utf-8", "replace"))
+            return {str(node["Node"]): int(node["ModifyIndex"]) for node in found}
 
     def node(self, name: str) -> dict[str, tuple[str, int]]:
         """Return what is registered on a node: id → service, and the index at which it was registered last.

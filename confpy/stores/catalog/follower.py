@@ -193,6 +193,7 @@ class Follower:
         """Look at every node or service, after the sweep that is under way."""
         followed = self._chosen(names.tags)
         nodes = api.nodes()
+        self._put(self._works(dict.fromkeys(self._reader.take_nodes(nodes), 0)))
         by_node = len(nodes) <= len(followed) and all(map(can_be_asked, nodes))
         sweep = [_Work(name, is_node=by_node) for name in (nodes if by_node else followed)]
         with self._changed:

@@ -38,6 +38,8 @@ class Reader:
         self.catalogue = Catalogue()
         self.names: Names | None = None
         """All services, as of a moment before each of those in the catalogue was read."""
+        self.nodes: Mapping[str, int] | None = None
+        """The same of all nodes: name → index."""
         self.unwell: Unwell | None = None
         self.streams: set[CatalogStream] = set()
         self.lock = threading.RLock()
@@ -231,6 +233,12 @@ class Reader:
             before = self.names.tags if self.names is not None else {}
             touched = {name for name, tags in names.tags.items() if before.get(name) != tags}
             return touched | (before.keys() - names.tags.keys()) | (self.catalogue.names() - names.tags.keys())
+
+    def take_nodes(self, nodes: Mapping[str, int]) -> set[str]:
+        """Take the nodes and their indexes; returns the services on those that are registered otherwise than before."""
+        with self.lock:
+            before, self.nodes = self.nodes or {}, nodes
+            return self.catalogue.on_nodes(name for name, index in nodes.items() if before.get(name, index) != index)
 
     def differing_on(self, node: str, instances: Mapping[str, tuple[str, int]]) -> dict[str, int]:
         """Return the services that differ on a node, and their indexes: as ``Catalogue.differing``."""

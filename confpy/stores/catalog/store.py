@@ -79,14 +79,14 @@ class CatalogStore:
         outdated = self._take_login(api.login)
         wanted = self._wanted(prefixes)
         if wanted is None or len(wanted) > FEW:
-            names = api.names()
+            names, nodes = api.names(), api.nodes()
             with self._reader.lock:
                 known = self._reader.catalogue.names()
                 if wanted is None:
                     self._reader.say_unaskable(name for name in names.tags if not can_be_asked(name))
                 chosen = {*names.tags, *known} if wanted is None else wanted
                 if known <= chosen:  # all that is known is read after that
-                    self._reader.names = names
+                    self._reader.names, self._reader.nodes = names, nodes
             if wanted is None:
                 wanted = frozenset(chosen)
         for name in sorted(wanted):
@@ -125,14 +125,14 @@ class CatalogStore:
             for name in sorted(wanted):
                 self._reader.ask(api, name, sure=True)
             return self._reader.status(prefixes)
-        names, unwell = api.names(), api.unwell()
+        names, unwell, nodes = api.names(), api.unwell(), api.nodes()
         with self._reader.lock:
             before, follower = self._reader.names, self._follower
             if before is not None and names.index < before.index:
                 self._reader.distrust_copies()
             if before is None or (follower is None and names.index != before.index):
                 return None
-            touched = self._reader.take_unwell(unwell) | self._reader.differing(names)
+            touched = self._reader.take_unwell(unwell) | self._reader.differing(names) | self._reader.take_nodes(nodes)
         for name in sorted(touched if wanted is None else touched & wanted):
             self._reader.ask(api, name, sure=True)
         return self._reader.status(prefixes)
