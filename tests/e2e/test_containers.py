@@ -117,6 +117,12 @@ def test_haproxy_follows_containers_that_start_stop_die_are_renamed_and_change_n
         site.answers("one", "two")
         run(engine, "bad", service="a/b", publish=False)
         confpy.says("container.left_out", container="bad", seconds=LONG)
+        run(engine, "sick", "--health-cmd=false", "--health-interval=1s", "--health-retries=1", publish=False)
+        # Podman has systemd run its checks, and there is none here.
+        expected = f'health = "{"unhealthy" if engine.name == "docker" else "starting"}"'
+        health = ["keys", "/containers/sick/health", "-values", *site.flags]
+        wait_until(lambda: expected in keys_of(health, tmp_path), seconds=LONG, what="its health is known")
+        assert site.servers() == {"one", "two"}
         engine.call("stop", "two")
         site.answers("one")
         engine.call("start", "two")

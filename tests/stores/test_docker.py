@@ -166,6 +166,14 @@ def test_podman_is_asked_for_health_by_three_filters(engine):
     assert engine.count("health") == 3
 
 
+def test_podman_without_health_checks_is_asked_once(engine):
+    engine.headers["Libpod-Api-Version"] = "4.3.1"
+    engine.add(web("web1", 1))
+    with opened(engine, watch=False) as store:
+        assert store.read(["/web"]).listings["/web"].keys == {"/web/web1": "172.17.0.3:80"}
+    assert engine.count("health") == 1
+
+
 def test_environments_are_read_once_for_each_container_if_they_are_wanted(engine):
     item = web("web1", 1)
     engine.add(item)

@@ -58,8 +58,12 @@ class Api:
         """Add what Podman's list lacks: the results of health checks, and how a container without a network has one."""
         healths: dict[str, str] = {}
         for health in HEALTHS:
-            found, _ = self._list(listing(engine, ids, health=[health]))
+            # Those that have a check at all, mostly none; then what it says of them.
+            asked = list(HEALTHS) if health == HEALTHS[0] else [health]
+            found, _ = self._list(listing(engine, ids, health=asked))
             healths |= {str(item["Id"]): health for item in found}
+            if not healths:
+                break
         for item in items:
             item["Health"] = {"Status": healths.get(str(item["Id"]), "")}
             if not (item.get("HostConfig") or (item.get("NetworkSettings") or {}).get("Networks")):
