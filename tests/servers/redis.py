@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from redis import Redis as Client
@@ -94,8 +94,8 @@ class Redis(PersistentServer):
     def replace(self) -> None:
         """Start a new and empty one at the same address."""
         self.kill()
-        for file in Path(self.folder / "data").iterdir():
-            file.unlink()
+        shutil.rmtree(self.folder / "data")
+        (self.folder / "data").mkdir()
         self.start()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,7 +58,8 @@ class ZooKeeper(PersistentServer):
         ]  # fmt: skip
         self.run(command, {"PATH": os.defpath})
         wait_until(self._answers, seconds=90, what=f"ZooKeeper answers at {self.endpoint}")
-        self.client = KazooClient(f"127.0.0.1:{self.port}", timeout=30)
+        # It divides the time for an answer by the number of hosts: a server that has just started may never give one.
+        self.client = KazooClient(",".join([f"127.0.0.1:{self.port}"] * 10), timeout=30)
         self.client.start(60)
 
     def _answers(self) -> bool:
@@ -99,6 +101,13 @@ class ZooKeeper(PersistentServer):
         made += [self.at.delete_async(key) for key, value in keys.items() if value is None]
         for one in made:
             _succeeds(one, NodeExistsError, NoNodeError)
+
+    def replace(self) -> None:
+        """Start a new and empty one at the same address."""
+        self.kill()
+        shutil.rmtree(self.folder / "data")
+        (self.folder / "data").mkdir()
+        self.start()
 
     def clear(self) -> None:
         """Remove everything."""

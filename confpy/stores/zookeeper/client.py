@@ -46,6 +46,8 @@ LOST = (ConnectionLoss, ConnectionClosedError, SessionExpiredError, KazooTimeout
 
 SESSION = 10.0
 """Seconds after which a server ends a session that it hears nothing of."""
+ATTEMPTS = 3
+"""Servers that may be asked to go on with a session before that is over."""
 PIPELINED = 256
 """Requests that are sent before the first answer is awaited."""
 GOODBYE = 0.5
@@ -113,8 +115,9 @@ class Session:
             first: socket.socket | None = connection.open()
         self._first = first
         self.kazoo = KazooClient(
-            # Kazoo resolves this, and asks the handler for a connection to it, who knows better.
-            hosts=f"127.0.0.1:1{zookeeper.chroot}",
+            # Kazoo resolves this, and asks the handler for a connection to it, who knows better. It divides the time
+            # that a server has to confirm a session by their number: one that is only starting may never do so.
+            hosts=",".join(["127.0.0.1:1"] * ATTEMPTS) + zookeeper.chroot,
             timeout=seconds,
             handler=_Handler(self._connect, self._note_end),
             auth_data=[("digest", user)] if user is not None else None,
