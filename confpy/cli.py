@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import NamedTuple
 
-from confpy.commands import COMMANDS, COMPLETE, Call, Flag
+from confpy.commands import COMMANDS, COMPLETE, RUN_FLAGS, Call, Flag
 from confpy.commands.flags import FLAGS, KNOWN, SEE, STORE, TRUTHS, parse
 from confpy.config import confd
 from confpy.config.kinds import BOOLEAN
@@ -40,7 +40,10 @@ class Line(NamedTuple):
 TAKE_SIGNALS = {"run", "register"}
 """Commands that take their signals by themselves, as soon as they can."""
 GENERAL = (Flag("help", ""), Flag("version", ""))
-OWN = {flag.name: flag for flag in (*GENERAL, *(flag for command in COMMANDS.values() for flag in command.flags))}
+OWN = {
+    flag.name: flag
+    for flag in (*GENERAL, *RUN_FLAGS, *(flag for command in COMMANDS.values() for flag in command.flags))
+}
 """Flags of commands. Commands that share a name agree on whether it has a value."""
 
 
@@ -88,13 +91,17 @@ def spell(args: Sequence[str]) -> Line:
         found.append((name, value))
     name, *arguments = words or [""]
     command = COMMANDS.get(name)
-    own = {flag.name for flag in (*GENERAL, *(command.flags if command else ()))}
-    options = {flag: _checked(OWN[flag], value) for flag, value in found if flag in own}
+    own = {flag.name for flag in (*GENERAL, *(command.flags if command else RUN_FLAGS))}
+    options: dict[str, str] = {}
+    for flag, value in found:
+        if flag in own:
+            text = _checked(OWN[flag], value)
+            options[flag] = f"{options[flag]}\0{text}" if flag in options and OWN[flag].repeats else text
     flags = tuple((flag, value) for flag, value in found if flag not in own)
     for flag, _ in flags:
         if flag not in KNOWN and flag != STORE:
-            takers = (taker for taker, one in COMMANDS.items() if OWN[flag] in one.flags)
-            raise UsageError(f"unknown flag -{flag}", hint=f"it is a flag of confpy {next(takers)}")
+            takers = [f"confpy {taker}" for taker, one in COMMANDS.items() if OWN[flag] in one.flags]
+            raise UsageError(f"unknown flag -{flag}", hint=f"it is a flag of {(*takers, 'a run')[0]}")
     if ends and command is not None and not command.takes_program:
         raise UsageError(f"unexpected argument {ends!r}", hint=SEE)
     if ends and not program:

@@ -39,6 +39,8 @@ class Flag(NamedTuple):
     """What stands for its value in the help; empty: it is true or false."""
     choices: tuple[str, ...] = ()
     """The values that it may have; empty: any."""
+    repeats: bool = False
+    """It may be given more than once: its values stand with NUL between them."""
 
 
 class Command(NamedTuple):
@@ -60,6 +62,13 @@ class Command(NamedTuple):
     """Whether a program with its arguments may follow after ``--``."""
 
 
+RUN_FLAGS = (
+    Flag("template", "Render this template, and use no confdir. May be repeated.", "SRC:DEST[:RELOAD]", repeats=True),
+    Flag(
+        "key", "With -template: a key to read with all below it (default: all). May be repeated.", "KEY", repeats=True
+    ),
+)
+"""Flags of a run that are no settings."""
 DATA = Flag("data", "Take the keys from this file (YAML, JSON or TOML) instead of the store; -: from stdin.", "FILE")
 VALUES = Flag("values", "Show the values of keys.")
 JSON = Flag("json", "Print JSON.")

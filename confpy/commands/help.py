@@ -6,7 +6,7 @@ from itertools import groupby
 
 import click
 
-from confpy.commands import COMMANDS, Call
+from confpy.commands import COMMANDS, RUN_FLAGS, Call
 from confpy.commands.stdout import write
 from confpy.config.options import Option
 from confpy.config.settings import OPTIONS
@@ -92,6 +92,8 @@ class _General(click.Command):
         for group, options in groupby(OPTIONS, lambda option: option.group):
             with formatter.section(group):
                 formatter.write_dl([describe(option) for option in options])
+        with formatter.section("Without a confdir"):
+            formatter.write_dl([(f"-{one.name} {one.metavar}", one.help) for one in RUN_FLAGS])
         with formatter.section("Other"):
             formatter.write_dl(
                 [

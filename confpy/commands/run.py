@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from confpy.commands import Call
 from confpy.config.settings import CONFDIRS, Settings
 from confpy.config.sources import load_settings
-from confpy.errors import UsageError
+from confpy.errors import ConfpyError, UsageError
+from confpy.frozen import replace
 
 
 def run(call: Call) -> int:
@@ -20,10 +22,32 @@ def run(call: Call) -> int:
         flags = {**flags, "exec": shlex.join(call.program) if len(call.program) > 1 else call.program[0]}
     settings, warnings = load_settings(flags, os.environ)
     call.log.configure(settings.log_level, settings.log_format)
+    if "template" in call.options:
+        return _run_templates(call, settings, warnings)
+    if "key" in call.options:
+        raise UsageError("flag -key: it is for -template", hint="a resource of a confdir names its keys itself")
     _reject(settings)
     from confpy.daemon.daemon import run as deliver
 
     return deliver(settings, warnings)
+
+
+def _run_templates(call: Call, settings: Settings, warnings: Sequence[ConfpyError]) -> int:
+    """Deliver the templates of the command line; raises ``ConfpyError`` if it cannot start."""
+    if "confdir" in call.flags:
+        hint = "a confdir has its own templates: leave out one of the two"
+        raise UsageError("flags -template and -confdir are given", hint=hint)
+    from confpy.daemon.daemon import run as deliver
+    from confpy.daemon.made_confdir import made_confdir, parse_template, remove
+
+    templates = [parse_template(text) for text in call.options["template"].split("\0")]
+    keys = [key for key in call.options.get("key", "").split("\0") if key]
+    with made_confdir(templates, keys) as confdir:
+        own = {"state_dir": os.path.join(confdir, "state"), "cache_dir": os.path.join(confdir, "cache")}
+        origins = {**settings.origins, "confdir": "flag -template"}
+        settings = replace(settings, confdir=confdir, origins=origins, **own)
+        _reject(settings)
+        return deliver(settings, warnings, before_program=lambda: remove(confdir))
 
 
 def _reject(settings: Settings) -> None:

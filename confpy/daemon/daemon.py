@@ -63,8 +63,13 @@ NO_REST = 10.0
 """Seconds after the first delivery at which it is over, however many messages come."""
 
 
-def run(settings: Settings, warnings: Sequence[ConfpyError] = ()) -> int:
-    """Run confpy with these settings until it stops. Returns the exit code; raises ``UsageError``."""
+def run(
+    settings: Settings, warnings: Sequence[ConfpyError] = (), *, before_program: Callable[[], None] = lambda: None
+) -> int:
+    """Run confpy with these settings until it stops. Returns the exit code; raises ``UsageError``.
+
+    ``before_program``: called before a program takes the place of confpy, after which nothing can be.
+    """
     log = Log(settings.log_level, settings.log_format)
     for warning in warnings:
         log.write("warning", "settings.warning", warning.fields())
@@ -91,6 +96,7 @@ def run(settings: Settings, warnings: Sequence[ConfpyError] = ()) -> int:
         return code
     from confpy.daemon.program import execute
 
+    before_program()
     return execute(settings, log)
 
 
