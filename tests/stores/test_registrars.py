@@ -7,15 +7,22 @@ import json
 from urllib.parse import quote
 
 import pytest
+from kazoo.client import KazooClient
+from kazoo.exceptions import NoNodeError
 
 from confpy.config.settings import Settings
 from confpy.errors import StoreError, UsageError
 from confpy.frozen import replace
 from confpy.registration.values import Entry
+from confpy.stores.redis.reading import VALUE_BYTES
+from confpy.stores.redis.registrar import OWNERS
 from confpy.stores.registering import open_registrar
 from tests.servers.consul import Consul, ConsulSaysNo
 from tests.servers.etcd import Etcd, Etcd2, EtcdSaysNo, versions
+from tests.servers.redis import Redis
+from tests.servers.zookeeper import ZooKeeper
 from tests.stores.registrar_contract import KeyContract, RegistrarContract
+from tests.waiting import wait_until
 
 
 @pytest.fixture(scope="module", params=versions().values(), ids=[f"etcd {version}" for version in versions()])
@@ -207,6 +214,113 @@ def test_the_token_is_confpys_own_and_one_that_may_not_write_is_said(monkeypatch
         with pytest.raises(StoreError) as caught:
             open_registrar(settings, entry).claim(takes_over=True)
         assert "key write and session write" in caught.value.hint
+
+
+@pytest.fixture(scope="module")
+def redis_server():
+    with Redis() as server:
+        yield server
+
+
+class TestRedis(KeyContract):
+    backend = "redis"
+    largest = VALUE_BYTES
+
+    @pytest.fixture(autouse=True)
+    def _server(self, redis_server):
+        self.server = redis_server
+
+    def endpoint(self):
+        return self.server.endpoint
+
+    def get(self, key):
+        return self.server.client.get(key)
+
+    def put(self, key, value):
+        self.server.client.set(key, value)
+
+    def lose(self, key):
+        self.server.client.delete(key, f"{OWNERS}{key}")
+
+    def test_the_key_and_what_says_whose_it_is_live_as_long_and_go_together(self):
+        registrar = self.open(ttl=30.0)
+        registrar.claim(takes_over=True)
+        names = [self.key, f"{OWNERS}{self.key}"]
+        assert all(29_000 < self.server.client.pttl(name) <= 30_000 for name in names)
+        for name in names:
+            self.server.client.pexpire(name, 1000)
+        registrar.refresh()
+        assert all(self.server.client.pttl(name) > 29_000 for name in names)
+        registrar.release()
+        assert self.server.client.exists(*names) == 0
+
+    def test_another_separator_stands_between_the_parts_of_the_name(self):
+        registrar = self.open(separator=":")
+        registrar.claim(takes_over=True)
+        assert self.get(self.key[1:].replace("/", ":")) == self.values[0]
+        registrar.release()
+
+    def test_a_hash_is_not_overwritten(self):
+        self.server.client.hset(self.key, "field", "1")
+        with pytest.raises(StoreError, match="not a string"):
+            self.open().claim(takes_over=True)
+        assert self.server.client.hgetall(self.key) == {b"field": b"1"}
+
+
+@pytest.fixture(scope="module")
+def zookeeper_server():
+    with ZooKeeper() as server:
+        yield server
+
+
+class TestZooKeeper(KeyContract):
+    backend = "zookeeper"
+    largest = (1 << 20) - 1
+
+    @pytest.fixture(autouse=True)
+    def _server(self, zookeeper_server):
+        self.server = zookeeper_server
+
+    def endpoint(self):
+        return self.server.endpoint
+
+    def get(self, key):
+        try:
+            return self.server.at.get(key)[0]
+        except NoNodeError:
+            return None
+
+    def put(self, key, value):
+        """As somebody else does who wants the node for himself."""
+        if self.server.at.exists(key):
+            self.server.at.delete(key)
+        self.server.at.create(key, value, makepath=True)
+
+    def lose(self, key):
+        self.server.at.delete(key)
+
+    def test_a_node_that_somebody_else_writes_to_is_his(self):
+        registrar = self.open()
+        registrar.claim(takes_over=True)
+        self.server.at.set(self.key, b"x")
+        assert [registrar.refresh(), registrar.release(), self.get(self.key)] == ["taken", "taken", b"x"]
+
+    def test_a_session_that_the_server_ended_is_replaced_and_its_node_with_it(self):
+        registrar = self.open()
+        registrar.claim(takes_over=True)
+        first = registrar._session
+        twin = KazooClient(f"127.0.0.1:{self.server.port}", client_id=first.kazoo.client_id)
+        twin.start(60)
+        twin.stop()  # who has the id and the password of a session may end it
+        twin.close()
+        wait_until(lambda: first.has_ended, what="the session has ended")
+        assert [registrar.refresh(), registrar.claim(takes_over=False), registrar.refresh()] == ["free", "held", "held"]
+        assert self.get(self.key) == self.values[0]
+
+    def test_a_key_with_keys_below_it_cannot_be_replaced_by_one_with_a_ttl(self):
+        self.server.at.create(f"{self.key}/below", b"1", makepath=True)
+        with pytest.raises(StoreError, match="keys below"):
+            self.open().claim(takes_over=True)
 
 
 class TestConsulService(_OnConsul):

@@ -28,4 +28,5 @@ REDIS = StoreOptions(
     port=6379,
     variables=((Variable("REDISCLI_AUTH", "password"),),),
     extra="redis",
+    registrar="confpy.stores.redis.registrar:RedisRegistrar",
 )

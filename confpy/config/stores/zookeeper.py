@@ -10,4 +10,5 @@ ZOOKEEPER = StoreOptions(
     nodes=("127.0.0.1",),
     port=2181,
     extra="zookeeper",
+    registrar="confpy.stores.zookeeper.registrar:ZooKeeperRegistrar",
 )

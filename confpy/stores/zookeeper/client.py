@@ -168,6 +168,11 @@ class Session:
         return not self._ended and not self._closed and bool(self.kazoo.connected)
 
     @property
+    def has_ended(self) -> bool:
+        """Whether it is over, and not only without a connection."""
+        return self._ended or self._closed
+
+    @property
     def is_waiting(self) -> bool:
         """Whether somebody waits for answers."""
         return self._waiting > 0
