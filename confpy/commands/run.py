@@ -43,9 +43,9 @@ def _run_templates(call: Call, settings: Settings, warnings: Sequence[ConfpyErro
     templates = [parse_template(text) for text in call.options["template"].split("\0")]
     keys = [key for key in call.options.get("key", "").split("\0") if key]
     with made_confdir(templates, keys) as confdir:
-        own = {"state_dir": os.path.join(confdir, "state"), "cache_dir": os.path.join(confdir, "cache")}
+        state, cache = (os.path.join(confdir, name) for name in ("state", "cache"))
         origins = {**settings.origins, "confdir": "flag -template"}
-        settings = replace(settings, confdir=confdir, origins=origins, **own)
+        settings = replace(settings, confdir=confdir, state_dir=state, cache_dir=cache, origins=origins)
         _reject(settings)
         return deliver(settings, warnings, before_program=lambda: remove(confdir))
 

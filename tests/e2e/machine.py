@@ -20,7 +20,8 @@ from tests.waiting import wait_until
 
 KNOWN = {
     "BindsTo", "After", "Requires", "Wants", "PartOf", "Description", "Environment", "EnvironmentFile", "ExecStart",
-    "ExecStartPost", "ExecStartPre", "ExecStop", "ExecStopPost", "Restart", "RestartSec", "TimeoutStartSec", "WantedBy",
+    "ExecStartPost", "ExecStartPre", "ExecStop", "ExecStopPost", "KillMode", "Restart", "RestartSec",
+    "TimeoutStartSec", "WantedBy",
 }  # fmt: skip
 """The settings that a unit may have here: one that is not obeyed must not go unnoticed."""
 
@@ -29,11 +30,18 @@ class Machine:
     """Unit files by name (``web@.service``), what files there are, and the variables that all services have."""
 
     def __init__(
-        self, units: Mapping[str, str], files: Mapping[str, str], environment: Mapping[str, str], journal: Path
+        self,
+        units: Mapping[str, str],
+        files: Mapping[str, str],
+        environment: Mapping[str, str],
+        journal: Path,
+        programs: Mapping[str, str],
     ) -> None:
+        """``programs``: path in a unit → path here."""
         self.files = dict(files)
         self.environment = environment
         self.journal = journal
+        self.programs = programs
         """What the commands print."""
         self.commands: list[tuple[str, str, int]] = []
         """What has been run: unit, setting, exit code."""
@@ -177,6 +185,7 @@ class Service(threading.Thread):
         if self.main is not None and setting.startswith("ExecStop"):
             variables["MAINPID"] = str(self.main.pid)
         words = unit_files.command(line, self._specifiers, variables).words
+        words = (self._machine.programs.get(words[0], words[0]), *words[1:])
         with self._machine.journal.open("ab") as journal:
             return subprocess.Popen(
                 words, env=variables, stdin=subprocess.DEVNULL, stdout=journal, stderr=journal, start_new_session=True

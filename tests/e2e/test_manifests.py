@@ -66,7 +66,9 @@ class Project:
         self._folder = folder
         write(fill("compose", {"name": PROJECT}, {}), folder)
         ours = {"volumes": CONFPY_VOLUMES}
-        (folder / "test.yaml").write_text(yaml.safe_dump({"services": {"confpy": ours, "render": ours}}))
+        (folder / "test.yaml").write_text(
+            yaml.safe_dump({"services": dict.fromkeys(("confpy", "render", "web-1", "web-2"), ours)})
+        )
 
     def compose(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         files = ["--project-directory", str(self._folder), "-f", str(self._folder / "compose.yaml")]

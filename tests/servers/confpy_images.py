@@ -42,6 +42,9 @@ def import_confpy(engine: Docker, name: str, folder: Path) -> None:
     program = root / "bin" / "confpy"
     program.write_text(CONFPY.format(python=python))
     program.chmod(0o755)
+    interpreter = root / "bin" / "python3"
+    interpreter.write_text(f'#!/bin/sh\nexec /opt/python/{python} "$@"\n')
+    interpreter.chmod(0o755)
     for link in ("lib", "lib64"):
         (root / link).symlink_to(f"usr/{link}")
     for path in ("etc/confpy", "var/lib/confpy", "var/cache/confpy", "run", "proc", "opt"):

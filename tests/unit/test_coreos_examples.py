@@ -44,12 +44,13 @@ def test_units_start_containers_and_clear_away_what_a_crash_left(name):
         assert service["TimeoutStartSec"] == "0"
 
 
-@pytest.mark.parametrize("name", ["sample.application.1@.service", "sample.application.1-register@.service"])
-def test_a_key_that_a_unit_registers_is_removed_when_it_stops(name):
-    service = unit_files.read((FOLDER / name).read_text())["Service"]
+def test_a_key_that_a_unit_registers_is_removed_when_it_stops_and_its_sidekick_keeps_the_same_alive():
+    service = unit_files.read((FOLDER / "sample.application.1@.service").read_text())["Service"]
     text = " ".join(value for setting, value in service if setting in {"ExecStartPost", "ExecStart"})
     (key,) = set(re.findall(r"etcdctl set (\S+)", text))
     assert ("ExecStopPost", f"/usr/bin/etcdctl rm {key}") in service
+    sidekick = dict(unit_files.read((FOLDER / "sample.application.1-register@.service").read_text())["Service"])
+    assert f"confpy register {key} " in sidekick["ExecStart"]
 
 
 def places(name: str, machines: dict[str, str], running: dict[str, str]) -> set[str]:
@@ -131,7 +132,7 @@ def test_systemd_finds_no_mistake_in_a_unit_without_what_is_for_fleet_alone(name
         pytest.skip("systemd-analyze is not installed")
     text = UNITS[name].partition("[X-Fleet]")[0]
     # Programs and other units that are not on this machine.
-    text = re.sub(r"/usr/bin/(docker|etcdctl)", str(anything), text)
+    text = re.sub(r"/(usr/bin|opt/confpy)/(docker|etcdctl|confpy)\b", str(anything), text)
     text = re.sub(r"^(After|Requires|Wants|BindsTo|PartOf|WantedBy)=.*\n", "", text, flags=re.MULTILINE)
     unit = tmp_path / name.replace("@.", "@8080.")
     unit.write_text(text)

@@ -230,7 +230,7 @@ def test_units_have_the_names_and_keys_of_the_user():
     assert units == {"confpy.service", "shop-2@.service", "shop-2-register@.service"}
     service = unit_files.read(files["shop-2@.service"].decode())["Service"]
     assert ("EnvironmentFile", "/etc/default/shop-2") in service
-    assert ("ExecStopPost", "/usr/bin/etcdctl del /production/shop/backends/shop-2-%i") in service
+    assert "confpy register /production/shop/backends/shop-2-%i ${ADDRESS}:%i " in dict(service)["ExecStart"]
     variables = unit_files.environment_file(files["shop-2.default"].decode())
     assert variables["IMAGE"] == OWN["image"]
     assert variables["ETCDCTL_ENDPOINTS"] == STORE["nodes"]
