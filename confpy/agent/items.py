@@ -172,7 +172,7 @@ class Items:
             if name in matches.names:
                 self._want(plan, items, name, by_name.get(name, set()) | common)
             elif not cached:
-                self._drop(items, name)
+                self._drop(plan, items, name)
         if is_whole and not cached:
             self._drop_orphans(plan, items)
         self._finish(plan, items, cached=cached)
@@ -281,11 +281,14 @@ class Items:
         state.suspicions = frozenset()
         self._rendering.forget_failed(state)
 
-    def _drop(self, items: _Items, name: str) -> None:
+    def _drop(self, plan: ResourceState, items: _Items, name: str) -> None:
         """Take it that an item is no more."""
         items.flaws.pop(name, None)
         state = items.states.get(name)
-        if state is None or state.gone:
+        if state is None:
+            return
+        if state.gone:
+            self._renew_gone(plan, state)
             return
         if state.owned is None and not state.in_flight:
             if state.known is not None:
@@ -293,10 +296,21 @@ class Items:
             self._remove(items, state)
             return
         state.gone = True
+        self._renew_gone(plan, state)
         self._resources.mark(state, "removed")
+
+    def _renew_gone(self, plan: ResourceState, state: ResourceState) -> None:
+        """Have a file removed as the resource is by now: what it read before may be read no more."""
+        old = state.resource
+        resource = replace(plan.resource, name=old.name, dest=old.dest, item=old.item)
+        if resource != old:
+            self._renew(state, resource)
+            self._resources.mark(state)
 
     def _drop_orphans(self, plan: ResourceState, items: _Items) -> None:
         """Have those files removed that are ours, and that no item names any more."""
+        for state in items.orphans.values():
+            self._renew_gone(plan, state)
         for dest in [*self._owned.of(plan.name)]:
             owned = self._owned.get(dest)
             if owned is None or os.path.normpath(dest) in self._dests:

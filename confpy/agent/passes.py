@@ -132,8 +132,11 @@ class Passes:
     def _plan(self, woken: Sequence[GroupKey]) -> list[GroupKey]:
         """Have the items of resources with ``for_each`` found; returns the other groups, these items among them."""
         others = []
+        groups = self._resources.groups
         for group in woken:
-            states = self._resources.groups[group]
+            states = groups.get(group)
+            if states is None:
+                continue  # an item that its plan has removed just now
             if states[0].matches is None:
                 others.append(group)
                 continue
@@ -142,7 +145,7 @@ class Passes:
             if states[0].dirty:
                 wait = self._wait_of(group, states)
                 self._queue.wait(group, wait) if wait is not None else self._queue.wake(group)
-        return self._resources.in_order({*others, *self._take_woken_items()})
+        return self._resources.in_order({one for one in (*others, *self._take_woken_items()) if one in groups})
 
     def _tell_wait(self, states: Sequence[ResourceState], wait: Wait) -> None:
         if wait.until < NEVER and any(state.dirty and state.error is None for state in states):

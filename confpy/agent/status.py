@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from confpy.agent.passes import STORE, FirstTry
 from confpy.agent.pending import Pending
 from confpy.agent.reload_queue import RELOADS_AT_ONCE
-from confpy.agent.resources import ResourceState
+from confpy.agent.resources import Plan, ResourceState
 from confpy.clock import NEVER
 from confpy.errors import AccessDenied, ConfpyError, StoreError
 from confpy.events import abbreviate
@@ -257,6 +257,9 @@ class _Snapshot:
             return "first try", why, NEVER
         if isinstance(on, str):
             return "command", f"{self._user_of(on)}: {on or 'resources without commands are delivered together'}", NEVER
+        if isinstance(on, Plan) and state.plan is not None:
+            found = self._reason_of_dirty(state.plan)
+            return found.cause, f"{state.plan.name}, whose item it is, waits: {found.why}", found.until
         if any(one.in_flight for one in group):
             return "group", f"others of its group {state.group.name} are being delivered", NEVER
         if (undone := next((one for one in group if one.undone), None)) is not None:

@@ -82,15 +82,16 @@ class Folders:
         """Resolve all anew from now on: their links may lead elsewhere by then."""
         self._resolved.clear()
 
-    def ignores_case(self, folder: str) -> bool:
-        """Return whether names in a folder that differ in case only are one file: asked with a file for a moment.
+    def ignores_case(self, dest: str) -> bool:
+        """Return whether names beside a target that differ in case only are one file: asked with a file for a moment.
 
-        Raises ``OSError``.
+        It is named as a candidate of the target, so that a start removes it after a kill. Raises ``OSError``.
         """
+        folder, name = os.path.split(dest)
         resolved = self.resolve(folder)
         known = self._ignoring.get(resolved)
         if known is None and self._disk.stat(resolved) is not None:
-            path, descriptor = self._disk.create_beside(os.path.join(resolved, "case"))
+            path, descriptor = self._disk.create_beside(os.path.join(resolved, name))
             try:
                 known = self._disk.find(os.path.join(resolved, os.path.basename(path).swapcase())) is not None
             finally:
@@ -255,7 +256,7 @@ def why_it_stays(owned: OwnedFile | None, current: Current, digest: str | None) 
 def require_own_file(resource: Resource, twin: str, folders: Folders) -> None:
     """Raise ``TargetError`` where a target is that of another item (``twin``), whose name differs in case only."""
     try:
-        ignores_case = folders.ignores_case(os.path.dirname(resource.dest))
+        ignores_case = folders.ignores_case(resource.dest)
     except OSError as error:
         raise failure("it cannot be found out whether the folder ignores case", resource, error) from error
     if ignores_case:
