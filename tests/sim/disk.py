@@ -414,6 +414,8 @@ class SimDisk(_ReadingDisk):
         inode = self._need(path)
         if path in self._kernel.mounts:
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        if self._kernel.removing is not None:
+            self._kernel.removing(path)
         inode.names -= 1
         inode.changed = self._kernel.tick()
         folder.put({name: None})

@@ -168,7 +168,7 @@ class Haproxy:
             for one in servers.values():
                 self._occupy(one)
         self._simulation.invariants.note_read(
-            {one.name: contents[one.dest] for one in self.readers() if one.reload_haproxy is None}
+            {one.name: contents[one.dest] for one in self.readers() if one.reload_haproxy is None and one.item is None}
         )
         return worker
 

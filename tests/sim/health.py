@@ -10,7 +10,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from confpy.agent.config import AgentConfig
-from confpy.agent.resources import ResourceState, all_commands
+from confpy.agent.resources import Plan, ResourceState, all_commands
 from confpy.config.resource import commands_of
 from confpy.messages import (
     Action,
@@ -138,7 +138,7 @@ class Health:
         """It has not started before each store has answered that something is read from, or has had its time."""
         if self._simulation.now >= self._began + READY_TIMEOUT:
             return
-        networks, mounts = self._simulation.networks, self._simulation.invariants.mounts
+        networks, mounts = self._simulation.networks, self._simulation.invariants.keys.mounts
         for state in agent.resources:
             error = agent.mirror.error(state.resource.prefixes)
             if state.undone or state.cached or (error is not None and not agent.mirror.is_loss(error)):
@@ -153,6 +153,9 @@ class Health:
         group = agent.resources.groups[state.group]
         names = [it.name for it in group]
         under_way = self.under_way
+        if isinstance(getattr(agent.resources.queue.wait_of(state.group), "on", None), Plan):
+            state = state.plan or state
+            group = [state]
         mounts = {agent.mirror.mount_of(prefix) for it in group for prefix in it.resource.prefixes}
         stores = [store for store in status.stores if store.mount in mounts]
         if (one.cause == "delivery") != under_way.delivers([one.name]):
@@ -223,7 +226,8 @@ class Health:
     def amiss(self) -> str:
         """Say what the status shows as not well though all is; empty where it shows that all is well."""
         status = self.look()
-        excused = {one.name for one in self._simulation.resources if one.dest in self._simulation.invariants.excused}
+        invariants = self._simulation.invariants
+        excused = {one.name for one in invariants.resources if one.dest in invariants.excused}
         if left := {one.name: one.why for one in status.resources if one.state != "current"}:
             # The last reload of these has failed, and is not tried again.
             if not left.keys() <= excused:

@@ -13,12 +13,11 @@ from confpy.config.resource import Resource
 from confpy.errors import TargetTorn
 from confpy.events import LogEvent
 from confpy.history.records import UNDO
-from confpy.keys.mounts import Mounts
-from confpy.keys.prefixes import covers
 from confpy.messages import Deliver, Delivered, Reload, Reloaded, Restored
 from confpy.target.replace import BACKUP_MARK
 from tests.sim.kernel import Kernel
-from tests.sim.plan import STATE, names, reload_line, values
+from tests.sim.key_invariants import KeyInvariants
+from tests.sim.plan import STATE, reload_line, values
 from tests.sim.timeline import NEVER, Wrong
 
 if TYPE_CHECKING:
@@ -31,10 +30,7 @@ class Invariants:
     def __init__(self, simulation: Simulation) -> None:
         self._simulation = simulation
         self._kernel = simulation.machine.kernel
-        self.mounts = Mounts(one.mount for one in simulation.plan.stores if one.mount)
-        prefixes = tuple({prefix for some in simulation.plan.reads for prefix in some})
-        self._prefixes: dict[str, list[str]] = defaultdict(list, self.mounts.split(prefixes))
-        """What is read, by mount."""
+        self.keys = KeyInvariants(simulation)
         self.whole: dict[str, set[bytes | None]] = defaultdict(set)
         """Target → what it may be as a whole."""
         self.checked: set[tuple[str, bytes]] = set()
@@ -46,12 +42,10 @@ class Invariants:
         """Target → what its program read last."""
         self.excused: set[str] = set()
         """Targets whose reload may have been lost, and of which confpy said so."""
-        self.durable: dict[str, bytes] = {}
+        self.durable: dict[str, bytes | None] = {}
         """Targets that were reported as new, and that no power cut may undo."""
         self.delivering: list[str] = []
         self.reloading: list[str] = []
-        self.emptied: set[str] = set()
-        """Prefixes that had no key at some time."""
         self.backed_up: set[str] = set()
         """Resources of whose targets an older version is there."""
         self.unrecorded = False
@@ -75,8 +69,10 @@ class Invariants:
 
     @property
     def resources(self) -> tuple[Resource, ...]:
-        """All resources, those that were removed meanwhile too."""
-        return (*self._simulation.resources, *self._simulation.removed)
+        """All resources with a target, those that were removed meanwhile too, and all items."""
+        simulation = self._simulation
+        plain = (one for one in (*simulation.resources, *simulation.removed) if one.each is None)
+        return (*plain, *simulation.items.seen.values())
 
     @property
     def _ledger_is_suspect(self) -> bool:
@@ -170,20 +166,27 @@ class Invariants:
         for group in action.groups:
             for one in group.candidates:
                 name, dest, content = one.resource.name, one.resource.dest, one.content
-                self.whole[dest].add(content)
+                self.whole[dest].add(None if one.gone else content)
                 self.durable.pop(dest, None)
-                self._look_at_origin(one.resource, content)
+                self.keys.look_at_origin(one.resource, content)
                 if one.only_missing:
-                    self._look_at_cached(one)
+                    self.keys.look_at_cached(one)
                 if one.only_missing or one.trigger == UNDO:
                     continue
                 self._look_at_rejected(one.resource, content)
                 for key, seen in values(content):
-                    if seen < self.newest.get(key, seen) and not networks[self.mounts.point_of(key)].server.incarnation:
+                    if (
+                        seen < self.newest.get(key, seen)
+                        and not networks[self.keys.mounts.point_of(key)].server.incarnation
+                    ):
                         raise Wrong(f"{name}: {key} went back from {self.newest[key]} to {seen}")
                     self.newest[key] = max(seen, self.newest.get(key, seen))
-                if self._simulation.plan.wrong_answers and STATE not in self._kernel.suspect:
-                    self._look_at_emptied(one, self._kernel.content(dest))
+                if (
+                    one.resource.item is None
+                    and self._simulation.plan.wrong_answers
+                    and STATE not in self._kernel.suspect
+                ):
+                    self.keys.look_at_emptied(one, self._kernel.content(dest))
             self._note_state_of(group)
 
     def _look_at_rejected(self, resource: Resource, content: bytes) -> None:
@@ -195,37 +198,6 @@ class Invariants:
         if rejected == content != in_place and now < at + 0.9 * resource.retry_refused and not strange:
             raise Wrong(f"{resource.name} gets what its reload refused {now - at:.1f} s ago")
         self.rejected.pop(resource.name, None)
-
-    def _look_at_emptied(self, candidate: Candidate, content: bytes | None) -> None:
-        """No store's wrong answer takes the keys from a file that it brings."""
-        empties = not candidate.keys and len(names(content or b"")) > 1
-        if empties and not self.emptied.issuperset(candidate.resource.prefixes):
-            raise Wrong(f"{candidate.resource.name} would be emptied by a fault")
-
-    def _look_at_origin(self, resource: Resource, content: bytes) -> None:
-        """Nothing is delivered that the store mounted there never had."""
-        for key, (incarnation, revision) in values(content):
-            mount = self.mounts.point_of(key)
-            if (key[len(mount) :], f"{incarnation}:{revision}") not in self._simulation.networks[mount].server.given:
-                raise Wrong(f"{resource.name}: {key} never was {incarnation}:{revision}")
-
-    def _look_at_cached(self, candidate: Candidate) -> None:
-        """Cached keys take the place of those of the stores that are away, and of no others."""
-        mirror, has = self._simulation.process.agent.mirror, set(names(candidate.content))
-        for mount, prefixes in self.mounts.split(candidate.resource.prefixes).items():
-            if self._simulation.plan.mounts and mirror.ready(prefixes):
-                tree = mirror.sources(prefixes)[0].tree
-                live = {key for prefix in prefixes for key, _ in tree.items(prefix)}
-                if live != {key for key in has if self.mounts.point_of(key) == mount}:
-                    raise Wrong(f"{candidate.resource.name} gets {has} instead of {live} of {mount or '/'}")
-
-    def look_for_empty(self) -> None:
-        """Note which prefixes have no key now."""
-        for mount, network in self._simulation.networks.items():
-            keys = network.tree()
-            for prefix in self._prefixes[mount]:
-                if prefix not in self.emptied and not any(covers(prefix, key) for key in keys):
-                    self.emptied.add(prefix)
 
     def begin_delivery(self, action: Deliver) -> None:
         for group in action.groups:
@@ -252,7 +224,7 @@ class Invariants:
 
     def _look_at_commit(self, candidate: Candidate, report: Report) -> None:
         resource, content, notes = candidate.resource, candidate.content, report.notes
-        if resource.check_cmd is not None and (resource.name, content) not in self.checked:
+        if resource.check_cmd is not None and not candidate.gone and (resource.name, content) not in self.checked:
             raise Wrong(f"{resource.name} was committed unchecked")
         if has_backup(self._kernel, resource.name):
             self.backed_up.add(resource.name)
@@ -263,6 +235,7 @@ class Invariants:
             self._simulation.note(f"notes {note.split(':')[0].split('(')[0]}")
             self.unsynced = self.unsynced or "could not be synced" in note
             self.unrecorded = self.unrecorded or note.startswith("the ledger cannot be written")
+        content = None if candidate.gone else content
         if self._kernel.content(resource.dest) == content and not any("could not be synced" in note for note in notes):
             self.durable[resource.dest] = content
 
@@ -355,8 +328,8 @@ class Invariants:
         self.checked |= {(name, content) for name, content in contents.items() if content is not None}
 
     def note_read(self, contents: Mapping[str, bytes | None]) -> None:
-        """Programs have read these: resource → content."""
-        dests = {one.name: one.dest for one in reversed(self.resources)}
+        """Programs have read these: label of a resource → content."""
+        dests = {label(one): one.dest for one in reversed(self.resources)}
         for name, content in contents.items():
             self.loaded[dests[name]] = content
             self.excused.discard(dests[name])
@@ -375,6 +348,11 @@ class Invariants:
         for report in restored.reports:
             self._simulation.note(f"restored {report.outcome}")
             self.torn = self.torn or isinstance(report.error, TargetTorn)
+
+
+def label(resource: Resource) -> str:
+    """Return what tells resources apart, and the targets that an item had one after the other."""
+    return resource.name if resource.item is None else resource.dest
 
 
 def has_backup(kernel: Kernel, name: str) -> bool:

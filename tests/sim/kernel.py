@@ -80,6 +80,8 @@ class Kernel:
         """After so many calls that change something the process dies; 0: it does not."""
         self.tell: Callable[[str], None] | None = None
         """Takes each call, to be shown."""
+        self.removing: Callable[[str], None] | None = None
+        """Takes the path of each file that confpy is about to remove."""
         self.faults: Counter[str] = Counter()
         self.suspect: set[str] = set()
         """Folders in which something failed."""

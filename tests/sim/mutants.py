@@ -9,14 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import count
 from typing import TypeAlias
 from unittest import mock
 
 from confpy.agent.agent import Agent
 from confpy.agent.batches import Batches
 from confpy.agent.deliveries import Deliveries
-from confpy.agent.fallback import Fallback
 from confpy.agent.pending import Pending
 from confpy.agent.rejections import Rejections
 from confpy.agent.reloads import PendingReloads
@@ -34,15 +32,13 @@ from confpy.ledger.book import Book
 from confpy.ledger.holds import Holds
 from confpy.ledger.restart import Restart
 from confpy.messages import ClearPending, Watch
-from confpy.mirror.mirrors import Mirrors
 from confpy.mirror.reading import Reading
 from confpy.mirror.streams import Streams
 from confpy.reload import runtime
 from confpy.reload.running import Answering
-from confpy.stores.mounted import MountedStore
 from confpy.system import filenames
 from confpy.target.stamps import Stamps
-from tests.sim.plan import HAPROXY, MOUNTS, UNDOES
+from tests.sim.plan import HAPROXY, UNDOES
 
 Mutant: TypeAlias = Callable[[], Iterator[None]]
 MUTANTS: dict[str, Callable[[], object]] = {}
@@ -62,11 +58,6 @@ def of_undoes(change: Mutant) -> Mutant:
 
 def of_haproxy(change: Mutant) -> Mutant:
     FIRST_SEEDS[change.__name__.replace("_", " ")] = HAPROXY
-    return mutant(change)
-
-
-def of_mounts(change: Mutant) -> Mutant:
-    FIRST_SEEDS[change.__name__.replace("_", " ")] = MOUNTS
     return mutant(change)
 
 
@@ -408,47 +399,4 @@ def the_answer_of_an_old_worker_is_believed():
 @of_haproxy
 def a_program_is_told_although_its_last_reload_has_failed():
     with patched(Pending, "note_failure", lambda self: None):
-        yield
-
-
-@of_mounts
-def one_store_that_is_away_holds_up_all():
-    ready = Mirrors.ready
-
-    def all_ready(self, prefixes):
-        return ready(self, prefixes) and all(one.ready(tuple(one._wants.readers)) for one in self._all)
-
-    with patched(Mirrors, "ready", all_ready):
-        yield
-
-
-@of_mounts
-def cached_keys_replace_those_of_all_stores():
-    with patched(Fallback, "_cached", lambda self, source: source._replace(tree=self._trees[source.mount])):
-        yield
-
-
-@of_mounts
-def keys_below_a_mount_are_those_of_both_stores():
-    with patched(MountedStore, "_is_hidden", lambda self, outer: False):
-        yield
-
-
-@of_mounts
-def only_the_first_store_is_asked_again():
-    with patched(Mirrors, "wake_at", lambda self: self._main.wake_at()):
-        yield
-
-
-@of_mounts
-def the_answer_of_one_store_is_taken_for_that_of_another():
-    init = Mirrors.__init__
-
-    def apart(self, mirrors):
-        init(self, mirrors)
-        for one in self._all:
-            one._numbers = count(1)
-            one._streams._numbers = one._resync._numbers = one._numbers
-
-    with patched(Mirrors, "__init__", apart):
         yield

@@ -272,7 +272,7 @@ class FaultyNetwork(Network):
             if stream.idle:
                 stream.idle = False
                 self._timeline.later(self.random.random() * 0.05, partial(self._advance, stream.number))
-        self._simulation.invariants.look_for_empty()
+        self._simulation.invariants.keys.look_for_empty()
 
 
 class Networks:

@@ -14,6 +14,7 @@ from tests.sim.disk import SimDisk
 from tests.sim.haproxy import foreign
 from tests.sim.network import FaultyNetwork
 from tests.sim.plan import ELSEWHERE, FOLDERS, MOUNTED, OUT, STATE
+from tests.sim.sites import SITES
 
 if TYPE_CHECKING:
     from tests.sim.simulation import Simulation
@@ -158,6 +159,8 @@ class People:
     def _edit_target(self) -> None:
         """Write, remove or link a target."""
         random, kernel = self._random, self._kernel
+        if not self._invariants.resources:
+            return
         one = random.choice(self._invariants.resources)
         mounted = one.dest in kernel.mounts
         self._invariants.durable.pop(one.dest, None)
@@ -195,18 +198,21 @@ class People:
                 self._note("resource added")
             case _:
                 was = random.choice(simulation.resources)
-                changed = replace(
-                    was,
-                    prefixes=random.choice(self._plan.reads),
-                    settle=random.choice((0.0, 0.1, 1.0)),
-                    on_reload_failure=random.choice(("retry", "rollback", "keep")),
-                    backup=random.choice((0, 2)),
-                )
+                changed = simulation.items.edit(was) if was.each is not None else self._edited(was)
                 simulation.resources = tuple(changed if one is was else one for one in simulation.resources)
                 self._note("resource edited")
         self._invariants.note_group()
         if not simulation.process.disk.dead:
             simulation.machine.timeline.later(0.01, lambda: simulation.tell(Edited()))
+
+    def _edited(self, resource: Resource) -> Resource:
+        return replace(
+            resource,
+            prefixes=self._random.choice(self._plan.reads),
+            settle=self._random.choice((0.0, 0.1, 1.0)),
+            on_reload_failure=self._random.choice(("retry", "rollback", "keep")),
+            backup=self._random.choice((0, 2)),
+        )
 
     def _disturb_disk(self) -> None:
         random, kernel = self._random, self._kernel
@@ -216,7 +222,9 @@ class People:
                 self._note("disk full" if kernel.full else "room again")
                 kernel.suspect |= set(FOLDERS)
             case 1:
-                folder = random.choice((OUT, ELSEWHERE, MOUNTED, MOUNTED, STATE))
+                folder = random.choice(
+                    (OUT, ELSEWHERE, MOUNTED, MOUNTED, STATE, *((SITES,) if self._plan.items else ()))
+                )
                 kernel.read_only ^= {folder}
                 self._invariants.were_read_only.add(folder)
                 kernel.suspect.add(folder)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from random import Random
 
 from confpy.config.resource import Resource
+from confpy.errors import TemplateError
 from confpy.frozen import replace
 from confpy.keys.view import View
 from confpy.reload.actions import CommandReload, VerifyCommand
@@ -13,6 +14,7 @@ from confpy.templates.lookup import Lookup
 from confpy.templates.results import Needs, Rendered
 from confpy.templates.results import World as Facts
 from tests.sim.haproxy import RELOAD, SOCKET, configuration
+from tests.sim.sites import RENDERED_BADLY, has_bad, plan_items, with_names
 from tests.sim.stores import READS, StorePlan, plan_reads, plan_stores
 from tests.sim.timeline import Chance
 
@@ -26,6 +28,8 @@ HAPROXY = 5_000_000_000
 """From this seed on one of the programs is a HAProxy, which is told of changes while it runs."""
 MOUNTS = 6_000_000_000
 """From this seed on several stores are mounted in one tree of keys."""
+ITEMS = 7_000_000_000
+"""From this seed on some of the resources make a file of each key as well."""
 FIT = "check fit"
 """Succeeds where the files in place of all resources that have it were made from one version of the templates."""
 
@@ -50,7 +54,7 @@ class Plan:
         self.deadly_reloads = 0.6 if self.dies and self.later.random() < 0.1 else 0.0
         """The chance that a reload ends confpy."""
         self.mounts = seed >= MOUNTS
-        self.haproxy = seed >= HAPROXY and (not self.mounts or seed % 8 == 1)
+        self.haproxy = seed >= HAPROXY and (not self.mounts or (seed % 8 == 1 and seed < ITEMS))
         self.undoes = seed % 4 == 0 if seed >= HAPROXY else seed >= UNDOES
         self.sloppy_haproxy = self.later.choice((0.0, 0.05, 0.3)) if self.haproxy else 0.0
         """The chance that it does not answer as it should."""
@@ -78,6 +82,12 @@ class Plan:
             self.wrong_answers = any(one.wrong_answers for one in self.stores)
             self.reads = plan_reads(self.stores, seed)
             self.resources = tuple(replace(one, prefixes=self.later.choice(self.reads)) for one in self.resources)
+        self.items = seed >= ITEMS
+        """Some resources make a file of each key."""
+        if self.items:
+            plans = plan_items(self.stores, seed)
+            self.stores = with_names(self.stores, plans)
+            self.resources = (*self.resources[: self.later.randint(0, 2)], *plans)
         if self.haproxy:
             self.resources = _with_haproxy(self.resources, seed)
 
@@ -141,6 +151,10 @@ class Printer:
         if asked not in world.facts:
             raise Needs(frozenset((asked,)))
         keys = {raw: value for window in view._windows for raw, value in _items(window)}
+        if resource.item is not None and any(has_bad(value, RENDERED_BADLY) for value in keys.values()):
+            error = TemplateError("a value of it is none")
+            error.asked = frozenset((asked,))
+            raise error
         return Rendered(made(resource, str(world.facts[asked]), keys), frozenset((asked,)), False, ())
 
 

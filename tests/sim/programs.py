@@ -11,8 +11,10 @@ from confpy.frozen import replace
 from confpy.system.placeholders import Command
 from confpy.system.subprocesses import Ran, Shell
 from tests.sim.haproxy import RELOAD
+from tests.sim.invariants import label
 from tests.sim.kernel import Died
 from tests.sim.plan import FIT, reload_line
+from tests.sim.sites import CHECKED_BADLY, has_bad
 
 if TYPE_CHECKING:
     from tests.sim.simulation import Simulation
@@ -80,7 +82,7 @@ class Programs:
         word = command.partition(" ")[0]
         late = word == "reload" and random.random() < 0.5
         seen = self._inputs(word, command, environment)
-        rejects = command == FIT and not self._fit(seen)
+        rejects = (command == FIT and not self._fit(seen)) or self._has_bad_item(command, environment, seen)
         if word == "reload" and not random.calm and plan.deadly_reloads and plan.later.random() < plan.deadly_reloads:
             self._simulation.note("reload takes confpy down")
             raise Died
@@ -132,13 +134,23 @@ class Programs:
         self._simulation.note(f"check sees {len(found)} that have to fit")
         return len(versions) == 1 and None not in versions
 
+    def _has_bad_item(self, command: str, environment: Mapping[str, str], seen: Mapping[str, bytes | None]) -> bool:
+        """Say whether a check refuses what it sees of items."""
+        if not command.startswith("check") or not self._simulation.plan.items:
+            return False
+        if command.startswith("check sites") or ":" in environment.get("CONFPY_RESOURCE", ""):
+            return any(content is not None and has_bad(content, CHECKED_BADLY) for content in seen.values())
+        return False
+
     def _inputs(self, word: str, command: str, environment: Mapping[str, str]) -> dict[str, bytes | None]:
         """Return what a command reads: resource → content."""
         resources = self._simulation.invariants.resources
         if command == FIT:
             return {one.name: self._kernel.content(one.dest) for one in resources if one.check_cmd == FIT}
         if word == "check" and command == "check all":
-            return {one.name: self._kernel.content(one.dest) for one in resources}
+            return {one.name: self._kernel.content(one.dest) for one in resources if one.item is None}
+        if command.startswith("check sites"):
+            return {one.name: self._kernel.content(one.dest) for one in resources if one.check_cmd == command}
         if word == "check" and command.startswith("check all"):
             named = {name: environment.get(f"CONFPY_SRC_{name.upper()}") for name in ("r0", "r1", "r2", "r3")}
             return {name: self._kernel.content(path) for name, path in named.items() if path}
@@ -146,8 +158,8 @@ class Programs:
             return {environment["CONFPY_RESOURCE"]: self._kernel.content(command.split()[1].strip("'"))}
         if word == "reload":
             readers = [one for one in resources if reload_line(one) == command]
-            seen = {one.name: self._kernel.content(one.dest) for one in readers}
+            seen = {label(one): self._kernel.content(one.dest) for one in readers}
             for one in readers:
-                self._simulation.invariants.look_at_what_is_read(one, seen[one.name])
+                self._simulation.invariants.look_at_what_is_read(one, seen[label(one)])
             return seen
         return {}

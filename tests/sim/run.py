@@ -19,7 +19,7 @@ import traceback
 from collections import Counter
 from collections.abc import Sequence
 
-from tests.sim.mutants import MUTANTS
+from tests.sim.mutants_of_stores import MUTANTS
 from tests.sim.simulation import Wrong, live
 
 

@@ -26,6 +26,7 @@ from confpy.templates.lookup import Lookup
 from tests.sim.haproxy import Haproxy
 from tests.sim.health import Health
 from tests.sim.invariants import Invariants
+from tests.sim.items import Items
 from tests.sim.kernel import Died, Folder
 from tests.sim.machine import Machine, Process
 from tests.sim.network import FaultyNetwork
@@ -33,6 +34,7 @@ from tests.sim.outcome import Outcome
 from tests.sim.people import People
 from tests.sim.plan import HISTORY, STATE, TAKEN, Plan
 from tests.sim.programs import Programs
+from tests.sim.sites import SITES
 from tests.sim.timeline import Chance, Wrong
 from tests.sim.undoing import Undoing
 from tests.sim.wakeups import forgotten
@@ -60,6 +62,8 @@ class Simulation:
         self.plan = Plan(seed, self.random)
         if self.plan.undoes:
             self.machine.kernel.folders[HISTORY] = Folder()
+        if self.plan.items:
+            self.machine.kernel.folders[SITES] = Folder()
         if self.plan.haproxy:
             self.machine.kernel.folders[TAKEN] = Folder()
             self.machine.kernel.wall = lambda: self.machine.time() - LONG
@@ -74,6 +78,7 @@ class Simulation:
         self.haproxy = Haproxy(self)
         self.invariants = Invariants(self)
         self.health = Health(self)
+        self.items = Items(self)
         self.undoing = Undoing(self)
         self.outcome = Outcome(self)
         self.programs = Programs(self)
@@ -85,11 +90,14 @@ class Simulation:
             if network.plan.leaves and self.random.random() < 0.3:
                 network.leave(self.random.choice((1.0, 20.0, 300.0)))
         for one in self.resources:
-            self.people.furnish(one)
+            if one.each is None:
+                self.people.furnish(one)
+        if self.plan.items:
+            self.items.furnish()
         for one in self.resources:
             self.note(one.name, {name: getattr(one, name) for name in SHOWN})
         self.invariants.note_group()
-        self.invariants.look_for_empty()
+        self.invariants.keys.look_for_empty()
         self.haproxy.boot()
         self.machine.kernel.wall = self.machine.time  # all that is there is older
         self.start()
@@ -112,6 +120,10 @@ class Simulation:
         """Take what is logged."""
         self.note(f"says {event.event}", event.fields)
         self.invariants.look_at_event(event)
+
+    def keys(self) -> dict[str, str]:
+        """Return the keys of all stores in the one tree."""
+        return {key: value for network in self.networks.values() for key, value in network.tree().items()}
 
     def template(self, name: str) -> str:
         """Return a template's text."""
@@ -148,6 +160,7 @@ class Simulation:
         kernel.fuse = 0
         self.note(f"died: {how}")
         kernel.end_process()
+        self.items.look_at_strangers()
         self.undoing.look_at_targets()
         if STATE in kernel.suspect or (process.ledger is not None and not process.ledger.folder):
             invariants.excuse_owed()
@@ -238,6 +251,7 @@ class Simulation:
             if isinstance(action, Deliver):
                 self.invariants.look_at_candidates(action)
                 self.undoing.look_at_candidates(action)
+                self.items.look_at_candidates(action)
         process.wakes = process.jobs.carry_out(actions)
         for action in actions:
             if isinstance(action, Stop):
@@ -263,6 +277,8 @@ class Simulation:
         self.note("the faults are over")
         if self.plan.mounts and self.plan.later.random() < 0.3:
             self._settle_without(self.plan.later.choice([*self.networks.values()]))
+        if self.plan.items:
+            self._settle_with_bad_items()
         self._settle()
         invariants = self.invariants
         done = invariants.successes.total(), invariants.commits.total()
@@ -276,6 +292,8 @@ class Simulation:
         self.outcome.look_at_counts(self.starts, self.seen["rolls back"])
         # What was paid could not be noted: it is paid twice.
         unsure = invariants.unrecorded or invariants.torn or STATE in self.machine.kernel.suspect
+        if not unsure:
+            self.items.look_at_manifest()
         self._stop()
         self._start_again(unsure=unsure)
         self.outcome.look_at_what_is_left(unsure=unsure)
@@ -290,6 +308,18 @@ class Simulation:
             self.run(20.0)
             self._see_to_failed_reloads()
         network.come_back()
+
+    def _settle_with_bad_items(self) -> None:
+        """Let time pass until all is right that bad items, and names of no file, do not concern; then mend those."""
+        began = self.now
+        while wrong := self.items.amiss():
+            if self.now >= began + LONG:
+                raise Wrong(f"while some items are bad: {wrong}")
+            self.run(20.0)
+            self._see_to_failed_reloads()
+            if self.now > began + 100:
+                self.people.accept()
+        self.items.repair()
 
     def _settle(self) -> None:
         """Let time pass until all is right."""

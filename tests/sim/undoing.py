@@ -53,7 +53,10 @@ class Undoing:
     def act(self) -> None:
         """Do one thing."""
         dice = self._random.random()
-        one = self._random.choice(self._simulation.resources)
+        resources = [one for one in self._simulation.resources if one.each is None]
+        if not resources:
+            return
+        one = self._random.choice(resources)
         if dice < 0.55:
             self._number += 1
             self._asked[self._number] = one.name

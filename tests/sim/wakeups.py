@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from confpy.agent.agent import Agent
 from confpy.agent.first_tries import LONGEST
 from confpy.agent.passes import STORE, FirstTry, Passes
-from confpy.agent.resources import GroupKey, ResourceState, all_commands, prefixes_of, swaps
+from confpy.agent.resources import GroupKey, Plan, ResourceState, all_commands, prefixes_of, swaps
 from confpy.clock import NEVER
 from confpy.errors import StoreError
 from confpy.templates.lookup import Lookup
@@ -41,6 +41,9 @@ def _why_forgotten(agent: Agent, group: GroupKey, states: Sequence[ResourceState
         # Until a person accepts, but for what is to be put back.
         waits = any(state.to_restore is None for state in states) or not _has_all(passes, states)
         return "" if waits else f"it can be put back, and waits for {wait}"
+    if isinstance(wait.on, Plan):
+        plan = states[0].plan
+        return "" if plan is not None and plan.dirty else f"{wait.on} will not come"
     checks = agent.resources.shared_checks(group)
     waits_for_others = passes._first_tries.awaited(checks, now) is not None
     can_be = _is_due(passes, states) or _uses_cached_keys(passes, states)
