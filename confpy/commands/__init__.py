@@ -72,7 +72,7 @@ RUN_FLAGS = (
 DATA = Flag("data", "Take the keys from this file (YAML, JSON or TOML) instead of the store; -: from stdin.", "FILE")
 VALUES = Flag("values", "Show the values of keys.")
 JSON = Flag("json", "Print JSON.")
-SERVICE = Flag("service", "Consul: a service of the agent; KEY is /SERVICE/ID, VALUE is HOST:PORT.")
+SERVICE = Flag("as-service", "Consul: a service of the agent; KEY is /SERVICE/ID, VALUE is HOST:PORT.")
 
 COMMANDS: Mapping[str, Command] = {
     "accept": Command(
@@ -340,7 +340,7 @@ that of any run: -backend, -node and the settings file.
             Flag("check-failures", "How many checks in a row fail before the key is removed (default: 2).", "COUNT"),
             Flag("drain", "How long COMMAND runs on after the key was removed (default: 5s).", "TIME"),
             SERVICE,
-            Flag("tags", "With -service: its tags, separated by commas.", "NAMES"),
+            Flag("tags", "With -as-service: its tags, separated by commas.", "NAMES"),
         ),
         takes_program=True,
     ),

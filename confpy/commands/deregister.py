@@ -22,7 +22,7 @@ def run(call: Call) -> int:
     from confpy.stores.registering import open_registrar
 
     release_signals()
-    registrar = open_registrar(settings, entry, as_service="service" in call.switches)
+    registrar = open_registrar(settings, entry, as_service="as-service" in call.switches)
     try:
         is_removed = once(lambda: registrar.remove(value), settings, call.log)
     finally:

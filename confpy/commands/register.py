@@ -57,7 +57,7 @@ def run(call: Call) -> int:
     from confpy.registration.machine import Plan
     from confpy.stores.registering import open_registrar
 
-    registrar = open_registrar(settings, entry, as_service="service" in call.switches)
+    registrar = open_registrar(settings, entry, as_service="as-service" in call.switches)
     if ttl is None and program is None and check is None:
         release_signals()
         try:

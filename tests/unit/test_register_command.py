@@ -26,7 +26,7 @@ from confpy.cli import main
         (["/a/b", "1", "-check-tcp", "a"], "flag -check-tcp is not HOST:PORT"),
         (["/a/b", "1", "-check-http", "a"], "flag -check-http is not a URL"),
         (["/a/b", "1", "-backend", "env"], "a key cannot be registered in the store 'env'"),
-        (["/a/b", "1", "-service"], "a service cannot be registered in the store 'etcdv3'"),
+        (["/a/b", "1", "-as-service"], "a service cannot be registered in the store 'etcdv3'"),
         (["/a/b", "-value-file", "large"], "the value has 1,572,865 bytes"),
     ],
 )
