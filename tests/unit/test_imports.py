@@ -100,7 +100,12 @@ ALLOWED = {
     "etcd3gw": {"stores"},
     "consul": {"stores"},
     "redis": {"stores/redis/client", "stores/redis/reading"},
-    "kazoo": {"stores/zookeeper/client", "stores/zookeeper/nodes", "stores/zookeeper/store"},
+    "kazoo": {
+        "stores/zookeeper/client",
+        "stores/zookeeper/nodes",
+        "stores/zookeeper/registrar",
+        "stores/zookeeper/store",
+    },
     "watchdog": {"system/watching"},
     "structlog": {"log"},
     "click": {"commands"},
