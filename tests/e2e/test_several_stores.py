@@ -23,7 +23,7 @@ TEMPLATE = """\
 
 
 class Confdir:
-    """One template over etcd at ``/``, Consul's KV at ``/flags`` and a file at ``/secrets``."""
+    """One template over etcd at ``/``, Consul's catalogue at ``/services`` and a file at ``/secrets``."""
 
     def __init__(self, folder: Path, etcd: Etcd, consul: Consul, *, more: str = "") -> None:
         self.folder = folder
@@ -42,7 +42,7 @@ class Confdir:
             nodes = ["{etcd.endpoint}"]
 
             [mounts]
-            "/flags" = {{ backend = "consul", nodes = ["{consul.endpoint}"] }}
+            "/services" = {{ backend = "consul-catalog", nodes = ["{consul.endpoint}"], service_value = "address" }}
             "/secrets" = {{ backend = "file", file = ["{self.secrets}"] }}
             """)
         )
@@ -59,10 +59,14 @@ class Confdir:
         wait_until(lambda: self.text() == wanted, seconds=60, what=f"{lines} in {self.text()!r}")
 
 
+def register(consul: Consul, instance: str, number: int) -> None:
+    consul.register("web", instance, Address=f"10.0.0.{number}", Port=80)
+
+
 @pytest.fixture
 def confdir(tmp_path: Path, etcd: Etcd, consul: Consul) -> Confdir:
-    etcd.put("/services/web/a", "10.0.0.1:80")
-    consul.put("dark", "on")
+    etcd.put("/flags/dark", "on")
+    register(consul, "a", 1)
     found = Confdir(tmp_path, etcd, consul)
     found.secrets.write_text("db: hunter2\n")
     return found
@@ -80,21 +84,21 @@ def running(confdir: Confdir) -> Iterator[Confpy]:
 def test_each_store_is_killed_in_turn_and_the_file_stays_right(confdir, running, etcd, consul):
     etcd.kill()
     running.says("store.lost", seconds=60)
-    consul.put("dark", "off")
-    confdir.shows("server 10.0.0.1:80", "flag /flags/dark=off", "password hunter2")
+    register(consul, "b", 2)
+    servers = ("server 10.0.0.1:80", "server 10.0.0.2:80")
+    confdir.shows(*servers, "flag /flags/dark=on", "password hunter2")
     etcd.start()
     running.says("store.recovered", seconds=60)
     consul.kill()
-    running.says("store.lost", seconds=60, mount="/flags")
-    etcd.put("/services/web/b", "10.0.0.2:80")
-    servers = ("server 10.0.0.1:80", "server 10.0.0.2:80")
+    running.says("store.lost", seconds=60, mount="/services")
+    etcd.put("/flags/dark", "off")
     confdir.shows(*servers, "flag /flags/dark=off", "password hunter2")
     consul.start()
-    running.says("store.recovered", seconds=60, mount="/flags")
+    running.says("store.recovered", seconds=60, mount="/services")
     confdir.secrets.rename(confdir.folder / "away.yaml")
     running.says("store.lost", seconds=60, mount="/secrets")
-    etcd.delete("/services/web/a")
-    consul.put("dark", "on")
+    consul.deregister("a")
+    etcd.put("/flags/dark", "on")
     confdir.shows("server 10.0.0.2:80", "flag /flags/dark=on", "password hunter2")
     confdir.secrets.write_text("db: hunter3\n")
     confdir.shows("server 10.0.0.2:80", "flag /flags/dark=on", "password hunter3")
@@ -102,21 +106,21 @@ def test_each_store_is_killed_in_turn_and_the_file_stays_right(confdir, running,
 
 def test_a_one_shot_over_a_store_that_is_away_ends_with_its_code_and_delivers_what_does_not_read_it(confdir, consul):
     (confdir.folder / "conf.d" / "other.toml").write_text(
-        f'[template]\nsrc = "o.j2"\ndest = "{confdir.folder}/other"\nkeys = ["/services"]\n'
+        f'[template]\nsrc = "o.j2"\ndest = "{confdir.folder}/other"\nkeys = ["/flags"]\n'
     )
-    (confdir.folder / "templates" / "o.j2").write_text('{{ getv("/services/web/a") }}')
+    (confdir.folder / "templates" / "o.j2").write_text('{{ getv("/flags/dark") }}')
     consul.kill()
     ended = run_once(*confdir.flags, folder=confdir.folder)
     assert ended.code == 3
-    assert (confdir.folder / "other").read_text() == "10.0.0.1:80"
+    assert (confdir.folder / "other").read_text() == "on"
     assert not confdir.target.exists()
-    assert ended.find("store.lost", mount="/flags")
+    assert ended.find("store.lost", mount="/services")
 
 
 def test_a_daemon_starts_without_one_of_its_stores_and_delivers_when_that_comes(confdir, consul):
     consul.kill()
     with Confpy("-watch", *confdir.flags, folder=confdir.folder) as confpy:
-        confpy.says("store.lost", seconds=60, mount="/flags")
+        confpy.says("store.lost", seconds=60, mount="/services")
         assert not confdir.target.exists()
         consul.start()
         confdir.shows("server 10.0.0.1:80", "flag /flags/dark=on", "password hunter2")
