@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from confpy.agent.core import Core
-from confpy.agent.resources import ResourceState, paths, reads_of
+from confpy.agent.resources import ResourceState, paths
 from confpy.agent.shrink import Guard, KeyCounts, PartGuard
 from confpy.candidates import Candidate, Report
 from confpy.clock import NEVER
+from confpy.config.for_each import reads_of
 from confpy.config.resource import Resource
 from confpy.events import LogEvent
 from confpy.frozen import NOTHING, replace

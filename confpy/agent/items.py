@@ -25,6 +25,7 @@ from confpy.agent.suspect_keys import SuspectKeys
 from confpy.agent.undone import Undone
 from confpy.candidates import Candidate, Own, OwnedFile, Report
 from confpy.clock import Backoff, Settle
+from confpy.config.for_each import item_of
 from confpy.config.resource import Item, Resource
 from confpy.errors import ConfpyError, StoreError, TargetError
 from confpy.frozen import define, field, replace
@@ -400,11 +401,3 @@ class Items:
     def take_restored(self, state: ResourceState, report: Report) -> None:
         """Take it that a rollback has put back, or removed, the file of an item."""
         state.owned = self._owned.take_restored(state.resource.dest, report)
-
-
-def item_of(resource: Resource, name: str) -> Resource:
-    """Return the resource of an item. ``resource``: one with ``for_each``."""
-    each = resource.each
-    assert each is not None
-    item = Item(resource.name, name, each.base(name) + each.tail)
-    return replace(resource, name=f"{resource.name}:{name}", dest=fill_name(resource.dest, name), item=item)

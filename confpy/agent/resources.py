@@ -14,6 +14,7 @@ from confpy.agent.shrink import Guard
 from confpy.agent.step import Step
 from confpy.candidates import DeliveredState, Outcome, OwnedFile
 from confpy.clock import NEVER, Backoff, Damping, Settle
+from confpy.config.for_each import reads_of
 from confpy.config.resource import Resource, commands_of
 from confpy.errors import ConfpyError, StoreError
 from confpy.frozen import define, field
@@ -361,13 +362,6 @@ def swaps(states: Iterable[ResourceState]) -> bool:
 def paths(resource: Resource) -> tuple[str, ...]:
     """Return the paths that a resource covers."""
     return tuple(dict.fromkeys(normalise(prefix) for prefix in resource.prefixes))
-
-
-def reads_of(resource: Resource) -> Sequence[str]:
-    """Return the prefixes that a resource sees: an item its own keys, and what all items see."""
-    if resource.item is None or resource.each is None:
-        return resource.prefixes
-    return tuple(dict.fromkeys((resource.each.path(resource.item.name), *resource.shared)))
 
 
 def view_of(resource: Resource, mirror: Mirror | Mirrors) -> View:

@@ -137,6 +137,9 @@ class Undone:
             )
         if not found:
             return UsageError(f"no resource has the target {undo.target}", hint="confpy history lists all of them")
+        if found[0].matches is not None:
+            hint = f"name one of them, as {found[0].name}:NAME: confpy history lists them"
+            return UsageError(f"{found[0].name} makes one file per key", hint=hint)
         if len(found) > 1:
             return UsageError(f"several resources have the target {undo.target}", hint="name one of them")
         if any(request.state.group == found[0].group for request in self._requests):

@@ -53,7 +53,8 @@ def difference(one: Planned) -> str:
         return ""
     old = None if current.status is None or current.stream else current.content
     name = printable(resource.dest).replace("\n", "\\n")
-    return unified(old, one.candidate.content, name, f"{name}\t({printable(resource.name)})")
+    new = None if one.candidate.gone else one.candidate.content
+    return unified(old, new, name, f"{name}\t({printable(resource.name)})")
 
 
 def as_text(plan: Plan) -> str:
@@ -110,7 +111,7 @@ def _remarks(one: Planned | None, outcome: Mapping[str, object], held: Mapping[s
 
 
 def _is_same(one: Planned) -> bool:
-    return one.current is not None and one.current.content == one.candidate.content
+    return one.current is not None and not one.candidate.gone and one.current.content == one.candidate.content
 
 
 def _differs(one: Planned) -> Iterator[str]:

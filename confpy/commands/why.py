@@ -17,7 +17,7 @@ from confpy.errors import ConfpyError, UsageError
 from confpy.keys.prefixes import normalise
 from confpy.ledger.folder import StateFolder
 from confpy.ledger.history import History, entries_of
-from confpy.preview.confdir import Confdir, reads
+from confpy.preview.confdir import Confdir
 from confpy.preview.why import Explained, explain, left_out_below, parse_place, touched_by
 from confpy.templates.lines import Absent, Line
 
@@ -160,7 +160,7 @@ def _of_target(explained: Explained, delivered: str) -> Iterator[str]:
 
 def _of_key(confdir: Confdir, asked: str, call: Call) -> int:
     key = normalise(asked)
-    readers = [one for one in confdir.loaded.resources if reads(one, key)]
+    readers = confdir.readers(key)
     code = 0
     entries: list[dict[str, Any]] = []
     lines = [] if readers else [f"{name(key)}: no resource reads it"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from confpy.config.resource import Item, Resource
 from confpy.config.toml import plain
 from confpy.errors import UsageError
-from confpy.keys.each import PLACE, Each, parse_each
+from confpy.frozen import replace
+from confpy.keys.each import PLACE, Each, fill_name, name_from, parse_each
 
 
 def read_each(given: Mapping[str, Any], group: str) -> Each:
@@ -43,3 +45,29 @@ def line_of(content: str, key: str) -> int:
     from confpy.config.positions import keys_of  # only for errors
 
     return next((at.line for path, at in keys_of(content).items() if plain(path[-1]) == plain(key)), 0)
+
+
+def item_of(resource: Resource, name: str) -> Resource:
+    """Return the resource of an item. ``resource``: one with ``for_each``."""
+    each = resource.each
+    assert each is not None
+    item = Item(resource.name, name, each.base(name) + each.tail)
+    return replace(resource, name=f"{resource.name}:{name}", dest=fill_name(resource.dest, name), item=item)
+
+
+def items_called(resources: Iterable[Resource], called: str) -> Iterator[Resource]:
+    """Yield the items that have a name, as ``vhosts:a``, or a target, whether or not their keys are there."""
+    for resource in resources:
+        if resource.each is None:
+            continue
+        name = called.removeprefix(f"{resource.name}:")
+        name = name if name != called else name_from(resource.dest, called)
+        if name and resource.each.matches(name):
+            yield item_of(resource, name)
+
+
+def reads_of(resource: Resource) -> Sequence[str]:
+    """Return the prefixes that a resource sees: an item its own keys, and what all items see."""
+    if resource.item is None or resource.each is None:
+        return resource.prefixes
+    return tuple(dict.fromkeys((resource.each.path(resource.item.name), *resource.shared)))

@@ -10,6 +10,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from confpy.agent.history import entry_of
 from confpy.agent.undone import reason_of, undo_candidate
 from confpy.candidates import Group, Report
+from confpy.config.for_each import items_called
 from confpy.config.load import load_resources
 from confpy.config.resource import Resource
 from confpy.config.settings import SECRET_VARIABLES, Settings
@@ -151,7 +152,8 @@ def _find_group(settings: Settings, target: str) -> tuple[tuple[Resource, ...], 
         loaded = load_resources(settings.confdir, settings, stores.prefixes, undoes=True)
     finally:
         stores.close()
-    found = [one for one in loaded.resources if target in (one.name, one.dest)]
+    found = [one for one in loaded.resources if target in (one.name, one.dest) and one.each is None]
+    found = found or [*items_called(loaded.resources, target)]
     if len(found) != 1:
         if error := loaded.errors.get(target):
             raise error

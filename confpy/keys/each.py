@@ -93,6 +93,13 @@ def fill_name(dest: str, name: str) -> str:
     return PLACE.sub(lambda _: name, dest)
 
 
+def name_from(dest: str, target: str) -> str:
+    """Return the name of the item with a target; empty: there is none. ``dest``: as ``fill_name`` takes it."""
+    parts = [re.escape(part) for part in PLACE.split(dest)]
+    found = re.fullmatch("(.+)".join(parts[:2]) + "".join(rf"\1{part}" for part in parts[2:]), target, re.DOTALL)
+    return found[1] if found and ROOT not in found[1] else ""
+
+
 def flaw_of(name: str, dest: str) -> str:
     """Say why no file can have the name of an item; empty: it can. ``dest``: as ``fill_name`` takes it."""
     if not name or name in {".", ".."}:

@@ -8,13 +8,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple, Protocol, TypeVar
 
+from confpy.config.for_each import item_of, items_called, reads_of
 from confpy.config.load import load_resources
 from confpy.config.resource import Loaded, Resource
 from confpy.config.settings import SECRET_VARIABLES, Settings
 from confpy.config.toml import mend
 from confpy.errors import StoreError, TemplateError, UsageError
-from confpy.events import LogEvent
+from confpy.events import MOST_NAMES, LogEvent
 from confpy.frozen import replace
+from confpy.keys.each import Each
 from confpy.keys.prefixes import covers, join, normalise
 from confpy.keys.tree import KeyTree
 from confpy.keys.view import View
@@ -136,7 +138,7 @@ class Confdir:
                 raise UsageError(f"several resources have {name!r}", hint=f"name one of them: {names}")
             if found:
                 return found[0]
-        return None
+        return next(items_called(loaded.resources, name), None)
 
     def alone(self, path: str) -> Resource:
         """Return a resource for a template that none reads: it sees all keys, and includes what lies beside it."""
@@ -158,11 +160,37 @@ class Confdir:
     # --- keys --------------------------------------------------------------------------------------------------------
 
     def read(self, resource: Resource) -> Keys:
-        """Return the keys of a resource as its template sees them; raises ``StoreError``."""
+        """Return the keys of a resource as its template sees them; raises ``StoreError``.
+
+        Raises ``UsageError`` for a resource with ``for_each`` of which no item is named.
+        """
         keys, _ = self.listed(resource.prefixes)
         self._insist(resource, keys.tree)
-        sources = self._stores.sources(keys.tree, resource.prefixes, resource.text_prefixes)
-        return keys._replace(view=View.over(sources, resource.strip))
+        sources = self._stores.sources(keys.tree, reads_of(resource), resource.text_prefixes)
+        view = View.over(sources, resource.strip)
+        if resource.each is not None:
+            self._insist_on_item(resource, resource.each, view)
+        return keys._replace(view=view)
+
+    def _insist_on_item(self, resource: Resource, each: Each, view: View) -> None:
+        """Raise ``UsageError`` where one file is to be made of many, ``StoreError`` where an item has no key."""
+        if resource.item is None:
+            names = sorted(each.find(view))
+            some = ", ".join(f"{resource.name}:{name}" for name in names[:MOST_NAMES])
+            hint = f"name one: {some}{' …' if len(names) > MOST_NAMES else ''}" if names else "no key matches now"
+            raise UsageError(f"{resource.name} makes one file per key ({each.text})", hint=hint)
+        if not each.is_there(resource.item.name, view):
+            raise StoreError("the key is not in the store", key=resource.item.key, resource=resource.name)
+
+    def readers(self, key: str) -> list[Resource]:
+        """Return the resources that read a key, or keys below it; of those with ``for_each``, the item that does."""
+        found = [one for one in self.loaded.resources if reads(one, key)]
+        return [one if one.each is None else self._item_reading(one, one.each, key) for one in found]
+
+    @staticmethod
+    def _item_reading(resource: Resource, each: Each, key: str) -> Resource:
+        name = each.name_in(key)
+        return item_of(resource, name) if name and each.matches(name) else resource
 
     def listed(self, prefixes: Sequence[str]) -> tuple[Keys, dict[str, str]]:
         """Return what the stores have at and below raw prefixes: as a tree, and as they spell them.
