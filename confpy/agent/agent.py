@@ -417,7 +417,7 @@ class Agent:
         from confpy.agent.status import Parts
 
         parts = (self._core, self.loading, self._batches, self.reloads, self.rejections, self._drift, self._fallback)
-        return Parts(*parts, self._rendering)
+        return Parts(*parts, self._rendering, self.items)
 
     def outcomes(self) -> list[dict[str, object]]:
         """Return the outcome of each resource, including those whose file could not be read."""

@@ -15,6 +15,7 @@ from confpy.clock import NEVER
 from confpy.errors import AccessDenied, ConfpyError, StoreError
 from confpy.events import abbreviate
 from confpy.frozen import fields
+from confpy.status.items import with_items
 from confpy.status.model import Cause, ReloadStatus, ResourceStatus, State, Status, StoreStatus, Totals
 from confpy.templates.lookup import Lookup
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from confpy.agent.core import Core
     from confpy.agent.drift import Drift
     from confpy.agent.fallback import Fallback
+    from confpy.agent.items import Items
     from confpy.agent.loading import Loading
     from confpy.agent.rejections import Rejections
     from confpy.agent.reloads import PendingReloads
@@ -43,6 +45,7 @@ class Parts(NamedTuple):
     drift: Drift
     fallback: Fallback
     rendering: Rendering
+    items: Items
 
 
 class _Reason(NamedTuple):
@@ -84,7 +87,11 @@ class _Snapshot:
         self._step = parts.core.step
         self._contested = parts.drift.contested()
         self._reloads = {one.command: one for one in self._describe_reloads()}
-        self._owed = {name: one for one in self._reloads.values() for name in one.resources}
+        self._owed = {
+            name: self._reloads[command]
+            for command, pending, _ in parts.reloads.states()
+            for name in (*pending.in_flight, *pending.owed)
+        }
 
     def status(self, started: Started) -> Status:
         config = self._config
@@ -98,7 +105,7 @@ class _Snapshot:
             since=began_at,
             now=self._step.wall,
             is_started=started.at is not None,
-            resources=(*map(self._describe, self._resources), *self._invalid()),
+            resources=(*self._describe_all(), *self._invalid()),
             stores=tuple(self._stores()),
             reloads=tuple(self._reloads.values()),
             is_stopping=self._is_stopping,
@@ -114,6 +121,25 @@ class _Snapshot:
         return round(self._step.wall + moment - self._step.now, 3)
 
     # --- resources ---------------------------------------------------------------------------------------------------
+
+    def _describe_all(self) -> Iterator[ResourceStatus]:
+        """Yield the row of each resource; those with ``for_each`` have one for all of their items."""
+        items = self._parts.items
+        for state in (one for one in self._resources if one.plan is None):
+            row = self._describe(state)
+            if state.matches is not None:
+                rows = [*map(self._describe, (*items.states_of(state).values(), *items.orphans_of(state)))]
+                flaws = {name: error.fields() for name, error in items.flaws_of(state).items()}
+                row = with_items(row, rows, flaws)
+            yield row
+
+    def _owner(self, name: str) -> str:
+        """Return what the status calls a resource: an item has the row of the resource that it is of."""
+        state = self._resources.states.get(name)
+        if state is not None:
+            return name if state.plan is None else state.plan.name
+        plan = self._resources.states.get(name.partition(":")[0])
+        return name if plan is None or plan.matches is None else plan.name
 
     def _describe(self, state: ResourceState) -> ResourceStatus:
         resource = state.resource
@@ -252,6 +278,8 @@ class _Snapshot:
             return "lookup", f"its template asks for {what}, and the answer is awaited", NEVER
         if on is STORE:
             return self._cause_of_store(group)
+        if isinstance(on, Plan):
+            return "read", f"which files {on.name} makes is found out first", NEVER
         if isinstance(on, FirstTry):
             why = f"a resource that shares its check has had no try yet: {on.check}"
             return "first try", why, NEVER
@@ -328,7 +356,7 @@ class _Snapshot:
             cause, waits_for, next_at = self._wait_of_reload(command, pending, due)
             yield ReloadStatus(
                 command=command,
-                resources=tuple({**pending.in_flight, **pending.owed}),
+                resources=tuple(dict.fromkeys(map(self._owner, {**pending.in_flight, **pending.owed}))),
                 since=self._wall(pending.owed_since),
                 attempts=pending.backoff.attempts,
                 is_running=bool(pending.in_flight) and pending.back in {"no", "done"},

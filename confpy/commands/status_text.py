@@ -90,7 +90,7 @@ def _resource_row(one: Mapping[str, Any], now: float) -> Line:
     state = str(one["state"])
     error = one["error"] or {}
     return (
-        Cell(_one_line(one["name"])),
+        Cell(_one_line(one["name"] + ("" if one.get("items") is None else f" ({one['items']} files)"))),
         Cell(state, COLOURS.get(state, "")),
         Cell(since_or_dash(one["since"], now)),
         Cell(since_or_dash(one["changed_at"], now)),

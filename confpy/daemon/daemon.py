@@ -194,6 +194,8 @@ class Daemon:
             backend=self._settings.backend,
             root=os.path.abspath(self._settings.root) if self._settings.root else "",
         )
+        if self._settings.noop:
+            ledger.seen = state.path
         if ledger.warning is not None:
             self._log_event(ledger_unusable(ledger.warning))
         return ledger

@@ -20,6 +20,7 @@ from confpy.ledger.file import LedgerFile, adopt, sync_folders
 from confpy.ledger.formats import Entry
 from confpy.ledger.history import History
 from confpy.ledger.locks import LOCKS, locked
+from confpy.ledger.peek import owned_files
 from confpy.ledger.records import (
     GroupChange,
     Record,
@@ -62,6 +63,8 @@ class Ledger:
         ``backend``, ``root``: the kind of store, and the tree to deliver into, that the counts of this process are of.
         """
         self.folder = folder or ""
+        self.seen = ""
+        """Without a folder: the one whose ledgers are read, and left as they are (noop)."""
         self.warning: ConfpyError | None = None
         """Why nothing is recorded."""
         self.history: History | None = None
@@ -297,7 +300,7 @@ class Ledger:
         Killed at any step, and started again, it ends the same.
         """
         if not self.folder:
-            return Recovered()
+            return Recovered(owned=owned_files(self.seen, self._root, self._disk) if self.seen else ())
         restart = Restart(self.folder, self._disk, self._number, self._wall)
         notes = restart.notes
         try:

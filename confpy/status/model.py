@@ -126,6 +126,10 @@ class ResourceStatus:
     """Its content is secret: it is not shown, and neither is its digest."""
     is_public: bool = False
     """Its option ``mode`` lets everybody read its target."""
+    items: int | None = None
+    """How many files it makes, with ``for_each``: the row is that of all of them, as bad as the worst. None: one."""
+    failing: tuple[str, ...] = ()
+    """Of these, the names of the first that have failed."""
 
 
 @frozen

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial, wraps
 from itertools import islice
 from types import GeneratorType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import jinja2
 from jinja2.filters import FILTERS
@@ -24,7 +24,7 @@ from confpy.templates.functions import InvalidArgument
 from confpy.templates.go import Go
 
 if TYPE_CHECKING:
-    from confpy.templates.context import RenderContext
+    from confpy.templates.context import ItemFacts, RenderContext
 
 Keys: TypeAlias = tuple[str, ...]
 
@@ -351,6 +351,30 @@ def _mapped(trace: Trace, original: Callable[..., Any]) -> Callable[..., Any]:
     return wraps(original)(called)
 
 
+class _TracedItem:
+    """The facts of an item (``for_each``), which come from its key."""
+
+    def __init__(self, facts: ItemFacts, trace: Trace) -> None:
+        self.__facts = facts
+        self.__trace = trace
+
+    def __call__(self, fact: object) -> Traced:
+        text = str(self.__trace.unwrap(fact))
+        return Traced(self.__facts(text), (self.__facts.key,), self.__trace)
+
+    @property
+    def name(self) -> Traced:
+        return self("name")
+
+    @property
+    def key(self) -> Traced:
+        return self("key")
+
+    @property
+    def value(self) -> Traced:
+        return self("value")
+
+
 def _reads(trace: Trace, context: RenderContext) -> dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]]:
     """Return by name what a function becomes whose results have keys that its arguments do not tell."""
 
@@ -425,6 +449,7 @@ def _reads(trace: Trace, context: RenderContext) -> dict[str, Callable[[Callable
 
     names = values(of_names)
     return {
+        "item": lambda facts: _TracedItem(cast("ItemFacts", facts), trace),
         "get": value, "getv": value, "exists": exists, "gets": pairs, "getvs": values(of_pairs),
         "ls": names, "lsdir": names,
         "_each": each, "_enumerate": enumerated, "_indexed": enumerated,
