@@ -320,3 +320,36 @@ def test_a_start_looks_at_each_of_many_items_no_oftener_than_at_each_of_few(chec
         assert len(files.files) == size
         costs.append(looks.times / size)
     assert costs[1] <= costs[0] * 1.05
+
+
+# --- what others are told --------------------------------------------------------------------------------------------
+
+
+def test_the_status_has_one_row_for_all_items_as_bad_as_the_worst_and_names_those_that_fail():
+    files = Files(keys=keys_of(3))
+    files.until(1.0)
+    (row,) = files.agent.status().resources
+    assert (row.name, row.state, row.items, row.failing) == ("v", "current", 3, ())
+    files.bad = {"bad"}
+    files.put(**{"1": "bad"})
+    files.until(2.0)
+    (row,) = files.agent.status().resources
+    assert (row.state, row.failing, row.items) == ("failed", ("v:1",), 3)
+    assert row.why.startswith("1 of 3 items: v:1: no")
+
+
+def test_the_status_of_items_that_make_no_file_names_them():
+    files = Files(keys={"/app/a": "1", "/app/.b": "1"})
+    files.until(1.0)
+    (row,) = files.agent.status().resources
+    assert (row.state, row.failing, row.items) == ("failed", ("v:.b",), 2)
+    assert row.why.startswith("1 of 2 items make no file: .b: no file can be called after this key")
+
+
+def test_while_a_loss_is_suspect_the_row_says_so():
+    files = Files(keys=keys_of(3))
+    files.until(1.0)
+    files.put(**dict.fromkeys("012"))
+    files.until(3.0)
+    (row,) = files.agent.status().resources
+    assert (row.state, row.cause, row.items) == ("held", "keys suspect", 3)
