@@ -149,6 +149,7 @@ class DockerStore:
         with self._lock:
             if ids is None:
                 self._listed_at = listed.at
+                self._environments = {one: self._environments[one] for one in found if one in self._environments}
             self._change(lambda model: model.replace(found.values()) if ids is None else model.update(ids, found))
 
     def _list(self, ids: Collection[str] | None) -> Listed:
@@ -161,10 +162,6 @@ class DockerStore:
         for one in listed.containers:
             if one.id not in self._environments:
                 self._environments[one.id] = api.environment(engine, one.id)
-        with self._lock:
-            gone = self._environments.keys() - self._model.containers.keys() - {one.id for one in listed.containers}
-        for container in gone:
-            del self._environments[container]
         return listed._replace(
             containers=[one._replace(environment=self._environments[one.id]) for one in listed.containers]
         )
