@@ -145,7 +145,7 @@ class ZooKeeperStore:
             if time.monotonic() > end:
                 limit = READ_TIMES * self._zookeeper.endpoints.read_timeout
                 raise StoreError(f"not all was read within {limit:g} s", hint="let resources name fewer keys")
-        known = self._replica.keys(below)
+        known = self._replica.keys(below) if below else []  # it goes through all of them
         if missed := [path for path in known if path not in walk.seen and any(lists(one, path) for one in below)]:
             # Gone, or made after its parent was asked.
             return denied | self.walk(session, Walk(missed, walk.watch, seen=walk.seen), ())
