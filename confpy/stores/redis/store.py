@@ -291,8 +291,11 @@ class RedisStream:
     def _wait(self, seconds: float) -> None:
         """Wait before the next look; a notification shows that there is no need for one."""
         end = time.monotonic() + jittered(seconds, self._random)
+        if self._subscribed is None:
+            self._closed.wait(end - time.monotonic())
+            return
         while not self._closed.wait(min(0.2, max(0.0, end - time.monotonic()))) and time.monotonic() < end:
-            if self._subscribed is not None and self._subscribed.arrived():
+            if self._subscribed.arrived():
                 self._receive()
                 self._polls = False
                 return
