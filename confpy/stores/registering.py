@@ -13,6 +13,7 @@ from confpy.config.stores import STORES
 from confpy.errors import UsageError
 from confpy.frozen import replace
 from confpy.keys.capabilities import Capabilities
+from confpy.keys.mounts import Mounts
 from confpy.registration.values import Entry, Registrar
 
 if TYPE_CHECKING:
@@ -35,9 +36,14 @@ class RegistrarType(Protocol):
 def open_registrar(settings: Settings, entry: Entry, *, as_service: bool = False) -> Registrar:
     """Return the registrar of an entry in the settings' store; raises ``UsageError``.
 
-    ``as_service``: as a service of Consul's agent. A value that the store cannot hold is refused here, before
+    Below a mount, that is the store which is mounted there. ``as_service``: as a service of Consul's agent. A value that the store cannot hold is refused here, before
     anything is put.
     """
+    point = Mounts(settings.mounts).point_of(entry.key)
+    if point in settings.mounts:
+        if entry.key == point:
+            raise UsageError("the key is where a store is mounted", key=entry.key, hint="name a key below it")
+        settings, entry = settings.mounts[point], replace(entry, key=entry.key.removeprefix(point))
     name = settings.backend
     if name not in STORES:
         raise UsageError(f"unknown store {name!r}", hint="choose one of " + ", ".join(sorted(STORES)))

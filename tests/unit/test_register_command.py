@@ -7,6 +7,11 @@ import json
 import pytest
 
 from confpy.cli import main
+from confpy.config.settings import Settings
+from confpy.errors import UsageError
+from confpy.registration.values import Entry
+from confpy.stores.consul.registrar import ConsulRegistrar
+from confpy.stores.registering import open_registrar
 
 
 @pytest.mark.parametrize(
@@ -38,3 +43,14 @@ def test_what_is_wrong_is_one_line_before_anything_is_put_or_run(flags, error, t
     (line,) = map(json.loads, capfd.readouterr().err.splitlines())
     assert (code, line["event"], line["error"]) == (2, "confpy.failed", error)
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_key_below_a_mount_is_one_of_the_store_that_is_mounted_there():
+    mounted = Settings(backend="consul", nodes=("127.0.0.1:8500",))
+    settings = Settings(backend="etcdv3", mounts={"/shared": mounted})
+    registrar = open_registrar(settings, Entry("/shared/web/a", b"1", 15.0))
+    assert isinstance(registrar, ConsulRegistrar)
+    assert registrar._key == "web/a"
+    registrar.close()
+    with pytest.raises(UsageError, match="where a store is mounted"):
+        open_registrar(settings, Entry("/shared", b"1", 15.0))
