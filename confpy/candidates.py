@@ -32,8 +32,8 @@ class Own:
     """Record what of the targets was made of an item, where no delivery of it says so."""
 
     files: tuple[OwnedFile, ...]
-    paths: tuple[str, ...] = ()
-    """What is ours no more."""
+    dests: tuple[str, ...] = ()
+    """Targets that are ours no more."""
 
 
 @frozen

@@ -371,7 +371,7 @@ class Items:
             if before is not None:
                 self._owned.drop(dest)
                 if report.outcome == "unchanged":  # no record of a delivery says so
-                    self._step.do(Own((), (before.path,)))
+                    self._step.do(Own((), (dest,)))
             state.owned = None
             if state.gone and not (report.outcome == "changed" and may_go_back):
                 self._remove(self._all[item.of], state)

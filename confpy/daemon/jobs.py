@@ -165,7 +165,7 @@ class Jobs:
             # At once, not as jobs: they are quick, and must be done in their order.
             ClearPending: lambda action: ports.ledger.clear(action.key, action.records),
             Reject: lambda action: ports.ledger.rejected(action.rejections),
-            Own: lambda action: ports.ledger.own(action.files, action.paths),
+            Own: lambda action: ports.ledger.own(action.files, action.dests),
             Count: lambda action: ports.ledger.counted(**fields(action)),
             Release: lambda action: ports.holds.release(action.resource),
             Remember: lambda action: ports.cached_keys.save_files(action.files),

@@ -117,7 +117,8 @@ class Member:
         """Compare a target that is to be removed with what was delivered: what is not as it was stays."""
         current = self.current = look(self.resource, self.context.disk, self.context.folders)
         is_there = current.status is not None or current.linked
-        reason = why_it_stays(self.candidate.owned, current, self.old_digest) if is_there else ""
+        link = self.context.disk.read_link(self.resource.dest) is not None
+        reason = why_it_stays(self.candidate.owned, current, self.old_digest, link=link) if is_there or link else ""
         self.differs = ["to be removed"] if is_there and not reason else []
         self.notes = [f"its key is gone, but {reason}: the file stays, and is not confpy's any more"] * bool(reason)
 

@@ -103,11 +103,11 @@ class Book:
                         self.rejections[name] = read_rejection(written)
             case "owned":
                 root = entry.get("root", "")
-                for path in entry["paths"]:
-                    self.owned.pop((root, path), None)
+                for dest in entry["dests"]:
+                    self.owned.pop((root, dest), None)
                 for written in entry["files"]:
                     one = read_owned(written)
-                    self.owned[root, one.path] = one
+                    self.owned[root, one.dest] = one
             case "run":
                 run = LastRun(float(entry["at"]), int(entry["failures"]), float(entry["interval"]))
                 self.runs[str(entry["key"])] = run
@@ -192,10 +192,10 @@ class Book:
 
     def _own(self, record: Record, change: Change) -> None:
         """Take what is ours by a change that is in place."""
-        self.owned.pop((record.root, change.path), None)
+        self.owned.pop((record.root, change.dest), None)
         if change.new is not None and (change.ours or not record.is_rollback):
             one = OwnedFile(change.resource, change.of, change.item, change.dest, change.path, change.new)
-            self.owned[record.root, change.path] = one
+            self.owned[record.root, change.dest] = one
 
     def owned_in(self, root: str) -> tuple[OwnedFile, ...]:
         """Return the files in a tree that were made of items."""

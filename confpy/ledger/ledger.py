@@ -286,11 +286,11 @@ class Ledger:
                 store = self._book.store_of(self._backend)
                 self._add_lazily(write_counts(found, self._root, self._backend, store, self._wall()), durable=True)
 
-    def own(self, files: Sequence[OwnedFile], paths: Sequence[str]) -> None:
-        """Record which files were made of items, and which paths are ours no more."""
+    def own(self, files: Sequence[OwnedFile], dests: Sequence[str]) -> None:
+        """Record which files were made of items, and which targets are ours no more."""
         if self.folder:
             with self._guard:
-                self._add_lazily(write_owned(files, paths, self._root))
+                self._add_lazily(write_owned(files, dests, self._root))
 
     # --- the start -------------------------------------------------------------------------------------------------
 

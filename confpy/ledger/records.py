@@ -173,9 +173,9 @@ def read_count(keys: int, backend: str, read: Sequence[Any] | None) -> Counted:
     return Counted(keys, backend, None if prefixes is None else tuple(prefixes), strip)
 
 
-def write_owned(files: Iterable[OwnedFile], paths: Iterable[str], root: str) -> Entry:
-    """Return an entry of files that were made of items, and of paths (``paths``) that are ours no more."""
-    entry: Entry = {"op": "owned", "files": [fields(one) for one in files], "paths": list(paths)}
+def write_owned(files: Iterable[OwnedFile], dests: Iterable[str], root: str) -> Entry:
+    """Return an entry of files that were made of items, and of targets (``dests``) that are ours no more."""
+    entry: Entry = {"op": "owned", "files": [fields(one) for one in files], "dests": list(dests)}
     return entry | ({"root": root} if root else {})
 
 

@@ -246,9 +246,12 @@ def _has_other_owner(resource: Resource, status: os.stat_result) -> bool:
     return resource.uid not in (None, status.st_uid) or resource.gid not in (None, status.st_gid)
 
 
-def why_it_stays(owned: OwnedFile | None, current: Current, digest: str | None) -> str:
-    """Return why a target that is there is not to be removed: it is not as it was delivered. Empty: it is."""
-    if owned is None or current.linked or current.stream or current.path != owned.path:
+def why_it_stays(owned: OwnedFile | None, current: Current, digest: str | None, *, link: bool) -> str:
+    """Return why a target that is there is not to be removed: it is not as it was delivered. Empty: it is.
+
+    ``link``: it is a link, which would lead to nothing.
+    """
+    if owned is None or link or current.linked or current.stream or current.path != owned.path:
         return "a link or another file is in its place"
     return "" if digest == owned.digest else "somebody else has changed it"
 

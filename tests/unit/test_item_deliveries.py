@@ -127,6 +127,25 @@ def test_a_link_in_the_place_of_a_file_stays_and_so_does_what_it_leads_to(sites,
     assert os.path.islink(sites.path("a"))
 
 
+def test_a_link_stays_though_its_file_was_delivered_through_it(sites, tmp_path):
+    (tmp_path / "elsewhere").write_text("0")
+    os.symlink(tmp_path / "elsewhere", sites.path("a"))
+    sites.put(a="1")
+    assert (tmp_path / "elsewhere").read_text() == "1"
+    (report,) = sites.put(a=None)
+    assert (report.outcome, (tmp_path / "elsewhere").read_text()) == ("unchanged", "1")
+    assert "a link or another file is in its place" in report.notes[0]
+
+
+def test_a_target_that_became_a_link_is_in_the_manifest_once(sites, tmp_path):
+    sites.put(a="1")
+    os.rename(sites.path("a"), tmp_path / "elsewhere")
+    os.symlink(tmp_path / "elsewhere", sites.path("a"))
+    sites.put(a="2")
+    assert sites.owned["a"].path == str(tmp_path / "elsewhere")
+    assert len(sites.recovered.owned) == 1
+
+
 def test_what_no_manifest_names_is_never_removed(sites):
     (sites.folder / "a.conf").write_text("1")
     (report,) = sites.deliver(sites.group("a", None))
