@@ -141,15 +141,29 @@ class Health:
         networks, mounts = self._simulation.networks, self._simulation.invariants.keys.mounts
         for state in agent.resources:
             error = agent.mirror.error(state.resource.prefixes)
-            if state.undone or state.cached or (error is not None and not agent.mirror.is_loss(error)):
+            if (
+                (state.tried and state.error is None)
+                or state.undone
+                or state.cached
+                or (error is not None and not agent.mirror.is_loss(error))
+            ):
                 continue
             for mount in mounts.split(state.resource.prefixes):
                 if not networks[mount].answers:
                     raise Wrong(f"it has started, and {state.name} has had no answer of {mount or '/'}")
 
     def _doubt(self, agent: Agent, status: Status, one: ResourceStatus) -> str:
-        """Return why what a resource is said to wait for is not so, empty where it is."""
+        """Return why what a resource is said to wait for is not so, empty where it is.
+
+        Of one with ``for_each`` it is that of an item, or its own.
+        """
         state = agent.resources.states[one.name]
+        items = [it for it in agent.resources if it.plan is state] if state.matches is not None else []
+        doubts = [self._doubt_of(it, agent, status, one) for it in (state, *items)]
+        return "" if "" in doubts else doubts[0]
+
+    def _doubt_of(self, state: ResourceState, agent: Agent, status: Status, one: ResourceStatus) -> str:
+        """Return why that is not so of one of them."""
         group = agent.resources.groups[state.group]
         names = [it.name for it in group]
         under_way = self.under_way
@@ -158,7 +172,7 @@ class Health:
             group = [state]
         mounts = {agent.mirror.mount_of(prefix) for it in group for prefix in it.resource.prefixes}
         stores = [store for store in status.stores if store.mount in mounts]
-        if (one.cause == "delivery") != under_way.delivers([one.name]):
+        if (one.cause == "delivery") != under_way.delivers([state.name]):
             return f"deliveries are under way of {list(under_way.deliveries)}"
         match one.cause:
             case "lookup" if not any(state.awaited & under_way.lookups for state in group):
@@ -227,10 +241,11 @@ class Health:
         """Say what the status shows as not well though all is; empty where it shows that all is well."""
         status = self.look()
         invariants = self._simulation.invariants
-        excused = {one.name for one in invariants.resources if one.dest in invariants.excused}
+        excused = [one for one in invariants.resources if one.dest in invariants.excused]
+        names = {name for one in excused for name in (one.name, one.item.of if one.item is not None else one.name)}
         if left := {one.name: one.why for one in status.resources if one.state != "current"}:
             # The last reload of these has failed, and is not tried again.
-            if not left.keys() <= excused:
+            if not left.keys() <= names:
                 return f"the status says of what is well: {left}"
         elif not is_well(status, late=0.0):
             return f"the status says: {[*troubles(status, late=0.0)]}"

@@ -224,7 +224,11 @@ class Invariants:
 
     def _look_at_commit(self, candidate: Candidate, report: Report) -> None:
         resource, content, notes = candidate.resource, candidate.content, report.notes
-        if resource.check_cmd is not None and not candidate.gone and (resource.name, content) not in self.checked:
+        if (
+            resource.check_cmd is not None
+            and not candidate.gone
+            and (_checked_as(resource.name), content) not in self.checked
+        ):
             raise Wrong(f"{resource.name} was committed unchecked")
         if has_backup(self._kernel, resource.name):
             self.backed_up.add(resource.name)
@@ -318,14 +322,14 @@ class Invariants:
             not (self.torn or self.unrecorded)
             and resource.check_cmd is not None
             and content is not None
-            and (resource.name, content) not in self.checked
+            and (_checked_as(resource.name), content) not in self.checked
             and (resource.dest, content) not in self.foreign
         ):
             raise Wrong(f"{resource.name} is read by its program, and was never checked")
 
     def note_checked(self, contents: Mapping[str, bytes | None]) -> None:
         """A check has seen these, and succeeded: resource → content."""
-        self.checked |= {(name, content) for name, content in contents.items() if content is not None}
+        self.checked |= {(_checked_as(name), it) for name, it in contents.items() if it is not None}
 
     def note_read(self, contents: Mapping[str, bytes | None]) -> None:
         """Programs have read these: label of a resource → content."""
@@ -348,6 +352,11 @@ class Invariants:
         for report in restored.reports:
             self._simulation.note(f"restored {report.outcome}")
             self.torn = self.torn or isinstance(report.error, TargetTorn)
+
+
+def _checked_as(name: str) -> str:
+    """Return what a check notes of a resource: an item is renamed when no pattern makes its file any more."""
+    return "an item" if ":" in name else name
 
 
 def label(resource: Resource) -> str:

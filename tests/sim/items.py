@@ -12,7 +12,7 @@ from confpy.frozen import replace
 from confpy.keys.each import Each
 from confpy.keys.prefixes import covers
 from confpy.messages import Deliver
-from tests.sim.plan import made
+from tests.sim.plan import RENAMES, made
 from tests.sim.sites import (
     CHECKED_BADLY,
     DESTS,
@@ -44,6 +44,8 @@ class Items:
         self._strangers: dict[str, bytes] = {}
         self._emptied: set[str] = set()
         """Patterns that matched nothing at some time."""
+        self.has_moved = False
+        """A ``dest`` was edited: what a kill left beside the old targets is swept no more."""
         self._edited = False
         """A pattern was edited: what it matched before may go as a whole."""
         if simulation.plan.items:
@@ -61,9 +63,13 @@ class Items:
     def edit(self, resource: Resource) -> Resource:
         """Return a resource with ``for_each`` as somebody has edited it."""
         self._simulation.note("for_each edited")
-        match self._random.randint(0, 3):
+        match self._random.randint(0, 4 if self._simulation.plan.seed >= RENAMES else 3):
+            case 4 if not self._simulation.plan.undoes:
+                self._simulation.note("for_each renamed")
+                return replace(resource, name=f"{resource.name}x")
             case 0 if not self._simulation.plan.undoes:
-                return replace(resource, dest=self._random.choice(DESTS).format(folder=SITES, plan=resource.name))
+                self.has_moved = True
+                return replace(resource, dest=self._random.choice(DESTS).format(folder=SITES, plan=resource.name[:2]))
             case 1:
                 self._edited = True
                 return with_pattern(resource, patterns(self._simulation.plan.stores), self._random)
@@ -118,7 +124,11 @@ class Items:
                 continue
             if self._kernel.content(dest) != content:
                 return f"{dest} is {self._kernel.content(dest)!r} instead of {content!r}"
+        states = self._simulation.process.agent.resources.states
         for dest, item in self.seen.items():
+            state = states.get(item.name)
+            if dest not in wanted and state is not None and state.resource.dest == dest and not state.undone:
+                return f"{item.name} is still there, and its key is gone"
             if dest not in wanted and self._should_go(item) and self._kernel.content(dest) is not None:
                 return f"{dest} is still {self._kernel.content(dest)!r}, and its key is gone"
         return ""
@@ -127,7 +137,8 @@ class Items:
         """Say whether a file whose item is no more is confpy's, and of a resource that there is."""
         assert item.item is not None
         invariants, dest = self._simulation.invariants, item.dest
-        if invariants.unrecorded or invariants.torn or dest in invariants.touched:
+        inode = self._kernel.find(dest)
+        if invariants.unrecorded or invariants.torn or (inode is not None and inode.link is not None):
             return False
         content = self._kernel.content(dest)
         return content in self._made[dest] and any(one.name == item.item.of for one in self.plans)
@@ -161,6 +172,9 @@ class Items:
             if not one.gone:
                 self._made[one.resource.dest].add(one.content)
         for plan in self.plans:
+            state = self._simulation.process.agent.resources.states.get(plan.name)
+            if state is not None and state.matches:
+                continue  # no answer that leaves some is suspect
             own = [one for one in candidates if one.resource.item.of == plan.name]
             gone = {one.resource.dest for one in own if one.gone}
             there = {dest for dest, it in self.seen.items() if it.item.of == plan.name and self._kernel.content(dest)}

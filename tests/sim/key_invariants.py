@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
+from confpy.agent.resources import reads_of
 from confpy.candidates import Candidate
 from confpy.config.resource import Resource
 from confpy.keys.mounts import Mounts
@@ -27,12 +28,23 @@ class KeyInvariants:
         """What is read, by mount."""
         self.emptied: set[str] = set()
         """Prefixes that had no key at some time."""
+        self._made_from: dict[tuple[str, str], tuple[str, ...]] = {}
+        """Resource and mount → the prefixes of the last candidate."""
 
     def look_at_emptied(self, candidate: Candidate, content: bytes | None) -> None:
         """No store's wrong answer takes the keys from a file that it brings."""
-        empties = not candidate.keys and len(names(content or b"")) > 1
-        if empties and not self.emptied.issuperset(candidate.resource.prefixes):
-            raise Wrong(f"{candidate.resource.name} would be emptied by a fault")
+        prefixes, name = candidate.resource.prefixes, candidate.resource.name
+        before = Counter(map(self.mounts.point_of, names(content or b"")))
+        if not candidate.keys and before.total() > 1 and not self.emptied.issuperset(prefixes):
+            raise Wrong(f"{name} would be emptied by a fault")
+        has = set(map(self.mounts.point_of, names(candidate.content)))
+        for mount, group in self.mounts.split(prefixes).items():
+            before_edit, self._made_from[name, mount] = self._made_from.get((name, mount)), tuple(group)
+            if before_edit != tuple(group):
+                continue  # their counts do not compare
+            # The last one may go by its name, whatever a wrong answer has hidden.
+            if mount not in has and before[mount] > 1 and not self.emptied.issuperset(group):
+                raise Wrong(f"{name} would lose all keys of {mount or '/'} by a fault")
 
     def look_at_origin(self, resource: Resource, content: bytes) -> None:
         """Nothing is delivered that the store mounted there never had."""
@@ -44,19 +56,18 @@ class KeyInvariants:
     def look_at_cached(self, candidate: Candidate) -> None:
         """Cached keys take the place of those of the stores that are away, and of no others."""
         mirror, has = self._simulation.process.agent.mirror, set(names(candidate.content))
-        for mount, prefixes in self.mounts.split(candidate.resource.prefixes).items():
+        for mount, prefixes in self.mounts.split(reads_of(candidate.resource)).items():
             if self._simulation.plan.mounts and mirror.ready(prefixes):
                 tree = mirror.sources(prefixes)[0].tree
                 live = {key for prefix in prefixes for key, _ in tree.items(prefix)}
                 if live != {key for key in has if self.mounts.point_of(key) == mount}:
                     raise Wrong(f"{candidate.resource.name} gets {has} instead of {live} of {mount or '/'}")
 
-    def look_for_empty(self) -> None:
-        """Note which prefixes have no key now."""
-        for mount, network in self._simulation.networks.items():
-            keys = network.tree()
-            for prefix in self._prefixes[mount]:
-                if prefix not in self.emptied and not any(covers(prefix, key) for key in keys):
-                    self.emptied.add(prefix)
+    def look_for_empty(self, mount: str) -> None:
+        """Note which prefixes of the store there have no key now."""
+        keys = self._simulation.networks[mount].tree()
+        for prefix in self._prefixes[mount]:
+            if prefix not in self.emptied and not any(covers(prefix, key) for key in keys):
+                self.emptied.add(prefix)
         if self._simulation.plan.items:
             self._simulation.items.look_for_empty(self._simulation.keys())

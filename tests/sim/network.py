@@ -150,6 +150,9 @@ class FaultyNetwork(Network):
         )
         self._simulation = simulation
         self._wrong_at = -NEVER
+        self._tree: dict[str, str] = {}
+        self._tree_of = (0, 0)
+        """The store's incarnation and revision for which that is its tree."""
         self._away_until = -NEVER
         self._is_gone = False
 
@@ -160,9 +163,13 @@ class FaultyNetwork(Network):
 
     def tree(self) -> dict[str, str]:
         """Return the keys that the store has in the one tree."""
-        outer = self.plan.outer
-        found = {outer(key): value for key, (_, value) in self.server.keys.items()}
-        return {key: value for key, value in found.items() if not self.hidden.point_of(key)}
+        state = self.server.incarnation, self.server.revision
+        if state != self._tree_of:
+            outer = self.plan.outer
+            found = {outer(key): value for key, (_, value) in self.server.keys.items()}
+            self._tree = {key: value for key, value in found.items() if not self.hidden.point_of(key)}
+            self._tree_of = state
+        return self._tree
 
     def read(self, prefixes: Sequence[str], counted: Sequence[str] = ()) -> Snapshot:
         self._be_there()
@@ -272,7 +279,7 @@ class FaultyNetwork(Network):
             if stream.idle:
                 stream.idle = False
                 self._timeline.later(self.random.random() * 0.05, partial(self._advance, stream.number))
-        self._simulation.invariants.keys.look_for_empty()
+        self._simulation.invariants.keys.look_for_empty(self.plan.mount)
 
 
 class Networks:

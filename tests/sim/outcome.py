@@ -121,7 +121,8 @@ class Outcome:
             folder, _, name = path.rpartition("/")
             staged = staged_for(name.removesuffix(OLD_MARK))
             old = name.endswith(OLD_MARK)
-            if folder == SITES and any(one.each is not None for one in self._simulation.removed):
+            is_swept = not any(one.each is not None for one in self._simulation.removed)
+            if folder == SITES and (self._simulation.items.has_moved or not is_swept):
                 continue
             if folder == ELSEWHERE and (seen["target removed"] or seen["target linked"]):
                 continue  # no link leads there any more, or did not when it was swept

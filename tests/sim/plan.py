@@ -30,6 +30,8 @@ MOUNTS = 6_000_000_000
 """From this seed on several stores are mounted in one tree of keys."""
 ITEMS = 7_000_000_000
 """From this seed on some of the resources make a file of each key as well."""
+RENAMES = 7_500_000_000
+"""From this seed on such resources are renamed, and people undo items."""
 FIT = "check fit"
 """Succeeds where the files in place of all resources that have it were made from one version of the templates."""
 

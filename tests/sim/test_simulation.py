@@ -13,7 +13,7 @@ import pytest
 from confpy.system.disk import SystemCalls
 from tests.sim.disk import SimDisk
 from tests.sim.mutants_of_stores import FIRST_SEEDS, MUTANTS
-from tests.sim.plan import HAPROXY, ITEMS, MOUNTS, UNDOES
+from tests.sim.plan import HAPROXY, ITEMS, MOUNTS, RENAMES, UNDOES
 
 RUNS = 10_000
 PARTS = 20
@@ -26,7 +26,7 @@ FOUND_BUGS = (
     10119159, 10372123, 21012763, 770031009, 880000745, 4000000125, 4000000134, 4000000257, 4000000404, 4000000668,
     4000001453, 4000002637, 4000002972, 4000005102, 4000006723, 5000000073, 5000000355, 5000000364, 5000000524,
     5000000560, 5000001508, 6000000024, 6000000080, 6000000435,
-    7000000011, 7000000012, 7000000124, 7000000131,
+    7000000011, 7000000012, 7000000124, 7000000131, 7000001232, 7500000633,
 )  # fmt: skip
 """Seeds that once showed a bug of confpy's, each described in ``docs/decisions/0010-simulator.md``."""
 HAPPENS = (
@@ -108,9 +108,9 @@ def test_several_stores_in_one_tree_fail_and_lie_each_by_itself(part):
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("part", range(2))
-def test_items_have_their_files_and_nobody_elses_is_touched(part):
-    wrong, seen = simulate(ITEMS + part * 200, 200)
+@pytest.mark.parametrize("first", [ITEMS, RENAMES])
+def test_items_have_their_files_and_nobody_elses_is_touched(first):
+    wrong, seen = simulate(first, 200)
     assert not wrong, "python -m tests.sim.run SEED shows one of these"
     assert [what for what in HAPPENS_TO_ITEMS if not seen[what]] == []
 

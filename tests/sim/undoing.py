@@ -13,7 +13,7 @@ from confpy.ledger.holds import HELD, accept
 from confpy.messages import Asked, Deliver, Delivered, Message, Restored
 from confpy.status.model import ResourceStatus
 from tests.sim.disk import SimDisk
-from tests.sim.plan import STATE
+from tests.sim.plan import RENAMES, STATE
 from tests.sim.timeline import Wrong
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ class Undoing:
         """Do one thing."""
         dice = self._random.random()
         resources = [one for one in self._simulation.resources if one.each is None]
+        if self._simulation.plan.seed >= RENAMES:
+            resources += [item for item, _ in self._simulation.items.wanted().values()]
         if not resources:
             return
         one = self._random.choice(resources)
@@ -103,8 +105,9 @@ class Undoing:
             self._accepted.add(name)
 
     def forget(self, name: str) -> None:
-        """One is held no more."""
-        self.held.pop(name, None)
+        """One is held no more, nor are its items."""
+        for held in [one for one in self.held if one == name or one.startswith(f"{name}:")]:
+            del self.held[held]
 
     def note_edit(self) -> None:
         """Somebody has changed a target: it stays so."""
