@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from itertools import count
 
@@ -21,8 +22,11 @@ def owned_files(folder: str, root: str, disk: Disk) -> tuple[OwnedFile, ...]:
     ``root``: as in ``Ledger``. What a delivery under way has done so far is judged by the contents, as a start does.
     """
     merged, numbers = Book(), count(1)
-    books = []
-    for name in disk.names(folder) if folder else ():
+    books: list[Book] = []
+    names: Iterable[str] = ()
+    with suppress(OSError):  # nothing was ever delivered, or it may not be read
+        names = disk.names(folder) if folder else ()
+    for name in names:
         if name.startswith(NAME) and name.endswith(ENDING):
             with suppress(OSError):
                 books.append(_read(disk.read(os.path.join(folder, name))))

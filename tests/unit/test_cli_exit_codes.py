@@ -68,7 +68,7 @@ def test_the_manual_names_every_code_of_the_error_tree():
 @pytest.mark.parametrize("arguments", [(), ("-noop",), ("-sync-only",)])
 def test_0_where_everything_is_done(confdir, arguments):
     code, lines = run(confdir, "-onetime", *arguments)
-    assert (code, len(lines)) == (0, 1)
+    assert (code, len(lines)) == (0, 1), lines
     assert (confdir / "good.out").exists() is ("-noop" not in arguments)
 
 
