@@ -36,8 +36,8 @@ class RegistrarType(Protocol):
 def open_registrar(settings: Settings, entry: Entry, *, as_service: bool = False) -> Registrar:
     """Return the registrar of an entry in the settings' store; raises ``UsageError``.
 
-    Below a mount, that is the store which is mounted there. ``as_service``: as a service of Consul's agent. A value that
-    the store cannot hold is refused here, before anything is put.
+    Below a mount, that is the store which is mounted there. ``as_service``: as a service of Consul's agent. A value
+    that the store cannot hold is refused here, before anything is put.
     """
     point = Mounts(settings.mounts).point_of(entry.key)
     if point in settings.mounts:
