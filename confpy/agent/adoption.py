@@ -47,6 +47,7 @@ class Adoption:
 
     def adopt(self, loaded: Loaded, *, is_first: bool) -> None:
         """Run these resources from now on; those whose file has become invalid go on as they were."""
+        self._core.add_stores(loaded.resources)
         before = {name: state for name, state in self._resources.states.items() if state.plan is None}
         self._suspect_keys.note_lines(loaded.lines)
         wanted = {resource.name: resource for resource in loaded.resources}

@@ -11,7 +11,7 @@ many resources with one command, and only a run that began after the commit clea
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -86,8 +86,10 @@ class Agent:
         renderer: Renders,
         random: Random,
         environ: Mapping[str, str],
+        *,
+        own: Callable[[str], Mirror] | None = None,
     ) -> None:
-        core = Core(config, mirror, random)
+        core = Core(config, mirror, random, own)
         self.resources = core.resources
         self._core = core
         self._config = config
@@ -229,7 +231,7 @@ class Agent:
 
     @property
     def mirror(self) -> Mirror | Mirrors:
-        """What it knows of the store, or of all of them."""
+        """As ``Core.mirror``."""
         return self._core.mirror
 
     @property
@@ -249,9 +251,7 @@ class Agent:
         self._counts.take_over(recovered)
         self.items.take_over(recovered.owned)
         if self._config.may_lose_keys:
-            self._core.mirror.expect(recovered.identity, recovered.revision)
-            for key, (identity, revision) in recovered.stores.items():
-                self._core.mirror.expect(identity, revision, key)
+            self._core.expect(recovered)
         if self._shutdown.has_begun:
             return  # what is owed stays in the ledger
         self.loading.load()

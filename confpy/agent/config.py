@@ -86,8 +86,8 @@ class AgentConfig:
             saves_keys=capabilities.remote and not settings.noop,
             may_lose_keys=capabilities.can_change,
             backend=settings.backend,
-            nodes=_nodes(settings),
-            mounted={mount: (one.backend, _nodes(one)) for mount, one in settings.mounts.items()},
+            nodes=nodes_of(settings),
+            mounted={mount: (one.backend, nodes_of(one)) for mount, one in settings.mounts.items()},
             prefix=settings.prefix or "",
             allow_stale=settings.allow_stale,
             retry_for=settings.retry_for,
@@ -110,7 +110,7 @@ class AgentConfig:
         return not (self.sync_only or self.no_reload)
 
 
-def _nodes(settings: Settings) -> tuple[str, ...]:
+def nodes_of(settings: Settings) -> tuple[str, ...]:
     """Return where the store is looked for: never with a password, which a URL may hold before an ``@``."""
     if settings.srv_domain or settings.srv_record:
         return (f"SRV {settings.srv_record or settings.srv_domain}",)

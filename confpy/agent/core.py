@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from random import Random
 
 from confpy.agent.config import AgentConfig
@@ -9,7 +10,9 @@ from confpy.agent.failures import Failures
 from confpy.agent.onetime import end_policy
 from confpy.agent.resources import Resources
 from confpy.agent.step import Step
-from confpy.frozen import define
+from confpy.config.resource import Resource
+from confpy.frozen import NOTHING, define
+from confpy.messages import Recovered
 from confpy.mirror.mirror import Mirror
 from confpy.mirror.mirrors import Mirrors
 
@@ -31,9 +34,15 @@ class Core:
     The parts keep what they need.
     """
 
-    __slots__ = ("config", "end", "failures", "mirror", "random", "resources", "step", "totals")
+    __slots__ = ("_known", "_own", "config", "end", "failures", "mirror", "random", "resources", "step", "totals")
 
-    def __init__(self, config: AgentConfig, mirror: Mirror | Mirrors, random: Random) -> None:
+    def __init__(
+        self, config: AgentConfig, mirror: Mirror | Mirrors, random: Random, own: Callable[[str], Mirror] | None = None
+    ) -> None:
+        """``own`` makes the mirror of a store that a resource has for itself, of where that is."""
+        self._own = own
+        self._known: Mapping[str, tuple[str, int]] = NOTHING
+        """What the ledger has of mounted stores."""
         self.config = config
         self.mirror = mirror
         self.random = random
@@ -42,3 +51,23 @@ class Core:
         self.resources = Resources(self.step)
         self.end = end_policy(config)
         self.failures = Failures(self.step, self.resources, self.end)
+
+    def expect(self, recovered: Recovered) -> None:
+        """Take which stores the ledger knows, and their revisions then: another one will be noticed."""
+        self._known = recovered.stores
+        self.mirror.expect(recovered.identity, recovered.revision)
+        for key, (identity, revision) in recovered.stores.items():
+            self.mirror.expect(identity, revision, key)
+
+    def add_stores(self, resources: Iterable[Resource]) -> None:
+        """Add the mirrors of the stores that resources have for themselves, as far as there are none yet."""
+        bases = dict.fromkeys(one.base for one in resources if one.base)
+        if not bases or self._own is None:
+            return
+        mirrors = self.mirror if isinstance(self.mirror, Mirrors) else Mirrors((self.mirror,))
+        new = [self._own(base) for base in bases if not mirrors.has(base)]
+        for one in new:
+            identity, revision = self._known.get(one.key, ("", 0))
+            one.expect(identity, revision, one.key)
+        mirrors.add(new)
+        self.mirror = mirrors

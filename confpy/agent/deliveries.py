@@ -24,6 +24,7 @@ from confpy.errors import CheckError, ReloadError
 from confpy.events import MOST_NAMES, abbreviate, first_names
 from confpy.frozen import NOTHING, replace
 from confpy.history.records import UNDO
+from confpy.keys.mounts import shown
 from confpy.messages import ClearPending, Delivered, Reject, Reloaded, Restored
 from confpy.reload.spec import Rejection
 
@@ -214,8 +215,8 @@ class Deliveries:
         if keys:
             names = first_names(keys, MOST_NAMES)
             more = len(keys) - len(names)
-            shown = ", ".join([name[:LONGEST_NAME] for name in names])
-            found["changed"] = f"{shown} and {more} more" if more else shown
+            named = ", ".join([shown(name)[:LONGEST_NAME] for name in names])
+            found["changed"] = f"{named} and {more} more" if more else named
         if report.known is not None and not resource.sensitive:
             found |= {"old": report.old[:DIGITS]} if report.old else {}
             found["new"] = report.known.digest.hex()[:DIGITS]

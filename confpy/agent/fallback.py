@@ -110,7 +110,7 @@ class Fallback:
         if not self._trees:
             return None
         sources = self._core.mirror.sources(reads_of(resource), resource.text_prefixes)
-        return View.over([self._cached(source) for source in sources], resource.strip)
+        return View.over([self._cached(source) for source in sources], resource.strip, resource.base)
 
     def _cached(self, source: Source) -> Source:
         """Return the cached keys of a store in place of its own, unless it is there and another one is not."""

@@ -17,6 +17,7 @@ from confpy.clock import NEVER
 from confpy.config.resource import Resource
 from confpy.errors import ConfpyError, StoreError, TemplateError, bug
 from confpy.events import abbreviate
+from confpy.keys.mounts import shown
 from confpy.keys.view import View
 from confpy.messages import Resolved
 from confpy.templates.lookup import Lookup, describe
@@ -284,7 +285,7 @@ class Rendering:
         if path is None:
             return None
         hint = 'put it there, or write on_missing = "empty"'
-        return StoreError("the key is not in the store", hint=hint, key=path, resource=resource.name)
+        return StoreError("the key is not in the store", hint=hint, key=shown(path), resource=resource.name)
 
     def _log_skipped(self, state: ResourceState, rendered: Rendered) -> None:
         for one in rendered.left_out:

@@ -366,4 +366,4 @@ def paths(resource: Resource) -> tuple[str, ...]:
 
 def view_of(resource: Resource, mirror: Mirror | Mirrors) -> View:
     """Return what a resource sees of the keys."""
-    return View.over(mirror.sources(reads_of(resource), resource.text_prefixes), resource.strip)
+    return View.over(mirror.sources(reads_of(resource), resource.text_prefixes), resource.strip, resource.base)

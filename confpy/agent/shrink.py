@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 from confpy.clock import NEVER
 from confpy.config.resource import Resource
 from confpy.frozen import NOTHING, define, field
+from confpy.keys.mounts import shown
 from confpy.keys.prefixes import ROOT
 from confpy.messages import Count, Counted, Recovered
 from confpy.mirror.parts import Parts
@@ -148,7 +149,7 @@ class Guard:
         count = self.of_stores[first].keys
         all_of = f"all of its {count} keys" if count > 1 else "its only key"
         others = f", and those of {len(more)} more" if more else ""
-        return f"{all_of} of the store at {first or '/'} {'are' if count > 1 else 'is'} gone{others}"
+        return f"{all_of} of the store at {shown(first) or '/'} {'are' if count > 1 else 'is'} gone{others}"
 
     def after_edit(self, old: Resource, new: Resource) -> Guard:
         """Return the guard of a resource whose prefixes were edited."""
@@ -296,4 +297,4 @@ def _part_name(resource: Resource, mount: str) -> str:
 
 def _names(prefixes: Sequence[str]) -> str:
     more = len(prefixes) - NAMED
-    return ", ".join(prefixes[:NAMED]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(map(shown, prefixes[:NAMED])) + (f" and {more} more" if more > 0 else "")

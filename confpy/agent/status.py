@@ -332,7 +332,9 @@ class _Snapshot:
 
     def _stores(self) -> Iterator[StoreStatus]:
         for mount, found, revision in self._mirror.statuses(self._step.now):
-            name, nodes = self._config.mounted[mount] if mount else (self._config.backend, self._config.nodes)
+            name, nodes = self._config.backend, self._config.nodes
+            if mount:
+                name, nodes = self._config.mounted.get(mount) or self._mirror.who(mount)
             # One that nothing is read from any more is not tried again, and is missed by nobody.
             error = found.error if found.has_readers else None
             yield StoreStatus(

@@ -15,13 +15,13 @@ from confpy.config.load import (
     FALLBACKS,
     Remarks,
     find_table,
-    insist_on_one_store,
     make_resource,
     path_of_key,
     read_table,
     resource_files,
     resource_name,
 )
+from confpy.config.own_store import own_store
 from confpy.config.positions import Position
 from confpy.config.resource import Resource
 from confpy.config.settings import Settings
@@ -112,7 +112,7 @@ class _ResourceCheck:
         table = next(one for one in self._file.tables if plain(one) == "template")
         given, wrong = self._read(table, content)
         try:
-            insist_on_one_store(self._file.tables, settings)
+            own_store(self._file.tables, settings)
         except UsageError as error:
             self._take(error)
         missing = [key for key in ("src", "dest") if not given.get(key)]

@@ -213,7 +213,7 @@ class TemplateChecks:
     def _view(self, resource: Resource, prefixes: tuple[str, ...]) -> View:
         """Return what a resource sees of an empty store."""
         sources = self._stores.sources(KeyTree(), prefixes, resource.text_prefixes)
-        return View.over([source._replace(lists=None) for source in sources], resource.strip)
+        return View.over([source._replace(lists=None) for source in sources], resource.strip, resource.base)
 
     def _check_questions(self, template: _Template, view: View, level: Level, resource: str) -> bool:
         """Add questions that bring nothing; returns whether there is none."""

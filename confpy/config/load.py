@@ -7,16 +7,15 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple
 
 from confpy.config import confd
 from confpy.config.accounts import account, delivered_with, written_mode
 from confpy.config.for_each import line_of, read_each
-from confpy.config.kinds import LIST, shown
+from confpy.config.own_store import OpensStore, own_store
 from confpy.config.resource import OPTIONS, Loaded, Resource
 from confpy.config.settings import Settings
-from confpy.config.stores import STORES
-from confpy.config.toml import EMPTY, parse_toml, plain, read_text, suggest
+from confpy.config.toml import parse_toml, plain, read_text, suggest
 from confpy.errors import ConfpyError, UsageError
 from confpy.events import LogEvent
 from confpy.frozen import replace
@@ -59,11 +58,13 @@ def load_resources(
     prefixes_of: Callable[[str], tuple[str, ...]],
     *,
     undoes: bool = True,
+    opens: OpensStore | None = None,
 ) -> Loaded:
     """Read every ``*toml`` below ``conf.d``, in confd's order: that of the names, folders descended in place.
 
     ``prefixes_of`` is ``Store.prefixes``: what to read for a prefix joined with a key. ``undoes``: a start undoes a
-    check in place during which confpy was killed, so that it may be the default. Raises nothing: the errors of files
+    check in place during which confpy was killed, so that it may be the default. ``opens`` opens the store that a
+    resource has for itself; without it, such a resource is read as the others are. Raises nothing: the errors of files
     are in the result.
     """
     root = os.path.join(confdir, "conf.d")
@@ -89,7 +90,9 @@ def load_resources(
         name = resource_name(confdir, path)
         noted = Remarks([], notes, in_place, {})
         try:
-            resource = read_resource(path, name, settings, prefixes_of, noted, defaults=defaults, undoes=undoes)
+            resource = read_resource(
+                path, name, settings, prefixes_of, noted, defaults=defaults, undoes=undoes, opens=opens
+            )
             lines[name] = layouts.setdefault(tuple(noted.lines.items()), noted.lines)
         except UsageError as error:
             if not unreadable.take(path):
@@ -263,10 +266,11 @@ def read_resource(
     *,
     defaults: Mapping[str, object],
     undoes: bool,
+    opens: OpensStore | None = None,
 ) -> Resource:
     """Return the resource of one file, and add remarks on it; raises ``UsageError``.
 
-    ``defaults`` are the settings of the options that have one.
+    ``defaults`` are the settings of the options that have one. ``opens``: as for ``load_resources``.
     """
     content = read_text(path)
     for match in WRITTEN_KEYS.finditer(content):
@@ -288,11 +292,17 @@ def read_resource(
         from confpy.config.environment import fill_environment  # few resources name a variable
 
         given = fill_environment(given, content)
-    insist_on_one_store(tables, settings)
+    own = own_store(tables, settings)
+    base = ""
+    if own is not None and opens is not None:
+        if given.get("for_each"):
+            raise UsageError("for_each reads the store that confpy runs with, or mounted ones", key="for_each")
+        base, prefixes_of = opens(own)
     try:
-        return make_resource(
+        made = make_resource(
             path, name, given, remarks, settings=settings, prefixes_of=prefixes_of, defaults=defaults, undoes=undoes
         )
+        return replace(made, base=base) if base else made
     except UsageError as error:
         if given.get("for_each") and (line := line_of(content, str(error.where.get("key", "")))):
             error.at(line=line)
@@ -400,49 +410,6 @@ def find_table(tables: Mapping[str, object], warnings: list[ConfpyError]) -> Map
             hint = "did you mean [template]?" if isinstance(content, dict) else "move it below [template]"
             warnings.append(UsageError(f"{other} stands outside [template], ignored", hint=hint, key=other))
     return table
-
-
-def insist_on_one_store(tables: Mapping[str, object], settings: Settings) -> None:
-    """Raise ``UsageError`` where a table ``[backend]``, as confd's fork has it, names another store than the settings.
-
-    Ignored, the keys of the wrong store would make the target. Stores are the same where their names are and, of nodes
-    and files that the table gives, they share an address (of one cluster), or have the same files.
-    """
-    for name, table in tables.items():
-        if plain(name) != "backend" or not isinstance(table, dict):
-            continue
-        given = {plain(key): (key, value) for key, value in table.items() if value not in EMPTY}
-        _, backend = given.get("backend", ("", ""))
-        key, wanted = given.get("nodes", given.get("node", ("", ())))
-        nodes = cast("tuple[str, ...]", LIST.read(wanted, key, key=key))
-        key, wanted = given.get("file", ("", ()))
-        files = cast("tuple[str, ...]", LIST.read(wanted, key, key=key))
-        if not backend:
-            continue
-        if settings.backend not in (backend, confd.STORES.get(str(backend))):
-            other = f"another store: {shown(backend)}"
-        elif nodes and not shares_a_node(nodes, settings):
-            other = "other nodes of it"
-        elif files and set(map(os.path.abspath, files)) != set(map(os.path.abspath, settings.files)):
-            other = "other files"
-        else:
-            continue
-        hint = f"confpy has one store per process, here {settings.backend}: run another for it, on a confdir of its own"
-        raise UsageError(f"the resource names {other}", hint=hint, key=name)
-
-
-def shares_a_node(nodes: tuple[str, ...], settings: Settings) -> bool:
-    """Say whether one of these addresses is a node of the store; raises ``UsageError`` for one that is no address."""
-    from confpy.http.addresses import parse_nodes  # most resources name no store
-
-    port = STORES[settings.backend].port if settings.backend in STORES else 0
-    own = settings.nodes or ("127.0.0.1",) * (not (settings.srv_domain or settings.srv_record))
-
-    def addresses(texts: tuple[str, ...]) -> set[tuple[str, int]]:
-        found = parse_nodes(texts, scheme=settings.scheme, port=port)
-        return {("127.0.0.1" if node.host == "localhost" else node.host, node.port) for node in found}
-
-    return not addresses(nodes).isdisjoint(addresses(own))
 
 
 def read_table(table: Mapping[str, object], warnings: list[ConfpyError]) -> dict[str, Any]:

@@ -98,15 +98,15 @@ def settle_store(table: Values, run: Mapping[str, object], environ: Mapping[str,
     """
     own: dict[str, Any] = dict(table)
     backend, main = str(own["backend"]), str(run.get("backend", ROWS["backend"].default))
-    if _same_servers(backend, main) and not ADDRESSES & own.keys():
+    if same_servers(backend, main) and not ADDRESSES & own.keys():
         own = {name: value for name, value in run.items() if name in STORE_SETTINGS} | own
-    elif not _same_servers(backend, main):
+    elif not same_servers(backend, main):
         take_tools_variables(backend, environ, own, {})
     # Not the run's confdir: the API of etcd that is recorded for it is that of another store.
     return Settings(**{**own, "confdir": f"{run.get('confdir', '')}/[{TABLE}]", "noop": True})
 
 
-def _same_servers(one: str, other: str) -> bool:
+def same_servers(one: str, other: str) -> bool:
     """Say whether two kinds of store are kept by the same servers, as Consul's keys and its catalogue are."""
     ports = [STORES[name].port if name in STORES else 0 for name in (one, other)]
     return one == other or (ports[0] > 0 and ports[0] == ports[1])

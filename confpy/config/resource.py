@@ -198,6 +198,8 @@ class Resource:
         examples=("/production",),
     )
     join_prefixes = from_setting("the setting `-prefix` is prepended to `prefix` instead of overriding it")
+    base: str = ""
+    """Where a store of its own is in the tree of keys, in place of the one at ``/``; empty: it has none."""
     text_prefixes: tuple[str, ...] = ()
     """What the paths that it sees begin with, even within a segment; empty: it sees all of ``prefixes``. One that ends
     with a slash stands for the path before it, too."""

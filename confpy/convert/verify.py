@@ -51,7 +51,7 @@ def _pairs(converted: Converted, settings: Settings, stores: Stores) -> Iterator
     paths, plan = converted.paths, converted.plan
 
     def load(confdir: str) -> tuple[Resource, ...]:
-        loaded = load_resources(confdir, settings, stores.prefixes)
+        loaded = load_resources(confdir, settings, stores.prefixes, opens=stores.own)
         folder = os.path.join(confdir, "templates")
         texts = stores.main.capabilities.text_prefixes
         return match_keys(loaded, folder, in_text_store=texts, mounts=stores.mounts).resources
@@ -87,7 +87,7 @@ def _view(stores: Stores, resource: Resource) -> View:
             for key, value in listing.keys.items():
                 tree.set(key, value)
     sources = stores.sources(tree, resource.prefixes, resource.text_prefixes)
-    return View.over([one._replace(lists=None, spells=str) for one in sources], resource.strip)
+    return View.over([one._replace(lists=None, spells=str) for one in sources], resource.strip, resource.base)
 
 
 def _rendered(resource: Resource, folder: str, view: View, world: World) -> bytes | ConfpyError:

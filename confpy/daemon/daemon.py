@@ -11,6 +11,8 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import count
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,7 +24,7 @@ from confpy.config.load import load_resources, reject_unaddressed
 from confpy.config.resource import Loaded
 from confpy.config.settings import SECRET_VARIABLES, Settings
 from confpy.daemon.jobs import Jobs, Ports, ledger_unusable
-from confpy.daemon.mirrors import make_mirror
+from confpy.daemon.mirrors import make_mirror, own_mirror
 from confpy.daemon.questions import Question
 from confpy.daemon.report import write_report
 from confpy.daemon.signals import signal_handlers
@@ -220,9 +222,11 @@ class Daemon:
     def _make_agent(self, random: Random) -> Agent:
         settings = self._settings
         config = AgentConfig.of(settings, self._stores.capabilities)
-        mirror = make_mirror(settings, self._stores, random, config.period)
+        numbers = count(1)
+        mirror = make_mirror(settings, self._stores, random, config.period, numbers)
+        own = partial(own_mirror, settings, self._stores, random, period=config.period, numbers=numbers)
         environment = {name: value for name, value in os.environ.items() if name not in SECRET_VARIABLES}
-        return Agent(config, mirror, Renderer(sandbox=settings.sandbox), random, environment)
+        return Agent(config, mirror, Renderer(sandbox=settings.sandbox), random, environment, own=own)
 
     def run(self) -> int:
         """Run until the agent stops. Returns the exit code."""
@@ -410,7 +414,9 @@ class Daemon:
         """As ``Ports.load``."""
         undoes = self._settings.noop or bool(self._ledger.folder)
         settings = self._settings
-        loaded = load_resources(settings.confdir, settings, self._stores.prefixes, undoes=undoes)
+        loaded = load_resources(
+            settings.confdir, settings, self._stores.prefixes, undoes=undoes, opens=self._stores.own
+        )
         if not (settings.exec or settings.no_reload or settings.sync_only):
             loaded = reject_unaddressed(loaded)
         texts = self._store.capabilities.text_prefixes

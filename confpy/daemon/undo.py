@@ -149,7 +149,7 @@ def _find_group(settings: Settings, target: str) -> tuple[tuple[Resource, ...], 
     """Return the group of a target, and its resource; raises ``UsageError``."""
     stores = open_stores(settings)
     try:
-        loaded = load_resources(settings.confdir, settings, stores.prefixes, undoes=True)
+        loaded = load_resources(settings.confdir, settings, stores.prefixes, undoes=True, opens=stores.own)
     finally:
         stores.close()
     found = [one for one in loaded.resources if target in (one.name, one.dest) and one.each is None]

@@ -9,6 +9,14 @@ from confpy.keys.prefixes import ancestors, covers
 
 Value = TypeVar("Value")
 
+OWN = "/[backend:"
+"""What the point of a store begins with that one resource has for itself."""
+
+
+def shown(path: str) -> str:
+    """Return a path as people know it: in a store that a resource has for itself, its keys begin with a slash."""
+    return path.partition("]")[2] or "/" if path.startswith(OWN) else path
+
 
 class Mounts:
     """The points at which stores are mounted. The longest that covers a path wins; the store at ``/`` has the rest."""
@@ -17,6 +25,11 @@ class Mounts:
         self.points = tuple(sorted(points))
         self._points = frozenset(self.points)
         self._known: dict[str, str] = {}
+
+    def add_own(self, point: str) -> None:
+        """Add where the store of one resource is: no path of the others reaches it."""
+        self._points |= {point}
+        self._known.clear()
 
     def point_of(self, prefix: str) -> str:
         """Return the point that a raw prefix or a path lies at or below; empty for the store at ``/``."""

@@ -27,6 +27,7 @@ class Answers:
     """The part of ``Mirror`` that changes nothing."""
 
     name: str
+    nodes: tuple[str, ...]
     mount: str
     lists: Lists | None
     spells: Callable[[str], str]
@@ -144,6 +145,10 @@ class Answers:
     def read_at(self, prefixes: Sequence[str]) -> float:  # noqa: ARG002 - the store's
         """Return when the newest read of all that is wanted began."""
         return self._read_at
+
+    def who(self, mount: str) -> tuple[str, tuple[str, ...]]:  # noqa: ARG002 - there is one store
+        """Return the kind, and the addresses, of the store that is mounted there."""
+        return self.name, self.nodes
 
     def parts(self, reads: Sequence[str]) -> Parts:  # noqa: ARG002 - there is one store
         """Return what is to be known of each store of what a resource reads, where they are several."""

@@ -56,6 +56,7 @@ class Mirror(Answers):
         on_missing: Literal["error", "empty"] | None = None,
         numbers: Iterator[int] | None = None,
         name: str = "",
+        nodes: tuple[str, ...] = (),
         mount: str = "",
     ) -> None:
         """``follows``: keep a stream open; ``period``: seconds from one resync (or poll) to the next.
@@ -66,10 +67,11 @@ class Mirror(Answers):
         not, the key's own prefix is read and watched as well. ``spells`` returns the store's spelling of a path.
         ``names_deletions``: its streams name what was deleted. ``remote``: it may be away when confpy starts.
         ``on_missing``: as the attribute, before any read.
-        ``numbers``: of what is in flight, shared by the mirrors of one agent. ``name``: the kind of store.
-        ``mount``: where it is mounted.
+        ``numbers``: of what is in flight, shared by the mirrors of one agent. ``name``, ``nodes``: the kind of store,
+        and its addresses, for people. ``mount``: where it is mounted.
         """
         self.name = name
+        self.nodes = nodes
         self.mount = mount
         self.remote = remote
         self.lists = lists
@@ -117,6 +119,8 @@ class Mirror(Answers):
         for prefix, besides in select(gone, readers).items():
             self._copy.empty(prefix, tuple(besides))
         result = MirrorResult(mount=self.mount)
+        if self.mount and not readers:
+            self._streams.close(result)  # the store of a resource that is gone, perhaps for good
         if self._reading is None:
             self._read_new(result)
         return result

@@ -40,6 +40,16 @@ class Mirrors:
         for mount, group in self.mounts.split(prefixes).items():
             yield self._by_mount[mount], group
 
+    def add(self, mirrors: Iterable[Mirror]) -> None:
+        """Add the mirrors of more stores."""
+        self._all += mirrors
+        self._by_mount = {mirror.mount: mirror for mirror in self._all}
+        self.mounts = Mounts(mount for mount in self._by_mount if mount)
+
+    def has(self, mount: str) -> bool:
+        """Say whether there is a store at a mount."""
+        return mount in self._by_mount
+
     # --- whether keys are here ---------------------------------------------------------------------------------------
 
     def ready(self, prefixes: Sequence[str]) -> bool:
@@ -172,6 +182,10 @@ class Mirrors:
     def replacements(self, prefixes: Sequence[str]) -> int:
         """As ``Answers.replacements``, of all stores of the prefixes."""
         return sum(mirror.store for mirror, _ in self._of(prefixes))
+
+    def who(self, mount: str) -> tuple[str, tuple[str, ...]]:
+        """As ``Answers.who``."""
+        return self._by_mount[mount].who(mount)
 
     def parts(self, reads: Sequence[str]) -> Parts:
         """As ``Answers.parts``."""

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from confpy.events import abbreviate
+from confpy.keys.mounts import shown
 from confpy.keys.prefixes import ROOT, Lists, ancestors, minimal, text_parent
 from confpy.mirror.denied import DeniedPrefixes
 
@@ -63,7 +64,7 @@ class Wants:
     def describe(self, prefixes: Sequence[str]) -> dict[str, object]:
         """Return for a line which prefixes it is about, and who reads them."""
         names = dict.fromkeys(name for prefix in prefixes for name in self.readers.get(prefix, ()))
-        return {"prefix": abbreviate(prefixes), "resource": abbreviate(list(names))}
+        return {"prefix": abbreviate([*map(shown, prefixes)]), "resource": abbreviate(list(names))}
 
 
 def _parent(prefixes: frozenset[str]) -> str:

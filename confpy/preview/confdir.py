@@ -17,6 +17,7 @@ from confpy.errors import StoreError, TemplateError, UsageError
 from confpy.events import MOST_NAMES, LogEvent
 from confpy.frozen import replace
 from confpy.keys.each import Each
+from confpy.keys.mounts import shown
 from confpy.keys.prefixes import covers, join, normalise
 from confpy.keys.tree import KeyTree
 from confpy.keys.view import View
@@ -92,7 +93,8 @@ class Confdir:
     @property
     def mounts(self) -> dict[str, str]:
         """Where further stores are mounted → the kind of each."""
-        return {mount: self.settings.mounts[mount].backend for mount in self._stores.mounted}
+        mounted = {**self.settings.mounts, **self._stores.kinds}
+        return {mount: mounted[mount].backend for mount in self._stores.mounted}
 
     @property
     def is_remote(self) -> bool:
@@ -105,7 +107,8 @@ class Confdir:
     def loaded(self) -> Loaded:
         """Return the resources, as a run reads them."""
         if self._loaded is None:
-            loaded = load_resources(self.settings.confdir, self.settings, self._stores.prefixes)
+            opens = None if self._data else self._stores.own
+            loaded = load_resources(self.settings.confdir, self.settings, self._stores.prefixes, opens=opens)
             texts = self._stores.main.capabilities.text_prefixes
             mounts = self._stores.mounts
             self._loaded = match_keys(loaded, self.templates, in_text_store=texts, mounts=mounts)
@@ -167,7 +170,7 @@ class Confdir:
         keys, _ = self.listed(resource.prefixes)
         self._insist(resource, keys.tree)
         sources = self._stores.sources(keys.tree, reads_of(resource), resource.text_prefixes)
-        view = View.over(sources, resource.strip)
+        view = View.over(sources, resource.strip, resource.base)
         if resource.each is not None:
             self._insist_on_item(resource, resource.each, view)
         return keys._replace(view=view)
@@ -294,8 +297,9 @@ def confdir_of(path: str) -> str:
 
 def reads(resource: Resource, key: str) -> bool:
     """Say whether a resource reads a key, or keys below it."""
-    paths = [normalise(one) for one in resource.text_prefixes or resource.prefixes]
-    return seen_by(resource, key) or any(covers(key, path) for path in paths)
+    paths = [shown(normalise(one)) for one in resource.text_prefixes or resource.prefixes]
+    own = resource.base and any(covers(path, key) for path in paths)
+    return bool(own) or seen_by(resource, key) or any(covers(key, path) for path in paths)
 
 
 def seen_by(resource: Resource, key: str) -> bool:

@@ -15,6 +15,7 @@ from hashlib import sha256
 from confpy.config.resource import Resource
 from confpy.errors import ConfpyError, UsageError
 from confpy.frozen import frozen
+from confpy.keys.mounts import shown
 from confpy.keys.tree import KeyTree
 from confpy.preview.confdir import Confdir
 from confpy.system.reading import read_up_to
@@ -126,13 +127,13 @@ def _stored(key: str, resource: Resource, tree: KeyTree) -> str:
     """Return a key as the store has it: the template sees it without the prefix."""
     full = (resource.strip if resource.strip != "/" else "") + key
     if isinstance(key, Absent):
-        return Absent(full)
+        return Absent(shown(full))
     if tree.get(full) is not None:
-        return full
+        return shown(full)
     # What the resource sees uncut; or a name that stands for the keys below it.
     if tree.get(key) is not None:
         return key
-    return f"{full}/" if tree.count(full) else f"{key}/" if tree.count(key) else full
+    return f"{shown(full)}/" if tree.count(full) else f"{key}/" if tree.count(key) else shown(full)
 
 
 def _read(path: str) -> tuple[bytes | None, str]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
-from confpy.config.settings import STORE_SETTINGS
+from confpy.config.settings import ROWS, STORE_SETTINGS
 from confpy.errors import UsageError
 from confpy.frozen import NOTHING, replace
 from confpy.keys.capabilities import Capabilities
-from confpy.keys.mounts import Mounts
+from confpy.keys.mounts import OWN, Mounts
 from confpy.keys.prefixes import normalise
 from confpy.keys.tree import KeyTree
 from confpy.keys.view import Source
@@ -27,6 +29,9 @@ class Stores:
         """``mounted``: by mount, as they are: without adapters. Keys of the main one below a mount are hidden."""
         self.mounts = Mounts(mounted)
         self.main = MountedStore(main, "", self.mounts.points) if mounted else main
+        self.kinds: dict[str, Settings] = {}
+        """Where the stores of single resources are → their settings."""
+        self._own: dict[tuple[object, ...], str] = {}
         self.mounted = {mount: MountedStore(one, mount, self.mounts.below(mount)) for mount, one in mounted.items()}
 
     def prefixes(self, path: str) -> tuple[str, ...]:
@@ -35,6 +40,34 @@ class Stores:
         mount = self.mounts.point_of(clean)
         found = self.mounted[mount].prefixes(clean) if mount else self.main.prefixes(path)
         below = (prefix for point in self.mounts.below(clean) for prefix in self.mounted[point].prefixes(point))
+        return (*found, *below)
+
+    def own(self, settings: Settings) -> tuple[str, Callable[[str], tuple[str, ...]]]:
+        """Open the store that a resource has for itself; return where it is, and what to read of it for a path.
+
+        Raises ``UsageError``. Equal settings are one store.
+        """
+        address = _address(settings)
+        point = self._own.get(address, "")
+        if not point:
+            store = open_store(settings.backend, settings)
+            number = len(self._own)
+            name = hashlib.sha256(repr(_named(settings)).encode("utf-8", "surrogateescape")).hexdigest()[:6]
+            point = f"{OWN}{name}]"
+            # Of two that differ in what is secret alone.
+            point = f"{OWN}{name}-{number}]" if point in self.mounted else point
+            self.mounted[point] = MountedStore(store, point)
+            self.kinds[point] = settings
+            self.mounts.add_own(point)
+            self._own[address] = point
+        return point, partial(self._own_prefixes, point)
+
+    def _own_prefixes(self, point: str, path: str) -> tuple[str, ...]:
+        clean = normalise(path)
+        if self.mounts.point_of(clean):
+            return self.prefixes(clean)
+        found = self.mounted[point].prefixes(point if clean == "/" else point + clean)
+        below = (prefix for mount in self.mounts.below(clean) for prefix in self.mounted[mount].prefixes(mount))
         return (*found, *below)
 
     def split(self, prefixes: Sequence[str]) -> Iterator[tuple[OpenStore, str, list[str]]]:
@@ -95,6 +128,12 @@ def open_stores(settings: Settings) -> Stores:
                 raise error.at(mount=mount)  # noqa: B904 - it is the same
         opened[mount] = clients[address]
     return Stores(main, opened)
+
+
+def _named(settings: Settings) -> tuple[object, ...]:
+    """Return what a store is called by that a resource has for itself: the same at each start, and nothing secret."""
+    names = [name for name in sorted(STORE_SETTINGS) if not ROWS[name].kind.secret]
+    return settings.backend, *(getattr(settings, name) for name in names)
 
 
 def _address(settings: Settings) -> tuple[object, ...]:

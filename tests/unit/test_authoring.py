@@ -428,3 +428,29 @@ def test_keys_of_several_stores_are_one_tree_to_all_commands(tmp_path, capfd):
     out = capfd.readouterr().out
     assert "/prod/web/a, /secrets/db, /secrets/, /prod/web/" in out
     assert "hunter2" not in out
+
+
+def test_a_resource_with_a_store_of_its_own_reads_that_and_its_keys_look_as_all_others(tmp_path, capfd):
+    for folder in ("conf.d", "templates"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "main.yaml").write_text("prod: {web: {a: main}}\n")
+    (tmp_path / "own.yaml").write_text("prod: {web: {a: own}}\n")
+    flags = ["-confdir", str(tmp_path), "-backend", "file", "-file", str(tmp_path / "main.yaml")]
+    resource = f'[template]\nsrc = "t.j2"\ndest = "{tmp_path}/%s"\nprefix = "/prod"\nkeys = ["/web"]\n'
+    own = f'[backend]\nbackend = "file"\nfile = ["{tmp_path}/own.yaml"]\n'
+    (tmp_path / "conf.d" / "one.toml").write_text(resource % "one")
+    (tmp_path / "conf.d" / "own.toml").write_text(resource % "own" + own)
+    (tmp_path / "conf.d" / "too.toml").write_text(resource % "too" + own)
+    (tmp_path / "templates" / "t.j2").write_text('{{ getv("/web/a") }} {{ ls("/web") }}')
+    for name, text in (("one", "main ['a']"), ("own", "own ['a']"), ("too", "own ['a']")):
+        assert cli.main(["render", name, *flags]) == 0
+        assert capfd.readouterr().out == text
+    state = ["-state-dir", str(tmp_path / "state"), "-cache-dir", str(tmp_path / "cache")]
+    assert cli.main(["-onetime", "-log-format", "json", *flags, *state]) == 0
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert {(one["resource"], one["changed"]) for one in lines if one["event"] == "resource.changed"} == {
+        (name, "/prod/web/a") for name in ("one", "own", "too")
+    }
+    assert [(tmp_path / name).read_text() for name in ("one", "own")] == ["main ['a']", "own ['a']"]
+    assert cli.main(["why", f"{tmp_path}/own:1", *flags]) == 0
+    assert "keys      /prod/web/a" in capfd.readouterr().out

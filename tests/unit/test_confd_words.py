@@ -275,9 +275,9 @@ def load(tmp_path):
     """Loads the one resource of a confdir, with these lines more."""
     (tmp_path / "conf.d").mkdir()
 
-    def loaded(lines, flags=""):
+    def loaded(lines, flags="", opens=None):
         (tmp_path / "conf.d" / "a.toml").write_text(f'[template]\nsrc = "a"\ndest = "/a"\nkeys = ["/k"]\n{lines}')
-        return load_resources(str(tmp_path), settings_of(flags)[0], lambda path: (path,))
+        return load_resources(str(tmp_path), settings_of(flags)[0], lambda path: (path,), opens=opens)
 
     return loaded
 
@@ -324,27 +324,57 @@ def test_a_resource_may_name_the_store_that_confpy_runs_with(load, flags, lines)
 
 
 @pytest.mark.parametrize(
-    ("flags", "lines", "message"),
+    ("flags", "lines", "name", "address"),
     [
-        ("-backend env", 'backend = "vault"', "another store: 'vault'"),
-        ("-backend etcdv2", 'backend = "etcd"', "another store: 'etcd'"),
-        ("-backend etcd", 'backend = "etcdv3"', "another store: 'etcdv3'"),
-        ("-backend etcdv3", "backend = 7", "another store: 7"),
-        ("-backend etcdv3", 'backend = ["etcd"]', "another store: a list"),
-        ("-backend etcdv3 -node a", 'backend = "etcd"\nnodes = ["b"]', "other nodes of it"),
-        ("-backend etcdv3 -node a", 'backend = "etcd"\nnodes = ["a:2378"]', "other nodes of it"),
-        ("-backend etcdv3", 'backend = "etcd"\nnodes = ["b"]', "other nodes of it"),
-        ("-backend etcdv3 -srv-domain x", 'backend = "etcd"\nnodes = ["127.0.0.1"]', "other nodes of it"),
-        ("-backend file -file /a,/b", 'backend = "file"\nfile = "/a"', "other files"),
+        ("-backend etcdv2", 'backend = "etcd"', "etcdv3", ()),
+        ("-backend etcd", 'backend = "etcdv3"', "etcdv3", ()),
+        ("-backend etcdv3 -node a", 'backend = "etcd"\nnodes = ["b"]', "etcdv3", ("b",)),
+        ("-backend etcdv3 -node a", 'backend = "etcd"\nnodes = ["a:2378"]', "etcdv3", ("a:2378",)),
+        ("-backend etcdv3 -srv-domain x", 'backend = "etcd"\nnodes = ["127.0.0.1"]', "etcdv3", ("127.0.0.1",)),
+        ("-backend env", 'backend = "consul"\nnode = "c"\nauth_type = "x"', "consul", ("c",)),
+        ("-backend file -file /a,/b", 'backend = "file"\nfile = "/a"', "file", ("/a",)),
     ],
 )
-def test_a_resource_with_a_store_of_its_own_is_refused_since_another_ones_keys_would_make_its_target(
-    load, flags, lines, message
-):
+def test_a_resource_may_have_a_store_of_its_own(load, flags, lines, name, address):
+    opened = []
+
+    def opens(settings):
+        opened.append(settings)
+        return "/[backend:1]", lambda path: (f"/[backend:1]{path}",)
+
+    loaded = load(f"[backend]\n{lines}\n", flags, opens=opens)
+    (resource,) = loaded.resources
+    assert (resource.base, resource.prefixes[0].startswith("/[backend:1]/")) == ("/[backend:1]", True)
+    (settings,) = opened
+    assert (settings.backend, settings.files if name == "file" else settings.nodes) == (name, address)
+
+
+@pytest.mark.parametrize(
+    ("flags", "lines", "message"),
+    [
+        ("-backend env", 'backend = "vault"', "unknown store 'vault'"),
+        ("-backend etcdv3", "backend = 7", "backend is not the name of a store: 7"),
+        ("-backend etcdv3", 'backend = ["etcd"]', "backend is not the name of a store: a list"),
+        ("-backend env", 'backend = "consul"', "the store consul of the resource has no nodes"),
+        ("-backend env", 'backend = "consul"\nnodes = ["c"]\ndatacentre = "x"', "unknown setting datacentre"),
+    ],
+)
+def test_a_store_of_a_resource_that_is_none_is_an_error_of_the_resource_alone(load, flags, lines, message):
     loaded = load(f"[backend]\n{lines}\n", flags)
     assert loaded.resources == ()
-    assert loaded.all_errors[0].message == f"the resource names {message}"
-    assert "one store per process" in loaded.all_errors[0].hint
+    assert loaded.all_errors[0].message == message
+
+
+def test_what_logs_in_to_the_store_of_the_run_is_not_sent_to_that_of_a_resource(load):
+    opened = []
+
+    def opens(settings):
+        opened.append(settings)
+        return "/[backend:1]", lambda path: (f"/[backend:1]{path}",)
+
+    flags = "-backend etcdv3 -node a -basic-auth -username me -password hunter2"
+    load('[backend]\nbackend = "etcd"\nnodes = ["b"]\n', flags, opens=opens)
+    assert (opened[0].username, opened[0].password, opened[0].basic_auth) == (None, None, False)
 
 
 def test_nodes_that_are_no_addresses_are_refused_without_what_may_be_a_password(load):

@@ -315,3 +315,50 @@ def test_the_status_has_each_store_with_its_mount():
     assert (main.label, main.mount, main.is_up) == ("etcdv3", "", True)
     assert (other.label, other.mount, other.is_up) == ("memory at /m", MOUNT, False)
     assert harness.agent.status().resources[0].state == "current"
+
+
+# --- a store of one resource -----------------------------------------------------------------------------------------
+
+
+class WithOwn(Several):
+    """A resource may have a store of its own, which is read when its file says so."""
+
+    def __init__(self, *resources: Resource, **config) -> None:
+        super().__init__(*resources, **config)
+        self.own = {"/[backend:1]/app/a": "own"}
+        self._jobs._ports.mounted = {**self._jobs._ports.mounted, "/[backend:1]": _Own(self)}
+        numbers = count(1000)
+
+        def make(base: str) -> Mirror:
+            return Mirror(Random(1), follows=True, period=600.0, numbers=numbers, name="memory", mount=base)
+
+        self.agent._core._own = make
+
+
+class _Own:
+    def __init__(self, harness: WithOwn) -> None:
+        self._harness = harness
+
+    def read(self, prefixes, _counted):
+        return self._harness.answer("/[backend:1]", prefixes, self._harness.own, "own")
+
+
+OWN = {"strip": "/[backend:1]", "base": "/[backend:1]"}
+
+
+def test_a_resource_edited_to_have_a_store_of_its_own_is_made_from_that_and_no_other_is():
+    harness = WithOwn(resource("a", "/app"), resource("b", "/app"))
+    harness.until(1)
+    harness.edit(resource("a", "/[backend:1]/app", **OWN), resource("b", "/app"))
+    harness.until(5)
+    assert (harness.text("a"), harness.text("b")) == ("/app/a=own", "/app/a=1")
+    assert [one.label for one in harness.agent.status().stores][-1] == "memory at /[backend:1]"
+    harness.edit(resource("a", "/app"), resource("b", "/app"))
+    harness.until(10)
+    assert harness.text("a") == "/app/a=1"
+
+
+def test_keys_of_a_store_of_its_own_beside_those_of_a_mounted_one():
+    harness = WithOwn(resource("a", "/[backend:1]/app", "/m", **OWN))
+    harness.until(2)
+    assert harness.text("a") == "/app/a=own /m/a=1"
