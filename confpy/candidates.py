@@ -46,6 +46,8 @@ class Candidate:
     """How many keys the resource has in the store."""
     first_keys: bool = False
     """It has some, and none are known to the ledger: that it had any must not be lost once the target is new."""
+    first_parts: tuple[tuple[str, int, tuple[str, ...]], ...] = ()
+    """The same of stores, where the resource reads several: what the ledger calls one, its keys, and what is read."""
     only_missing: bool = False
     """It was rendered from cached keys: it creates a missing target, and changes none that exists."""
     torn: bool = False

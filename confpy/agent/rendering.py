@@ -9,6 +9,7 @@ from confpy.agent.core import Core
 from confpy.agent.fallback import Fallback
 from confpy.agent.lookups import Lookups
 from confpy.agent.resources import ResourceState
+from confpy.agent.shrink import first_parts
 from confpy.agent.suspect_keys import SuspectKeys
 from confpy.agent.watched_files import WatchedFiles
 from confpy.agent.watched_files import lookups as watched_lookups
@@ -215,6 +216,7 @@ class Rendering:
             content,
             keys=keys,
             first_keys=bool(keys) and state.plan is None and not state.guard.keys and self._config.may_lose_keys,
+            first_parts=self._first_parts(state) if state.guard.sizes and not cached else (),
             only_missing=cached,
             torn=state.torn,
             delivered=state.known.digest if state.known is not None else b"",
@@ -228,6 +230,12 @@ class Rendering:
             owned=state.owned,
             twin=state.twin,
         )
+
+    def _first_parts(self, state: ResourceState) -> tuple[tuple[str, int, tuple[str, ...]], ...]:
+        if state.plan is not None or not self._config.may_lose_keys:
+            return ()
+        resource = state.resource
+        return tuple(first_parts(resource, state.guard, self._core.mirror.parts(resource.reads)))
 
     def _render_one(self, state: ResourceState, world: World, *, cached: bool) -> bytes:
         """Return a resource's content; raises ``Needs`` and ``ConfpyError``."""

@@ -290,6 +290,14 @@ def reads_the_same(counted: Counted, resource: Resource) -> bool:
     return counted.prefixes is None or set(counted.prefixes) == set(resource.reads)
 
 
+def first_parts(resource: Resource, guard: Guard, parts: Parts) -> Iterator[tuple[str, int, tuple[str, ...]]]:
+    """Yield what has keys of several stores, and had none so far: as ``Candidate.first_parts``."""
+    for mount, part in parts.items():
+        before = guard.of_stores.get(mount)
+        if (keys := guard.sizes.get(mount, 0)) and not (before is not None and before.keys):
+            yield _part_name(resource, mount), keys, part.reads
+
+
 def _part_name(resource: Resource, mount: str) -> str:
     """Return what the ledger counts the keys of one store as, of a resource that reads several."""
     return f"{resource.name} at {mount or ROOT}"

@@ -374,11 +374,12 @@ class GroupDelivery:
 def first_counts(groups: Iterable[GroupDelivery]) -> Iterator[tuple[str, Counted]]:
     """Yield the counts that the ledger needs before targets are new, by resource; those of a record are in that."""
     for group in groups:
-        if not group.needs_record:
-            for member in group.changed:
-                if member.candidate.first_keys:
-                    one = member.resource
-                    yield one.name, Counted(member.candidate.keys, "", one.reads, one.strip)
+        for member in group.changed:
+            one, candidate = member.resource, member.candidate
+            if candidate.first_keys and not group.needs_record:
+                yield one.name, Counted(candidate.keys, "", one.reads, one.strip)
+            for name, keys, reads in candidate.first_parts:  # no record has those
+                yield name, Counted(keys, "", reads, one.strip)
 
 
 def begin_record(groups: Sequence[GroupDelivery], context: Context) -> None:
