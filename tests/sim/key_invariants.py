@@ -28,8 +28,8 @@ class KeyInvariants:
         """What is read, by mount."""
         self.emptied: set[str] = set()
         """Prefixes that had no key at some time."""
-        self._made_from: dict[tuple[str, str], tuple[str, ...]] = {}
-        """Resource and mount → the prefixes of the last candidate."""
+        self._made_from: dict[str, tuple[str, ...]] = {}
+        """Resource → the prefixes of its last candidate."""
 
     def look_at_emptied(self, candidate: Candidate, content: bytes | None) -> None:
         """No store's wrong answer takes the keys from a file that it brings."""
@@ -38,10 +38,10 @@ class KeyInvariants:
         if not candidate.keys and before.total() > 1 and not self.emptied.issuperset(prefixes):
             raise Wrong(f"{name} would be emptied by a fault")
         has = set(map(self.mounts.point_of, names(candidate.content)))
+        before_edit, self._made_from[name] = self._made_from.get(name), prefixes
+        if before_edit != prefixes:
+            return  # their counts do not compare
         for mount, group in self.mounts.split(prefixes).items():
-            before_edit, self._made_from[name, mount] = self._made_from.get((name, mount)), tuple(group)
-            if before_edit != tuple(group):
-                continue  # their counts do not compare
             # The last one may go by its name, whatever a wrong answer has hidden.
             if mount not in has and before[mount] > 1 and not self.emptied.issuperset(group):
                 raise Wrong(f"{name} would lose all keys of {mount or '/'} by a fault")
