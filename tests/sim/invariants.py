@@ -230,6 +230,7 @@ class Invariants:
             and (_checked_as(resource.name), content) not in self.checked
         ):
             raise Wrong(f"{resource.name} was committed unchecked")
+        self.keys.note_commit(resource)
         if has_backup(self._kernel, resource.name):
             self.backed_up.add(resource.name)
         if resource.reload_cmd is not None:

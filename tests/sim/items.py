@@ -44,6 +44,7 @@ class Items:
         self._strangers: dict[str, bytes] = {}
         self._emptied: set[str] = set()
         """Patterns that matched nothing at some time."""
+        self._is_repaired = False
         self.has_moved = False
         """A ``dest`` was edited: what a kill left beside the old targets is swept no more."""
         self._edited = False
@@ -81,6 +82,7 @@ class Items:
 
     def repair(self) -> None:
         """Let somebody mend the values of which no good file can be made, and remove names that make none."""
+        self._is_repaired = True
         for network in self._simulation.networks.values():
             keys = network.server.keys
             for key in [*keys]:
@@ -125,6 +127,9 @@ class Items:
             if self._kernel.content(dest) != content:
                 return f"{dest} is {self._kernel.content(dest)!r} instead of {content!r}"
         states = self._simulation.process.agent.resources.states
+        for plan in (states.get(one.name) for one in self.plans if self._is_repaired):
+            if plan is not None and plan.matches is not None and not plan.matches.names.isdisjoint(NAMES[:3]):
+                return f"{plan.name} still has names of no file"
         for dest, item in self.seen.items():
             state = states.get(item.name)
             if dest not in wanted and state is not None and state.resource.dest == dest and not state.undone:

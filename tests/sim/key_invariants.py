@@ -29,7 +29,7 @@ class KeyInvariants:
         self.emptied: set[str] = set()
         """Prefixes that had no key at some time."""
         self._made_from: dict[str, tuple[str, ...]] = {}
-        """Resource → the prefixes of its last candidate."""
+        """Resource → the prefixes of its last commit that was reported, or else of its first candidate."""
 
     def look_at_emptied(self, candidate: Candidate, content: bytes | None) -> None:
         """No store's wrong answer takes the keys from a file that it brings."""
@@ -38,13 +38,16 @@ class KeyInvariants:
         if not candidate.keys and before.total() > 1 and not self.emptied.issuperset(prefixes):
             raise Wrong(f"{name} would be emptied by a fault")
         has = set(map(self.mounts.point_of, names(candidate.content)))
-        before_edit, self._made_from[name] = self._made_from.get(name), prefixes
-        if before_edit != prefixes:
+        if self._made_from.setdefault(name, prefixes) != prefixes:
             return  # their counts do not compare
         for mount, group in self.mounts.split(prefixes).items():
             # The last one may go by its name, whatever a wrong answer has hidden.
             if mount not in has and before[mount] > 1 and not self.emptied.issuperset(group):
                 raise Wrong(f"{name} would lose all keys of {mount or '/'} by a fault")
+
+    def note_commit(self, resource: Resource) -> None:
+        """Take it that a target was made from what its resource reads now."""
+        self._made_from[resource.name] = resource.prefixes
 
     def look_at_origin(self, resource: Resource, content: bytes) -> None:
         """Nothing is delivered that the store mounted there never had."""
