@@ -1,3 +1,3 @@
 """Keep configuration files in step with a key store."""
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"

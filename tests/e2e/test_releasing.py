@@ -29,6 +29,9 @@ def test_each_step_of_the_checklist_can_be_done(tmp_path):
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             (copy / name).write_bytes((ROOT / name).read_bytes())
             (copy / name).chmod((ROOT / name).stat().st_mode)
+    changelog = copy / "CHANGELOG.md"  # there is something new, as before each version
+    entry = "## Unreleased\n\n### Fixed\n\n- It.\n\n## "
+    changelog.write_text(changelog.read_text().replace("## Unreleased\n\n## ", entry, 1))
     for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "Before"]):
         subprocess.run([*git, *command], check=True, timeout=60)
     # No virtual environment is made for the copy: its scripts would spend a minute on that.
