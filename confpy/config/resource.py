@@ -371,7 +371,7 @@ class Resource:
     @property
     def reads(self) -> tuple[str, ...]:
         """What it asks the store for; ``*`` marks what keys begin with within a segment."""
-        return tuple(f"{one}*" for one in self.text_prefixes) or self.prefixes
+        return tuple(f"{one}*" for one in self.text_prefixes) if self.text_prefixes else self.prefixes
 
     @property
     def keeps_content(self) -> bool:

@@ -374,8 +374,11 @@ class GroupDelivery:
 def first_counts(groups: Iterable[GroupDelivery]) -> Iterator[tuple[str, Counted]]:
     """Yield the counts that the ledger needs before targets are new, by resource; those of a record are in that."""
     for group in groups:
-        for member in group.changed:
-            one, candidate = member.resource, member.candidate
+        for member in group.members:
+            candidate = member.candidate
+            if not (candidate.first_keys or candidate.first_parts) or member.staged is None:
+                continue
+            one = candidate.resource
             if candidate.first_keys and not group.needs_record:
                 yield one.name, Counted(candidate.keys, "", one.reads, one.strip)
             for name, keys, reads in candidate.first_parts:  # no record has those
