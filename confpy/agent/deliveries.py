@@ -239,7 +239,8 @@ class Deliveries:
         state.known = report.known if state.resource.dest == resource.dest else None
         # What came meanwhile has been noted, and may still be suspect.
         mirror, guard = self._core.mirror, state.guard
-        store, parts = mirror.replacements(resource.prefixes), mirror.parts(resource.reads)
+        store = mirror.replacements(resource.prefixes)
+        parts = mirror.parts(resource.reads) if mirror.is_several else NOTHING
         guard.trust(candidate.keys, store, named=guard.named_in_flight, parts=parts, sizes=guard.sizes)
         recorded = _has_count(candidate, report)
         self._counts.note(resource, candidate.keys, recorded=recorded, parts=parts, sizes=guard.sizes)

@@ -45,7 +45,7 @@ class SuspectKeys:
         before = guard.suspicion
         others = mirror.size() > 0 and (guard.made_from is None or self._some_have_keys())
         resource = state.resource
-        parts = mirror.parts(resource.reads)
+        parts = mirror.parts(resource.reads) if mirror.is_several else NOTHING
         guard.sizes = state.view.sizes() if parts else NOTHING
         store, read_at = mirror.replacements(resource.prefixes), mirror.read_at(resource.prefixes)
         admitted = guard.admits(resource, keys, store, now, read_at, others=others, parts=parts, sizes=guard.sizes)

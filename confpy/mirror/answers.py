@@ -26,6 +26,8 @@ from confpy.mirror.wants import Wants
 class Answers:
     """The part of ``Mirror`` that changes nothing."""
 
+    is_several = False
+    """Whether there may be several stores; where there is one, ``parts`` need not be asked."""
     name: str
     nodes: tuple[str, ...]
     mount: str

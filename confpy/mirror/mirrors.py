@@ -27,6 +27,8 @@ from confpy.mirror.status import MirrorStatus
 class Mirrors:
     """The mirror of the store at ``/``, and those of the mounted ones. All draw their numbers from one counter."""
 
+    is_several = True
+
     def __init__(self, mirrors: Iterable[Mirror]) -> None:
         """``mirrors``: that of the store at ``/``, whose ``mount`` is empty, is the first."""
         self._all = list(mirrors)
