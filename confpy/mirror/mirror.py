@@ -139,6 +139,7 @@ class Mirror(Answers):
         result = MirrorResult(mount=self.mount)
         if self._health.error is None:
             self._read_again(result, now)
+            self._do_what_is_due(result, now)  # a stream may have waited for the read that was to come
         return result
 
     def resync(self, now: float) -> None:
