@@ -185,7 +185,7 @@ class Mirror(Answers):
             self._read_all(result)
         is_idle = self._reading is None and not self._resync.is_polling
         if is_idle and self._wants.prefixes and now >= self._resync.at:
-            if self._resync.begin():
+            if self._resync.begin() and self._copy.positions:  # a poll of nothing would say that the store is there
                 self._resync.poll(result)
             else:
                 self._denied.begin_anew()
