@@ -99,6 +99,8 @@ class Deliveries:
         if self._history.is_kept:
             self._history.note(delivered, batch.groups)
         for report in delivered.reports:
+            if report.outcome != "changed":
+                self._counts.take_failure(sent[report.resource])
             state = self._resources.states.get(report.resource)
             if state is None:  # its file was removed meanwhile: its program is notified of the change all the same
                 self._take_of_removed(sent[report.resource], report)

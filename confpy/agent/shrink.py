@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
+from confpy.candidates import Candidate
 from confpy.clock import NEVER
 from confpy.config.resource import Resource
 from confpy.frozen import NOTHING, define, field
@@ -253,6 +254,13 @@ class KeyCounts:
         for mount, part in parts.items():
             of_part = Counted(sizes.get(mount, 0), self._backend, part.reads, resource.strip)
             self._note(_part_name(resource, mount), of_part, recorded=False)
+
+    def take_failure(self, candidate: Candidate) -> None:
+        """Take it that the ledger may have first counts of a delivery that came to nothing: the next are saved anew."""
+        names = [name for name, _, _ in candidate.first_parts]
+        names += [candidate.resource.name] * candidate.first_keys
+        for name in names:
+            self._known.get(name, {}).pop(self._backend, None)
 
     def _note(self, name: str, counted: Counted, *, recorded: bool) -> None:
         known = self._known.setdefault(name, {})
