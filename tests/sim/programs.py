@@ -150,7 +150,8 @@ class Programs:
         if word == "check" and command == "check all":
             return {one.name: self._kernel.content(one.dest) for one in resources if one.item is None}
         if command.startswith("check sites"):
-            return {one.name: self._kernel.content(one.dest) for one in resources if one.check_cmd == command}
+            # By target: one item may have had several.
+            return {f":{one.dest}": self._kernel.content(one.dest) for one in resources if one.check_cmd == command}
         if word == "check" and command.startswith("check all"):
             named = {name: environment.get(f"CONFPY_SRC_{name.upper()}") for name in ("r0", "r1", "r2", "r3")}
             return {name: self._kernel.content(path) for name, path in named.items() if path}
