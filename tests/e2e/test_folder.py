@@ -27,8 +27,9 @@ IMPORT_ALL = """
 import importlib, pkgutil, sys
 import confpy, consul, ctypes, dns.resolver, etcd3gw, jinja2, prometheus_client, ssl, structlog, yaml
 import watchdog.observers
+extras = ("confpy.stores.redis.", "confpy.stores.zookeeper.")  # their libraries are not in the folder
 for module in pkgutil.walk_packages(confpy.__path__, "confpy."):
-    if not module.name.endswith("__main__"):
+    if not (module.name.endswith("__main__") or module.name.startswith(extras)):
         importlib.import_module(module.name)
 print(sys.path, len(sys.modules) > 300)
 """

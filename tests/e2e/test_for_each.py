@@ -93,6 +93,7 @@ def hosts(tmp_path) -> Hosts:
     return Hosts(tmp_path)
 
 
+@pytest.mark.timeout(400)  # on a busy machine, each check of all hosts takes a second
 def test_five_hundred_virtual_hosts_come_and_go_in_nginx_and_a_bad_one_stops_no_other(hosts):
     theirs = hosts.stamp()
     with Nginx(hosts.config, port=hosts.port):
@@ -102,7 +103,7 @@ def test_five_hundred_virtual_hosts_come_and_go_in_nginx_and_a_bad_one_stops_no_
             confpy.says("confpy.ready", seconds=120.0)
             assert hosts.names() == wanted.keys()
             assert hosts.count("checks") == 1
-            wait_until(lambda: hosts.answer("h499") == "first499", what="nginx has the last of them")
+            wait_until(lambda: hosts.answer("h499") == "first499", what="nginx has the last of them", seconds=120)
             assert hosts.count("reloads") == 1
             # Some go, one changes, some come; one is bad.
             inodes = {name: (hosts.sites / f"{name}.conf").stat().st_ino for name in wanted}
@@ -110,9 +111,9 @@ def test_five_hundred_virtual_hosts_come_and_go_in_nginx_and_a_bad_one_stops_no_
                 del wanted[f"h{number}"]
             good = {**wanted, "h200": "second", **{f"n{number}": "new" for number in range(50)}}
             hosts.put({**good, "h300": "bad; }", "n7": "bad; }"})
-            wait_until(lambda: hosts.answer("n49") == "new", what="nginx has what is new")
-            wait_until(lambda: hosts.names() == good.keys() - {"n7"}, what="what is gone is removed")
-            wait_until(lambda: hosts.answer("h200") == "second", what="nginx has what has changed")
+            wait_until(lambda: hosts.answer("n49") == "new", what="nginx has what is new", seconds=120)
+            wait_until(lambda: hosts.names() == good.keys() - {"n7"}, what="what is gone is removed", seconds=120)
+            wait_until(lambda: hosts.answer("h200") == "second", what="nginx has what has changed", seconds=120)
             assert hosts.answer("h300") == "first300"
             assert hosts.answer("h0") == "none"
             same = good.keys() & wanted.keys() - {"h200"}
@@ -120,7 +121,9 @@ def test_five_hundred_virtual_hosts_come_and_go_in_nginx_and_a_bad_one_stops_no_
                 name: inodes[name] for name in same
             }
             hosts.put(good)
-            wait_until(lambda: hosts.answer("n7") == "new", what="what was bad is delivered when it is mended")
+            wait_until(
+                lambda: hosts.answer("n7") == "new", what="what was bad is delivered when it is mended", seconds=120
+            )
     assert hosts.stamp() == theirs
 
 
