@@ -100,7 +100,9 @@ class Adoption:
             state.known = None
         if set(state.resource.reads) != set(resource.reads):
             self._suspect_keys.release(state)
-            state.guard, state.accepted = state.guard.after_edit(state.resource, resource), False
+            parts = self._core.mirror.parts
+            guard = state.guard.after_edit(state.resource, resource, parts(state.resource.reads), parts(resource.reads))
+            state.guard, state.accepted = guard, False
         if (state.resource.each is None) != (resource.each is None):
             # What it was delivered as is another kind of thing.
             state.matches, state.known = None, None

@@ -152,12 +152,30 @@ class Guard:
         others = f", and those of {len(more)} more" if more else ""
         return f"{all_of} of the store at {shown(first) or '/'} {'are' if count > 1 else 'is'} gone{others}"
 
-    def after_edit(self, old: Resource, new: Resource) -> Guard:
-        """Return the guard of a resource whose prefixes were edited."""
+    def after_edit(self, old: Resource, new: Resource, old_parts: Parts = NOTHING, parts: Parts = NOTHING) -> Guard:
+        """Return the guard of a resource whose prefixes were edited.
+
+        ``old_parts``, ``parts``: of each store, where the old or the new prefixes are of several. Where something is
+        read from a store that had keys, that it has none may be the store's mistake: another read has to confirm it.
+        """
         made_from = self.made_from if self.keys is None else Counted(self.keys, "", old.reads, old.strip)
         if made_from is not None and not made_from.backend and reads_the_same(made_from, new):
-            return Guard(made_from.keys, self.store, named=False)
-        return Guard(None, self.store, named=False, made_from=made_from)
+            found = Guard(made_from.keys, self.store, named=False)
+        else:
+            found = Guard(None, self.store, named=False, made_from=made_from)
+        for mount, part in parts.items():
+            if (count := self._count_of(mount, frozenset(part.reads), old, old_parts)) is not None:
+                found.of_stores[mount] = count
+        return found
+
+    def _count_of(self, mount: str, reads: frozenset[str], old: Resource, old_parts: Parts) -> PartGuard | None:
+        """Return the count of the keys of a store before an edit; ``reads``: what is read from it since then."""
+        if mount in old_parts:
+            before = self.of_stores.get(mount)
+            return None if before is None else PartGuard(before.keys, before.store, named=False)
+        if not old_parts and self.keys is not None and reads == frozenset(old.reads):
+            return PartGuard(self.keys, self.store, named=False)
+        return None
 
     def _what_was_edited(
         self, resource: Resource, keys: int, *, others: bool

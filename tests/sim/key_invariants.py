@@ -38,9 +38,10 @@ class KeyInvariants:
         if not candidate.keys and before.total() > 1 and not self.emptied.issuperset(prefixes):
             raise Wrong(f"{name} would be emptied by a fault")
         has = set(map(self.mounts.point_of, names(candidate.content)))
-        if self._made_from.setdefault(name, prefixes) != prefixes:
-            return  # their counts do not compare
+        made_from = self.mounts.split(self._made_from.setdefault(name, prefixes))
         for mount, group in self.mounts.split(prefixes).items():
+            if mount not in made_from or (len(made_from) == 1 and made_from[mount] != group):
+                continue  # there is no count of it
             # The last one may go by its name, whatever a wrong answer has hidden.
             if mount not in has and before[mount] > 1 and not self.emptied.issuperset(group):
                 raise Wrong(f"{name} would lose all keys of {mount or '/'} by a fault")

@@ -192,6 +192,18 @@ def test_a_store_that_is_empty_all_of_a_sudden_is_not_believed_though_the_other_
     assert harness.reads.count("") == before, "the store that has its keys was read again"
 
 
+@pytest.mark.parametrize("edited", [("/app", "/other", "/m"), ("/app", "/m/x"), ("/m",)])
+def test_an_edit_of_keys_does_not_make_a_store_believed_that_answers_with_nothing(edited):
+    harness = Several(resource("both", "/app", "/m", shrink_grace=30.0), mounted={"/m/a": "1", "/m/b": "2"})
+    harness.until(1)
+    harness.mounted.clear()
+    harness.edit(resource("both", *edited, shrink_grace=30.0))
+    harness.resync()
+    assert "/m/a=1 /m/b=2" in harness.text("both")
+    harness.until(harness.now + 60)
+    assert "/m" not in harness.text("both") or edited == ("/m",)  # an edit that finds no key at all waits for a person
+
+
 def test_keys_of_a_store_that_come_back_are_delivered_at_once():
     harness = Several(resource("both"), mounted={"/m/a": "1", "/m/b": "2"})
     harness.until(1)
