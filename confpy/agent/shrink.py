@@ -248,7 +248,9 @@ class KeyCounts:
         guard = Guard(keys, store, named=False, made_from=last)
         for mount, part in parts.items():
             of_part = self._known.get(_part_name(resource, mount), {}).get(self._backend)
-            if of_part is not None and of_part.prefixes is not None and set(of_part.prefixes) == set(part.reads):
+            if counted is not None and counted.prefixes is not None and set(counted.prefixes) == set(part.reads):
+                of_part = counted  # that store was the only one so far
+            if of_part is not None:  # also if its prefixes were edited: as in ``after_edit``
                 guard.of_stores[mount] = PartGuard(of_part.keys, part.store, named=False)
         return guard
 

@@ -284,5 +284,6 @@ def test_what_is_wrong_is_one_line_that_names_node_reason_and_what_to_do(once: O
         https = at.replace("http:", "https:")
         once.fails(https, "does not speak TLS", "http://", HTTP_ADDR=https)
     once.fails(etcd.endpoint, "not as Consul does", "Consul's HTTP API", HTTP_ADDR=etcd.endpoint)
-    for address in ("unix:///run/consul.sock", "http://127.0.0.1:8500/below/a/path"):
-        once.fails(address, "is not the address of a node", "http://host:port", code=2, HTTP_ADDR=address)
+    once.fails("unix:///run/no.sock", "there is no socket", "does the server run", HTTP_ADDR="unix:///run/no.sock")
+    address = "http://127.0.0.1:8500/below/a/path"
+    once.fails(address, "is not the address of a node", "http://host:port", code=2, HTTP_ADDR=address)
