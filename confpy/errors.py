@@ -62,10 +62,10 @@ class ConfpyError(Exception):
         """
         return cls(self.message, hint=self.hint, kind=self._kind, **{**self.where, **where})
 
-    def hide_output(self) -> Self:
+    def hide_output(self, why: str = "the resource is sensitive") -> Self:
         """Leave out what a command wrote: it may quote a file whose content is not to be seen. Returns itself."""
         if "output" in self.where:
-            self.where = {**self.where, "output": "not shown: the resource is sensitive"}
+            self.where = {**self.where, "output": f"not shown: {why}"}
         return self
 
     def fields(self) -> dict[str, str | int]:

@@ -284,8 +284,13 @@ class Deliveries:
             self._step.actions += self._reloads.take(reloaded, self._step.now)
             return
         names = self._reloads.in_flight(reloaded.key)
-        if any(self._resources.states[name].resource.sensitive for name in names & self._resources.states.keys()):
+        states = self._resources.states
+        if any(states[name].resource.sensitive for name in names & states.keys()):
             reloaded = replace(reloaded, error=reloaded.error and reloaded.error.hide_output(), answer="")
+        elif not names <= states.keys():
+            # Owed by an earlier run, it may end before the resources are read.
+            why = "whether the resource is sensitive is not known"
+            reloaded = replace(reloaded, error=reloaded.error and reloaded.error.hide_output(why), answer="")
         if reloaded.error is None:
             # The program has read all its files, also those of which an earlier reload had failed, and was given up.
             names_read = names | self._unread.pop(reloaded.key, set())

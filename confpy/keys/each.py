@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from confpy.frozen import frozen
-from confpy.keys.glob import compile_glob
 from confpy.keys.prefixes import ROOT, covers, normalise
 from confpy.keys.view import View
 
@@ -50,6 +48,8 @@ class Each:
 
     def matches(self, name: str) -> bool:
         """Say whether the segment matches a name."""
+        from confpy.keys.glob import compile_glob  # most runs have no items
+
         glob = compile_glob(self.segment)
         segment = (glob.segments or (glob.whole,))[0]
         return segment == name if isinstance(segment, str) else segment.fullmatch(name) is not None
@@ -68,6 +68,8 @@ class Each:
 
 def parse_each(text: str) -> Each:
     """Return a pattern; raises ``ValueError``, whose message says what is wrong with it."""
+    from confpy.keys.glob import compile_glob
+
     if not text.startswith(ROOT):
         raise ValueError(f"it begins with no slash: write /{text}")
     *segments, last = text[1:].split(ROOT)
@@ -102,6 +104,8 @@ def name_from(dest: str, target: str) -> str:
 
 def flaw_of(name: str, dest: str) -> str:
     """Say why no file can have the name of an item; empty: it can. ``dest``: as ``fill_name`` takes it."""
+    import unicodedata  # most runs have no items
+
     if not name or name in {".", ".."}:
         return "it names no file"
     if name.startswith("."):
@@ -120,6 +124,8 @@ def flaw_of(name: str, dest: str) -> str:
 
 def folded(name: str) -> str:
     """Return what is the same for names that are one file where the file system ignores case."""
+    import unicodedata
+
     return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
 
 

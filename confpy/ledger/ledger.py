@@ -20,7 +20,6 @@ from confpy.ledger.file import LedgerFile, adopt, sync_folders
 from confpy.ledger.formats import Entry
 from confpy.ledger.history import History
 from confpy.ledger.locks import LOCKS, locked
-from confpy.ledger.peek import owned_files
 from confpy.ledger.records import (
     GroupChange,
     Record,
@@ -300,7 +299,11 @@ class Ledger:
         Killed at any step, and started again, it ends the same.
         """
         if not self.folder:
-            return Recovered(owned=owned_files(self.seen, self._root, self._disk) if self.seen else ())
+            if not self.seen:
+                return Recovered()
+            from confpy.ledger.peek import owned_files  # only a run that changes nothing looks so
+
+            return Recovered(owned=owned_files(self.seen, self._root, self._disk))
         restart = Restart(self.folder, self._disk, self._number, self._wall)
         notes = restart.notes
         try:

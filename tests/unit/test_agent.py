@@ -518,6 +518,17 @@ def test_a_reload_that_serves_a_sensitive_resource_shows_no_output():
     assert failed.fields["output"] == "not shown: the resource is sensitive"
 
 
+def test_an_owed_reload_that_ends_before_the_resources_are_read_shows_no_output():
+    harness = Harness(resource("a", sensitive=True))
+    harness.recovered = Recovered((PendingReload(ReloadSpec("r", CommandReload("r"), 1.0), ("a",), ("/out/a",), (1,)),))
+    harness.hangs, harness.waits = {"r"}, ("load",)
+    harness.until(1)
+    harness.post(Reloaded("r", ReloadError("it failed", output="password hunter2"), 1.0))
+    harness.until(2)
+    (failed,) = harness.events("reload.failed")
+    assert failed.fields["output"] == "not shown: whether the resource is sensitive is not known"
+
+
 @pytest.mark.parametrize("policy", ["retry", "rollback", "keep"])
 def test_a_reload_that_was_cut_short_is_owed_and_nothing_is_put_back(policy):
     harness = Harness(resource("a", reload_cmd=CommandReload("lb"), on_reload_failure=policy))
