@@ -245,11 +245,17 @@ def test_nginx_reads_back_what_was_quoted(tmp_path):
         stderr=subprocess.PIPE,
     )
     try:
-        wait_until(path.exists, what="nginx listens")
+        wait_until(lambda: listens(path), what="nginx listens")
         assert [ask(path, number) for number in range(len(values))] == values
     finally:
         server.terminate()
         server.communicate(timeout=10)
+
+
+def listens(path: Path) -> bool:
+    """Whether somebody listens on a socket: its file is there some time before that."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        return connection.connect_ex(str(path)) == 0
 
 
 def ask(path: Path, number: int) -> str:
