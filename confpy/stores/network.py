@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from confpy.config.options import StoreOptions
     from confpy.config.settings import Settings
     from confpy.http.srv import Record
+    from confpy.http.tls import Trust
 
 
 def open_endpoints(title: str, store: StoreOptions, settings: Settings, *, scheme: str = "") -> Endpoints:
@@ -36,15 +37,7 @@ def open_endpoints(title: str, store: StoreOptions, settings: Settings, *, schem
     trust = None
     named = settings.client_ca_keys or settings.client_cert or settings.client_key
     if find or named or any(node.scheme == "https" for node in nodes):
-        from confpy.http.tls import Trust  # it loads ssl
-
-        trust = Trust(
-            ca=settings.client_ca_keys,
-            cert=settings.client_cert,
-            key=settings.client_key,
-            server_name=settings.server_name,
-            insecure=settings.client_insecure,
-        )
+        trust = read_trust(settings)
     return Endpoints(
         title,
         nodes,
@@ -52,6 +45,19 @@ def open_endpoints(title: str, store: StoreOptions, settings: Settings, *, schem
         find=find,
         connect_timeout=settings.connect_timeout,
         read_timeout=settings.read_timeout,
+    )
+
+
+def read_trust(settings: Settings, *, with_key: bool = True) -> Trust:
+    """Return what TLS is to trust and to show, as the settings say. ``with_key``: ``client_key`` is a key."""
+    from confpy.http.tls import Trust  # it loads ssl
+
+    return Trust(
+        ca=settings.client_ca_keys,
+        cert=settings.client_cert,
+        key=settings.client_key if with_key else None,
+        server_name=settings.server_name,
+        insecure=settings.client_insecure,
     )
 
 

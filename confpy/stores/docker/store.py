@@ -32,6 +32,7 @@ from confpy.stores.docker.own import find_own
 from confpy.stores.docker.stream import DockerStream
 from confpy.stores.docker.wire import Engine, Event, WrongVersion
 from confpy.stores.memory import MemoryStore
+from confpy.stores.network import read_trust
 
 if TYPE_CHECKING:
     from confpy.config.settings import Settings
@@ -80,21 +81,10 @@ class DockerStore:
     def open(cls, settings: Settings) -> DockerStore:
         """Return the store that the settings describe. No traffic yet; raises ``UsageError``."""
         node = _node(settings)
-        trust = None
-        if node.scheme == "https":
-            from confpy.http.tls import Trust  # it loads ssl
-
-            trust = Trust(
-                ca=settings.client_ca_keys,
-                cert=settings.client_cert,
-                key=settings.client_key,
-                server_name=settings.server_name,
-                insecure=settings.client_insecure,
-            )
         endpoints = Endpoints(
             "docker",
             [node],
-            trust=trust,
+            trust=read_trust(settings) if node.scheme == "https" else None,
             connect_timeout=settings.connect_timeout,
             read_timeout=settings.read_timeout,
         )

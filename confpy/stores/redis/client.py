@@ -34,7 +34,7 @@ from confpy.http.addresses import TLS, Node, parse_nodes
 from confpy.http.connection import Connection
 from confpy.http.endpoints import Endpoints
 from confpy.http.errors import describe_error
-from confpy.stores.network import secret, srv_records
+from confpy.stores.network import read_trust, secret, srv_records
 
 if TYPE_CHECKING:
     from confpy.config.settings import Settings
@@ -215,17 +215,8 @@ def connect(settings: Settings) -> RedisClient:
         records = srv_records(settings, settings.scheme)
         find = partial(_found, partial(srv.find, records, settings.connect_timeout))
         nodes = ()
-    trust = None
-    if find or any(node.scheme in TLS for node in nodes):
-        from confpy.http.tls import Trust
-
-        trust = Trust(
-            ca=settings.client_ca_keys,
-            cert=settings.client_cert,
-            key=settings.client_key if settings.client_cert else None,
-            server_name=settings.server_name,
-            insecure=settings.client_insecure,
-        )
+    is_tls = find is not None or any(node.scheme in TLS for node in nodes)
+    trust = read_trust(settings, with_key=bool(settings.client_cert)) if is_tls else None
     login = partial(_login, settings)
     login()
     endpoints = Endpoints(

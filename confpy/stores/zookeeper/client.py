@@ -34,7 +34,7 @@ from confpy.http.addresses import TLS, Node, parse_nodes
 from confpy.http.connection import Connection
 from confpy.http.endpoints import Endpoints
 from confpy.http.errors import NoAnswer, describe_error
-from confpy.stores.network import secret, srv_records
+from confpy.stores.network import read_trust, secret, srv_records
 
 if TYPE_CHECKING:
     from confpy.config.settings import Settings
@@ -276,17 +276,8 @@ def connect(settings: Settings) -> ZooKeeper:
 
         find = partial(_found, partial(srv.find, srv_records(settings, settings.scheme), settings.connect_timeout))
         nodes = ()
-    trust = None
-    if find or any(node.scheme in TLS for node in nodes):
-        from confpy.http.tls import Trust
-
-        trust = Trust(
-            ca=settings.client_ca_keys,
-            cert=settings.client_cert,
-            key=settings.client_key,
-            server_name=settings.server_name,
-            insecure=settings.client_insecure,
-        )
+    is_tls = find is not None or any(node.scheme in TLS for node in nodes)
+    trust = read_trust(settings) if is_tls else None
     login = partial(_login, settings)
     login()
     endpoints = Endpoints(
