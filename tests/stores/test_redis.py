@@ -278,7 +278,9 @@ def test_another_server_at_the_address_is_another_store_and_a_promoted_replica_i
 
 
 def test_a_cluster_is_refused_in_words():
-    with Redis(cluster_enabled="yes") as redis, opened(redis.endpoint) as store, pytest.raises(StoreError) as caught:
+    # The port of the nodes' own connections is 10,000 above the other one by default, which may be none.
+    cluster = Redis(cluster_enabled="yes", cluster_port=str(free_port()))
+    with cluster as redis, opened(redis.endpoint) as store, pytest.raises(StoreError) as caught:
         store.read(["/a"])
     assert "a node of a Redis Cluster" in str(caught.value)
 
