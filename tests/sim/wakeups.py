@@ -14,6 +14,7 @@ from confpy.agent.passes import STORE, FirstTry, Passes
 from confpy.agent.resources import GroupKey, Plan, ResourceState, all_commands, prefixes_of, swaps
 from confpy.clock import NEVER
 from confpy.errors import StoreError
+from confpy.mirror.mirrors import Mirrors
 from confpy.templates.lookup import Lookup
 
 
@@ -27,7 +28,14 @@ def forgotten(agent: Agent) -> list[str]:
         for group, states in groups.items()
         if any(state.dirty for state in states) and (why := _why_forgotten(agent, group, states))
     ]
-    return [*found, *_forgotten_reloads(agent), *_wrong_indexes(agent)]
+    return [*found, *_sleeps_too_long(agent), *_forgotten_reloads(agent), *_wrong_indexes(agent)]
+
+
+def _sleeps_too_long(agent: Agent) -> list[str]:
+    """Each store is asked again when it is due, whichever of several it is."""
+    mirror, wakes = agent._core.mirror, agent._wake_at()
+    due = min(one.wake_at() for one in (mirror._all if isinstance(mirror, Mirrors) else [mirror]))
+    return [f"it sleeps until {wakes}, and a store is due at {due}"] if wakes > due else []
 
 
 def _why_forgotten(agent: Agent, group: GroupKey, states: Sequence[ResourceState]) -> str:

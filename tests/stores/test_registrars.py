@@ -19,6 +19,7 @@ from confpy.stores.redis.registrar import OWNERS
 from confpy.stores.registering import open_registrar
 from tests.servers.consul import Consul, ConsulSaysNo
 from tests.servers.etcd import Etcd, Etcd2, EtcdSaysNo, versions
+from tests.servers.proxy import FaultProxy
 from tests.servers.redis import Redis
 from tests.servers.zookeeper import ZooKeeper
 from tests.stores.registrar_contract import KeyContract, RegistrarContract
@@ -305,17 +306,24 @@ class TestZooKeeper(KeyContract):
         self.server.at.set(self.key, b"x")
         assert [registrar.refresh(), registrar.release(), self.get(self.key)] == ["taken", "taken", b"x"]
 
-    def test_a_session_that_the_server_ended_is_replaced_and_its_node_with_it(self):
-        registrar = self.open()
-        registrar.claim(takes_over=True)
-        first = registrar._session
-        twin = KazooClient(f"127.0.0.1:{self.server.port}", client_id=first.kazoo.client_id)
-        twin.start(60)
-        twin.stop()  # who has the id and the password of a session may end it
-        twin.close()
-        wait_until(lambda: first.has_ended, what="the session has ended")
-        assert [registrar.refresh(), registrar.claim(takes_over=False), registrar.refresh()] == ["free", "held", "held"]
-        assert self.get(self.key) == self.values[0]
+    def test_a_session_that_the_server_ended_is_replaced_and_its_node_with_it(self, monkeypatch):
+        with FaultProxy(self.server.port) as proxy:
+            monkeypatch.setattr(self, "endpoint", lambda: f"127.0.0.1:{proxy.port}")
+            registrar = self.open()
+            registrar.claim(takes_over=True)
+            first = registrar._session
+            proxy.refuse()
+            # Who has the id and the password of a session may end it, while its owner is not there to take it back.
+            twin = KazooClient(f"127.0.0.1:{self.server.port}", client_id=first.kazoo.client_id)
+            twin.start(60)
+            twin.stop()
+            twin.close()
+            proxy.heal()
+            wait_until(lambda: first.has_ended, what="the session has ended")
+            held = [registrar.refresh(), registrar.claim(takes_over=False), registrar.refresh()]
+            assert held == ["free", "held", "held"]
+            assert self.get(self.key) == self.values[0]
+            registrar.close()
 
     def test_a_key_with_keys_below_it_cannot_be_replaced_by_one_with_a_ttl(self):
         self.server.at.create(f"{self.key}/below", b"1", makepath=True)
