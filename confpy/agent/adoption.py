@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from confpy.agent.core import Core
 from confpy.agent.drift import Drift
 from confpy.agent.passes import Passes
@@ -10,10 +13,14 @@ from confpy.agent.resources import ResourceState, view_of
 from confpy.agent.shrink import KeyCounts
 from confpy.agent.suspect_keys import SuspectKeys
 from confpy.agent.undone import Undone
+from confpy.candidates import OwnedFile
 from confpy.clock import Backoff, Settle
 from confpy.config.resource import Loaded, Resource
 from confpy.keys.view import View
 from confpy.messages import Follow
+
+if TYPE_CHECKING:
+    from confpy.agent.items import Items
 
 
 class Adoption:
@@ -37,6 +44,7 @@ class Adoption:
         self._resources = core.resources
         self._counts = counts
         self._drift = drift
+        self._fallback = passes.fallback
         self._items = passes.items
         self._passes = passes
         self._rendering = rendering
@@ -44,6 +52,19 @@ class Adoption:
         self._undone = undone
         self._followed: tuple[str, ...] = ()
         """The files whose changes are reported."""
+        self._owned: Sequence[OwnedFile] = ()
+
+    def take_over(self, owned: Sequence[OwnedFile]) -> None:
+        """Take the files that earlier runs have made of items."""
+        self._owned = owned
+
+    def _get_items(self) -> Items:
+        if self._items.now is None:
+            from confpy.agent.items import ItemParts, Items  # most runs have none
+
+            parts = (self._counts, self._drift, self._fallback, self._rendering, self._suspect_keys, self._undone)
+            self._items.now = Items(self._core, ItemParts(*parts), self._owned)
+        return self._items.now
 
     def adopt(self, loaded: Loaded, *, is_first: bool) -> None:
         """Run these resources from now on; those whose file has become invalid go on as they were."""
@@ -66,10 +87,10 @@ class Adoption:
                 edited.append(state)
             states.append(state)
         plans = [state for state in states if state.resource.each is not None]
-        items: list[ResourceState] = []
-        if plans or self._items:
-            items = self._items.adopt(plans, (state for state in states if state.resource.each is None))
-        self._resources.adopt([*states, *items])
+        of_items: list[ResourceState] = []
+        if plans or self._items.now:
+            of_items = self._get_items().adopt(plans, (state for state in states if state.resource.each is None))
+        self._resources.adopt([*states, *of_items])
         self._passes.forget_first_tries()
         for state in edited:
             self._resources.mark(state, "edit")
@@ -109,7 +130,7 @@ class Adoption:
             state.guard = self._counts.guard(resource, self._core.mirror.replacements(resource.prefixes))
         state.resource = resource
         if resource.each is not None:
-            self._items.renew(state)
+            self._get_items().renew(state)
         state.view = self._view(resource)
         state.settle = settle_of(resource)
         state.suspicions = frozenset()

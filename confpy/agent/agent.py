@@ -19,12 +19,11 @@ from confpy.agent.adoption import Adoption
 from confpy.agent.batches import Batches
 from confpy.agent.changed_keys import ChangedKeys
 from confpy.agent.config import AgentConfig
-from confpy.agent.core import Core
+from confpy.agent.core import Core, OnDemand
 from confpy.agent.deliveries import Deliveries
 from confpy.agent.drift import Drift
 from confpy.agent.fallback import Fallback
 from confpy.agent.history import DeliveryHistory
-from confpy.agent.items import ItemParts, Items
 from confpy.agent.loading import Loading
 from confpy.agent.passes import Passes
 from confpy.agent.rejections import Rejections
@@ -65,13 +64,14 @@ from confpy.messages import (
     Woken,
 )
 from confpy.mirror.mirror import Mirror
-from confpy.mirror.mirrors import Mirrors
 from confpy.mirror.result import MirrorResult
 from confpy.reload.supervised import ChildEnded
 
 if TYPE_CHECKING:
+    from confpy.agent.items import Items
     from confpy.agent.review import Review
     from confpy.agent.status import Parts
+    from confpy.mirror.mirrors import Mirrors
     from confpy.status.model import Status
     from confpy.templates.lookup import Lookup
 
@@ -114,12 +114,12 @@ class Agent:
         self._rendering = rendering = Rendering(
             core, renderer, environ, suspect_keys=suspect_keys, fallback=fallback, watched=watched
         )
-        self.items = items = Items(core, ItemParts(counts, self._drift, fallback, rendering, suspect_keys, undone))
+        self._items: OnDemand[Items] = OnDemand()
         self._passes = Passes(
             core,
             rendering=rendering,
             fallback=fallback,
-            items=items,
+            items=self._items,
             batches=batches,
             reloads=reloads,
             rejections=rejections,
@@ -134,7 +134,7 @@ class Agent:
             counts=counts,
             watched=watched,
             history=history,
-            items=items,
+            items=self._items,
             undone=undone,
         )
         self._adoption = Adoption(
@@ -249,7 +249,7 @@ class Agent:
         self._undone.take_over(recovered.undone)
         self._step.actions += recovered.notes
         self._counts.take_over(recovered)
-        self.items.take_over(recovered.owned)
+        self._adoption.take_over(recovered.owned)
         if self._config.may_lose_keys:
             self._core.expect(recovered)
         if self._shutdown.has_begun:
@@ -417,7 +417,7 @@ class Agent:
         from confpy.agent.status import Parts
 
         parts = (self._core, self.loading, self._batches, self.reloads, self.rejections, self._drift, self._fallback)
-        return Parts(*parts, self._rendering, self.items)
+        return Parts(*parts, self._rendering, self._items.now)
 
     def outcomes(self) -> list[dict[str, object]]:
         """Return the outcome of each resource, including those whose file could not be read."""

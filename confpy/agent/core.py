@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from random import Random
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from confpy.agent.config import AgentConfig
 from confpy.agent.failures import Failures
@@ -14,7 +15,22 @@ from confpy.config.resource import Resource
 from confpy.frozen import NOTHING, define
 from confpy.messages import Recovered
 from confpy.mirror.mirror import Mirror
-from confpy.mirror.mirrors import Mirrors
+
+if TYPE_CHECKING:
+    from confpy.mirror.mirrors import Mirrors
+
+
+T = TypeVar("T")
+
+
+class OnDemand(Generic[T]):
+    """A place for a part of the agent that most runs do not need: its module is loaded with the first use."""
+
+    __slots__ = ("now",)
+
+    def __init__(self) -> None:
+        self.now: T | None = None
+        """None as long as nothing needs it."""
 
 
 @define
@@ -34,7 +50,18 @@ class Core:
     The parts keep what they need.
     """
 
-    __slots__ = ("_known", "_own", "config", "end", "failures", "mirror", "random", "resources", "step", "totals")
+    __slots__ = (
+        "_known",
+        "_own",
+        "config",
+        "end",
+        "failures",
+        "mirror",
+        "random",
+        "resources",
+        "step",
+        "totals",
+    )
 
     def __init__(
         self, config: AgentConfig, mirror: Mirror | Mirrors, random: Random, own: Callable[[str], Mirror] | None = None
@@ -64,6 +91,8 @@ class Core:
         bases = dict.fromkeys(one.base for one in resources if one.base)
         if not bases or self._own is None:
             return
+        from confpy.mirror.mirrors import Mirrors  # most runs have one store
+
         mirrors = self.mirror if isinstance(self.mirror, Mirrors) else Mirrors((self.mirror,))
         new = [self._own(base) for base in bases if not mirrors.has(base)]
         for one in new:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from confpy.agent.batches import Batches
 from confpy.agent.commits import Commit
-from confpy.agent.core import Core
+from confpy.agent.core import Core, OnDemand
 from confpy.agent.fallback import Fallback
 from confpy.agent.history import DeliveryHistory
-from confpy.agent.items import Items
 from confpy.agent.rejections import Rejections
 from confpy.agent.reloads import PendingReloads
 from confpy.agent.resources import GroupKey, ResourceState
@@ -27,6 +26,9 @@ from confpy.history.records import UNDO
 from confpy.keys.mounts import shown
 from confpy.messages import ClearPending, Delivered, Reject, Reloaded, Restored
 from confpy.reload.spec import Rejection
+
+if TYPE_CHECKING:
+    from confpy.agent.items import Items
 
 DIGITS = 16
 """Of the SHA-256 of a target that a line shows."""
@@ -66,7 +68,7 @@ class Deliveries:
         counts: KeyCounts,
         watched: WatchedFiles,
         history: DeliveryHistory,
-        items: Items,
+        items: OnDemand[Items],
         undone: Undone,
     ) -> None:
         self._config = core.config
@@ -108,8 +110,8 @@ class Deliveries:
                 held.append(state)
             elif report.error is not None:
                 failed[state.group] = state
-            elif state.plan is not None:
-                self._items.take(state, sent[report.resource], report)
+            elif (items := self._items.now) is not None and state.plan is not None:
+                items.take(state, sent[report.resource], report)
         for state in held:
             self._hold(state, failed.get(state.group, state))
         if undone := [name for name, one in sent.items() if one.trigger == UNDO]:
@@ -313,8 +315,8 @@ class Deliveries:
             self._totals.failed_reloads += 1
         if reloaded.error is None and self._rejections:
             self._end_rejections(names)
-        if reloaded.error is None and self._items:
-            self._items.take_reload(names)
+        if reloaded.error is None and (items := self._items.now):
+            items.take_reload(names)
         self._step.actions += self._reloads.take(reloaded, self._step.now)
 
     def _end_rejections(self, names: frozenset[str]) -> None:
@@ -340,8 +342,8 @@ class Deliveries:
                 continue
             if report.error is None:
                 state.known = report.known
-                if state.plan is not None:
-                    self._items.take_restored(state, report)
+                if (items := self._items.now) is not None and state.plan is not None:
+                    items.take_restored(state, report)
             error = ReloadError("the reload rejected it: the previous file is back", resource=report.resource)
             self._failures.fail(state, report.error or error, quiet=report.error is None)
         if rejections:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from confpy.agent.core import Core
 from confpy.agent.resources import ResourceState, paths
 from confpy.agent.shrink import Guard, KeyCounts, PartGuard
 from confpy.candidates import Candidate, Report
 from confpy.clock import NEVER
-from confpy.config.for_each import reads_of
 from confpy.config.resource import Resource
 from confpy.events import LogEvent
 from confpy.frozen import NOTHING, replace
@@ -18,7 +18,9 @@ from confpy.keys.tree import KeyTree
 from confpy.keys.view import Source, View
 from confpy.messages import Recall, Recalled, Save
 from confpy.mirror.mirror import Mirror
-from confpy.mirror.mirrors import Mirrors
+
+if TYPE_CHECKING:
+    from confpy.mirror.mirrors import Mirrors
 
 SAVE_INTERVAL = 10.0
 """Seconds from one saving of the delivered keys to the next, at least."""
@@ -109,7 +111,7 @@ class Fallback:
         """
         if not self._trees:
             return None
-        sources = self._core.mirror.sources(reads_of(resource), resource.text_prefixes)
+        sources = self._core.mirror.sources(resource.seen, resource.text_prefixes)
         return View.over([self._cached(source) for source in sources], resource.strip, resource.base)
 
     def _cached(self, source: Source) -> Source:

@@ -64,7 +64,8 @@ class ItemParts(NamedTuple):
 class Items:
     """The items of all resources that have some."""
 
-    def __init__(self, core: Core, parts: ItemParts) -> None:
+    def __init__(self, core: Core, parts: ItemParts, owned: Iterable[OwnedFile]) -> None:
+        """``owned``: what earlier runs have delivered."""
         self._step = core.step
         self._core = core
         self._resources = core.resources
@@ -76,17 +77,14 @@ class Items:
         self._all: dict[str, _Items] = {}
         """By resource."""
         self._owned = OwnedFiles()
+        for one in owned:
+            self._owned.add(one)
         self._dests: dict[str, str] = {}
         """Target → the resource that has it."""
 
     def __bool__(self) -> bool:
         """Whether there is such a resource."""
         return bool(self._all)
-
-    def take_over(self, owned: Iterable[OwnedFile]) -> None:
-        """Take what earlier runs have delivered."""
-        for one in owned:
-            self._owned.add(one)
 
     # --- resources ---------------------------------------------------------------------------------------------------
 

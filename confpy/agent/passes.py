@@ -6,13 +6,12 @@ A pass looks at the groups that were woken, and at no other: each of the rest wa
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from confpy.agent.batches import Batch, Batches, batches
-from confpy.agent.core import Core
+from confpy.agent.core import Core, OnDemand
 from confpy.agent.fallback import Fallback
 from confpy.agent.first_tries import FirstTries
-from confpy.agent.items import Items
 from confpy.agent.rejections import Rejections
 from confpy.agent.reloads import PendingReloads
 from confpy.agent.rendering import Rendering
@@ -24,6 +23,9 @@ from confpy.clock import NEVER, Damping
 from confpy.errors import ReloadError
 from confpy.events import abbreviate
 from confpy.templates.lookup import Lookup
+
+if TYPE_CHECKING:
+    from confpy.agent.items import Items
 
 REJECTED = "its reload has rejected this content: the previous file stays"
 
@@ -49,7 +51,7 @@ class Passes:
         *,
         rendering: Rendering,
         fallback: Fallback,
-        items: Items,
+        items: OnDemand[Items],
         batches: Batches,
         reloads: PendingReloads,
         rejections: Rejections,
@@ -62,7 +64,7 @@ class Passes:
         self._failures = core.failures
         self._end = core.end
         self._rendering = rendering
-        self._fallback = fallback
+        self.fallback = fallback
         self.items = items
         self._batches = batches
         self._reloads = reloads
@@ -91,8 +93,8 @@ class Passes:
 
     def _look_at_woken(self) -> None:
         woken = self._take_woken()
-        if self.items:
-            woken = self._plan(woken)
+        if self.items.now:
+            woken = self._plan(woken, self.items.now)
         if not woken:
             return
         world = self._rendering.world()
@@ -129,7 +131,7 @@ class Passes:
             else:
                 self._queue.wait(group, wait)
 
-    def _plan(self, woken: Sequence[GroupKey]) -> list[GroupKey]:
+    def _plan(self, woken: Sequence[GroupKey], items: Items) -> list[GroupKey]:
         """Have the items of resources with ``for_each`` found; returns the other groups, these items among them."""
         others = []
         groups = self._resources.groups
@@ -141,7 +143,7 @@ class Passes:
                 others.append(group)
                 continue
             if self._wait_of(group, states) is None:
-                self.items.plan(states[0], cached=self._uses_cached_keys(states))
+                items.plan(states[0], cached=self._uses_cached_keys(states))
             if states[0].dirty:
                 wait = self._wait_of(group, states)
                 self._queue.wait(group, wait) if wait is not None else self._queue.wake(group)
@@ -157,7 +159,7 @@ class Passes:
         self._queue.wake_for(STORE)
         for group in self._first_tries:
             self._queue.wake(group)
-        if self._fallback.is_known:
+        if self.fallback.is_known:
             self._resources.wake_dirty()
 
     def forget_first_tries(self) -> None:
@@ -239,11 +241,11 @@ class Passes:
 
     def _uses_cached_keys(self, states: Sequence[ResourceState]) -> bool:
         """Say whether a group is made from cached keys: the store has not been read, and it was not made yet."""
-        if not self._fallback.is_known:
+        if not self.fallback.is_known:
             return False
         prefixes = prefixes_of(states)
         return (
-            self._fallback.holds(prefixes)
+            self.fallback.holds(prefixes)
             and not any(state.cached or state.known is not None for state in states)
             and not self._end.waits_for_store(self._step.now)
             and not self._core.mirror.ready(prefixes)
@@ -288,7 +290,7 @@ class Passes:
         if self._rendering.awaited(states) is not None:
             return True
         is_read = all(self._core.mirror.ready(state.resource.prefixes) for state in states)
-        return not is_read and not self._fallback.holds(prefixes_of(states))
+        return not is_read and not self.fallback.holds(prefixes_of(states))
 
     def _without_waiting(self, ready: Sequence[Ready]) -> tuple[list[Ready], list[GroupKey]]:
         """Leave out, and return too, the groups that wait for one whose render has just asked for something."""

@@ -6,7 +6,7 @@ What a step needs is found by an index, never by a walk over all of them: they m
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from confpy.agent.batches import checks_in_place
 from confpy.agent.runqueue import RunQueue
@@ -14,17 +14,18 @@ from confpy.agent.shrink import Guard
 from confpy.agent.step import Step
 from confpy.candidates import DeliveredState, Outcome, OwnedFile
 from confpy.clock import NEVER, Backoff, Damping, Settle
-from confpy.config.for_each import reads_of
 from confpy.config.resource import Resource, commands_of
 from confpy.errors import ConfpyError, StoreError
 from confpy.frozen import define, field
 from confpy.history.records import Previous
-from confpy.keys.each import Matches
 from confpy.keys.prefixes import PrefixIndex, normalise
 from confpy.keys.view import View
 from confpy.mirror.mirror import Mirror
-from confpy.mirror.mirrors import Mirrors
 from confpy.templates.lookup import Lookup
+
+if TYPE_CHECKING:
+    from confpy.keys.each import Matches
+    from confpy.mirror.mirrors import Mirrors
 
 NO_COMMANDS = ""
 """What resources with neither check nor reload share instead of a command."""
@@ -366,4 +367,4 @@ def paths(resource: Resource) -> tuple[str, ...]:
 
 def view_of(resource: Resource, mirror: Mirror | Mirrors) -> View:
     """Return what a resource sees of the keys."""
-    return View.over(mirror.sources(reads_of(resource), resource.text_prefixes), resource.strip, resource.base)
+    return View.over(mirror.sources(resource.seen, resource.text_prefixes), resource.strip, resource.base)

@@ -10,7 +10,7 @@ confpy on another kind of store, may get fewer keys; but no key at all is more l
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from confpy.candidates import Candidate
 from confpy.clock import NEVER
@@ -19,7 +19,9 @@ from confpy.frozen import NOTHING, define, field
 from confpy.keys.mounts import shown
 from confpy.keys.prefixes import ROOT
 from confpy.messages import Count, Counted, Recovered
-from confpy.mirror.parts import Parts
+
+if TYPE_CHECKING:
+    from confpy.mirror.parts import Parts
 
 NAMED = 3
 """Prefixes that a reason names; it counts the others."""

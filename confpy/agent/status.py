@@ -45,7 +45,7 @@ class Parts(NamedTuple):
     drift: Drift
     fallback: Fallback
     rendering: Rendering
-    items: Items
+    items: Items | None
 
 
 class _Reason(NamedTuple):
@@ -127,7 +127,7 @@ class _Snapshot:
         items = self._parts.items
         for state in (one for one in self._resources if one.plan is None):
             row = self._describe(state)
-            if state.matches is not None:
+            if items is not None and state.matches is not None:
                 rows = [*map(self._describe, (*items.states_of(state).values(), *items.orphans_of(state)))]
                 flaws = {name: error.fields() for name, error in items.flaws_of(state).items()}
                 row = with_items(row, rows, flaws)

@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 from confpy.check.findings import Findings
 from confpy.check.toml import TomlFile, read_toml
-from confpy.config.mounts import TABLE
 from confpy.config.positions import Position
-from confpy.config.settings import FILES, Settings
+from confpy.config.settings import FILES, MOUNTS, Settings
 from confpy.config.sources import load_settings, read_tables
 from confpy.errors import ConfpyError, UsageError
 from confpy.stores import outside
@@ -74,7 +73,7 @@ def _place(file: TomlFile, key: str, error: ConfpyError) -> Position:
     named = str(error.where.get("key", ""))
     table = file.tables.get(key)
     for name in table if isinstance(table, dict) else ():
-        below = named.removeprefix(f"{TABLE}.{name}")
+        below = named.removeprefix(f"{MOUNTS}.{name}")
         if below != named and below[:1] in {"", "."}:
             return file.place(key, name, *filter(None, [below[1:]]))
     return file.place(key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from confpy.config.resource import Item, Resource
@@ -64,10 +64,3 @@ def items_called(resources: Iterable[Resource], called: str) -> Iterator[Resourc
         name = name if name != called else name_from(resource.dest, called)
         if name and resource.each.matches(name):
             yield item_of(resource, name)
-
-
-def reads_of(resource: Resource) -> Sequence[str]:
-    """Return the prefixes that a resource sees: an item its own keys, and what all items see."""
-    if resource.item is None or resource.each is None:
-        return resource.prefixes
-    return tuple(dict.fromkeys((resource.each.path(resource.item.name), *resource.shared)))

@@ -7,12 +7,10 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from confpy.config import confd
 from confpy.config.accounts import account, delivered_with, written_mode
-from confpy.config.for_each import line_of, read_each
-from confpy.config.own_store import OpensStore, own_store
 from confpy.config.resource import OPTIONS, Loaded, Resource
 from confpy.config.settings import Settings
 from confpy.config.toml import parse_toml, plain, read_text, suggest
@@ -25,6 +23,9 @@ from confpy.reload import actions
 from confpy.reload.runtime_target import parse_runtime
 from confpy.system.filenames import is_skipped
 from confpy.system.placeholders import Command, command_line, names_candidate
+
+if TYPE_CHECKING:
+    from confpy.config.own_store import OpensStore
 
 IN_PLACE = {
     "did": "checks the new file in its place, and restores the old one if the check fails",
@@ -292,7 +293,11 @@ def read_resource(
         from confpy.config.environment import fill_environment  # few resources name a variable
 
         given = fill_environment(given, content)
-    own = own_store(tables, settings)
+    own = None
+    if len(tables) > 1:
+        from confpy.config.own_store import own_store  # as few have a store of their own
+
+        own = own_store(tables, settings)
     base = ""
     if own is not None and opens is not None:
         if given.get("for_each"):
@@ -304,8 +309,11 @@ def read_resource(
         )
         return replace(made, base=base) if base else made
     except UsageError as error:
-        if given.get("for_each") and (line := line_of(content, str(error.where.get("key", "")))):
-            error.at(line=line)
+        if given.get("for_each"):
+            from confpy.config.for_each import line_of
+
+            if line := line_of(content, str(error.where.get("key", ""))):
+                error.at(line=line)
         raise
 
 
@@ -335,7 +343,11 @@ def make_resource(
     paths = [path_of_key(prefix, key, settings) for key in given.get("keys", ())]
     # As the store spells it: the environment is case-blind, and so is what is cut from its keys.
     strip = normalise(prefixes_of(join(prefix, "/"))[0])
-    each = read_each(given, group) if given.get("for_each") else None
+    each = None
+    if given.get("for_each"):
+        from confpy.config.for_each import read_each  # and few have items
+
+        each = read_each(given, group)
     shared = tuple(dict.fromkeys(raw for key in paths for raw in prefixes_of(key)))
     prefixes = shared
     if each is not None:

@@ -10,14 +10,13 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from confpy.config import confd
-from confpy.config.settings import OPTIONS, ROWS, STORE_SETTINGS, Settings
+from confpy.config.settings import MOUNTS, OPTIONS, ROWS, STORE_SETTINGS, Settings
 from confpy.config.stores import STORES
 from confpy.config.toml import EMPTY, mend, plain
 from confpy.config.tools import take_tools_variables
 from confpy.errors import ConfpyError, UsageError
 from confpy.keys.prefixes import normalise
 
-TABLE = "mounts"
 ADDRESSES = frozenset({"nodes", "srv_domain", "srv_record", "files"})
 """The settings that say which server, or which files, a store is."""
 EXAMPLE = 'write such as "/secrets" = { backend = "file", file = ["/run/secrets.yaml"] }'
@@ -30,7 +29,7 @@ def read_mounts(table: Mapping[str, object], path: str, warnings: list[ConfpyErr
     found: dict[str, Values] = {}
     written: dict[str, str] = {}
     for mount, options in table.items():
-        where = {"file": path, "key": f"{TABLE}.{mount}"}
+        where = {"file": path, "key": f"{MOUNTS}.{mount}"}
         point = _point(mount, where)
         if point in found:
             raise UsageError(f"two stores are mounted at {point}", hint="give each a mount of its own", **where)
@@ -86,7 +85,7 @@ def read_store(table: Mapping[str, object], where: Mapping[str, str], warnings: 
 
 def settle_mounts(values: Mapping[str, object], environ: Mapping[str, str]) -> dict[str, Settings]:
     """Return the settings of each mounted store. ``values``: those of the run, with the tables as they were read."""
-    tables = cast("Mapping[str, Values]", values[TABLE])
+    tables = cast("Mapping[str, Values]", values[MOUNTS])
     return {mount: settle_store(table, values, environ) for mount, table in tables.items()}
 
 
@@ -103,7 +102,7 @@ def settle_store(table: Values, run: Mapping[str, object], environ: Mapping[str,
     elif not same_servers(backend, main):
         take_tools_variables(backend, environ, own, {})
     # Not the run's confdir: the API of etcd that is recorded for it is that of another store.
-    return Settings(**{**own, "confdir": f"{run.get('confdir', '')}/[{TABLE}]", "noop": True})
+    return Settings(**{**own, "confdir": f"{run.get('confdir', '')}/[{MOUNTS}]", "noop": True})
 
 
 def same_servers(one: str, other: str) -> bool:

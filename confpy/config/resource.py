@@ -7,7 +7,7 @@ A row of the table is an attribute of ``Resource``: name, type and default, how 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast
 
 from confpy.config.kinds import (
     BOOLEAN,
@@ -28,13 +28,15 @@ from confpy.config.settings import OPTIONS as SETTINGS
 from confpy.errors import ConfpyError
 from confpy.events import LogEvent
 from confpy.frozen import NOTHING, frozen
-from confpy.keys.each import Each
 from confpy.reload import actions
 from confpy.reload import kinds as reload_kinds
 from confpy.reload.actions import ReloadAction, Verifier
 from confpy.reload.runtime_target import RuntimeTarget
 from confpy.reload.spec import ReloadSpec
 from confpy.system.placeholders import Command, command_line, fill_command, names_candidate
+
+if TYPE_CHECKING:
+    from confpy.keys.each import Each
 
 T = TypeVar("T")
 
@@ -372,6 +374,13 @@ class Resource:
     def reads(self) -> tuple[str, ...]:
         """What it asks the store for; ``*`` marks what keys begin with within a segment."""
         return tuple(f"{one}*" for one in self.text_prefixes) if self.text_prefixes else self.prefixes
+
+    @property
+    def seen(self) -> tuple[str, ...]:
+        """The prefixes that its template sees: an item its own keys, and what all items see."""
+        if self.item is None or self.each is None:
+            return self.prefixes
+        return tuple(dict.fromkeys((self.each.path(self.item.name), *self.shared)))
 
     @property
     def keeps_content(self) -> bool:

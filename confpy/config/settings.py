@@ -41,6 +41,8 @@ CONFDIRS = ("/etc/confpy", "/etc/confd")
 FILES = ("confpy.toml", "confd.toml")
 CACHE_DIR = "/var/cache/confpy"
 STATE_DIR = "/var/lib/confpy"
+MOUNTS = "mounts"
+"""The table of the file that mounts further stores."""
 
 RUNNING = "Running"
 FOLDERS = "Folders and files"

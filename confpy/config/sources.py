@@ -9,9 +9,9 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import cast
 
-from confpy.config import confd, mounts
+from confpy.config import confd
 from confpy.config.options import Option, Word
-from confpy.config.settings import CACHE_DIR, CONFDIRS, FILES, OPTIONS, STATE_DIR, Settings
+from confpy.config.settings import CACHE_DIR, CONFDIRS, FILES, MOUNTS, OPTIONS, STATE_DIR, Settings
 from confpy.config.toml import EMPTY, mend, parse_toml, plain, read_text, suggest
 from confpy.config.tools import take_tools_variables
 from confpy.errors import ConfpyError, UsageError
@@ -57,8 +57,8 @@ def load_settings(flags: Mapping[str, object], environ: Mapping[str, str]) -> tu
 
     values.setdefault("confdir", default_confdir())
     values["config_file"] = path
-    if mounts.TABLE not in values and flags.get(mounts.TABLE):
-        values[mounts.TABLE] = flags[mounts.TABLE]  # read before
+    if MOUNTS not in values and flags.get(MOUNTS):
+        values[MOUNTS] = flags[MOUNTS]  # read before
     take_tools_variables(str(values.get("backend", "etcd")), environ, values, origins)
     for name, variable, default, home, below in (
         ("cache_dir", "CACHE_DIRECTORY", CACHE_DIR, "XDG_CACHE_HOME", ".cache"),
@@ -75,8 +75,10 @@ def load_settings(flags: Mapping[str, object], environ: Mapping[str, str]) -> tu
     if values.get("client_insecure"):
         hint = "whoever is on the way to the store can change its answers: name its CA (client_ca_keys)"
         warnings.append(UsageError(f"{origins['client_insecure']}: any certificate is trusted", hint=hint))
-    if mounts.TABLE in values:
-        values[mounts.TABLE] = mounts.settle_mounts(values, environ)
+    if MOUNTS in values:
+        from confpy.config.mounts import settle_mounts  # most runs have one store
+
+        values[MOUNTS] = settle_mounts(values, environ)
     # Every value was read by the kind of its field.
     settings = Settings(origins=origins, ignored_variables=ignored, **values)  # type: ignore[arg-type]
     return settings, warnings
@@ -175,8 +177,10 @@ def read_tables(tables: Mapping[str, object], path: str, warnings: Warnings) -> 
     implied: dict[str, object] = {}
     for key, value in tables.items():
         option, word = known.get(plain(key)), words.get(plain(key))
-        if isinstance(value, dict) and plain(key) == mounts.TABLE:
-            values[mounts.TABLE] = mounts.read_mounts(value, path, warnings)
+        if isinstance(value, dict) and plain(key) == MOUNTS:
+            from confpy.config.mounts import read_mounts
+
+            values[MOUNTS] = read_mounts(value, path, warnings)
         elif isinstance(value, dict):
             warnings.append(_ignored_table(key, path))
         elif option is not None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import count
 from random import Random
+from typing import TYPE_CHECKING
 
 from confpy.agent.config import nodes_of
 from confpy.config.settings import Settings
 from confpy.keys.capabilities import Capabilities
 from confpy.mirror.mirror import Mirror
-from confpy.mirror.mirrors import Mirrors
 from confpy.stores.tree import Stores
+
+if TYPE_CHECKING:
+    from confpy.mirror.mirrors import Mirrors
 
 LONGEST_WAIT, EAGER = 60.0, 3.0
 """Seconds from one attempt to read a store to the next, at most: of a daemon, and of a one-shot."""
@@ -25,6 +28,8 @@ def make_mirror(
     main = _mirror(settings, settings, stores.main.capabilities, random, "", period=period, numbers=numbers)
     if not stores.mounted:
         return main
+    from confpy.mirror.mirrors import Mirrors  # most runs have one store
+
     mounted = (
         _mirror(settings, settings.mounts[mount], one.capabilities, random, mount, period=period, numbers=numbers)
         for mount, one in stores.mounted.items()

@@ -31,7 +31,7 @@ FOLDER = "history"
 LOG = "deliveries.log"
 HEAD: Entry = {"history": 1}
 """The first line: the version of the format."""
-KEPT = re.compile(r"(?P<of>[0-9a-f]{16})-[0-9a-f]{16}-(?P<size>[0-9a-f]+)")
+KEPT = r"(?P<of>[0-9a-f]{16})-[0-9a-f]{16}-(?P<size>[0-9a-f]+)"
 """The name of a file with a previous content: whose it is, when it was kept, its size."""
 MOST_BYTES = 64 << 20
 """Of all previous contents together."""
@@ -206,7 +206,7 @@ class History:
         if self._kept is None:
             self._kept, self._size = {}, 0
             for name in sorted(self._disk.names(self.folder)):
-                if (found := KEPT.fullmatch(name)) is not None:
+                if (found := re.fullmatch(KEPT, name)) is not None:
                     self._kept.setdefault(found["of"], deque()).append(name)
                     self._size += int(found["size"], 16)
         return self._kept
@@ -262,7 +262,7 @@ class History:
         """Return a previous content, unverified; None if it is not there."""
         if previous.content is not None:
             return previous.content
-        if not KEPT.fullmatch(previous.kept):
+        if not re.fullmatch(KEPT, previous.kept):
             return None
         path = os.path.join(self.folder, previous.kept)
         try:

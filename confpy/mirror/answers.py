@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from confpy.clock import NEVER
 from confpy.errors import StoreError
@@ -15,12 +15,14 @@ from confpy.keys.view import Source
 from confpy.mirror.copy import LocalCopy
 from confpy.mirror.denied import DeniedPrefixes
 from confpy.mirror.health import StoreHealth
-from confpy.mirror.parts import Parts
 from confpy.mirror.reading import Reading
 from confpy.mirror.resync import Resync
 from confpy.mirror.status import MirrorStatus, describe
 from confpy.mirror.streams import Streams
 from confpy.mirror.wants import Wants
+
+if TYPE_CHECKING:
+    from confpy.mirror.parts import Parts
 
 
 class Answers:

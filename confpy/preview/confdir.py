@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple, Protocol, TypeVar
 
-from confpy.config.for_each import item_of, items_called, reads_of
+from confpy.config.for_each import item_of, items_called
 from confpy.config.load import load_resources
 from confpy.config.resource import Loaded, Resource
 from confpy.config.settings import SECRET_VARIABLES, Settings
@@ -169,7 +169,7 @@ class Confdir:
         """
         keys, _ = self.listed(resource.prefixes)
         self._insist(resource, keys.tree)
-        sources = self._stores.sources(keys.tree, reads_of(resource), resource.text_prefixes)
+        sources = self._stores.sources(keys.tree, resource.seen, resource.text_prefixes)
         view = View.over(sources, resource.strip, resource.base)
         if resource.each is not None:
             self._insist_on_item(resource, resource.each, view)

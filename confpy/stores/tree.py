@@ -16,7 +16,6 @@ from confpy.keys.prefixes import normalise
 from confpy.keys.tree import KeyTree
 from confpy.keys.view import Source
 from confpy.stores import OpenStore, open_store
-from confpy.stores.mounted import MountedStore
 
 if TYPE_CHECKING:
     from confpy.config.settings import Settings
@@ -28,11 +27,17 @@ class Stores:
     def __init__(self, main: OpenStore, mounted: Mapping[str, OpenStore] = NOTHING) -> None:
         """``mounted``: by mount, as they are: without adapters. Keys of the main one below a mount are hidden."""
         self.mounts = Mounts(mounted)
-        self.main = MountedStore(main, "", self.mounts.points) if mounted else main
+        self.main = main
         self.kinds: dict[str, Settings] = {}
         """Where the stores of single resources are → their settings."""
         self._own: dict[tuple[object, ...], str] = {}
-        self.mounted = {mount: MountedStore(one, mount, self.mounts.below(mount)) for mount, one in mounted.items()}
+        self.mounted: dict[str, OpenStore] = {}
+        if mounted:
+            from confpy.stores.mounted import MountedStore  # most runs have one store
+
+            self.main = MountedStore(main, "", self.mounts.points)
+            for mount, one in mounted.items():
+                self.mounted[mount] = MountedStore(one, mount, self.mounts.below(mount))
 
     def prefixes(self, path: str) -> tuple[str, ...]:
         """As ``Store.prefixes``: a path above a mount reads that store, too."""
@@ -47,6 +52,8 @@ class Stores:
 
         Raises ``UsageError``. Equal settings are one store.
         """
+        from confpy.stores.mounted import MountedStore
+
         address = _address(settings)
         point = self._own.get(address, "")
         if not point:

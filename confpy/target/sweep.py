@@ -7,7 +7,6 @@ import re
 from contextlib import suppress
 
 from confpy.errors import TargetError
-from confpy.keys.each import PLACE
 from confpy.system.disk import Disk
 from confpy.system.filenames import staged_for
 from confpy.target.look import Folders, places
@@ -27,9 +26,8 @@ def sweep(dests: tuple[str, ...], disk: Disk, root: str = "") -> tuple[str, ...]
             folder = folders.resolve(above)
             if folders.has(folder):
                 targets.setdefault(folder, {})[name] = dest
-                if PLACE.search(name):  # any of its items
-                    parts = map(re.escape, PLACE.split(name))
-                    patterns.setdefault(folder, []).append(re.compile(".+".join(parts), re.DOTALL))
+                if "{{" in name and (items := _of_items(name)) is not None:
+                    patterns.setdefault(folder, []).append(items)
     found = {folder: _Found(folder, wanted, disk) for folder, wanted in targets.items()}
     # The candidate of a link that is replaced lies beside the link, else beside the file that it leads to.
     for dest in [dest for one in found.values() for dest in one.linked]:
@@ -47,6 +45,14 @@ def sweep(dests: tuple[str, ...], disk: Disk, root: str = "") -> tuple[str, ...]
             if is_wanted and disk.remove_if_abandoned(path):
                 removed.append(path)
     return tuple(removed)
+
+
+def _of_items(name: str) -> re.Pattern[str] | None:
+    """Return what the names of the files of items match (``for_each``); None where it is the name of one file."""
+    from confpy.keys.each import PLACE
+
+    parts = [re.escape(part) for part in PLACE.split(name)]
+    return re.compile(".+".join(parts), re.DOTALL) if len(parts) > 1 else None
 
 
 class _Found:

@@ -16,7 +16,7 @@ from jinja2 import Undefined
 
 Item = TypeVar("Item")
 
-_INTEGER = re.compile(r"[+-]?[0-9]+")
+_INTEGER = r"[+-]?[0-9]+"
 _DIGITS = r"([0-9]+)"
 _NOT_UTF8 = "[\ud800-\udfff]"
 _LONGEST_SEQUENCE = 1_000_000
@@ -202,7 +202,7 @@ def atoi(text: object) -> int:
     """Read a decimal integer of 64 bits with an optional sign, and nothing else."""
     digits = as_text(text)
     # Twenty characters hold every such integer; leading zeros may make it longer.
-    if _INTEGER.fullmatch(digits) and len(digits.lstrip("+-0")) < 20:
+    if re.fullmatch(_INTEGER, digits) and len(digits.lstrip("+-0")) < 20:
         number = int(digits)
         if -(2**63) <= number < 2**63:
             return number

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from confpy.agent.resources import reads_of
 from confpy.candidates import Candidate
 from confpy.config.resource import Resource
 from confpy.keys.mounts import Mounts
@@ -60,7 +59,7 @@ class KeyInvariants:
     def look_at_cached(self, candidate: Candidate) -> None:
         """Cached keys take the place of those of the stores that are away, and of no others."""
         mirror, has = self._simulation.process.agent.mirror, set(names(candidate.content))
-        for mount, prefixes in self.mounts.split(reads_of(candidate.resource)).items():
+        for mount, prefixes in self.mounts.split(candidate.resource.seen).items():
             if self._simulation.plan.mounts and mirror.ready(prefixes):
                 tree = mirror.sources(prefixes)[0].tree
                 live = {key for prefix in prefixes for key, _ in tree.items(prefix)}

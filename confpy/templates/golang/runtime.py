@@ -48,6 +48,8 @@ from confpy.templates.golang.values import (
 )
 from confpy.templates.results import Service
 
+# Patterns are compiled by their first use: most templates use none of them.
+
 # --- what the translator adds ----------------------------------------------------------------------------------------
 
 _EMPTY: dict[str, Callable[[], object]] = {
@@ -353,7 +355,7 @@ def _joined(values: tuple[object, ...]) -> str:
 
 _HTML = str.maketrans({"\0": "\ufffd", '"': "&#34;", "'": "&#39;", "&": "&amp;", "<": "&lt;", ">": "&gt;"})
 _JS = {"\\": r"\\", "'": r"\'", '"': r"\"", "<": r"\u003C", ">": r"\u003E", "&": r"\u0026", "=": r"\u003D"}
-_JS_SPECIAL = re.compile("[\\\\'\"<>&=\0-\x1f\x80-\U0010ffff]")
+_JS_SPECIAL = r"[^ !#-%(-;?-\[\]-\x7f]"
 
 
 def html(*values: object) -> str:
@@ -369,7 +371,7 @@ def js(*values: object) -> str:
             return character
         return f"\\u{ord(character):04X}"
 
-    return _JS_SPECIAL.sub(escaped, _joined(values))
+    return re.sub(_JS_SPECIAL, escaped, _joined(values))
 
 
 def urlquery(*values: object) -> str:
@@ -460,8 +462,8 @@ def json_array(text: str) -> Anys:
     return value
 
 
-_NOT_UTF8 = re.compile("[\udc80-\udcff]")
-_LONE = re.compile("[\ud800-\udfff]")
+_NOT_UTF8 = "[\udc80-\udcff]"
+_LONE = "[\ud800-\udfff]"
 
 
 def _finite(digits: str) -> float:
@@ -481,7 +483,7 @@ _DECODER = json.JSONDecoder(parse_int=_finite, parse_float=_finite, parse_consta
 def from_json(text: str, function: str = "fromJson") -> Any:
     """Read JSON as Go does: every number is a float, what is no UTF-8 becomes U+FFFD."""
     is_ascii = text.isascii()
-    source = text if is_ascii else _NOT_UTF8.sub("\ufffd", text)
+    source = text if is_ascii else re.sub(_NOT_UTF8, "\ufffd", text)
     try:
         value = _DECODER.decode(source)
         return value if is_ascii and "[" not in text and "\\u" not in text else _typed(value)
@@ -496,7 +498,7 @@ def from_json(text: str, function: str = "fromJson") -> Any:
 
 def _typed(value: Any) -> Any:
     if type(value) is str:
-        return value if value.isascii() else _LONE.sub("\ufffd", value)
+        return value if value.isascii() else re.sub(_LONE, "\ufffd", value)
     if type(value) is list:
         return Anys(map(_typed, value))
     if type(value) is dict:
@@ -581,19 +583,19 @@ def nospace(text: str) -> str:
     return "".join(text.split())
 
 
-_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+|[^\W_A-Za-z0-9]+|[0-9]+")
+_WORDS = r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+|[^\W_A-Za-z0-9]+|[0-9]+"
 
 
 def snakecase(text: str) -> str:
-    return "_".join(_WORDS.findall(text)).lower()
+    return "_".join(re.findall(_WORDS, text)).lower()
 
 
 def kebabcase(text: str) -> str:
-    return "-".join(_WORDS.findall(text)).lower()
+    return "-".join(re.findall(_WORDS, text)).lower()
 
 
 def camelcase(text: str) -> str:
-    return "".join(word[:1].upper() + word[1:].lower() for word in _WORDS.findall(text))
+    return "".join(word[:1].upper() + word[1:].lower() for word in re.findall(_WORDS, text))
 
 
 def regex_match(pattern: str, text: str) -> bool:
@@ -606,7 +608,7 @@ def regex_find(pattern: str, text: str) -> str:
     return found[0] if found else ""
 
 
-_GROUP = re.compile(r"\$(?:\$|\{(\w+)\}|(\w+))")
+_GROUP = r"\$(?:\$|\{(\w+)\}|(\w+))"
 
 
 def regex_replace_all(pattern: str, text: str, replacement: str) -> str:
@@ -621,7 +623,7 @@ def regex_replace_all(pattern: str, text: str, replacement: str) -> str:
             known = int(name) <= compiled.groups if name.isdecimal() else name in compiled.groupindex
             return (match[int(name) if name.isdecimal() else name] or "") if known else ""
 
-        return _GROUP.sub(group, replacement)
+        return re.sub(_GROUP, group, replacement)
 
     return compiled.sub(expanded, text)
 
@@ -656,7 +658,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, GoList):
         return [_plain(item) for item in value]
     if isinstance(value, str):
-        return _NOT_UTF8.sub("\ufffd", value)
+        return re.sub(_NOT_UTF8, "\ufffd", value)
     if isinstance(value, Time):
         return value.format("2006-01-02T15:04:05.999999999Z07:00")
     if value is None or isinstance(value, bool | int):

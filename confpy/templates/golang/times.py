@@ -13,10 +13,11 @@ _MONTHS = (
     "December",
 )  # fmt: skip
 _DAYS = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")
-_LAYOUT = re.compile(
+_LAYOUT = (
     r"January|Jan(?![a-z])|Monday|Mon(?![a-z])|MST|2006|__2|002|[.,](?:0+|9+)(?![0-9])|Z070000|Z07:00:00|Z0700|Z07:00|Z07"
     r"|-070000|-07:00:00|-0700|-07:00|-07|01|02|03|04|05|06|15|_2(?!006)|PM|pm|1|2|3|4|5"
 )
+"""Compiled when it is first used: few templates write a time."""
 
 
 class Month(int):
@@ -50,7 +51,7 @@ class Time:
 
     def format(self, layout: str) -> str:
         """Write the moment as the layout shows the second of January 2006."""
-        return _LAYOUT.sub(self._element, layout)
+        return re.sub(_LAYOUT, self._element, layout)
 
     def _element(self, found: re.Match[str]) -> str:
         element, at = found[0], self.moment
