@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
 from confpy.config.resource import Resource
 from confpy.errors import ConfpyError
-from confpy.frozen import frozen
+from confpy.frozen import NOTHING, frozen
 from confpy.history.records import Previous
 
 
@@ -48,6 +49,8 @@ class Candidate:
     """It has some, and none are known to the ledger: that it had any must not be lost once the target is new."""
     first_parts: tuple[tuple[str, int, tuple[str, ...]], ...] = ()
     """The same of stores, where the resource reads several: what the ledger calls one, its keys, and what is read."""
+    sizes: Mapping[str, int] = NOTHING
+    """How many keys it has of each store, by mount, where it reads several."""
     only_missing: bool = False
     """It was rendered from cached keys: it creates a missing target, and changes none that exists."""
     torn: bool = False

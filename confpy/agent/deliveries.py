@@ -13,7 +13,7 @@ from confpy.agent.history import DeliveryHistory
 from confpy.agent.rejections import Rejections
 from confpy.agent.reloads import PendingReloads
 from confpy.agent.resources import GroupKey, ResourceState
-from confpy.agent.shrink import KeyCounts
+from confpy.agent.shrink import Guard, KeyCounts
 from confpy.agent.undone import Undone
 from confpy.agent.watched_files import WatchedFiles
 from confpy.candidates import Candidate, Report
@@ -241,19 +241,29 @@ class Deliveries:
         state.logged = False
         state.damping.reset()
         state.known = report.known if state.resource.dest == resource.dest else None
-        # What came meanwhile has been noted, and may still be suspect.
-        mirror, guard = self._core.mirror, state.guard
-        store = mirror.replacements(resource.prefixes)
-        parts = mirror.parts(resource.reads) if mirror.is_several else NOTHING
-        guard.trust(candidate.keys, store, named=guard.named_in_flight, parts=parts, sizes=guard.sizes)
-        recorded = _has_count(candidate, report)
-        self._counts.note(resource, candidate.keys, recorded=recorded, parts=parts, sizes=guard.sizes)
+        self._trust(state, candidate, recorded=_has_count(candidate, report))
         if self._config.reloads and not self._config.noop:
             self._watched.note(resource, candidate.files)
         self._fallback.note_delivery()
         self._end_rejection(resource, report)
         if resource.name not in self._rejections:
             state.backoff.reset()
+
+    def _trust(self, state: ResourceState, candidate: Candidate, *, recorded: bool) -> None:
+        """Measure the next keys of a resource by those that its target was made from."""
+        mirror, made, now, guard = self._core.mirror, candidate.resource, state.resource, state.guard
+        store = mirror.replacements(made.prefixes)
+        parts = mirror.parts(made.reads) if mirror.is_several else NOTHING
+        self._counts.note(made, candidate.keys, recorded=recorded, parts=parts, sizes=candidate.sizes)
+        if state.matches is not None:
+            return  # it was edited meanwhile: what counts are its items
+        is_edited = made.reads != now.reads and set(made.reads) != set(now.reads)
+        if is_edited:
+            guard = Guard(None, store, named=False)
+        # What came meanwhile has been noted, and may still be suspect.
+        guard.trust(candidate.keys, store, named=guard.named_in_flight, parts=parts, sizes=candidate.sizes)
+        if is_edited:
+            state.guard = guard.after_edit(made, now, parts, mirror.parts(now.reads))
 
     def _take_undone(self, state: ResourceState, report: Report) -> None:
         """Take it that a target is what it was before; what the store wants is still to be delivered."""

@@ -147,6 +147,7 @@ class Passes:
             if states[0].dirty:
                 wait = self._wait_of(group, states)
                 self._queue.wait(group, wait) if wait is not None else self._queue.wake(group)
+        self._forget_removed()
         return self._resources.in_order({one for one in (*others, *self._take_woken_items()) if one in groups})
 
     def _tell_wait(self, states: Sequence[ResourceState], wait: Wait) -> None:
@@ -165,6 +166,12 @@ class Passes:
     def forget_first_tries(self) -> None:
         """Take it that other groups are run now."""
         self._first_tries.clear()
+
+    def _forget_removed(self) -> None:
+        """Let nobody wait for the first try of items that are no more."""
+        for group in [one for one in self._first_tries if one not in self._resources.groups]:
+            for check in self._first_tries.note(group, frozenset(), is_to_come=False):
+                self._queue.wake_for(FirstTry(check))
 
     def next_at(self) -> float:
         """Return the monotonic time at which a group is due that waits for nothing else."""

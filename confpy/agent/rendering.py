@@ -18,6 +18,7 @@ from confpy.clock import NEVER
 from confpy.config.resource import Resource
 from confpy.errors import ConfpyError, StoreError, TemplateError, bug
 from confpy.events import abbreviate
+from confpy.frozen import NOTHING
 from confpy.keys.mounts import shown
 from confpy.keys.view import View
 from confpy.messages import Resolved
@@ -217,6 +218,7 @@ class Rendering:
             keys=keys,
             first_keys=bool(keys) and state.plan is None and not state.guard.keys and self._config.may_lose_keys,
             first_parts=self._first_parts(state) if state.guard.sizes and not cached else (),
+            sizes=NOTHING if cached else state.guard.sizes,
             only_missing=cached,
             torn=state.torn,
             delivered=state.known.digest if state.known is not None else b"",

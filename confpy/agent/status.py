@@ -301,8 +301,8 @@ class _Snapshot:
 
     def _cause_of_store(self, group: Sequence[ResourceState]) -> tuple[Cause, str, float]:
         prefixes = [prefix for one in group for prefix in one.resource.prefixes if not self._mirror.ready((prefix,))]
-        lost = self._mirror.lost
-        if lost is not None:
+        lost = self._mirror.error(prefixes)
+        if lost is not None and self._mirror.is_loss(lost):
             return "store away", f"its keys were not read yet: {lost.message}", self._mirror.wake_at()
         # They were denied while it was being delivered: that has succeeded since, and failed nothing.
         denials = (self._mirror.error(one.resource.prefixes) for one in group)

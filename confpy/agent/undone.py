@@ -193,6 +193,11 @@ class Undone:
             if error is not None:
                 self._fail(request, error)
                 continue
+            if not group:
+                where = {"resource": request.state.name, "target": request.state.resource.dest}
+                hint = "it is delivered like any other if it comes back"
+                self._fail(request, UsageError("its file is put back; it was removed meanwhile", hint=hint, **where))
+                continue
             changed = [one for one in group if by_name[one.name].outcome == "changed"]
             request.done = tuple(one.name for one in changed)
             names = ", ".join(one.name for one in group)

@@ -170,7 +170,7 @@ class Mirror(Answers):
             case Opened() if self._streams.is_opening(message.stream):
                 self._streams.hand_over(result, now)
                 self._resync.forget_all()
-                self._health.recover(result, now)
+                self._recover(result, now)
                 self._streams.log_recovery(result, now)
             case Changed() if self._streams.has(message.stream):
                 self._take_changes(result, message, now)
@@ -343,6 +343,12 @@ class Mirror(Answers):
         if lost.relist:
             self._next_read_at = min(self._next_read_at, again_at)
 
+    def _recover(self, result: MirrorResult, now: float) -> None:
+        """Take it that the store answers, though not to a read: one that was put off until then is put off no more."""
+        self._health.recover(result, now)
+        if self._next_read_at < NEVER:
+            self._next_read_at = min(self._next_read_at, now)
+
     def _take_poll(self, result: MirrorResult, prefixes: Sequence[str], polled: Polled, now: float) -> None:
         if polled.error is not None:
             if self._denies(result, polled.error, prefixes, now):
@@ -354,7 +360,7 @@ class Mirror(Answers):
         if status is None:
             self._read_again(result, now)
             return
-        self._health.recover(result, now)
+        self._recover(result, now)
         went_back = status.revision < self._copy.positions.newest and self._reading is None
         if status.identity != self.identity or went_back:
             self._read_again(result, now)

@@ -180,6 +180,8 @@ class Haproxy:
 
     def reload(self) -> None:
         """Start a worker that reads the files now, and takes over soon."""
+        if self.worker is None:
+            self.is_excused = True  # it is being started again by somebody: which of the two serves shows later
         soon = self._random.choice((0.0, 0.0, 0.05, 0.5, 3.0)) if not self._simulation.random.calm else 0.02
         self._coming.append((self._simulation.now + soon, self._start()))
         self.take_over()

@@ -143,6 +143,8 @@ class Invariants:
     # --- what is logged ----------------------------------------------------------------------------------------------
 
     def look_at_event(self, event: LogEvent) -> None:
+        if event.event == "resource.removed":
+            self._simulation.undoing.forget(str(event.fields["resource"]))
         if event.event == "delivery.torn":
             self.torn = True
             known = self.touched or self._simulation.plan.disk_fails or self.unrecorded
@@ -181,12 +183,9 @@ class Invariants:
                     ):
                         raise Wrong(f"{name}: {key} went back from {self.newest[key]} to {seen}")
                     self.newest[key] = max(seen, self.newest.get(key, seen))
-                if (
-                    one.resource.item is None
-                    and self._simulation.plan.wrong_answers
-                    and STATE not in self._kernel.suspect
-                ):
+                if one.resource.item is None and self._simulation.plan.wrong_answers and not self._ledger_is_suspect:
                     self.keys.look_at_emptied(one, self._kernel.content(dest))
+                self.keys.note_candidate(one)
             self._note_state_of(group)
 
     def _look_at_rejected(self, resource: Resource, content: bytes) -> None:
@@ -230,7 +229,6 @@ class Invariants:
             and (_checked_as(resource.name), content) not in self.checked
         ):
             raise Wrong(f"{resource.name} was committed unchecked")
-        self.keys.note_commit(resource)
         if has_backup(self._kernel, resource.name):
             self.backed_up.add(resource.name)
         if resource.reload_cmd is not None:

@@ -155,8 +155,10 @@ class Items:
         for dest in self.wanted():
             if not (invariants.unrecorded or invariants.torn or dest in invariants.touched) and dest not in owned:
                 raise Wrong(f"{dest} is confpy's, and the ledger does not say so")
+        states = process.agent.resources.states
+        settled = {plan.name for plan in self.plans if states[plan.name].guard.suspicion is None}
         for dest, one in owned.items():
-            if dest not in self.wanted() and any(plan.name == one.of for plan in self.plans):
+            if dest not in self.wanted() and one.of in settled:
                 raise Wrong(f"{dest} is said to be confpy's, and no item has it")
 
     # --- at every moment -------------------------------------------------------------------------------------------

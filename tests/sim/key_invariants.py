@@ -27,8 +27,8 @@ class KeyInvariants:
         """What is read, by mount."""
         self.emptied: set[str] = set()
         """Prefixes that had no key at some time."""
-        self._made_from: dict[str, tuple[str, ...]] = {}
-        """Resource → the prefixes of its last commit that was reported, or else of its first candidate."""
+        self._made_from: dict[tuple[str, bytes | None], tuple[str, ...]] = {}
+        """Resource and content → the prefixes that it was made from."""
 
     def look_at_emptied(self, candidate: Candidate, content: bytes | None) -> None:
         """No store's wrong answer takes the keys from a file that it brings."""
@@ -37,7 +37,7 @@ class KeyInvariants:
         if not candidate.keys and before.total() > 1 and not self.emptied.issuperset(prefixes):
             raise Wrong(f"{name} would be emptied by a fault")
         has = set(map(self.mounts.point_of, names(candidate.content)))
-        made_from = self.mounts.split(self._made_from.setdefault(name, prefixes))
+        made_from = self.mounts.split(self._made_from.get((name, content), prefixes))
         for mount, group in self.mounts.split(prefixes).items():
             if mount not in made_from or (len(made_from) == 1 and made_from[mount] != group):
                 continue  # there is no count of it
@@ -45,9 +45,9 @@ class KeyInvariants:
             if mount not in has and before[mount] > 1 and not self.emptied.issuperset(group):
                 raise Wrong(f"{name} would lose all keys of {mount or '/'} by a fault")
 
-    def note_commit(self, resource: Resource) -> None:
-        """Take it that a target was made from what its resource reads now."""
-        self._made_from[resource.name] = resource.prefixes
+    def note_candidate(self, candidate: Candidate) -> None:
+        """Note what a content was made from: it is that of the target again after a rollback."""
+        self._made_from[candidate.resource.name, candidate.content] = candidate.resource.prefixes
 
     def look_at_origin(self, resource: Resource, content: bytes) -> None:
         """Nothing is delivered that the store mounted there never had."""

@@ -117,6 +117,8 @@ class Outcome:
             one.name
             for one in (*self._simulation.removed, *(self._simulation.resources if self._invariants.torn else ()))
         }
+        if self._invariants.torn:
+            gone |= {dest.rpartition("/")[2] for dest in self._simulation.items.seen}
         for path in sorted(names):
             folder, _, name = path.rpartition("/")
             staged = staged_for(name.removesuffix(OLD_MARK))

@@ -362,6 +362,7 @@ class Simulation:
         self.run(10.0)
         if unsure and self.outcome.amiss():  # a ledger that could not be read then is read now, and speaks of long ago
             self.people.accept()
+            self._see_to_failed_reloads()
             self.run(100.0)
         if wrong := self.outcome.amiss():
             raise Wrong(f"after another start: {wrong}")

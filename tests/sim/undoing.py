@@ -103,6 +103,8 @@ class Undoing:
         for name in record.get("undone", ()):
             self.forget(name)
             self._accepted.add(name)
+            # Something else was put in place: what its reload rejected before is tried when it is wanted again.
+            self._simulation.invariants.rejected.pop(name, None)
 
     def forget(self, name: str) -> None:
         """One is held no more, nor are its items."""
@@ -160,7 +162,8 @@ class Undoing:
                         self._look_at_what_is_back(name, one.content, is_lone=group.is_lone)
                     else:
                         self._versions.pop(name, None)  # it was like that already: nothing is recorded
-                    if name not in self._accepted:
+                    is_there = name in self._simulation.process.agent.resources.states
+                    if name not in self._accepted and is_there:
                         self.held[name] = content
 
     def _look_at_what_is_back(self, name: str, content: bytes, *, is_lone: bool) -> None:

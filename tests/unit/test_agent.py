@@ -1085,6 +1085,20 @@ def test_an_edit_that_finds_no_key_at_all_names_its_line_and_waits_for_acceptanc
     assert harness.targets["a"] == b"[]"
 
 
+def test_an_edit_during_the_delivery_of_the_keys_before_it_is_compared_with_these():
+    harness = Covering(other("a", "/app"), keys=dict(THREE))
+    harness.waits = ("deliver",)
+    harness.until(1.0)
+    harness.edit(other("a", "/apq"))
+    harness.finish_jobs()
+    harness.until(3600.0)
+    (suspect,) = harness.events("keys.suspect")
+    assert suspect.fields["reason"] == (
+        "there is no key at or below /apq, and the target was made from 3 keys at or below /app"
+    )
+    assert b"/app/a" in harness.targets["a"]
+
+
 def test_an_edit_to_on_shrink_render_confirms_the_keys_and_the_line_says_why():
     harness = Covering(other("a", "/app"), keys=dict(THREE))
     harness.until(1.0)

@@ -249,6 +249,18 @@ def test_a_file_that_was_equal_already_is_not_confpys_to_remove():
     assert left.fields["target"] == "/out/1"
 
 
+def test_no_item_waits_for_the_first_try_of_one_that_is_removed():
+    trial = {"check_cmd": "check all", "check_mode": "swap"}
+    files = Files(sites(**trial), keys=keys_of(3))
+    files.waits = ("resolve",)
+    files.until(0.5)
+    files.edit(sites("/app/[01]", **trial))
+    files.waits = ()
+    files.finish_jobs()
+    files.until(2.0)
+    assert files.names() == ["0", "1"]
+
+
 def test_a_key_that_comes_back_before_its_file_is_removed_keeps_it():
     files = Files(keys=keys_of(2))
     files.until(1.0)

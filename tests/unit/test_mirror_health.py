@@ -6,8 +6,8 @@ from random import Random
 
 from confpy.errors import AccessDenied, StoreError
 from confpy.events import LogEvent
-from confpy.keys.snapshot import Listing, Snapshot
-from confpy.messages import Listed, Lost, Opened, Read, Watch, Woken
+from confpy.keys.snapshot import Listing, PrefixStatus, Snapshot
+from confpy.messages import Asked, Listed, Lost, Opened, Poll, Polled, Read, Watch, Woken
 from confpy.mirror.mirror import Mirror
 from confpy.mirror.result import MirrorResult
 
@@ -35,6 +35,20 @@ def test_a_stream_that_broke_off_is_logged_once_when_it_is_open_again():
         ("watch.recovered", {"after": 5.0})
     ]
     assert said(mirror.step(Woken(), 16.0)) == []
+
+
+def test_a_read_that_was_put_off_comes_at_once_when_a_poll_finds_that_the_store_answers():
+    mirror = Mirror(Random(1), follows=False, period=60.0)
+    (read,) = mirror.want({"a": ("/a",)}).actions
+    mirror.step(Listed(read.read, Snapshot({"/a": Listing(5, {})}, "s")), 0.0)
+    (poll,) = mirror.step(Asked(), 1.0).actions
+    assert isinstance(poll, Poll)
+    (read,) = (one for one in mirror.want({"a": ("/a",), "b": ("/b",)}).actions if isinstance(one, Read))
+    mirror.step(Listed(read.read, None, StoreError("no route")), 2.0)
+    assert mirror.wake_at() > 2.0
+    turn = mirror.step(Polled(poll.poll, PrefixStatus("s", 5, {"/a": 5}, {"/a": 0})), 2.0)
+    assert said(turn) == ["store.recovered"]
+    assert [one.prefixes for one in turn.actions if isinstance(one, Read)] == [("/a", "/b")]
 
 
 def test_a_store_whose_message_has_another_number_each_time_is_logged_at_growing_intervals():

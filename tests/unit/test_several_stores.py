@@ -192,6 +192,19 @@ def test_a_store_that_is_empty_all_of_a_sudden_is_not_believed_though_the_other_
     assert harness.reads.count("") == before, "the store that has its keys was read again"
 
 
+def test_an_edit_during_a_delivery_does_not_lose_the_counts_of_its_stores():
+    harness = Several(resource("both", "/app", "/m", shrink_grace=30.0), mounted={"/m/a": "1", "/m/b": "2"})
+    harness.waits = ("deliver",)
+    harness.until(1)
+    harness.edit(resource("both", "/app", "/other", "/m", shrink_grace=30.0))
+    harness.mounted.clear()
+    harness.finish_jobs()
+    harness.waits = ()
+    harness.resync()
+    assert harness.text("both") == "/app/a=1 /m/a=1 /m/b=2"
+    assert [one.counts["both at /m"].keys for one in counts(harness) if "both at /m" in one.counts] == [2]
+
+
 @pytest.mark.parametrize("edited", [("/app", "/other", "/m"), ("/app", "/m/x"), ("/m",)])
 def test_an_edit_of_keys_does_not_make_a_store_believed_that_answers_with_nothing(edited):
     harness = Several(resource("both", "/app", "/m", shrink_grace=30.0), mounted={"/m/a": "1", "/m/b": "2"})
@@ -327,6 +340,17 @@ def test_the_status_has_each_store_with_its_mount():
     assert (main.label, main.mount, main.is_up) == ("etcdv3", "", True)
     assert (other.label, other.mount, other.is_up) == ("memory at /m", MOUNT, False)
     assert harness.agent.status().resources[0].state == "current"
+
+
+def test_a_resource_that_waits_for_its_first_read_is_not_said_to_wait_for_another_store_that_is_away():
+    harness = Several(resource("app", "/app"), resource("m", "/m"))
+    harness.away = {""}
+    harness.waits = ("read",)
+    harness.until(0)
+    assert [one.cause for one in harness.agent.status().resources] == ["read", "read"]
+    harness.post(harness.waiting.pop(0)())
+    harness.until(0.1)
+    assert [one.cause for one in harness.agent.status().resources] == ["store away", "read"]
 
 
 # --- a store of one resource -----------------------------------------------------------------------------------------

@@ -364,6 +364,19 @@ def test_a_resource_that_is_removed_is_held_no_more(state, one):
     assert machine.folder.names("held-") == []
 
 
+def test_a_resource_that_is_removed_while_its_file_is_put_back_is_not_said_to_be_held(state, one):
+    machine = started(state, one)
+    machine.waits = ("deliver",)
+    assert machine.undo("web") is None
+    machine.edit()
+    machine.finish_jobs()
+    machine.until(machine.now + 1)
+    assert machine.answers[-1].error.message == "its file is put back; it was removed meanwhile"
+    assert "'1'" in read(one)
+    assert not machine.events("resource.undone")
+    assert machine.folder.names("held-") == []
+
+
 def test_keys_that_are_suspect_as_well_can_be_accepted_after_it(state, one):
     machine = started(state, one, names_deletions=False)
     machine.undo("web")
