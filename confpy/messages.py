@@ -171,6 +171,8 @@ class Restored:
     """Reloads of other programs that read the restored targets."""
     rejected: Mapping[str, tuple[str, str, str | None]] = NOTHING
     """Resource → the digest of the rejected content, the target's path, and the digest of what was put back."""
+    owned: tuple[OwnedFile, ...] = ()
+    """Which of the restored targets are files that were made of items."""
 
 
 @frozen

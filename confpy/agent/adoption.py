@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from confpy.agent.core import Core
@@ -52,11 +52,13 @@ class Adoption:
         self._undone = undone
         self._followed: tuple[str, ...] = ()
         """The files whose changes are reported."""
-        self._owned: Sequence[OwnedFile] = ()
+        self._owned: list[OwnedFile] = []
+        """Files that were made of items, as long as nothing else keeps them in mind."""
 
-    def take_over(self, owned: Sequence[OwnedFile]) -> None:
-        """Take the files that earlier runs have made of items."""
-        self._owned = owned
+    def take_over(self, owned: Iterable[OwnedFile]) -> None:
+        """Take files that earlier runs have made of items."""
+        if self._items.now is None:
+            self._owned += owned
 
     def _get_items(self) -> Items:
         if self._items.now is None:

@@ -200,6 +200,7 @@ class Agent:
             case Recovered():
                 self._take_over(message)
             case Restored():
+                self._adoption.take_over(message.owned)
                 self._deliveries.take_rollback(message)
             case Accepted():
                 self._suspect_keys.take_acceptance(message)

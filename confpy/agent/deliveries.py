@@ -257,7 +257,7 @@ class Deliveries:
         self._counts.note(made, candidate.keys, recorded=recorded, parts=parts, sizes=candidate.sizes)
         if state.matches is not None:
             return  # it was edited meanwhile: what counts are its items
-        is_edited = made.reads != now.reads and set(made.reads) != set(now.reads)
+        is_edited = made is not now and set(made.reads) != set(now.reads)
         if is_edited:
             guard = Guard(None, store, named=False)
         # What came meanwhile has been noted, and may still be suspect.
@@ -352,10 +352,10 @@ class Deliveries:
                 continue
             if report.error is None:
                 state.known = report.known
-                if (items := self._items.now) is not None and state.plan is not None:
-                    items.take_restored(state, report)
             error = ReloadError("the reload rejected it: the previous file is back", resource=report.resource)
             self._failures.fail(state, report.error or error, quiet=report.error is None)
+        if (items := self._items.now) is not None:
+            items.take_restored(restored)
         if rejections:
             self._step.do(Reject(rejections))
         for owed in restored.owed:

@@ -30,6 +30,7 @@ from confpy.config.resource import Item, Resource
 from confpy.errors import ConfpyError, StoreError, TargetError
 from confpy.frozen import define, field, replace
 from confpy.keys.each import Matches, fill_name, flaw_of, folded
+from confpy.messages import Restored
 
 
 @define
@@ -363,8 +364,6 @@ class Items:
         dest = candidate.resource.dest
         before = self._owned.get(dest)
         may_go_back = candidate.resource.on_reload_failure == "rollback" and candidate.resource.reload_cmd is not None
-        if report.outcome == "changed" and may_go_back:
-            self._owned.note_before(dest)
         if candidate.gone:
             if before is not None:
                 self._owned.drop(dest)
@@ -388,14 +387,28 @@ class Items:
             self._step.do(Own((made,)))
 
     def take_reload(self, names: Iterable[str]) -> None:
-        """Take it that the reload of these has succeeded: nothing of it is taken back any more."""
+        """Take it that the reload of these has succeeded: what was removed is not put back any more."""
         for name in names:
             state = self._resources.states.get(name)
-            if state is not None and state.plan is not None:
-                self._owned.note_reload(state.resource.dest)
-                if state.gone and not (state.dirty or state.in_flight) and state.resource.item is not None:
-                    self._remove(self._all[state.resource.item.of], state)
+            if state is None or state.resource.item is None or not state.gone:
+                continue
+            if not (state.dirty or state.in_flight):
+                self._remove(self._all[state.resource.item.of], state)
 
-    def take_restored(self, state: ResourceState, report: Report) -> None:
-        """Take it that a rollback has put back, or removed, the file of an item."""
-        state.owned = self._owned.take_restored(state.resource.dest, report)
+    def take_restored(self, restored: Restored) -> None:
+        """Take it that a rollback has put back, or removed, files of items, some of which may be no more."""
+        for report in restored.reports:
+            state = self._resources.states.get(report.resource)
+            if state is not None and state.plan is not None and report.error is None:
+                self._owned.drop(state.resource.dest)
+                state.owned = None
+        for one in restored.owned:
+            self._owned.add(one)
+            state = self._resources.states.get(one.resource)
+            plan = self._resources.states.get(one.of)
+            if state is not None and state.resource.dest == one.dest:
+                state.owned = one
+            elif plan is not None and one.of in self._all:
+                # An earlier process has removed it, or it was renamed since: it is to be removed again.
+                self._all[one.of].is_whole = True
+                self._resources.mark(plan)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from confpy.candidates import OwnedFile, Report
+from confpy.candidates import OwnedFile
 
 
 class OwnedFiles:
@@ -14,8 +14,6 @@ class OwnedFiles:
         self._by_dest: dict[str, OwnedFile] = {}
         self._dests: dict[str, dict[str, None]] = {}
         """Resource with ``for_each`` → the targets that are its items'."""
-        self._earlier: dict[str, OwnedFile | None] = {}
-        """Target → what was ours before the deliveries that a failed reload may take back."""
 
     def __contains__(self, dest: str) -> bool:
         return dest in self._by_dest
@@ -39,20 +37,3 @@ class OwnedFiles:
         if one is not None:
             del self._dests[one.of][dest]
         return one
-
-    def note_before(self, dest: str) -> None:
-        """Keep in mind what is ours of a target that was just changed: its reload may fail."""
-        self._earlier.setdefault(dest, self._by_dest.get(dest))
-
-    def note_reload(self, dest: str) -> None:
-        """Take it that the reload of a target has succeeded: nothing of it is taken back any more."""
-        self._earlier.pop(dest, None)
-
-    def take_restored(self, dest: str, report: Report) -> OwnedFile | None:
-        """Take it that a rollback has put a target back, or has removed it; returns what of it is ours by now."""
-        earlier = self._earlier.pop(dest, None)
-        self.drop(dest)
-        if report.known is None or earlier is None or earlier.digest != report.known.digest.hex():
-            return None
-        self.add(earlier)
-        return earlier

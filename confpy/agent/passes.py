@@ -253,7 +253,7 @@ class Passes:
         prefixes = prefixes_of(states)
         return (
             self.fallback.holds(prefixes)
-            and not any(state.cached or state.known is not None for state in states)
+            and not any(state.cached or state.known is not None or state.gone for state in states)
             and not self._end.waits_for_store(self._step.now)
             and not self._core.mirror.ready(prefixes)
         )

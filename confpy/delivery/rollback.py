@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from contextlib import suppress
 
-from confpy.candidates import DeliveredState, Report
+from confpy.candidates import DeliveredState, OwnedFile, Report
 from confpy.errors import TargetError, TargetTorn
 from confpy.frozen import replace
 from confpy.ledger.ledger import Ledger
@@ -65,7 +65,12 @@ def restore(key: str, ledger: Ledger, disk: Disk) -> Restored:
         for it in changes
         if it.old != it.new and reports[it.resource].error is None
     }
-    return Restored(key, tuple(reports.values()), tuple(one for one in owed if one.resources), refused)
+    owned = tuple(
+        OwnedFile(it.resource, it.of, it.item, it.dest, it.path, it.new)
+        for it in changes
+        if it.of and it.ours and it.new is not None and reports[it.resource].error is None
+    )
+    return Restored(key, tuple(reports.values()), tuple(one for one in owed if one.resources), refused, owned)
 
 
 def _begin(

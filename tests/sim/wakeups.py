@@ -107,7 +107,7 @@ def _uses_cached_keys(passes: Passes, states: Sequence[ResourceState]) -> bool:
     prefixes = prefixes_of(states)
     return (
         passes.fallback.holds(prefixes)
-        and not any(state.cached or state.known is not None or state.in_flight for state in states)
+        and not any(state.cached or state.known is not None or state.gone or state.in_flight for state in states)
         and not passes._end.waits_for_store(passes._step.now)
         and not passes._core.mirror.ready(prefixes)
         and _has_all(passes, states)

@@ -285,6 +285,7 @@ def test_a_removal_that_a_reload_rejects_is_put_back_and_tried_again_later():
         "reload",
         (Report("v:0", "changed", known=DeliveredState(old[:32], None)),),
         rejected={"v:0": ("", "/out/0", "aa")},
+        owned=(OwnedFile("v:0", "v", "0", "/out/0", "/out/0", old[:32].hex()),),
     )
     files.waits = ("restore",)
     files.put(**{"0": None})
@@ -297,6 +298,22 @@ def test_a_removal_that_a_reload_rejects_is_put_back_and_tried_again_later():
     assert files.names() == ["0", "1"], "not before retry_refused"
     files.until(3600.0)
     assert files.names() == ["1"]
+
+
+def test_what_a_rollback_puts_back_that_an_earlier_process_had_removed_is_removed_again():
+    files = Files(sites(on_reload_failure="rollback"), keys=keys_of(2))
+    files.until(1.0)
+    known = DeliveredState(b"old", None)
+    owned = OwnedFile("v:9", "v", "9", "/out/9", "/out/9", known.digest.hex())
+    files.restored = Restored("reload", (Report("v:9", "changed", known=known),), owned=(owned,))
+    files.fails, files.waits = {"reload"}, ("restore",)
+    files.put(**{"0": "2"})
+    files.until(2.0)
+    files.files["/out/9"] = b"old"
+    files.fails, files.waits = set(), ()
+    files.finish_jobs()
+    files.until(60.0)
+    assert files.names() == ["0", "1"]
 
 
 # --- what it costs ---------------------------------------------------------------------------------------------------
