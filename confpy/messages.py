@@ -138,7 +138,6 @@ class Recovered:
     """Recovery of what earlier runs left behind ended."""
 
     reloads: tuple[PendingReload, ...] = ()
-    """Those that are owed."""
     counts: Mapping[str, tuple[Counted, ...]] = NOTHING
     """Resource → one count per kind of store that it was delivered from, that of the last delivery last."""
     identity: str = ""
@@ -163,7 +162,7 @@ class Recovered:
 
 @frozen
 class Restored:
-    """A rollback ended: the targets of a reload that failed are as they were before."""
+    """A rollback ended: the targets of a reload that failed are as they were before, items' files (``owned``), too."""
 
     key: str
     reports: tuple[Report, ...]
@@ -172,7 +171,6 @@ class Restored:
     rejected: Mapping[str, tuple[str, str, str | None]] = NOTHING
     """Resource → the digest of the rejected content, the target's path, and the digest of what was put back."""
     owned: tuple[OwnedFile, ...] = ()
-    """Which of the restored targets are files that were made of items."""
 
 
 @frozen

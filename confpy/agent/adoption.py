@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from confpy.agent.core import Core
@@ -13,7 +12,6 @@ from confpy.agent.resources import ResourceState, view_of
 from confpy.agent.shrink import KeyCounts
 from confpy.agent.suspect_keys import SuspectKeys
 from confpy.agent.undone import Undone
-from confpy.candidates import OwnedFile
 from confpy.clock import Backoff, Settle
 from confpy.config.resource import Loaded, Resource
 from confpy.keys.view import View
@@ -52,20 +50,13 @@ class Adoption:
         self._undone = undone
         self._followed: tuple[str, ...] = ()
         """The files whose changes are reported."""
-        self._owned: list[OwnedFile] = []
-        """Files that were made of items, as long as nothing else keeps them in mind."""
-
-    def take_over(self, owned: Iterable[OwnedFile]) -> None:
-        """Take files that earlier runs have made of items."""
-        if self._items.now is None:
-            self._owned += owned
 
     def _get_items(self) -> Items:
         if self._items.now is None:
             from confpy.agent.items import ItemParts, Items  # most runs have none
 
             parts = (self._counts, self._drift, self._fallback, self._rendering, self._suspect_keys, self._undone)
-            self._items.now = Items(self._core, ItemParts(*parts), self._owned)
+            self._items.now = Items(self._core, ItemParts(*parts), self._items.owned)
         return self._items.now
 
     def adopt(self, loaded: Loaded, *, is_first: bool) -> None:

@@ -19,7 +19,7 @@ from confpy.agent.adoption import Adoption
 from confpy.agent.batches import Batches
 from confpy.agent.changed_keys import ChangedKeys
 from confpy.agent.config import AgentConfig
-from confpy.agent.core import Core, OnDemand
+from confpy.agent.core import Core, ItemsOnDemand
 from confpy.agent.deliveries import Deliveries
 from confpy.agent.drift import Drift
 from confpy.agent.fallback import Fallback
@@ -114,7 +114,7 @@ class Agent:
         self._rendering = rendering = Rendering(
             core, renderer, environ, suspect_keys=suspect_keys, fallback=fallback, watched=watched
         )
-        self._items: OnDemand[Items] = OnDemand()
+        self._items: ItemsOnDemand[Items] = ItemsOnDemand()
         self._passes = Passes(
             core,
             rendering=rendering,
@@ -200,7 +200,6 @@ class Agent:
             case Recovered():
                 self._take_over(message)
             case Restored():
-                self._adoption.take_over(message.owned)
                 self._deliveries.take_rollback(message)
             case Accepted():
                 self._suspect_keys.take_acceptance(message)
@@ -250,7 +249,7 @@ class Agent:
         self._undone.take_over(recovered.undone)
         self._step.actions += recovered.notes
         self._counts.take_over(recovered)
-        self._adoption.take_over(recovered.owned)
+        self._items.owned += recovered.owned
         if self._config.may_lose_keys:
             self._core.expect(recovered)
         if self._shutdown.has_begun:

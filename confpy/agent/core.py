@@ -11,6 +11,7 @@ from confpy.agent.failures import Failures
 from confpy.agent.onetime import end_policy
 from confpy.agent.resources import Resources
 from confpy.agent.step import Step
+from confpy.candidates import OwnedFile
 from confpy.config.resource import Resource
 from confpy.frozen import NOTHING, define
 from confpy.messages import Recovered
@@ -23,14 +24,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class OnDemand(Generic[T]):
-    """A place for a part of the agent that most runs do not need: its module is loaded with the first use."""
+class ItemsOnDemand(Generic[T]):
+    """A place for the items of resources with ``for_each``, whose module is loaded for the first of these."""
 
-    __slots__ = ("now",)
+    __slots__ = ("now", "owned")
 
     def __init__(self) -> None:
         self.now: T | None = None
-        """None as long as nothing needs it."""
+        """The items; None as long as no resource has some."""
+        self.owned: list[OwnedFile] = []
+        """The files that were made of items by then."""
 
 
 @define

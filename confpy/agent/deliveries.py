@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from confpy.agent.batches import Batches
 from confpy.agent.commits import Commit
-from confpy.agent.core import Core, OnDemand
+from confpy.agent.core import Core, ItemsOnDemand
 from confpy.agent.fallback import Fallback
 from confpy.agent.history import DeliveryHistory
 from confpy.agent.rejections import Rejections
@@ -68,7 +68,7 @@ class Deliveries:
         counts: KeyCounts,
         watched: WatchedFiles,
         history: DeliveryHistory,
-        items: OnDemand[Items],
+        items: ItemsOnDemand[Items],
         undone: Undone,
     ) -> None:
         self._config = core.config
@@ -354,8 +354,10 @@ class Deliveries:
                 state.known = report.known
             error = ReloadError("the reload rejected it: the previous file is back", resource=report.resource)
             self._failures.fail(state, report.error or error, quiet=report.error is None)
-        if (items := self._items.now) is not None:
-            items.take_restored(restored)
+        if self._items.now is not None:
+            self._items.now.take_restored(restored)
+        else:
+            self._items.owned += restored.owned
         if rejections:
             self._step.do(Reject(rejections))
         for owed in restored.owed:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from confpy.agent.batches import Batch, Batches, batches
-from confpy.agent.core import Core, OnDemand
+from confpy.agent.core import Core, ItemsOnDemand
 from confpy.agent.fallback import Fallback
 from confpy.agent.first_tries import FirstTries
 from confpy.agent.rejections import Rejections
@@ -51,7 +51,7 @@ class Passes:
         *,
         rendering: Rendering,
         fallback: Fallback,
-        items: OnDemand[Items],
+        items: ItemsOnDemand[Items],
         batches: Batches,
         reloads: PendingReloads,
         rejections: Rejections,

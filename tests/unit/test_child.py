@@ -220,7 +220,8 @@ def test_a_program_takes_the_place_of_confpy_with_clean_signals_and_files(tmp_pa
     )  # fmt: skip
     before, after, environment, *masks, files = done.stdout.splitlines()
     assert (done.returncode, before, environment) == (0, after, "s= n=/run/n")
-    assert {int(line.split()[1], 16) for line in masks} == {0}
+    internal = 0b11 << 31  # of the C library, whose posix_spawn leaves them ignored
+    assert {int(line.split()[1], 16) & ~internal for line in masks} == {0}
     assert int(files) == 4  # the three, and the folder that is listed
 
 
