@@ -107,7 +107,7 @@ class Agent:
         self._child = Supervisor(core.step, config, reloads)
         self._shutdown = Shutdown(core.step, config.stop_timeout, self._child)
         self._suspect_keys = suspect_keys = SuspectKeys(core)
-        self._fallback = fallback = Fallback(core, counts)
+        self._fallback = fallback = Fallback(core)
         self._history = history = DeliveryHistory(core)
         self._undone = undone = Undone(core, history)
         self._store_status = StoreStatus(core, fallback)

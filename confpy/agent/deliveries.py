@@ -191,7 +191,9 @@ class Deliveries:
             if resource.reload_cmd is None or not self._config.reloads:
                 state.loaded_at = self._step.now
         if candidate.only_missing:
-            self._fallback.take_delivery(state, candidate, report)
+            self._fallback.take_delivery(state, report)
+            if report.outcome == "changed":  # an empty answer would take these keys from it as well
+                self._trust(state, candidate, recorded=bool(report.record))
         elif candidate.trigger == UNDO:
             self._take_undone(state, report)
         else:
@@ -258,10 +260,12 @@ class Deliveries:
         if state.matches is not None:
             return  # it was edited meanwhile: what counts are its items
         is_edited = made is not now and set(made.reads) != set(now.reads)
-        if is_edited:
-            guard = Guard(None, store, named=False)
+        if is_edited or candidate.only_missing:
+            guard = state.guard = Guard(None, store, named=False)
         # What came meanwhile has been noted, and may still be suspect.
         guard.trust(candidate.keys, store, named=guard.named_in_flight, parts=parts, sizes=candidate.sizes)
+        if candidate.only_missing:
+            guard.note_cached()
         if is_edited:
             state.guard = guard.after_edit(made, now, parts, mirror.parts(now.reads))
 

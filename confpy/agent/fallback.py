@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 from confpy.agent.core import Core
 from confpy.agent.resources import ResourceState, paths
-from confpy.agent.shrink import Guard, KeyCounts, PartGuard
-from confpy.candidates import Candidate, Report
+from confpy.candidates import Report
 from confpy.clock import NEVER
 from confpy.config.resource import Resource
 from confpy.events import LogEvent
-from confpy.frozen import NOTHING, replace
+from confpy.frozen import replace
 from confpy.keys.prefixes import ROOT
 from confpy.keys.tree import KeyTree
 from confpy.keys.view import Source, View
@@ -55,12 +54,11 @@ class Saving:
 class Fallback:
     """The cached keys, while the store cannot be read."""
 
-    def __init__(self, core: Core, counts: KeyCounts) -> None:
+    def __init__(self, core: Core) -> None:
         self._step = core.step
         self._core = core
         self._resources = core.resources
         self._end = core.end
-        self._counts = counts
         self._is_requested = False
         self._trees: dict[str, KeyTree] = {}
         """By where the store is mounted; none where none are known."""
@@ -120,23 +118,13 @@ class Fallback:
             return source
         return source._replace(tree=self._trees.get(source.mount) or KeyTree(), spells=str)
 
-    def take_delivery(self, state: ResourceState, candidate: Candidate, report: Report) -> None:
+    def take_delivery(self, state: ResourceState, report: Report) -> None:
         """Take that a target was made from cached keys: it still wants those of the store."""
         if self._end.is_final:
             self._resources.note_try(state)
             self._resources.set_error(state, None)
         self._resources.mark(state)
         if report.outcome == "changed":
-            # An empty answer would take these keys from it as well.
-            resource, mirror = state.resource, self._core.mirror
-            state.guard = Guard(candidate.keys, mirror.replacements(resource.prefixes), named=False)
-            parts = mirror.parts(resource.reads)
-            view = self.view(resource) if parts else None
-            sizes = NOTHING if view is None else view.sizes()
-            for mount, part in parts.items():
-                state.guard.of_stores[mount] = PartGuard(sizes.get(mount, 0), part.store, named=False)
-            recorded = bool(report.record)
-            self._counts.note(resource, candidate.keys, recorded=recorded, parts=parts, sizes=sizes)
             self._step.log("warning", "resource.stale", resource=state.name, target=state.resource.dest)
 
     # --- saving them -------------------------------------------------------------------------------------------------

@@ -18,7 +18,6 @@ from confpy.clock import NEVER
 from confpy.config.resource import Resource
 from confpy.errors import ConfpyError, StoreError, TemplateError, bug
 from confpy.events import abbreviate
-from confpy.frozen import NOTHING
 from confpy.keys.mounts import shown
 from confpy.keys.view import View
 from confpy.messages import Resolved
@@ -211,14 +210,15 @@ class Rendering:
         resource = state.resource
         files = self._watched.digest(resource, world.facts)
         renewed = self._config.reloads and not cached and self._watched.are_renewed(resource, files)
-        keys = len(self._view(state, cached=cached))
+        view = self._view(state, cached=cached)
+        keys = len(view)
         return Candidate(
             resource,
             content,
             keys=keys,
             first_keys=bool(keys) and state.plan is None and not state.guard.keys and self._config.may_lose_keys,
             first_parts=self._first_parts(state) if state.guard.sizes and not cached else (),
-            sizes=NOTHING if cached else state.guard.sizes,
+            sizes=view.sizes() if cached and self._core.mirror.is_several else state.guard.sizes,
             only_missing=cached,
             torn=state.torn,
             delivered=state.known.digest if state.known is not None else b"",

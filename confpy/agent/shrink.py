@@ -137,6 +137,12 @@ class Guard:
         if (one := self.of_stores.get(mount)) is not None:
             one.named = one.named_in_flight = False
 
+    def note_cached(self) -> None:
+        """Take it that they were cached keys: nothing has named what was deleted since."""
+        self.named = False
+        for one in self.of_stores.values():
+            one.named = False
+
     def begin_delivery(self) -> None:
         """Take it that a delivery begins of what was rendered last."""
         self.named_in_flight = True

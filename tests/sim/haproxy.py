@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 SOCKET = RuntimeTarget(("unix:/run/haproxy.sock",))
 RELOAD = "reload one"
 """The command that reloads it."""
+ESTIMATED = 0.2
+"""Seconds within which it cannot be told from outside which of two workers was started first, or after a command."""
 MAINTENANCE, DISABLED, DRAIN = 1, 4, 8
 COLUMNS = (
     "be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_iweight"
@@ -127,6 +129,8 @@ class Haproxy:
         """Somebody else has reloaded it: whatever it had read by then shows at the next look."""
         self.is_new = False
         """It was started, and not by confpy: confpy has not looked at it since."""
+        self.began = 0.0
+        """When confpy's last reload began."""
         self._pids = 100
         self._coming: list[tuple[float, Worker]] = []
         """Workers that have read the files, and take the socket over at their time."""
@@ -180,8 +184,9 @@ class Haproxy:
 
     def reload(self) -> None:
         """Start a worker that reads the files now, and takes over soon."""
-        if self.worker is None:
-            self.is_excused = True  # it is being started again by somebody: which of the two serves shows later
+        others = [one for one in (self.worker, *(one for _, one in self._coming)) if one is not None]
+        if self.worker is None or any(abs(one.started - self.began) < ESTIMATED for one in others):
+            self.is_excused = True  # another one is being started just now: which of the two serves shows later
         soon = self._random.choice((0.0, 0.0, 0.05, 0.5, 3.0)) if not self._simulation.random.calm else 0.02
         self._coming.append((self._simulation.now + soon, self._start()))
         self.take_over()

@@ -286,6 +286,7 @@ class Invariants:
             raise Wrong(f"{key} ran {times} times in vain, and is tried again after {now - last:.1f} s")
         self.tries[key] = (times + 1, now)
         self.reloading.append(key)
+        self._simulation.haproxy.began = now
 
     def end_reload(self, action: Reload, *, succeeded: bool) -> None:
         key = action.key

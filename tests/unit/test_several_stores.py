@@ -313,6 +313,24 @@ def test_a_missing_target_is_made_from_cached_keys_of_the_store_that_is_away_and
     assert harness.text("both") == BOTH
 
 
+def test_a_store_that_answers_with_nothing_while_cached_keys_are_delivered_does_not_count_as_empty():
+    harness = Several(resource("both", shrink_grace=30.0), mounted={"/m/a": "1", "/m/b": "2"}, saves_keys=True)
+    harness.away = {"", MOUNT}
+    cached = {"/app/a": "1", "/m/a": "1", "/m/b": "2"}
+    harness._jobs._ports.cached_keys.recall = lambda: Recalled(cached, ("/app", "/m"), 5.0)
+    harness.waits = ("deliver",)
+    harness.until(30)
+    harness.away = set()
+    harness.mounted.clear()
+    harness.until(60)
+    harness.finish_jobs()
+    harness.waits = ()
+    harness.until(61)
+    assert harness.text("both") == "/app/a=1 /m/a=1 /m/b=2"
+    (suspect,) = harness.events("keys.suspect")
+    assert suspect.fields["reason"] == "all of its 2 keys of the store at /m are gone"
+
+
 def test_cached_keys_of_one_store_say_nothing_of_the_other_that_is_away_too():
     harness = Several(resource("all", "/", "/m"), saves_keys=True)
     harness.away = {"", MOUNT}
