@@ -83,7 +83,9 @@ class ZooKeeper:
                 raise
             return session
 
-        return self.endpoints.with_failover(open_on, stays_open=True)
+        session = self.endpoints.with_failover(open_on, stays_open=True)
+        _leave_to_kazoo(session.connection)
+        return session
 
     def _user(self) -> str | None:
         try:
@@ -149,6 +151,7 @@ class Session:
             raise ConnectionRefusedError
         try:
             self.connection = self._endpoints.with_failover(lambda one: one, stays_open=True)
+            _leave_to_kazoo(self.connection)
             with self.connection.bounded():
                 return self.connection.open()
         except StoreError:
@@ -219,6 +222,14 @@ class Session:
         finally:
             timer.cancel()
             self.connection.close()
+
+
+def _leave_to_kazoo(connection: Connection) -> None:
+    """Let a connection be broken, and not closed, by whoever closes all of them: its session closes it.
+
+    Kazoo's thread waits for it by epoll, which forgets a descriptor that is closed, and would not be woken.
+    """
+    connection.owned_by_caller = False
 
 
 class _Handler(SequentialThreadingHandler):  # type: ignore[misc,unused-ignore]
