@@ -94,7 +94,7 @@ def parse(content: bytes) -> Parsed:
         words = line.partition("#")[0].split()
         if words[:1] != ["server"] or len(words) < 3:  # one that was written in part is read as it is
             fixed += [" ".join(words)] if words else []
-            backend = words[1] if words[:1] == ["backend"] else backend
+            backend = words[1] if len(words) > 1 and words[0] == "backend" else backend
             continue
         address, _, port = words[2].partition(":")
         if not port.isdecimal() or words[-1] == "weight":
@@ -131,6 +131,8 @@ class Haproxy:
         """It was started, and not by confpy: confpy has not looked at it since."""
         self.began = 0.0
         """When confpy's last reload began."""
+        self.is_blind = False
+        """It was an owed one that began before confpy knew that there is a HAProxy to wait for."""
         self._pids = 100
         self._coming: list[tuple[float, Worker]] = []
         """Workers that have read the files, and take the socket over at their time."""
@@ -185,7 +187,7 @@ class Haproxy:
     def reload(self) -> None:
         """Start a worker that reads the files now, and takes over soon."""
         others = [one for one in (self.worker, *(one for _, one in self._coming)) if one is not None]
-        if self.worker is None or any(abs(one.started - self.began) < ESTIMATED for one in others):
+        if self.worker is None or self.is_blind or any(abs(one.started - self.began) < ESTIMATED for one in others):
             self.is_excused = True  # another one is being started just now: which of the two serves shows later
         soon = self._random.choice((0.0, 0.0, 0.05, 0.5, 3.0)) if not self._simulation.random.calm else 0.02
         self._coming.append((self._simulation.now + soon, self._start()))

@@ -287,6 +287,7 @@ class Invariants:
         self.tries[key] = (times + 1, now)
         self.reloading.append(key)
         self._simulation.haproxy.began = now
+        self._simulation.haproxy.is_blind = not self._simulation.process.agent.reloads._targets.is_known
 
     def end_reload(self, action: Reload, *, succeeded: bool) -> None:
         key = action.key

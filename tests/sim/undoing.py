@@ -189,7 +189,9 @@ class Undoing:
         """A process has died: what it had put back is as it was left."""
         for name, content in self.held.items():
             now = self._content(name)
-            if not (self._restores or name in self._before or content == now):
+            # A start may have ended a rollback, and have died before it said so.
+            is_under_way = self._restores or name in self._before or not self._simulation.process.agent._recovered
+            if not (is_under_way or content == now):
                 raise Wrong(f"{name} is held, and became {now!r}")
             self.held[name] = now
 

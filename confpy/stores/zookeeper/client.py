@@ -150,8 +150,11 @@ class Session:
         if not self._reconnects or self._closed:
             raise ConnectionRefusedError
         try:
-            self.connection = self._endpoints.with_failover(lambda one: one, stays_open=True)
+            old, self.connection = self.connection, self._endpoints.with_failover(lambda one: one, stays_open=True)
             _leave_to_kazoo(self.connection)
+            old.close()
+            if self._closed:
+                self.connection.close()
             with self.connection.bounded():
                 return self.connection.open()
         except StoreError:
