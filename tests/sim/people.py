@@ -171,7 +171,7 @@ class People:
                 self._note("target removed")
             case 1 if not mounted:
                 kernel.remove(one.dest)
-                kernel.link(one.dest, f"{ELSEWHERE}/{one.name}")
+                kernel.link(one.dest, f"{ELSEWHERE}/{one.name.replace('/', '_')}")
                 self._invariants.excused.add(one.dest)  # it may lead to what confpy wants there: nothing changes then
                 self._note("target linked")
             case _:

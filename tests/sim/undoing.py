@@ -191,9 +191,15 @@ class Undoing:
             now = self._content(name)
             # A start may have ended a rollback, and have died before it said so.
             is_under_way = self._restores or name in self._before or not self._simulation.process.agent._recovered
-            if not (is_under_way or content == now):
+            if not (is_under_way or content == now or self._is_torn_by_hand(name)):
                 raise Wrong(f"{name} is held, and became {now!r}")
             self.held[name] = now
+
+    def _is_torn_by_hand(self, name: str) -> bool:
+        """Say whether somebody may have written to a target in place, and a power cut have left that in part."""
+        invariants = self._simulation.invariants
+        touched = {one.name for one in invariants.resources if one.dest in invariants.touched}
+        return name in touched and self._simulation.seen["power cut"] > 0
 
     def look_at_status(self, one: ResourceStatus) -> None:
         """What is held is shown as held, and is on disk as such."""
