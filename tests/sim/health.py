@@ -246,8 +246,10 @@ class Health:
         reloads = {reload_line(one) for one in invariants.resources if one.dest in invariants.excused}
         excused = [one for one in invariants.resources if reload_line(one) in reloads]
         names = {name for one in excused for name in (one.name, one.item.of if one.item is not None else one.name)}
-        # A reload of others that is called the same, and is another one, may have had them read since.
-        names |= {one.name for one in invariants.resources if one.on_reload_failure == "keep"}
+        # A reload of others that is called the same, and is another one as it tells HAProxy, may have had them read.
+        told = {reload_line(one) for one in invariants.resources if one.reload_haproxy is not None}
+        plain = (one for one in invariants.resources if one.reload_haproxy is None and reload_line(one) in told)
+        names |= {one.name for one in plain if one.on_reload_failure == "keep"}
         if left := {one.name: one.why for one in status.resources if one.state != "current"}:
             # The last reload of these has failed, and is not tried again.
             if not left.keys() <= names:
