@@ -41,6 +41,8 @@ class Stores:
 
     def prefixes(self, path: str) -> tuple[str, ...]:
         """As ``Store.prefixes``: a path above a mount reads that store, too."""
+        if not self.mounts.points:
+            return self.main.prefixes(path)
         clean = normalise(path)
         mount = self.mounts.point_of(clean)
         found = self.mounted[mount].prefixes(clean) if mount else self.main.prefixes(path)

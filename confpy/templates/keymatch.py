@@ -38,10 +38,12 @@ def _matched(
 ) -> tuple[Resource, LogEvent | None]:
     if resource.keys_match == "text":
         return by_text(resource, mounts), None
-    own = [raw for raw in resource.prefixes if not mounts.point_of(raw)]
-    if resource.keys_match == "segment" or not in_text_store or not own:
+    if resource.keys_match == "segment" or not in_text_store:
         return resource, None
-    asked = extension(replace(resource, prefixes=tuple(own)), templates, sources)
+    own: Sequence[str] = resource.prefixes
+    if mounts.points or resource.base:
+        own = [raw for raw in own if not mounts.point_of(raw)]
+    asked = extension(resource, own, templates, sources) if own else ""
     if not asked:
         return resource, None
     fields = {
@@ -71,9 +73,10 @@ def by_text(resource: Resource, mounts: Mounts = NO_MOUNTS, *, mounted: bool = T
     return replace(resource, prefixes=unique[0], text_prefixes=unique[1])
 
 
-def extension(resource: Resource, templates: str, sources: dict[str, str]) -> str:
+def extension(resource: Resource, prefixes: Sequence[str], templates: str, sources: dict[str, str]) -> str:
     """Return what its template asks for that goes on within the last segment of a key, else nothing.
 
+    ``prefixes``: those of the resource's that may be read by text.
     ``sources`` are the templates that were read, by path: resources may share one.
     """
     if resource.engine == "jinja" or (resource.engine == "auto" and resource.src.endswith(JINJA_NAMES)):
@@ -81,7 +84,7 @@ def extension(resource: Resource, templates: str, sources: dict[str, str]) -> st
     from confpy.templates.resolve import read_source  # most stores are not read by text
 
     cut = "" if resource.strip == ROOT else resource.strip
-    paths = [normalise(raw) for raw in resource.prefixes]
+    paths = [normalise(raw) for raw in prefixes]
     keys = [path.removeprefix(cut) or ROOT if covers(resource.strip, path) else path for path in paths]
     lookup = template_lookup(resource.src, resource.engine, resource.delimiters)
     file = os.path.join(templates, lookup.name)
