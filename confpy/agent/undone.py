@@ -196,7 +196,7 @@ class Undone:
             if not group:
                 where = {"resource": request.state.name, "target": request.state.resource.dest}
                 hint = "it is delivered like any other if it comes back"
-                self._fail(request, UsageError("its file is put back; it was removed meanwhile", hint=hint, **where))
+                self._fail(request, UsageError("its file is put back, and the resource was removed meanwhile", hint=hint, **where))
                 continue
             changed = [one for one in group if by_name[one.name].outcome == "changed"]
             request.done = tuple(one.name for one in changed)

@@ -371,7 +371,7 @@ def test_a_resource_that_is_removed_while_its_file_is_put_back_is_not_said_to_be
     machine.edit()
     machine.finish_jobs()
     machine.until(machine.now + 1)
-    assert machine.answers[-1].error.message == "its file is put back; it was removed meanwhile"
+    assert machine.answers[-1].error.message == "its file is put back, and the resource was removed meanwhile"
     assert "'1'" in read(one)
     assert not machine.events("resource.undone")
     assert machine.folder.names("held-") == []
