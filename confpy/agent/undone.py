@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from confpy.agent.core import Core
 from confpy.agent.history import DeliveryHistory
 from confpy.agent.resources import ResourceState
-from confpy.candidates import Candidate, Report
+from confpy.candidates import Candidate, OwnedFile, Report
 from confpy.clock import NEVER
 from confpy.config.resource import Resource
 from confpy.errors import ConfpyError, UsageError
@@ -196,7 +196,10 @@ class Undone:
             if not group:
                 where = {"resource": request.state.name, "target": request.state.resource.dest}
                 hint = "it is delivered like any other if it comes back"
-                self._fail(request, UsageError("its file is put back, and the resource was removed meanwhile", hint=hint, **where))
+                self._fail(
+                    request,
+                    UsageError("its file is put back, and the resource was removed meanwhile", hint=hint, **where),
+                )
                 continue
             changed = [one for one in group if by_name[one.name].outcome == "changed"]
             request.done = tuple(one.name for one in changed)
@@ -291,11 +294,17 @@ def reason_of(resource: Resource) -> str:
 def _candidate(state: ResourceState, previous: Previous) -> Candidate:
     # The number of keys that what is vanished is measured by stays what it was.
     keys = state.guard.keys if state.guard.keys is not None else len(state.view)
-    return undo_candidate(state.resource, previous, keys, state.known.digest if state.known is not None else b"")
+    delivered = state.known.digest if state.known is not None else b""
+    return undo_candidate(state.resource, previous, keys, delivered, state.owned)
 
 
-def undo_candidate(resource: Resource, previous: Previous, keys: int, delivered: bytes) -> Candidate:
-    """Return what puts back a previous content, with the mode and the owner that its resource sets."""
+def undo_candidate(
+    resource: Resource, previous: Previous, keys: int, delivered: bytes, owned: OwnedFile | None = None
+) -> Candidate:
+    """Return what puts back a previous content, with the mode and the owner that its resource sets.
+
+    ``owned``: what is confpy's of an item by now; a rollback of the undo puts that back.
+    """
     content = previous.content
     assert content is not None
     if previous.mode and (resource.mode is not None or resource.uid is not None or resource.gid is not None):
@@ -303,4 +312,4 @@ def undo_candidate(resource: Resource, previous: Previous, keys: int, delivered:
         uid = previous.uid if resource.uid is not None else None
         gid = previous.gid if resource.gid is not None else None
         resource = replace(resource, mode=mode, uid=uid, gid=gid)
-    return Candidate(resource, content, keys=keys, delivered=delivered, trigger=UNDO)
+    return Candidate(resource, content, keys=keys, delivered=delivered, trigger=UNDO, owned=owned)

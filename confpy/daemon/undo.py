@@ -84,7 +84,11 @@ class _Undo:
             raise UsageError(f"the history cannot be read: {error.strerror}", target=resource.dest) from error
         if not self._holds.hold_undone([one.name for one in group], reason_of(resource)):
             raise UsageError("that it is held cannot be saved in the state folder", target=resource.dest)
-        candidates = [undo_candidate(one, previous[one.name], self._keys(recovered, one), b"") for one in group]
+        owned = {one.dest: one for one in recovered.owned}
+        candidates = [
+            undo_candidate(one, previous[one.name], self._keys(recovered, one), b"", owned.get(one.dest))
+            for one in group
+        ]
         name, is_lone = resource.group or resource.dest, not resource.group
         one = Group(name, tuple(candidates), is_lone)
         reports = deliver((one,), self._rules, self._disk, self._shell, self._ledger)
