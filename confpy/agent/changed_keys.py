@@ -36,21 +36,17 @@ class ChangedKeys:
         if not self._changed:
             return
         concerned: dict[str, ResourceState] = {}
-        unnamed: dict[str, ResourceState] = {}
+        unnamed: dict[tuple[str, str], ResourceState] = {}
         mirror, inferred = self._core.mirror, self._inferred
         for path, state in self._resources.concerned(self._changed):
             concerned[state.name] = state
-            if path not in inferred:
-                pass
-            elif mirror.is_several:
-                state.guard.note_unnamed(mirror.mount_of(path))
-            else:
-                unnamed[state.name] = state
+            if path in inferred:
+                unnamed[state.name, mirror.mount_of(path) if mirror.is_several else ""] = state
             if len(state.changes) < MOST_CHANGES:
                 state.changes.add(path)
         self._changed, self._inferred = set(), set()
-        for state in unnamed.values():
-            state.guard.note_unnamed("")
+        for (_, mount), state in unnamed.items():
+            state.guard.note_unnamed(mount)
         for state in concerned.values():
             if state.tried:
                 state.settle.note(self._step.now)

@@ -53,18 +53,7 @@ class Core:
     The parts keep what they need.
     """
 
-    __slots__ = (
-        "_known",
-        "_own",
-        "config",
-        "end",
-        "failures",
-        "mirror",
-        "random",
-        "resources",
-        "step",
-        "totals",
-    )
+    __slots__ = ("_known", "_own", "config", "end", "failures", "mirror", "random", "resources", "step", "totals")
 
     def __init__(
         self, config: AgentConfig, mirror: Mirror | Mirrors, random: Random, own: Callable[[str], Mirror] | None = None

@@ -196,10 +196,9 @@ class Undone:
             if not group:
                 where = {"resource": request.state.name, "target": request.state.resource.dest}
                 hint = "it is delivered like any other if it comes back"
-                self._fail(
-                    request,
-                    UsageError("its file is put back, and the resource was removed meanwhile", hint=hint, **where),
-                )
+                message = "its file is put back, and the resource was removed meanwhile"
+                self._requests.remove(request)
+                self._step.do(Answer(request.number, UsageError(message, hint=hint, **where)))
                 continue
             changed = [one for one in group if by_name[one.name].outcome == "changed"]
             request.done = tuple(one.name for one in changed)
